@@ -1,0 +1,74 @@
+# Every target sets up what it needs: only make and Python 3.11 or later have to be there.
+# PYTHON=python3.12 picks the interpreter, NAME= and OUT= the network and folder of the report,
+# PYTEST_ARGS= adds options to pytest, WORKERS= is the number of test processes.
+
+PYTHON ?= python3
+NAME ?= nmda-a10
+OUT ?= report
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help install report test test-slow lint docs bench clean
+
+help:
+	@echo 'make install    environment in $(VENV), with placeformer and its test and docs tools'
+	@echo 'make report     record and analyse $(NAME), write the HTML page to $(OUT)/'
+	@echo 'make test       all tests but the slow ones'
+	@echo 'make test-slow  the slow tests'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make docs       the documentation, warnings as errors, in docs/_build/html'
+	@echo 'make bench      the benchmarks'
+	@echo 'make clean      remove the environment and everything built'
+
+install: $(INSTALLED)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'placeformer needs Python 3.11 or later; $(PYTHON) is'; $(PYTHON) --version; \
+		echo 'Name another one, for example: make install PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo 'No virtual environment: on Debian and Ubuntu, install the package python3-venv.'; exit 1; }
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing placeformer into $(VENV) (a few minutes the first time) ...'
+	$(PIP) -e '.[test,docs]'
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+report: install
+	$(BIN)/placeformer report $(NAME) --out $(OUT)
+
+test: install
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: install
+	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+lint: $(INSTALLED_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo 'The documentation is at docs/_build/html/index.html'
+
+bench: install
+	@set -e; for file in benchmarks/bench_*.py; do \
+		test -e "$$file" || { echo 'No benchmarks/bench_*.py here.'; exit 1; }; \
+		echo "$$file"; $(BIN)/python "$$file"; done
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist docs/_build docs/generated \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis

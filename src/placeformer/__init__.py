@@ -1,0 +1,78 @@
+"""Place cells and memory consolidation in Transformers.
+
+Everything public is one attribute away (``import placeformer as pf``; ``pf.load``,
+``pf.rate_maps``, ...) and is imported on first use, so that importing the package itself loads
+neither torch nor matplotlib.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from placeformer import plots as plot
+    from placeformer.activation import NMDA as NMDA
+    from placeformer.activation import alpha_to_mg as alpha_to_mg
+    from placeformer.activation import mg_to_alpha as mg_to_alpha
+    from placeformer.fields import place_fields as place_fields
+    from placeformer.hub import save as save
+    from placeformer.measures import spatial_information as spatial_information
+    from placeformer.memory import memory_errors as memory_errors
+    from placeformer.model import ModelConfig as ModelConfig
+    from placeformer.model import NavigationTransformer as NavigationTransformer
+    from placeformer.placecells import place_cell_score as place_cell_score
+    from placeformer.ratemaps import rate_maps as rate_maps
+    from placeformer.recording import record as record
+    from placeformer.shuffles import shuffle_test as shuffle_test
+    from placeformer.training import train as train
+    from placeformer.variance import position_variance_explained as position_variance_explained
+    from placeformer.world import GridWorld as GridWorld
+    from placeformer.zoo import list_models as list_models
+    from placeformer.zoo import load as load
+
+    __version__: str
+
+# Public name -> the module that defines it.
+_EXPORTS = {
+    "GridWorld": "world",
+    "ModelConfig": "model",
+    "NMDA": "activation",
+    "NavigationTransformer": "model",
+    "alpha_to_mg": "activation",
+    "list_models": "zoo",
+    "load": "zoo",
+    "memory_errors": "memory",
+    "mg_to_alpha": "activation",
+    "place_cell_score": "placecells",
+    "place_fields": "fields",
+    "position_variance_explained": "variance",
+    "rate_maps": "ratemaps",
+    "record": "recording",
+    "save": "hub",
+    "shuffle_test": "shuffles",
+    "spatial_information": "measures",
+    "train": "training",
+}
+
+__all__ = ["__version__", "plot", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module behind a public name the first time it is asked for."""
+    value: Any
+    if name in _EXPORTS:
+        value = getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    elif name == "plot":
+        value = import_module(f"{__name__}.plots")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version(__name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported already or not."""
+    return sorted(__all__)

@@ -1,0 +1,229 @@
+"""Sums of activations by bin: the one NumPy kernel that maps, variances and nulls share.
+
+The array is read once, in blocks of a few thousand samples. Within a block the sum over the
+samples of each bin is one sparse product (SciPy's column-wise product reads the samples in
+order and lets go of the interpreter lock, so blocks run on several threads); blocks are added
+in float64 and in a fixed order, so a result depends neither on the number of threads nor,
+beyond about 1e-6, on the number of samples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+BLOCK_VALUES = 2**23
+"""Values in a block: 32 MiB of float32, small beside any recording."""
+
+FLOAT32_SAMPLES = 128
+"""Most samples of one bin added in float32 before the sum is carried on in float64."""
+
+MAX_THREADS = 4
+
+Terms = Callable[[NDArray[Any]], Iterator[NDArray[Any]]]
+
+
+def plain(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The activations themselves: one term."""
+    yield block
+
+
+def finite(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Activations with NaN and infinite values at 0, then 1 where they are finite, else 0."""
+    good = np.isfinite(block)
+    yield np.where(good, block, np.zeros((), block.dtype))
+    yield good.astype(block.dtype)
+
+
+def moments(shift: NDArray[Any]) -> Terms:
+    """Deviations from ``shift`` (unit,), then their squares.
+
+    A shift near the values keeps the sums of squares free of cancellation; a constant unit
+    shifted by its own value gives exactly 0.
+    """
+
+    def terms(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        deviation = block - shift.astype(block.dtype)
+        yield deviation
+        yield np.multiply(deviation, deviation, out=deviation)
+
+    return terms
+
+
+def bin_sums(
+    values: Any,
+    index: Sequence[NDArray[np.intp]],
+    sizes: Sequence[int],
+    *,
+    terms: Terms = plain,
+    threads: int | None = None,
+) -> list[NDArray[np.float64]]:
+    """Sum each term of the values over the samples of every bin.
+
+    Parameters
+    ----------
+    values
+        Activations, shape (walk, time, unit): NumPy or dask, any real dtype.
+    index
+        For every term the bin of each sample, shape (walk, time), or (n, walk, time) where a
+        sample counts in n bins; negative: the sample counts in none.
+    sizes
+        Number of bins of every term.
+    terms
+        Yields the arrays to be summed of a block of samples (sample, unit).
+    threads
+        Threads that share the blocks; by default up to four.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        For every term an array (bin, unit), float64.
+    """
+    if hasattr(values, "dask"):
+        return _dask_sums(values, index, sizes, terms)
+    totals = [np.zeros((size, values.shape[2])) for size in sizes]
+    for parts in _parts(values, index, sizes, terms, threads):
+        for total, (rows, part) in zip(totals, parts, strict=True):
+            with np.errstate(invalid="ignore"):  # inf - inf: callers look for what is not finite
+                if rows is None:
+                    total += part
+                else:
+                    total[rows] += part
+    return totals
+
+
+def bin_counts(index: NDArray[np.intp], size: int) -> NDArray[np.int64]:
+    """Number of samples in every bin, shape (bin,); negative bins are left out."""
+    kept = index[index >= 0]
+    return np.bincount(kept, minlength=size).astype(np.int64)
+
+
+def blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:
+    """Slices of (walk, time) whose samples make blocks of about ``BLOCK_VALUES`` values."""
+    n_walks, n_times, n_units = shape
+    rows = max(256, BLOCK_VALUES // max(n_units, 1))
+    if n_times >= rows:
+        starts = range(0, n_times, rows)
+        yield from ((slice(w, w + 1), slice(t, t + rows)) for w in range(n_walks) for t in starts)
+    else:
+        step = max(1, rows // max(n_times, 1))
+        yield from ((slice(w, w + step), slice(None)) for w in range(0, n_walks, step))
+
+
+Part = tuple[NDArray[np.intp] | None, NDArray[Any]]
+
+
+def _parts(
+    values: NDArray[Any],
+    index: Sequence[NDArray[np.intp]],
+    sizes: Sequence[int],
+    terms: Terms,
+    threads: int | None,
+) -> Iterator[list[Part]]:
+    """Sums of every block, in the order of the blocks."""
+
+    def work(where: tuple[slice, slice]) -> list[Part]:
+        block = _as_float(values[where].reshape(-1, values.shape[2]))
+        with np.errstate(invalid="ignore", over="ignore"):
+            return [
+                scatter(term, ix[(..., *where)].reshape(-1, len(block)), size)
+                for term, ix, size in zip(terms(block), index, sizes, strict=True)
+            ]
+
+    todo = list(blocks(values.shape))
+    workers = min(threads or _cpus(), len(todo))
+    if workers < 2:
+        yield from map(work, todo)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(work, where) for where in todo[: 2 * workers])
+        for where in todo[2 * workers :]:
+            yield waiting.popleft().result()
+            waiting.append(pool.submit(work, where))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def scatter(block: NDArray[Any], index: NDArray[np.intp], size: int) -> Part:
+    """Sums over the samples of every bin that occurs in a block.
+
+    Parameters
+    ----------
+    block
+        Values (sample, unit), float32 or float64.
+    index
+        Bins of every sample (n, sample); negative: none.
+    size
+        Number of bins.
+
+    Returns
+    -------
+    rows, sums
+        The bins that occur (``None``: all of them) and their sums (row, unit).
+    """
+    keep = index >= 0
+    indptr = np.concatenate([[0], np.cumsum(keep.sum(0))])
+    chosen = index.T[keep.T]
+    counts = np.bincount(chosen, minlength=size)
+    rows = np.flatnonzero(counts)
+    if rows.size < size:
+        chosen = np.searchsorted(rows, chosen)
+    if block.dtype == np.float32 and counts.max(initial=0) > FLOAT32_SAMPLES:
+        block = block.astype(np.float64)
+    ones = np.ones(chosen.size, block.dtype)
+    matrix = sparse.csc_array((ones, chosen, indptr), shape=(rows.size, len(block)))
+    return (None if rows.size == size else rows), matrix @ block
+
+
+def _as_float(block: NDArray[Any]) -> NDArray[Any]:
+    """Float32 and float64 as they are, small floats as float32, whole numbers as float64."""
+    if block.dtype in (np.float32, np.float64):
+        return block
+    return block.astype(np.float32 if block.dtype == np.float16 else np.float64)
+
+
+def _cpus() -> int:
+    """Threads to use: the processors this process may run on, at most ``MAX_THREADS``."""
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no affinity
+        available = os.cpu_count() or 1
+    return min(MAX_THREADS, available)
+
+
+def _dask_sums(
+    values: Any, index: Sequence[NDArray[np.intp]], sizes: Sequence[int], terms: Terms
+) -> list[NDArray[np.float64]]:
+    """The same over a dask array: one task a chunk, partial sums added as a tree."""
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    sums = delayed(
+        lambda chunk, bins: bin_sums(np.asarray(chunk), bins, sizes, terms=terms, threads=1)
+    )
+    add = delayed(lambda parts: [np.sum(term, axis=0) for term in zip(*parts, strict=True)])
+    walks, times = (_slices(sizes_) for sizes_ in values.chunks[:2])
+    columns = []
+    for column in np.moveaxis(values.to_delayed(), 2, 0):
+        parts = [
+            sums(column[i, j], [ix[..., w, t] for ix in index])
+            for i, w in enumerate(walks)
+            for j, t in enumerate(times)
+        ]
+        while len(parts) > 1:
+            parts = [add(parts[k : k + 8]) for k in range(0, len(parts), 8)]
+        columns.append(parts[0])
+    done = compute(*columns)
+    return [np.concatenate(term, axis=1) for term in zip(*done, strict=True)]
+
+
+def _slices(lengths: Sequence[int]) -> list[slice]:
+    stops = np.cumsum(lengths)
+    return [slice(int(b - n), int(b)) for n, b in zip(lengths, stops, strict=True)]

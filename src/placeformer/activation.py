@@ -1,0 +1,105 @@
+"""NMDA_α, the activation that gives the network its Mg²⁺ concentration."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+K_MG_MM = 3.57
+"""Mg²⁺ concentration (mM) that corresponds to α = 1 (Jahr & Stevens 1990)."""
+
+
+def nmda(x: Tensor, alpha: float, beta: float = 1.0) -> Tensor:
+    r"""Current through an NMDA receptor as an activation function.
+
+    .. math:: \mathrm{NMDA}_\alpha(x) = \frac{x}{1 + \alpha e^{-\beta x}}
+              = x\,\sigma(\beta x - \ln\alpha)
+
+    Parameters
+    ----------
+    x
+        Any shape; left untouched.
+    alpha
+        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. 0 is the identity (no Mg²⁺ block), 1 is SiLU.
+    beta
+        Steepness of the block, > 0.
+
+    Returns
+    -------
+    Tensor
+        As `x`, signed: values below zero remain and grow as `alpha` falls (lowest value −0.04 at
+        α = 10, −0.28 at 1, −1.16 at 0.1).
+
+    References
+    ----------
+    Kim, Kwon, Cha & Lee, NeurIPS 2023. Jahr & Stevens, J. Neurosci. 10, 3178 (1990),
+    https://doi.org/10.1523/JNEUROSCI.10-09-03178.1990
+    """
+    if alpha == 0:
+        return x.clone()
+    return x * torch.sigmoid(beta * x - math.log(alpha))
+
+
+def check_alpha(alpha: float) -> float:
+    """Return `alpha` as a float, or say why it is none."""
+    value = float(alpha)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+            f"alpha must be a finite number ≥ 0 ([Mg²⁺]/K_Mg; 0 is no Mg²⁺), got {alpha!r}"
+        )
+    return value
+
+
+class NMDA(nn.Module):
+    """The activation NMDA_α as a module; see :func:`nmda` for the equation.
+
+    Parameters
+    ----------
+    alpha
+        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. There is no default: α is the experiment.
+    beta
+        Steepness of the Mg²⁺ block, > 0.
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is negative, NaN or infinite, or `beta` is not a positive number.
+    """
+
+    def __init__(self, alpha: float, beta: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = check_alpha(alpha)
+        self.beta = float(beta)
+        if not (math.isfinite(self.beta) and self.beta > 0):
+            raise ValueError(f"beta must be a finite number > 0, got {beta!r}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply NMDA_α to every element."""
+        return nmda(x, self.alpha, self.beta)
+
+    def extra_repr(self) -> str:
+        """Show α and β in the module's repr."""
+        return f"alpha={self.alpha:g}, beta={self.beta:g}"
+
+
+def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
+    """Mg²⁺ concentration (mM) that α stands for: α · K_Mg.
+
+    Parameters
+    ----------
+    alpha
+        [Mg²⁺] / K_Mg, dimensionless, ≥ 0.
+    k_mg
+        Half-block concentration at 0 mV, in mM (Jahr & Stevens 1990,
+        https://doi.org/10.1523/JNEUROSCI.10-09-03178.1990).
+    """
+    return check_alpha(alpha) * k_mg
+
+
+def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:  # noqa: N803
+    """Return the α that a Mg²⁺ concentration in mM stands for; inverse of :func:`alpha_to_mg`."""
+    if not (math.isfinite(mg_mM) and mg_mM >= 0):
+        raise ValueError(f"mg_mM must be a finite concentration ≥ 0 mM, got {mg_mM!r}")
+    return float(mg_mM) / k_mg

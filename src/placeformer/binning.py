@@ -1,0 +1,247 @@
+"""The bins of a behaviour: named axes, their edges and the bin of every sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from placeformer import schema
+
+Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
+
+MAX_BINS = 10_000_000
+"""More bins than this are refused: the coordinate is hardly a grid."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of behaviour: its name, the edges of its bins, units and long name."""
+
+    name: str
+    edges: NDArray[np.float64]
+    attrs: Mapping[str, Any]
+
+    @property
+    def n(self) -> int:
+        """Number of bins."""
+        return len(self.edges) - 1
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Centres of the bins."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+    def index(self, values: NDArray[Any]) -> NDArray[np.intp]:
+        """Bin of every value; -1 outside the edges and for NaN. The last bin is closed."""
+        found = np.searchsorted(self.edges, values, side="right") - 1
+        found[values == self.edges[-1]] = self.n - 1
+        found[~((values >= self.edges[0]) & (values <= self.edges[-1]))] = -1
+        return found
+
+    def coords(self) -> dict[str, xr.Variable]:
+        """Bin centres on the axis' own dimension, its edges on theirs."""
+        edges = self.name + schema.EDGES_SUFFIX
+        return {
+            self.name: xr.Variable(self.name, self.centres, dict(self.attrs)),
+            edges: xr.Variable(edges, self.edges, _edge_attrs(self.attrs)),
+        }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The bins of a behaviour of one or several axes, counted with the last axis fastest."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Bins along every axis."""
+        return tuple(axis.n for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of bins."""
+        return math.prod(self.shape)
+
+    def index(self, recording: xr.Dataset) -> NDArray[np.intp]:
+        """Bin of every sample, shape (walk, time); -1 where any position is NaN or outside."""
+        flat: NDArray[np.intp] = np.zeros((1, 1), np.intp)
+        outside: NDArray[np.bool_] = np.zeros((1, 1), bool)
+        for axis in self.axes:
+            each = axis.index(samples(recording, axis.name))
+            flat = flat * axis.n + each
+            outside = outside | (each < 0)
+        return np.where(outside, -1, flat)
+
+    def coords(self) -> dict[str, xr.Variable]:
+        """Coordinates of all axes: centres and edges."""
+        return {name: value for axis in self.axes for name, value in axis.coords().items()}
+
+
+def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
+    """Bins for a recording's behaviour.
+
+    Parameters
+    ----------
+    recording
+        Recording with every name of ``by``, on (walk, time) or one of them.
+    by
+        Names of the axes, slowest first.
+    bins
+        ``None``: whole numbers, one bin each, from the least to the greatest found (``x`` and
+        ``y`` of a recording that carries its ``side``: 0 to side - 1). A number: so many equal
+        bins from the least to the greatest value. Edges: ascending; the last bin includes its
+        right edge. A mapping from names to any of these, or a sequence of one for each name.
+
+    Raises
+    ------
+    ValueError
+        No whole numbers without ``bins``, edges that do not ascend, names that do not exist,
+        or more than ten million bins.
+    """
+    names = _names(by)
+    given = _bins_by_name(bins, names)
+    found = Grid(tuple(_axis(recording, name, given[name]) for name in names))
+    if found.size > MAX_BINS:
+        raise ValueError(
+            f"bins make a grid of {found.shape} = {found.size:,} places, more than {MAX_BINS:,}; "
+            "pass fewer or wider bins"
+        )
+    return found
+
+
+def samples(recording: xr.Dataset, name: str) -> NDArray[Any]:
+    """Values of a behavioural variable as an array (walk, time); dimensions it lacks are 1."""
+    variable = recording[name]
+    missing = [d for d in (schema.WALK, schema.TIME) if d not in variable.dims]
+    return np.asarray(variable.expand_dims(missing).transpose(schema.WALK, schema.TIME).values)
+
+
+def _names(by: Sequence[str]) -> tuple[str, ...]:
+    names = (by,) if isinstance(by, str) else tuple(by)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"by must name at least one coordinate, each once; found {by!r}")
+    reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
+    if reserved:
+        raise ValueError(
+            f"by must not name {sorted(reserved)}, which are dimensions of the result or the "
+            "recording; use per_map=True for maps, or rename the coordinate"
+        )
+    return names
+
+
+def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
+    """The specification of bins of every name."""
+    if isinstance(bins, Mapping):
+        unknown = set(bins) - set(names)
+        if unknown:
+            raise ValueError(f"bins names {sorted(unknown)}, but by is {names}")
+        return {name: bins.get(name) for name in names}
+    if bins is None or np.ndim(_first_level(bins)) == 0:
+        return dict.fromkeys(names, bins)
+    listed = list(bins)  # type: ignore[arg-type]
+    if len(names) == 1 and all(np.ndim(item) == 0 for item in listed):
+        return {names[0]: listed}
+    if len(listed) != len(names):
+        raise ValueError(
+            f"bins must hold one entry for each of by={names}, found {len(listed)}; pass a "
+            "mapping such as {'x': edges, 'y': edges}"
+        )
+    return dict(zip(names, listed, strict=True))
+
+
+def _first_level(bins: Any) -> Any:
+    return bins if np.isscalar(bins) else np.empty(len(bins))
+
+
+def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
+    if name not in recording.variables:
+        raise ValueError(
+            f"by names {name!r}, which the recording lacks; it has "
+            f"{sorted(map(str, recording.variables))}"
+        )
+    if bins is not None and np.ndim(bins) == 1:
+        edges = _checked_edges(name, bins)
+    else:
+        values = samples(recording, name)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
+        side = _side(recording, name)
+        edges = _whole_edges(name, values, side) if bins is None else _equal(name, values, bins)
+    attrs = {"units": "1", "long_name": name, **_text_attrs(recording[name].attrs)}
+    return Axis(name, edges, attrs)
+
+
+def _checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
+    edges = np.asarray(bins, dtype=np.float64)
+    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
+        raise ValueError(
+            f"bins of {name!r} must be at least two finite ascending edges, found {bins!r}; "
+            "for a number of equal bins pass an int"
+        )
+    return edges
+
+
+def _whole_edges(name: str, values: NDArray[Any], side: int | None) -> NDArray[np.float64]:
+    """Edges half-way between whole numbers."""
+    if not np.array_equal(values, np.round(values)):
+        raise ValueError(
+            f"bins=None needs whole numbers, but {name!r} holds {values[values % 1 != 0][0]}; "
+            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
+        )
+    low, high = int(values.min()), int(values.max())
+    if side is not None:
+        if low < 0 or high >= side:
+            raise ValueError(
+                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, found "
+                f"{low}..{high}; correct the attribute or pass bins"
+            )
+        low, high = 0, side - 1
+    if high - low >= MAX_BINS:
+        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
+    return np.arange(low, high + 2, dtype=np.float64) - 0.5
+
+
+def _equal(name: str, values: NDArray[Any], bins: Any) -> NDArray[np.float64]:
+    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(
+            f"bins of {name!r} must be None, a number of bins >= 1 or edges, found {bins!r}"
+        )
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
+
+
+def _side(recording: xr.Dataset, name: str) -> int | None:
+    """Side of the square world, from the attributes or the provenance of a recording."""
+    if name not in ("x", "y"):
+        return None
+    known = schema.read_provenance(recording)
+    nested = [value for value in known.values() if isinstance(value, dict)]
+    for place in (recording.attrs, known, *nested):
+        side = place.get("side")
+        if side is not None:
+            return int(side)
+    return None
+
+
+def _text_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes the contract allows: text and numbers."""
+    return {str(k): v for k, v in attrs.items() if isinstance(v, str | int | float)}
+
+
+def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**attrs, "long_name": f"bin edges of {attrs['long_name']}"}

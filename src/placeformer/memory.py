@@ -1,0 +1,208 @@
+"""Working and reference memory: was the letter predicted, and could it still be remembered?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from tqdm.auto import tqdm
+
+from .model import NavigationTransformer, State
+from .world import GridWorld
+
+MEMORIES = ("working", "reference")
+
+
+def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
+    """How many earlier steps the prediction after each step could attend to, (time,).
+
+    At the last step of a chunk with full memory this is ``memory + chunk``.
+    """
+    within = np.arange(n_steps) % chunk
+    return np.minimum(np.arange(n_steps) - within, memory) + within + 1
+
+
+def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Is the place moved to among the places of the attended window?
+
+    Parameters
+    ----------
+    place : (walk, time + 1)
+        Place indices, the last column being where the last action led.
+    window : (time,)
+        Earlier steps attended to, see :func:`attended_window`.
+
+    Returns
+    -------
+    (walk, time) bool
+        Entry t says whether ``place[:, t + 1]`` occurs in ``place[:, t + 1 - window[t] : t + 1]``.
+    """
+    seen = np.zeros((len(place), place.shape[1] - 1), dtype=bool)
+    for lag in range(1, int(window.max()) + 1):
+        again = place[:, lag:] == place[:, :-lag]
+        seen[:, lag - 1 :] |= again & (window[lag - 1 :] >= lag)
+    return seen
+
+
+def chunks(
+    model: NavigationTransformer, walk: xr.Dataset, *, seed: int, batch: int = 128
+) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor, State]]:
+    """Cut a walk into what the network takes at once.
+
+    Yields
+    ------
+    walks, steps
+        Which part of the walk this is.
+    action, observation : (walk, time)
+        Its tensors, on the model's device.
+    start
+        The state a new batch of walks starts from (e₀ drawn from `seed`, whatever the batch).
+    """
+    device = model.read_out.weight.device
+    n_walks, n_steps = walk.action.shape
+    path = model.initial_state(n_walks, seed=seed).path
+    action, observation = (torch.from_numpy(walk[k].values) for k in ("action", "observation"))
+    for first in range(0, n_walks, batch):
+        w = slice(first, min(first + batch, n_walks))
+        start = model.initial_state(w.stop - w.start, path=path[w])
+        for begin in range(0, n_steps, model.config.chunk):
+            t = slice(begin, min(begin + model.config.chunk, n_steps))
+            yield w, t, action[w, t].to(device), observation[w, t].to(device), start
+
+
+@torch.inference_mode()
+def predictions(
+    model: NavigationTransformer, walk: xr.Dataset, *, seed: int, progress: bool = False
+) -> NDArray[np.uint8]:
+    """Most likely letter after every step of a walk, (walk, time)."""
+    answer = np.empty(walk.action.shape, dtype=np.uint8)
+    with tqdm(total=answer.size, unit="step", desc="predict", disable=not progress) as bar:
+        for w, t, action, observation, start in chunks(model, walk, seed=seed):
+            state = start if t.start == 0 else state  # noqa: F821
+            logits, state = model.forward_chunk(action, observation, state)
+            answer[w, t] = logits.argmax(-1).cpu().numpy()
+            bar.update(action.numel())
+    return answer
+
+
+def tally(
+    wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95
+) -> xr.Dataset:
+    """Error of each memory with its Wilson interval; predictions are taken as independent.
+
+    Parameters
+    ----------
+    wrong, seen
+        Same shape: was the letter wrong, was the place visited within the window.
+    level
+        Coverage of the interval.
+    """
+    n = np.array([seen.sum(), (~seen).sum()])
+    failed = np.array([(wrong & seen).sum(), (wrong & ~seen).sum()])
+    bounds = np.full((2, 2), np.nan)
+    for i in np.flatnonzero(n):
+        bounds[i] = binomtest(int(failed[i]), int(n[i])).proportion_ci(level, method="wilson")
+    error = np.divide(failed, n, out=np.full(2, np.nan), where=n > 0)
+    about = {"units": "1", "long_name": "share of wrong predictions"}
+    interval = {"units": "1", "long_name": f"{level:.0%} Wilson interval of error", "level": level}
+    return xr.Dataset(
+        {
+            "error": ("memory", error, about),
+            "n": ("memory", n, {"units": "predictions", "long_name": "predictions counted"}),
+            "interval": (("memory", "bound"), bounds, interval),
+        },
+        coords={"memory": list(MEMORIES), "bound": ["lower", "upper"]},
+    )
+
+
+def memory_errors(
+    model: NavigationTransformer,
+    *,
+    n_walks: int = 256,
+    n_steps: int = 2048,
+    seed: int = 0,
+    familiar: bool = True,
+    where: str = "chunk_end",
+    maps: Sequence[int] | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Working- and reference-memory error of a network on its own world.
+
+    A prediction is **working memory** if its place is among the places of the steps the network
+    could attend to, else **reference memory**. Error is the share of predictions whose most likely
+    letter is wrong; chance is ``1 - 1 / n_letters``. On novel maps nothing can be recalled, and
+    reference memory at chance is the control.
+
+    Parameters
+    ----------
+    model
+        A network with its `world`; it is evaluated in the mode it is in (``load`` gives eval).
+    n_walks, n_steps
+        Random walks, and steps in each.
+    seed
+        Seed of the walks and of e₀.
+    familiar
+        Trained maps, or novel ones.
+    where
+        "chunk_end" counts the last prediction of every chunk whose window is full, as the paper
+        does; "every_step" counts every prediction, with the window it really had.
+    maps
+        Map indices to walk on; by default all.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        `error` and `n` (memory), `interval` (memory, bound), 95 % Wilson; NaN where n is 0.
+
+    References
+    ----------
+    Kim, Kwon, Cha & Lee, NeurIPS 2023. Wilson (1927),
+    https://doi.org/10.1080/01621459.1927.10502953
+    """
+    if where not in ("chunk_end", "every_step"):
+        raise ValueError(f'where must be "chunk_end" or "every_step", got {where!r}')
+    world, config = world_of(model), model.config
+    if where == "chunk_end" and n_steps < config.memory + config.chunk:
+        raise ValueError(
+            f"n_steps must be at least memory + chunk = {config.memory + config.chunk} for "
+            f'where="chunk_end", got {n_steps}'
+        )
+    walk = world.walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)
+    wrong = predictions(model, walk, seed=seed, progress=progress) != walk.target.values
+    window = attended_window(n_steps, config.chunk, config.memory)
+    seen = visited(places(walk), window)
+    full = window == config.memory + config.chunk
+    counted = full if where == "chunk_end" else np.ones(n_steps, dtype=bool)
+    result = tally(wrong[:, counted], seen[:, counted])
+    return result.assign_attrs(
+        where=where,
+        familiar=int(familiar),
+        seed=seed,
+        n_walks=n_walks,
+        n_steps=n_steps,
+        chance=1 - 1 / world.n_letters,
+    )
+
+
+def places(walk: xr.Dataset) -> NDArray[np.int64]:
+    """Place indices of a walk, (walk, time + 1), the last being where the last action led."""
+    side = int(walk.attrs["side"])
+    here = walk.y.values.astype(np.int64) * side + walk.x.values
+    last = walk.next_y.values[:, -1:].astype(np.int64) * side + walk.next_x.values[:, -1:]
+    return np.concatenate([here, last], axis=1)
+
+
+def world_of(model: NavigationTransformer) -> GridWorld:
+    """Return the network's world, or say that it has none."""
+    if model.world is None:
+        raise ValueError(
+            "model.world must be a GridWorld (the maps it was trained on), got None; "
+            "set model.world, or pass walks where the function takes them"
+        )
+    return model.world

@@ -1,0 +1,437 @@
+"""The navigation Transformer, top to bottom: path integrator, Transformer-XL layers, read-out.
+
+Two streams run through the layers at once. The *content* stream holds the place and the letter of
+every step; the *query* stream holds the place just moved to and a mask, and its output is the
+predicted letter. Content attends causally to content; a query attends to the content before it and
+to itself. One pass over a chunk gives exactly what one run per prefix of the chunk would give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .activation import NMDA, check_alpha
+from .world import ACTIONS, GridWorld
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and activation of a :class:`NavigationTransformer`.
+
+    Attributes
+    ----------
+    n_letters
+        Letters it tells apart.
+    d_model, n_layers, n_heads, d_head, d_inner
+        Width, layers, attention heads, width of a head, feed-forward units of a layer.
+    d_rnn
+        Width of the path integrator.
+    chunk, memory
+        Steps processed at once, and earlier steps remembered beyond them.
+    dropout
+        Probability, in training only.
+    activation
+        "nmda", "relu", "gelu", "leaky_relu" or "tanh".
+    alpha
+        [Mg²⁺]/K_Mg of NMDA_α; None exactly for the other activations.
+    """
+
+    n_letters: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_head: int
+    d_inner: int
+    d_rnn: int
+    chunk: int
+    memory: int
+    dropout: float
+    activation: str
+    alpha: float | None
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.type == "int" and (type(value) is not int or value < 1):
+                raise ValueError(f"{entry.name} must be a whole number ≥ 1, got {value!r}")
+        if self.d_model % 2:
+            raise ValueError(f"d_model must be even (place + letter), got {self.d_model}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout!r}")
+        if self.activation not in ("nmda", *ACTIVATIONS):
+            raise ValueError(
+                f"activation must be one of nmda, {', '.join(ACTIVATIONS)}, got {self.activation!r}"
+            )
+        if (self.activation == "nmda") != (self.alpha is not None):
+            raise ValueError(
+                f"alpha must be given for nmda and be None for others, got {self.alpha!r} "
+                f"for {self.activation!r}"
+            )
+        if self.alpha is not None:
+            check_alpha(self.alpha)
+
+    def make_activation(self) -> nn.Module:
+        """Return a new activation module."""
+        if self.activation == "nmda":
+            return NMDA(self.alpha)  # type: ignore[arg-type]
+        return ACTIVATIONS[self.activation]()
+
+
+class State(NamedTuple):
+    """What is carried from chunk to chunk, detached."""
+
+    path: Tensor  # (walk, d_rnn)
+    memory: tuple[Tensor, ...]  # per layer (walk, ≤ memory, d_model)
+
+
+class PathIntegrator(nn.Module):
+    """e_{t+1} = tanh(e_t + e_t W_a): where am I, from actions alone."""
+
+    def __init__(self, n_actions: int, d_rnn: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_actions, d_rnn, d_rnn))
+
+    def forward(self, path: Tensor, action: Tensor) -> Tensor:
+        """(walk, d_rnn), (walk, time) → (walk, time + 1, d_rnn), the first being `path`."""
+        n_actions, d_rnn, _ = self.weight.shape
+        every = self.weight.permute(1, 0, 2).reshape(d_rnn, n_actions * d_rnn)
+        chosen = F.one_hot(action.long(), n_actions).to(path.dtype)[..., None]  # (walk, time, a, 1)
+        states = [path]
+        for t in range(action.shape[1]):
+            moved = (path @ every).view(-1, n_actions, d_rnn)
+            path = torch.tanh(path + (moved * chosen[:, t]).sum(1))
+            states.append(path)
+        return torch.stack(states, dim=1)
+
+
+class RelativeAttention(nn.Module):
+    """Causal attention with learned relative position embeddings and biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_heads, self.d_head = config.n_heads, config.d_head
+        width, reach = config.n_heads * config.d_head, config.memory + config.chunk
+        self.norm = nn.LayerNorm(config.d_model)
+        self.qkv = nn.Linear(config.d_model, 3 * width, bias=False)
+        self.out = nn.Linear(width, config.d_model, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(config.n_heads, config.d_head))
+        self.distance = nn.Parameter(torch.zeros(config.n_heads, reach, config.d_head))
+        self.distance_bias = nn.Parameter(torch.zeros(config.n_heads, reach))
+        self.dropout = nn.Dropout(config.dropout)
+        self.weights = nn.Identity()  # query stream, (walk, head, time, memory + chunk + 1)
+        self.content_weights = nn.Identity()
+
+    def heads(self, x: Tensor, first: int, count: int) -> tuple[Tensor, ...]:
+        """Project to `count` of query, key, value from the `first` on: (walk, head, time, d)."""
+        width = self.n_heads * self.d_head
+        y = F.linear(x, self.qkv.weight[first * width : (first + count) * width])
+        y = y.view(*x.shape[:2], count, self.n_heads, self.d_head)
+        return tuple(y.permute(2, 0, 3, 1, 4).unbind(0))
+
+    def relative(self, q: Tensor, nearest: int, n_keys: int) -> Tensor:
+        """q_i · R_δ + c_δ for every key, where key j of query i is δ = i − j + n_keys − n_queries.
+
+        `nearest` is the distance of a query to the last key its own step may see.
+        """
+        n_heads, reach, _ = self.distance.shape
+        steps = q.shape[2]
+        # Farthest first; one zero column and a reshape shift row i by i (Transformer-XL's trick).
+        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
+        delta = delta.clamp(max=reach - 1)
+        table = self.distance[:, delta].to(q.dtype)  # (head, key, d)
+        score = q @ table.transpose(1, 2) + self.distance_bias[:, None, delta].to(q.dtype)
+        score = F.pad(score, (1, 0)).view(*score.shape[:2], n_keys + 1, steps)
+        return score[:, :, 1:].reshape(*score.shape[:2], steps, n_keys)
+
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool):
+        """Attend; (walk, time, d_model) both → the residual updates of content and query.
+
+        With `last` the content's update is not needed by anything and None is returned for it.
+        """
+        n_memory, steps = memory.shape[1], content.shape[1]
+        content, query = self.norm(content), self.norm(query)
+        scale = 1 / math.sqrt(self.d_head)
+        u = self.query_bias[:, None]
+        allowed = torch.ones(steps, n_memory + steps, dtype=torch.bool, device=query.device)
+        blocked = ~allowed.tril(n_memory)
+        k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
+
+        q, own_k, own_v = self.heads(query, 0, 3)
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_memory + steps)
+        own = ((q + u) * own_k + q * self.distance[:, :1]).sum(-1, keepdim=True)
+        own = own + self.distance_bias[:, None, :1]
+        score = torch.cat([score.masked_fill(blocked, -math.inf), own], -1)
+        weights = self.weights(torch.softmax(score * scale, -1))
+        weights = self.dropout(weights)
+        read = weights[..., :-1] @ v + weights[..., -1:] * own_v
+        query = self.merge(read)
+        if last:
+            return None, query
+
+        (q,) = self.heads(content, 0, 1)
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 0, n_memory + steps)
+        weights = torch.softmax(score.masked_fill(blocked, -math.inf) * scale, -1)
+        return self.merge(self.dropout(self.content_weights(weights)) @ v), query
+
+    def merge(self, read: Tensor) -> Tensor:
+        """(walk, head, time, d) → (walk, time, d_model)."""
+        return self.dropout(self.out(read.transpose(1, 2).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """LayerNorm, NMDA_α units, projection; no biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model)
+        self.fc1 = nn.Linear(config.d_model, config.d_inner, bias=False)
+        self.activation = config.make_activation()
+        self.fc2 = nn.Linear(config.d_inner, config.d_model, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.units = nn.Identity()  # query stream, (walk, time, d_inner)
+        self.content_units = nn.Identity()
+
+    def forward(self, x: Tensor, units: nn.Module) -> Tensor:
+        """(walk, time, d_model) → its residual update; the hidden units pass through `units`."""
+        hidden = units(self.activation(self.fc1(self.norm(x))))
+        return self.dropout(self.fc2(self.dropout(hidden)))
+
+
+class Layer(nn.Module):
+    """One pre-LayerNorm Transformer-XL layer over both streams."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = RelativeAttention(config)
+        self.ffn = FeedForward(config)
+
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool):
+        """Return both streams, updated; the last layer's content only if it is recorded."""
+        up_content, up_query = self.attention(content, query, memory, last=last)
+        query = query + up_query
+        query = query + self.ffn(query, self.ffn.units)
+        if up_content is not None:
+            content = content + up_content
+            content = content + self.ffn(content, self.ffn.content_units)
+        return content, query
+
+
+class NavigationTransformer(nn.Module):
+    """Walks on grid maps and predicts the letter at its next place.
+
+    Parameters
+    ----------
+    config
+        Sizes and activation.
+    world
+        The maps it is (to be) trained on; None where only the network matters.
+
+    Attributes
+    ----------
+    config, world
+        As given.
+    info : dict
+        Facts of the zoo entry it was loaded from (empty for a new network).
+    """
+
+    def __init__(self, config: ModelConfig, world: GridWorld | None = None) -> None:
+        super().__init__()
+        if world is not None and world.n_letters != config.n_letters:
+            raise ValueError(
+                f"config.n_letters must equal the world's, got {config.n_letters} "
+                f"and {world.n_letters}"
+            )
+        self.config, self.world = config, world
+        self.info: dict[str, Any] = {}
+        self.path = PathIntegrator(len(ACTIONS), config.d_rnn)
+        self.place = nn.Linear(config.d_rnn, config.d_model // 2)
+        self.position = nn.Identity()  # query stream's place embedding, (walk, time, d_model / 2)
+        self.letter = nn.Embedding(config.n_letters + 1, config.d_model // 2)  # last row: mask
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.read_out = nn.Linear(config.d_model, config.n_letters)
+
+    def init_weights(self, seed: int) -> NavigationTransformer:
+        """Draw new weights: N(0, 0.02) for matrices, 0 for biases and the path integrator."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if name.endswith((".bias", "distance_bias")) or name == "path.weight":
+                    weight.zero_()
+                elif name.endswith("norm.weight"):
+                    weight.fill_(1)
+                else:
+                    weight.copy_(torch.empty(weight.shape).normal_(0, 0.02, generator=generator))
+        return self
+
+    def initial_state(
+        self, n_walks: int, *, seed: int | None = None, path: Tensor | None = None
+    ) -> State:
+        """Nothing remembered, and a path integrator at `path` or at a random e₀ ~ N(0, 1/d_rnn).
+
+        Parameters
+        ----------
+        n_walks
+            Number of walks.
+        seed
+            Seed of e₀; needed unless `path` is given.
+        path : (walk, d_rnn)
+            e₀ itself.
+        """
+        config, device = self.config, self.read_out.weight.device
+        if (seed is None) == (path is None):
+            raise ValueError("exactly one of seed and path must be given: e₀ is random or known")
+        if path is None:
+            generator = torch.Generator().manual_seed(seed)  # type: ignore[arg-type]
+            path = torch.randn(n_walks, config.d_rnn, generator=generator) / config.d_rnn**0.5
+        if tuple(path.shape) != (n_walks, config.d_rnn):
+            raise ValueError(f"path must be {(n_walks, config.d_rnn)}, got {tuple(path.shape)}")
+        empty = torch.empty(n_walks, 0, config.d_model, dtype=self.read_out.weight.dtype)
+        return State(
+            path.to(device, empty.dtype), tuple(empty.to(device) for _ in range(config.n_layers))
+        )
+
+    def forward(
+        self, action: Tensor, observation: Tensor, state: State | None = None, *, content=False
+    ) -> tuple[Tensor, State]:
+        """Predict the letter after each action.
+
+        Parameters
+        ----------
+        action, observation : (walk, time)
+            Integers: the letter seen at each step and the action then taken. Any length; it is cut
+            into chunks of ``config.chunk``, counted from this call's first step.
+        state
+            What an earlier call returned; by default ``initial_state(walks, seed=0)``.
+        content
+            Also run the letter stream's last layer, which no prediction needs.
+
+        Returns
+        -------
+        logits : (walk, time, letter)
+            Unnormalised log-probabilities of the letter after ``action[:, t]``.
+        state
+            To be given to the next call.
+        """
+        if action.shape != observation.shape or action.ndim != 2 or not action.shape[1]:
+            raise ValueError(
+                "action and observation must both be (walk, time) with time ≥ 1, got "
+                f"{tuple(action.shape)} and {tuple(observation.shape)}"
+            )
+        state = self.initial_state(len(action), seed=0) if state is None else state
+        logits = []
+        for a, o in zip(
+            action.split(self.config.chunk, 1), observation.split(self.config.chunk, 1), strict=True
+        ):
+            answer, state = self.forward_chunk(a, o, state, content)
+            logits.append(answer)
+        return torch.cat(logits, 1), state
+
+    def forward_chunk(
+        self, action: Tensor, observation: Tensor, state: State, content: bool = False
+    ) -> tuple[Tensor, State]:
+        """One pass over one chunk; see :meth:`forward`."""
+        path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
+        place = torch.relu(self.place(path))
+        mask = self.letter.weight[-1].expand(*action.shape, -1)
+        seen = torch.cat([place[:, :-1], self.letter(observation.long())], -1)
+        asked = torch.cat([self.position(place[:, 1:]), mask], -1)
+        seen, asked = self.dropout(seen), self.dropout(asked)
+        memory = []
+        for i, (layer, past) in enumerate(zip(self.layers, state.memory, strict=True)):
+            memory.append(torch.cat([past, seen], 1)[:, -self.config.memory :].detach())
+            last = i == len(self.layers) - 1 and not content
+            seen, asked = layer(seen, asked, past, last=last)
+        return self.read_out(self.norm(asked)), State(path[:, -1].detach(), tuple(memory))
+
+    @classmethod
+    def from_paper_state_dict(
+        cls,
+        tensors: Mapping[str, Tensor],
+        *,
+        n_head: int,
+        alpha: float,
+        chunk: int = 32,
+        memory: int = 32,
+        world: GridWorld | None = None,
+    ) -> NavigationTransformer:
+        """Take the tensors of the paper's public code, under their names there.
+
+        Parameters
+        ----------
+        tensors
+            Its ``state_dict``; sizes are read off it. `rew_emb` and `valid_seq_emb` are unused
+            there and ignored here.
+        n_head, alpha, chunk, memory
+            What the tensors do not tell.
+        world
+            The maps it was trained on, if known.
+        """
+        rest = {
+            k: v for k, v in tensors.items() if not k.startswith(PAPER_UNUSED)
+        }
+        n_layers, reach, heads, d_head = rest["transformer.r_emb"].shape
+        if (heads, reach) != (n_head, chunk + memory):
+            raise ValueError(
+                f"n_head and chunk + memory must be {heads} and {reach} for these tensors "
+                f"(transformer.r_emb), got {n_head} and {chunk + memory}"
+            )
+        d_inner, d_model = rest["transformer.layers.0.pos_ff.fc1.0.weight"].shape
+        n_letters, d_rnn = len(rest["classifier.weight"]), rest["rnn.weight"].shape[-1]
+        sizes = dict(d_model=d_model, n_layers=n_layers, n_heads=heads, d_head=d_head)
+        config = ModelConfig(
+            n_letters, **sizes, d_inner=d_inner, d_rnn=d_rnn, chunk=chunk, memory=memory,
+            dropout=0.1, activation="nmda", alpha=alpha,
+        )
+        model = cls(config, world)
+        renamed: dict[str, Tensor] = {}
+        for i in range(n_layers):
+            attention = f"layers.{i}.attention."
+            flip = {"distance": "transformer.r_emb", "distance_bias": "transformer.r_bias"}
+            for ours, theirs in flip.items():  # theirs: farthest first, head after distance
+                renamed[attention + ours] = rest[theirs][i].flip(0).transpose(0, 1)
+            renamed[attention + "query_bias"] = rest["transformer.r_w_bias"][i]
+        for theirs, tensor in rest.items():
+            if theirs not in ("transformer.r_emb", "transformer.r_bias", "transformer.r_w_bias"):
+                renamed[paper_name(theirs)] = tensor
+        model.load_state_dict(renamed, strict=True)
+        return model.eval()
+
+
+PAPER_UNUSED = ("transformer.rew_emb.", "transformer.valid_seq_emb.")
+PAPER_NAMES = (
+    ("rnn.weight", "path.weight"),
+    ("transformer.grid_emb.0.", "place."),
+    ("transformer.word_emb.", "letter."),
+    ("transformer.layers.", "layers."),
+    (".dec_attn.qkv_net.", ".attention.qkv."),
+    (".dec_attn.o_net.", ".attention.out."),
+    (".dec_attn.layer_norm.", ".attention.norm."),
+    (".pos_ff.fc1.0.", ".ffn.fc1."),
+    (".pos_ff.fc2.0.", ".ffn.fc2."),
+    (".pos_ff.layer_norm.", ".ffn.norm."),
+    ("transformer.ln_f.", "norm."),
+    ("classifier.", "read_out."),
+)
+
+
+def paper_name(name: str) -> str:
+    """Our parameter name for the paper's."""
+    for theirs, ours in PAPER_NAMES:
+        name = name.replace(theirs, ours)
+    return name

@@ -1,0 +1,100 @@
+"""The places of a recording, maps kept apart or pooled, and the sums of activations over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer import _kernels, schema
+from placeformer.binning import Bins, Grid, grid
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places of one or several maps: the grid, the maps kept apart, every sample's place."""
+
+    grid: Grid
+    maps: xr.DataArray | None
+    index: NDArray[np.intp]
+
+    @property
+    def size(self) -> int:
+        """Places of all maps."""
+        return self.grid.size * (1 if self.maps is None else self.maps.size)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the occupancy."""
+        return (() if self.maps is None else (schema.MAP,)) + self.grid.names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the occupancy."""
+        return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
+
+    @classmethod
+    def of(cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, per_map: bool) -> Places:
+        """Places of a recording; with ``per_map`` those of every map apart."""
+        names = (by,) if isinstance(by, str) else tuple(by)
+        schema.check_recording(recording, need=(*names, *((schema.MAP,) if per_map else ())))
+        found = grid(recording, by, bins)
+        index = found.index(recording)
+        shape = (recording.sizes[schema.WALK], recording.sizes[schema.TIME])
+        index = np.broadcast_to(index, shape)
+        if not per_map:
+            return cls(found, None, index)
+        maps, number = np.unique(recording[schema.MAP].values, return_inverse=True)
+        index = np.where(index < 0, -1, index + number[:, None] * found.size)
+        attrs = {"units": "1", "long_name": "map the walk was made on"}
+        return cls(found, xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index)
+
+
+def activations(recording: xr.Dataset) -> Any:
+    """Activations as an array (walk, time, unit), NumPy or dask, without a copy."""
+    return recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).data
+
+
+def unit_sums(
+    recording: xr.Dataset, index: NDArray[np.intp], size: int, *, skipna: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Sums of every unit's activation over the samples of every bin.
+
+    Returns
+    -------
+    sums, finite
+        Arrays (bin, unit); ``finite`` counts the samples in the sums and is ``None`` without
+        ``skipna``, when every sample of a bin is in them.
+
+    Raises
+    ------
+    ValueError
+        A sum is not finite: the units, the number of values and the way out are named.
+    """
+    values = activations(recording)
+    if skipna:
+        terms = _kernels.finite
+        sums, finite = _kernels.bin_sums(values, [index, index], [size, size], terms=terms)
+        return sums, finite
+    (sums,) = _kernels.bin_sums(values, [index], [size])
+    refuse_not_finite(recording, sums, index)
+    return sums, None
+
+
+def refuse_not_finite(
+    recording: xr.Dataset, sums: NDArray[np.float64], index: NDArray[np.intp]
+) -> None:
+    """Raise the error that names units and values where sums (bin, unit) are not finite."""
+    units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
+    if not units.size:
+        return
+    bad = np.zeros(sums.shape[1], int)
+    inside = (index >= 0)[..., None]
+    for unit in units:  # few, and only on the way to an error
+        values = np.asarray(activations(recording)[:, :, unit : unit + 1])
+        bad[unit] = max(1, np.sum(~np.isfinite(values) & inside))  # 1: the sum overflows
+    schema.check_finite(recording[schema.ACTIVATION], bad)

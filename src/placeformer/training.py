@@ -1,0 +1,386 @@
+"""Training in one pass over walks that never repeat, resumable to the bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812
+from tqdm.auto import tqdm
+
+from .memory import attended_window, memory_errors, visited
+from .model import ModelConfig, NavigationTransformer, State
+from .world import GridWorld, Walker
+
+CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    steps
+        Optimiser steps; each learns from ``walks · chunk`` predictions.
+    walks, chunks_per_walk
+        Walks at once, and chunks after which all start afresh.
+    learning_rate, warmup, final_rate
+        Peak of AdamW's rate, steps of linear warm-up, and the share of the peak that the cosine
+        decay ends at.
+    betas, weight_decay, clip
+        AdamW's moments and decay (matrices only), and the largest gradient norm.
+    maps
+        Pairs (step, number of trained maps in use from that step on), the first at step 0.
+    precision
+        "float32", or "bfloat16" for autocast.
+    compile
+        Run the chunk through ``torch.compile``.
+    evaluate_every, checkpoint_every
+        Steps between evaluations, and between checkpoints.
+    """
+
+    steps: int
+    walks: int
+    chunks_per_walk: int
+    learning_rate: float
+    warmup: int
+    final_rate: float
+    betas: tuple[float, float]
+    weight_decay: float
+    clip: float
+    maps: tuple[tuple[int, int], ...]
+    precision: str
+    compile: bool
+    evaluate_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "maps", tuple((int(s), int(n)) for s, n in self.maps))
+        starts = [step for step, _ in self.maps]
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"training.maps must start at step 0 and rise, got {self.maps}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(
+                f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
+            )
+        for name in ("steps", "walks", "chunks_per_walk", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be ≥ 1, got {getattr(self, name)}")
+
+    def n_maps(self, step: int) -> int:
+        """Trained maps in use at a step."""
+        return [n for start, n in self.maps if start <= step][-1]
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, then cosine decay."""
+        done = min(1.0, max(0, step - self.warmup) / max(1, self.steps - self.warmup))
+        decay = self.final_rate + (1 - self.final_rate) * (1 + np.cos(np.pi * done)) / 2
+        return float(self.learning_rate * min(1, (step + 1) / max(1, self.warmup)) * decay)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a trained network: seed, world, network, training."""
+
+    name: str
+    seed: int
+    world: Mapping[str, int]
+    network: ModelConfig
+    training: TrainingConfig
+
+    @classmethod
+    def read(cls, file: str | Path) -> Recipe:
+        """Read a TOML recipe; unknown and missing keys are refused by name."""
+        with open(file, "rb") as stream:
+            return cls.from_dict(tomllib.load(stream), str(file))
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any], source: str = "recipe") -> Recipe:
+        """Build a recipe from its tables; see :meth:`read`."""
+        expect(entries, ("name", "seed", "world", "network", "training"), source)
+        expect(entries["world"], ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
+        network = {"alpha": None} | dict(entries["network"])
+        expect(network, [f.name for f in fields(ModelConfig)], f"{source} [network]")
+        expect(
+            entries["training"], [f.name for f in fields(TrainingConfig)], f"{source} [training]"
+        )
+        return cls(
+            str(entries["name"]),
+            int(entries["seed"]),
+            dict(entries["world"]),
+            ModelConfig(**network),
+            TrainingConfig(**entries["training"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tables :meth:`from_dict` takes."""
+        return asdict(self)
+
+
+def expect(entries: Mapping[str, Any], keys: Any, where: str) -> None:
+    """Refuse unknown or missing keys by name."""
+    unknown, missing = sorted(set(entries) - set(keys)), sorted(set(keys) - set(entries))
+    if unknown or missing:
+        raise ValueError(
+            f"{where}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}; "
+            f"expected exactly {sorted(keys)}"
+        )
+
+
+class Trainer:
+    """A training run that can stop at any step and go on from there.
+
+    Parameters
+    ----------
+    recipe
+        What to train.
+    device
+        "cpu", "cuda", …
+    """
+
+    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
+        self.recipe, self.config, self.device = recipe, recipe.training, torch.device(device)
+        self.world = GridWorld(**recipe.world)
+        if self.config.maps[-1][1] > self.world.n_maps:
+            raise ValueError(
+                f"training.maps must stay within world.n_maps = {self.world.n_maps}, "
+                f"got {self.config.maps}"
+            )
+        torch.manual_seed(recipe.seed)
+        self.rng = np.random.default_rng([recipe.seed, 3])
+        self.model = NavigationTransformer(recipe.network, self.world)
+        self.model.init_weights(recipe.seed).to(self.device).train()
+        self.optimizer = self.make_optimizer()
+        self.forward = self.model.forward_chunk
+        if self.config.compile:
+            self.forward = torch.compile(self.forward, dynamic=False)
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.walker: Walker
+        self.state: State
+        self.trail: np.ndarray  # last places, (walk, ≤ memory + chunk + 1)
+        self.recent: list[tuple[float, np.ndarray]] = []  # loss, counts since the last row
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; weight decay on matrices only."""
+        weights = list(self.model.parameters())
+        groups = [
+            {
+                "params": [w for w in weights if w.ndim > 1],
+                "weight_decay": self.config.weight_decay,
+            },
+            {"params": [w for w in weights if w.ndim == 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=0.0, betas=self.config.betas, fused=True)
+
+    def start_walks(self) -> None:
+        """Put new walks on the maps in use."""
+        maps = range(self.config.n_maps(self.step))
+        self.walker = self.world.walker(self.config.walks, self.rng, maps=maps)
+        seed = int(self.rng.integers(2**62))
+        self.state = self.model.initial_state(self.config.walks, seed=seed)
+        self.trail = self.walker.place[:, None]
+
+    def train_step(self) -> None:
+        """One chunk of every walk, one optimiser step."""
+        if self.step % self.config.chunks_per_walk == 0:
+            self.start_walks()
+        place, action = self.walker.advance(self.recipe.network.chunk)
+        letters = self.world.maps[self.walker.map[:, None], place].astype(np.int64)
+        seen, target = (self.tensor(x) for x in (letters[:, :-1], letters[:, 1:]))
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        ):
+            logits, self.state = self.forward(self.tensor(action), seen, self.state)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten())
+        self.optimize(loss)
+        self.count(place, (logits.argmax(-1) != target).cpu().numpy(), loss.item())
+        self.step += 1
+
+    def optimize(self, loss: torch.Tensor) -> None:
+        """Clip and follow the gradient."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+
+    def tensor(self, values: np.ndarray) -> torch.Tensor:
+        """Copy integers to the device."""
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def count(self, place: np.ndarray, wrong: np.ndarray, loss: float) -> None:
+        """Keep working and reference errors of the step just taken (each walk was new)."""
+        config, steps = self.recipe.network, place.shape[1] - 1
+        self.trail = np.concatenate([self.trail, place[:, 1:]], axis=1)
+        walked = (self.step % self.config.chunks_per_walk + 1) * steps
+        window = attended_window(walked, config.chunk, config.memory)
+        seen = visited(self.trail, window[-(self.trail.shape[1] - 1) :])[:, -steps:]
+        self.trail = self.trail[:, -(config.memory + 1) :]
+        counts = [seen.sum(), (seen & wrong).sum(), (~seen).sum(), (~seen & wrong).sum()]
+        self.recent.append((loss, np.array(counts)))
+
+    def running(self, n_steps: int = 50) -> str:
+        """Loss and errors of the last steps, for the progress bar."""
+        losses, counts = zip(*self.recent[-n_steps:], strict=True) if self.recent else ((0,), (0,))
+        seen, seen_wrong, unseen, unseen_wrong = np.sum(counts, axis=0) * np.ones(4)
+        return (
+            f"loss {np.mean(losses):.3f}, working error {seen_wrong / max(1, seen):.3f}, "
+            f"reference error {unseen_wrong / max(1, unseen):.3f}, "
+            f"{self.config.n_maps(max(0, self.step - 1))} maps"
+        )
+
+    def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> dict[str, float]:
+        """One row of history: errors while training, and in eval mode on maps in use and novel."""
+        losses, counts = zip(*self.recent, strict=True)
+        seen, seen_wrong, unseen, unseen_wrong = np.sum(counts, axis=0)
+        row = {
+            "step": self.step,
+            "predictions": self.step * self.config.walks * self.recipe.network.chunk,
+            "seconds": round(self.seconds, 1),
+            "n_maps": self.config.n_maps(self.step - 1),
+            "learning_rate": self.config.rate(self.step - 1),
+            "loss": float(np.mean(losses)),
+            "working_error_running": seen_wrong / max(1, seen),
+            "reference_error_running": unseen_wrong / max(1, unseen),
+        }
+        self.recent = []
+        self.model.eval()
+        for kind, familiar in (("trained", True), ("novel", False)):
+            errors = memory_errors(
+                self.model,
+                n_walks=n_walks,
+                n_steps=n_steps,
+                familiar=familiar,
+                seed=self.step,
+                where="every_step",
+            ).error
+            row |= {f"{m}_error_{kind}": float(errors.sel(memory=m)) for m in errors.memory.values}
+        self.model.train()
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": json.dumps(self.history),
+            "recent": json.dumps([(loss, c.tolist()) for loss, c in self.recent]),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "torch_rng": torch.get_rng_state(),
+            "place": torch.from_numpy(self.walker.place),
+            "map": torch.from_numpy(self.walker.map),
+            "trail": torch.from_numpy(self.trail.copy()),
+            "path": self.state.path,
+            "memory": list(self.state.memory),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` stopped; a checkpoint of another recipe is refused."""
+        ours = json.dumps(self.recipe.to_dict(), sort_keys=True)
+        if saved["recipe"] != ours:
+            theirs = json.loads(saved["recipe"])
+            differ = [k for k, v in json.loads(ours).items() if theirs.get(k) != v]
+            raise ValueError(
+                f"the checkpoint was made with another recipe (differs in {', '.join(differ)}); "
+                "choose another folder, or remove the checkpoint to start afresh"
+            )
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.history = json.loads(saved["history"])
+        self.recent = [(loss, np.array(c)) for loss, c in json.loads(saved["recent"])]
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.rng.bit_generator.state = json.loads(saved["rng"])
+        torch.set_rng_state(saved["torch_rng"])
+        place, maps = saved["place"].numpy(), saved["map"].numpy()
+        self.walker = Walker(self.world.side, place, maps, self.rng)
+        self.trail = saved["trail"].numpy()
+        self.state = State(
+            saved["path"].to(self.device), tuple(m.to(self.device) for m in saved["memory"])
+        )
+
+
+def replace_file(file: Path, write: Any) -> None:
+    """Write to a temporary name, then rename: readers see the old file or the new one."""
+    temporary = file.with_name(file.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, file)
+
+
+def write_history(file: Path, history: list[dict[str, float]]) -> None:
+    """Write the rows of a history as CSV."""
+    with open(file, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(history[0]) if history else [])
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def train(
+    recipe: Recipe | str | Path,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    stop_at: int | None = None,
+    progress: bool = True,
+) -> Trainer:
+    """Train a network, or go on with a run that was stopped.
+
+    Parameters
+    ----------
+    recipe
+        A :class:`Recipe` or the path of its TOML file.
+    folder
+        Where the checkpoint and ``history.csv`` are kept; a run found there is resumed.
+    device
+        "cpu", "cuda", …
+    stop_at
+        Stop at this step (checkpointed) instead of at the recipe's last.
+    progress
+        Show a progress bar: steps/s, loss, working and reference error.
+
+    Returns
+    -------
+    Trainer
+        With the trained `model` in eval mode, and its `history`.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer, checkpoint = Trainer(recipe, device), folder / CHECKPOINT
+    if checkpoint.exists():
+        trainer.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    last = min(recipe.training.steps, stop_at or recipe.training.steps)
+    with tqdm(total=last, initial=trainer.step, desc=recipe.name, disable=not progress) as bar:
+        while trainer.step < last:
+            run_one(trainer, folder, bar, last)
+    trainer.model.eval()
+    return trainer
+
+
+def run_one(trainer: Trainer, folder: Path, bar: tqdm, last: int) -> None:
+    """One step, with the evaluation and the checkpoint that are due after it."""
+    config, begin = trainer.config, time.perf_counter()
+    trainer.train_step()
+    if trainer.step % config.evaluate_every == 0 or trainer.step == config.steps:
+        trainer.history.append(trainer.evaluate())
+        replace_file(folder / HISTORY, lambda f: write_history(f, trainer.history))
+    trainer.seconds += time.perf_counter() - begin
+    if trainer.step % config.checkpoint_every == 0 or trainer.step == last:
+        replace_file(folder / CHECKPOINT, lambda f: torch.save(trainer.state_dict(), f))
+    bar.update()
+    bar.set_postfix_str(trainer.running(), refresh=False)

@@ -1,0 +1,242 @@
+"""Variance of an activation that position explains: a measure made for signed activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import sparse
+
+from placeformer import _kernels, schema
+from placeformer.binning import Bins, samples
+from placeformer.places import Places, activations, refuse_not_finite
+
+NO_VARIANCE = 1e-6
+"""Share of a unit's raw sum of squares below which what is left counts as rounding."""
+
+SHIFT_SAMPLES = 4096
+"""Samples of the first walk whose mean is taken off every activation before squaring."""
+
+
+def position_variance_explained(
+    recording: xr.Dataset,
+    *,
+    given: str | None = None,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    maps: str = "apart",
+    per_map: bool = False,
+    adjusted: bool = True,
+) -> xr.DataArray:
+    r"""Share of each unit's variance that its mean at every place explains.
+
+    .. math:: \eta^2 = \frac{SS_0 - SS_1}{SS_0}, \qquad
+              \eta^2_{adj} = 1 - \frac{SS_1 / (n - k_1)}{SS_0 / (n - k_0)}
+
+    SS1 is the sum of squares about the means of the k1 cells (map, place), SS0 about the k0
+    means of the maps; with ``given``, SS0 is about the means of (map, given value) and SS1 of
+    (map, given value, place): the partial eta squared of place beyond, say, the letter.
+
+    Parameters
+    ----------
+    recording
+        Recording.
+    given
+        Discrete variable (walk, time) whose means are taken out first, within every map:
+        ``"observation"`` gives what place explains beyond the letter. In a world of letters
+        places nest in letters. ``None``: nothing.
+    by, bins
+        Axes and bins of place, as in :func:`rate_maps`.
+    maps
+        ``"apart"``: a place of one map is another place than that of another map, and the
+        means of the maps are taken out (sums of squares are pooled over maps). ``"together"``:
+        the ``map`` coordinate is ignored. A recording without ``map`` is one map.
+    per_map
+        One value for every map, on a leading dimension ``map``.
+    adjusted
+        Correct for the variance that k means explain by chance (epsilon squared): with
+        independent samples of a unit that ignores place the expected value is 0, single values
+        may be below it. Samples along a walk are not independent: for a test against chance use
+        :func:`shuffle_test`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (map, unit), at most 1; at least 0 unless ``adjusted``. Unchanged by scaling,
+        shifting or negating a unit. NaN for a unit without variance left by the maps and by
+        ``given``, or when every cell holds a single sample and ``adjusted``.
+
+    Raises
+    ------
+    ValueError
+        The recording breaks the contract, activations are not finite, or an option is unknown.
+
+    References
+    ----------
+    Kelley, T. L. (1935). An unbiased correlation ratio measure. PNAS 21, 554-559.
+    https://doi.org/10.1073/pnas.21.9.554
+    """
+    _check_options(recording, maps, per_map)
+    cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps)
+    squares = sums_of_squares(recording, cells)
+    values = cells.explained(*squares, adjusted=adjusted, per_map=per_map)
+    beyond = f" beyond {given}" if given else ""
+    kind = "adjusted" if adjusted else "not adjusted"
+    attrs = {
+        "units": "1",
+        "long_name": f"variance explained by place{beyond} ({kind})",
+        "given": given or "none",
+        "maps": maps,
+    }
+    coords: dict[Any, Any] = dict(schema.unit_coords(recording))
+    if per_map:
+        coords[schema.MAP] = cells.maps
+    dims = (*((schema.MAP,) if per_map else ()), schema.UNIT)
+    return xr.DataArray(values, coords, dims, "position_variance_explained", attrs)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells (map, given, place) and the groups (map, given) and maps that they nest in."""
+
+    maps: NDArray[np.generic]
+    index: NDArray[np.intp]
+    """Cell of every sample (walk, time); -1: none."""
+    counts: NDArray[np.int64]
+    """Samples of every cell."""
+    group: NDArray[np.intp]
+    """Group of every cell."""
+    map_of_group: NDArray[np.intp]
+    """Map of every group."""
+    walk_map: NDArray[np.intp]
+    """Map of every sample (walk, time); -1 where it has no cell."""
+
+    @classmethod
+    def of(
+        cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, given: str | None, maps: str
+    ) -> Cells:
+        """Cells of a recording, only those that occur."""
+        places = Places.of(recording, by=by, bins=bins, per_map=False)
+        names, number = _map_numbers(recording, maps)
+        label = np.broadcast_to(number[:, None], places.index.shape)
+        third, valid = _given(recording, given, places.index)
+        columns = [np.broadcast_to(c, valid.shape)[valid] for c in (label, third, places.index)]
+        n_third = int(columns[1].max(initial=0)) + 1
+        group = columns[0] * n_third + columns[1]
+        cell, inverse, counts = np.unique(
+            group * places.size + columns[2], return_inverse=True, return_counts=True
+        )
+        groups, group_of_cell = np.unique(cell // places.size, return_inverse=True)
+        index = np.full(valid.shape, -1, np.intp)
+        index[valid] = inverse
+        walk_map = np.where(valid, label, -1)
+        return cls(names, index, counts, group_of_cell, groups // n_third, walk_map)
+
+    def explained(
+        self,
+        cell_sums: NDArray[np.float64],
+        squares: NDArray[np.float64],
+        *,
+        adjusted: bool,
+        per_map: bool,
+    ) -> NDArray[np.float64]:
+        """Variance explained (unit,) or (map, unit) of sums (cell, unit), squares (map, unit)."""
+        n_groups, n_maps = len(self.map_of_group), len(self.maps)
+        group_sums = _add(cell_sums, self.group, n_groups)
+        group_counts = _add(self.counts, self.group, n_groups)
+        by_cell = _add(cell_sums**2 / self.counts[:, None], self.map_of_group[self.group], n_maps)
+        by_group = _add(group_sums**2 / group_counts[:, None], self.map_of_group, n_maps)
+        n = _add(group_counts, self.map_of_group, n_maps)[:, None]
+        k0 = np.bincount(self.map_of_group, minlength=n_maps)[:, None]
+        k1 = np.bincount(self.map_of_group[self.group], minlength=n_maps)[:, None]
+        terms = [squares, squares - by_group, squares - by_cell, n - k0, n - k1]
+        if not per_map:
+            terms = [term.sum(axis=0) for term in terms]
+        raw, before, after, free_before, free_after = terms
+        return _share_explained(raw, before, after, free_before, free_after, adjusted=adjusted)
+
+
+def sums_of_squares(
+    recording: xr.Dataset, cells: Cells
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of every cell (cell, unit) and sums of squares of every map (map, unit).
+
+    Both are of the deviations from the mean of the unit's first samples, which changes no sum of
+    squares about a mean and keeps rounding out of them; a constant unit gives exactly 0.
+    """
+    values = activations(recording)
+    index, sizes = [cells.index, cells.walk_map], [len(cells.counts), len(cells.maps)]
+    terms = _kernels.moments(centre(values))
+    sums, squares = _kernels.bin_sums(values, index, sizes, terms=terms)
+    refuse_not_finite(recording, squares, cells.index)
+    return sums, squares
+
+
+def centre(values: Any) -> NDArray[np.float64]:
+    """Mean of every unit's first finite activations (walk, time, unit), shape (unit,)."""
+    first = np.asarray(values[0, :SHIFT_SAMPLES])
+    usable = np.isfinite(first)
+    total = np.sum(first, axis=0, where=usable, dtype=np.float64)
+    return np.asarray(total / np.maximum(usable.sum(axis=0), 1))
+
+
+def _share_explained(
+    raw: NDArray[np.float64],
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    free_before: NDArray[np.float64],
+    free_after: NDArray[np.float64],
+    *,
+    adjusted: bool,
+) -> NDArray[np.float64]:
+    """1 - after / before, each over its degrees of freedom when adjusted."""
+    known = (before > NO_VARIANCE * raw) & (np.broadcast_to(free_after, before.shape) > 0)
+    if not adjusted:
+        known = before > NO_VARIANCE * raw
+    left = np.divide(np.maximum(after, 0.0), before, out=np.full(before.shape, np.nan), where=known)
+    factor = free_before / np.maximum(free_after, 1) if adjusted else 1.0
+    return np.asarray(1.0 - left * factor)
+
+
+def _add(values: NDArray[np.generic], index: NDArray[np.intp], size: int) -> NDArray[np.float64]:
+    """Sum rows that share an index."""
+    columns = np.arange(len(index))
+    matrix = sparse.csr_array((np.ones(len(index)), (index, columns)), shape=(size, len(index)))
+    return np.asarray(matrix @ values)
+
+
+def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
+    """The maps and the number of each walk's."""
+    if maps == "together" or schema.MAP not in recording.variables:
+        return np.zeros(1, int), np.zeros(recording.sizes[schema.WALK], np.intp)
+    names, number = np.unique(recording[schema.MAP].values, return_inverse=True)
+    return names, number
+
+
+def _given(
+    recording: xr.Dataset, given: str | None, index: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Number of the given value of every sample, and which samples have a place and a value."""
+    if given is None:
+        return np.zeros(index.shape, np.intp), index >= 0
+    schema.check_recording(recording, need=(given,))
+    values = np.broadcast_to(samples(recording, given), index.shape)
+    present = np.asarray(index >= 0)
+    if values.dtype.kind == "f":
+        present &= ~np.isnan(values)
+    number = np.zeros(index.shape, np.intp)
+    number[present] = np.unique(values[present], return_inverse=True)[1]
+    return number, present
+
+
+def _check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
+    if maps not in ("apart", "together"):
+        raise ValueError(f"maps must be 'apart' or 'together', found {maps!r}")
+    if per_map and (maps == "together" or schema.MAP not in recording.variables):
+        raise ValueError(
+            "per_map=True needs maps='apart' and a recording with the coordinate 'map'"
+        )

@@ -1,0 +1,201 @@
+"""GridWorld: square maps of letters, and random walks on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+ACTIONS = ("stay", "east", "south", "north", "west")
+"""Action names by index; place index = y · side + x, east is +1, south is +side."""
+
+Ints = NDArray[np.int64]
+
+
+def transitions(side: int) -> tuple[Ints, Ints, Ints]:
+    """Where every action leads on a side × side grid.
+
+    Returns
+    -------
+    destination : (place, action)
+        Place index after each action, -1 where the neighbour does not exist.
+    moves : (place, 5)
+        The actions that exist, packed to the left.
+    n_moves : (place,)
+        How many exist: 3 in a corner, 4 at a wall, 5 inside (2 × 2 has corners only).
+    """
+    place = np.arange(side * side)
+    x, y = place % side, place // side
+    exists = np.stack([x >= 0, x < side - 1, y < side - 1, y > 0, x > 0], axis=1)
+    destination = np.where(exists, place[:, None] + [0, 1, side, -side, -1], -1)
+    moves = np.argsort(~exists, axis=1, kind="stable")
+    return destination, moves, exists.sum(axis=1)
+
+
+@dataclass
+class Walker:
+    """Many random walks that go on from where they are.
+
+    Attributes
+    ----------
+    place, map : (walk,)
+        Current place index and map index of every walk.
+    rng
+        The only source of randomness.
+    """
+
+    side: int
+    place: Ints
+    map: Ints
+    rng: np.random.Generator
+    _tables: tuple[Ints, Ints, Ints] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._tables = transitions(self.side)
+
+    def advance(self, n_steps: int) -> tuple[Ints, Ints]:
+        """Walk `n_steps`, uniformly among stay and the neighbours that exist.
+
+        Returns
+        -------
+        place : (walk, n_steps + 1)
+            Places, the first being where the walks stood before.
+        action : (walk, n_steps)
+            ``action[:, t]`` leads from ``place[:, t]`` to ``place[:, t + 1]``.
+        """
+        destination, moves, n_moves = self._tables
+        place = np.empty((n_steps + 1, len(self.place)), dtype=np.int64)
+        action = np.empty((n_steps, len(self.place)), dtype=np.int64)
+        place[0] = self.place
+        for t, draw in enumerate(self.rng.random((n_steps, len(self.place)))):
+            here = place[t]
+            action[t] = moves[here, (draw * n_moves[here]).astype(np.int64)]
+            place[t + 1] = destination[here, action[t]]
+        self.place = place[-1].copy()
+        return place.T, action.T
+
+
+class GridWorld:
+    """Trained and novel letter maps on a square grid.
+
+    Parameters
+    ----------
+    side
+        Places along each edge, ≥ 2.
+    n_letters
+        Letters that may stand at a place, ≥ 2; each is drawn uniformly.
+    n_maps
+        Number of trained maps, and of novel maps.
+    seed
+        Seed of the letters; equal arguments make equal maps.
+
+    Attributes
+    ----------
+    maps, novel_maps : (n_maps, side²) uint8
+        Letter index of every place (place index = y · side + x).
+    """
+
+    def __init__(
+        self, side: int = 11, n_letters: int = 10, n_maps: int = 32, seed: int = 0
+    ) -> None:
+        for name, value, least in (
+            ("side", side, 2),
+            ("n_letters", n_letters, 2),
+            ("n_maps", n_maps, 1),
+            ("seed", seed, 0),
+        ):
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+        if n_letters > 256:
+            raise ValueError(f"n_letters must be at most 256, got {n_letters}")
+        self.side, self.n_letters, self.n_maps, self.seed = side, n_letters, n_maps, seed
+        self.maps, self.novel_maps = (
+            np.random.default_rng([seed, kind]).integers(
+                n_letters, size=(n_maps, side * side), dtype=np.uint8
+            )
+            for kind in (0, 1)
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"GridWorld(side={self.side}, n_letters={self.n_letters}, "
+            f"n_maps={self.n_maps}, seed={self.seed})"
+        )
+
+    def letters(self, familiar: bool = True) -> NDArray[np.uint8]:
+        """Letters of the trained (`familiar`) or of the novel maps, (n_maps, side²)."""
+        return self.maps if familiar else self.novel_maps
+
+    def walker(
+        self, n_walks: int, rng: np.random.Generator, *, maps: Sequence[int] | None = None
+    ) -> Walker:
+        """Put `n_walks` at uniformly drawn places of uniformly drawn `maps` (default: all)."""
+        allowed = np.arange(self.n_maps) if maps is None else np.unique(np.asarray(maps))
+        if allowed.size == 0 or allowed.min() < 0 or allowed.max() >= self.n_maps:
+            raise ValueError(f"maps must be indices in 0–{self.n_maps - 1}, got {maps!r}")
+        place = rng.integers(self.side**2, size=n_walks)
+        return Walker(self.side, place, allowed[rng.integers(len(allowed), size=n_walks)], rng)
+
+    def walk(
+        self,
+        n_walks: int,
+        n_steps: int,
+        *,
+        seed: int,
+        familiar: bool = True,
+        maps: Sequence[int] | None = None,
+    ) -> xr.Dataset:
+        """Random walks, with what is seen and done on them.
+
+        Parameters
+        ----------
+        n_walks, n_steps
+            Number of walks, and of actions in each.
+        seed
+            Seed of maps, first places and actions.
+        familiar
+            Walk on the trained maps, or on the novel ones.
+        maps
+            Map indices to draw from; by default all.
+
+        Returns
+        -------
+        xarray.Dataset
+            Dims ``walk``, ``time``. At each step: `x`, `y` (coords, grid steps) and `observation`
+            (letter index) of the place stood on, `action` taken there, and where it leads:
+            `next_x`, `next_y` and `target`, the letter to be predicted. `map`, `familiar` (walk).
+        """
+        rng = np.random.default_rng([seed, 2])
+        walker = self.walker(n_walks, rng, maps=maps)
+        place, action = walker.advance(n_steps)
+        seen = self.letters(familiar)[walker.map[:, None], place]
+        steps = ("walk", "time")
+        x, y = (place % self.side).astype(np.int16), (place // self.side).astype(np.int16)
+        grid = {"units": "grid steps"}
+        return xr.Dataset(
+            {
+                "observation": (steps, seen[:, :-1], {"long_name": "letter seen"}),
+                "action": (steps, action.astype(np.uint8), {"long_name": "action taken"}),
+                "target": (steps, seen[:, 1:], {"long_name": "letter after the action"}),
+                "next_x": (steps, x[:, 1:], grid | {"long_name": "x after the action"}),
+                "next_y": (steps, y[:, 1:], grid | {"long_name": "y after the action"}),
+            },
+            coords={
+                "x": (steps, x[:, :-1], grid | {"long_name": "x"}),
+                "y": (steps, y[:, :-1], grid | {"long_name": "y"}),
+                "map": ("walk", walker.map, {"long_name": "map index"}),
+                "familiar": ("walk", np.full(n_walks, familiar), {"long_name": "trained map"}),
+                "walk": np.arange(n_walks),
+                "time": ("time", np.arange(n_steps), {"units": "step"}),
+            },
+            attrs={
+                "side": self.side,
+                "n_letters": self.n_letters,
+                "world_seed": self.seed,
+                "walk_seed": seed,
+                "actions": " ".join(ACTIONS),
+            },
+        )

@@ -1,0 +1,241 @@
+"""Training: it learns, it resumes to the bit after SIGKILL, it refuses what it does not know."""
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from placeformer.memory import attended_window, visited
+from placeformer.training import CHECKPOINT, HISTORY, Recipe, Trainer, train
+
+RECIPE = {
+    "name": "tiny",
+    "seed": 0,
+    "world": {"side": 4, "n_letters": 5, "n_maps": 4, "seed": 0},
+    "network": {
+        "n_letters": 5,
+        "d_model": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "d_head": 8,
+        "d_inner": 16,
+        "d_rnn": 8,
+        "chunk": 8,
+        "memory": 8,
+        "dropout": 0.1,
+        "activation": "nmda",
+        "alpha": 10.0,
+    },
+    "training": {
+        "steps": 24,
+        "walks": 4,
+        "chunks_per_walk": 5,
+        "learning_rate": 1e-2,
+        "warmup": 4,
+        "final_rate": 0.1,
+        "betas": [0.9, 0.98],
+        "weight_decay": 0.01,
+        "clip": 1.0,
+        "maps": [[0, 2], [7, 4]],
+        "precision": "float32",
+        "compile": False,
+        "evaluate_every": 6,
+        "checkpoint_every": 1,
+    },
+}
+
+
+def recipe(**training):
+    return Recipe.from_dict(RECIPE | {"training": RECIPE["training"] | training})
+
+
+def weights(trainer):
+    return {k: v.clone() for k, v in trainer.model.state_dict().items()}
+
+
+def assert_bit_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return weights(train(recipe(), folder, progress=False)), folder
+
+
+@pytest.mark.parametrize("stop", [1, 5, 6, 7, 13])
+def test_a_stopped_run_ends_bit_equal(uninterrupted, tmp_path, stop):
+    train(recipe(), tmp_path, stop_at=stop, progress=False)
+    torch.manual_seed(99)  # whatever happens in between
+    resumed = train(recipe(), tmp_path, progress=False)
+    assert_bit_equal(weights(resumed), uninterrupted[0])
+    ours, theirs = ([*csv.DictReader(open(f / HISTORY))] for f in (tmp_path, uninterrupted[1]))
+    assert [r["step"] for r in ours] == ["6", "12", "18", "24"]
+    for a, b in zip(ours, theirs, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {
+            k: v for k, v in b.items() if k != "seconds"
+        }
+
+
+KILLED = """
+import json, sys
+from placeformer.training import Recipe, train
+train(Recipe.from_dict(json.loads(sys.argv[1])), sys.argv[2], progress=False)
+"""
+
+
+def test_a_killed_run_ends_bit_equal(uninterrupted, tmp_path):
+    import json
+
+    steps = {"steps": 24, "checkpoint_every": 1}
+    entries = RECIPE | {"training": RECIPE["training"] | steps}
+    command = [sys.executable, "-c", KILLED, json.dumps(entries), str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for wait in (0.0, 0.02, 0.05):
+        process = subprocess.Popen(command, env=environment)
+        deadline = time.time() + 60
+        before = (tmp_path / CHECKPOINT).stat().st_mtime_ns if wait else 0
+        while process.poll() is None and time.time() < deadline:
+            file = tmp_path / CHECKPOINT
+            if file.exists() and file.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.001)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert 0 < saved["step"] < 24
+    assert_bit_equal(weights(train(recipe(), tmp_path, progress=False)), uninterrupted[0])
+
+
+def test_a_half_written_checkpoint_never_replaces_a_whole_one(tmp_path, monkeypatch):
+    train(recipe(), tmp_path, stop_at=3, progress=False)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+
+    def fails(value, file):
+        file.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fails)
+        with pytest.raises(OSError, match="No space left"):
+            train(recipe(), tmp_path, stop_at=5, progress=False)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    assert train(recipe(), tmp_path, stop_at=5, progress=False).step == 5
+
+
+def test_another_recipes_checkpoint_is_refused(tmp_path):
+    train(recipe(), tmp_path, stop_at=1, progress=False)
+    other = dataclasses.replace(recipe(), seed=1)
+    with pytest.raises(ValueError, match=r"another recipe \(differs in seed\)"):
+        train(other, tmp_path, progress=False)
+
+
+def test_it_learns_the_letters_under_its_feet(tmp_path):
+    # Standing still repeats the letter: the error falls below chance within a few hundred steps.
+    longer = recipe(steps=300, walks=16, evaluate_every=100, checkpoint_every=1000)
+    history = train(longer, tmp_path, progress=False).history
+    assert history[-1]["loss"] < history[0]["loss"] < np.log(5) + 0.05
+    assert history[-1]["working_error_running"] < 0.7
+    assert [row["predictions"] for row in history] == [12_800, 25_600, 38_400]
+
+
+def test_the_running_errors_use_the_window_really_attended():
+    trainer = Trainer(recipe())
+    trainer.model.train()
+    trails, counts = [], []
+    for _ in range(5):  # one whole walk
+        trainer.train_step()
+        counts.append(trainer.recent[-1][1])
+        trails.append(trainer.walker.place)
+    assert sum(c[0] + c[2] for c in counts) == 5 * 8 * 4
+    # The same walks again, from the same generator, seen as a whole.
+    twin = Trainer(recipe())
+    twin.start_walks()
+    place, _ = twin.walker.advance(40)
+    seen = visited(place, attended_window(40, 8, 8)).reshape(4, 5, 8).sum((0, 2))
+    # the generator was shared with e₀'s seed only, so the walks agree chunk by chunk
+    assert [int(c[0]) for c in counts] == seen.tolist()
+
+
+def test_the_schedules():
+    config = recipe().training
+    assert [config.n_maps(s) for s in (0, 6, 7, 100)] == [2, 2, 4, 4]
+    assert config.rate(0) == pytest.approx(1e-2 / 4)
+    assert config.rate(4) == pytest.approx(1e-2)
+    assert config.rate(14) == pytest.approx(1e-2 * (0.1 + 0.9 / 2))
+    assert config.rate(24) == pytest.approx(1e-3)
+
+
+def test_weights_are_decayed_and_biases_are_not():
+    trainer = Trainer(recipe())
+    decayed, kept = trainer.optimizer.param_groups
+    assert decayed["weight_decay"] == 0.01
+    assert kept["weight_decay"] == 0
+    assert all(w.ndim == 1 for w in kept["params"])
+
+
+def test_bfloat16_autocast_trains():
+    trainer = Trainer(recipe(precision="bfloat16"))
+    trainer.train_step()
+    trainer.train_step()
+    assert all(torch.isfinite(w).all() for w in trainer.model.parameters())
+    assert trainer.model.read_out.weight.dtype == torch.float32
+
+
+def write(tmp_path, text):
+    file = tmp_path / "recipe.toml"
+    file.write_text(text)
+    return file
+
+
+def toml(entries):
+    lines = [f'name = "{entries["name"]}"', f"seed = {entries['seed']}"]
+    for table in ("world", "network", "training"):
+        lines.append(f"[{table}]")
+        for key, value in entries[table].items():
+            text = str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+            lines.append(f"{key} = {text}")
+    return "\n".join(lines)
+
+
+def test_a_recipe_is_read_from_toml(tmp_path):
+    got = Recipe.read(write(tmp_path, toml(RECIPE)))
+    assert got == Recipe.from_dict(RECIPE)
+    assert Recipe.from_dict(got.to_dict()) == got
+
+
+def test_misspelt_and_missing_keys_are_refused(tmp_path):
+    bad = RECIPE | {"network": {**RECIPE["network"], "aplha": 1.0}}
+    with pytest.raises(ValueError, match=r"recipe\.toml \[network\]: unknown keys \['aplha'\]"):
+        Recipe.read(write(tmp_path, toml(bad)))
+    bad = RECIPE | {"training": {k: v for k, v in RECIPE["training"].items() if k != "clip"}}
+    with pytest.raises(ValueError, match=r"\[training\].* missing keys \['clip'\]"):
+        Recipe.from_dict(bad)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"maps": [[1, 2]]}, "training.maps must start at step 0"),
+        ({"precision": "float16"}, 'must be "float32" or "bfloat16"'),
+        ({"steps": 0}, "training.steps must be ≥ 1"),
+    ],
+)
+def test_bad_training_settings_are_refused(training, message):
+    with pytest.raises(ValueError, match=message):
+        recipe(**training)
+
+
+def test_more_maps_than_the_world_has_are_refused():
+    with pytest.raises(ValueError, match=r"within world\.n_maps = 4"):
+        Trainer(recipe(maps=[[0, 8]]))

@@ -1,0 +1,33 @@
+"""Pin the zoo: check every network in zoo/models and write its sha256 to zoo_pins.json.
+
+Run ``python zoo/pin.py`` after adding or replacing a network. ``placeformer.load`` refuses a zoo
+network whose weights do not have the sha256 written here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from placeformer import hub, zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pin(
+    models: Path = ROOT / "zoo" / "models",
+    pins: Path = ROOT / "src" / "placeformer" / "zoo_pins.json",
+) -> dict[str, str]:
+    """Write the sha256 of every network under `models` to the file `pins`, and return them."""
+    names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)
+    found = {name: hub.read(models / name).info["sha256"] for name in names}
+    temporary = pins.with_name(pins.name + ".tmp")
+    temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, pins)
+    return found
+
+
+if __name__ == "__main__":
+    for name, sha256 in pin().items():
+        print(sha256, name)
