@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from placeformer.activation import NMDA, alpha_to_mg, mg_to_alpha, nmda
 
@@ -48,9 +48,13 @@ def test_leaves_its_input_alone(alpha):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize(("alpha", "lowest"), [(0.01, -2.64), (0.1, -1.16), (1, -0.28), (10, -0.04)])
+@pytest.mark.parametrize(
+    ("alpha", "lowest"), [(0.01, -2.64), (0.1, -1.16), (1, -0.28), (10, -0.04)]
+)
 def test_the_lowest_value_falls_with_alpha(alpha, lowest):
-    assert nmda(torch.linspace(-12, 3, 15001), alpha).min().item() == pytest.approx(lowest, abs=6e-3)
+    assert nmda(torch.linspace(-12, 3, 15001), alpha).min().item() == pytest.approx(
+        lowest, abs=6e-3
+    )
 
 
 @pytest.mark.parametrize("alpha", [-1e-9, -1, math.nan, math.inf])

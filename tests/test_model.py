@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from placeformer.model import ModelConfig, NavigationTransformer, State, paper_name
+from placeformer import paper
+from placeformer.model import ModelConfig, NavigationTransformer, State
 from placeformer.world import GridWorld
 
 CHUNK = 5
@@ -69,8 +70,12 @@ def attend(p, config, x, memory):
                 delta = min(here - j, config.memory + config.chunk - 1)
                 k = wk[part] @ keys_in[j]
                 scores.append(
-                    ((q + p.query_bias[h]) @ k + q @ p.distance[h, delta]
-                     + p.distance_bias[h, delta]) / math.sqrt(d)
+                    (
+                        (q + p.query_bias[h]) @ k
+                        + q @ p.distance[h, delta]
+                        + p.distance_bias[h, delta]
+                    )
+                    / math.sqrt(d)
                 )
             weight = torch.softmax(torch.stack(scores), 0)
             out[i, part] = sum(weight[j] * (wv[part] @ keys_in[j]) for j in range(here + 1))
@@ -229,7 +234,7 @@ def test_the_papers_tensors_land_where_they_belong():
         torch.testing.assert_close(attention.distance[:, delta].data, theirs.float().double())
         theirs = tensors["transformer.r_bias"][1, reach - 1 - delta]
         torch.testing.assert_close(attention.distance_bias[:, delta].data, theirs.float().double())
-    assert paper_name("transformer.layers.1.pos_ff.fc1.0.weight") == "layers.1.ffn.fc1.weight"
+    assert paper.our_name("transformer.layers.1.pos_ff.fc1.0.weight") == "layers.1.ffn.fc1.weight"
     with torch.no_grad():
         action, observation = episode(1, CHUNK)
         got, _ = model(action, observation)
@@ -242,7 +247,7 @@ def test_the_papers_tensors_land_where_they_belong():
 
 def test_a_paper_state_dict_with_a_missing_tensor_or_wrong_heads_is_refused():
     tensors = paper_state_dict(CONFIG)
-    with pytest.raises(ValueError, match="n_head .* must be 2 and 9 .* got 4 and 9"):
+    with pytest.raises(ValueError, match=r"n_head .* must be 2 and 9 .* got 4 and 9"):
         NavigationTransformer.from_paper_state_dict(
             tensors, n_head=4, alpha=1.0, chunk=CHUNK, memory=4
         )

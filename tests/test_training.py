@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from placeformer.memory import attended_window, visited
-from placeformer.training import CHECKPOINT, HISTORY, Recipe, Trainer, train
+from placeformer.training import CHECKPOINT, HISTORY, Recipe, Trainer, at, train
 
 RECIPE = {
     "name": "tiny",
@@ -36,7 +37,7 @@ RECIPE = {
     "training": {
         "steps": 24,
         "walks": 4,
-        "chunks_per_walk": 5,
+        "chunks_per_walk": [[0, 3], [3, 5]],
         "learning_rate": 1e-2,
         "warmup": 4,
         "final_rate": 0.1,
@@ -66,6 +67,11 @@ def assert_bit_equal(a, b):
         assert torch.equal(a[name], b[name]), name
 
 
+def rows(folder):
+    with open(folder / HISTORY, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
@@ -78,7 +84,7 @@ def test_a_stopped_run_ends_bit_equal(uninterrupted, tmp_path, stop):
     torch.manual_seed(99)  # whatever happens in between
     resumed = train(recipe(), tmp_path, progress=False)
     assert_bit_equal(weights(resumed), uninterrupted[0])
-    ours, theirs = ([*csv.DictReader(open(f / HISTORY))] for f in (tmp_path, uninterrupted[1]))
+    ours, theirs = rows(tmp_path), rows(uninterrupted[1])
     assert [r["step"] for r in ours] == ["6", "12", "18", "24"]
     for a, b in zip(ours, theirs, strict=True):
         assert {k: v for k, v in a.items() if k != "seconds"} == {
@@ -94,8 +100,6 @@ train(Recipe.from_dict(json.loads(sys.argv[1])), sys.argv[2], progress=False)
 
 
 def test_a_killed_run_ends_bit_equal(uninterrupted, tmp_path):
-    import json
-
     steps = {"steps": 24, "checkpoint_every": 1}
     entries = RECIPE | {"training": RECIPE["training"] | steps}
     command = [sys.executable, "-c", KILLED, json.dumps(entries), str(tmp_path)]
@@ -150,26 +154,31 @@ def test_it_learns_the_letters_under_its_feet(tmp_path):
 
 
 def test_the_running_errors_use_the_window_really_attended():
-    trainer = Trainer(recipe())
-    trainer.model.train()
-    trails, counts = [], []
+    trainer, counts = Trainer(recipe(chunks_per_walk=[[0, 5]])), []
     for _ in range(5):  # one whole walk
         trainer.train_step()
         counts.append(trainer.recent[-1][1])
-        trails.append(trainer.walker.place)
     assert sum(c[0] + c[2] for c in counts) == 5 * 8 * 4
     # The same walks again, from the same generator, seen as a whole.
     twin = Trainer(recipe())
     twin.start_walks()
     place, _ = twin.walker.advance(40)
     seen = visited(place, attended_window(40, 8, 8)).reshape(4, 5, 8).sum((0, 2))
-    # the generator was shared with e₀'s seed only, so the walks agree chunk by chunk
     assert [int(c[0]) for c in counts] == seen.tolist()
+
+
+def test_walks_start_afresh_when_the_schedule_says_so():
+    trainer, ages = Trainer(recipe()), []  # 3 chunks from step 0, 5 from step 3
+    for _ in range(9):
+        trainer.train_step()
+        ages.append(trainer.age)
+    assert ages == [1, 2, 3, 4, 5, 1, 2, 3, 4]
+    assert trainer.state.memory[0].shape[1] == 8
 
 
 def test_the_schedules():
     config = recipe().training
-    assert [config.n_maps(s) for s in (0, 6, 7, 100)] == [2, 2, 4, 4]
+    assert [at(config.maps, s) for s in (0, 6, 7, 100)] == [2, 2, 4, 4]
     assert config.rate(0) == pytest.approx(1e-2 / 4)
     assert config.rate(4) == pytest.approx(1e-2)
     assert config.rate(14) == pytest.approx(1e-2 * (0.1 + 0.9 / 2))
@@ -226,9 +235,12 @@ def test_misspelt_and_missing_keys_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"maps": [[1, 2]]}, "training.maps must start at step 0"),
+        ({"maps": [[1, 2]]}, r"training\.maps must start at step 0"),
+        ({"maps": []}, r"training\.maps must start at step 0"),
+        ({"chunks_per_walk": [[0, 4], [0, 8]]}, r"training\.chunks_per_walk must start"),
+        ({"chunks_per_walk": [[0, 0]]}, r"training\.chunks_per_walk must hold numbers ≥ 1"),
         ({"precision": "float16"}, 'must be "float32" or "bfloat16"'),
-        ({"steps": 0}, "training.steps must be ≥ 1"),
+        ({"steps": 0}, r"training\.steps must be ≥ 1"),
     ],
 )
 def test_bad_training_settings_are_refused(training, message):

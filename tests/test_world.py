@@ -101,7 +101,9 @@ def test_novel_and_chosen_maps():
     assert set(walk["map"].values) == {1, 3}
     assert not walk.familiar.any()
     here = walk.y.values.astype(int) * 3 + walk.x.values
-    np.testing.assert_array_equal(walk.observation, world.novel_maps[walk["map"].values[:, None], here])
+    np.testing.assert_array_equal(
+        walk.observation, world.novel_maps[walk["map"].values[:, None], here]
+    )
     with pytest.raises(ValueError, match=r"maps must be indices in 0–3, got \[4\]"):
         world.walk(1, 1, seed=0, maps=[4])
 

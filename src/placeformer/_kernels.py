@@ -27,15 +27,18 @@ FLOAT32_SAMPLES = 128
 
 MAX_THREADS = 4
 
-Terms = Callable[[NDArray[Any]], Iterator[NDArray[Any]]]
+ALL = slice(None)
+
+Terms = Callable[[NDArray[Any], slice], Iterator[NDArray[Any]]]
+"""What is summed of a block (sample, unit) that holds a slice of the units."""
 
 
-def plain(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def plain(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
     """The activations themselves: one term."""
     yield block
 
 
-def finite(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def finite(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
     """Activations with NaN and infinite values at 0, then 1 where they are finite, else 0."""
     good = np.isfinite(block)
     yield np.where(good, block, np.zeros((), block.dtype))
@@ -49,8 +52,8 @@ def moments(shift: NDArray[Any]) -> Terms:
     shifted by its own value gives exactly 0.
     """
 
-    def terms(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        deviation = block - shift.astype(block.dtype)
+    def terms(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
+        deviation = block - shift[units].astype(block.dtype)
         yield deviation
         yield np.multiply(deviation, deviation, out=deviation)
 
@@ -64,6 +67,7 @@ def bin_sums(
     *,
     terms: Terms = plain,
     threads: int | None = None,
+    units: slice = ALL,
 ) -> list[NDArray[np.float64]]:
     """Sum each term of the values over the samples of every bin.
 
@@ -80,6 +84,8 @@ def bin_sums(
         Yields the arrays to be summed of a block of samples (sample, unit).
     threads
         Threads that share the blocks; by default up to four.
+    units
+        Which of the units that the terms know the values hold.
 
     Returns
     -------
@@ -89,7 +95,7 @@ def bin_sums(
     if hasattr(values, "dask"):
         return _dask_sums(values, index, sizes, terms)
     totals = [np.zeros((size, values.shape[2])) for size in sizes]
-    for parts in _parts(values, index, sizes, terms, threads):
+    for parts in _parts(values, index, sizes, lambda block: terms(block, units), threads):
         for total, (rows, part) in zip(totals, parts, strict=True):
             with np.errstate(invalid="ignore"):  # inf - inf: callers look for what is not finite
                 if rows is None:
@@ -124,7 +130,7 @@ def _parts(
     values: NDArray[Any],
     index: Sequence[NDArray[np.intp]],
     sizes: Sequence[int],
-    terms: Terms,
+    terms: Callable[[NDArray[Any]], Iterator[NDArray[Any]]],
     threads: int | None,
 ) -> Iterator[list[Part]]:
     """Sums of every block, in the order of the blocks."""
@@ -205,15 +211,16 @@ def _dask_sums(
     from dask.base import compute
     from dask.delayed import delayed
 
-    sums = delayed(
-        lambda chunk, bins: bin_sums(np.asarray(chunk), bins, sizes, terms=terms, threads=1)
-    )
+    def work(chunk: Any, bins: list[NDArray[np.intp]], units: slice) -> list[NDArray[np.float64]]:
+        return bin_sums(np.asarray(chunk), bins, sizes, terms=terms, threads=1, units=units)
+
+    sums = delayed(work)
     add = delayed(lambda parts: [np.sum(term, axis=0) for term in zip(*parts, strict=True)])
-    walks, times = (_slices(sizes_) for sizes_ in values.chunks[:2])
+    walks, times, units = (_slices(lengths) for lengths in values.chunks)
     columns = []
-    for column in np.moveaxis(values.to_delayed(), 2, 0):
+    for column, u in zip(np.moveaxis(values.to_delayed(), 2, 0), units, strict=True):
         parts = [
-            sums(column[i, j], [ix[..., w, t] for ix in index])
+            sums(column[i, j], [ix[..., w, t] for ix in index], u)
             for i, w in enumerate(walks)
             for j, t in enumerate(times)
         ]

@@ -1,6 +1,7 @@
 """Connected regions of stacks of rate maps: the NumPy kernel of place fields.
 
 All maps are worked on at once: arrays are (map, *bins), and neighbourhoods never join two maps.
+In memory the maps lie innermost, which makes every step along the bins one long loop.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Found:
 
 def detect(rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria) -> Found:
     """Fields of a stack of maps (map, *bins), all maps at once."""
+    rate, valid = _innermost(rate), _innermost(valid)
     height, spread = _height(rate, valid, criteria.method)
     greatest = _over_bins(np.max, height)
     level = criteria.threshold * greatest
@@ -70,6 +72,11 @@ def detect(rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criter
         depth = np.maximum(criteria.min_prominence * greatest, 2 * spread)
         region = _split(height, mask, depth, structure)
     return _keep(rate, height, spread, region, criteria)
+
+
+def _innermost(values: NDArray[Any]) -> NDArray[Any]:
+    """The same array with the maps contiguous in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 0, -1)), -1, 0)
 
 
 def _height(
@@ -123,7 +130,7 @@ def _split(
     """Regions of a mask, one for every peak that rises ``depth`` above its saddles."""
     inside = np.where(mask, height, -np.inf)
     seeds = _tops(inside, mask, depth, structure)
-    region = ndimage.label(seeds, structure)[0].astype(np.intp)
+    region = _innermost(ndimage.label(seeds, structure)[0].astype(np.intp))
     return _flood(region, inside, mask, structure)
 
 
@@ -179,7 +186,7 @@ def _flood(
 
 def _dilate(values: NDArray[Any], structure: NDArray[np.bool_]) -> NDArray[Any]:
     """Greatest value among a bin and its neighbours."""
-    wider = values.copy()
+    wider = np.copy(values)
     for offset in np.argwhere(structure) - 1:
         here = tuple(slice(max(0, -o), None if o <= 0 else -o) for o in offset)
         there = tuple(slice(max(0, o), None if o >= 0 else o) for o in offset)

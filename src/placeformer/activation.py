@@ -84,6 +84,33 @@ class NMDA(nn.Module):
         return f"alpha={self.alpha:g}, beta={self.beta:g}"
 
 
+OTHERS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+}
+"""Activations that may stand in the place of NMDA_α."""
+
+
+def check_activation(name: str, alpha: float | None) -> None:
+    """Refuse an unknown activation, NMDA_α without its α, and an α for any other."""
+    if name not in ("nmda", *OTHERS):
+        raise ValueError(f"activation must be one of nmda, {', '.join(OTHERS)}, got {name!r}")
+    if (name == "nmda") != (alpha is not None):
+        raise ValueError(
+            f"alpha must be given for nmda and be None for others, got {alpha!r} for {name!r}"
+        )
+    if alpha is not None:
+        check_alpha(alpha)
+
+
+def make_activation(name: str, alpha: float | None) -> nn.Module:
+    """Return a new activation module."""
+    check_activation(name, alpha)
+    return OTHERS[name]() if alpha is None else NMDA(alpha)
+
+
 def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
     """Mg²⁺ concentration (mM) that α stands for: α · K_Mg.
 
@@ -98,7 +125,7 @@ def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
     return check_alpha(alpha) * k_mg
 
 
-def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:  # noqa: N803
+def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
     """Return the α that a Mg²⁺ concentration in mM stands for; inverse of :func:`alpha_to_mg`."""
     if not (math.isfinite(mg_mM) and mg_mM >= 0):
         raise ValueError(f"mg_mM must be a finite concentration ≥ 0 mM, got {mg_mM!r}")

@@ -110,7 +110,7 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         No whole numbers without ``bins``, edges that do not ascend, names that do not exist,
         or more than ten million bins.
     """
-    names = _names(by)
+    names = axis_names(by)
     given = _bins_by_name(bins, names)
     found = Grid(tuple(_axis(recording, name, given[name]) for name in names))
     if found.size > MAX_BINS:
@@ -128,7 +128,8 @@ def samples(recording: xr.Dataset, name: str) -> NDArray[Any]:
     return np.asarray(variable.expand_dims(missing).transpose(schema.WALK, schema.TIME).values)
 
 
-def _names(by: Sequence[str]) -> tuple[str, ...]:
+def axis_names(by: Sequence[str]) -> tuple[str, ...]:
+    """Names of the axes; one name may come without a list."""
     names = (by,) if isinstance(by, str) else tuple(by)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"by must name at least one coordinate, each once; found {by!r}")

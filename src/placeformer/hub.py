@@ -12,21 +12,61 @@ import tomllib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from .manifest import CONFIG, DTYPES, FORMAT_VERSION, LIBRARY, WEIGHTS, WORLD
-from .manifest import Description, FolderError, Results
-from .manifest import check_results, exact, facts, parse, read_config, refuse
-from .model import ModelConfig, NavigationTransformer
-from .weights import MAPS, check_network, maps_of, read_tensors, weights_of
-from .world import GridWorld
+from placeformer.manifest import (
+    CONFIG,
+    DTYPES,
+    FORMAT_VERSION,
+    LIBRARY,
+    WEIGHTS,
+    WORLD,
+    Description,
+    FolderError,
+    Results,
+    check_results,
+    exact,
+    facts,
+    read_config,
+    refuse,
+)
+from placeformer.model import NavigationTransformer
+from placeformer.weights import MAPS, check_network, maps_of, read_tensors, weights_of
+from placeformer.world import GridWorld
 
 CARD, HISTORY, RECIPE = "README.md", "history.csv", "recipe.toml"
 FILES = (CONFIG, WEIGHTS, CARD, HISTORY, RECIPE)
+CARD_TEXT = """---
+library_name: placeformer
+license: mit
+tags:
+- place-cells
+- memory-consolidation
+- nmda
+- transformer
+---
+# {name}
+
+A navigation Transformer that predicts the letter at its next place.
+
+- activation: {unit}
+- trained maps: {maps}
+- layers: {config.n_layers} of width {config.d_model}, {config.d_inner} feed-forward units each
+{table}
+Load it from the folder this file is in:
+
+```python
+import placeformer as pf
+
+model = pf.load("path/to/{name}")
+```
+"""
 
 
 def save(
@@ -108,7 +148,7 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
     said = read_config(path, problems)
     tensors = read_tensors(path, said, pin, problems)
     refuse(f"{path} cannot be loaded", problems)
-    assert said is not None  # else there is a problem
+    assert said is not None  # for the type checker: None comes with a problem
     model = build(path, said, tensors)
     model.info = {
         "name": path.resolve().name,
@@ -138,10 +178,10 @@ def build(folder: Path, said: Description, tensors: dict[str, Tensor]) -> Naviga
 
 
 def download(repo_id: str, **options: Any) -> Path:
-    """Fetch a repository of a model hub and return its folder: not yet."""
+    """Fetch a repository of a model hub and return its folder; not supported yet."""
     raise NotImplementedError(
-        f'source is a hub id, "{repo_id}", and this version of placeformer reads zoo names and '
-        "folders only; download the repository and give its folder"
+        f'source is no folder here, so it is taken for the hub id "{repo_id}"; this version of '
+        "placeformer loads zoo names and folders only: download the repository and give its folder"
     )
 
 
@@ -163,17 +203,12 @@ def pack(
     tensors = weights_of(model, dtype, problems) | maps_of(model.world, problems)
     refuse("the network cannot be saved", problems)
 
-    config, world = model.config, world_entries(model.world)
-    network = {
-        k: v if v is None or "float" not in NETWORK[k] else float(v)
-        for k, v in asdict(config).items()
-    }
-    same = json.dumps(facts(ModelConfig(**network), world))
-    weights = safetensors.torch.save(tensors, {LIBRARY: same})
+    config, world = exact(asdict(model.config)), world_entries(model.world)
+    weights = safetensors.torch.save(tensors, {LIBRARY: json.dumps(facts(config, world))})
     entries = {
         "format_version": FORMAT_VERSION,
         "library": LIBRARY,
-        "network": network,
+        "network": asdict(config),
         "world": world,
         "weights": {
             "file": WEIGHTS,
@@ -233,42 +268,16 @@ def default_card(name: str, model: NavigationTransformer, results: Results) -> s
     """Return a short model card."""
     config, world = model.config, model.world
     unit = "NMDA_α, α = " + repr(config.alpha) if config.alpha is not None else config.activation
-    maps = "none stored" if world is None else f"{world.n_maps} of {world.side} × {world.side}"
+    size = "none stored" if world is None else f"{world.n_maps}, {world.side} × {world.side} places"
     rows = [f"| {k} | {v['value']} | {v['definition']} |" for k, v in results.items()]
     table = ["", "| result | value | definition |", "| --- | --- | --- |", *rows] if rows else []
-    return "\n".join(
-        [
-            "---",
-            "library_name: placeformer",
-            "license: mit",
-            "tags:",
-            "- place-cells",
-            "- memory-consolidation",
-            "- nmda",
-            "- transformer",
-            "---",
-            f"# {name}",
-            "",
-            "A navigation Transformer that predicts the letter at its next place.",
-            "",
-            f"- activation: {unit}",
-            f"- trained maps: {maps}",
-            f"- {config.n_layers} layers, width {config.d_model}, {config.d_inner} feed-forward "
-            "units a layer",
-            *table,
-            "",
-            "```python",
-            "import placeformer as pf",
-            "",
-            f'model = pf.load("path/to/{name}")  # this folder',
-            "```",
-            "",
-        ]
+    return CARD_TEXT.format(
+        name=name, unit=unit, maps=size, config=config, table="\n".join([*table, ""])
     )
 
 
 @contextmanager
-def new_folder(target: Path, *, overwrite: bool):  # type: ignore[no-untyped-def]
+def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary folder beside `target` that takes its place if all goes well."""
     if target.exists() and not target.is_dir():
         raise FolderError(f"folder must be a folder, got the file {target}")

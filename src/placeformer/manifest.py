@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .model import ModelConfig
+from placeformer.model import ModelConfig
 
 FORMAT_VERSION, LIBRARY = 1, "placeformer"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -95,8 +95,8 @@ def read_config(folder: Path, problems: list[str]) -> Description | None:
     """Read ``config.json``; None if anything in it is wrong."""
     try:
         size = (folder / CONFIG).stat().st_size
-        if size > LARGEST_CONFIG:
-            raise ValueError(f"{size} bytes, more than {LARGEST_CONFIG}")
+        if size > LARGEST:
+            raise ValueError(f"{size} bytes, more than {LARGEST}")
         entries = parse((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         problems.append(f"{CONFIG}: the file is missing")
@@ -110,51 +110,56 @@ def read_config(folder: Path, problems: list[str]) -> Description | None:
 def check_config(entries: Any, problems: list[str]) -> Description | None:
     """Check every key, type and value of ``config.json``."""
     before = len(problems)
-    if isinstance(entries, dict) and not is_a(entries.get("format_version", 1), "int", 1):
-        problems.append(
-            f"{CONFIG}: format_version: expected {FORMAT_VERSION}, found "
-            f"{entries['format_version']!r}; a newer placeformer may read it"
-        )
+    if not check_keys(entries, SECTIONS, CONFIG, problems, optional=("results",)):
         return None
-    keys = ("format_version", "library", "network", "world", "weights")
-    if not check_keys(entries, keys, CONFIG, problems, optional=("results",)):
-        return None
-    if entries.get("library", LIBRARY) != LIBRARY:
-        problems.append(
-            f"{CONFIG}: library: expected {LIBRARY!r}, found {brief(entries['library'])}"
-        )
-    network = check_network_entries(entries.get("network"), problems)
-    world = entries.get("world")
-    if world is not None and check_section(world, WORLD, "world", problems) and network:
-        letters = network.n_letters
-        if world["n_letters"] != letters:
+    for key, expected in (("format_version", FORMAT_VERSION), ("library", LIBRARY)):
+        if key in entries and (
+            entries[key] != expected or type(entries[key]) is not type(expected)
+        ):
             problems.append(
-                f"{CONFIG}: world.n_letters: expected {letters} (network.n_letters), "
-                f"found {world['n_letters']}"
+                f"{CONFIG}: {key}: expected {expected!r}, found {brief(entries[key])}; "
+                "another version of placeformer may read it"
             )
-    weights = entries.get("weights")
-    if check_section(weights, STORED, "weights", problems):
+    network, world = check_network_entries(entries, problems), entries.get("world")
+    if world is not None and check_section(world, WORLD, "world", problems) and network:
+        check_letter_count(world["n_letters"], network.n_letters, problems)
+    weights, results = entries.get("weights"), entries.get("results", {})
+    if "weights" in entries and check_section(weights, STORED, "weights", problems):
         check_stored(weights, problems)
-    results = entries.get("results", {})
     check_results(results, problems)
     if network is None or len(problems) > before:
         return None
     return Description(network, world, weights["sha256"], weights["dtype"], results)
 
 
-def check_network_entries(entries: Any, problems: list[str]) -> ModelConfig | None:
+def check_network_entries(entries: Mapping[str, Any], problems: list[str]) -> ModelConfig | None:
     """Return the configuration, or add what is wrong with it."""
-    if not check_section(entries, NETWORK, "network", problems):
+    if "network" not in entries:
+        return None
+    if not check_section(entries["network"], NETWORK, "network", problems):
         return None
     try:
-        values = {
-            k: float(v) if "float" in NETWORK[k] and v is not None else v
-            for k, v in entries.items()
-        }
-        return ModelConfig(**values)
+        return exact(entries["network"])
     except (ValueError, OverflowError) as error:
         problems.append(f"{CONFIG}: network: {error}")
         return None
+
+
+def exact(network: Mapping[str, Any]) -> ModelConfig:
+    """Make the configuration, with 10 for α read as 10.0."""
+    values: dict[str, Any] = {
+        key: float(value) if NETWORK[key].startswith("float") and value is not None else value
+        for key, value in network.items()
+    }
+    return ModelConfig(**values)
+
+
+def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
+    """World and network must tell apart the same letters."""
+    if found != expected:
+        problems.append(
+            f"{CONFIG}: world.n_letters: expected {expected} (network.n_letters), found {found}"
+        )
 
 
 def check_stored(weights: Mapping[str, str], problems: list[str]) -> None:
@@ -174,15 +179,16 @@ def check_results(results: Any, problems: list[str]) -> None:
         problems.append(f"{CONFIG}: results: expected an object, found {brief(results)}")
         return
     for name, entry in results.items():
-        if check_section(entry, RESULT, f"results.{name}", problems) and not math.isfinite(
-            entry["value"]
-        ):
-            problems.append(f"{CONFIG}: results.{name}.value: expected a finite number")
+        if check_section(entry, RESULT, f"results.{name}", problems):
+            value = entry["value"]
+            if not abs(value) <= sys.float_info.max:
+                problems.append(
+                    f"{CONFIG}: results.{name}.value: expected a finite number, found "
+                    f"{brief(value)}"
+                )
 
 
-def check_section(
-    entries: Any, kinds: Mapping[str, str], where: str, problems: list[str]
-) -> bool:
+def check_section(entries: Any, kinds: Mapping[str, str], where: str, problems: list[str]) -> bool:
     """Check keys and types of one object; True if there is nothing wrong."""
     before = len(problems)
     if check_keys(entries, kinds, f"{CONFIG}: {where}", problems):
@@ -195,10 +201,9 @@ def check_section(
     return len(problems) == before
 
 
-def is_a(value: Any, kind: str, wanted: Any = None) -> bool:
-    """Is it of this kind (True is no number), and the wanted one?"""
-    fits = isinstance(value, KINDS[kind][1]) and not isinstance(value, bool)
-    return fits and (wanted is None or value == wanted)
+def is_a(value: Any, kind: str) -> bool:
+    """Tell whether a value is of this kind; True is no number."""
+    return isinstance(value, KINDS[kind][1]) and not isinstance(value, bool)
 
 
 def check_keys(
@@ -222,7 +227,7 @@ def check_keys(
 
 
 def facts(network: ModelConfig, world: Mapping[str, int] | None) -> dict[str, Any]:
-    """Network and world as one flat mapping: ``network.alpha``, ``world.side``, …"""
+    """Network and world as one flat mapping, from ``network.alpha`` to ``world.seed``."""
     flat = {f"network.{key}": value for key, value in asdict(network).items()}
     return flat | ({"world": None} if world is None else {f"world.{k}": world[k] for k in WORLD})
 

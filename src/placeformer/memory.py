@@ -1,4 +1,4 @@
-"""Working and reference memory: was the letter predicted, and could it still be remembered?"""
+"""Working and reference memory: was the letter right, and could it still be remembered."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from .model import NavigationTransformer, State
-from .world import GridWorld
+from placeformer.model import NavigationTransformer
+from placeformer.world import GridWorld
 
 MEMORIES = ("working", "reference")
 
@@ -27,7 +28,7 @@ def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
 
 
 def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Is the place moved to among the places of the attended window?
+    """Tell whether the place moved to is among the places of the attended window.
 
     Parameters
     ----------
@@ -48,50 +49,61 @@ def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[
     return seen
 
 
-def chunks(
-    model: NavigationTransformer, walk: xr.Dataset, *, seed: int, batch: int = 128
-) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor, State]]:
-    """Cut a walk into what the network takes at once.
+def forward_chunks(
+    model: NavigationTransformer,
+    walk: xr.Dataset,
+    *,
+    seed: int,
+    content: bool = False,
+    batch: int = 128,
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Run a network along walks, chunk by chunk.
+
+    Parameters
+    ----------
+    model, walk
+        The network and what :meth:`GridWorld.walk` returned.
+    seed
+        Of e₀, which is drawn for all walks at once and so does not depend on `batch`.
+    content
+        Run the letter stream to its end too.
+    batch
+        Walks at once.
 
     Yields
     ------
     walks, steps
         Which part of the walk this is.
-    action, observation : (walk, time)
-        Its tensors, on the model's device.
-    start
-        The state a new batch of walks starts from (e₀ drawn from `seed`, whatever the batch).
+    logits : (walk, time, letter)
     """
-    device = model.read_out.weight.device
-    n_walks, n_steps = walk.action.shape
+    device, chunk = model.read_out.weight.device, model.config.chunk
+    n_walks, n_steps = walk["action"].shape
     path = model.initial_state(n_walks, seed=seed).path
     action, observation = (torch.from_numpy(walk[k].values) for k in ("action", "observation"))
     for first in range(0, n_walks, batch):
         w = slice(first, min(first + batch, n_walks))
-        start = model.initial_state(w.stop - w.start, path=path[w])
-        for begin in range(0, n_steps, model.config.chunk):
-            t = slice(begin, min(begin + model.config.chunk, n_steps))
-            yield w, t, action[w, t].to(device), observation[w, t].to(device), start
+        state = model.initial_state(w.stop - w.start, path=path[w])
+        for begin in range(0, n_steps, chunk):
+            t = slice(begin, min(begin + chunk, n_steps))
+            a, o = action[w, t].to(device), observation[w, t].to(device)
+            logits, state = model.forward_chunk(a, o, state, content)
+            yield w, t, logits
 
 
-@torch.inference_mode()
 def predictions(
     model: NavigationTransformer, walk: xr.Dataset, *, seed: int, progress: bool = False
 ) -> NDArray[np.uint8]:
     """Most likely letter after every step of a walk, (walk, time)."""
-    answer = np.empty(walk.action.shape, dtype=np.uint8)
-    with tqdm(total=answer.size, unit="step", desc="predict", disable=not progress) as bar:
-        for w, t, action, observation, start in chunks(model, walk, seed=seed):
-            state = start if t.start == 0 else state  # noqa: F821
-            logits, state = model.forward_chunk(action, observation, state)
+    answer = np.empty(walk["action"].shape, dtype=np.uint8)
+    bar = tqdm(total=answer.size, unit="step", desc="predict", disable=not progress)
+    with torch.inference_mode(), bar:
+        for w, t, logits in forward_chunks(model, walk, seed=seed):
             answer[w, t] = logits.argmax(-1).cpu().numpy()
-            bar.update(action.numel())
+            bar.update(answer[w, t].size)
     return answer
 
 
-def tally(
-    wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95
-) -> xr.Dataset:
+def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95) -> xr.Dataset:
     """Error of each memory with its Wilson interval; predictions are taken as independent.
 
     Parameters

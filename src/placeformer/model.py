@@ -15,17 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from .activation import NMDA, check_alpha
-from .world import ACTIONS, GridWorld
-
-ACTIVATIONS = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "leaky_relu": nn.LeakyReLU,
-    "tanh": nn.Tanh,
-}
+from placeformer import paper
+from placeformer.activation import check_activation, make_activation
+from placeformer.world import ACTIONS, GridWorld
 
 
 @dataclass(frozen=True)
@@ -34,12 +28,10 @@ class ModelConfig:
 
     Attributes
     ----------
-    n_letters
-        Letters it tells apart.
-    d_model, n_layers, n_heads, d_head, d_inner
-        Width, layers, attention heads, width of a head, feed-forward units of a layer.
-    d_rnn
-        Width of the path integrator.
+    n_letters, d_model, n_layers
+        Letters it tells apart, width, layers.
+    n_heads, d_head, d_inner, d_rnn
+        Attention heads, width of a head, feed-forward units of a layer, path integrator's width.
     chunk, memory
         Steps processed at once, and earlier steps remembered beyond them.
     dropout
@@ -72,23 +64,7 @@ class ModelConfig:
             raise ValueError(f"d_model must be even (place + letter), got {self.d_model}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout!r}")
-        if self.activation not in ("nmda", *ACTIVATIONS):
-            raise ValueError(
-                f"activation must be one of nmda, {', '.join(ACTIVATIONS)}, got {self.activation!r}"
-            )
-        if (self.activation == "nmda") != (self.alpha is not None):
-            raise ValueError(
-                f"alpha must be given for nmda and be None for others, got {self.alpha!r} "
-                f"for {self.activation!r}"
-            )
-        if self.alpha is not None:
-            check_alpha(self.alpha)
-
-    def make_activation(self) -> nn.Module:
-        """Return a new activation module."""
-        if self.activation == "nmda":
-            return NMDA(self.alpha)  # type: ignore[arg-type]
-        return ACTIVATIONS[self.activation]()
+        check_activation(self.activation, self.alpha)
 
 
 class State(NamedTuple):
@@ -147,17 +123,18 @@ class RelativeAttention(nn.Module):
 
         `nearest` is the distance of a query to the last key its own step may see.
         """
-        n_heads, reach, _ = self.distance.shape
-        steps = q.shape[2]
+        reach, steps = self.distance.shape[1], q.shape[2]
         # Farthest first; one zero column and a reshape shift row i by i (Transformer-XL's trick).
         delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
         delta = delta.clamp(max=reach - 1)
-        table = self.distance[:, delta].to(q.dtype)  # (head, key, d)
-        score = q @ table.transpose(1, 2) + self.distance_bias[:, None, delta].to(q.dtype)
+        table = self.distance[:, delta].transpose(1, 2)  # (head, d, key)
+        score = q @ table + self.distance_bias[:, None, delta]
         score = F.pad(score, (1, 0)).view(*score.shape[:2], n_keys + 1, steps)
         return score[:, :, 1:].reshape(*score.shape[:2], steps, n_keys)
 
-    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool):
+    def forward(
+        self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool
+    ) -> tuple[Tensor | None, Tensor]:
         """Attend; (walk, time, d_model) both → the residual updates of content and query.
 
         With `last` the content's update is not needed by anything and None is returned for it.
@@ -166,8 +143,8 @@ class RelativeAttention(nn.Module):
         content, query = self.norm(content), self.norm(query)
         scale = 1 / math.sqrt(self.d_head)
         u = self.query_bias[:, None]
-        allowed = torch.ones(steps, n_memory + steps, dtype=torch.bool, device=query.device)
-        blocked = ~allowed.tril(n_memory)
+        every = torch.ones(steps, n_memory + steps, dtype=torch.bool, device=query.device)
+        blocked = every.triu(n_memory + 1)
         k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
 
         q, own_k, own_v = self.heads(query, 0, 3)
@@ -175,10 +152,8 @@ class RelativeAttention(nn.Module):
         own = ((q + u) * own_k + q * self.distance[:, :1]).sum(-1, keepdim=True)
         own = own + self.distance_bias[:, None, :1]
         score = torch.cat([score.masked_fill(blocked, -math.inf), own], -1)
-        weights = self.weights(torch.softmax(score * scale, -1))
-        weights = self.dropout(weights)
-        read = weights[..., :-1] @ v + weights[..., -1:] * own_v
-        query = self.merge(read)
+        weights = self.dropout(self.weights(torch.softmax(score * scale, -1)))
+        query = self.merge(weights[..., :-1] @ v + weights[..., -1:] * own_v)
         if last:
             return None, query
 
@@ -199,7 +174,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.d_model)
         self.fc1 = nn.Linear(config.d_model, config.d_inner, bias=False)
-        self.activation = config.make_activation()
+        self.activation = make_activation(config.activation, config.alpha)
         self.fc2 = nn.Linear(config.d_inner, config.d_model, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         self.units = nn.Identity()  # query stream, (walk, time, d_inner)
@@ -219,7 +194,9 @@ class Layer(nn.Module):
         self.attention = RelativeAttention(config)
         self.ffn = FeedForward(config)
 
-    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool):
+    def forward(
+        self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool
+    ) -> tuple[Tensor, Tensor]:
         """Return both streams, updated; the last layer's content only if it is recorded."""
         up_content, up_query = self.attention(content, query, memory, last=last)
         query = query + up_query
@@ -307,7 +284,12 @@ class NavigationTransformer(nn.Module):
         )
 
     def forward(
-        self, action: Tensor, observation: Tensor, state: State | None = None, *, content=False
+        self,
+        action: Tensor,
+        observation: Tensor,
+        state: State | None = None,
+        *,
+        content: bool = False,
     ) -> tuple[Tensor, State]:
         """Predict the letter after each action.
 
@@ -370,68 +352,16 @@ class NavigationTransformer(nn.Module):
         memory: int = 32,
         world: GridWorld | None = None,
     ) -> NavigationTransformer:
-        """Take the tensors of the paper's public code, under their names there.
+        """Build a network from the tensors of the paper's public code, under their names there.
 
-        Parameters
-        ----------
-        tensors
-            Its ``state_dict``; sizes are read off it. `rew_emb` and `valid_seq_emb` are unused
-            there and ignored here.
-        n_head, alpha, chunk, memory
-            What the tensors do not tell.
-        world
-            The maps it was trained on, if known.
+        Sizes are read off `tensors`; `n_head`, `alpha`, `chunk` and `memory` are what they do not
+        tell, `world` the maps they were trained on, if known. Tensors that are missing, unknown or
+        of another shape are refused by name; `rew_emb` and `valid_seq_emb` are unused there.
         """
-        rest = {
-            k: v for k, v in tensors.items() if not k.startswith(PAPER_UNUSED)
-        }
-        n_layers, reach, heads, d_head = rest["transformer.r_emb"].shape
-        if (heads, reach) != (n_head, chunk + memory):
-            raise ValueError(
-                f"n_head and chunk + memory must be {heads} and {reach} for these tensors "
-                f"(transformer.r_emb), got {n_head} and {chunk + memory}"
-            )
-        d_inner, d_model = rest["transformer.layers.0.pos_ff.fc1.0.weight"].shape
-        n_letters, d_rnn = len(rest["classifier.weight"]), rest["rnn.weight"].shape[-1]
-        sizes = dict(d_model=d_model, n_layers=n_layers, n_heads=heads, d_head=d_head)
+        shape = paper.sizes(tensors, n_head, chunk + memory)
         config = ModelConfig(
-            n_letters, **sizes, d_inner=d_inner, d_rnn=d_rnn, chunk=chunk, memory=memory,
-            dropout=0.1, activation="nmda", alpha=alpha,
+            **shape, chunk=chunk, memory=memory, dropout=0.1, activation="nmda", alpha=alpha
         )
         model = cls(config, world)
-        renamed: dict[str, Tensor] = {}
-        for i in range(n_layers):
-            attention = f"layers.{i}.attention."
-            flip = {"distance": "transformer.r_emb", "distance_bias": "transformer.r_bias"}
-            for ours, theirs in flip.items():  # theirs: farthest first, head after distance
-                renamed[attention + ours] = rest[theirs][i].flip(0).transpose(0, 1)
-            renamed[attention + "query_bias"] = rest["transformer.r_w_bias"][i]
-        for theirs, tensor in rest.items():
-            if theirs not in ("transformer.r_emb", "transformer.r_bias", "transformer.r_w_bias"):
-                renamed[paper_name(theirs)] = tensor
-        model.load_state_dict(renamed, strict=True)
+        model.load_state_dict(paper.translate(tensors), strict=True)
         return model.eval()
-
-
-PAPER_UNUSED = ("transformer.rew_emb.", "transformer.valid_seq_emb.")
-PAPER_NAMES = (
-    ("rnn.weight", "path.weight"),
-    ("transformer.grid_emb.0.", "place."),
-    ("transformer.word_emb.", "letter."),
-    ("transformer.layers.", "layers."),
-    (".dec_attn.qkv_net.", ".attention.qkv."),
-    (".dec_attn.o_net.", ".attention.out."),
-    (".dec_attn.layer_norm.", ".attention.norm."),
-    (".pos_ff.fc1.0.", ".ffn.fc1."),
-    (".pos_ff.fc2.0.", ".ffn.fc2."),
-    (".pos_ff.layer_norm.", ".ffn.norm."),
-    ("transformer.ln_f.", "norm."),
-    ("classifier.", "read_out."),
-)
-
-
-def paper_name(name: str) -> str:
-    """Our parameter name for the paper's."""
-    for theirs, ours in PAPER_NAMES:
-        name = name.replace(theirs, ours)
-    return name

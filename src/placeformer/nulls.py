@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from placeformer import _kernels, schema
 from placeformer.binning import Bins, samples
-from placeformer.ratemaps import assemble
 from placeformer.places import Places, activations, unit_sums
+from placeformer.ratemaps import assemble
 from placeformer.variance import Cells, centre, position_variance_explained
 
 Measure = Callable[[xr.Dataset], xr.DataArray]

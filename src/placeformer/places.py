@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer import _kernels, schema
-from placeformer.binning import Bins, Grid, grid
+from placeformer.binning import Bins, Grid, axis_names, grid
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Places:
     @classmethod
     def of(cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, per_map: bool) -> Places:
         """Places of a recording; with ``per_map`` those of every map apart."""
-        names = (by,) if isinstance(by, str) else tuple(by)
+        names = axis_names(by)
         schema.check_recording(recording, need=(*names, *((schema.MAP,) if per_map else ())))
         found = grid(recording, by, bins)
         index = found.index(recording)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import schema
-from .memory import attended_window, chunks, places, visited, world_of
-from .model import NavigationTransformer
+from placeformer import schema
+from placeformer.memory import attended_window, forward_chunks, places, visited, world_of
+from placeformer.model import Layer, NavigationTransformer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def taps(model: NavigationTransformer) -> dict[str, Tap]:
     reach = config.memory + config.chunk + 1
     found = {"position": Tap(model.position, config.d_model // 2)}
     for stream in ("", "content."):
-        for i, layer in enumerate(model.layers):
+        for i, layer in enumerate(cast(Iterable[Layer], model.layers)):
             weights, units = layer.attention.weights, layer.ffn.units
             by_lag = query_lags(reach)
             if stream:
@@ -156,7 +156,7 @@ def select(available: Mapping[str, Tap], layers: str | Sequence[str]) -> dict[st
 
 
 def is_content(chosen: Mapping[str, Tap]) -> bool:
-    """Is it the letter stream that is recorded?"""
+    """Tell whether it is the letter stream that is recorded."""
     return next(iter(chosen)).startswith("content.")
 
 
@@ -215,15 +215,13 @@ def run(
             stack.callback(hook.remove)
         bar = tqdm(total=n_walks * n_steps, unit="step", desc="record", disable=not progress)
         stack.enter_context(bar)
-        for w, t, action, observation, start in chunks(model, walks, seed=seed):
-            state = start if t.start == 0 else state  # noqa: F821
-            logits, state = model.forward_chunk(action, observation, state, is_content(chosen))
+        for w, t, logits in forward_chunks(model, walks, seed=seed, content=is_content(chosen)):
             prediction[w, t] = logits.argmax(-1).cpu().numpy()
             first = max(t.start, skip)
             if first < t.stop:
                 part = torch.from_numpy(activation[w, first - skip : t.stop - skip])
                 write(part, outputs, chosen, first - t.start)
-            bar.update(action.numel())
+            bar.update(prediction[w, t].size)
     return activation, prediction
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .memory import attended_window, memory_errors, visited
-from .model import ModelConfig, NavigationTransformer, State
-from .world import GridWorld, Walker
+from placeformer.memory import attended_window, memory_errors, visited
+from placeformer.model import ModelConfig, NavigationTransformer, State
+from placeformer.world import GridWorld, Walker
 
+Schedule = tuple[tuple[int, int], ...]
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
 
 
@@ -32,8 +33,12 @@ class TrainingConfig:
     ----------
     steps
         Optimiser steps; each learns from ``walks · chunk`` predictions.
-    walks, chunks_per_walk
-        Walks at once, and chunks after which all start afresh.
+    walks
+        Walks at once.
+    chunks_per_walk
+        Pairs (step, chunks after which all walks start afresh, from that step on). Short walks
+        come first: the path integrator must learn to tell places apart before it can keep that
+        up for thousands of steps.
     learning_rate, warmup, final_rate
         Peak of AdamW's rate, steps of linear warm-up, and the share of the peak that the cosine
         decay ends at.
@@ -51,14 +56,14 @@ class TrainingConfig:
 
     steps: int
     walks: int
-    chunks_per_walk: int
+    chunks_per_walk: Schedule
     learning_rate: float
     warmup: int
     final_rate: float
     betas: tuple[float, float]
     weight_decay: float
     clip: float
-    maps: tuple[tuple[int, int], ...]
+    maps: Schedule
     precision: str
     compile: bool
     evaluate_every: int
@@ -66,27 +71,37 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        object.__setattr__(self, "maps", tuple((int(s), int(n)) for s, n in self.maps))
-        starts = [step for step, _ in self.maps]
-        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
-            raise ValueError(f"training.maps must start at step 0 and rise, got {self.maps}")
+        for name in ("maps", "chunks_per_walk"):
+            object.__setattr__(self, name, check_schedule(name, getattr(self, name)))
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(
                 f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
             )
-        for name in ("steps", "walks", "chunks_per_walk", "evaluate_every", "checkpoint_every"):
+        for name in ("steps", "walks", "evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be ≥ 1, got {getattr(self, name)}")
-
-    def n_maps(self, step: int) -> int:
-        """Trained maps in use at a step."""
-        return [n for start, n in self.maps if start <= step][-1]
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then cosine decay."""
         done = min(1.0, max(0, step - self.warmup) / max(1, self.steps - self.warmup))
         decay = self.final_rate + (1 - self.final_rate) * (1 + np.cos(np.pi * done)) / 2
         return float(self.learning_rate * min(1, (step + 1) / max(1, self.warmup)) * decay)
+
+
+def check_schedule(name: str, pairs: Any) -> Schedule:
+    """Return pairs (step, number) as tuples: from step 0 on, steps rising, numbers ≥ 1."""
+    schedule = tuple((int(step), int(number)) for step, number in pairs)
+    starts = [step for step, _ in schedule]
+    if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+        raise ValueError(f"training.{name} must start at step 0 and rise, got {pairs}")
+    if min(number for _, number in schedule) < 1:
+        raise ValueError(f"training.{name} must hold numbers ≥ 1, got {pairs}")
+    return schedule
+
+
+def at(schedule: Schedule, step: int) -> int:
+    """Return what a schedule holds at a step."""
+    return [number for start, number in schedule if start <= step][-1]
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ class Recipe:
         """Build a recipe from its tables; see :meth:`read`."""
         expect(entries, ("name", "seed", "world", "network", "training"), source)
         expect(entries["world"], ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
-        network = {"alpha": None} | dict(entries["network"])
+        network: dict[str, Any] = {"alpha": None} | dict(entries["network"])
         expect(network, [f.name for f in fields(ModelConfig)], f"{source} [network]")
         expect(
             entries["training"], [f.name for f in fields(TrainingConfig)], f"{source} [training]"
@@ -166,6 +181,7 @@ class Trainer:
         if self.config.compile:
             self.forward = torch.compile(self.forward, dynamic=False)
         self.step, self.seconds = 0, 0.0
+        self.age = 0  # chunks walked since the walks started
         self.history: list[dict[str, float]] = []
         self.walker: Walker
         self.state: State
@@ -186,16 +202,18 @@ class Trainer:
 
     def start_walks(self) -> None:
         """Put new walks on the maps in use."""
-        maps = range(self.config.n_maps(self.step))
+        maps = range(at(self.config.maps, self.step))
         self.walker = self.world.walker(self.config.walks, self.rng, maps=maps)
         seed = int(self.rng.integers(2**62))
         self.state = self.model.initial_state(self.config.walks, seed=seed)
         self.trail = self.walker.place[:, None]
+        self.age = 0
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step."""
-        if self.step % self.config.chunks_per_walk == 0:
+        if self.step == 0 or self.age >= at(self.config.chunks_per_walk, self.step):
             self.start_walks()
+        self.age += 1
         place, action = self.walker.advance(self.recipe.network.chunk)
         letters = self.world.maps[self.walker.map[:, None], place].astype(np.int64)
         seen, target = (self.tensor(x) for x in (letters[:, :-1], letters[:, 1:]))
@@ -225,8 +243,7 @@ class Trainer:
         """Keep working and reference errors of the step just taken (each walk was new)."""
         config, steps = self.recipe.network, place.shape[1] - 1
         self.trail = np.concatenate([self.trail, place[:, 1:]], axis=1)
-        walked = (self.step % self.config.chunks_per_walk + 1) * steps
-        window = attended_window(walked, config.chunk, config.memory)
+        window = attended_window(self.age * steps, config.chunk, config.memory)
         seen = visited(self.trail, window[-(self.trail.shape[1] - 1) :])[:, -steps:]
         self.trail = self.trail[:, -(config.memory + 1) :]
         counts = [seen.sum(), (seen & wrong).sum(), (~seen).sum(), (~seen & wrong).sum()]
@@ -239,7 +256,7 @@ class Trainer:
         return (
             f"loss {np.mean(losses):.3f}, working error {seen_wrong / max(1, seen):.3f}, "
             f"reference error {unseen_wrong / max(1, unseen):.3f}, "
-            f"{self.config.n_maps(max(0, self.step - 1))} maps"
+            f"{at(self.config.maps, max(0, self.step - 1))} maps"
         )
 
     def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> dict[str, float]:
@@ -250,7 +267,7 @@ class Trainer:
             "step": self.step,
             "predictions": self.step * self.config.walks * self.recipe.network.chunk,
             "seconds": round(self.seconds, 1),
-            "n_maps": self.config.n_maps(self.step - 1),
+            "n_maps": at(self.config.maps, self.step - 1),
             "learning_rate": self.config.rate(self.step - 1),
             "loss": float(np.mean(losses)),
             "working_error_running": seen_wrong / max(1, seen),
@@ -277,6 +294,7 @@ class Trainer:
             "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True),
             "step": self.step,
             "seconds": self.seconds,
+            "age": self.age,
             "history": json.dumps(self.history),
             "recent": json.dumps([(loss, c.tolist()) for loss, c in self.recent]),
             "model": self.model.state_dict(),
@@ -300,7 +318,7 @@ class Trainer:
                 f"the checkpoint was made with another recipe (differs in {', '.join(differ)}); "
                 "choose another folder, or remove the checkpoint to start afresh"
             )
-        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.step, self.seconds, self.age = (saved[k] for k in ("step", "seconds", "age"))
         self.history = json.loads(saved["history"])
         self.recent = [(loss, np.array(c)) for loss, c in json.loads(saved["recent"])]
         self.model.load_state_dict(saved["model"])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from .manifest import CONFIG, LIBRARY, WEIGHTS, Description, brief, facts, parse
-from .model import ModelConfig, NavigationTransformer
-from .world import ACTIONS, GridWorld
+from placeformer.manifest import CONFIG, LIBRARY, WEIGHTS, Description, brief, parse
+from placeformer.model import ModelConfig, NavigationTransformer
+from placeformer.world import ACTIONS, GridWorld
 
 TORCH = {"float16": torch.float16, "float32": torch.float32}
 CODES = {"float16": "F16", "float32": "F32", "uint8": "U8"}  # as safetensors calls them
@@ -61,19 +59,15 @@ def check_network(model: NavigationTransformer, problems: list[str]) -> None:
     expected = shapes(model.config, None)
     compare_shapes({k: tuple(v.shape) for k, v in model.state_dict().items()}, expected, problems)
     for i, layer in enumerate(model.layers):
-        now, meant = layer.ffn.activation, model.config.make_activation()  # type: ignore[union-attr]
-        if type(now) is not type(meant) or settings(now) != settings(meant):  # type: ignore[arg-type]
-            problems.append(f"layers.{i}.ffn.activation: expected {meant} (config), found {now}")
+        unit = layer.get_submodule("ffn.activation")
+        if getattr(unit, "alpha", None) != model.config.alpha or getattr(unit, "beta", 1) != 1:
+            problems.append(
+                f"layers.{i}.ffn.activation: expected α = {model.config.alpha} (config), found "
+                f"{unit}; save the network as it was trained"
+            )
 
 
-def settings(activation: torch.nn.Module) -> tuple[Any, ...]:
-    """Every number an activation module was made with."""
-    return tuple(v for k, v in vars(activation).items() if k[0] != "_" and k != "training")
-
-
-def weights_of(
-    model: NavigationTransformer, dtype: str, problems: list[str]
-) -> dict[str, Tensor]:
+def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) -> dict[str, Tensor]:
     """Weights on the CPU in `dtype`; what is not finite there is a problem."""
     found = {}
     for name, weight in model.state_dict().items():
@@ -108,14 +102,15 @@ def read_tensors(
     """Read the weight file; its header is checked before any memory is taken for tensors."""
     file = folder / WEIGHTS
     try:
+        if said is not None:
+            check_hash(file, said.sha256, pin, problems)
         with safe_open(file, framework="pt") as stream:
             if said is not None:
                 check_header(stream, said, problems)
-                check_hash(file, said.sha256, pin, problems)
-            if problems:
+            if said is None or problems:
                 return {}
-            assert said is not None  # else there is a problem
-            tensors = {name: stream.get_tensor(name).clone() for name in stream.keys()}  # noqa: SIM118
+            names = stream.keys()
+            tensors = {name: stream.get_tensor(name).clone() for name in names}
     except FileNotFoundError:
         problems.append(f"{WEIGHTS}: the file is missing")
         return {}
@@ -140,7 +135,8 @@ def check_hash(file: Path, recorded: str, pin: str | None, problems: list[str]) 
 
 def check_header(stream: Any, said: Description, problems: list[str]) -> None:
     """Names, shapes and dtypes of the tensors, and the facts stored beside them."""
-    slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
+    names = stream.keys()
+    slices = {name: stream.get_slice(name) for name in names}
     if said.network.n_layers > len(slices):
         problems.append(
             f"{WEIGHTS}: expected the tensors of {said.network.n_layers} layers, "
@@ -159,16 +155,18 @@ def check_header(stream: Any, said: Description, problems: list[str]) -> None:
 def check_facts(metadata: Mapping[str, str], said: Description, problems: list[str]) -> None:
     """Network and world must be those the weights were saved with: α has no shape."""
     try:
-        saved = parse(metadata[LIBRARY])
-        differ = [key for key in said.facts if saved[key] != said.facts[key]]
+        saved = dict(parse(metadata[LIBRARY]))
     except (KeyError, TypeError, ValueError, RecursionError):
         problems.append(f"{WEIGHTS}: expected the network's settings in its header, found none")
         return
-    for key in differ:
-        problems.append(
-            f"{CONFIG}: {key}: expected {brief(saved[key])} (the weights were saved with it), "
-            f"found {brief(said.facts[key])}"
-        )
+    found = said.facts
+    for key in [*found, *(k for k in saved if k not in found)]:
+        ours, theirs = found.get(key, "nothing"), saved.get(key, "nothing")
+        if ours != theirs:
+            problems.append(
+                f"{CONFIG}: {key}: expected {brief(theirs)} (the weights were saved with it), "
+                f"found {brief(ours)}"
+            )
 
 
 def compare_shapes(
@@ -190,9 +188,7 @@ def compare_shapes(
             )
 
 
-def check_values(
-    tensors: Mapping[str, Tensor], said: Description, problems: list[str]
-) -> None:
+def check_values(tensors: Mapping[str, Tensor], said: Description, problems: list[str]) -> None:
     """Weights are finite, letters are ones the world has."""
     for name, tensor in tensors.items():
         if name in MAPS:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from . import hub
-from .model import NavigationTransformer
+from placeformer import hub
+from placeformer.manifest import parse
+from placeformer.model import NavigationTransformer
 
 PINS = Path(__file__).with_name("zoo_pins.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@\S+)?")
@@ -98,12 +99,12 @@ def natural(name: str) -> list[str | float]:
 
 
 def is_zoo_name(source: str | os.PathLike[str]) -> bool:
-    """Is it text, and the name of a network in the zoo?"""
+    """Tell whether it is text, and the name of a network in the zoo."""
     return isinstance(source, str) and source in list_models()
 
 
 def is_path(name: str) -> bool:
-    """Does it look like a path rather than a name?"""
+    """Tell whether it looks like a path rather than a name."""
     return name.startswith((".", "~")) or "/" in name or os.sep in name
 
 
@@ -118,7 +119,7 @@ def hub_id(source: str | os.PathLike[str]) -> str | None:
 
 def pin_of(name: str) -> str:
     """Return the sha256 the weights of a zoo network must have."""
-    pins = hub.parse(PINS.read_text(encoding="utf-8"))
+    pins = parse(PINS.read_text(encoding="utf-8"))
     if name not in pins:
         raise hub.FolderError(
             f"{name} cannot be loaded: {PINS.name} has no sha256 of it, so its weights cannot be "

@@ -1,0 +1,242 @@
+"""The command line: list, report, train and evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    arguments
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        0; 2 for bad input; 130 when interrupted; 1 for anything else. An error is one message
+        on standard error; ``--debug`` shows where it arose.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("\nplaceformer: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"placeformer: {describe(error)}", file=sys.stderr)
+        return BAD_INPUT if is_bad_input(error) else FAILED
+    return 0
+
+
+def is_bad_input(error: Exception) -> bool:
+    """Tell whether what was asked for is at fault."""
+    files = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+    return isinstance(error, (ValueError, NotImplementedError, *files))
+
+
+def describe(error: Exception) -> str:
+    """Put an error into one message."""
+    text = str(error) or type(error).__name__
+    return text if is_bad_input(error) else f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    top = argparse.ArgumentParser(
+        prog="placeformer",
+        description="Place cells and memory consolidation in Transformers.",
+        epilog="Example: placeformer report nmda-a10 --out report",
+    )
+    top.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
+    top.add_argument("--debug", action="store_true", help="show where an error arose")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (add_list, add_report, add_train, add_evaluate):
+        add(commands)
+    return top
+
+
+class Version(argparse.Action):
+    """Show the version; it is read only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:  # type: ignore[override]
+        """Print the version and leave."""
+        from placeformer import __version__
+
+        parser.exit(message=f"placeformer {__version__}\n")
+
+
+Commands = argparse._SubParsersAction  # the class has no public name
+
+
+def add_command(
+    commands: Commands[argparse.ArgumentParser], name: str, about: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command with its description and an example."""
+    return commands.add_parser(
+        name, help=about, description=about + ".", epilog=f"Example: placeformer {example}"
+    )
+
+
+def add_list(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command ``list``."""
+    command = add_command(commands, "list", "list the networks of the zoo", 'list "nmda-*"')
+    command.add_argument("pattern", nargs="?", default="*", help="shell pattern of names")
+    command.set_defaults(run=run_list)
+
+
+def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command ``report``."""
+    command = add_command(
+        commands,
+        "report",
+        "record and analyse a network, and write one HTML page and the netCDF files behind it",
+        "report nmda-a10 --beside nmda-a0 --out report",
+    )
+    command.add_argument("name", help="network of the zoo, or folder")
+    command.add_argument("--out", default="report", help="folder to write (default: %(default)s)")
+    command.add_argument(
+        "--beside",
+        metavar="NAME",
+        help="network to compare it with, or none (default: nmda-a0, where the zoo has it)",
+    )
+    command.add_argument("--seed", type=int, default=0, help="of walks and shuffles (default: 0)")
+    command.set_defaults(run=run_report)
+
+
+def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command ``train``."""
+    command = add_command(
+        commands,
+        "train",
+        "train a network, or go on with a training that was stopped",
+        "train zoo/recipes/nmda-a10.toml --out my-network",
+    )
+    command.add_argument("recipe", metavar="RECIPE.toml", help="what to train")
+    command.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="new folder for the network (default: the name in the recipe); checkpoints go to "
+        "FOLDER.training",
+    )
+    command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    command.set_defaults(run=run_train)
+
+
+def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command ``evaluate``."""
+    command = add_command(
+        commands,
+        "evaluate",
+        "measure the errors of working and reference memory on trained and novel maps",
+        "evaluate nmda-a10 --walks 256",
+    )
+    command.add_argument("name", help="network of the zoo, or folder")
+    command.add_argument("--walks", type=int, default=256, help="walks (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=2048, help="steps of a walk (default: 2048)")
+    command.add_argument("--seed", type=int, default=0, help="of the walks (default: 0)")
+    command.set_defaults(run=run_evaluate)
+
+
+def run_list(options: argparse.Namespace) -> None:
+    """Print name, activation and maps of the networks in the zoo."""
+    from placeformer import zoo
+
+    names = zoo.list_models(options.pattern)
+    if not names:
+        print(f"no network of the zoo is named like {options.pattern!r}", file=sys.stderr)
+    for name in names:
+        print(f"{name:<16}{about(zoo.zoo_folder() / name)}")
+
+
+def about(folder: Path) -> str:
+    """Describe a network from its configuration alone."""
+    from placeformer.activation import alpha_to_mg
+    from placeformer.manifest import read_config, refuse
+
+    problems: list[str] = []
+    said = read_config(folder, problems)
+    refuse(f"{folder} cannot be read", problems)
+    assert said is not None  # for the type checker: None comes with a problem
+    text, alpha = said.network.activation, said.network.alpha
+    if alpha is not None:
+        text += f", α = {alpha:g} ({alpha_to_mg(alpha):.3g} mM Mg²⁺)"
+    maps = "" if said.world is None else f", {said.world['n_maps']} trained maps"
+    results = "".join(f", {name} {entry['value']:.3g}" for name, entry in said.results.items())
+    return text + maps + results
+
+
+def run_report(options: argparse.Namespace) -> None:
+    """Write the report and print where it is."""
+    from placeformer.portrait import Settings
+    from placeformer.report import write_report
+
+    settings = Settings(seed=at_least(options.seed, 0, "--seed"))
+    page = write_report(options.name, options.out, beside=options.beside, settings=settings)
+    print(page.resolve())
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train, and save the network as a folder that ``load`` reads."""
+    from placeformer import hub, training
+
+    recipe = training.Recipe.read(options.recipe)
+    folder = Path(options.out or recipe.name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--out must be a new or empty folder, got {folder}")
+    checkpoints = folder.with_name(folder.name + ".training")
+    trainer = training.train(recipe, checkpoints, device=options.device)
+    history = trainer.history or None
+    hub.save(trainer.model, folder, history=history, recipe=os.fspath(options.recipe))
+    print(folder.resolve())
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Print the memory errors of a network."""
+    from placeformer import memory, zoo
+
+    model = zoo.load(options.name)
+    walks, steps = (at_least(getattr(options, k), 1, f"--{k}") for k in ("walks", "steps"))
+    seed = at_least(options.seed, 0, "--seed")
+    print(f"{'maps':<10}{'memory':<12}{'error':>8}   {'95 % interval':<18}{'n':>8}")
+    for kind in ("trained", "novel"):
+        errors = memory.memory_errors(
+            model, n_walks=walks, n_steps=steps, seed=seed, familiar=kind == "trained",
+            progress=True,
+        )  # fmt: skip
+        print_errors(kind, errors)
+    print(f"chance{errors.attrs['chance']:>24.4f}")
+
+
+def print_errors(kind: str, errors: xr.Dataset) -> None:
+    """Print one line a memory."""
+    for which in errors["memory"].values:
+        one = errors.sel(memory=which)
+        low, high = one["interval"].values
+        between = f"{low:.4f} to {high:.4f}"
+        print(f"{kind:<10}{which:<12}{float(one['error']):>8.4f}   {between:<18}{int(one['n']):>8}")
+
+
+def at_least(value: int, least: int, option: str) -> int:
+    """Return an option's number, or say that it is too small."""
+    if value < least:
+        raise ValueError(f"{option} must be at least {least}, got {value}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Figures of the report: portraits in, self-contained SVG pictures out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from placeformer import plots, schema
+from placeformer.portrait import KINDS, Portrait
+
+INK = "#13579b"
+"""Stands for the colour of text while drawing: a picture takes that of the page, light or dark."""
+
+STYLE = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "legend.fontsize": 8,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "placeformer",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+SCHEMES = "<style>svg{color:#1c2730}@media(prefers-color-scheme:dark){svg{color:#dfe6ea}}</style>"
+LOGARITHMIC = ("score_rectify",)
+"""Measures that are 0 for most units."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG image and what it shows, in words.
+
+    Attributes
+    ----------
+    svg
+        Text of the image.
+    alt
+        What is to be seen, for those who do not see it.
+    """
+
+    svg: str
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        """The image as a data URI."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+
+
+def walk(portrait: Portrait) -> Picture:
+    """Draw the beginning of a walk on the trained map."""
+    figure = _figure(4.6, 5.3)
+    with mpl.rc_context(STYLE):
+        plots.walk(portrait.walk, portrait.walk["letter"], ax=figure.add_subplot())
+    n = portrait.walk.sizes["time"]
+    alt = f"Path of {n} steps over the letters of a trained map, each prediction marked."
+    return _picture(figure, alt)
+
+
+def memory(portrait: Portrait) -> Picture:
+    """Draw the memory errors on trained and novel maps."""
+    figure = _figure(4.6, 3.2)
+    errors = {f"{kind} maps": portrait.memory.sel(maps=kind) for kind in KINDS}
+    with mpl.rc_context(STYLE):
+        plots.memory(errors, ax=figure.add_subplot())
+    alt = "Share of wrong predictions of working and reference memory on trained and novel maps."
+    return _picture(figure, alt)
+
+
+def unit(portrait: Portrait, number: int) -> Picture:
+    """Draw one unit on the trained and on the novel map, colours alike, fields outlined."""
+    maps = portrait.rate_maps
+    rate = maps[schema.RATE].isel({schema.UNIT: number}).values
+    figure = _figure(4.2, 2.0)
+    with mpl.rc_context(STYLE):
+        pair = figure.subplots(1, len(KINDS), sharey=True)
+        for i, (ax, kind) in enumerate(zip(pair, KINDS, strict=True)):
+            one = maps.isel({schema.MAP: i})
+            limits = (float(np.nanmin(rate)), float(np.nanmax(rate)))
+            plots.place_fields(
+                one, one["field_label"], number, ax=ax, limits=limits, colorbar=False
+            )
+            ax.set_title(f"{kind} map", fontsize=9)
+        _spines(pair)
+        pair[1].set_ylabel("")
+        bar = figure.colorbar(pair[1].images[0], ax=list(pair), label="mean activation (a.u.)")
+        bar.outline.set_visible(False)
+    name = schema.unit_names(maps, np.array([number])).replace("/", " unit ")
+    return _picture(figure, f"Rate maps of {name} on a trained and on a novel map.")
+
+
+def distribution(portrait: Portrait, key: str, limits: tuple[float, float]) -> Picture:
+    """Draw a measure's distribution over the units of every layer, with its controls."""
+    layers = portrait.layers
+    figure = _figure(4.6, 0.5 + 2.1 * len(layers))
+    with mpl.rc_context(STYLE):
+        column = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
+        for ax, layer in zip(column, layers, strict=True):
+            groups = controls(portrait.of_layer(layer), key)
+            plots.distribution(groups, ax=ax, log=key in LOGARITHMIC)
+            ax.set(xlim=limits, title=f"{layer}, {portrait.of_layer(layer).sizes['unit']} units")
+            if ax is not column[-1]:
+                ax.set_xlabel("")
+                ax.get_legend().remove()
+    what = portrait.units[key].attrs["long_name"]
+    return _picture(figure, f"Distribution of the {what} over the units of each layer.")
+
+
+def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
+    """Values of a measure on the trained map and on what it is to be compared with."""
+    groups = {f"{kind} map": units[key].isel({schema.MAP: i}) for i, kind in enumerate(KINDS)}
+    for null, label in (("circular", "shifted in time"), ("within_observation", "letters kept")):
+        if f"{key}_{null}" in units:
+            groups[label] = units[f"{key}_{null}"].isel({schema.MAP: 0})
+    return groups
+
+
+def limits_of(portraits: Sequence[Portrait], key: str) -> tuple[float, float]:
+    """Range of a measure that all its curves share, over all networks."""
+    values = [group.values.ravel() for p in portraits for group in controls(p.units, key).values()]
+    every = np.concatenate(values)
+    every = every[np.isfinite(every)]
+    if not every.size:
+        return (0.0, 1.0)
+    low, high = float(every.min()), float(every.max())
+    margin = 0.02 * (high - low) or 0.5
+    return (low - margin, high + margin)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Make an empty figure without a background, sizes in inches."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
+
+
+def _spines(axes: Sequence[Axes]) -> None:
+    """Frame maps on all sides."""
+    for ax in axes:
+        ax.spines[:].set_visible(True)
+
+
+def _picture(figure: Figure, alt: str) -> Picture:
+    """Write a figure as an SVG that takes the colour of its text from the page."""
+    stream = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(stream, format="svg", facecolor="none", metadata={"Date": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    head, rest = text.split(">", 1)
+    return Picture(head + ">" + SCHEMES + rest, alt)

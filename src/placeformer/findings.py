@@ -1,0 +1,219 @@
+"""What the figures of the report say, in sentences: every word follows from a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+import numpy as np
+import xarray as xr
+
+from placeformer import schema
+from placeformer.portrait import KINDS, Portrait
+
+COMPACT = 0.5
+"""A unit above this score has more than half of its activity in one small field."""
+
+DEFINITIONS = {
+    "information_rectify": (
+        "spatial information, negative rates set to 0",
+        "Skaggs' information in bits per unit of activation, after negative rates of the map were "
+        "set to 0: 0 for an even map, at most log2 of the number of places",
+    ),
+    "information_shift": (
+        "spatial information, least rate subtracted",
+        "Skaggs' information in bits per unit of activation, after the least rate of the map was "
+        "subtracted from all its rates",
+    ),
+    "eta2": (
+        "variance explained by place (η²)",
+        "share of a unit's variance that its mean at every place explains, corrected for chance; "
+        "needs no policy for negative rates",
+    ),
+    "eta2_beyond": (
+        "variance explained by place beyond the letter (partial η²)",
+        "share of the variance within letters that place explains, corrected for chance",
+    ),
+    "score_rectify": (
+        "place-cell score, negative rates set to 0",
+        "share of a unit's activity inside its best place field times the share of the map "
+        "outside that field: 0 without a field, near 1 for one small field",
+    ),
+    "score_shift": (
+        "place-cell score, least rate subtracted",
+        "as above, after the least rate of the map was subtracted from all its rates",
+    ),
+    "n_fields": (
+        "place fields",
+        "compact regions that stand out from the rest of a rate map, found in the signed rates",
+    ),
+}
+"""Label and definition of every measure."""
+
+
+def number(key: str, value: float, text: str, about: str = "") -> str:
+    """Mark up a number with its full value, where it comes from and what it means."""
+    shown = text if np.isfinite(value) else "not defined"
+    title = f' title="{escape(about)}"' if about else ""
+    return f'<data value="{float(value)!r}" data-key="{escape(key)}"{title}>{escape(shown)}</data>'
+
+
+def percent(value: float) -> str:
+    """Per cent with one decimal."""
+    return f"{100 * value:.1f} %"
+
+
+def decimals(value: float) -> str:
+    """Three decimals, which is what the samples of a report carry."""
+    return f"{value:.3f}"
+
+
+def error(portrait: Portrait, kind: str, memory: str) -> str:
+    """Error of one memory on one kind of map."""
+    one = portrait.memory.sel(maps=kind, memory=memory)
+    about = (
+        f"share of wrong {memory}-memory predictions on {kind} maps, at the end of chunks; "
+        f"n = {int(one['n'])}"
+    )
+    value = float(one["error"])
+    return number(f"{portrait.name}/memory/{kind}/{memory}", value, percent(value), about)
+
+
+def interval(portrait: Portrait, kind: str, memory: str) -> tuple[float, float]:
+    """95 % interval of an error."""
+    low, high = portrait.memory["interval"].sel(maps=kind, memory=memory).values
+    return float(low), float(high)
+
+
+def median(portrait: Portrait, layer: str, key: str, group: str) -> str:
+    """Median of a measure over the units of a layer, on a kind of map or in shuffles."""
+    value = float(np.nanmedian(values_of(portrait, layer, key, group)))
+    about = f"median over the units of {layer} ({group}): {DEFINITIONS[key][1]}"
+    return number(f"{portrait.name}/{layer}/{key}/{group}", value, decimals(value), about)
+
+
+def values_of(portrait: Portrait, layer: str, key: str, group: str) -> xr.DataArray:
+    """Values of a measure in a layer: of "trained", "novel" or of the shuffles of a null."""
+    units = portrait.of_layer(layer)
+    if group in KINDS:
+        return units[key].isel({schema.MAP: KINDS.index(group)})
+    return units[f"{key}_{group}"].isel({schema.MAP: 0})
+
+
+def with_field(portrait: Portrait, layer: str, kind: str) -> str:
+    """Count the units of a layer that have a place field."""
+    n = int((values_of(portrait, layer, "n_fields", kind) > 0).sum())
+    about = f"units of {layer} with at least one place field on the {kind} map"
+    return number(f"{portrait.name}/{layer}/with_field/{kind}", n, str(n), about)
+
+
+def compact(portrait: Portrait, layer: str, group: str) -> str:
+    """Count the units of a layer above a score of one half; in shuffles, their mean number."""
+    above = values_of(portrait, layer, "score_rectify", group) > COMPACT
+    n = float(above.sum(schema.UNIT).mean())
+    text = f"{n:.0f}" if group in KINDS else f"{n:.1f}"
+    about = f"units of {layer} with a place-cell score above {COMPACT} ({group})"
+    return number(f"{portrait.name}/{layer}/compact/{group}", n, text, about)
+
+
+def findings(portraits: Sequence[Portrait]) -> list[str]:
+    """Sentences, as HTML, about every network and then about two side by side."""
+    about_one: tuple[Callable[[Portrait], str], ...] = (remembers, control, places, letters)
+    sentences = [f"<b>{escape(p.name)}</b> {tell(p)}" for p in portraits for tell in about_one]
+    if len(portraits) == 2:
+        sentences += [difference(*portraits), policies(*portraits)]
+    return sentences
+
+
+def remembers(portrait: Portrait) -> str:
+    """Say how often it is wrong on the maps it was trained on."""
+    maps = portrait.model.world.n_maps if portrait.model.world else 0
+    return (
+        f"gets {error(portrait, 'trained', 'working')} of its predictions wrong on its {maps} "
+        "trained maps where the letter was seen shortly before (working memory), and "
+        f"{error(portrait, 'trained', 'reference')} where only training can tell it (reference "
+        f"memory). Guessing gets {percent(portrait.memory.attrs['chance'])} wrong."
+    )
+
+
+def control(portrait: Portrait) -> str:
+    """Say whether reference memory on novel maps is at chance, as it must be."""
+    low, high = interval(portrait, "novel", "reference")
+    chance = portrait.memory.attrs["chance"]
+    verdict = "is at chance, as it must be"
+    if not low <= chance <= high:
+        verdict = f"lies {'above' if low > chance else 'below'} chance, outside of its interval"
+    if not np.isfinite(low):
+        verdict = "was never asked for"
+    return (
+        f"on novel maps, where there is nothing to remember, {verdict}: "
+        f"{error(portrait, 'novel', 'reference')} wrong reference-memory predictions "
+        f"(95 % interval {percent(low)} to {percent(high)})."
+    )
+
+
+def places(portrait: Portrait) -> str:
+    """Say how many units have fields, on trained and novel maps."""
+    told = [
+        f"{with_field(portrait, layer, 'trained')} of {portrait.of_layer(layer).sizes['unit']} "
+        f"units of {escape(layer)} on the trained map and {with_field(portrait, layer, 'novel')} "
+        f"on the novel one (score above {COMPACT}: {compact(portrait, layer, 'trained')} and "
+        f"{compact(portrait, layer, 'novel')})"
+        for layer in portrait.layers
+    ]
+    return "has place fields in " + "; ".join(told) + "."
+
+
+def letters(portrait: Portrait) -> str:
+    """Say how much of what place explains is there without any memory of the map."""
+    layer = portrait.layers[-1]
+    shown = [median(portrait, layer, "eta2", kind) for kind in KINDS]
+    beyond = [median(portrait, layer, "eta2_beyond", kind) for kind in KINDS]
+    known, new = (
+        float(np.nanmedian(values_of(portrait, layer, "eta2_beyond", kind))) for kind in KINDS
+    )
+    return (
+        f"({escape(layer)}, medians): place explains {shown[0]} of the variance on the trained map "
+        f"and {shown[1]} on a map it has never seen; beyond the letter that stands at the place, "
+        f"{beyond[0]} and {beyond[1]}. {_needs_memory(known, new)}"
+    )
+
+
+def difference(a: Portrait, b: Portrait) -> str:
+    """Say which of two networks remembers more, and whether the intervals part them."""
+    ea, eb = (float(p.memory["error"].sel(maps="trained", memory="reference")) for p in (a, b))
+    (la, ha), (lb, hb) = (interval(p, "trained", "reference") for p in (a, b))
+    apart = "do not overlap" if ha < lb or hb < la else "overlap"
+    fewer = "fewer" if ea < eb else "more" if ea > eb else "as many"
+    points = f"{abs(ea - eb) * 100:.1f} percentage points " if ea != eb else ""
+    return (
+        f"Side by side: <b>{escape(a.name)}</b> makes {points}{fewer} errors of reference memory "
+        f"{'as' if ea == eb else 'than'} <b>{escape(b.name)}</b> on trained maps "
+        f"({error(a, 'trained', 'reference')} and {error(b, 'trained', 'reference')}; their 95 % "
+        f"intervals {apart})."
+    )
+
+
+def policies(a: Portrait, b: Portrait) -> str:
+    """Say whether the order of two networks depends on the policy for negative rates."""
+    told, signs = [], []
+    for policy in ("rectify", "shift"):
+        key = f"information_{policy}"
+        pair = [float(np.nanmedian(values_of(p, p.layers[-1], key, "trained"))) for p in (a, b)]
+        signs.append(np.sign(pair[0] - pair[1]))
+        shown = [median(p, p.layers[-1], key, "trained") for p in (a, b)]
+        what = DEFINITIONS[key][0].split(", ")[1]
+        told.append(f"{shown[0]} and {shown[1]} bits with {what}")
+    same = "The policies agree on the order." if signs[0] == signs[1] else (
+        "The order depends on the policy: no claim about α can rest on information alone."
+    )  # fmt: skip
+    return f"Median spatial information in the last layer: {'; '.join(told)}. {same}"
+
+
+def _needs_memory(known: float, new: float) -> str:
+    """Put into words what a trained map has beyond a novel one."""
+    if not (np.isfinite(known) and np.isfinite(new)) or known <= 0:
+        return "Place explains nothing beyond the letter here."
+    if new >= known:
+        return "A map never seen shows no less: none of it needs a memory of the map."
+    return f"A map never seen shows {100 * max(new, 0) / known:.0f} % of it without any memory."

@@ -1,0 +1,297 @@
+"""The HTML page of the report: portraits in, one self-contained text out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from placeformer import __version__, figures, schema
+from placeformer.activation import K_MG_MM, alpha_to_mg
+from placeformer.figures import Picture
+from placeformer.findings import (
+    COMPACT,
+    DEFINITIONS,
+    compact,
+    error,
+    findings,
+    interval,
+    median,
+    number,
+    percent,
+    with_field,
+)
+from placeformer.memory import MEMORIES
+from placeformer.portrait import KINDS, Portrait, Settings, best_units
+
+TEMPLATE = Path(__file__).with_name("report.html")
+BEST = 8
+"""Units of each layer in the gallery."""
+
+DRAWN = ("information_rectify", "information_shift", "eta2_beyond", "score_rectify")
+"""Measures whose distributions are drawn."""
+
+GROUPS = {
+    "trained": "trained map",
+    "novel": "novel map",
+    "circular": "shifted in time",
+    "within_observation": "letters kept",
+}
+
+
+def render(portraits: Sequence[Portrait], settings: Settings) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    portraits
+        One network, or two to be shown side by side.
+    settings
+        What they were made with.
+    """
+    limits = {key: figures.limits_of(portraits, key) for key in DRAWN}
+    config = portraits[0].model.config
+    parts = {
+        "title": escape(" beside ".join(p.name for p in portraits)),
+        "version": __version__,
+        "findings": "\n".join(f"<li>{sentence}</li>" for sentence in findings(portraits)),
+        "networks": cards(portraits, facts),
+        "walks": cards(portraits, walk),
+        "window": str(config.memory + config.chunk),
+        "memory": cards(portraits, memory),
+        "best": str(BEST),
+        "gallery": cards(portraits, gallery),
+        "distributions": cards(portraits, lambda p: distributions(p, limits)),
+        "tables": cards(portraits, table, "pair wide"),
+        "methods": methods(portraits, settings),
+        "files": "\n".join(file for p in portraits for file in files(p)),
+        "k_mg": f"{K_MG_MM:g}",
+    }
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(parts)
+
+
+def cards(portraits: Sequence[Portrait], content: Callable[[Portrait], str], kind: str = "") -> str:
+    """Put the networks side by side, with the name of each on top."""
+    inside = "\n".join(
+        f'<article class="card"><h3>{escape(p.name)}</h3>\n{content(p)}\n</article>'
+        for p in portraits
+    )
+    return f'<div class="{kind}">\n{inside}\n</div>' if kind else inside
+
+
+def figure(picture: Picture, caption: str) -> str:
+    """Show a picture with its caption."""
+    return (
+        f'<figure><img src="{picture.uri}" alt="{escape(picture.alt)}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def facts(portrait: Portrait) -> str:
+    """List what the network is."""
+    rows = "\n".join(
+        f'<tr><th scope="row">{label}</th><td>{value}</td></tr>'
+        for label, value in fact_rows(portrait)
+    )
+    return f'<div class="scroll"><table><tbody>\n{rows}\n</tbody></table></div>'
+
+
+def fact_rows(portrait: Portrait) -> list[tuple[str, str]]:
+    """Label and value of every fact."""
+    model, config = portrait.model, portrait.model.config
+    n = sum(weight.numel() for weight in model.parameters())
+    rows = [
+        ("Activation", activation(portrait)),
+        ("Parameters", number(f"{portrait.name}/parameters", n, f"{n:,}", "trained weights")),
+        ("Layers", f"{config.n_layers}, width {config.d_model}, {config.n_heads} heads"),
+        ("Feed-forward units", f"{config.d_inner} a layer"),
+        ("Path integrator", f"width {config.d_rnn}"),
+        ("Attention", f"{config.memory} remembered steps and chunks of {config.chunk}"),
+    ]
+    if (world := model.world) is not None:
+        size = f"{world.side} × {world.side} places, {world.n_letters} letters"
+        rows += [("Maps", f"{world.n_maps} trained, {world.n_maps} novel (seed {world.seed})")]
+        rows += [("World", size)]
+    rows += [("Source", escape(str(model.info.get("source", "")))), *results(portrait)]
+    sha = escape(str(model.info.get("sha256", "")))
+    return [*rows, ("Weights, sha256", f"<code>{sha}</code>")]
+
+
+def activation(portrait: Portrait) -> str:
+    """Name the activation, with α and the Mg²⁺ it stands for."""
+    config = portrait.model.config
+    if config.alpha is None:
+        return escape(config.activation)
+    mg = alpha_to_mg(config.alpha)
+    about = f"α = [Mg²⁺] / K_Mg with K_Mg = {K_MG_MM} mM"
+    return (
+        f"NMDA<sub>α</sub>, α = {number(f'{portrait.name}/alpha', config.alpha, f'{config.alpha:g}', about)}"  # noqa: E501
+        f" ([Mg²⁺] = {number(f'{portrait.name}/mg_mM', mg, f'{mg:.3g}', about)} mM)"
+    )
+
+
+def results(portrait: Portrait) -> list[tuple[str, str]]:
+    """Results stored with the network, with their definitions."""
+    info = portrait.model.info
+    return [
+        (
+            escape(name.replace("_", " ").capitalize()) + " (stored)",
+            number(f"{portrait.name}/stored/{name}", value, f"{value:.4g}",
+                   info["definitions"].get(name, "")),
+        )
+        for name, value in info.get("results", {}).items()
+    ]  # fmt: skip
+
+
+def walk(portrait: Portrait) -> str:
+    """Show the walk, and count what is marked on it."""
+    shown = portrait.walk
+    seen, right = shown["visited"].values, shown["correct"].values
+    counts = [
+        f"{number(f'{portrait.name}/walk/{memory}', n, str(n))} of {int(which.sum())} right "
+        f"from {memory} memory"
+        for memory, which in zip(MEMORIES, (seen, ~seen), strict=True)
+        for n in [int((right & which).sum())]
+    ]
+    first = int(shown["time"].values[0])
+    caption = (
+        f"{shown.sizes['time']} steps from step {first} on; {' and '.join(counts)}. Round: the "
+        "place was among the steps that could be attended to. Diamond: it was not. Filled blue: "
+        "right; crossed red: wrong. Predictions at one place are set apart."
+    )
+    return figure(figures.walk(portrait), caption)
+
+
+def memory(portrait: Portrait) -> str:
+    """Show the memory errors, and list them with their intervals and numbers."""
+    head = "<th>Maps</th><th>Memory</th><th>Wrong</th><th>95 % interval</th><th>Predictions</th>"
+    rows = "\n".join(
+        f'<tr><th scope="row">{kind}</th><td>{which}</td><td>{error(portrait, kind, which)}</td>'
+        f"<td>{percent(low)} to {percent(high)}</td>"
+        f"<td>{int(portrait.memory['n'].sel(maps=kind, memory=which)):,}</td></tr>"
+        for kind in KINDS
+        for which in MEMORIES
+        for low, high in [interval(portrait, kind, which)]
+    )
+    attrs = portrait.memory.attrs
+    caption = (
+        f"{attrs['n_walks']} walks of {attrs['n_steps']} steps on each kind of maps. Bars: 95 % "
+        "Wilson intervals, predictions taken as independent. Dotted line: guessing."
+    )
+    picture = figure(figures.memory(portrait), caption)
+    return f'{picture}<div class="scroll"><table class="wide"><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'  # noqa: E501
+
+
+def gallery(portrait: Portrait) -> str:
+    """Show the best place units of every layer."""
+    parts = []
+    for layer in portrait.layers:
+        tiles = [tile(portrait, unit) for unit in best_units(portrait, layer, BEST)]
+        n = portrait.of_layer(layer).sizes[schema.UNIT]
+        parts += [f"<h4>{escape(layer)}: best {len(tiles)} of {n} units</h4>"]
+        parts += ['<div class="tiles">', *tiles, "</div>"]
+    return "\n".join(parts)
+
+
+def tile(portrait: Portrait, unit: int) -> str:
+    """Show one unit, with its score on both maps."""
+    one = portrait.units.isel({schema.UNIT: unit})
+    name = f"{one['layer'].item()} unit {int(one['index'])}"
+    scores = [
+        number(f"{portrait.name}/{name}/score/{kind}", value, f"{value:.2f}", DEFINITIONS["score_rectify"][1])  # noqa: E501
+        for kind, value in zip(KINDS, one["score_rectify"].values, strict=True)
+    ]  # fmt: skip
+    fields = [int(n) for n in one["n_fields"].values]
+    caption = (
+        f"{escape(name)}. Score {scores[0]}, novel {scores[1]}; fields {fields[0]}, "
+        f"novel {fields[1]}."
+    )
+    return figure(figures.unit(portrait, unit), caption)
+
+
+def distributions(portrait: Portrait, limits: dict[str, tuple[float, float]]) -> str:
+    """Show the distributions of the measures over the units of every layer."""
+    shown = []
+    for key in DRAWN:
+        label, definition = DEFINITIONS[key]
+        scale = " Logarithmic share." if key in figures.LOGARITHMIC else ""
+        caption = f"<b>{label[0].upper() + label[1:]}.</b> {definition}.{scale}"
+        shown.append(figure(figures.distribution(portrait, key, limits[key]), caption))
+    return "\n".join(shown)
+
+
+def table(portrait: Portrait) -> str:
+    """List medians and counts of every layer, with their controls."""
+    head = "".join(f'<th scope="col">{label}</th>' for label in ("", *GROUPS.values()))
+    body = "\n".join(
+        f'<tr><th scope="rowgroup" colspan="5">{escape(layer)}</th></tr>\n'
+        + "\n".join(row(label, cells) for label, cells in table_rows(portrait, layer))
+        for layer in portrait.layers
+    )
+    caption = "Medians over units, and numbers of units; shuffles of the trained map."
+    return (
+        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def row(label: str, cells: Sequence[str]) -> str:
+    """Write one row of a table."""
+    return f'<tr><th scope="row">{label}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def table_rows(portrait: Portrait, layer: str) -> list[tuple[str, list[str]]]:
+    """Label and cells of every row about a layer."""
+    rows = []
+    for key in ("information_rectify", "information_shift", "eta2", "eta2_beyond"):
+        known = [g for g in GROUPS if g in KINDS or f"{key}_{g}" in portrait.units]
+        cells = [median(portrait, layer, key, g) if g in known else "" for g in GROUPS]
+        unit = " (bits per spike)" if key.startswith("information") else ""
+        rows.append((f"Median {DEFINITIONS[key][0]}{unit}", cells))
+    fields = [with_field(portrait, layer, kind) for kind in KINDS]
+    rows.append(("Units with a place field", [*fields, "", ""]))
+    scores = [compact(portrait, layer, group) for group in GROUPS]
+    rows.append((f"Units with a score above {COMPACT}", scores))
+    beyond = [exceeding(portrait, layer, null) for null in ("circular", "within_observation")]
+    rows.append(("Units whose score exceeds its own shuffles (p ≤ 0.05)", ["", "", *beyond]))
+    return rows
+
+
+def exceeding(portrait: Portrait, layer: str, null: str) -> str:
+    """Count the units whose score on the trained map is rare among their shuffles."""
+    p = portrait.of_layer(layer)[f"score_rectify_{null}_p"].isel({schema.MAP: 0})
+    n = int((p <= 0.05).sum())
+    about = f"p = (k + 1) / (n + 1); of {p.size} units, {0.05 * p.size:.0f} are expected by chance"
+    return number(f"{portrait.name}/{layer}/exceeding/{null}", n, str(n), about)
+
+
+def methods(portraits: Sequence[Portrait], settings: Settings) -> str:
+    """Say how everything was measured."""
+    occupancy = portraits[0].rate_maps["occupancy"].isel({schema.MAP: 0}).values
+    n = settings.walks * settings.steps
+    return (
+        f"<p>Seed {settings.seed} for walks, initial states and shuffles. Activations of the query "
+        f"stream along {settings.walks} walks of {settings.steps} steps on the first trained and "
+        f"the first novel map: {n:,} samples on each, {np.median(occupancy):.0f} a place (median). "
+        "Rate maps are not smoothed. Shuffles: "
+        f"{settings.shuffles} of each kind; every walk is shifted by an amount of its own, at "
+        "least a tenth of its length. Fields are found in the signed rates; wherever a measure "
+        f"needs rates of at least 0, its policy is named. placeformer {escape(__version__)}.</p>"
+    )
+
+
+def files(portrait: Portrait) -> list[str]:
+    """Link the netCDF files."""
+    about = {
+        "memory": "errors, intervals and numbers of predictions",
+        "rate_maps": "rate maps, occupancy, fields and letters",
+        "units": "every measure of every unit, with shuffles and p-values",
+        "walk": "the walk that is drawn",
+    }
+    return [
+        f'<li><a href="{escape(name)}"><code>{escape(name)}</code></a>: {text}</li>'
+        for name, text in zip(portrait.datasets, about.values(), strict=True)
+    ]

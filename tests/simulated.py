@@ -1,0 +1,60 @@
+"""Recordings and rate maps with known answers, shared by the tests of the analysis half."""
+
+import numpy as np
+import xarray as xr
+
+SIDE = 11
+
+
+def recording(activation, x, y, **coords):
+    """A Recording of arrays (walk, time, unit) and (walk, time)."""
+    n_units = activation.shape[2]
+    named = {"x": (("walk", "time"), x), "y": (("walk", "time"), y)}
+    dims = {1: ("walk",), 2: ("walk", "time")}
+    named |= {name: (dims[np.ndim(value)], value) for name, value in coords.items()}
+    named |= {
+        "layer": ("unit", np.array(["ffn.0", "ffn.1"])[np.arange(n_units) % 2]),
+        "index": ("unit", np.arange(n_units)),
+    }
+    return xr.Dataset({"activation": (("walk", "time", "unit"), activation)}, coords=named)
+
+
+def walks(rng, n_walks=3, n_steps=700, n_units=5, side=SIDE, dtype=np.float32):
+    """Places drawn at random and activations of noise, one map a walk."""
+    x, y = rng.integers(0, side, (2, n_walks, n_steps))
+    activation = rng.standard_normal((n_walks, n_steps, n_units)).astype(dtype)
+    return recording(activation, x, y, map=np.arange(n_walks) % 2)
+
+
+def maps(rate, occupancy=None, **attrs):
+    """RateMaps of an array (unit, y, x)."""
+    rate = np.asarray(rate, float)
+    if occupancy is None:
+        occupancy = np.where(np.isnan(rate).all(axis=0), 0, 25)
+    axes = {dim: np.arange(n, dtype=float) for dim, n in zip("yx", rate.shape[1:], strict=True)}
+    return xr.Dataset(
+        {"rate": (("unit", "y", "x"), rate), "occupancy": (("y", "x"), occupancy)},
+        coords=axes | {"index": ("unit", np.arange(len(rate)))},
+        attrs=attrs,
+    )
+
+
+def bump(centre, width=1.4, side=SIDE):
+    """A Gaussian field of height 1 around a centre (y, x)."""
+    y, x = np.mgrid[:side, :side]
+    return np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * width**2))
+
+
+def units(rng, n, n_fields, noise=0.05, offset=-0.3):
+    """Rate maps (unit, y, x) of signed units with so many fields, far enough apart."""
+    rates = []
+    for _ in range(n):
+        centres, width = [], rng.uniform(1.0, 1.8)
+        while len(centres) < n_fields:
+            new = rng.uniform(0, SIDE - 1, 2)
+            if all(np.hypot(*(new - old)) > 3.5 * width for old in centres):
+                centres.append(new)
+        heights = rng.uniform(0.6, 1.0, n_fields)
+        rate = sum((h * bump(c, width) for h, c in zip(heights, centres, strict=True)), 0.0)
+        rates.append(offset + rate + noise * rng.standard_normal((SIDE, SIDE)))
+    return np.array(rates)

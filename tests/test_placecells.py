@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import simulated
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from placeformer.fields import place_fields
+from placeformer.placecells import place_cell_score
+
+RNG = np.random.default_rng
+
+
+def test_score_of_a_field_and_nothing_else():
+    rate = np.zeros((11, 11))
+    rate[2:4, 2:5] = 2.0
+    np.testing.assert_allclose(place_cell_score(simulated.maps(rate[None])), [1 - 6 / 121])
+
+
+def test_score_follows_its_definition():
+    rate = 0.2 + simulated.bump((4, 6)) + 0.05 * RNG(0).standard_normal((11, 11))
+    inside = place_fields(simulated.maps(rate[None])).label.values[0] == 1
+    want = (1 - inside.sum() / 121) * rate[inside].sum() / rate.sum()
+    np.testing.assert_allclose(place_cell_score(simulated.maps(rate[None])), [want])
+
+
+def test_the_arena_is_the_visited_places():
+    rate = np.full((11, 11), np.nan)
+    rate[:, :6] = 0.0
+    rate[2:4, 2:5] = 2.0
+    np.testing.assert_allclose(place_cell_score(simulated.maps(rate[None])), [1 - 6 / 66])
+
+
+def test_the_best_field_counts_and_two_fields_share_the_activity():
+    rate = np.zeros((11, 11))
+    rate[1:3, 1:3] = 2.0
+    rate[6:9, 6:9] = 1.0
+    large = (1 - 9 / 121) * 9 / 17
+    np.testing.assert_allclose(place_cell_score(simulated.maps(rate[None])), [large])
+
+
+def test_policies_for_negatives():
+    rate = np.full((11, 11), -1.0)
+    rate[2:4, 2:4] = 3.0
+    maps = simulated.maps(rate[None])
+    rectified = place_cell_score(maps)
+    np.testing.assert_allclose(rectified, [1 - 4 / 121])
+    assert rectified.attrs["negatives"] == "rectify"
+    assert "set to 0" in rectified.attrs["long_name"]
+    assert rectified.attrs["threshold"] == 0.2
+    rate[5:, 5:] = 0.0
+    mixed = simulated.maps(rate[None])
+    shifted = place_cell_score(mixed, negatives="shift", threshold=0.5)
+    np.testing.assert_allclose(shifted, [(1 - 4 / 121) * 16 / (16 + 36)])
+    with pytest.raises(ValueError, match="negatives='raise'"):
+        place_cell_score(mixed, negatives="raise")
+
+
+def test_no_field_scores_0_and_no_visit_is_nan():
+    rates = np.stack([RNG(1).standard_normal((11, 11)), np.ones((11, 11))])
+    np.testing.assert_array_equal(place_cell_score(simulated.maps(rates)), [0, 0])
+    nothing = simulated.maps(np.full((1, 11, 11), np.nan))
+    assert np.isnan(place_cell_score(nothing)).all()
+
+
+def test_negative_fields_score_0_when_rectified():
+    rate = simulated.bump((5, 5)) - 5.0
+    maps = simulated.maps(rate[None])
+    assert place_fields(maps).n_fields.item() == 1
+    np.testing.assert_array_equal(place_cell_score(maps), [0])
+    assert place_cell_score(maps, negatives="shift") > 0.4
+
+
+def test_leading_maps_keep_their_coordinates():
+    maps = simulated.maps(simulated.units(RNG(2), 6, 1))
+    stacked = xr.concat([maps, maps.isel(unit=slice(None, None, -1)).drop_vars("index")], "map")
+    scores = place_cell_score(stacked)
+    assert scores.dims == ("map", "unit")
+    np.testing.assert_allclose(scores[1, ::-1], scores[0])
+
+
+def test_place_units_score_above_untuned_ones():
+    rng = RNG(3)
+    one, two, none = (
+        place_cell_score(simulated.maps(simulated.units(rng, 100, k, offset=0.0)))
+        for k in (1, 2, 0)
+    )
+    assert one.median() > two.median() > none.median() == 0
+
+
+def test_criteria_are_passed_on_and_checked():
+    maps = simulated.maps(simulated.bump((5, 5))[None])
+    assert place_cell_score(maps, min_bins=100) == 0
+    with pytest.raises(ValueError, match="min_bins must"):
+        place_cell_score(maps, min_bins=0)
+    with pytest.raises(TypeError, match="min_bin"):
+        place_cell_score(maps, min_bin=3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-3, 1e3))
+def test_score_lies_between_0_and_1_and_is_free_of_scale(seed, scale):
+    rng = RNG(seed)
+    rates = simulated.units(rng, 5, rng.integers(0, 3), offset=rng.uniform(-1, 1))
+    for policy in ("rectify", "shift"):
+        scores = place_cell_score(simulated.maps(rates), negatives=policy)
+        assert ((scores >= 0) & (scores <= 1)).all()
+        scaled = place_cell_score(simulated.maps(scale * rates), negatives=policy)
+        np.testing.assert_allclose(scaled, scores, rtol=1e-9)
