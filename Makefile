@@ -65,8 +65,7 @@ docs: install
 	@echo 'The documentation is at docs/_build/html/index.html'
 
 bench: install
-	@set -e; for file in benchmarks/bench_*.py; do \
-		test -e "$$file" || { echo 'No benchmarks/bench_*.py here.'; exit 1; }; \
+	@set -e; for file in benchmarks/*.py; do \
 		echo "$$file"; $(BIN)/python "$$file"; done
 
 clean:

@@ -55,6 +55,8 @@ ROOMS = {
         "shuffles",
     },
     "figures": {"schema", "plots", "portrait"},
+    "findings": {"schema", "portrait"},
+    "page": {"schema", "activation", "memory", "portrait", "figures", "findings"},
 }
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
 ROOMS["cli"] = {*ROOMS, "__init__"}

@@ -299,6 +299,10 @@ def test_bad_input_is_refused():
     model, (action, observation) = randomised(), episode()
     with pytest.raises(ValueError, match="must both be"):
         model(action, observation[:, :-1])
+    with pytest.raises(ValueError, match="observation must be in 0–3, got 0 to 4"):
+        model(action, torch.where(observation == 3, 4, observation))  # 4 would be the mask
+    with pytest.raises(ValueError, match="action must be in 0–4, got -1"):
+        model(action - 1, observation)
     with pytest.raises(ValueError, match="exactly one of seed and path"):
         model.initial_state(2)
     with pytest.raises(ValueError, match=r"path must be \(2, 7\), got \(2, 6\)"):

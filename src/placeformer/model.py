@@ -74,6 +74,9 @@ class State(NamedTuple):
     memory: tuple[Tensor, ...]  # per layer (walk, ≤ memory, d_model)
 
 
+Streams = tuple[Tensor | None, Tensor]  # content (None where nothing needs it) and query
+
+
 class PathIntegrator(nn.Module):
     """e_{t+1} = tanh(e_t + e_t W_a): where am I, from actions alone."""
 
@@ -125,24 +128,20 @@ class RelativeAttention(nn.Module):
         """
         reach, steps = self.distance.shape[1], q.shape[2]
         # Farthest first; one zero column and a reshape shift row i by i (Transformer-XL's trick).
-        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
-        delta = delta.clamp(max=reach - 1)
+        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1).clamp(max=reach - 1)
         table = self.distance[:, delta].transpose(1, 2)  # (head, d, key)
         score = q @ table + self.distance_bias[:, None, delta]
         score = F.pad(score, (1, 0)).view(*score.shape[:2], n_keys + 1, steps)
         return score[:, :, 1:].reshape(*score.shape[:2], steps, n_keys)
 
-    def forward(
-        self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool
-    ) -> tuple[Tensor | None, Tensor]:
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
         """Attend; (walk, time, d_model) both → the residual updates of content and query.
 
         With `last` the content's update is not needed by anything and None is returned for it.
         """
         n_memory, steps = memory.shape[1], content.shape[1]
         content, query = self.norm(content), self.norm(query)
-        scale = 1 / math.sqrt(self.d_head)
-        u = self.query_bias[:, None]
+        scale, u = 1 / math.sqrt(self.d_head), self.query_bias[:, None]
         every = torch.ones(steps, n_memory + steps, dtype=torch.bool, device=query.device)
         blocked = every.triu(n_memory + 1)
         k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
@@ -150,8 +149,8 @@ class RelativeAttention(nn.Module):
         q, own_k, own_v = self.heads(query, 0, 3)
         score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_memory + steps)
         own = ((q + u) * own_k + q * self.distance[:, :1]).sum(-1, keepdim=True)
-        own = own + self.distance_bias[:, None, :1]
-        score = torch.cat([score.masked_fill(blocked, -math.inf), own], -1)
+        own_and_bias = own + self.distance_bias[:, None, :1]
+        score = torch.cat([score.masked_fill(blocked, -math.inf), own_and_bias], -1)
         weights = self.dropout(self.weights(torch.softmax(score * scale, -1)))
         query = self.merge(weights[..., :-1] @ v + weights[..., -1:] * own_v)
         if last:
@@ -194,33 +193,26 @@ class Layer(nn.Module):
         self.attention = RelativeAttention(config)
         self.ffn = FeedForward(config)
 
-    def forward(
-        self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
         """Return both streams, updated; the last layer's content only if it is recorded."""
-        up_content, up_query = self.attention(content, query, memory, last=last)
-        query = query + up_query
+        update, query_update = self.attention(content, query, memory, last=last)
+        query = query + query_update
         query = query + self.ffn(query, self.ffn.units)
-        if up_content is not None:
-            content = content + up_content
-            content = content + self.ffn(content, self.ffn.content_units)
-        return content, query
+        if update is None:
+            return None, query
+        content = content + update
+        return content + self.ffn(content, self.ffn.content_units), query
 
 
 class NavigationTransformer(nn.Module):
     """Walks on grid maps and predicts the letter at its next place.
 
-    Parameters
+    Attributes
     ----------
     config
         Sizes and activation.
     world
         The maps it is (to be) trained on; None where only the network matters.
-
-    Attributes
-    ----------
-    config, world
-        As given.
     info : dict
         Facts of the zoo entry it was loaded from (empty for a new network).
     """
@@ -228,12 +220,9 @@ class NavigationTransformer(nn.Module):
     def __init__(self, config: ModelConfig, world: GridWorld | None = None) -> None:
         super().__init__()
         if world is not None and world.n_letters != config.n_letters:
-            raise ValueError(
-                f"config.n_letters must equal the world's, got {config.n_letters} "
-                f"and {world.n_letters}"
-            )
-        self.config, self.world = config, world
-        self.info: dict[str, Any] = {}
+            found = f"{config.n_letters} and {world.n_letters}"
+            raise ValueError(f"config.n_letters must equal the world's, got {found}")
+        self.config, self.world, self.info = config, world, dict[str, Any]()
         self.path = PathIntegrator(len(ACTIONS), config.d_rnn)
         self.place = nn.Linear(config.d_rnn, config.d_model // 2)
         self.position = nn.Identity()  # query stream's place embedding, (walk, time, d_model / 2)
@@ -259,18 +248,11 @@ class NavigationTransformer(nn.Module):
     def initial_state(
         self, n_walks: int, *, seed: int | None = None, path: Tensor | None = None
     ) -> State:
-        """Nothing remembered, and a path integrator at `path` or at a random e₀ ~ N(0, 1/d_rnn).
+        """Nothing remembered, and the path integrator at e₀.
 
-        Parameters
-        ----------
-        n_walks
-            Number of walks.
-        seed
-            Seed of e₀; needed unless `path` is given.
-        path : (walk, d_rnn)
-            e₀ itself.
+        Exactly one of `path`, e₀ itself (walk, d_rnn), and `seed`, of e₀ ~ N(0, 1/d_rnn), is given.
         """
-        config, device = self.config, self.read_out.weight.device
+        config = self.config
         if (seed is None) == (path is None):
             raise ValueError("exactly one of seed and path must be given: e₀ is random or known")
         if path is None:
@@ -278,10 +260,8 @@ class NavigationTransformer(nn.Module):
             path = torch.randn(n_walks, config.d_rnn, generator=generator) / config.d_rnn**0.5
         if tuple(path.shape) != (n_walks, config.d_rnn):
             raise ValueError(f"path must be {(n_walks, config.d_rnn)}, got {tuple(path.shape)}")
-        empty = torch.empty(n_walks, 0, config.d_model, dtype=self.read_out.weight.dtype)
-        return State(
-            path.to(device, empty.dtype), tuple(empty.to(device) for _ in range(config.n_layers))
-        )
+        empty = self.read_out.weight.new_empty(n_walks, 0, config.d_model)
+        return State(path.to(empty), (empty,) * config.n_layers)
 
     def forward(
         self,
@@ -305,21 +285,17 @@ class NavigationTransformer(nn.Module):
 
         Returns
         -------
-        logits : (walk, time, letter)
-            Unnormalised log-probabilities of the letter after ``action[:, t]``.
-        state
-            To be given to the next call.
+        logits, state : (walk, time, letter), State
+            Unnormalised log-probabilities of the letter after each action; for the next call.
         """
         if action.shape != observation.shape or action.ndim != 2 or not action.shape[1]:
-            raise ValueError(
-                "action and observation must both be (walk, time) with time ≥ 1, got "
-                f"{tuple(action.shape)} and {tuple(observation.shape)}"
-            )
+            found = f"{tuple(action.shape)} and {tuple(observation.shape)}"
+            raise ValueError(f"action and observation must both be (walk, time ≥ 1), got {found}")
+        check_range("action", action, len(ACTIONS))
+        check_range("observation", observation, self.config.n_letters)
         state = self.initial_state(len(action), seed=0) if state is None else state
-        logits = []
-        for a, o in zip(
-            action.split(self.config.chunk, 1), observation.split(self.config.chunk, 1), strict=True
-        ):
+        logits, chunk = [], self.config.chunk
+        for a, o in zip(action.split(chunk, 1), observation.split(chunk, 1), strict=True):
             answer, state = self.forward_chunk(a, o, state, content)
             logits.append(answer)
         return torch.cat(logits, 1), state
@@ -365,3 +341,10 @@ class NavigationTransformer(nn.Module):
         model = cls(config, world)
         model.load_state_dict(paper.translate(tensors), strict=True)
         return model.eval()
+
+
+def check_range(name: str, values: Tensor, n: int) -> None:
+    """Refuse indices outside 0 to n - 1."""
+    if values.min() < 0 or values.max() >= n:
+        found = f"{int(values.min())} to {int(values.max())}"
+        raise ValueError(f"{name} must be in 0–{n - 1}, got {found}")

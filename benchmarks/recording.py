@@ -1,0 +1,64 @@
+"""Recording all feed-forward units against the plain forward pass, in one run.
+
+Prints positions a second of both and their ratio (aim: at most 1.1), the least of some repeats.
+The network has the zoo's compact sizes and random weights: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+import placeformer as pf
+from placeformer.memory import predictions
+
+CONFIG = pf.ModelConfig(
+    n_letters=10,
+    d_model=128,
+    n_layers=2,
+    n_heads=4,
+    d_head=32,
+    d_inner=512,
+    d_rnn=64,
+    chunk=32,
+    memory=32,
+    dropout=0.0,
+    activation="nmda",
+    alpha=10.0,
+)
+
+
+def best(run, repeats: int) -> float:
+    """Least seconds of some runs, the first left out."""
+    seconds = []
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds[1:])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--walks", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=1024)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    world = pf.GridWorld(11, 10, 16, seed=0)
+    model = pf.NavigationTransformer(CONFIG, world).init_weights(0).eval()
+    walks = world.walk(options.walks, options.steps, seed=0)
+    positions = options.walks * options.steps
+    plain = best(lambda: predictions(model, walks, seed=0), options.repeats)
+    kept = best(lambda: pf.record(model, walks, burn_in=0, progress=False), options.repeats)
+    units = CONFIG.n_layers * CONFIG.d_inner
+    print(f"{positions:,} positions, {units:,} units, {torch.get_num_threads()} threads")
+    print(f"plain forward pass: {positions / plain:,.0f} positions/s")
+    print(f"recording:          {positions / kept:,.0f} positions/s")
+    print(f"recording / plain forward pass: {kept / plain:.3f}")
+
+
+if __name__ == "__main__":
+    main()
