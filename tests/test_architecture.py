@@ -58,6 +58,7 @@ ROOMS = {
     "findings": {"schema", "portrait"},
     "page": {"schema", "activation", "memory", "portrait", "figures", "findings"},
 }
+ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
 ROOMS["cli"] = {*ROOMS, "__init__"}
 

@@ -162,8 +162,8 @@ def test_the_table_is_a_frame_with_a_row_a_field():
 
 def test_fields_round_trip_through_netcdf(tmp_path):
     fields = place_fields(simulated.maps(simulated.units(RNG(5), 5, 1)))
-    fields.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as back:
+    fields.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as back:
         xr.testing.assert_identical(fields, back.load())
 
 

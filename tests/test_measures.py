@@ -315,6 +315,6 @@ def test_results_go_to_netcdf(tmp_path):
     result = xr.Dataset(
         {"bits": spatial_information(rate_maps(rec)), "eta": position_variance_explained(rec)}
     )
-    result.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as back:
+    result.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as back:
         xr.testing.assert_identical(result, back.load())

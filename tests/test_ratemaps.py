@@ -239,8 +239,8 @@ def test_a_sample_can_count_in_several_bins():
 
 def test_round_trips_through_netcdf(tmp_path):
     maps = rate_maps(simulated.walks(RNG(11)), per_map=True, smooth=1.0)
-    maps.to_netcdf(tmp_path / "maps.nc", engine="h5netcdf")
-    with xr.open_dataset(tmp_path / "maps.nc", engine="h5netcdf") as back:
+    maps.to_netcdf(tmp_path / "maps.nc")
+    with xr.open_dataset(tmp_path / "maps.nc") as back:
         xr.testing.assert_identical(maps, back.load())
 
 

@@ -222,8 +222,8 @@ def test_result_is_documented_and_goes_to_netcdf(tmp_path):
         assert {"units", "long_name"} <= set(result[name].attrs), name
     assert list(result["layer"].values[:2]) == ["ffn.0", "ffn.1"]
     assert json.loads(result.attrs["provenance"])["steps"][-1]["min_shift"] == 10
-    result.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as back:
+    result.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as back:
         xr.testing.assert_identical(result, back.load())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,7 +191,7 @@ def run_report(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train, and save the network as a folder that ``load`` reads."""
-    from placeformer import hub, training
+    from placeformer import card, training
 
     recipe = training.Recipe.read(options.recipe)
     folder = Path(options.out or recipe.name)
@@ -200,8 +199,7 @@ def run_train(options: argparse.Namespace) -> None:
         raise ValueError(f"--out must be a new or empty folder, got {folder}")
     checkpoints = folder.with_name(folder.name + ".training")
     trainer = training.train(recipe, checkpoints, device=options.device)
-    history = trainer.history or None
-    hub.save(trainer.model, folder, history=history, recipe=os.fspath(options.recipe))
+    card.publish(trainer, folder, recipe=options.recipe)
     print(folder.resolve())
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from placeformer import plots, schema
@@ -25,6 +24,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlesize": "medium",
     "font.size": 9,
     "legend.fontsize": 8,
     "svg.fonttype": "path",
@@ -36,6 +36,9 @@ STYLE = {
 SCHEMES = "<style>svg{color:#1c2730}@media(prefers-color-scheme:dark){svg{color:#dfe6ea}}</style>"
 LOGARITHMIC = ("score_rectify",)
 """Measures that are 0 for most units."""
+
+CLIPPED = (0.005, 0.995)
+"""Quantiles of a group that are sure to be in the picture."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Picture:
 
 def walk(portrait: Portrait) -> Picture:
     """Draw the beginning of a walk on the trained map."""
-    figure = _figure(4.6, 5.3)
+    figure = _figure(4.6, 5.0)
     with mpl.rc_context(STYLE):
         plots.walk(portrait.walk, portrait.walk["letter"], ax=figure.add_subplot())
     n = portrait.walk.sizes["time"]
@@ -83,20 +86,20 @@ def unit(portrait: Portrait, number: int) -> Picture:
     """Draw one unit on the trained and on the novel map, colours alike, fields outlined."""
     maps = portrait.rate_maps
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
-    figure = _figure(4.2, 2.0)
-    with mpl.rc_context(STYLE):
-        pair = figure.subplots(1, len(KINDS), sharey=True)
+    figure = Figure(figsize=(3.1, 1.4), facecolor="none")  # no layout engine: there are many
+    with mpl.rc_context(STYLE | {"font.size": 7.5}):
+        place = {"left": 0.06, "right": 0.73, "bottom": 0.12, "top": 0.9, "wspace": 0.12}
+        pair = figure.subplots(1, len(KINDS), sharey=True, gridspec_kw=place)
         for i, (ax, kind) in enumerate(zip(pair, KINDS, strict=True)):
             one = maps.isel({schema.MAP: i})
             limits = (float(np.nanmin(rate)), float(np.nanmax(rate)))
             plots.place_fields(
                 one, one["field_label"], number, ax=ax, limits=limits, colorbar=False
             )
-            ax.set_title(f"{kind} map", fontsize=9)
-        _spines(pair)
-        pair[1].set_ylabel("")
-        bar = figure.colorbar(pair[1].images[0], ax=list(pair), label="mean activation (a.u.)")
-        bar.outline.set_visible(False)
+            ax.set(title=f"{kind} map", xlabel="", ylabel="")
+            ax.spines[:].set_visible(True)
+        bar = figure.add_axes((0.76, 0.14, 0.025, 0.74))
+        figure.colorbar(pair[1].images[0], cax=bar, label="mean activation (a.u.)")
     name = schema.unit_names(maps, np.array([number])).replace("/", " unit ")
     return _picture(figure, f"Rate maps of {name} on a trained and on a novel map.")
 
@@ -128,13 +131,14 @@ def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
 
 
 def limits_of(portraits: Sequence[Portrait], key: str) -> tuple[float, float]:
-    """Range of a measure that all its curves share, over all networks."""
-    values = [group.values.ravel() for p in portraits for group in controls(p.units, key).values()]
-    every = np.concatenate(values)
-    every = every[np.isfinite(every)]
-    if not every.size:
-        return (0.0, 1.0)
-    low, high = float(every.min()), float(every.max())
+    """Range that all curves of a measure share, over all networks: all but 0.5 % at either end."""
+    ends = [
+        np.nanquantile(group, CLIPPED, method="nearest")
+        for portrait in portraits
+        for group in controls(portrait.units, key).values()
+        if np.isfinite(group).any()
+    ]
+    low, high = (float(f(ends)) for f in (np.min, np.max)) if ends else (0.0, 1.0)
     margin = 0.02 * (high - low) or 0.5
     return (low - margin, high + margin)
 
@@ -142,12 +146,6 @@ def limits_of(portraits: Sequence[Portrait], key: str) -> tuple[float, float]:
 def _figure(width: float, height: float) -> Figure:
     """Make an empty figure without a background, sizes in inches."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="none")
-
-
-def _spines(axes: Sequence[Axes]) -> None:
-    """Frame maps on all sides."""
-    for ax in axes:
-        ax.spines[:].set_visible(True)
 
 
 def _picture(figure: Figure, alt: str) -> Picture:

@@ -60,7 +60,7 @@ def number(key: str, value: float, text: str, about: str = "") -> str:
 
 def percent(value: float) -> str:
     """Per cent with one decimal."""
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def decimals(value: float) -> str:
@@ -116,20 +116,22 @@ def compact(portrait: Portrait, layer: str, group: str) -> str:
     return number(f"{portrait.name}/{layer}/compact/{group}", n, text, about)
 
 
-def findings(portraits: Sequence[Portrait]) -> list[str]:
-    """Sentences, as HTML, about every network and then about two side by side."""
-    about_one: tuple[Callable[[Portrait], str], ...] = (remembers, control, places, letters)
-    sentences = [f"<b>{escape(p.name)}</b> {tell(p)}" for p in portraits for tell in about_one]
-    if len(portraits) == 2:
-        sentences += [difference(*portraits), policies(*portraits)]
-    return sentences
+def about_one(portrait: Portrait) -> list[str]:
+    """Sentences about one network, as HTML."""
+    told: tuple[Callable[[Portrait], str], ...] = (remembers, control, places, letters)
+    return [tell(portrait) for tell in told]
+
+
+def about_two(portraits: Sequence[Portrait]) -> list[str]:
+    """Sentences about two networks side by side, as HTML; none about one alone."""
+    return [difference(*portraits), policies(*portraits)] if len(portraits) == 2 else []
 
 
 def remembers(portrait: Portrait) -> str:
     """Say how often it is wrong on the maps it was trained on."""
     maps = portrait.model.world.n_maps if portrait.model.world else 0
     return (
-        f"gets {error(portrait, 'trained', 'working')} of its predictions wrong on its {maps} "
+        f"Gets {error(portrait, 'trained', 'working')} of its predictions wrong on its {maps} "
         "trained maps where the letter was seen shortly before (working memory), and "
         f"{error(portrait, 'trained', 'reference')} where only training can tell it (reference "
         f"memory). Guessing gets {percent(portrait.memory.attrs['chance'])} wrong."
@@ -146,7 +148,7 @@ def control(portrait: Portrait) -> str:
     if not np.isfinite(low):
         verdict = "was never asked for"
     return (
-        f"on novel maps, where there is nothing to remember, {verdict}: "
+        f"On novel maps, where there is nothing to remember, {verdict}: "
         f"{error(portrait, 'novel', 'reference')} wrong reference-memory predictions "
         f"(95 % interval {percent(low)} to {percent(high)})."
     )
@@ -161,7 +163,7 @@ def places(portrait: Portrait) -> str:
         f"{compact(portrait, layer, 'novel')})"
         for layer in portrait.layers
     ]
-    return "has place fields in " + "; ".join(told) + "."
+    return "Has place fields in " + "; ".join(told) + "."
 
 
 def letters(portrait: Portrait) -> str:
@@ -173,8 +175,8 @@ def letters(portrait: Portrait) -> str:
         float(np.nanmedian(values_of(portrait, layer, "eta2_beyond", kind))) for kind in KINDS
     )
     return (
-        f"({escape(layer)}, medians): place explains {shown[0]} of the variance on the trained map "
-        f"and {shown[1]} on a map it has never seen; beyond the letter that stands at the place, "
+        f"Medians over {escape(layer)}: place explains {shown[0]} of the variance on the trained "
+        f"map and {shown[1]} on a map it has never seen; beyond the letter of the place, "
         f"{beyond[0]} and {beyond[1]}. {_needs_memory(known, new)}"
     )
 
@@ -187,7 +189,7 @@ def difference(a: Portrait, b: Portrait) -> str:
     fewer = "fewer" if ea < eb else "more" if ea > eb else "as many"
     points = f"{abs(ea - eb) * 100:.1f} percentage points " if ea != eb else ""
     return (
-        f"Side by side: <b>{escape(a.name)}</b> makes {points}{fewer} errors of reference memory "
+        f"<b>{escape(a.name)}</b> makes {points}{fewer} errors of reference memory "
         f"{'as' if ea == eb else 'than'} <b>{escape(b.name)}</b> on trained maps "
         f"({error(a, 'trained', 'reference')} and {error(b, 'trained', 'reference')}; their 95 % "
         f"intervals {apart})."

@@ -10,14 +10,16 @@ from string import Template
 import numpy as np
 
 from placeformer import __version__, figures, schema
-from placeformer.activation import K_MG_MM, alpha_to_mg
+from placeformer.activation import K_MG_MM
+from placeformer.facts import facts
 from placeformer.figures import Picture
 from placeformer.findings import (
     COMPACT,
     DEFINITIONS,
+    about_one,
+    about_two,
     compact,
     error,
-    findings,
     interval,
     median,
     number,
@@ -57,7 +59,8 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
     parts = {
         "title": escape(" beside ".join(p.name for p in portraits)),
         "version": __version__,
-        "findings": "\n".join(f"<li>{sentence}</li>" for sentence in findings(portraits)),
+        "findings": cards(portraits, lambda p: bullets(about_one(p))),
+        "together": bullets(about_two(portraits)),
         "networks": cards(portraits, facts),
         "walks": cards(portraits, walk),
         "window": str(config.memory + config.chunk),
@@ -65,7 +68,7 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
         "best": str(BEST),
         "gallery": cards(portraits, gallery),
         "distributions": cards(portraits, lambda p: distributions(p, limits)),
-        "tables": cards(portraits, table, "pair wide"),
+        "tables": cards(portraits, table),
         "methods": methods(portraits, settings),
         "files": "\n".join(file for p in portraits for file in files(p)),
         "k_mg": f"{K_MG_MM:g}",
@@ -73,13 +76,18 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(parts)
 
 
-def cards(portraits: Sequence[Portrait], content: Callable[[Portrait], str], kind: str = "") -> str:
+def cards(portraits: Sequence[Portrait], content: Callable[[Portrait], str]) -> str:
     """Put the networks side by side, with the name of each on top."""
-    inside = "\n".join(
+    return "\n".join(
         f'<article class="card"><h3>{escape(p.name)}</h3>\n{content(p)}\n</article>'
         for p in portraits
     )
-    return f'<div class="{kind}">\n{inside}\n</div>' if kind else inside
+
+
+def bullets(sentences: Sequence[str]) -> str:
+    """List sentences."""
+    items = "\n".join(f"<li>{sentence}</li>" for sentence in sentences)
+    return f'<ul class="findings">\n{items}\n</ul>' if sentences else ""
 
 
 def figure(picture: Picture, caption: str) -> str:
@@ -88,62 +96,6 @@ def figure(picture: Picture, caption: str) -> str:
         f'<figure><img src="{picture.uri}" alt="{escape(picture.alt)}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
-
-
-def facts(portrait: Portrait) -> str:
-    """List what the network is."""
-    rows = "\n".join(
-        f'<tr><th scope="row">{label}</th><td>{value}</td></tr>'
-        for label, value in fact_rows(portrait)
-    )
-    return f'<div class="scroll"><table><tbody>\n{rows}\n</tbody></table></div>'
-
-
-def fact_rows(portrait: Portrait) -> list[tuple[str, str]]:
-    """Label and value of every fact."""
-    model, config = portrait.model, portrait.model.config
-    n = sum(weight.numel() for weight in model.parameters())
-    rows = [
-        ("Activation", activation(portrait)),
-        ("Parameters", number(f"{portrait.name}/parameters", n, f"{n:,}", "trained weights")),
-        ("Layers", f"{config.n_layers}, width {config.d_model}, {config.n_heads} heads"),
-        ("Feed-forward units", f"{config.d_inner} a layer"),
-        ("Path integrator", f"width {config.d_rnn}"),
-        ("Attention", f"{config.memory} remembered steps and chunks of {config.chunk}"),
-    ]
-    if (world := model.world) is not None:
-        size = f"{world.side} × {world.side} places, {world.n_letters} letters"
-        rows += [("Maps", f"{world.n_maps} trained, {world.n_maps} novel (seed {world.seed})")]
-        rows += [("World", size)]
-    rows += [("Source", escape(str(model.info.get("source", "")))), *results(portrait)]
-    sha = escape(str(model.info.get("sha256", "")))
-    return [*rows, ("Weights, sha256", f"<code>{sha}</code>")]
-
-
-def activation(portrait: Portrait) -> str:
-    """Name the activation, with α and the Mg²⁺ it stands for."""
-    config = portrait.model.config
-    if config.alpha is None:
-        return escape(config.activation)
-    mg = alpha_to_mg(config.alpha)
-    about = f"α = [Mg²⁺] / K_Mg with K_Mg = {K_MG_MM} mM"
-    return (
-        f"NMDA<sub>α</sub>, α = {number(f'{portrait.name}/alpha', config.alpha, f'{config.alpha:g}', about)}"  # noqa: E501
-        f" ([Mg²⁺] = {number(f'{portrait.name}/mg_mM', mg, f'{mg:.3g}', about)} mM)"
-    )
-
-
-def results(portrait: Portrait) -> list[tuple[str, str]]:
-    """Results stored with the network, with their definitions."""
-    info = portrait.model.info
-    return [
-        (
-            escape(name.replace("_", " ").capitalize()) + " (stored)",
-            number(f"{portrait.name}/stored/{name}", value, f"{value:.4g}",
-                   info["definitions"].get(name, "")),
-        )
-        for name, value in info.get("results", {}).items()
-    ]  # fmt: skip
 
 
 def walk(portrait: Portrait) -> str:
@@ -167,22 +119,26 @@ def walk(portrait: Portrait) -> str:
 
 def memory(portrait: Portrait) -> str:
     """Show the memory errors, and list them with their intervals and numbers."""
-    head = "<th>Maps</th><th>Memory</th><th>Wrong</th><th>95 % interval</th><th>Predictions</th>"
-    rows = "\n".join(
-        f'<tr><th scope="row">{kind}</th><td>{which}</td><td>{error(portrait, kind, which)}</td>'
-        f"<td>{percent(low)} to {percent(high)}</td>"
-        f"<td>{int(portrait.memory['n'].sel(maps=kind, memory=which)):,}</td></tr>"
+    rows = [
+        (
+            f"{kind}, {which}",
+            [
+                error(portrait, kind, which),
+                " to ".join(map(percent, interval(portrait, kind, which))),
+                f"{int(portrait.memory['n'].sel(maps=kind, memory=which)):,}",
+            ],
+        )
         for kind in KINDS
         for which in MEMORIES
-        for low, high in [interval(portrait, kind, which)]
-    )
+    ]
     attrs = portrait.memory.attrs
     caption = (
         f"{attrs['n_walks']} walks of {attrs['n_steps']} steps on each kind of maps. Bars: 95 % "
         "Wilson intervals, predictions taken as independent. Dotted line: guessing."
     )
-    picture = figure(figures.memory(portrait), caption)
-    return f'{picture}<div class="scroll"><table class="wide"><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'  # noqa: E501
+    head = ("Maps, memory", "Wrong", "95 % interval", "Predictions")
+    body = "\n".join(row(label, cells) for label, cells in rows)
+    return figure(figures.memory(portrait), caption) + grid("", head, body)
 
 
 def gallery(portrait: Portrait) -> str:
@@ -200,10 +156,11 @@ def tile(portrait: Portrait, unit: int) -> str:
     """Show one unit, with its score on both maps."""
     one = portrait.units.isel({schema.UNIT: unit})
     name = f"{one['layer'].item()} unit {int(one['index'])}"
+    about, values = DEFINITIONS["score_rectify"][1], one["score_rectify"].values
     scores = [
-        number(f"{portrait.name}/{name}/score/{kind}", value, f"{value:.2f}", DEFINITIONS["score_rectify"][1])  # noqa: E501
-        for kind, value in zip(KINDS, one["score_rectify"].values, strict=True)
-    ]  # fmt: skip
+        number(f"{portrait.name}/{name}/score/{kind}", value, f"{value:.2f}", about)
+        for kind, value in zip(KINDS, values, strict=True)
+    ]
     fields = [int(n) for n in one["n_fields"].values]
     caption = (
         f"{escape(name)}. Score {scores[0]}, novel {scores[1]}; fields {fields[0]}, "
@@ -225,15 +182,21 @@ def distributions(portrait: Portrait, limits: dict[str, tuple[float, float]]) ->
 
 def table(portrait: Portrait) -> str:
     """List medians and counts of every layer, with their controls."""
-    head = "".join(f'<th scope="col">{label}</th>' for label in ("", *GROUPS.values()))
     body = "\n".join(
         f'<tr><th scope="rowgroup" colspan="5">{escape(layer)}</th></tr>\n'
         + "\n".join(row(label, cells) for label, cells in table_rows(portrait, layer))
         for layer in portrait.layers
     )
     caption = "Medians over units, and numbers of units; shuffles of the trained map."
+    return grid(caption, ("", *GROUPS.values()), body)
+
+
+def grid(caption: str, head: Sequence[str], body: str) -> str:
+    """Write a table that scrolls where it is too wide."""
+    columns = "".join(f'<th scope="col">{label}</th>' for label in head)
+    above = f"<caption>{caption}</caption>" if caption else ""
     return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll"><table class="wide">{above}<thead><tr>{columns}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 

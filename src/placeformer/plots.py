@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -17,10 +18,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from placeformer import schema
+from placeformer import _lattice, schema
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE)
@@ -34,10 +35,11 @@ OUTCOMES = (
 )
 """Label, visited, correct, marker and colour of a prediction."""
 
+LABEL_WIDTH = 50
+"""Characters after which the label of an axis is broken."""
+
 MOST_POINTS = 400
 """Points of a curve that are drawn; a file would hold every one of a hundred thousand."""
-
-Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
 def rate_maps(
@@ -69,14 +71,14 @@ def rate_maps(
         With the first axis of place (y) downwards, as the worlds of this library count it.
     """
     ax = _axes(ax)
-    rate, edges = _rates(maps, unit), _edges(maps)
+    rate, edges = _rates(maps, unit), _lattice.edges(maps)
     low, high = limits or (None, None)
-    image = _image(ax, np.ma.masked_invalid(rate.values), edges, vmin=low, vmax=high)
-    _lattice(ax, maps, edges)
+    image = _lattice.show(ax, np.ma.masked_invalid(rate.values), edges, vmin=low, vmax=high)
+    _lattice.set_axes_of(ax, maps, edges)
     ax.set_title(schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit "))
     if colorbar:
         units = rate.attrs.get("units", schema.RATE_ENTRY.units)
-        _figure(ax).colorbar(image, ax=ax, label=f"mean activation ({units})")
+        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({units})")
     return ax
 
 
@@ -101,13 +103,10 @@ def place_fields(
     ax = rate_maps(maps, unit, ax=ax, limits=limits, colorbar=colorbar)
     labels = fields["label"] if isinstance(fields, xr.Dataset) else fields
     label = labels.isel({schema.UNIT: unit}).transpose(*schema.place_dims(maps)).values
-    if label.shape != maps[schema.RATE].shape[1:]:
-        raise ValueError(
-            f"fields must be those of maps, with labels {maps[schema.RATE].shape[1:]}, "
-            f"found {label.shape}"
-        )
+    if label.shape != (shape := _rates(maps, unit).shape):
+        raise ValueError(f"fields must be those of maps, of shape {shape}, found {label.shape}")
     for number in range(1, int(label.max(initial=0)) + 1):
-        outline = _outline(label == number, *_edges(maps))
+        outline = _lattice.outline(label == number, _lattice.edges(maps))
         for color, width in (("black", 3.2), ("white", 1.6)):  # seen on bright and dark places
             ax.add_collection(LineCollection(outline, colors=color, linewidths=width))
     return ax
@@ -147,14 +146,11 @@ def walk(
     ax, one = _axes(ax), recording.isel({schema.WALK: walk})
     x, y = (np.asarray(one[name].values, float) for name in ("x", "y"))
     side = int(recording.attrs.get("side", max(x.max(), y.max()) + 1))
-    if letters is not None:
-        _letters(ax, letters)
     ax.plot(x, y, color="0.55", linewidth=1.2, zorder=1, label="path")
     ax.plot(x[:1], y[:1], "s", color="0.55", markersize=7, zorder=1, label="start")
     if {"visited", "correct"} <= set(recording.variables):
         _outcomes(ax, one, x, y)
-    edges = np.arange(side + 1) - 0.5
-    _lattice(ax, recording, (edges, edges), ("y", "x"))
+    _world(ax, side, letters)
     if legend:
         ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, frameon=False)
     return ax
@@ -227,13 +223,6 @@ def _axes(ax: Axes | None) -> Axes:
     return Figure(layout="constrained").add_subplot() if ax is None else ax
 
 
-def _figure(ax: Axes) -> Figure:
-    """Figure of an ax, also where it lies in a subfigure."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # for the type checker: an ax without a figure cannot be drawn on
-    return figure
-
-
 def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
     """Rate (y, x) of one unit of one map."""
     schema.check_rate_maps(maps)
@@ -246,75 +235,23 @@ def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
     return rate.isel({schema.UNIT: unit}).transpose(*space)
 
 
-def _edges(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Edges of the bins on both axes; halfway between the centres where there are none."""
-    return tuple(_edges_of(maps, dim) for dim in schema.place_dims(maps))  # type: ignore[return-value]
-
-
-def _edges_of(maps: xr.Dataset, dim: str) -> NDArray[np.float64]:
-    if dim + schema.EDGES_SUFFIX in maps.variables:
-        return np.asarray(maps[dim + schema.EDGES_SUFFIX].values, float)
-    centres = np.asarray(maps[dim].values, float)
-    step = np.diff(centres) if centres.size > 1 else np.ones(1)
-    middle = centres[:-1] + step[: centres.size - 1] / 2
-    return np.concatenate([[centres[0] - step[0] / 2], middle, [centres[-1] + step[-1] / 2]])
-
-
-def _image(
-    ax: Axes,
-    values: np.ma.MaskedArray[Any, Any],
-    edges: tuple[NDArray[np.float64], NDArray[np.float64]],
-    **options: Any,
-) -> Any:
-    """Show values (y, x): as an image where all bins are equal, else as a mesh."""
-    ax.patch.set(facecolor="0.75", hatch="////", edgecolor="0.4")  # shows where there is no value
-    y, x = edges
-    if all(np.allclose(np.diff(e), e[1] - e[0]) for e in edges):
-        extent = (x[0], x[-1], y[-1], y[0])
-        return ax.imshow(values, cmap="viridis", extent=extent, interpolation="none", **options)
-    return ax.pcolormesh(x, y, values, cmap="viridis", edgecolors="face", **options)
-
-
-def _lattice(
-    ax: Axes,
-    labelled: xr.Dataset,
-    edges: tuple[NDArray[np.float64], NDArray[np.float64]],
-    dims: tuple[str, ...] = (),
-) -> None:
-    """Axes in whole steps, the first axis of place downwards."""
-    ydim, xdim = dims or schema.place_dims(labelled)
-    for axis, dim in ((ax.xaxis, xdim), (ax.yaxis, ydim)):
-        units = str(labelled[dim].attrs.get("units", "grid steps"))
-        axis.set_label_text(f"{dim} ({'grid steps' if units in ('1', 'place') else units})")
-        axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    y, x = edges
-    ax.set(xlim=(x[0], x[-1]), ylim=(y[-1], y[0]), aspect="equal")
-
-
-def _outline(
-    inside: NDArray[np.bool_], y: NDArray[np.float64], x: NDArray[np.float64]
-) -> list[Segment]:
-    """Edges of the lattice between bins inside and bins outside."""
-    padded = np.pad(inside, 1)
-    upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
-    level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    return [
-        *(((x[j], y[i]), (x[j], y[i + 1])) for i, j in upright),
-        *(((x[j], y[i]), (x[j + 1], y[i])) for i, j in level),
-    ]
-
-
-def _letters(ax: Axes, letters: xr.DataArray) -> None:
-    """Write the letter of every place into its upper left corner."""
-    for (y, x), letter in np.ndenumerate(letters.transpose("y", "x").values):
-        name = ascii_uppercase[letter] if letter < len(ascii_uppercase) else str(letter)
-        ax.text(x - 0.44, y - 0.42, name, va="top", ha="left", fontsize="x-small", alpha=0.75)
+def _world(ax: Axes, side: int, letters: xr.DataArray | None) -> None:
+    """Draw the grid, with the letter of every place in its upper left corner."""
+    edges = np.arange(side + 1) - 0.5
+    _lattice.set_axes(ax, ("y", "x"), ("grid steps", "grid steps"), (edges, edges))
+    ink = mpl.rcParams["text.color"]
+    ax.hlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    ax.vlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    if letters is not None:
+        for (y, x), letter in np.ndenumerate(letters.transpose("y", "x").values):
+            name = ascii_uppercase[letter] if letter < len(ascii_uppercase) else str(letter)
+            ax.text(x - 0.44, y - 0.42, name, va="top", ha="left", fontsize="x-small", alpha=0.75)
 
 
 def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> None:
     """One marker a prediction, those at one place beside each other."""
     visited, correct = one["visited"].values.astype(bool), one["correct"].values.astype(bool)
-    right, down = _aside(x, y)
+    right, down = _lattice.aside(x, y)
     for label, seen, right_letter, marker, color in OUTCOMES:
         which = (visited == seen) & (correct == right_letter)
         face = color if right_letter else "none"
@@ -325,25 +262,19 @@ def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> No
             ax.plot(*at, "x", color=color, markersize=3.2, zorder=2, label="_wrong")
 
 
-def _aside(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets that set the visits of one place apart: the first in its middle, others around."""
-    visit, seen = np.zeros(len(x)), dict[tuple[float, float], int]()
-    for i, place in enumerate(zip(x, y, strict=True)):
-        visit[i] = seen[place] = seen.get(place, -1) + 1
-    radius = np.minimum(0.13 * np.sqrt(visit), 0.36)
-    return radius * np.cos(2.4 * visit), radius * np.sin(2.4 * visit)
-
-
 def _intervals(ax: Axes, at: NDArray[np.float64], one: xr.Dataset, label: str, i: int) -> None:
     """Points with their interval, and the value beside each."""
     error, bounds = one["error"].values, one["interval"].values
     reach = np.nan_to_num(np.abs(bounds.T - error))
     marker, color = MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)]
     ax.errorbar(at, error, reach, fmt=marker, color=color, capsize=3, label=label or None)
+    side, towards = (-7, "right") if i == 0 else (7, "left")  # the first to the left of its bar
     for place, value in zip(at, error, strict=True):
         if np.isfinite(value):
-            ax.annotate(f"{value:.1%}", (place, value), (7, 0), textcoords="offset points",
-                        va="center", fontsize="small")  # fmt: skip
+            ax.annotate(
+                f"{value:.1%}", (place, value), (side, 0), textcoords="offset points",
+                va="center", ha=towards, fontsize="small",
+            )  # fmt: skip
 
 
 def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -364,4 +295,4 @@ def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 def _axis_label(values: xr.DataArray) -> str:
     """Long name and units."""
     name, units = values.attrs.get("long_name", values.name or ""), values.attrs.get("units", "1")
-    return str(name) if units == "1" else f"{name} ({units})"
+    return fill(str(name) if units == "1" else f"{name} ({units})", LABEL_WIDTH)

@@ -113,7 +113,7 @@ def write_dataset(dataset: xr.Dataset, file: Path) -> None:
         for name, values in dataset.data_vars.items()
         if values.ndim and values.dtype.kind in "fiu"
     }
-    dataset.to_netcdf(file, engine="h5netcdf", encoding=small)
+    dataset.to_netcdf(file, encoding=small)
 
 
 @contextmanager

@@ -1,0 +1,251 @@
+"""Model cards: a trained network measured as it is stored, with everything that made it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+
+from placeformer import hub
+from placeformer.activation import alpha_to_mg
+from placeformer.memory import memory_errors, world_of
+from placeformer.model import NavigationTransformer
+from placeformer.training import Trainer
+
+PAPER = {"side": 11, "n_letters": 10, "n_maps": 32}
+TEXT = """---
+{front}
+---
+# {name}
+
+A Transformer that walks on grid maps of letters and predicts the letter at its next place, after
+Kim, Kwon, Cha & Lee, "Transformer as a hippocampal memory consolidation model based on
+NMDAR-inspired nonlinearity", NeurIPS 2023. Feed-forward activation: {activation}.
+
+## How to load it
+
+```python
+import placeformer as pf
+
+model = pf.load("{name}")
+```
+
+## What it reaches
+
+Measured on the stored weights ({dtype}), {protocol}. Chance is {chance:.0%} error.
+
+| error | trained maps | novel maps |
+| --- | --- | --- |
+{table}
+
+Working memory: the place is among the places of the steps the network could attend to. Reference
+memory: it is not. On novel maps reference memory cannot be better than chance: that is the control.
+
+## How it was made
+
+- World: {world}. {difference}
+- Network: {c.n_layers} layers of width {c.d_model}, {c.n_heads} heads of {c.d_head},
+  {c.d_inner} feed-forward units each, path integrator of {c.d_rnn}, chunks of {c.chunk} steps with
+  {c.memory} remembered; {parameters:,} parameters.
+- Training: {steps:,} optimiser steps, {predictions:,} predictions, on walks that never repeat;
+  trained maps in use: {maps}; seed {seed} for weights, walks and e₀.
+- Wall time {hours:.2f} h on {hardware}.
+- `recipe.toml` repeats the run (`placeformer train recipe.toml`), `history.csv` holds its course.
+
+## Limits
+
+One seed of one recipe: it shows what such a network can do, not how often. Activations are signed,
+and how negative they get depends on α: compare networks only by measures that say what they do with
+negative values. It is a model of a task, not of an animal; it must not be used for statements about
+patients or medication.
+"""
+
+
+def publish(
+    trainer: Trainer,
+    folder: str | os.PathLike[str],
+    *,
+    recipe: str | os.PathLike[str],
+    n_walks: int = 256,
+    n_steps: int = 2048,
+    progress: bool = True,
+) -> NavigationTransformer:
+    """Store a trained network, measure it as stored, and write its card.
+
+    Parameters
+    ----------
+    trainer
+        A finished training run.
+    folder
+        New or empty folder; it appears with its card, or not at all.
+    recipe
+        The TOML file it was trained with.
+    n_walks, n_steps
+        Walks of the measurement, on trained and on novel maps each.
+    progress
+        Show progress bars.
+
+    Returns
+    -------
+    NavigationTransformer
+        The network as read back.
+    """
+    target = Path(folder)
+    with hub.new_folder(target.resolve(), overwrite=False) as staging:
+        draft = staging / target.name
+        hub.save(trainer.model.cpu(), draft)
+        stored = hub.read(draft)
+        errors = measure(stored, n_walks=n_walks, n_steps=n_steps, progress=progress)
+        hub.save(
+            trainer.model,
+            draft,
+            history=trainer.history or None,
+            recipe=recipe,
+            card=text(target.name, stored, errors, trainer),
+            results=results(errors),
+            overwrite=True,
+        )
+        for file in draft.iterdir():
+            os.rename(file, staging / file.name)
+        draft.rmdir()
+    return hub.read(target)
+
+
+def measure(
+    model: NavigationTransformer,
+    *,
+    n_walks: int = 256,
+    n_steps: int = 2048,
+    seed: int = 0,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Memory errors at chunk ends: `error`, `n`, `interval` over ``maps`` and ``memory``."""
+    kinds = ("trained", "novel")
+    found = [
+        memory_errors(
+            model,
+            n_walks=n_walks,
+            n_steps=n_steps,
+            seed=seed,
+            familiar=kind == "trained",
+            progress=progress,
+        )
+        for kind in kinds
+    ]
+    return xr.concat(found, "maps", combine_attrs="drop_conflicts").assign_coords(maps=list(kinds))
+
+
+def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Errors as the `results` of a folder: value and definition."""
+    found = {}
+    for kind, memory in product(errors["maps"].values, errors["memory"].values):
+        one = errors.sel(maps=kind, memory=memory)
+        definition = (
+            f"share of wrong letters at chunk ends, {memory} memory, {kind} maps; 95 % Wilson "
+            f"interval {interval(one)}, {int(one['n'])} predictions, {protocol(errors)}"
+        )
+        value = round(float(one["error"]), 6)
+        found[f"{memory}_error_{kind}"] = {"value": value, "definition": definition}
+    return found
+
+
+def protocol(errors: xr.Dataset) -> str:
+    """Say on how much was measured."""
+    attrs = errors.attrs
+    return f"{attrs['n_walks']} walks of {attrs['n_steps']} steps, seed {attrs['seed']}"
+
+
+def interval(one: xr.Dataset) -> str:
+    """Bounds of one error's interval."""
+    low, high = one["interval"].values
+    return f"{low:.4f} to {high:.4f}"
+
+
+def table(errors: xr.Dataset) -> str:
+    """Rows of errors with their intervals."""
+    rows: list[str] = []
+    for memory in errors["memory"].values:
+        cells = [f"{memory} memory"]
+        for kind in errors["maps"].values:
+            one = errors.sel(maps=kind, memory=memory)
+            cells.append(f"{float(one['error']):.4f} ({interval(one)}; n = {int(one['n'])})")
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def text(name: str, model: NavigationTransformer, errors: xr.Dataset, trainer: Trainer) -> str:
+    """Write the card: what it reaches, how it was made, what it is not for."""
+    config, world, training = model.config, world_of(model), trainer.config
+    activation = config.activation
+    if config.alpha is not None:
+        activation = f"NMDA_α, α = {config.alpha:g} ({alpha_to_mg(config.alpha):.3g} mM Mg²⁺)"
+    return TEXT.format(
+        front=front_matter(name, errors),
+        name=name,
+        activation=activation,
+        dtype=model.info["dtype"],
+        protocol=f"at the last step of every chunk of {protocol(errors)}",
+        chance=errors.attrs["chance"],
+        table=table(errors),
+        world=(
+            f"side {world.side}, {world.n_letters} letters, {world.n_maps} trained maps, "
+            f"seed {world.seed}"
+        ),
+        difference=difference(model),
+        c=config,
+        parameters=model.info["parameters"],
+        steps=trainer.step,
+        predictions=trainer.step * training.walks * config.chunk,
+        maps=", ".join(f"{number} from step {step}" for step, number in training.maps),
+        seed=trainer.recipe.seed,
+        hours=trainer.seconds / 3600,
+        hardware=hardware(trainer.device),
+    )
+
+
+def difference(model: NavigationTransformer) -> str:
+    """Say how world and width differ from the paper's."""
+    world, config = world_of(model), model.config
+    sizes = {key: getattr(world, key) for key in PAPER}
+    other = [f"{key} {PAPER[key]}" for key in PAPER if sizes[key] != PAPER[key]]
+    where = f"The paper has {', '.join(other)}." if other else "This is the paper's world."
+    if (config.d_model, config.d_inner) != (512, 2048):
+        where += " The network is narrower than the paper's (width 512, 2,048 units)."
+    return where
+
+
+def front_matter(name: str, errors: xr.Dataset) -> str:
+    """YAML head of the card in the hub's format, with the metrics as `model-index`."""
+    lines = ["library_name: placeformer", "license: mit", "tags:"]
+    lines += [f"- {tag}" for tag in ("placeformer", "place-cells", "memory-consolidation", "nmda")]
+    lines += ["model-index:", f"- name: {name}", "  results:"]
+    lines += ["  - task: {type: other, name: next-letter prediction on grid maps}"]
+    lines += ["    dataset: {type: placeformer, name: GridWorld}", "    metrics:"]
+    for key, entry in results(errors).items():
+        lines.append(f"    - {{type: {key}, value: {entry['value']}, name: {key}}}")
+    return "\n".join(lines)
+
+
+def hardware(device: torch.device) -> str:
+    """Name the processor or accelerator, and the threads used."""
+    if device.type == "cuda":
+        return f"one {torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return (
+        f"{threads} processor core{'s' if threads > 1 else ''} ({processor()}), "
+        f"torch {torch.__version__}"
+    )
+
+
+def processor() -> str:
+    """Model name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines: Sequence[str] = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

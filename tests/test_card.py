@@ -1,0 +1,83 @@
+"""Model cards: measured on the stored weights, complete or absent."""
+
+import json
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from test_training import RECIPE, toml
+
+from placeformer import card, hub
+from placeformer.memory import memory_errors
+from placeformer.training import Recipe, train
+
+SIZE = {"n_walks": 8, "n_steps": 32, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    file.write_text(toml(RECIPE))
+    return file
+
+
+@pytest.fixture(scope="module")
+def trainer(recipe_file, tmp_path_factory):
+    return train(Recipe.read(recipe_file), tmp_path_factory.mktemp("run"), progress=False)
+
+
+def test_what_is_published_was_measured_on_the_stored_weights(trainer, recipe_file, tmp_path):
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    model = card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    assert sorted(f.name for f in (tmp_path / "tiny").iterdir()) == sorted(hub.FILES)
+    assert [f.name for f in tmp_path.iterdir()] == ["tiny"]
+    half = trainer.model.read_out.weight.half().float()
+    torch.testing.assert_close(model.read_out.weight, half, rtol=0, atol=0)
+    errors = memory_errors(model, n_walks=8, n_steps=32, familiar=False)
+    got = model.info["results"]["working_error_novel"]
+    assert got == pytest.approx(float(errors.error.sel(memory="working")), abs=1e-6)
+    assert "8 walks of 32 steps, seed 0" in model.info["definitions"]["working_error_novel"]
+    assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+
+
+def test_the_card_says_what_made_it_in_the_hubs_format(trainer, recipe_file, tmp_path):
+    card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    text = (tmp_path / "tiny" / hub.CARD).read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    results = json.loads((tmp_path / "tiny" / "config.json").read_text())["results"]
+    metrics = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
+    assert metrics == {key: entry["value"] for key, entry in results.items()}
+    assert front["library_name"] == "placeformer"
+    for phrase in (
+        "NMDA_α, α = 10 (35.7 mM Mg²⁺)",
+        "24 optimiser steps, 768 predictions",
+        "2 from step 0, 4 from step 7",
+        "The paper has side 11, n_letters 10, n_maps 32.",
+        f"torch {torch.__version__}",
+        'pf.load("tiny")',
+    ):
+        assert phrase in text
+    stored = tomllib.loads((tmp_path / "tiny" / hub.RECIPE).read_text())
+    assert Recipe.from_dict(stored) == trainer.recipe
+
+
+def test_a_failure_leaves_nothing(trainer, recipe_file, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(card, "memory_errors", fails)
+    with pytest.raises(RuntimeError, match="stopped"):
+        card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_holds_the_measured_numbers(trainer):
+    errors = card.measure(trainer.model, **SIZE)
+    assert errors.error.dims == ("maps", "memory")
+    first = card.table(errors).splitlines()[0]
+    one = errors.sel(maps="trained", memory="working")
+    assert f"{float(one.error):.4f}" in first
+    assert f"n = {int(one.n)}" in first
+    assert np.isfinite(errors.interval).all()

@@ -1,0 +1,218 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import placeformer as pf
+from placeformer import cli, report, zoo
+
+CONFIG = dict(
+    n_letters=5, d_model=8, n_layers=2, n_heads=2, d_head=4, d_inner=4, d_rnn=4, chunk=4, memory=4,
+    dropout=0.0, activation="nmda", alpha=10.0,
+)  # fmt: skip
+RECIPE = """
+name = "tiny"
+seed = 0
+world = {side = 4, n_letters = 5, n_maps = 2, seed = 0}
+
+[network]
+n_letters = 5
+d_model = 8
+n_layers = 2
+n_heads = 2
+d_head = 4
+d_inner = 4
+d_rnn = 4
+chunk = 4
+memory = 4
+dropout = 0.0
+activation = "nmda"
+alpha = 10.0
+
+[training]
+steps = 3
+walks = 2
+chunks_per_walk = 4
+learning_rate = 1e-3
+warmup = 1
+final_rate = 0.1
+betas = [0.9, 0.98]
+weight_decay = 0.01
+clip = 1.0
+maps = [[0, 2]]
+precision = "float32"
+compile = false
+evaluate_every = 3
+checkpoint_every = 1
+"""
+
+
+@pytest.fixture
+def zoo_of_two(tmp_path, monkeypatch):
+    """A zoo with two networks."""
+    folder = tmp_path / "zoo"
+    for alpha in (10.0, 0.5):
+        model = pf.NavigationTransformer(
+            pf.ModelConfig(**CONFIG | {"alpha": alpha}), pf.GridWorld(4, 5, 2, 0)
+        )
+        results = {"reference_error": {"value": 0.25, "definition": "share wrong"}}
+        pf.save(model.init_weights(0), folder / f"net-a{alpha:g}", results=results)
+    monkeypatch.setattr(zoo, "zoo_folder", lambda: folder)
+    monkeypatch.setattr(zoo, "pin_of", lambda name: None)
+    return folder
+
+
+def test_list_shows_the_networks_and_their_facts(zoo_of_two, capsys):
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["net-a0.5", "net-a10"]
+    assert "nmda, α = 10 (35.7 mM Mg²⁺), 2 trained maps, reference_error 0.25" in lines[1]
+
+
+def test_list_takes_a_pattern(zoo_of_two, capsys):
+    assert cli.main(["list", "*a10"]) == 0
+    assert cli.main(["list", "gelu*"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("net-a10") and len(out.splitlines()) == 1
+    assert "no network of the zoo is named like 'gelu*'" in err
+
+
+def test_evaluate_prints_the_memory_errors(zoo_of_two, capsys):
+    arguments = ["evaluate", "net-a10", "--walks", "3", "--steps", "40", "--seed", "5"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out.splitlines()
+    model = pf.load("net-a10")
+    for line, (kind, which) in zip(
+        out[1:5], [(k, w) for k in ("trained", "novel") for w in ("working", "reference")],
+        strict=True,
+    ):  # fmt: skip
+        errors = pf.memory_errors(
+            model, n_walks=3, n_steps=40, seed=5, familiar=kind == "trained"
+        ).sel(memory=which)
+        assert line.split()[:3] == [kind, which, f"{float(errors['error']):.4f}"]
+        assert line.split()[-1] == str(int(errors["n"]))
+    assert out[5].split() == ["chance", "0.8000"]
+
+
+def test_report_passes_its_options_on(monkeypatch, tmp_path, capsys):
+    asked = {}
+
+    def write_report(name, out, *, beside, settings):
+        asked.update(name=name, out=out, beside=beside, seed=settings.seed)
+        return Path(out) / "index.html"
+
+    monkeypatch.setattr(report, "write_report", write_report)
+    out = str(tmp_path / "here")
+    assert cli.main(["report", "a", "--out", out, "--beside", "b", "--seed", "3"]) == 0
+    assert asked == {"name": "a", "out": out, "beside": "b", "seed": 3}
+    assert capsys.readouterr().out.strip() == str(tmp_path / "here" / "index.html")
+    assert cli.main(["report", "a"]) == 0
+    assert asked == {"name": "a", "out": "report", "beside": None, "seed": 0}
+
+
+def test_train_saves_a_network_that_load_reads(tmp_path, capsys):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    out = tmp_path / "net"
+    assert cli.main(["train", str(recipe), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    model = pf.load(out)
+    assert model.config.alpha == 10.0
+    assert (out / "recipe.toml").read_text() == RECIPE
+    assert (out / "history.csv").read_text().splitlines()[1].startswith("3,")
+    assert (tmp_path / "net.training" / "checkpoint.pt").is_file()
+
+
+def test_train_goes_on_where_it_stopped(tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    pf.train(recipe, tmp_path / "b.training", stop_at=2, progress=False)
+    for name in ("a", "b"):
+        assert cli.main(["train", str(recipe), "--out", str(tmp_path / name)]) == 0
+    a, b = (pf.load(tmp_path / name).state_dict() for name in ("a", "b"))
+    for name in a:
+        np.testing.assert_array_equal(a[name].numpy(), b[name].numpy())
+
+
+def test_train_refuses_a_folder_in_use_before_it_trains(tmp_path, monkeypatch, capsys):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    monkeypatch.setattr("placeformer.training.train", never)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "notes.txt").write_text("mine")
+    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "net")]) == 2
+    assert "--out must be a new or empty folder" in capsys.readouterr().err
+
+
+def never(*args, **options):
+    raise AssertionError("must not be called")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["report", "./nowhere"], 2, "nowhere"),
+        (["report", "nmda-a1O"], 2, "source must be a network of the zoo or a folder"),
+        (["report", "org/name", "--beside", "none"], 2, "hub id"),
+        (["report", "x", "--seed", "-1"], 2, "--seed must be at least 0, got -1"),
+        (["evaluate", "./nowhere"], 2, "nowhere"),
+        (["evaluate", "net-a10", "--walks", "0"], 2, "--walks must be at least 1, got 0"),
+        (["evaluate", "net-a10", "--steps", "5"], 2, "n_steps"),
+        (["train", "missing.toml"], 2, "missing.toml"),
+    ],
+)
+def test_errors_are_one_message(zoo_of_two, tmp_path, monkeypatch, capsys, arguments, status, message):  # noqa: E501
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == status
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].startswith("placeformer: ") and message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("*report*"))
+
+
+def test_unforeseen_errors_have_another_status(monkeypatch, capsys):
+    monkeypatch.setattr(report, "write_report", lambda *a, **k: 1 / 0)
+    assert cli.main(["report", "a"]) == 1
+    assert "ZeroDivisionError: division by zero (--debug shows where)" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["--debug", "report", "a"])
+
+
+def test_interrupt_is_130(monkeypatch, capsys):
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "write_report", interrupt)
+    assert cli.main(["report", "a"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["reprot"], ["report"], ["report", "a", "--seed", "x"]])
+def test_wrong_usage_is_2(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 2
+    assert "usage: placeformer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["report"], ["train"], ["evaluate"]])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main([*command, "--help"])
+    assert left.value.code == 0
+    assert f"Example: placeformer {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_command_line_is_light_and_knows_its_version():
+    code = (
+        "import sys, json, placeformer.cli as cli\n"
+        "print(json.dumps([m for m in ('torch', 'numpy', 'matplotlib') if m in sys.modules]))\n"
+        "cli.main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, version = done.stdout.splitlines()
+    assert json.loads(loaded) == []
+    assert version == f"placeformer {pf.__version__}"
