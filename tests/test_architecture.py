@@ -40,7 +40,8 @@ ROOMS = {
     "weights": {"world", "model", "manifest"},
     "hub": {"world", "model", "manifest", "weights"},
     "zoo": {"world", "model", "manifest", "hub"},
-    "plots": {"schema"},
+    "_lattice": {"schema"},
+    "plots": {"schema", "_lattice"},
     "portrait": {
         "schema",
         "world",
@@ -56,7 +57,8 @@ ROOMS = {
     },
     "figures": {"schema", "plots", "portrait"},
     "findings": {"schema", "portrait"},
-    "page": {"schema", "activation", "memory", "portrait", "figures", "findings"},
+    "facts": {"activation", "portrait", "findings"},
+    "page": {"schema", "activation", "memory", "portrait", "figures", "findings", "facts"},
 }
 ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
@@ -65,14 +67,14 @@ ROOMS["cli"] = {*ROOMS, "__init__"}
 # The analysis half: labelled arrays in, labelled arrays out, no torch anywhere.
 ANALYSIS = [
     "_kernels", "schema", "binning", "places", "ratemaps", "negatives", "variance", "measures",
-    "_regions", "fields", "placecells", "nulls", "shuffles", "plots",
+    "_regions", "fields", "placecells", "nulls", "shuffles", "_lattice", "plots",
 ]  # fmt: skip
 
 PUBLIC = {
     "GridWorld", "ModelConfig", "NMDA", "NavigationTransformer", "__version__", "alpha_to_mg",
-    "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score", "place_fields",
-    "plot", "position_variance_explained", "rate_maps", "record", "save", "shuffle_test",
-    "spatial_information", "train",
+    "coherence", "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score", "place_fields",
+    "plot", "position_variance_explained", "rate_maps", "record", "save", "selectivity",
+    "shuffle_test", "sparsity", "spatial_information", "train",
 }  # fmt: skip
 
 

@@ -9,10 +9,10 @@ import pytest
 import placeformer as pf
 from placeformer import cli, report, zoo
 
-CONFIG = dict(
-    n_letters=5, d_model=8, n_layers=2, n_heads=2, d_head=4, d_inner=4, d_rnn=4, chunk=4, memory=4,
-    dropout=0.0, activation="nmda", alpha=10.0,
-)  # fmt: skip
+CONFIG = {
+    "n_letters": 5, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_head": 4, "d_inner": 4,
+    "d_rnn": 4, "chunk": 4, "memory": 4, "dropout": 0.0, "activation": "nmda", "alpha": 10.0,
+}  # fmt: skip
 RECIPE = """
 name = "tiny"
 seed = 0
@@ -164,7 +164,9 @@ def never(*args, **options):
         (["train", "missing.toml"], 2, "missing.toml"),
     ],
 )
-def test_errors_are_one_message(zoo_of_two, tmp_path, monkeypatch, capsys, arguments, status, message):  # noqa: E501
+def test_errors_are_one_message(
+    zoo_of_two, tmp_path, monkeypatch, capsys, arguments, status, message
+):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == status
     err = capsys.readouterr().err

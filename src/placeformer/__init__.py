@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from placeformer.activation import mg_to_alpha as mg_to_alpha
     from placeformer.fields import place_fields as place_fields
     from placeformer.hub import save as save
+    from placeformer.measures import coherence as coherence
+    from placeformer.measures import selectivity as selectivity
+    from placeformer.measures import sparsity as sparsity
     from placeformer.measures import spatial_information as spatial_information
     from placeformer.memory import memory_errors as memory_errors
     from placeformer.model import ModelConfig as ModelConfig
@@ -38,6 +41,7 @@ _EXPORTS = {
     "NMDA": "activation",
     "NavigationTransformer": "model",
     "alpha_to_mg": "activation",
+    "coherence": "measures",
     "list_models": "zoo",
     "load": "zoo",
     "memory_errors": "memory",
@@ -48,7 +52,9 @@ _EXPORTS = {
     "rate_maps": "ratemaps",
     "record": "recording",
     "save": "hub",
+    "selectivity": "measures",
     "shuffle_test": "shuffles",
+    "sparsity": "measures",
     "spatial_information": "measures",
     "train": "training",
 }

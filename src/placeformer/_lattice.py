@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from placeformer import schema
 
-Edges = tuple[NDArray[np.float64], NDArray[np.float64]]
+Edges = tuple[NDArray[Any], NDArray[Any]]
 """Edges of the bins on the axes y and x."""
 
 Segment = tuple[tuple[float, float], tuple[float, float]]

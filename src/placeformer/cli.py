@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 class Version(argparse.Action):
     """Show the version; it is read only when asked for."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:  # type: ignore[override]
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print the version and leave."""
         from placeformer import __version__
 

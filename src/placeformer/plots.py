@@ -256,13 +256,18 @@ def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> No
         which = (visited == seen) & (correct == right_letter)
         face = color if right_letter else "none"
         at = (x[which] + right[which], y[which] + down[which])
-        style = {"color": color, "markerfacecolor": face, "markersize": 5, "zorder": 2}
+        style: dict[str, Any] = {
+            "color": color,
+            "markerfacecolor": face,
+            "markersize": 5,
+            "zorder": 2,
+        }
         ax.plot(*at, marker, linestyle="none", label=f"{label} ({which.sum()})", **style)
         if not right_letter:
             ax.plot(*at, "x", color=color, markersize=3.2, zorder=2, label="_wrong")
 
 
-def _intervals(ax: Axes, at: NDArray[np.float64], one: xr.Dataset, label: str, i: int) -> None:
+def _intervals(ax: Axes, at: NDArray[Any], one: xr.Dataset, label: str, i: int) -> None:
     """Points with their interval, and the value beside each."""
     error, bounds = one["error"].values, one["interval"].values
     reach = np.nan_to_num(np.abs(bounds.T - error))
@@ -294,5 +299,5 @@ def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 
 def _axis_label(values: xr.DataArray) -> str:
     """Long name and units."""
-    name, units = values.attrs.get("long_name", values.name or ""), values.attrs.get("units", "1")
+    name, units = values.attrs.get("long_name", values.name), values.attrs.get("units", "1")
     return fill(str(name) if units == "1" else f"{name} ({units})", LABEL_WIDTH)
