@@ -162,7 +162,7 @@ def check_finite(units: xr.DataArray, not_finite: np.ndarray, *, name: str = ACT
         raise ValueError(
             f"{name} must be finite: {int(np.sum(not_finite)):,} values of {bad.size} units are "
             f"NaN or infinite (units {unit_names(units, bad)}); drop those units, or pass "
-            "skipna=True to leave out the values"
+            "skipna=True to rate_maps to leave out the values"
         )
 
 
