@@ -49,6 +49,7 @@ ROOMS = {
         "memory",
         "recording",
         "ratemaps",
+        "negatives",
         "variance",
         "measures",
         "fields",

@@ -47,6 +47,7 @@ RECIPE = {
         "weight_decay": 0.01,
         "clip": 1.0,
         "maps": [[0, 2], [7, 4]],
+        "fresh_maps": [[0, 0.0], [5, 0.5]],
         "precision": "float32",
         "compile": False,
         "evaluate_every": 6,
@@ -156,13 +157,13 @@ def test_it_learns_the_letters_under_its_feet(tmp_path):
 
 
 def test_the_running_errors_use_the_window_really_attended():
-    trainer, counts = Trainer(recipe(chunks_per_walk=[[0, 5]])), []
+    trainer, counts = Trainer(recipe(chunks_per_walk=[[0, 5]], fresh_maps=[[0, 0.0]])), []
     for _ in range(5):  # one whole walk
         trainer.train_step()
         counts.append(trainer.recent[-1][1])
     assert sum(c[0] + c[2] for c in counts) == 5 * 8 * 4
     # The same walks again, from the same generator, seen as a whole.
-    twin = Trainer(recipe())
+    twin = Trainer(recipe(fresh_maps=[[0, 0.0]]))
     twin.start_walks()
     place, _ = twin.walker.advance(40)
     seen = visited(place, attended_window(40, 8, 8)).reshape(4, 5, 8).sum((0, 2))
@@ -176,6 +177,24 @@ def test_walks_start_afresh_when_the_schedule_says_so():
         ages.append(trainer.age)
     assert ages == [1, 2, 3, 4, 5, 1, 2, 3, 4]
     assert trainer.state.memory[0].shape[1] == 8
+
+
+def test_fresh_maps_are_drawn_anew_and_counted_apart():
+    trainer = Trainer(recipe(fresh_maps=[[0, 0.5]], chunks_per_walk=[[0, 1]]))
+    drawn = []
+    for _ in range(2):
+        trainer.train_step()
+        drawn.append(trainer.fresh)
+        place = np.broadcast_to(np.arange(16), (4, 16))
+        letters = trainer.letters(place)
+        np.testing.assert_array_equal(letters[:2], trainer.fresh)
+        np.testing.assert_array_equal(letters[2:], trainer.world.maps[trainer.walker.map[2:]])
+        counts = trainer.recent[-1][1]
+        assert counts[0] + counts[2] == 2 * 8  # two of four walks are on trained maps
+    assert drawn[0].shape == (2, 16)
+    assert not np.array_equal(*drawn)
+    trained = {m.tobytes() for m in [*trainer.world.maps, *trainer.world.novel_maps]}
+    assert not trained & {m.tobytes() for d in drawn for m in d}
 
 
 def test_the_schedules():
@@ -248,7 +267,8 @@ def test_misspelt_and_missing_keys_are_refused(tmp_path):
         ({"maps": [[1, 2]]}, r"training\.maps must start at step 0"),
         ({"maps": []}, r"training\.maps must start at step 0"),
         ({"chunks_per_walk": [[0, 4], [0, 8]]}, r"training\.chunks_per_walk must start"),
-        ({"chunks_per_walk": [[0, 0]]}, r"training\.chunks_per_walk must hold numbers ≥ 1"),
+        ({"chunks_per_walk": [[0, 0]]}, r"training\.chunks_per_walk must hold values of 1"),
+        ({"fresh_maps": [[0, 1.5]]}, r"training\.fresh_maps must hold values of 0 to 1"),
         ({"precision": "float16"}, 'must be "float32" or "bfloat16"'),
         ({"steps": 0}, r"training\.steps must be ≥ 1"),
     ],

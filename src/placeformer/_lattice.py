@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -82,5 +84,18 @@ def aside(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[np.float64], NDArra
     visit, seen = np.zeros(len(x)), dict[tuple[float, float], int]()
     for i, place in enumerate(zip(x, y, strict=True)):
         visit[i] = seen[place] = seen.get(place, -1) + 1
-    radius = np.minimum(0.13 * np.sqrt(visit), 0.36)
+    radius = np.minimum(0.15 * np.sqrt(visit), 0.42)
     return radius * np.cos(2.4 * visit), radius * np.sin(2.4 * visit)
+
+
+def draw_world(ax: Axes, side: int, letters: xr.DataArray | None) -> None:
+    """Draw the grid, with the letter of every place in its upper left corner."""
+    edges = np.arange(side + 1) - 0.5
+    set_axes(ax, ("y", "x"), ("grid steps", "grid steps"), (edges, edges))
+    ink = mpl.rcParams["text.color"]
+    ax.hlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    ax.vlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    if letters is not None:
+        for (y, x), letter in np.ndenumerate(letters.transpose("y", "x").values):
+            name = ascii_uppercase[letter] if letter < len(ascii_uppercase) else str(letter)
+            ax.text(x - 0.44, y - 0.42, name, va="top", ha="left", fontsize="x-small", alpha=0.75)

@@ -35,8 +35,8 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 SCHEMES = "<style>svg{color:#1c2730}@media(prefers-color-scheme:dark){svg{color:#dfe6ea}}</style>"
-LOGARITHMIC = ("score_rectify",)
-"""Measures that are 0 for most units."""
+LOGARITHMIC = ("score",)
+"""Measures between 0 and 1 that are 0 for most units."""
 
 CLIPPED = (0.005, 0.995)
 """Quantiles of a group that are sure to be in the picture."""
@@ -114,7 +114,10 @@ def distribution(portrait: Portrait, key: str, limits: tuple[float, float]) -> P
         for ax, layer in zip(column, layers, strict=True):
             groups = controls(portrait.of_layer(layer), key)
             plots.distribution(groups, ax=ax, log=key in LOGARITHMIC)
-            ax.set(xlim=limits, title=f"{layer}, {portrait.of_layer(layer).sizes['unit']} units")
+            n = portrait.of_layer(layer).sizes[schema.UNIT]
+            ax.set(xlim=limits, title=f"{layer}, {n} units")
+            if key in LOGARITHMIC:
+                ax.set_ylim(0.3 / n, 1.3)
             if ax is not column[-1]:
                 ax.set_xlabel("")
                 ax.get_legend().remove()
@@ -132,7 +135,9 @@ def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
 
 
 def limits_of(portraits: Sequence[Portrait], key: str) -> tuple[float, float]:
-    """Range that all curves of a measure share, over all networks: all but 0.5 % at either end."""
+    """Range that all curves of a measure share, over all networks: but for 0.5 % at either end."""
+    if key in LOGARITHMIC:
+        return (-0.02, 1.02)
     ends = [
         np.nanquantile(group, CLIPPED, method="nearest")
         for portrait in portraits

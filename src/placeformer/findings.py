@@ -18,7 +18,8 @@ DEFINITIONS = {
     "information_rectify": (
         "spatial information, negative rates set to 0",
         "Skaggs' information in bits per unit of activation, after negative rates of the map were "
-        "set to 0: 0 for an even map, at most log2 of the number of places",
+        "set to 0: 0 for an even map, at most log2 of the number of places; large by chance where "
+        "hardly any rate is above 0",
     ),
     "information_shift": (
         "spatial information, least rate subtracted",
@@ -34,14 +35,11 @@ DEFINITIONS = {
         "variance explained by place beyond the letter (partial η²)",
         "share of the variance within letters that place explains, corrected for chance",
     ),
-    "score_rectify": (
-        "place-cell score, negative rates set to 0",
+    "score": (
+        "place-cell score, lesser of both policies",
         "share of a unit's activity inside its best place field times the share of the map "
-        "outside that field: 0 without a field, near 1 for one small field",
-    ),
-    "score_shift": (
-        "place-cell score, least rate subtracted",
-        "as above, after the least rate of the map was subtracted from all its rates",
+        "outside that field, with negative rates set to 0 or the least rate subtracted, whichever "
+        "is less: 0 without a field, near 1 for one small field",
     ),
     "n_fields": (
         "place fields",
@@ -87,9 +85,15 @@ def interval(portrait: Portrait, kind: str, memory: str) -> tuple[float, float]:
 
 def median(portrait: Portrait, layer: str, key: str, group: str) -> str:
     """Median of a measure over the units of a layer, on a kind of map or in shuffles."""
-    value = float(np.nanmedian(values_of(portrait, layer, key, group)))
+    value = middle(values_of(portrait, layer, key, group))
     about = f"median over the units of {layer} ({group}): {DEFINITIONS[key][1]}"
     return number(f"{portrait.name}/{layer}/{key}/{group}", value, decimals(value), about)
+
+
+def middle(values: xr.DataArray) -> float:
+    """Median of the values that are defined; NaN if none is."""
+    known = values.values[np.isfinite(values.values)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def values_of(portrait: Portrait, layer: str, key: str, group: str) -> xr.DataArray:
@@ -109,7 +113,7 @@ def with_field(portrait: Portrait, layer: str, kind: str) -> str:
 
 def compact(portrait: Portrait, layer: str, group: str) -> str:
     """Count the units of a layer above a score of one half; in shuffles, their mean number."""
-    above = values_of(portrait, layer, "score_rectify", group) > COMPACT
+    above = values_of(portrait, layer, "score", group) > COMPACT
     n = float(above.sum(schema.UNIT).mean())
     text = f"{n:.0f}" if group in KINDS else f"{n:.1f}"
     about = f"units of {layer} with a place-cell score above {COMPACT} ({group})"
@@ -148,8 +152,8 @@ def control(portrait: Portrait) -> str:
     if not np.isfinite(low):
         verdict = "was never asked for"
     return (
-        f"On novel maps, where there is nothing to remember, {verdict}: "
-        f"{error(portrait, 'novel', 'reference')} wrong reference-memory predictions "
+        f"On novel maps, where there is nothing to remember, reference memory {verdict}: "
+        f"{error(portrait, 'novel', 'reference')} of its predictions are wrong "
         f"(95 % interval {percent(low)} to {percent(high)})."
     )
 
@@ -171,9 +175,7 @@ def letters(portrait: Portrait) -> str:
     layer = portrait.layers[-1]
     shown = [median(portrait, layer, "eta2", kind) for kind in KINDS]
     beyond = [median(portrait, layer, "eta2_beyond", kind) for kind in KINDS]
-    known, new = (
-        float(np.nanmedian(values_of(portrait, layer, "eta2_beyond", kind))) for kind in KINDS
-    )
+    known, new = (middle(values_of(portrait, layer, "eta2_beyond", kind)) for kind in KINDS)
     return (
         f"Medians over {escape(layer)}: place explains {shown[0]} of the variance on the trained "
         f"map and {shown[1]} on a map it has never seen; beyond the letter of the place, "
@@ -201,7 +203,7 @@ def policies(a: Portrait, b: Portrait) -> str:
     told, signs = [], []
     for policy in ("rectify", "shift"):
         key = f"information_{policy}"
-        pair = [float(np.nanmedian(values_of(p, p.layers[-1], key, "trained"))) for p in (a, b)]
+        pair = [middle(values_of(p, p.layers[-1], key, "trained")) for p in (a, b)]
         signs.append(np.sign(pair[0] - pair[1]))
         shown = [median(p, p.layers[-1], key, "trained") for p in (a, b)]
         what = DEFINITIONS[key][0].split(", ")[1]

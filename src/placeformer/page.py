@@ -33,7 +33,7 @@ TEMPLATE = Path(__file__).with_name("report.html")
 BEST = 8
 """Units of each layer in the gallery."""
 
-DRAWN = ("information_rectify", "information_shift", "eta2_beyond", "score_rectify")
+DRAWN = ("information_rectify", "information_shift", "eta2_beyond", "score")
 """Measures whose distributions are drawn."""
 
 GROUPS = {
@@ -156,7 +156,7 @@ def tile(portrait: Portrait, unit: int) -> str:
     """Show one unit, with its score on both maps."""
     one = portrait.units.isel({schema.UNIT: unit})
     name = f"{one['layer'].item()} unit {int(one['index'])}"
-    about, values = DEFINITIONS["score_rectify"][1], one["score_rectify"].values
+    about, values = DEFINITIONS["score"][1], one["score"].values
     scores = [
         number(f"{portrait.name}/{name}/score/{kind}", value, f"{value:.2f}", about)
         for kind, value in zip(KINDS, values, strict=True)
@@ -175,9 +175,14 @@ def distributions(portrait: Portrait, limits: dict[str, tuple[float, float]]) ->
     for key in DRAWN:
         label, definition = DEFINITIONS[key]
         scale = " Logarithmic share." if key in figures.LOGARITHMIC else ""
-        caption = f"<b>{label[0].upper() + label[1:]}.</b> {definition}.{scale}"
+        caption = f"<b>{sentence(label)}</b> {sentence(definition)}{scale}"
         shown.append(figure(figures.distribution(portrait, key, limits[key]), caption))
     return "\n".join(shown)
+
+
+def sentence(text: str) -> str:
+    """Make a sentence of a phrase."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def table(portrait: Portrait) -> str:
@@ -225,7 +230,7 @@ def table_rows(portrait: Portrait, layer: str) -> list[tuple[str, list[str]]]:
 
 def exceeding(portrait: Portrait, layer: str, null: str) -> str:
     """Count the units whose score on the trained map is rare among their shuffles."""
-    p = portrait.of_layer(layer)[f"score_rectify_{null}_p"].isel({schema.MAP: 0})
+    p = portrait.of_layer(layer)[f"score_{null}_p"].isel({schema.MAP: 0})
     n = int((p <= 0.05).sum())
     about = f"p = (k + 1) / (n + 1); of {p.size} units, {0.05 * p.size:.0f} are expected by chance"
     return number(f"{portrait.name}/{layer}/exceeding/{null}", n, str(n), about)

@@ -8,7 +8,6 @@ its own is made, outside of ``matplotlib.pyplot``: ``ax.figure.savefig("maps.png
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from string import ascii_uppercase
 from textwrap import fill
 from typing import Any
 
@@ -150,9 +149,11 @@ def walk(
     ax.plot(x[:1], y[:1], "s", color="0.55", markersize=7, zorder=1, label="start")
     if {"visited", "correct"} <= set(recording.variables):
         _outcomes(ax, one, x, y)
-    _world(ax, side, letters)
+    _lattice.draw_world(ax, side, letters)
     if legend:
-        ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2, frameon=False)
+        ax.legend(
+            loc="upper left", bbox_to_anchor=(-0.1, -0.15), ncols=2, columnspacing=1, frameon=False
+        )
     return ax
 
 
@@ -170,7 +171,7 @@ def memory(errors: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = N
     named = {"": errors} if isinstance(errors, xr.Dataset) else dict(errors)
     first = next(iter(named.values()))
     memories = [str(name) for name in first["memory"].values]
-    step = 0.24
+    step = 0.3
     for i, (label, one) in enumerate(named.items()):
         at = np.arange(len(memories)) + (i - (len(named) - 1) / 2) * step
         _intervals(ax, at, one, label, i)
@@ -235,19 +236,6 @@ def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
     return rate.isel({schema.UNIT: unit}).transpose(*space)
 
 
-def _world(ax: Axes, side: int, letters: xr.DataArray | None) -> None:
-    """Draw the grid, with the letter of every place in its upper left corner."""
-    edges = np.arange(side + 1) - 0.5
-    _lattice.set_axes(ax, ("y", "x"), ("grid steps", "grid steps"), (edges, edges))
-    ink = mpl.rcParams["text.color"]
-    ax.hlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
-    ax.vlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
-    if letters is not None:
-        for (y, x), letter in np.ndenumerate(letters.transpose("y", "x").values):
-            name = ascii_uppercase[letter] if letter < len(ascii_uppercase) else str(letter)
-            ax.text(x - 0.44, y - 0.42, name, va="top", ha="left", fontsize="x-small", alpha=0.75)
-
-
 def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> None:
     """One marker a prediction, those at one place beside each other."""
     visited, correct = one["visited"].values.astype(bool), one["correct"].values.astype(bool)
@@ -264,7 +252,7 @@ def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> No
         }
         ax.plot(*at, marker, linestyle="none", label=f"{label} ({which.sum()})", **style)
         if not right_letter:
-            ax.plot(*at, "x", color=color, markersize=3.2, zorder=2, label="_wrong")
+            ax.plot(*at, "x", color=color, markersize=2.6, zorder=2, label="_wrong")
 
 
 def _intervals(ax: Axes, at: NDArray[Any], one: xr.Dataset, label: str, i: int) -> None:
@@ -273,12 +261,13 @@ def _intervals(ax: Axes, at: NDArray[Any], one: xr.Dataset, label: str, i: int) 
     reach = np.nan_to_num(np.abs(bounds.T - error))
     marker, color = MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)]
     ax.errorbar(at, error, reach, fmt=marker, color=color, capsize=3, label=label or None)
-    side, towards = (-7, "right") if i == 0 else (7, "left")  # the first to the left of its bar
-    for place, value in zip(at, error, strict=True):
+    for place, value, (low, high) in zip(at, error, np.nan_to_num(bounds), strict=True):
+        below = value > 0.2  # there is room, and no chance level
+        at_end, offset = (low, -9) if below else (high, 9)
         if np.isfinite(value):
             ax.annotate(
-                f"{value:.1%}", (place, value), (side, 0), textcoords="offset points",
-                va="center", ha=towards, fontsize="small",
+                f"{value:.1%}", (place, at_end), (0, offset), textcoords="offset points",
+                va="center", ha="center", fontsize="small",
             )  # fmt: skip
 
 

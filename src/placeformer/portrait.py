@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import numpy as np
 import xarray as xr
 
 from placeformer import schema
-from placeformer.fields import place_fields
+from placeformer.fields import FIELD, place_fields
 from placeformer.measures import spatial_information
 from placeformer.memory import memory_errors, world_of
 from placeformer.model import NavigationTransformer
-from placeformer.placecells import place_cell_score
-from placeformer.ratemaps import rate_maps
+from placeformer.negatives import WORDS, Negatives, apply_negatives
+from placeformer.placecells import score
+from placeformer.ratemaps import flatten, per_unit, rate_maps
 from placeformer.recording import record
 from placeformer.shuffles import Null, shuffle_test
 from placeformer.variance import position_variance_explained
@@ -23,16 +23,10 @@ from placeformer.variance import position_variance_explained
 KINDS = ("trained", "novel")
 SHUFFLE = "shuffle"
 
-Measure = Callable[[xr.Dataset], xr.DataArray]
+POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
+"""What is done with negative rates, where a measure needs rates of at least 0."""
 
-MEASURES: Mapping[str, Measure] = {
-    f"{name}_{policy}": partial(function, negatives=policy)
-    for name, function in (("information", spatial_information), ("score", place_cell_score))
-    for policy in ("rectify", "shift")
-}
-"""Measures of rate maps that depend on what is done with negative rates, two policies each."""
-
-SHUFFLED = ("information_rectify", "information_shift", "score_rectify")
+SHUFFLED = ("information_rectify", "information_shift", "score")
 """Measures compared with circular shifts; the last also with trades among places of a letter."""
 
 
@@ -149,40 +143,60 @@ def make_portrait(
 def best_units(portrait: Portrait, layer: str, n: int) -> list[int]:
     """Numbers along ``unit`` of a layer's units with the greatest place-cell scores.
 
-    Scores are those on the trained map; among equal ones, such as the many that are 0, the
-    variance that place explains beyond the letter decides.
+    Scores are those on the trained map, the lesser of both policies for negative rates; among
+    equal ones, such as the many that are 0, the variance that place explains beyond the letter
+    decides.
     """
     units = portrait.units.isel({schema.MAP: 0})
-    score, beyond = (np.nan_to_num(units[k].values) for k in ("score_rectify", "eta2_beyond"))
-    order = np.lexsort((-beyond, -score))
+    scores, beyond = (np.nan_to_num(units[k].values) for k in ("score", "eta2_beyond"))
+    order = np.lexsort((-beyond, -scores))
     return [int(i) for i in order if units["layer"].values[i] == layer][:n]
 
 
 class Kept:
-    """A measure of rate maps that keeps what it found: the data's values, then every shuffle's."""
+    """Measures of rate maps that keep what they found: the data's first, then every shuffle's."""
 
-    def __init__(self, measures: Mapping[str, Measure]) -> None:
-        self.measures = dict(measures)
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
         self.found: list[list[xr.DataArray]] = []
 
     def __call__(self, maps: xr.Dataset) -> xr.DataArray:
         """Values (measure, unit)."""
-        values = [measure(maps) for measure in self.measures.values()]
-        self.found.append(values)
-        stacked = np.stack([value.values for value in values])
+        every = of_maps(maps)
+        self.found.append([every[name] for name in self.names])
+        stacked = np.stack([values.values for values in self.found[-1]])
         return xr.DataArray(stacked, dims=("measure", schema.UNIT))
 
     def shuffled(self, name: str) -> xr.DataArray:
         """Values (shuffle, unit) of one measure in the shuffles, as float32."""
-        column = [values[list(self.measures).index(name)] for values in self.found[1:]]
-        stacked = np.stack([value.values for value in column]).astype(np.float32)
+        column = [values[self.names.index(name)] for values in self.found[1:]]
+        stacked = np.stack([values.values for values in column]).astype(np.float32)
         return xr.DataArray(stacked, dims=(SHUFFLE, schema.UNIT), attrs=column[0].attrs)
 
 
 def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Every measure of rate maps that the report shows."""
-    found = {name: measure(maps) for name, measure in MEASURES.items()}
-    return found | {"n_fields": place_fields(maps)["n_fields"]}
+    """Every measure of rate maps that the report shows, under both policies for negative rates.
+
+    ``score`` is the lesser of the place-cell scores under the two policies: where a map is
+    negative but for a place or two, nearly all that is left of it lies in one field.
+    """
+    fields = place_fields(maps)
+    found = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
+    found |= {f"score_{p}": _score(maps, fields, p) for p in POLICIES}
+    lesser = np.minimum(found["score_rectify"], found["score_shift"])
+    about = {"units": "1", "long_name": "place-cell score (lesser of both policies)"}
+    return found | {"score": lesser.assign_attrs(about), "n_fields": fields["n_fields"]}
+
+
+def _score(maps: xr.Dataset, fields: xr.Dataset, policy: Negatives) -> xr.DataArray:
+    """Place-cell score with fields that are known already: they are the same for all policies."""
+    rate, share = flatten(maps)
+    valid = np.broadcast_to(share > 0, rate.shape)
+    label = fields["label"].values.reshape(rate.shape)
+    rate = apply_negatives(rate, valid, policy, maps[schema.RATE])
+    values = score(rate, valid, label, fields.sizes[FIELD])
+    about = {"units": "1", "long_name": f"place-cell score ({WORDS[policy]})"}
+    return per_unit(maps, values, "place_cell_score", **about)
 
 
 def _memory(
@@ -252,7 +266,7 @@ def _null(
     recording: xr.Dataset, null: Null, names: Sequence[str], settings: Settings, progress: bool
 ) -> dict[str, xr.DataArray]:
     """Values in the shuffles, and the p-value of every unit, under one null."""
-    kept = Kept({name: MEASURES[name] for name in names})
+    kept = Kept(names)
     test = shuffle_test(
         recording, kept, n=settings.shuffles, null=null, seed=settings.seed, progress=progress
     )

@@ -46,6 +46,10 @@ class TrainingConfig:
         AdamW's moments and decay (matrices only), and the largest gradient norm.
     maps
         Pairs (step, number of trained maps in use from that step on), the first at step 0.
+    fresh_maps
+        Pairs (step, share of walks on maps drawn anew for each of them, from that step on). Such a
+        map is never met again, so working memory alone can predict its letters; without them,
+        recall of the trained maps takes the place of working memory.
     precision
         "float32", or "bfloat16" for autocast.
     compile
@@ -64,6 +68,7 @@ class TrainingConfig:
     weight_decay: float
     clip: float
     maps: Schedule
+    fresh_maps: tuple[tuple[int, float], ...]
     precision: str
     compile: bool
     evaluate_every: int
@@ -71,8 +76,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for name in ("maps", "chunks_per_walk"):
-            object.__setattr__(self, name, check_schedule(name, getattr(self, name)))
+        for name, kind, least, most in (
+            ("maps", int, 1, np.inf),
+            ("chunks_per_walk", int, 1, np.inf),
+            ("fresh_maps", float, 0, 1),
+        ):
+            pairs = check_schedule(name, getattr(self, name), kind, least, most)
+            object.__setattr__(self, name, pairs)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(
                 f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
@@ -88,20 +98,22 @@ class TrainingConfig:
         return float(self.learning_rate * min(1, (step + 1) / max(1, self.warmup)) * decay)
 
 
-def check_schedule(name: str, pairs: Any) -> Schedule:
-    """Return pairs (step, number) as tuples: from step 0 on, steps rising, numbers ≥ 1."""
-    schedule = tuple((int(step), int(number)) for step, number in pairs)
+def check_schedule(
+    name: str, pairs: Any, kind: type, least: float, most: float
+) -> tuple[tuple[int, Any], ...]:
+    """Return pairs (step, value) as tuples: from step 0 on, steps rising, values in range."""
+    schedule = tuple((int(step), kind(value)) for step, value in pairs)
     starts = [step for step, _ in schedule]
     if not starts or starts[0] != 0 or starts != sorted(set(starts)):
         raise ValueError(f"training.{name} must start at step 0 and rise, got {pairs}")
-    if min(number for _, number in schedule) < 1:
-        raise ValueError(f"training.{name} must hold numbers ≥ 1, got {pairs}")
+    if not all(least <= value <= most for _, value in schedule):
+        raise ValueError(f"training.{name} must hold values of {least} to {most}, got {pairs}")
     return schedule
 
 
-def at(schedule: Schedule, step: int) -> int:
+def at(schedule: tuple[tuple[int, Any], ...], step: int) -> Any:
     """Return what a schedule holds at a step."""
-    return [number for start, number in schedule if start <= step][-1]
+    return [value for start, value in schedule if start <= step][-1]
 
 
 @dataclass(frozen=True)
@@ -185,6 +197,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.walker: Walker
         self.state: State
+        self.fresh: np.ndarray  # letters of the fresh maps, (walk, place)
         self.trail: np.ndarray  # last places, (walk, ≤ memory + chunk + 1)
         self.recent: list[tuple[float, np.ndarray]] = []  # loss, counts since the last row
 
@@ -208,6 +221,15 @@ class Trainer:
         self.state = self.model.initial_state(self.config.walks, seed=seed)
         self.trail = self.walker.place[:, None]
         self.age = 0
+        n_fresh = round(at(self.config.fresh_maps, self.step) * self.config.walks)
+        shape = (n_fresh, self.world.side**2)
+        self.fresh = self.rng.integers(self.world.n_letters, size=shape, dtype=np.uint8)
+
+    def letters(self, place: np.ndarray) -> np.ndarray:
+        """Letters at places (walk, time); the first walks are on fresh maps, the rest on trained."""
+        maps = self.world.maps[self.walker.map]
+        maps[: len(self.fresh)] = self.fresh
+        return np.take_along_axis(maps, place, 1).astype(np.int64)
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step."""
@@ -215,7 +237,7 @@ class Trainer:
             self.start_walks()
         self.age += 1
         place, action = self.walker.advance(self.recipe.network.chunk)
-        letters = self.world.maps[self.walker.map[:, None], place].astype(np.int64)
+        letters = self.letters(place)
         seen, target = (self.tensor(x) for x in (letters[:, :-1], letters[:, 1:]))
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
@@ -240,12 +262,13 @@ class Trainer:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def count(self, place: np.ndarray, wrong: np.ndarray, loss: float) -> None:
-        """Keep working and reference errors of the step just taken (each walk was new)."""
+        """Keep the errors of the step just taken on trained maps (its walks were new)."""
         config, steps = self.recipe.network, place.shape[1] - 1
         self.trail = np.concatenate([self.trail, place[:, 1:]], axis=1)
         window = attended_window(self.age * steps, config.chunk, config.memory)
         seen = visited(self.trail, window[-(self.trail.shape[1] - 1) :])[:, -steps:]
         self.trail = self.trail[:, -(config.memory + 1) :]
+        seen, wrong = seen[len(self.fresh) :], wrong[len(self.fresh) :]
         counts = [seen.sum(), (seen & wrong).sum(), (~seen).sum(), (~seen & wrong).sum()]
         self.recent.append((loss, np.array(counts)))
 
@@ -303,6 +326,7 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "place": torch.from_numpy(self.walker.place),
             "map": torch.from_numpy(self.walker.map),
+            "fresh": torch.from_numpy(self.fresh),
             "trail": torch.from_numpy(self.trail.copy()),
             "path": self.state.path,
             "memory": list(self.state.memory),
@@ -327,7 +351,7 @@ class Trainer:
         torch.set_rng_state(saved["torch_rng"])
         place, maps = saved["place"].numpy(), saved["map"].numpy()
         self.walker = Walker(self.world.side, place, maps, self.rng)
-        self.trail = saved["trail"].numpy()
+        self.fresh, self.trail = saved["fresh"].numpy(), saved["trail"].numpy()
         self.state = State(
             saved["path"].to(self.device), tuple(m.to(self.device) for m in saved["memory"])
         )
