@@ -58,7 +58,7 @@ def number(key: str, value: float, text: str, about: str = "") -> str:
 
 def percent(value: float) -> str:
     """Per cent with one decimal."""
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+    return f"{100 * value:.1f}\xa0%"
 
 
 def decimals(value: float) -> str:
@@ -154,7 +154,7 @@ def control(portrait: Portrait) -> str:
     return (
         f"On novel maps, where there is nothing to remember, reference memory {verdict}: "
         f"{error(portrait, 'novel', 'reference')} of its predictions are wrong "
-        f"(95 % interval {percent(low)} to {percent(high)})."
+        f"(95\xa0% interval {percent(low)} to {percent(high)})."
     )
 
 
@@ -193,8 +193,8 @@ def difference(a: Portrait, b: Portrait) -> str:
     return (
         f"<b>{escape(a.name)}</b> makes {points}{fewer} errors of reference memory "
         f"{'as' if ea == eb else 'than'} <b>{escape(b.name)}</b> on trained maps "
-        f"({error(a, 'trained', 'reference')} and {error(b, 'trained', 'reference')}; their 95 % "
-        f"intervals {apart})."
+        f"({error(a, 'trained', 'reference')} and {error(b, 'trained', 'reference')}; their "
+        f"95\xa0% intervals {apart})."
     )
 
 

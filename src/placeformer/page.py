@@ -133,10 +133,10 @@ def memory(portrait: Portrait) -> str:
     ]
     attrs = portrait.memory.attrs
     caption = (
-        f"{attrs['n_walks']} walks of {attrs['n_steps']} steps on each kind of maps. Bars: 95 % "
-        "Wilson intervals, predictions taken as independent. Dotted line: guessing."
+        f"{attrs['n_walks']} walks of {attrs['n_steps']} steps on each kind of maps. Bars: "
+        "95\xa0% Wilson intervals, predictions taken as independent. Dotted line: guessing."
     )
-    head = ("Maps, memory", "Wrong", "95 % interval", "Predictions")
+    head = ("Maps, memory", "Wrong", "95\xa0% interval", "Predictions")
     body = "\n".join(row(label, cells) for label, cells in rows)
     return figure(figures.memory(portrait), caption) + grid("", head, body)
 
