@@ -11,7 +11,8 @@ from test_training import RECIPE, toml
 
 from placeformer import card, hub
 from placeformer.memory import memory_errors
-from placeformer.training import Recipe, train
+from placeformer.recipe import Recipe
+from placeformer.training import train
 
 SIZE = {"n_walks": 8, "n_steps": 32, "progress": False}
 

@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import placeformer as pf
-from placeformer import cli, report, zoo
+from placeformer import card, cli, report, zoo
 
 CONFIG = {
     "n_letters": 5, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_head": 4, "d_inner": 4,
@@ -35,7 +36,7 @@ alpha = 10.0
 [training]
 steps = 3
 walks = 2
-chunks_per_walk = 4
+chunks_per_walk = [[0, 4]]
 learning_rate = 1e-3
 warmup = 1
 final_rate = 0.1
@@ -43,6 +44,7 @@ betas = [0.9, 0.98]
 weight_decay = 0.01
 clip = 1.0
 maps = [[0, 2]]
+fresh_maps = [[0, 0.0]]
 precision = "float32"
 compile = false
 evaluate_every = 3
@@ -113,22 +115,27 @@ def test_report_passes_its_options_on(monkeypatch, tmp_path, capsys):
     assert asked == {"name": "a", "out": "report", "beside": None, "seed": 0}
 
 
-def test_train_saves_a_network_that_load_reads(tmp_path, capsys):
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE)
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe of three steps, whose network is measured on two short walks."""
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    monkeypatch.setattr(card, "publish", partial(card.publish, n_walks=2, n_steps=40))
+    return tmp_path / "tiny.toml"
+
+
+def test_train_saves_a_network_that_load_reads(recipe, tmp_path, capsys):
     out = tmp_path / "net"
     assert cli.main(["train", str(recipe), "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     model = pf.load(out)
     assert model.config.alpha == 10.0
+    assert "reference_error_trained" in model.info["results"]
     assert (out / "recipe.toml").read_text() == RECIPE
     assert (out / "history.csv").read_text().splitlines()[1].startswith("3,")
     assert (tmp_path / "net.training" / "checkpoint.pt").is_file()
 
 
-def test_train_goes_on_where_it_stopped(tmp_path):
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE)
+def test_train_goes_on_where_it_stopped(recipe, tmp_path):
     pf.train(recipe, tmp_path / "b.training", stop_at=2, progress=False)
     for name in ("a", "b"):
         assert cli.main(["train", str(recipe), "--out", str(tmp_path / name)]) == 0
@@ -137,9 +144,7 @@ def test_train_goes_on_where_it_stopped(tmp_path):
         np.testing.assert_array_equal(a[name].numpy(), b[name].numpy())
 
 
-def test_train_refuses_a_folder_in_use_before_it_trains(tmp_path, monkeypatch, capsys):
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE)
+def test_train_refuses_a_folder_in_use_before_it_trains(recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("placeformer.training.train", never)
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "notes.txt").write_text("mine")

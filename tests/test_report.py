@@ -63,9 +63,9 @@ def text(out):
     return (out / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def made(networks, out):
-    """The portraits of the report, read back from its files."""
+    """The portraits of the report, read back from its files; nobody writes into them."""
     return [read(name, out) for name in networks]
 
 
@@ -77,7 +77,7 @@ def read(folder, out):
 
 
 def dataset(out, name, kind):
-    with xr.open_dataset(out / f"{name}.{kind}.nc", engine="h5netcdf") as opened:
+    with xr.open_dataset(out / f"{name}.{kind}.nc", engine="netcdf4") as opened:
         return opened.load()
 
 
@@ -154,16 +154,17 @@ def test_analyses_take_the_files(out):
 
 def test_every_variable_has_units_and_a_definition(out):
     for file in out.glob("*.nc"):
-        with xr.open_dataset(file, engine="h5netcdf") as opened:
+        with xr.open_dataset(file, engine="netcdf4") as opened:
             for name, values in opened.data_vars.items():
                 assert {"units", "long_name"} <= set(values.attrs), (file.name, name)
 
 
-def test_files_know_where_they_come_from(out):
+def test_files_know_where_they_come_from(networks, out):
     for kind in ("memory", "rate_maps", "units"):
         found = schema.read_provenance(dataset(out, "net-a10", kind))
-        assert found["network"]["alpha"] == 10.0
+        assert found["steps"][0]["network"]["alpha"] == 10.0
         assert found["steps"][-1]["settings"]["seed"] == 3
+        assert found["steps"][-1]["file_sha256"] == pf.load(networks[0]).info["sha256"]
 
 
 def test_walk_is_the_beginning_of_the_recording(networks, out):
@@ -414,6 +415,7 @@ def test_beside_is_the_linear_network_where_there_is_one(monkeypatch):
     monkeypatch.setattr(zoo, "list_models", lambda: ["nmda-a0", "nmda-a10"])
     assert report.names("nmda-a10", None) == ["nmda-a10", "nmda-a0"]
     assert report.names("nmda-a0", None) == ["nmda-a0"]
+    assert report.names("./nmda-a0", None) == ["./nmda-a0"]
     monkeypatch.setattr(zoo, "list_models", lambda: [])
     assert report.names("nmda-a10", None) == ["nmda-a10"]
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from placeformer.memory import attended_window, visited
-from placeformer.training import CHECKPOINT, HISTORY, Recipe, Trainer, at, train
+from placeformer.recipe import Recipe, at
+from placeformer.training import CHECKPOINT, HISTORY, Trainer, train
 
 RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
 RECIPE = {
@@ -43,6 +44,7 @@ RECIPE = {
         "learning_rate": 1e-2,
         "warmup": 4,
         "final_rate": 0.1,
+        "restarts": [],
         "betas": [0.9, 0.98],
         "weight_decay": 0.01,
         "clip": 1.0,
@@ -97,7 +99,8 @@ def test_a_stopped_run_ends_bit_equal(uninterrupted, tmp_path, stop):
 
 KILLED = """
 import json, sys
-from placeformer.training import Recipe, train
+from placeformer.recipe import Recipe
+from placeformer.training import train
 train(Recipe.from_dict(json.loads(sys.argv[1])), sys.argv[2], progress=False)
 """
 
@@ -204,6 +207,11 @@ def test_the_schedules():
     assert config.rate(4) == pytest.approx(1e-2)
     assert config.rate(14) == pytest.approx(1e-2 * (0.1 + 0.9 / 2))
     assert config.rate(24) == pytest.approx(1e-3)
+    twice = recipe(restarts=[[14, 4e-3]]).training  # decays from 4 to 14, and from 14 to 24
+    assert twice.rate(9) == pytest.approx(1e-2 * (0.1 + 0.9 / 2))
+    assert twice.rate(14) == pytest.approx(4e-3)
+    assert twice.rate(19) == pytest.approx(4e-3 * (0.1 + 0.9 / 2))
+    assert twice.rate(24) == pytest.approx(4e-4)
 
 
 def test_weights_are_decayed_and_biases_are_not():
@@ -269,6 +277,7 @@ def test_misspelt_and_missing_keys_are_refused(tmp_path):
         ({"chunks_per_walk": [[0, 4], [0, 8]]}, r"training\.chunks_per_walk must start"),
         ({"chunks_per_walk": [[0, 0]]}, r"training\.chunks_per_walk must hold values of 1"),
         ({"fresh_maps": [[0, 1.5]]}, r"training\.fresh_maps must hold values of 0 to 1"),
+        ({"restarts": [[30, 1e-3]]}, r"training\.warmup, restarts and steps must follow"),
         ({"precision": "float16"}, 'must be "float32" or "bfloat16"'),
         ({"steps": 0}, r"training\.steps must be ≥ 1"),
     ],

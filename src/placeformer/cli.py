@@ -6,10 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -76,7 +72,8 @@ class Version(argparse.Action):
         """Print the version and leave."""
         from placeformer import __version__
 
-        parser.exit(message=f"placeformer {__version__}\n")
+        print(f"placeformer {__version__}")
+        parser.exit()
 
 
 Commands = argparse._SubParsersAction  # the class has no public name
@@ -190,10 +187,11 @@ def run_report(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """Train, and save the network as a folder that ``load`` reads."""
+    """Train, measure what was trained, and save it as a folder that ``load`` reads."""
     from placeformer import card, training
+    from placeformer.recipe import Recipe
 
-    recipe = training.Recipe.read(options.recipe)
+    recipe = Recipe.read(options.recipe)
     folder = Path(options.out or recipe.name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--out must be a new or empty folder, got {folder}")
@@ -205,28 +203,19 @@ def run_train(options: argparse.Namespace) -> None:
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print the memory errors of a network."""
-    from placeformer import memory, zoo
+    from placeformer import card, zoo
 
-    model = zoo.load(options.name)
     walks, steps = (at_least(getattr(options, k), 1, f"--{k}") for k in ("walks", "steps"))
-    seed = at_least(options.seed, 0, "--seed")
+    seed, model = at_least(options.seed, 0, "--seed"), zoo.load(options.name)
+    errors = card.measure(model, n_walks=walks, n_steps=steps, seed=seed, progress=True)
     print(f"{'maps':<10}{'memory':<12}{'error':>8}   {'95 % interval':<18}{'n':>8}")
-    for kind in ("trained", "novel"):
-        errors = memory.memory_errors(
-            model, n_walks=walks, n_steps=steps, seed=seed, familiar=kind == "trained",
-            progress=True,
-        )  # fmt: skip
-        print_errors(kind, errors)
+    for kind in errors["maps"].values:
+        for which in errors["memory"].values:
+            one = errors.sel(maps=kind, memory=which)
+            between = " to ".join(f"{bound:.4f}" for bound in one["interval"].values)
+            error, n = float(one["error"]), int(one["n"])
+            print(f"{kind:<10}{which:<12}{error:>8.4f}   {between:<18}{n:>8}")
     print(f"chance{errors.attrs['chance']:>24.4f}")
-
-
-def print_errors(kind: str, errors: xr.Dataset) -> None:
-    """Print one line a memory."""
-    for which in errors["memory"].values:
-        one = errors.sel(memory=which)
-        low, high = one["interval"].values
-        between = f"{low:.4f} to {high:.4f}"
-        print(f"{kind:<10}{which:<12}{float(one['error']):>8.4f}   {between:<18}{int(one['n']):>8}")
 
 
 def at_least(value: int, least: int, option: str) -> int:

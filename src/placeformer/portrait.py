@@ -183,9 +183,10 @@ def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     fields = place_fields(maps)
     found = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
     found |= {f"score_{p}": _score(maps, fields, p) for p in POLICIES}
-    lesser = np.minimum(found["score_rectify"], found["score_shift"])
+    values = np.minimum(*(found[f"score_{p}"].values for p in POLICIES))
     about = {"units": "1", "long_name": "place-cell score (lesser of both policies)"}
-    return found | {"score": lesser.assign_attrs(about), "n_fields": fields["n_fields"]}
+    lesser = per_unit(maps, values, "place_cell_score", **about)
+    return found | {"score": lesser, "n_fields": fields["n_fields"]}
 
 
 def _score(maps: xr.Dataset, fields: xr.Dataset, policy: Negatives) -> xr.DataArray:

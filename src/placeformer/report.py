@@ -74,7 +74,8 @@ def write_report(
 def names(name: str, beside: str | None) -> list[str]:
     """Name the networks of a report."""
     if beside is None:
-        beside = BESIDE if name != BESIDE and BESIDE in zoo.list_models() else "none"
+        other = Path(name).name != BESIDE  # a folder of that name is taken for the same network
+        beside = BESIDE if other and BESIDE in zoo.list_models() else "none"
     return [name] if beside == "none" else [name, beside]
 
 

@@ -6,9 +6,7 @@ import csv
 import json
 import os
 import time
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,151 +16,11 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from placeformer.memory import attended_window, memory_errors, visited
-from placeformer.model import ModelConfig, NavigationTransformer, State
+from placeformer.model import NavigationTransformer, State
+from placeformer.recipe import Recipe, at
 from placeformer.world import GridWorld, Walker
 
-Schedule = tuple[tuple[int, int], ...]
 CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained.
-
-    Attributes
-    ----------
-    steps
-        Optimiser steps; each learns from ``walks · chunk`` predictions.
-    walks
-        Walks at once.
-    chunks_per_walk
-        Pairs (step, chunks after which all walks start afresh, from that step on). Short walks
-        come first: the path integrator must learn to tell places apart before it can keep that
-        up for thousands of steps.
-    learning_rate, warmup, final_rate
-        Peak of AdamW's rate, steps of linear warm-up, and the share of the peak that the cosine
-        decay ends at.
-    betas, weight_decay, clip
-        AdamW's moments and decay (matrices only), and the largest gradient norm.
-    maps
-        Pairs (step, number of trained maps in use from that step on), the first at step 0.
-    fresh_maps
-        Pairs (step, share of walks on maps drawn anew for each of them, from that step on). Such a
-        map is never met again, so working memory alone can predict its letters; without them,
-        recall of the trained maps takes the place of working memory.
-    precision
-        "float32", or "bfloat16" for autocast.
-    compile
-        Run the chunk through ``torch.compile``.
-    evaluate_every, checkpoint_every
-        Steps between evaluations, and between checkpoints.
-    """
-
-    steps: int
-    walks: int
-    chunks_per_walk: Schedule
-    learning_rate: float
-    warmup: int
-    final_rate: float
-    betas: tuple[float, float]
-    weight_decay: float
-    clip: float
-    maps: Schedule
-    fresh_maps: tuple[tuple[int, float], ...]
-    precision: str
-    compile: bool
-    evaluate_every: int
-    checkpoint_every: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
-        for name, kind, least, most in (
-            ("maps", int, 1, np.inf),
-            ("chunks_per_walk", int, 1, np.inf),
-            ("fresh_maps", float, 0, 1),
-        ):
-            pairs = check_schedule(name, getattr(self, name), kind, least, most)
-            object.__setattr__(self, name, pairs)
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(
-                f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
-            )
-        for name in ("steps", "walks", "evaluate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be ≥ 1, got {getattr(self, name)}")
-
-    def rate(self, step: int) -> float:
-        """Learning rate at a step: linear warm-up, then cosine decay."""
-        done = min(1.0, max(0, step - self.warmup) / max(1, self.steps - self.warmup))
-        decay = self.final_rate + (1 - self.final_rate) * (1 + np.cos(np.pi * done)) / 2
-        return float(self.learning_rate * min(1, (step + 1) / max(1, self.warmup)) * decay)
-
-
-def check_schedule(
-    name: str, pairs: Any, kind: type, least: float, most: float
-) -> tuple[tuple[int, Any], ...]:
-    """Return pairs (step, value) as tuples: from step 0 on, steps rising, values in range."""
-    schedule = tuple((int(step), kind(value)) for step, value in pairs)
-    starts = [step for step, _ in schedule]
-    if not starts or starts[0] != 0 or starts != sorted(set(starts)):
-        raise ValueError(f"training.{name} must start at step 0 and rise, got {pairs}")
-    if not all(least <= value <= most for _, value in schedule):
-        raise ValueError(f"training.{name} must hold values of {least} to {most}, got {pairs}")
-    return schedule
-
-
-def at(schedule: tuple[tuple[int, Any], ...], step: int) -> Any:
-    """Return what a schedule holds at a step."""
-    return [value for start, value in schedule if start <= step][-1]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a trained network: seed, world, network, training."""
-
-    name: str
-    seed: int
-    world: Mapping[str, int]
-    network: ModelConfig
-    training: TrainingConfig
-
-    @classmethod
-    def read(cls, file: str | Path) -> Recipe:
-        """Read a TOML recipe; unknown and missing keys are refused by name."""
-        with open(file, "rb") as stream:
-            return cls.from_dict(tomllib.load(stream), str(file))
-
-    @classmethod
-    def from_dict(cls, entries: Mapping[str, Any], source: str = "recipe") -> Recipe:
-        """Build a recipe from its tables; see :meth:`read`."""
-        expect(entries, ("name", "seed", "world", "network", "training"), source)
-        expect(entries["world"], ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
-        network: dict[str, Any] = {"alpha": None} | dict(entries["network"])
-        expect(network, [f.name for f in fields(ModelConfig)], f"{source} [network]")
-        expect(
-            entries["training"], [f.name for f in fields(TrainingConfig)], f"{source} [training]"
-        )
-        return cls(
-            str(entries["name"]),
-            int(entries["seed"]),
-            dict(entries["world"]),
-            ModelConfig(**network),
-            TrainingConfig(**entries["training"]),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the tables :meth:`from_dict` takes."""
-        return asdict(self)
-
-
-def expect(entries: Mapping[str, Any], keys: Any, where: str) -> None:
-    """Refuse unknown or missing keys by name."""
-    unknown, missing = sorted(set(entries) - set(keys)), sorted(set(keys) - set(entries))
-    if unknown or missing:
-        raise ValueError(
-            f"{where}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}; "
-            f"expected exactly {sorted(keys)}"
-        )
 
 
 class Trainer:
@@ -226,7 +84,7 @@ class Trainer:
         self.fresh = self.rng.integers(self.world.n_letters, size=shape, dtype=np.uint8)
 
     def letters(self, place: np.ndarray) -> np.ndarray:
-        """Letters at places (walk, time); the first walks are on fresh maps, the rest on trained."""
+        """Letters at places (walk, time); the first walks are on fresh maps."""
         maps = self.world.maps[self.walker.map]
         maps[: len(self.fresh)] = self.fresh
         return np.take_along_axis(maps, place, 1).astype(np.int64)
