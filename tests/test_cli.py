@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -14,42 +15,24 @@ CONFIG = {
     "n_letters": 5, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_head": 4, "d_inner": 4,
     "d_rnn": 4, "chunk": 4, "memory": 4, "dropout": 0.0, "activation": "nmda", "alpha": 10.0,
 }  # fmt: skip
-RECIPE = """
-name = "tiny"
-seed = 0
-world = {side = 4, n_letters = 5, n_maps = 2, seed = 0}
+SHIPPED = Path(__file__).parents[1] / "zoo" / "recipes" / "nmda-a10.toml"
 
-[network]
-n_letters = 5
-d_model = 8
-n_layers = 2
-n_heads = 2
-d_head = 4
-d_inner = 4
-d_rnn = 4
-chunk = 4
-memory = 4
-dropout = 0.0
-activation = "nmda"
-alpha = 10.0
 
-[training]
-steps = 3
-walks = 2
-chunks_per_walk = [[0, 4]]
-learning_rate = 1e-3
-warmup = 1
-final_rate = 0.1
-betas = [0.9, 0.98]
-weight_decay = 0.01
-clip = 1.0
-maps = [[0, 2]]
-fresh_maps = [[0, 0.0]]
-precision = "float32"
-compile = false
-evaluate_every = 3
-checkpoint_every = 1
-"""
+def tiny_recipe():
+    """The text of a shipped recipe, made small: three steps, its schedules without their rises."""
+    entries = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
+    lists = {k: v for k, v in entries["training"].items() if isinstance(v, list)}
+    training = {k: v[:1] if v and isinstance(v[0], list) else v for k, v in lists.items()}
+    small = {"steps": 3, "walks": 2, "warmup": 1, "evaluate_every": 3, "checkpoint_every": 1}
+    small["restarts"] = []
+    entries |= {"name": "tiny", "network": CONFIG}
+    entries["world"] |= {"side": 4, "n_letters": 5, "n_maps": 2}
+    entries["training"] |= training | small
+    tables = {k: v for k, v in entries.items() if isinstance(v, dict)}
+    lines = [f"{k} = {json.dumps(v)}" for k, v in entries.items() if k not in tables]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
+    return "\n".join(lines)
 
 
 @pytest.fixture
@@ -118,7 +101,7 @@ def test_report_passes_its_options_on(monkeypatch, tmp_path, capsys):
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
     """A recipe of three steps, whose network is measured on two short walks."""
-    (tmp_path / "tiny.toml").write_text(RECIPE)
+    (tmp_path / "tiny.toml").write_text(tiny_recipe())
     monkeypatch.setattr(card, "publish", partial(card.publish, n_walks=2, n_steps=40))
     return tmp_path / "tiny.toml"
 
@@ -130,7 +113,7 @@ def test_train_saves_a_network_that_load_reads(recipe, tmp_path, capsys):
     model = pf.load(out)
     assert model.config.alpha == 10.0
     assert "reference_error_trained" in model.info["results"]
-    assert (out / "recipe.toml").read_text() == RECIPE
+    assert (out / "recipe.toml").read_text() == recipe.read_text()
     assert (out / "history.csv").read_text().splitlines()[1].startswith("3,")
     assert (tmp_path / "net.training" / "checkpoint.pt").is_file()
 

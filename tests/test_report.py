@@ -200,6 +200,9 @@ def test_numbers_of_the_page_are_those_of_the_files(made, text):
                     np.testing.assert_equal(found, median(on[key]))
                 fields = int((on["n_fields"] > 0).sum())
                 assert value[f"{one.name}/{layer}/with_field/{kind}"] == fields
+                for null in ("circular", "within_observation"):
+                    rare = int((on[f"score_{null}_p"] <= 0.05).sum())
+                    assert value[f"{one.name}/{layer}/exceeding/{kind}/{null}"] == rare
                 compact = int((on["score"] > 0.5).sum())
                 assert value[f"{one.name}/{layer}/compact/{kind}"] == compact
             shuffled = median(units["information_shift_circular"].isel(map=0))

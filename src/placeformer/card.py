@@ -138,7 +138,8 @@ def measure(
         )
         for kind in kinds
     ]
-    return xr.concat(found, "maps", combine_attrs="drop_conflicts").assign_coords(maps=list(kinds))
+    together = xr.concat(found, "maps", join="exact", combine_attrs="drop_conflicts")
+    return together.assign_coords(maps=list(kinds))
 
 
 def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:

@@ -192,7 +192,9 @@ def table(portrait: Portrait) -> str:
         + "\n".join(row(label, cells) for label, cells in table_rows(portrait, layer))
         for layer in portrait.layers
     )
-    caption = "Medians over units, and numbers of units; shuffles of the trained map."
+    caption = (
+        "Medians over units, and numbers of units; shuffles are of the trained map unless said."
+    )
     return grid(caption, ("", *GROUPS.values()), body)
 
 
@@ -223,17 +225,22 @@ def table_rows(portrait: Portrait, layer: str) -> list[tuple[str, list[str]]]:
     rows.append(("Units with a place field", [*fields, "", ""]))
     scores = [compact(portrait, layer, group) for group in GROUPS]
     rows.append((f"Units with a score above {COMPACT}", scores))
-    beyond = [exceeding(portrait, layer, null) for null in ("circular", "within_observation")]
-    rows.append(("Units whose score exceeds its own shuffles (p ≤ 0.05)", ["", "", *beyond]))
+    for kind in KINDS:
+        nulls = [exceeding(portrait, layer, kind, null) for null in GROUPS if null not in KINDS]
+        label = f"Units whose score exceeds its own shuffles (p ≤ 0.05), {GROUPS[kind]}"
+        rows.append((label, ["", "", *nulls]))
     return rows
 
 
-def exceeding(portrait: Portrait, layer: str, null: str) -> str:
-    """Count the units whose score on the trained map is rare among their shuffles."""
-    p = portrait.of_layer(layer)[f"score_{null}_p"].isel({schema.MAP: 0})
+def exceeding(portrait: Portrait, layer: str, kind: str, null: str) -> str:
+    """Count the units whose score on a map is rare among their shuffles."""
+    p = portrait.of_layer(layer)[f"score_{null}_p"].isel({schema.MAP: KINDS.index(kind)})
     n = int((p <= 0.05).sum())
-    about = f"p = (k + 1) / (n + 1); of {p.size} units, {0.05 * p.size:.0f} are expected by chance"
-    return number(f"{portrait.name}/{layer}/exceeding/{null}", n, str(n), about)
+    about = (
+        f"p = (k + 1) / (n + 1), not corrected; by chance at most {0.05 * p.size:.0f} of {p.size} "
+        f"units are expected ({kind} map)"
+    )
+    return number(f"{portrait.name}/{layer}/exceeding/{kind}/{null}", n, str(n), about)
 
 
 def methods(portraits: Sequence[Portrait], settings: Settings) -> str:

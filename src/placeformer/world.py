@@ -196,6 +196,8 @@ class GridWorld:
                 "n_letters": self.n_letters,
                 "world_seed": self.seed,
                 "walk_seed": seed,
+                "familiar": int(familiar),
+                "maps": " ".join(map(str, range(self.n_maps) if maps is None else maps)),
                 "actions": " ".join(ACTIONS),
             },
         )
