@@ -53,8 +53,9 @@ memory: it is not. On novel maps reference memory cannot be better than chance: 
 - Network: {c.n_layers} layers of width {c.d_model}, {c.n_heads} heads of {c.d_head},
   {c.d_inner} feed-forward units each, path integrator of {c.d_rnn}, chunks of {c.chunk} steps with
   {c.memory} remembered; {parameters:,} parameters.
-- Training: {steps:,} optimiser steps, {predictions:,} predictions, on walks that never repeat;
-  trained maps in use: {maps}; seed {seed} for weights, walks and e₀.
+- Training: {steps:,} optimiser steps, {predictions:,} predictions, on walks that never repeat; seed
+  {seed} for weights, walks and e₀. Trained maps in use: {maps}. Chunks of a walk: {chunks}. Share of
+  walks on maps that are drawn anew and never met again: {fresh}.
 - Wall time {hours:.2f} h on {hardware}.
 - `recipe.toml` repeats the run (`placeformer train recipe.toml`), `history.csv` holds its course.
 
@@ -203,11 +204,18 @@ def text(name: str, model: NavigationTransformer, errors: xr.Dataset, trainer: T
         parameters=model.info["parameters"],
         steps=trainer.step,
         predictions=trainer.step * training.walks * config.chunk,
-        maps=", ".join(f"{number} from step {step}" for step, number in training.maps),
+        maps=course(training.maps),
+        chunks=course(training.chunks_per_walk),
+        fresh=course(training.fresh_maps),
         seed=trainer.recipe.seed,
         hours=trainer.seconds / 3600,
         hardware=hardware(trainer.device),
     )
+
+
+def course(schedule: Sequence[tuple[int, float]]) -> str:
+    """Put a schedule into words."""
+    return ", ".join(f"{value:g} from step {step}" for step, value in schedule)
 
 
 def difference(model: NavigationTransformer) -> str:
