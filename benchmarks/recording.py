@@ -1,6 +1,6 @@
 """Recording all feed-forward units against the plain forward pass, in one run.
 
-Prints positions a second of both and their ratio (aim: at most 1.1), the least of some repeats.
+Prints positions a second of both and their ratio (aim: at most 1.1), the least of repeats in turn.
 The network has the zoo's compact sizes and random weights: speed does not depend on them.
 """
 
@@ -30,14 +30,11 @@ CONFIG = pf.ModelConfig(
 )
 
 
-def best(run, repeats: int) -> float:
-    """Least seconds of some runs, the first left out."""
-    seconds = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds[1:])
+def seconds(run) -> float:
+    """Time one run."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 def main() -> None:
@@ -51,8 +48,12 @@ def main() -> None:
     model = pf.NavigationTransformer(CONFIG, world).init_weights(0).eval()
     walks = world.walk(options.walks, options.steps, seed=0)
     positions = options.walks * options.steps
-    plain = best(lambda: predictions(model, walks, seed=0), options.repeats)
-    kept = best(lambda: pf.record(model, walks, burn_in=0, progress=False), options.repeats)
+    ways = (
+        lambda: predictions(model, walks, seed=0),
+        lambda: pf.record(model, walks, burn_in=0, progress=False),
+    )
+    turns = [[seconds(way) for way in ways] for _ in range(options.repeats + 1)]
+    plain, kept = (min(times) for times in zip(*turns[1:], strict=True))
     units = CONFIG.n_layers * CONFIG.d_inner
     print(f"{positions:,} positions, {units:,} units, {torch.get_num_threads()} threads")
     print(f"plain forward pass: {positions / plain:,.0f} positions/s")

@@ -74,9 +74,9 @@ ANALYSIS = [
 
 PUBLIC = {
     "GridWorld", "ModelConfig", "NMDA", "NavigationTransformer", "__version__", "alpha_to_mg",
-    "coherence", "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score", "place_fields",
-    "plot", "position_variance_explained", "rate_maps", "record", "save", "selectivity",
-    "shuffle_test", "sparsity", "spatial_information", "train",
+    "coherence", "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score",
+    "place_fields", "plot", "position_variance_explained", "rate_maps", "record", "save",
+    "selectivity", "shuffle_test", "sparsity", "spatial_information", "train",
 }  # fmt: skip
 
 

@@ -53,9 +53,9 @@ memory: it is not. On novel maps reference memory cannot be better than chance: 
 - Network: {c.n_layers} layers of width {c.d_model}, {c.n_heads} heads of {c.d_head},
   {c.d_inner} feed-forward units each, path integrator of {c.d_rnn}, chunks of {c.chunk} steps with
   {c.memory} remembered; {parameters:,} parameters.
-- Training: {steps:,} optimiser steps, {predictions:,} predictions, on walks that never repeat; seed
-  {seed} for weights, walks and e₀. Trained maps in use: {maps}. Chunks of a walk: {chunks}. Share of
-  walks on maps that are drawn anew and never met again: {fresh}.
+- Training: {steps:,} optimiser steps, {predictions:,} predictions, on walks that never repeat;
+  seed {seed} for weights, walks and e₀. Trained maps in use: {maps}. Chunks of a walk: {chunks}.
+  Share of walks on maps that are drawn anew and never met again: {fresh}.
 - Wall time {hours:.2f} h on {hardware}.
 - `recipe.toml` repeats the run (`placeformer train recipe.toml`), `history.csv` holds its course.
 

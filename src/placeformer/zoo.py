@@ -75,7 +75,7 @@ def list_models(pattern: str = "*") -> list[str]:
     Parameters
     ----------
     pattern
-        Shell pattern, such as "nmda-*".
+        Shell pattern, such as ``"nmda-*"``.
     """
     folder = zoo_folder()
     entries = folder.iterdir() if folder.is_dir() else ()
