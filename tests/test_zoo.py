@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from placeformer import hub, zoo
+from placeformer.memory import memory_errors
 from placeformer.model import ModelConfig, NavigationTransformer
 from placeformer.world import GridWorld
 from placeformer.zoo import list_models, load, zoo_folder
@@ -161,3 +163,16 @@ def test_shipped_zoo_is_pinned_and_loads():
     assert list(json.loads(zoo.PINS.read_text())) == list_models()
     for name in list_models():
         assert load(name).info["name"] == name
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_results_on_the_card_are_those_of_the_stored_weights(name):
+    """Other walks than the card's, fewer: the card's errors lie within their wide intervals."""
+    model = load(name)
+    for kind in ("trained", "novel"):
+        found = memory_errors(model, n_walks=32, n_steps=1024, seed=1, familiar=kind == "trained")
+        for memory in ("working", "reference"):
+            one = found.sel(memory=memory)
+            wrong = round(float(one.error) * int(one.n))
+            low, high = binomtest(wrong, int(one.n)).proportion_ci(0.9999, method="wilson")
+            assert low <= model.info["results"][f"{memory}_error_{kind}"] <= high
