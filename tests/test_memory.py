@@ -1,5 +1,7 @@
 """Memory errors: hand-worked windows, networks with known answers, SciPy's interval."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,19 @@ def test_predictions_do_not_depend_on_batches_and_restart_every_batch():
     with torch.no_grad():
         want, _ = model(action, observation, model.initial_state(130, path=path))
     np.testing.assert_array_equal(got, want.argmax(-1))
+
+
+def test_dropout_does_not_reach_the_evaluation_of_a_network_in_training():
+    config = dataclasses.replace(CONFIG, dropout=0.5)
+    model = NavigationTransformer(config, GridWorld(4, 10, 2, seed=0)).init_weights(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0, 0.5)
+    walk = model.world.walk(8, 40, seed=3)
+    evaluated = predictions(model.eval(), walk, seed=7)
+    model.train()
+    np.testing.assert_array_equal(predictions(model, walk, seed=7), evaluated)
+    assert all(module.training for module in model.modules())
 
 
 def test_an_untrained_network_is_at_chance_on_both_memories():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from placeformer.model import NavigationTransformer
@@ -47,6 +48,19 @@ def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[
         again = place[:, lag:] == place[:, :-lag]
         seen[:, lag - 1 :] |= again & (window[lag - 1 :] >= lag)
     return seen
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Run in eval mode without gradients, and give every submodule its mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def forward_chunks(
@@ -96,7 +110,7 @@ def predictions(
     """Most likely letter after every step of a walk, (walk, time)."""
     answer = np.empty(walk["action"].shape, dtype=np.uint8)
     bar = tqdm(total=answer.size, unit="step", desc="predict", disable=not progress)
-    with torch.inference_mode(), bar:
+    with untouched(model), bar:
         for w, t, logits in forward_chunks(model, walk, seed=seed):
             answer[w, t] = logits.argmax(-1).cpu().numpy()
             bar.update(answer[w, t].size)
@@ -152,7 +166,7 @@ def memory_errors(
     Parameters
     ----------
     model
-        A network with its `world`; it is evaluated in the mode it is in (``load`` gives eval).
+        A network with its `world`; it is run in eval mode and comes back in the mode it was in.
     n_walks, n_steps
         Random walks, and steps in each.
     seed

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from placeformer import schema
-from placeformer.memory import attended_window, forward_chunks, places, visited, world_of
+from placeformer.memory import (
+    attended_window,
+    forward_chunks,
+    places,
+    untouched,
+    visited,
+    world_of,
+)
 from placeformer.model import Layer, NavigationTransformer
 
 
@@ -180,19 +187,6 @@ def by_lag(weights: Tensor, reach: int, own: int) -> Tensor:
         key = torch.where(lag == 0, n_keys - 1, key)
     value = weights.gather(3, key.clamp(min=0).expand(n_walks, n_heads, -1, -1))
     return (value * (key >= 0)).transpose(1, 2).flatten(2)
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode without gradients, and give every submodule its mode back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def run(

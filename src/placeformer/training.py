@@ -155,7 +155,6 @@ class Trainer:
             "reference_error_running": unseen_wrong / max(1, unseen),
         }
         self.recent = []
-        self.model.eval()
         for kind, familiar in (("trained", True), ("novel", False)):
             errors = memory_errors(
                 self.model,
@@ -166,7 +165,6 @@ class Trainer:
                 where="every_step",
             ).error
             row |= {f"{m}_error_{kind}": float(errors.sel(memory=m)) for m in errors.memory.values}
-        self.model.train()
         return row
 
     def state_dict(self) -> dict[str, Any]:
