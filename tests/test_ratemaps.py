@@ -10,6 +10,7 @@ from scipy import stats
 
 from placeformer import _kernels, binning, schema
 from placeformer.ratemaps import rate_maps
+from placeformer.variance import position_variance_explained
 
 RNG = np.random.default_rng
 
@@ -294,3 +295,27 @@ def test_order_of_samples_is_irrelevant_and_maps_are_linear(seed, scale, shift):
     np.testing.assert_allclose(rate_maps(rec.isel(time=order)).rate, rate, atol=1e-12)
     changed = rec.assign(activation=scale * rec.activation + shift)
     np.testing.assert_allclose(rate_maps(changed).rate, scale * rate + shift, atol=1e-12)
+
+
+def test_a_trained_and_a_novel_map_of_one_number_are_never_merged():
+    one, other = (
+        xr.Dataset(
+            {"activation": (("walk", "time", "unit"), np.ones((1, 4, 2)))},
+            coords={
+                "x": (("walk", "time"), [[0, 1, 0, 1]]),
+                "y": (("walk", "time"), [[0, 0, 1, 1]]),
+                "map": ("walk", [3]),
+                "familiar": ("walk", [familiar]),
+            },
+        )
+        for familiar in (True, False)
+    )
+    both = xr.concat([one, other], "walk")
+    with pytest.raises(
+        ValueError, match=r"3 occurs as trained and as novel map .*analyse them apart"
+    ):
+        rate_maps(both, per_map=True)
+    with pytest.raises(ValueError, match="occurs as trained and as novel"):
+        position_variance_explained(both)
+    renumbered = xr.concat([one, other.assign_coords(map=("walk", [4]))], "walk")
+    assert rate_maps(renumbered, per_map=True).sizes["map"] == 2

@@ -48,7 +48,7 @@ class Places:
         index = np.broadcast_to(index, shape)
         if not per_map:
             return cls(found, None, index)
-        maps, number = np.unique(recording[schema.MAP].values, return_inverse=True)
+        maps, number = schema.map_numbers(recording)
         index = np.where(index < 0, -1, index + number[:, None] * found.size)
         attrs = {"units": "1", "long_name": "map the walk was made on"}
         return cls(found, xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index)

@@ -166,6 +166,27 @@ def check_finite(units: xr.DataArray, not_finite: np.ndarray, *, name: str = ACT
         )
 
 
+def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of a recording, and the number of each walk's among them.
+
+    Raises
+    ------
+    ValueError
+        A map number stands for a trained map in some walks and for a novel one in others.
+    """
+    maps, number = np.unique(recording[MAP].values, return_inverse=True)
+    if "familiar" in recording.variables:
+        familiar = np.asarray(recording["familiar"].values, bool)
+        both = np.intersect1d(number[familiar], number[~familiar])
+        if both.size:
+            raise ValueError(
+                f"map must stand for one map, but {', '.join(map(str, maps[both]))} occurs as "
+                "trained and as novel map (coordinate 'familiar'); analyse them apart, for example "
+                "recording.isel(walk=recording.familiar.values), or renumber one of them"
+            )
+    return maps, number
+
+
 def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     """Provenance of a Dataset as a dict; empty where it has none.
 

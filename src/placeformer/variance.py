@@ -213,8 +213,7 @@ def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic],
     """The maps and the number of each walk's."""
     if maps == "together" or schema.MAP not in recording.variables:
         return np.zeros(1, int), np.zeros(recording.sizes[schema.WALK], np.intp)
-    names, number = np.unique(recording[schema.MAP].values, return_inverse=True)
-    return names, number
+    return schema.map_numbers(recording)
 
 
 def _given(
