@@ -60,9 +60,7 @@ def test_the_interval_is_scipys_wilson_and_nothing_gives_nan():
     assert np.isnan(got.interval.sel(memory="reference")).all()
 
 
-def test_a_network_that_only_remembers_errs_only_on_reference_memory():
-    # It knows a letter exactly where it is shown the answer: here the letter 0 everywhere but on
-    # reference places, made by letting it always answer 0 in a world of which half is letter 0.
+def test_wrong_answers_are_counted_by_whether_the_place_was_visited():
     world = GridWorld(5, 10, 3, seed=0)
     always = torch.nn.functional.one_hot(torch.zeros(1, dtype=torch.long), 10).float()
     model = Oracle(world, lambda a, o: always.expand(*a.shape, 10))
