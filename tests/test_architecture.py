@@ -21,7 +21,8 @@ ROOMS = {
     "activation": set(),
     "world": {"schema"},
     "paper": set(),
-    "model": {"activation", "world", "paper"},
+    "pretrained": {"__init__"},
+    "model": {"activation", "world", "paper", "pretrained"},
     "memory": {"schema", "world", "model"},
     "recording": {"schema", "world", "model", "memory"},
     "binning": {"schema"},
@@ -39,8 +40,11 @@ ROOMS = {
     "training": {"world", "model", "memory", "recipe"},
     "manifest": {"world", "model"},
     "weights": {"world", "model", "manifest"},
-    "hub": {"world", "model", "manifest", "weights"},
-    "zoo": {"world", "model", "manifest", "hub"},
+    "readme": {"model", "manifest"},
+    "hub": {"world", "model", "manifest", "weights", "readme"},
+    "client": {"manifest"},
+    "remote": {"model", "manifest", "weights", "readme", "hub", "client"},
+    "zoo": {"world", "model", "manifest", "hub", "remote"},
     "_lattice": {"schema"},
     "plots": {"schema", "_lattice"},
     "portrait": {
@@ -76,6 +80,7 @@ PUBLIC = {
     "GridWorld", "ModelConfig", "NMDA", "NavigationTransformer", "__version__", "alpha_to_mg",
     "coherence", "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score",
     "place_fields", "plot", "position_variance_explained", "rate_maps", "record", "save",
+    "push",
     "selectivity", "shuffle_test", "sparsity", "spatial_information", "train",
 }  # fmt: skip
 

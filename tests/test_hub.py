@@ -168,6 +168,7 @@ def test_info_says_what_it_is(folder):
     assert model.info == {
         "name": "net",
         "source": str(folder),
+        "folder": str(folder),
         "alpha": CONFIG.alpha,
         "parameters": sum(w.numel() for w in model.parameters()),
         "sha256": digest,

@@ -112,12 +112,6 @@ def test_missing_folder_is_refused_as_a_folder(models, source):
         load(source)
 
 
-@pytest.mark.parametrize("source", ["org/name", "hf:org/name", "hf:org/name@v1", "org/name@main"])
-def test_hub_ids_are_not_supported_yet(models, source):
-    with pytest.raises(NotImplementedError, match=r"hub id .org/name.*zoo names and folders only"):
-        load(source)
-
-
 def test_revision_is_for_hub_ids(models):
     with pytest.raises(ValueError, match="revision must be None but for a hub id, got 'v1'"):
         load("nmda-a10", revision="v1")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from placeformer.placecells import place_cell_score as place_cell_score
     from placeformer.ratemaps import rate_maps as rate_maps
     from placeformer.recording import record as record
+    from placeformer.remote import push as push
     from placeformer.shuffles import shuffle_test as shuffle_test
     from placeformer.training import train as train
     from placeformer.variance import position_variance_explained as position_variance_explained
@@ -49,6 +50,7 @@ _EXPORTS = {
     "place_cell_score": "placecells",
     "place_fields": "fields",
     "position_variance_explained": "variance",
+    "push": "remote",
     "rate_maps": "ratemaps",
     "record": "recording",
     "save": "hub",

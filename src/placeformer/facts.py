@@ -33,7 +33,8 @@ def rows(portrait: Portrait) -> list[tuple[str, str]]:
         size = f"{world.side} × {world.side} places, {world.n_letters} letters"
         found += [("Maps", f"{world.n_maps} trained, {world.n_maps} novel (seed {world.seed})")]
         found += [("World", size)]
-    found += [("Source", "zoo" if model.info.get("source") == "zoo" else "a folder")]
+    source = str(model.info.get("source", ""))
+    found += [("Source", escape(source) if source.startswith(("zoo", "hf:")) else "a folder")]
     found += results(portrait)
     sha = escape(str(model.info.get("sha256", "")))
     return [*found, ("Weights, sha256", f"<code>{sha}</code>")]

@@ -37,36 +37,20 @@ from placeformer.manifest import (
     refuse,
 )
 from placeformer.model import NavigationTransformer
-from placeformer.weights import MAPS, check_network, maps_of, read_tensors, weights_of
+from placeformer.readme import default_card
+from placeformer.weights import (
+    MAPS,
+    check_network,
+    exact_dtype,
+    maps_of,
+    read_tensors,
+    weights_of,
+)
 from placeformer.world import GridWorld
 
-CARD, HISTORY, RECIPE = "README.md", "history.csv", "recipe.toml"
-FILES = (CONFIG, WEIGHTS, CARD, HISTORY, RECIPE)
-CARD_TEXT = """---
-library_name: placeformer
-license: mit
-tags:
-- place-cells
-- memory-consolidation
-- nmda
-- transformer
----
-# {name}
-
-A navigation Transformer that predicts the letter at its next place.
-
-- activation: {unit}
-- trained maps: {maps}
-- layers: {config.n_layers} of width {config.d_model}, {config.d_inner} feed-forward units each
-{table}
-Load it from the folder this file is in:
-
-```python
-import placeformer as pf
-
-model = pf.load("path/to/{name}")
-```
-"""
+CARD, HISTORY, RECIPE, CURVE = "README.md", "history.csv", "recipe.toml", "curve.png"
+FILES = (CONFIG, WEIGHTS, CARD, HISTORY, RECIPE, CURVE)
+EXACT = "exact"  # as dtype: the smallest that rounds nothing
 
 
 def save(
@@ -91,7 +75,8 @@ def save(
     folder
         Where to; it must not exist or be empty.
     dtype
-        "float16" halves the file and rounds the weights; "float32" keeps them exactly.
+        "float16" halves the file and rounds the weights; "float32" keeps them exactly; "exact" is
+        float16 where that rounds nothing, and float32 otherwise.
     history
         The course of the training: rows (one mapping each) or the path of a CSV file.
     recipe
@@ -104,6 +89,11 @@ def save(
     overwrite
         Replace the network that is in the folder; files that do not belong to it stay.
 
+    Notes
+    -----
+    A network whose weights are still those it was loaded with keeps the card, history, recipe and
+    results it was loaded with, unless one of them is given.
+
     Raises
     ------
     FolderError
@@ -111,12 +101,13 @@ def save(
     """
     if not isinstance(model, NavigationTransformer):
         raise TypeError(f"model must be a NavigationTransformer, got {type(model).__name__}")
-    if dtype not in DTYPES:
-        raise ValueError(f'dtype must be "float16" or "float32", got {dtype!r}')
+    if dtype not in (*DTYPES, EXACT):
+        raise ValueError(f'dtype must be "float16", "float32" or "exact", got {dtype!r}')
+    dtype = exact_dtype(model) if dtype == EXACT else dtype
     target = Path(folder).resolve()
     with new_folder(target, overwrite=overwrite) as new:
         for name, content in pack(
-            model, target.name, dtype, history, recipe, card, results or {}
+            model, target.name, dtype, history, recipe, card, results
         ).items():
             write_file(new / name, content)
 
@@ -153,6 +144,7 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
     model.info = {
         "name": path.resolve().name,
         "source": os.fspath(folder),
+        "folder": os.path.abspath(path),
         "alpha": said.network.alpha,
         "parameters": sum(w.numel() for w in model.parameters()),
         "sha256": said.sha256,
@@ -177,14 +169,6 @@ def build(folder: Path, said: Description, tensors: dict[str, Tensor]) -> Naviga
     return model.eval()
 
 
-def download(repo_id: str, **options: Any) -> Path:
-    """Fetch a repository of a model hub and return its folder; not supported yet."""
-    raise NotImplementedError(
-        f'source is no folder here, so it is taken for the hub id "{repo_id}"; this version of '
-        "placeformer loads zoo names and folders only: download the repository and give its folder"
-    )
-
-
 def pack(
     model: NavigationTransformer,
     name: str,
@@ -192,11 +176,11 @@ def pack(
     history: Any,
     recipe: Any,
     card: str | None,
-    results: Results,
+    results: Results | None,
 ) -> dict[str, bytes]:
     """Content of every file of the folder `name`."""
-    problems: list[str] = []
-    check_results(results, problems)
+    problems, old = list[str](), dict[str, bytes]()
+    check_results({} if results is None else results, problems)
     extra = {HISTORY: history_text(history, problems), RECIPE: recipe_text(recipe, problems)}
     check_network(model, problems)
     refuse("the network cannot be saved", problems)
@@ -205,23 +189,34 @@ def pack(
 
     config, world = exact(asdict(model.config)), world_entries(model.world)
     weights = safetensors.torch.save(tensors, {LIBRARY: json.dumps(facts(config, world))})
+    sha256 = hashlib.sha256(weights).hexdigest()
+    if all(entry is None for entry in (history, recipe, card, results)):
+        results, old = kept(model, sha256)
     entries = {
         "format_version": FORMAT_VERSION,
         "library": LIBRARY,
         "network": asdict(config),
         "world": world,
-        "weights": {
-            "file": WEIGHTS,
-            "sha256": hashlib.sha256(weights).hexdigest(),
-            "dtype": dtype,
-        },
+        "weights": {"file": WEIGHTS, "sha256": sha256, "dtype": dtype},
     }
     if results:
         entries["results"] = {key: dict(entry) for key, entry in results.items()}
     text = {CONFIG: json.dumps(entries, indent=2, ensure_ascii=False) + "\n"}
-    text[CARD] = default_card(name, model, results) if card is None else card
+    text[CARD] = default_card(name, model, results or {}) if card is None else card
     text |= {file: content for file, content in extra.items() if content is not None}
-    return {WEIGHTS: weights} | {file: content.encode() for file, content in text.items()}
+    return {WEIGHTS: weights} | {file: content.encode() for file, content in text.items()} | old
+
+
+def kept(model: NavigationTransformer, sha256: str) -> tuple[Results, dict[str, bytes]]:
+    """Results and text of the folder it was loaded from, if its weights are still those there."""
+    if "folder" not in model.info:
+        return {}, {}
+    folder = Path(model.info["folder"])
+    said = read_config(folder, [])
+    if said is None or said.sha256 != sha256:
+        return {}, {}
+    paths = {file: folder / file for file in FILES if file not in (CONFIG, WEIGHTS)}
+    return said.results, {file: p.read_bytes() for file, p in paths.items() if p.is_file()}
 
 
 def world_entries(world: GridWorld | None) -> dict[str, int] | None:
@@ -262,18 +257,6 @@ def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{argument}: expected a text file, found {error}")
         return None
-
-
-def default_card(name: str, model: NavigationTransformer, results: Results) -> str:
-    """Return a short model card."""
-    config, world = model.config, model.world
-    unit = "NMDA_α, α = " + repr(config.alpha) if config.alpha is not None else config.activation
-    size = "none stored" if world is None else f"{world.n_maps}, {world.side} × {world.side} places"
-    rows = [f"| {k} | {v['value']} | {v['definition']} |" for k, v in results.items()]
-    table = ["", "| result | value | definition |", "| --- | --- | --- |", *rows] if rows else []
-    return CARD_TEXT.format(
-        name=name, unit=unit, maps=size, config=config, table="\n".join([*table, ""])
-    )
 
 
 @contextmanager

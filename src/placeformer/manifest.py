@@ -22,7 +22,7 @@ LARGEST = 2**20  # bytes of config.json
 SHOWN = 12  # problems listed in one error
 
 KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "int": ("a whole number", (int,)),
+    "int": ("a whole number of at most 63 bits", (int,)),
     "float": ("a number", (int, float)),
     "float | None": ("a number or null", (int, float, type(None))),
     "str": ("text", (str,)),
@@ -203,7 +203,8 @@ def check_section(entries: Any, kinds: Mapping[str, str], where: str, problems: 
 
 def is_a(value: Any, kind: str) -> bool:
     """Tell whether a value is of this kind; True is no number."""
-    return isinstance(value, KINDS[kind][1]) and not isinstance(value, bool)
+    right = isinstance(value, KINDS[kind][1]) and not isinstance(value, bool)
+    return right and (kind != "int" or abs(value) < 2**63)
 
 
 def check_keys(

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from placeformer import paper
 from placeformer.activation import check_activation, make_activation
+from placeformer.pretrained import Pretrained
 from placeformer.world import ACTIONS, GridWorld
 
 
@@ -204,7 +205,7 @@ class Layer(nn.Module):
         return content + self.ffn(content, self.ffn.content_units), query
 
 
-class NavigationTransformer(nn.Module):
+class NavigationTransformer(nn.Module, Pretrained):
     """Walks on grid maps and predicts the letter at its next place.
 
     Attributes
@@ -346,5 +347,4 @@ class NavigationTransformer(nn.Module):
 def check_range(name: str, values: Tensor, n: int) -> None:
     """Refuse indices outside 0 to n - 1."""
     if values.min() < 0 or values.max() >= n:
-        found = f"{int(values.min())} to {int(values.max())}"
-        raise ValueError(f"{name} must be in 0–{n - 1}, got {found}")
+        raise ValueError(f"{name} must be in 0–{n - 1}, got {int(values.min())} to {int(values.max())}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,19 +21,41 @@ from placeformer.world import ACTIONS, GridWorld
 TORCH = {"float16": torch.float16, "float32": torch.float32}
 CODES = {"float16": "F16", "float32": "F32", "uint8": "U8"}  # as safetensors calls them
 MAPS = ("world.maps", "world.novel_maps")
+HEADER = 2**24  # bytes; no header of ours is longer
 
 
 def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tuple[int, ...]]:
     """Name and shape of every stored tensor, without making any."""
+    found, layer = outer_shapes(config, world), layer_shapes(config)
+    for i in range(config.n_layers):
+        found |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
+    return found
+
+
+def outer_shapes(
+    config: ModelConfig, world: Mapping[str, int] | None
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of what is not in a layer."""
     d, half, d_rnn, letters = config.d_model, config.d_model // 2, config.d_rnn, config.n_letters
-    heads, d_head, reach = config.n_heads, config.d_head, config.memory + config.chunk
-    found: dict[str, tuple[int, ...]] = {
+    maps = {} if world is None else dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
+    return {
         "path.weight": (len(ACTIONS), d_rnn, d_rnn),
         "place.weight": (half, d_rnn),
         "place.bias": (half,),
         "letter.weight": (letters + 1, half),
+        "norm.weight": (d,),
+        "norm.bias": (d,),
+        "read_out.weight": (letters, d),
+        "read_out.bias": (letters,),
+        **maps,
     }
-    layer: dict[str, tuple[int, ...]] = {
+
+
+def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of one layer."""
+    d, heads, d_head = config.d_model, config.n_heads, config.d_head
+    reach = config.memory + config.chunk
+    return {
         "attention.query_bias": (heads, d_head),
         "attention.distance": (heads, reach, d_head),
         "attention.distance_bias": (heads, reach),
@@ -45,13 +68,25 @@ def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tu
         "ffn.fc1.weight": (config.d_inner, d),
         "ffn.fc2.weight": (d, config.d_inner),
     }
-    for i in range(config.n_layers):
-        found |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    found |= {"norm.weight": (d,), "norm.bias": (d,)}
-    found |= {"read_out.weight": (letters, d), "read_out.bias": (letters,)}
-    if world is not None:
-        found |= dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
-    return found
+
+
+def check_size(size: int, said: Description, problems: list[str]) -> None:
+    """Hold the size of a weight file against what ``config.json`` asks for, in plain numbers."""
+    config, bytes_each = said.network, 2 if said.dtype == "float16" else 4
+    layers = config.n_layers * sum(map(math.prod, layer_shapes(config).values()))
+    outer = outer_shapes(config, said.world)
+    maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
+    least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
+    if not least <= size <= least + HEADER:
+        problems.append(
+            f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), found {size:,}"
+        )
+
+
+def exact_dtype(model: NavigationTransformer) -> str:
+    """Return the smallest dtype that keeps every weight as it is."""
+    weights = model.state_dict().values()
+    return "float16" if all(torch.equal(w, w.half().to(w)) for w in weights) else "float32"
 
 
 def check_network(model: NavigationTransformer, problems: list[str]) -> None:
@@ -103,6 +138,7 @@ def read_tensors(
     file = folder / WEIGHTS
     try:
         if said is not None:
+            check_size(file.stat().st_size, said, problems)
             check_hash(file, said.sha256, pin, problems)
         with safe_open(file, framework="pt") as stream:
             if said is not None:

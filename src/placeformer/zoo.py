@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from placeformer import hub
+from placeformer import hub, remote
 from placeformer.manifest import parse
 from placeformer.model import NavigationTransformer
 
@@ -24,19 +24,24 @@ def load(
     revision: str | None = None,
     device: str | torch.device = "cpu",
     cache_dir: str | os.PathLike[str] | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     local_files_only: bool = False,
+    force_download: bool = False,
 ) -> NavigationTransformer:
-    """Load a network of the zoo, or one saved in a folder.
+    """Load a network of the zoo, of a folder, or of a model hub.
 
     Parameters
     ----------
     source
-        A name that :func:`list_models` gives ("nmda-a10"), or a folder. A name of the zoo comes
-        before a folder of the same name: write "./nmda-a10" for the folder. Hub ids ("org/name",
-        "hf:org/name@revision") are recognised but not supported yet.
-    revision, cache_dir, token, local_files_only
-        For hub ids only.
+        A name that :func:`list_models` gives ("nmda-a10"), a folder, or a repository of the hub
+        ("org/name", "hf:org/name", either with "@revision"). The zoo comes before a folder of the
+        same name (write "./nmda-a10" for the folder), a folder before a repository (write "hf:").
+    revision
+        Branch, tag or commit of a repository, by default "main"; a commit pins the files.
+    cache_dir, token, local_files_only, force_download
+        For repositories: where downloads are kept, what they are asked for with, whether to use
+        only what is kept, and whether to fetch that again. Without them ``HF_HOME``, ``HF_TOKEN``
+        and ``HF_HUB_OFFLINE`` hold as for any other user of the hub.
     device
         "cpu", "cuda", …
 
@@ -50,14 +55,19 @@ def load(
     ValueError
         If there is no such network, or the device cannot be used.
     FolderError
-        If a file of it is not exactly as it should be; a ValueError.
+        If a file of it is not exactly as it should be, or the hub cannot give it; a ValueError.
     """
     check_device(device)
     name = os.fspath(source)
-    if repo_id := hub_id(source):
-        options = {"revision": revision, "cache_dir": cache_dir, "token": token}
-        found = hub.download(repo_id, local_files_only=local_files_only, **options)
-        return hub.read(found).to(device)
+    if repository := hub_id(source):
+        return remote.load(
+            repository,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        ).to(device)
     if revision is not None:
         raise ValueError(f"revision must be None but for a hub id, got {revision!r} for {name!r}")
     if is_zoo_name(source):

@@ -1,0 +1,219 @@
+"""Networks on a model hub: fetched at one commit and checked, pushed as one commit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+from placeformer import hub
+from placeformer.client import COMMIT, HubError, check_target, client, explained, split
+from placeformer.manifest import (
+    CONFIG,
+    LARGEST,
+    LIBRARY,
+    WEIGHTS,
+    FolderError,
+    read_config,
+    refuse,
+)
+from placeformer.model import NavigationTransformer
+from placeformer.readme import addressed
+from placeformer.weights import check_size
+
+
+def load(
+    source: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> NavigationTransformer:
+    """Load a network from the repository "org/name" or "org/name@revision"; see ``zoo.load``."""
+    repo_id, revision = split(source, revision)
+    folder = download(
+        repo_id,
+        revision=revision,
+        cache_dir=cache_dir,
+        token=token,
+        local_files_only=local_files_only,
+        force_download=force_download,
+    )
+    try:
+        model = hub.read(folder)
+    except FolderError as error:
+        raise HubError(
+            f"{repo_id} at {folder.name}: {error}\nIf a file was damaged on its way, load it again "
+            "with force_download=True"
+        ) from error
+    name, commit = repo_id.rpartition("/")[2], folder.name
+    model.info |= {"name": name, "source": f"hf:{repo_id}@{commit}", "revision": commit}
+    return model
+
+
+def pull(source: str, folder: str | os.PathLike[str], *, revision: str | None = None) -> None:
+    """Copy the network of a repository, with its card, recipe and history, to a new folder."""
+    repo_id, revision = split(source, revision)
+    with hub.new_folder(Path(folder).resolve(), overwrite=False) as new:
+        cached = download(repo_id, revision=revision)
+        for file in hub.FILES:
+            if (cached / file).is_file():
+                shutil.copyfile(cached / file, new / file)
+        hub.read(new)
+
+
+def download(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
+    """Fetch what is missing of one commit, and return its folder in the cache.
+
+    The revision is resolved once, so that all files are of the same commit. The folder is called
+    like the commit. Its files are not checked yet: :func:`placeformer.hub.read` does.
+    """
+    api, at = client(token), f"{repo_id} at {revision or 'main'}"
+    with explained(f"{at} cannot be found"):
+        commit = api.resolve_revision(
+            repo_id, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
+        ).resolved
+    if not COMMIT.fullmatch(commit):
+        raise HubError(f"{at} must be a commit of 40 digits, the hub says {commit!r}")
+    absent = [f for f in (CONFIG, WEIGHTS) if cached(repo_id, f, commit, cache_dir) is None]
+    if absent or force_download:
+        with explained(f"{' and '.join(absent) or 'files'} of {at} ({commit}) cannot be had"):
+            if local_files_only:
+                raise OfflineModeIsEnabled
+            fetch(api, repo_id, commit, cache_dir=cache_dir, force_download=force_download)
+    found = cached(repo_id, CONFIG, commit, cache_dir)
+    assert found is not None  # for the type checker: it was fetched
+    return found.parent
+
+
+def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
+    """Fetch the files of a network, no others; the weights last, and only if their size is right."""
+    listing = api.model_info(repo_id, revision=commit, files_metadata=True).siblings or []
+    sizes = {s.rfilename: s.size or 0 for s in listing if s.rfilename in hub.FILES}
+    what, problems = f"{repo_id} at {commit} cannot be loaded", list[str]()
+    problems += [f"{f}: the file is missing" for f in (CONFIG, WEIGHTS) if f not in sizes]
+    problems += [
+        f"{file}: expected at most {LARGEST:,} bytes, found {size:,}"
+        for file, size in sizes.items()
+        if file != WEIGHTS and size > LARGEST
+    ]
+    refuse(what, problems)
+    for file in (f for f in hub.FILES if f in sizes and f != WEIGHTS):
+        path = api.hf_hub_download(repo_id, file, revision=commit, **options)
+        if file == CONFIG and (said := read_config(Path(path).parent, problems)):
+            check_size(sizes[WEIGHTS], said, problems)
+        refuse(what, problems)
+    api.hf_hub_download(repo_id, WEIGHTS, revision=commit, **options)
+
+
+def cached(
+    repo_id: str, file: str, commit: str, cache_dir: str | os.PathLike[str] | None
+) -> Path | None:
+    """Return where a file lies in the cache, if it does."""
+    where = None if cache_dir is None else Path(cache_dir).expanduser()
+    found = try_to_load_from_cache(repo_id, file, cache_dir=where, revision=commit)
+    return Path(found) if isinstance(found, str) else None
+
+
+def push(
+    model: NavigationTransformer,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+) -> str:
+    """Push a network to a repository of the hub, as one commit.
+
+    The commit holds what :func:`placeformer.save` writes with ``dtype="exact"``: weights,
+    configuration with their sha256, model card and, for a network that is still as it was loaded,
+    its recipe and history. Other files of the repository stay.
+
+    Parameters
+    ----------
+    model
+        A network.
+    repo_id
+        "org/name", or "name" for one of your own. It is created if it does not exist.
+    private
+        Whether a new repository is private; with True, one that is public is refused.
+    token
+        With write access; by default ``HF_TOKEN`` or that of ``hf auth login``.
+    revision
+        Branch, created if it does not exist; by default "main".
+    commit_message
+        By default one that names this library and its version.
+
+    Returns
+    -------
+    str
+        URL of the commit; of the last one if nothing has changed.
+
+    Raises
+    ------
+    HubError
+        If the hub cannot be reached or does not take it; a FolderError and ValueError.
+    FolderError
+        If the network cannot be saved as it is.
+
+    Examples
+    --------
+    >>> url = pf.push(model, "org/my-network", private=True)  # doctest: +SKIP
+    """
+    check_target(repo_id, revision)
+    files, api = packed(model, repo_id), client(token)
+    with explained(f"{repo_id} cannot be pushed to"):
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if private and not api.model_info(repo_id).private:
+            raise HubError(
+                f"private must be False for {repo_id}, which is public, got True; make it private "
+                "on its settings page, or choose another repository"
+            )
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        head = api.model_info(repo_id, revision=revision)
+        old = {s.rfilename for s in head.siblings or []} & set(hub.FILES) - set(files)
+        commit = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(name, content) for name, content in files.items()),
+                *(CommitOperationDelete(name) for name in sorted(old)),
+            ],
+            commit_message=commit_message or f"Push with {LIBRARY} {version(LIBRARY)}",
+            revision=revision,
+            parent_commit=head.sha,
+        )
+    return str(commit.commit_url)
+
+
+def packed(model: NavigationTransformer, repo_id: str) -> dict[str, bytes]:
+    """Files to push, read back once before they are."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / repo_id.rpartition("/")[2]
+        hub.save(model, folder, dtype=hub.EXACT)
+        hub.read(folder)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    card = addressed(files[hub.CARD].decode(), repo_id)
+    return files | {hub.CARD: card.encode()}
