@@ -23,7 +23,7 @@ def local_hub(monkeypatch, tmp_path):
     """The hub, empty, with an empty cache; Alice is logged in."""
     from huggingface_hub import constants
 
-    assert constants.ENDPOINT == _HUB.url
+    assert _HUB.url == constants.ENDPOINT, "the client was imported too early"
     _HUB.reset()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", "hf_alice")

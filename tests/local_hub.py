@@ -28,7 +28,11 @@ class Repository:
 
     def commit(self, branch, files, message):
         sha = hashlib.sha1(uuid.uuid4().bytes).hexdigest()
-        self.commits[sha] = {"files": files, "message": message, "parent": self.branches.get(branch)}
+        self.commits[sha] = {
+            "files": files,
+            "message": message,
+            "parent": self.branches.get(branch),
+        }
         self.branches[branch] = sha
         return sha
 
@@ -93,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length)
         url = urlsplit(self.path)
-        self.query = {k: v for k, v in parse_qs(url.query).items()}
+        self.query = parse_qs(url.query)
         self.server.requests.append((self.command, url.path))
         fault = self.server.fault(self.command, url.path) or {}
         try:
@@ -115,7 +119,9 @@ class Handler(BaseHTTPRequestHandler):
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if wanted:
             start = int(wanted[1])
-            headers = (headers or {}) | {"Content-Range": f"bytes {start}-{len(raw) - 1}/{len(raw)}"}
+            headers = (headers or {}) | {
+                "Content-Range": f"bytes {start}-{len(raw) - 1}/{len(raw)}"
+            }
             status, raw = 206, raw[start:]
         self.send_response(status)
         for name, value in ((headers or {}) | {"Content-Length": len(raw)}).items():
@@ -189,6 +195,11 @@ class Handler(BaseHTTPRequestHandler):
             "lastModified": DATE,
             "siblings": [{"rfilename": p} | entry(p, c) for p, c in files.items()],
         }
+
+    def whoami(self):
+        if self.user() is None:
+            raise Refused(401, "Invalid username or password.")
+        return ({"type": "user", "name": self.user()},)
 
     def models(self):
         user, wanted = self.user(), set(self.query.get("filter", []))
@@ -283,6 +294,7 @@ ROUTES = [
     ("GET", f"/api/models/{NAME}/revision/{PART}", Handler.info),
     ("GET", f"/api/models/{NAME}", Handler.info),
     ("GET", "/api/models", Handler.models),
+    ("GET", "/api/whoami-v2", Handler.whoami),
     ("POST", rf"/{NAME}\.git/info/lfs/objects/batch", Handler.batch),
     ("PUT", f"/lfs/{PART}", Handler.upload),
     ("GET|HEAD", f"/{NAME}/resolve/{PART}/(.+)", Handler.file),

@@ -66,7 +66,8 @@ ROOMS = {
     "facts": {"activation", "portrait", "findings"},
     "page": {"schema", "activation", "memory", "portrait", "figures", "findings", "facts"},
 }
-ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub"}
+ROOMS["curve"] = set()
+ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub", "readme", "curve"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
 ROOMS["cli"] = {*ROOMS, "__init__"}
 

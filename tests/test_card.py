@@ -1,5 +1,6 @@
 """Model cards: measured on the stored weights, complete or absent."""
 
+import csv
 import json
 import tomllib
 
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
 from test_training import RECIPE, toml
 
 from placeformer import card, hub
+from placeformer.curve import learning_curve
 from placeformer.memory import memory_errors
 from placeformer.recipe import Recipe
 from placeformer.training import train
@@ -62,6 +66,44 @@ def test_the_card_says_what_made_it_in_the_hubs_format(trainer, recipe_file, tmp
         assert phrase in text
     stored = tomllib.loads((tmp_path / "tiny" / hub.RECIPE).read_text())
     assert Recipe.from_dict(stored) == trainer.recipe
+
+
+def test_the_hub_reads_the_head_of_every_card_as_it_was_meant(trainer, recipe_file, tmp_path):
+    card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    results = json.loads((tmp_path / "tiny" / "config.json").read_text())["results"]
+    hub.save(trainer.model, tmp_path / "own: net #1", results=results)
+    hub.save(trainer.model, tmp_path / "bare")
+    for name, known in (("tiny", results), ("own: net #1", results), ("bare", {})):
+        read = ModelCard.load(tmp_path / name / hub.CARD)
+        assert read.data.library_name == "placeformer" and read.data.license == "mit"
+        assert "placeformer" in read.data.tags
+        assert "it must not be used for statements about patients or medication" in read.text
+        found = read.data.eval_results or []
+        assert {r.metric_type: r.metric_value for r in found} == {
+            key: entry["value"] for key, entry in known.items()
+        }
+        assert yaml.safe_load(read.data.to_yaml()) == read.data.to_dict()
+        if known:
+            assert read.data.model_name == name
+            index = eval_results_to_model_index(name, found)
+            assert index == read.data.to_dict()["model-index"]
+            assert {r.task_type for r in found} == {"other"}
+            assert {(r.dataset_type, r.dataset_name) for r in found} == {
+                ("placeformer", "GridWorld")
+            }
+    assert "Nothing was measured" in (tmp_path / "bare" / hub.CARD).read_text()
+
+
+def test_the_curve_is_a_small_picture_on_the_card(trainer, recipe_file, tmp_path):
+    card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    picture = (tmp_path / "tiny" / hub.CURVE).read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n") and len(picture) < 2**16
+    assert "](curve.png)" in (tmp_path / "tiny" / hub.CARD).read_text()
+    assert learning_curve(trainer.history) == picture
+    with open(tmp_path / "tiny" / hub.HISTORY, newline="") as stream:
+        assert learning_curve(list(csv.DictReader(stream))) == picture
+    changed = [row | {"working_error_trained": 0.5} for row in trainer.history]
+    assert learning_curve(changed) != picture
 
 
 def test_a_failure_leaves_nothing(trainer, recipe_file, tmp_path, monkeypatch):

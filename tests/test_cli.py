@@ -144,7 +144,10 @@ def never(*args, **options):
     [
         (["report", "./nowhere"], 2, "nowhere"),
         (["report", "nmda-a1O"], 2, "source must be a network of the zoo or a folder"),
-        (["report", "org/name", "--beside", "none"], 2, "hub id"),
+        (["report", "org/name", "--beside", "none"], 2, "the hub has no such repository"),
+        (["push", "net-a10", "org/name@v1"], 2, "repo_id must be"),
+        (["push", "net-a10", "bob/net"], 2, "the token may not write there"),
+        (["pull", "bob/net", "copy"], 2, "the hub has no such repository"),
         (["report", "x", "--seed", "-1"], 2, "--seed must be at least 0, got -1"),
         (["evaluate", "./nowhere"], 2, "nowhere"),
         (["evaluate", "net-a10", "--walks", "0"], 2, "--walks must be at least 1, got 0"),
@@ -153,7 +156,7 @@ def never(*args, **options):
     ],
 )
 def test_errors_are_one_message(
-    zoo_of_two, tmp_path, monkeypatch, capsys, arguments, status, message
+    zoo_of_two, local_hub, tmp_path, monkeypatch, capsys, arguments, status, message
 ):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == status
@@ -161,6 +164,19 @@ def test_errors_are_one_message(
     assert err.splitlines()[-1].startswith("placeformer: ") and message in err
     assert "Traceback" not in err
     assert not list(tmp_path.glob("*report*"))
+
+
+def test_push_and_pull_carry_a_network_there_and_back(zoo_of_two, local_hub, tmp_path, capsys):
+    arguments = ["push", "net-a10", "alice/net", "--private", "--revision", "dev", "--message", "x"]
+    assert cli.main(arguments) == 0
+    repository = local_hub.repositories["alice/net"]
+    assert repository.private and repository.history("dev") == ["x", "initial commit"]
+    assert capsys.readouterr().out.strip().endswith(repository.branches["dev"])
+    assert cli.main(["pull", "alice/net@dev", str(tmp_path / "copy")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "copy")
+    for name in ("config.json", "model.safetensors"):
+        copied = (tmp_path / "copy" / name).read_bytes()
+        assert copied == (zoo_of_two / "net-a10" / name).read_bytes()
 
 
 def test_unforeseen_errors_have_another_status(monkeypatch, capsys):
@@ -188,7 +204,9 @@ def test_wrong_usage_is_2(arguments, capsys):
     assert "usage: placeformer" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["report"], ["train"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "command", [[], ["list"], ["report"], ["train"], ["evaluate"], ["push"], ["pull"]]
+)
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main([*command, "--help"])

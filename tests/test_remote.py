@@ -103,7 +103,9 @@ def test_push_is_one_commit_and_returns_its_url(local_hub):
 
 def test_a_name_alone_is_a_repository_of_ones_own(local_hub):
     assert f"/{REPO}/commit/" in pf.push(network(), "net")
-    assert local_hub.repositories[REPO].history()[0] == f"Push with placeformer {pf.__version__}"
+    repository = local_hub.repositories[REPO]
+    assert repository.history()[0] == f"Push with placeformer {pf.__version__}"
+    assert f'pf.load("{REPO}")' in files_of(repository)["README.md"].decode()
 
 
 def test_a_zoo_network_is_pushed_with_all_that_is_known_of_it(local_hub):
@@ -221,7 +223,7 @@ def test_a_push_meanwhile_is_not_overwritten(local_hub, repo):
         (REPO, "../../x", "revision must be a branch, tag or commit, got '../../x'"),
         (REPO, "/etc", "got '/etc'"),
         (f"hf:{REPO}@", None, "got ''"),
-        ("hf:net", None, 'repo_id must be "org/name", got \'net\''),
+        ("hf:net", None, "repo_id must be \"org/name\", got 'net'"),
         ("hf:../net", None, "got '../net'"),
         ("hf:alice/../../net", None, "got 'alice/../../net'"),
         ("alice/..", None, "got 'alice/..'"),
@@ -411,7 +413,7 @@ def test_a_corrupted_file_of_the_same_size_is_refused(local_hub, repo, file):
     broken = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
     local_hub.fault = lambda method, path: {"body": broken} if path.endswith(file) else None
     wrong = "network.alpha: expected 0.3" if file == "config.json" else "expected sha256"
-    refused(REPO, wrong, "load it again with force_download=True")
+    refused(REPO, wrong, "fetch it again with force_download=True")
     local_hub.fault = lambda method, path: None
     refused(wrong)  # it is in the cache
     refused(wrong, local_files_only=True)
@@ -422,14 +424,13 @@ def test_a_corrupted_file_of_the_same_size_is_refused(local_hub, repo, file):
 # What a repository may hold
 
 
-def hostile(repo, **changes):
-    """Commit other files; None removes one."""
-    files = files_of(repo) | {name.replace("_json", ".json"): c for name, c in changes.items()}
-    return repo.commit("main", {k: v for k, v in files.items() if v is not None}, "hostile")
-
-
 def test_only_the_files_of_a_network_are_fetched(local_hub, repo):
-    others = {"pytorch_model.bin": b"\x80\x04.", "model.py": b"", "../../evil": b"", "a/b.json": b""}
+    others = {
+        "pytorch_model.bin": b"\x80\x04.",
+        "model.py": b"",
+        "../../evil": b"",
+        "a/b.json": b"",
+    }
     repo.commit("main", files_of(repo) | others, "more")
     folder = Path(pf.load(REPO).info["folder"])
     assert {f.name for f in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
@@ -440,7 +441,7 @@ def test_only_the_files_of_a_network_are_fetched(local_hub, repo):
 def test_pickled_weights_are_not_even_fetched(local_hub, repo):
     files = {k: v for k, v in files_of(repo).items() if k != "model.safetensors"}
     repo.commit("main", files | {"pytorch_model.bin": b"\x80\x04."}, "pickled")
-    refused("model.safetensors: the file is missing", error=hub.FolderError)
+    refused("model.safetensors: the file is missing")
     assert local_hub.gets("pytorch_model.bin") == 0
 
 
@@ -450,7 +451,6 @@ def test_a_repository_of_something_else_is_named(local_hub):
         "alice/empty at",
         "config.json: the file is missing",
         source="alice/empty",
-        error=hub.FolderError,
     )
     refused("the repository has no such branch, tag or commit", source="alice/empty@v9")
     refused("no such repository that you may see", "is a folder meant?", source="alice/none")
@@ -474,22 +474,27 @@ def test_giants_are_refused_before_their_weights_are_fetched(local_hub, repo, se
     if section == "network" and "n_letters" in change:
         entries["world"]["n_letters"] = change["n_letters"]
     repo.commit("main", files_of(repo) | {"config.json": json.dumps(entries).encode()}, "giant")
-    text = refused("model.safetensors: expected about", "bytes", error=hub.FolderError)
+    text = refused("model.safetensors: expected about", "bytes")
     assert f"found {len(files_of(repo)['model.safetensors']):,}" in text
     assert local_hub.gets("model.safetensors") == 0
 
 
 def test_a_weight_file_larger_than_its_network_is_not_fetched(local_hub, repo, monkeypatch):
     monkeypatch.setattr("placeformer.weights.HEADER", 100)
-    refused("model.safetensors: expected about", error=hub.FolderError)
+    refused("model.safetensors: expected about")
     assert local_hub.gets("model.safetensors") == 0
 
 
 @pytest.mark.parametrize("file", ["config.json", "README.md", "history.csv", "curve.png"])
-def test_a_large_text_is_not_fetched(local_hub, repo, file):
-    repo.commit("main", files_of(repo) | {file: b" " * (2**20 + 1)}, "large")
-    refused(f"{file}: expected at most 1,048,576 bytes, found 1,048,577", error=hub.FolderError)
+def test_a_large_text_is_not_fetched_or_pushed(local_hub, repo, monkeypatch, file, tmp_path):
+    monkeypatch.setattr(remote, "SMALL", 9_999)
+    repo.commit("main", files_of(repo) | {file: b" " * 10_000}, "large")
+    refused(f"{file}: expected at most 9,999 bytes, found 10,000")
     assert local_hub.gets(file) == 0
+    pf.save(network(), tmp_path / "net", dtype="float32", card="x" * 10_000)
+    with pytest.raises(hub.FolderError, match="README.md: expected at most 9,999 bytes"):
+        pf.push(pf.load(tmp_path / "net"), "alice/other")
+    assert list(local_hub.repositories) == [REPO]
 
 
 @pytest.mark.parametrize("where", ["../../other.safetensors", "/etc/passwd", "pytorch_model.bin"])
@@ -497,7 +502,7 @@ def test_a_config_cannot_name_another_weight_file(local_hub, repo, where):
     entries = json.loads(files_of(repo)["config.json"])
     entries["weights"]["file"] = where
     repo.commit("main", files_of(repo) | {"config.json": json.dumps(entries).encode()}, "away")
-    refused("weights.file: expected model.safetensors, found", error=hub.FolderError)
+    refused("weights.file: expected model.safetensors, found")
     assert local_hub.gets("model.safetensors") == 0
 
 
@@ -581,9 +586,12 @@ def test_pull_copies_the_whole_network(local_hub, tmp_path, offline):
 
 def test_pull_leaves_nothing_half_written(local_hub, repo, tmp_path):
     local_hub.fault = lambda method, path: {"body": b""} if path.endswith("config.json") else None
-    with pytest.raises(hub.FolderError):
+    with pytest.raises(HubError, match="expected JSON.*\n.*--force-download"):
         remote.pull(REPO, tmp_path / "copy")
     assert not any(f.name.startswith((".copy", "copy")) for f in tmp_path.iterdir())
+    local_hub.fault = lambda method, path: None
+    assert same(remote.pull(REPO, tmp_path / "copy", force_download=True), network())
+    shutil.rmtree(tmp_path / "copy")
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "mine").touch()
     local_hub.requests.clear()

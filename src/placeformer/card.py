@@ -14,13 +14,15 @@ import xarray as xr
 
 from placeformer import hub
 from placeformer.activation import alpha_to_mg
+from placeformer.curve import learning_curve
 from placeformer.memory import memory_errors, world_of
 from placeformer.model import NavigationTransformer
+from placeformer.readme import LIMITS, head
 from placeformer.training import Trainer
 
 PAPER = {"side": 11, "n_letters": 10, "n_maps": 32}
 TEXT = """---
-{front}
+{head}
 ---
 # {name}
 
@@ -33,7 +35,8 @@ NMDAR-inspired nonlinearity", NeurIPS 2023. Feed-forward activation: {activation
 ```python
 import placeformer as pf
 
-model = pf.load("{name}")
+model = pf.load("{name}")  # the zoo in the installed package
+model = pf.load("org/name")  # the hub; "org/name@commit" pins what is loaded
 ```
 
 ## What it reaches
@@ -46,7 +49,7 @@ Measured on the stored weights ({dtype}), {protocol}. Chance is {chance:.0%} err
 
 Working memory: the place is among the places of the steps the network could attend to. Reference
 memory: it is not. On novel maps reference memory cannot be better than chance: that is the control.
-
+{curve}
 ## How it was made
 
 - World: {world}. {difference}
@@ -61,10 +64,17 @@ memory: it is not. On novel maps reference memory cannot be better than chance: 
 
 ## Limits
 
-One seed of one recipe: it shows what such a network can do, not how often. Activations are signed,
-and how negative they get depends on α: compare networks only by measures that say what they do with
-negative values. It is a model of a task, not of an animal; it must not be used for statements about
-patients or medication.
+One seed of one recipe: it shows what such a network can do, not how often.
+{limits}
+
+## Licence
+
+MIT, code and weights. The paper: https://openreview.net/forum?id=vKpVJxplmB
+"""
+CURVE = """
+Errors during the training, on other and fewer walks:
+
+![Errors against optimiser steps](curve.png)
 """
 
 
@@ -112,6 +122,8 @@ def publish(
             results=results(errors),
             overwrite=True,
         )
+        if trainer.history:
+            hub.write_file(draft / hub.CURVE, learning_curve(trainer.history))
         for file in draft.iterdir():
             os.rename(file, staging / file.name)
         draft.rmdir()
@@ -188,13 +200,15 @@ def text(name: str, model: NavigationTransformer, errors: xr.Dataset, trainer: T
     if config.alpha is not None:
         activation = f"NMDA_α, α = {config.alpha:g} ({alpha_to_mg(config.alpha):.3g} mM Mg²⁺)"
     return TEXT.format(
-        front=front_matter(name, errors),
+        head=head(name, results(errors)),
         name=name,
         activation=activation,
         dtype=model.info["dtype"],
         protocol=f"at the last step of every chunk of {protocol(errors)}",
         chance=errors.attrs["chance"],
         table=table(errors),
+        curve=CURVE if trainer.history else "",
+        limits=LIMITS,
         world=(
             f"side {world.side}, {world.n_letters} letters, {world.n_maps} trained maps, "
             f"seed {world.seed}"
@@ -227,18 +241,6 @@ def difference(model: NavigationTransformer) -> str:
     if (config.d_model, config.d_inner) != (512, 2048):
         where += " The network is narrower than the paper's (width 512, 2,048 units)."
     return where
-
-
-def front_matter(name: str, errors: xr.Dataset) -> str:
-    """YAML head of the card in the hub's format, with the metrics as `model-index`."""
-    lines = ["library_name: placeformer", "license: mit", "tags:"]
-    lines += [f"- {tag}" for tag in ("placeformer", "place-cells", "memory-consolidation", "nmda")]
-    lines += ["model-index:", f"- name: {name}", "  results:"]
-    lines += ["  - task: {type: other, name: next-letter prediction on grid maps}"]
-    lines += ["    dataset: {type: placeformer, name: GridWorld}", "    metrics:"]
-    for key, entry in results(errors).items():
-        lines.append(f"    - {{type: {key}, value: {entry['value']}, name: {key}}}")
-    return "\n".join(lines)
 
 
 def hardware(device: torch.device) -> str:

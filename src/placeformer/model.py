@@ -347,4 +347,4 @@ class NavigationTransformer(nn.Module, Pretrained):
 def check_range(name: str, values: Tensor, n: int) -> None:
     """Refuse indices outside 0 to n - 1."""
     if values.min() < 0 or values.max() >= n:
-        raise ValueError(f"{name} must be in 0–{n - 1}, got {int(values.min())} to {int(values.max())}")
+        raise ValueError(f"{name} must be in 0–{n - 1}, got {values.min()} to {values.max()}")

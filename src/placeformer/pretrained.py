@@ -47,7 +47,7 @@ class Pretrained:
             force_download=force_download,
         )
         if not isinstance(model, cls):
-            raise TypeError(f"{cls.__name__} cannot be loaded: what is saved is a {type(model)}")
+            raise TypeError(f"{cls.__name__} cannot be loaded: a {type(model).__name__} was saved")
         return model
 
     def save_pretrained(
@@ -71,7 +71,8 @@ class Pretrained:
         pf.save(network, save_directory, dtype="exact", overwrite=True)
         if not push_to_hub:
             return None
-        return self.push_to_hub(repo_id or Path(save_directory).resolve().name, **push_to_hub_kwargs)
+        name = Path(save_directory).resolve().name
+        return self.push_to_hub(repo_id or name, **push_to_hub_kwargs)
 
     def push_to_hub(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -95,7 +96,7 @@ def default_card(name: str, model: NavigationTransformer, results: Results) -> s
 def addressed(text: str, repo_id: str) -> str:
     """Return a card that loads from `repo_id`, with the tag the hub's search finds it by."""
     card = ModelCard(HUB_ID.sub(repo_id, text))
-    tags = list(card.data.tags or [])
-    if LIBRARY not in tags:
-        card.data.library_name, card.data.tags = LIBRARY, [*tags, LIBRARY]
+    data = cast(ModelCardData, card.data)
+    if LIBRARY not in (data.tags or []):
+        data.library_name, data.tags = LIBRARY, [*(data.tags or []), LIBRARY]
     return str(card)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,6 @@ from placeformer import hub
 from placeformer.client import COMMIT, HubError, check_target, client, explained, split
 from placeformer.manifest import (
     CONFIG,
-    LARGEST,
     LIBRARY,
     WEIGHTS,
     FolderError,
@@ -31,6 +31,8 @@ from placeformer.manifest import (
 from placeformer.model import NavigationTransformer
 from placeformer.readme import addressed
 from placeformer.weights import check_size
+
+SMALL = 2**24  # bytes of any file but the weights
 
 
 def load(
@@ -44,35 +46,38 @@ def load(
 ) -> NavigationTransformer:
     """Load a network from the repository "org/name" or "org/name@revision"; see ``zoo.load``."""
     repo_id, revision = split(source, revision)
-    folder = download(
-        repo_id,
-        revision=revision,
-        cache_dir=cache_dir,
-        token=token,
-        local_files_only=local_files_only,
-        force_download=force_download,
-    )
     try:
+        folder = download(
+            repo_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
         model = hub.read(folder)
+    except HubError:
+        raise
     except FolderError as error:
         raise HubError(
-            f"{repo_id} at {folder.name}: {error}\nIf a file was damaged on its way, load it again "
-            "with force_download=True"
+            f"{source}: {error}\nIf a file was damaged on its way, fetch it again with "
+            "force_download=True (--force-download)"
         ) from error
     name, commit = repo_id.rpartition("/")[2], folder.name
     model.info |= {"name": name, "source": f"hf:{repo_id}@{commit}", "revision": commit}
     return model
 
 
-def pull(source: str, folder: str | os.PathLike[str], *, revision: str | None = None) -> None:
+def pull(
+    source: str, folder: str | os.PathLike[str], *, force_download: bool = False
+) -> NavigationTransformer:
     """Copy the network of a repository, with its card, recipe and history, to a new folder."""
-    repo_id, revision = split(source, revision)
     with hub.new_folder(Path(folder).resolve(), overwrite=False) as new:
-        cached = download(repo_id, revision=revision)
+        cached = Path(load(source, force_download=force_download).info["folder"])
         for file in hub.FILES:
             if (cached / file).is_file():
                 shutil.copyfile(cached / file, new / file)
-        hub.read(new)
+    return hub.read(folder)
 
 
 def download(
@@ -90,6 +95,7 @@ def download(
     like the commit. Its files are not checked yet: :func:`placeformer.hub.read` does.
     """
     api, at = client(token), f"{repo_id} at {revision or 'main'}"
+    cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
     with explained(f"{at} cannot be found"):
         commit = api.resolve_revision(
             repo_id, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
@@ -108,16 +114,12 @@ def download(
 
 
 def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
-    """Fetch the files of a network, no others; the weights last, and only if their size is right."""
+    """Fetch the files of a network, no others; the weights last, if their size is right."""
     listing = api.model_info(repo_id, revision=commit, files_metadata=True).siblings or []
     sizes = {s.rfilename: s.size or 0 for s in listing if s.rfilename in hub.FILES}
     what, problems = f"{repo_id} at {commit} cannot be loaded", list[str]()
     problems += [f"{f}: the file is missing" for f in (CONFIG, WEIGHTS) if f not in sizes]
-    problems += [
-        f"{file}: expected at most {LARGEST:,} bytes, found {size:,}"
-        for file, size in sizes.items()
-        if file != WEIGHTS and size > LARGEST
-    ]
+    check_small(sizes, problems)
     refuse(what, problems)
     for file in (f for f in hub.FILES if f in sizes and f != WEIGHTS):
         path = api.hf_hub_download(repo_id, file, revision=commit, **options)
@@ -127,12 +129,18 @@ def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
     api.hf_hub_download(repo_id, WEIGHTS, revision=commit, **options)
 
 
-def cached(
-    repo_id: str, file: str, commit: str, cache_dir: str | os.PathLike[str] | None
-) -> Path | None:
+def check_small(sizes: Mapping[str, int], problems: list[str]) -> None:
+    """Everything but the weights is small."""
+    problems += [
+        f"{file}: expected at most {SMALL:,} bytes, found {size:,}"
+        for file, size in sizes.items()
+        if file != WEIGHTS and size > SMALL
+    ]
+
+
+def cached(repo_id: str, file: str, commit: str, cache_dir: Path | None) -> Path | None:
     """Return where a file lies in the cache, if it does."""
-    where = None if cache_dir is None else Path(cache_dir).expanduser()
-    found = try_to_load_from_cache(repo_id, file, cache_dir=where, revision=commit)
+    found = try_to_load_from_cache(repo_id, file, cache_dir=cache_dir, revision=commit)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -183,9 +191,12 @@ def push(
     >>> url = pf.push(model, "org/my-network", private=True)  # doctest: +SKIP
     """
     check_target(repo_id, revision)
-    files, api = packed(model, repo_id), client(token)
+    files, api = packed(model, repo_id.rpartition("/")[2]), client(token)
     with explained(f"{repo_id} cannot be pushed to"):
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if "/" not in repo_id:
+            repo_id = f"{api.whoami()['name']}/{repo_id}"
+        files[hub.CARD] = addressed(files[hub.CARD].decode(), repo_id).encode()
+        api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise HubError(
                 f"private must be False for {repo_id}, which is public, got True; make it private "
@@ -208,12 +219,13 @@ def push(
     return str(commit.commit_url)
 
 
-def packed(model: NavigationTransformer, repo_id: str) -> dict[str, bytes]:
+def packed(model: NavigationTransformer, name: str) -> dict[str, bytes]:
     """Files to push, read back once before they are."""
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary) / repo_id.rpartition("/")[2]
+        folder, problems = Path(temporary) / name, list[str]()
         hub.save(model, folder, dtype=hub.EXACT)
         hub.read(folder)
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    card = addressed(files[hub.CARD].decode(), repo_id)
-    return files | {hub.CARD: card.encode()}
+    check_small({file: len(content) for file, content in files.items()}, problems)
+    refuse("the network cannot be pushed", problems)
+    return files
