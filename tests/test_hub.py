@@ -258,6 +258,7 @@ def rename(section, old, new):
         ),
         (lambda c: c["world"].update(n_letters=5), ["world.n_letters: expected 4", "found 5"]),
         (lambda c: c["world"].update(seed=8), ["world.seed: expected 7", "found 8"]),
+        (lambda c: c["world"].update(side=10**4000), ["world.side: expected a whole number of"]),
         (lambda c: c["world"].update(seed="7"), ["world.seed: expected a whole number"]),
         (lambda c: c["world"].update(side=-3), ["world.side: expected 3", "found -3"]),
         (lambda c: c.update(world=None), ["world.maps: expected no such tensor"]),

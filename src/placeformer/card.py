@@ -72,7 +72,7 @@ One seed of one recipe: it shows what such a network can do, not how often.
 MIT, code and weights. The paper: https://openreview.net/forum?id=vKpVJxplmB
 """
 CURVE = """
-Errors during the training, on other and fewer walks:
+Errors during the training, at every step of other and fewer walks:
 
 ![Errors against optimiser steps](curve.png)
 """

@@ -50,7 +50,6 @@ from placeformer.world import GridWorld
 
 CARD, HISTORY, RECIPE, CURVE = "README.md", "history.csv", "recipe.toml", "curve.png"
 FILES = (CONFIG, WEIGHTS, CARD, HISTORY, RECIPE, CURVE)
-EXACT = "exact"  # as dtype: the smallest that rounds nothing
 
 
 def save(
@@ -101,14 +100,13 @@ def save(
     """
     if not isinstance(model, NavigationTransformer):
         raise TypeError(f"model must be a NavigationTransformer, got {type(model).__name__}")
-    if dtype not in (*DTYPES, EXACT):
+    if dtype not in (*DTYPES, "exact"):
         raise ValueError(f'dtype must be "float16", "float32" or "exact", got {dtype!r}')
-    dtype = exact_dtype(model) if dtype == EXACT else dtype
+    dtype = exact_dtype(model) if dtype == "exact" else dtype
     target = Path(folder).resolve()
     with new_folder(target, overwrite=overwrite) as new:
-        for name, content in pack(
-            model, target.name, dtype, history, recipe, card, results
-        ).items():
+        files = pack(model, target.name, dtype, history, recipe, card, results)
+        for name, content in files.items():
             write_file(new / name, content)
 
 
@@ -209,9 +207,7 @@ def pack(
 
 def kept(model: NavigationTransformer, sha256: str) -> tuple[Results, dict[str, bytes]]:
     """Results and text of the folder it was loaded from, if its weights are still those there."""
-    if "folder" not in model.info:
-        return {}, {}
-    folder = Path(model.info["folder"])
+    folder = Path(model.info.get("folder", os.devnull))
     said = read_config(folder, [])
     if said is None or said.sha256 != sha256:
         return {}, {}

@@ -223,7 +223,7 @@ def packed(model: NavigationTransformer, name: str) -> dict[str, bytes]:
     """Files to push, read back once before they are."""
     with TemporaryDirectory() as temporary:
         folder, problems = Path(temporary) / name, list[str]()
-        hub.save(model, folder, dtype=hub.EXACT)
+        hub.save(model, folder, dtype="exact")
         hub.read(folder)
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
     check_small({file: len(content) for file, content in files.items()}, problems)
