@@ -36,6 +36,16 @@ ROOMS = {
     "placecells": {"schema", "ratemaps", "negatives", "measures", "fields"},
     "nulls": {"_kernels", "schema", "binning", "places", "ratemaps", "variance"},
     "shuffles": {"schema", "binning", "measures", "placecells", "nulls"},
+    "folds": {"schema"},
+    "bayes": {"_kernels", "schema", "places", "negatives", "variance"},
+    "learners": {"places", "bayes"},
+    "chance": {"folds"},
+    "decoding": {"schema", "binning", "places", "folds", "learners", "chance"},
+    "populations": {"schema", "places", "ratemaps"},
+    "_products": {"_kernels"},
+    "dimensions": {"schema", "variance", "populations", "_products"},
+    "resemblance": {"schema", "variance", "populations", "_products"},
+    "remap": {"schema", "populations"},
     "recipe": {"model"},
     "training": {"world", "model", "memory", "recipe"},
     "manifest": {"world", "model"},
@@ -75,6 +85,8 @@ ROOMS["cli"] = {*ROOMS, "__init__"}
 ANALYSIS = [
     "_kernels", "schema", "binning", "places", "ratemaps", "negatives", "variance", "measures",
     "_regions", "fields", "placecells", "nulls", "shuffles", "_lattice", "plots",
+    "folds", "bayes", "learners", "chance", "decoding",
+    "populations", "_products", "dimensions", "resemblance", "remap",
 ]  # fmt: skip
 
 PUBLIC = {
@@ -83,6 +95,8 @@ PUBLIC = {
     "place_fields", "plot", "position_variance_explained", "rate_maps", "record", "save",
     "push",
     "selectivity", "shuffle_test", "sparsity", "spatial_information", "train",
+    "decode_map", "decode_position", "dimensionality", "population_vector_correlation",
+    "remapping", "similarity",
 }  # fmt: skip
 
 

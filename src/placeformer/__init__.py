@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from placeformer.activation import NMDA as NMDA
     from placeformer.activation import alpha_to_mg as alpha_to_mg
     from placeformer.activation import mg_to_alpha as mg_to_alpha
+    from placeformer.decoding import decode_map as decode_map
+    from placeformer.decoding import decode_position as decode_position
+    from placeformer.dimensions import dimensionality as dimensionality
     from placeformer.fields import place_fields as place_fields
     from placeformer.hub import save as save
     from placeformer.measures import coherence as coherence
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from placeformer.ratemaps import rate_maps as rate_maps
     from placeformer.recording import record as record
     from placeformer.remote import push as push
+    from placeformer.remap import population_vector_correlation as population_vector_correlation
+    from placeformer.remap import remapping as remapping
+    from placeformer.resemblance import similarity as similarity
     from placeformer.shuffles import shuffle_test as shuffle_test
     from placeformer.training import train as train
     from placeformer.variance import position_variance_explained as position_variance_explained
@@ -43,19 +49,25 @@ _EXPORTS = {
     "NavigationTransformer": "model",
     "alpha_to_mg": "activation",
     "coherence": "measures",
+    "decode_map": "decoding",
+    "decode_position": "decoding",
+    "dimensionality": "dimensions",
     "list_models": "zoo",
     "load": "zoo",
     "memory_errors": "memory",
     "mg_to_alpha": "activation",
     "place_cell_score": "placecells",
     "place_fields": "fields",
+    "population_vector_correlation": "remap",
     "position_variance_explained": "variance",
     "push": "remote",
     "rate_maps": "ratemaps",
     "record": "recording",
+    "remapping": "remap",
     "save": "hub",
     "selectivity": "measures",
     "shuffle_test": "shuffles",
+    "similarity": "resemblance",
     "sparsity": "measures",
     "spatial_information": "measures",
     "train": "training",

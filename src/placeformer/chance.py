@@ -1,0 +1,117 @@
+"""How good a decoder is, and how good it would be by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placeformer.folds import Groups
+
+LEVEL = 0.95
+"""Coverage of the intervals."""
+
+Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+"""Score (walk, time) of what is said of every sample and what is true, NaN where unknown."""
+
+Summary = Callable[[NDArray[np.float64]], float]
+Columns = dict[str, tuple[Any, Any, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What makes a decoder good: the score of a sample, its summary, and in which direction."""
+
+    name: str
+    units: str
+    summary_name: str
+    score: Score
+    summary: Summary
+    less_is_better: bool
+
+    def judge(
+        self,
+        said: NDArray[Any],
+        truth: NDArray[Any],
+        blind: NDArray[Any],
+        fold: NDArray[np.intp],
+        groups: Groups,
+        *,
+        n: int,
+        seed: int,
+    ) -> Columns:
+        """Summary with interval, chance, null and p of what was decoded.
+
+        Parameters
+        ----------
+        said, truth, blind
+            Decoded, true, and guessed without the activations, shape (walk, time, ...).
+        fold
+            Fold of every sample; -1: left out.
+        groups
+            Walks, drawn with replacement for the interval and exchanged for the null.
+        n
+            Draws and shuffles.
+        seed
+            Of both.
+        """
+        score = np.where(fold >= 0, self.score(said, truth), np.nan)
+        guess = np.where(fold >= 0, self.score(blind, truth), np.nan)
+        observed = self.summary(score)
+        null = self._null(groups.split(said), groups.split(truth), n, seed)
+        as_good = null <= observed if self.less_is_better else null >= observed
+        spread = null.std(ddof=1) if n > 1 else np.nan
+        number, text = range(int(fold.max()) + 1), self.summary_name
+        of_fold = [score[fold == k] for k in number]
+        bounds = {"units": self.units, "long_name": f"{LEVEL:.0%} interval", "level": LEVEL}
+        return {
+            "interval": ("bound", self._interval(groups.split(score), n, seed), bounds),
+            f"chance_{self.name}": self._column(self.summary(guess), f"{text} of a blind guess"),
+            f"null_{self.name}": self._column(null.mean(), f"{text} with walks exchanged"),
+            "null_sd": self._column(spread, "standard deviation of the null"),
+            "p": ((), (as_good.sum() + 1) / (n + 1), {"units": "1", "long_name": "p-value"}),
+            "n": ((), np.isfinite(score).sum(), {"units": "samples", "long_name": "samples"}),
+            f"fold_{self.name}": (
+                "fold",
+                [self.summary(values) for values in of_fold],
+                {"units": self.units, "long_name": f"{text} in a fold"},
+            ),
+            "fold_n": (
+                "fold",
+                [np.isfinite(values).sum() for values in of_fold],
+                {"units": "samples", "long_name": "samples in a fold"},
+            ),
+        }
+
+    def _null(
+        self, said: NDArray[Any], truth: NDArray[Any], n: int, seed: int
+    ) -> NDArray[np.float64]:
+        """Summaries of what was said (group, step, ...) against what is true of other groups."""
+        rng = np.random.default_rng(seed)
+        orders = (rng.permutation(len(said)) for _ in range(n))
+        return np.array([self.summary(self.score(said, truth[order])) for order in orders])
+
+    def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
+        """Percentiles of summaries of scores (group, step), groups drawn with replacement."""
+        rng = np.random.default_rng([seed, 1])
+        size = len(score)
+        draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
+        return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+
+    def _column(self, value: float, text: str) -> tuple[Any, Any, dict[str, Any]]:
+        return (), value, {"units": self.units, "long_name": text}
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """Median of the finite values; NaN without any."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else np.nan
+
+
+def mean(values: NDArray[np.float64]) -> float:
+    """Mean of the finite values; NaN without any."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else np.nan

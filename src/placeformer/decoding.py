@@ -1,0 +1,338 @@
+"""Decoding of position and of the map from the activations of all units, over unseen walks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer import schema
+from placeformer.binning import Bins, axis_names, samples
+from placeformer.chance import Columns, Judge, mean, median
+from placeformer.folds import Groups, folds
+from placeformer.learners import CLASSIFIERS, REGRESSORS, Learner
+from placeformer.places import Places
+
+SAMPLE = (schema.WALK, schema.TIME)
+
+
+def decode_position(
+    recording: xr.Dataset,
+    *,
+    method: Any = "ridge",
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    cv: Any = None,
+    blocks: int | None = None,
+    gap: int | None = None,
+    max_samples: int | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> xr.Dataset:
+    r"""Decode the position of every sample with a decoder that never met its walk.
+
+    Parameters
+    ----------
+    recording
+        Recording with at least two walks. Its maps are pooled: choose walks of one map first
+        where positions of different maps have nothing in common.
+    method
+        ``"ridge"``: linear regression with a penalty (options of
+        :class:`sklearn.linear_model.Ridge`). ``"knn"``: mean position of the nearest training
+        samples (:class:`sklearn.neighbors.KNeighborsRegressor`). Both standardise every unit.
+        ``"bayes"``: the most probable bin, units independent and normal about their mean in
+        every bin; options ``prior`` ("uniform" over the bins visited or "occupancy") and
+        ``variance`` ("pooled" over bins or of every "place"). ``"poisson"``: the same with
+        Poisson activations; options ``prior`` and ``negatives`` ("raise", "rectify" or "shift").
+        Or any estimator of scikit-learn: a regressor of several outputs is trained on positions,
+        a classifier on bins.
+    by, bins
+        Axes of position and their bins, as in :func:`rate_maps`. A Bayesian decoder or
+        a classifier says the centre of a bin; a regressor needs no bins.
+    cv
+        Number of folds of walks (default 5, or as many as there are walks), or a splitter of
+        scikit-learn, which is given the walks. Samples of one walk are never on both sides.
+    blocks, gap
+        Cut every walk into so many blocks of time, which then take the part of walks; `gap`
+        samples at both ends of each block are left out (default a tenth of the block).
+        Nearby blocks share what changes slowly: more walks are better.
+    max_samples
+        Train on at most so many samples of each fold, drawn at random; by default on all, with
+        "knn" on 20,000. Not for Bayesian decoders, which take all in one read.
+    n_resamples
+        Bootstrap samples of the interval, and shuffles of the null.
+    seed
+        Of every random choice.
+    progress
+        Show a progress bar (tqdm).
+    options
+        Options of the named method.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from
+        the position, both in its units and NaN where the position is NaN, outside explicit
+        bins, or in a gap. ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 %
+        bootstrap interval of the median over walks; ``r2`` (axis), 1 less the squared error
+        over the variance, at most 1, negative where the mean is a better guess, NaN on an axis
+        that does not vary. ``chance_error``: median error of saying the mean position of the
+        training walks, whatever the activations. ``null_error``, ``null_sd`` and ``p``: median
+        error when decoded walks are compared with the positions of walks drawn at random
+        without replacement, and (k + 1) / (n + 1) with k the shuffles whose error is as small.
+        ``n``; ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
+
+    Raises
+    ------
+    ValueError
+        A single walk, activations that are not finite, negative ones under ``"poisson"``, or an
+        unknown option.
+
+    Notes
+    -----
+    Bayesian decoders read dask arrays block by block; other estimators load the samples.
+    The variance of a unit is at least a thousandth of its total variance, and a Poisson rate
+    a thousandth of its mean rate, so that a silent place does not rule out a unit's activation.
+
+    References
+    ----------
+    Zhang, K., Ginzburg, I., McNaughton, B. L. and Sejnowski, T. J. (1998). Interpreting neuronal
+    population activity by reconstruction. Journal of Neurophysiology 79, 1017-1044.
+    https://doi.org/10.1152/jn.1998.79.2.1017
+
+    Examples
+    --------
+    >>> result = pf.decode_position(recording, method="bayes", prior="occupancy")  # doctest: +SKIP
+    >>> result.median_error.item(), result.chance_error.item()  # doctest: +SKIP
+    """
+    names = axis_names(by)
+    schema.check_recording(recording, need=names)
+    learner = Learner.of(method, REGRESSORS, max_samples, seed, options)
+    groups = Groups.of(recording, blocks, gap)
+    fold = groups.spread(folds(groups, cv))
+    position = _positions(recording, names)
+    fold = _within(fold, np.isfinite(position).all(axis=2))
+    if learner.categorical or bins is not None:
+        places = Places.of(recording, by=by, bins=bins, per_map=False)
+        fold = _within(fold, places.index >= 0)
+    if learner.categorical:
+        index = learner.places(recording, places.index, places.size, fold, progress)
+        decoded = _centres(places)[index]
+    else:
+        decoded = learner.learn(recording, position, fold, progress)
+    decoded = np.where(fold[..., None] >= 0, decoded, np.nan)
+    units = str(recording[names[0]].attrs.get("units", "1"))
+    judge = Judge("error", units, "median distance", _distance, median, less_is_better=True)
+    judged = judge.judge(
+        decoded, position, _means(position, fold), fold, groups, n=n_resamples, seed=seed
+    )
+    columns = _of_position(position, decoded, fold, units) | judged
+    result = _dataset(columns, recording, fold, axis=list(names))
+    return _signed(result, recording, "decode_position", learner, cv=_text(cv), **asdict(groups))
+
+
+def decode_map(
+    recording: xr.Dataset,
+    *,
+    method: Any = "bayes",
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    cv: Any = None,
+    max_samples: int | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> xr.Dataset:
+    """Decode on which map every sample was taken, with a decoder that never met its walk.
+
+    Parameters
+    ----------
+    recording
+        Recording with at least two walks on each of two or more maps.
+    method
+        ``"bayes"`` and ``"poisson"``: the map of the most probable place among the places of all
+        maps (see :func:`decode_position` for the options). ``"ridge"``
+        (:class:`sklearn.linear_model.RidgeClassifier`) and ``"knn"``
+        (:class:`sklearn.neighbors.KNeighborsClassifier`) know nothing of places. Or any
+        classifier of scikit-learn.
+    by, bins
+        Axes and bins of the places.
+    cv
+        Number of folds, each with its share of every map (default 5, or as many as the map with
+        fewest has walks), or a splitter of scikit-learn, which is given the walks.
+    max_samples, n_resamples, seed, progress, options
+        As in :func:`decode_position`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``decoded`` (walk, time), the map; NaN where a place is needed and missing. ``accuracy``,
+        0 to 1, with the 95 % bootstrap ``interval`` (bound) over walks; ``chance``, the accuracy
+        of always naming the map most frequent in training; ``null_accuracy``, ``null_sd`` and
+        ``p``: accuracy when walks trade their maps; ``confusion`` (map, decoded_map), share of
+        the samples of each map; ``n``; ``fold_accuracy``, ``fold_n`` (fold).
+
+    Raises
+    ------
+    ValueError
+        A single map, a map with a single walk, or what :func:`decode_position` refuses.
+    """
+    schema.check_recording(recording, need=(schema.MAP,))
+    maps, number = schema.map_numbers(recording)
+    if maps.size < 2:
+        raise ValueError(
+            f"recording must have at least 2 maps to tell apart, found only map {maps[0]}; record "
+            "more, for example placeformer.record(model, maps=(0, 1))"
+        )
+    learner = Learner.of(method, CLASSIFIERS, max_samples, seed, options)
+    if not learner.categorical:
+        raise ValueError(
+            f"method must be a classifier to decode maps, found {learner.name}; use 'bayes', "
+            "'ridge', 'knn' or a classifier of scikit-learn"
+        )
+    groups = Groups.of(recording)
+    fold = groups.spread(folds(groups, cv, number, seed=seed))
+    truth = np.broadcast_to(number[:, None], fold.shape)
+    if learner.estimator is None:
+        places = Places.of(recording, by=by, bins=bins, per_map=True)
+        fold = _within(fold, places.index >= 0)
+        place = learner.places(recording, places.index, places.size, fold, progress)
+        decoded = place // places.grid.size
+    else:
+        decoded = learner.places(recording, truth, maps.size, fold, progress)
+    decoded = np.where(fold >= 0, decoded, np.nan)
+    judge = Judge("accuracy", "1", "share right", _same, mean, less_is_better=False)
+    judged = judge.judge(
+        decoded, truth, _commonest(truth, fold), fold, groups, n=n_resamples, seed=seed
+    )
+    columns = _of_map(maps, truth, decoded, fold) | judged
+    result = _dataset(columns, recording, fold, map=maps, decoded_map=maps)
+    return _signed(result, recording, "decode_map", learner, cv=_text(cv), **asdict(groups))
+
+
+def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Position of every sample (walk, time, axis)."""
+    shape = (recording.sizes[schema.WALK], recording.sizes[schema.TIME])
+    axes = [np.broadcast_to(samples(recording, name), shape) for name in names]
+    return np.stack(axes, axis=-1).astype(float)
+
+
+def _centres(places: Places) -> NDArray[np.float64]:
+    """Centres of the bins, shape (bin, axis)."""
+    mesh = np.meshgrid(*(axis.centres for axis in places.grid.axes), indexing="ij")
+    return np.stack([centre.ravel() for centre in mesh], axis=-1)
+
+
+def _within(fold: NDArray[np.intp], keep: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Fold of the samples kept, -1 of the others."""
+    fold = np.where(keep, fold, -1)
+    if np.unique(fold[fold >= 0]).size < 2:
+        raise ValueError(
+            "recording must have samples with a position in at least 2 folds, found "
+            f"{np.count_nonzero(fold >= 0)} samples in all; check positions and bins"
+        )
+    return fold
+
+
+def _distance(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """Euclidean distance of positions (..., axis)."""
+    off = said - truth
+    return np.sqrt(np.einsum("...a,...a->...", off, off))
+
+
+def _same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """1 where right, 0 where wrong, NaN where nothing is said."""
+    return np.where(np.isnan(said), np.nan, said == truth)
+
+
+def _means(position: NDArray[np.float64], fold: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Mean position over the other folds, for every sample."""
+    of_fold = [position[(fold >= 0) & (fold != k)].mean(axis=0) for k in range(fold.max() + 1)]
+    return np.asarray(of_fold)[fold]
+
+
+def _commonest(number: NDArray[np.intp], fold: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number that is most frequent in the other folds, for every sample."""
+    others = (number[(fold >= 0) & (fold != k)] for k in range(fold.max() + 1))
+    return np.asarray([np.bincount(values).argmax() for values in others])[fold]
+
+
+def _of_position(
+    position: NDArray[np.float64],
+    decoded: NDArray[np.float64],
+    fold: NDArray[np.intp],
+    units: str,
+) -> Columns:
+    """Columns of decoded positions."""
+    known = fold >= 0
+    truth, error = position[known], _distance(decoded, position)
+    left = np.square(decoded[known] - truth).sum(axis=0)
+    spread = np.square(truth - truth.mean(axis=0)).sum(axis=0)
+    r2 = 1 - np.divide(left, spread, out=np.full(left.shape, np.nan), where=spread > 0)
+    length = {"units": units}
+    return {
+        "decoded": ((*SAMPLE, "axis"), decoded, length | {"long_name": "decoded position"}),
+        "error": (SAMPLE, error, length | {"long_name": "distance of decoded and true position"}),
+        "median_error": ((), median(error), length | {"long_name": "median distance"}),
+        "mean_error": ((), mean(error), length | {"long_name": "mean distance"}),
+        "r2": ("axis", r2, {"units": "1", "long_name": "variance of position decoded"}),
+    }
+
+
+def _of_map(
+    maps: NDArray[Any],
+    truth: NDArray[np.intp],
+    decoded: NDArray[np.float64],
+    fold: NDArray[np.intp],
+) -> Columns:
+    """Columns of decoded maps."""
+    known = fold >= 0
+    pairs = np.zeros((maps.size, maps.size))
+    np.add.at(pairs, (truth[known], decoded[known].astype(np.intp)), 1)
+    share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
+    named = np.full(fold.shape, np.nan)
+    named[known] = maps[decoded[known].astype(np.intp)]
+    about = {"units": "1", "long_name": "share of a map's samples decoded as each map"}
+    return {
+        "decoded": (SAMPLE, named, {"units": "1", "long_name": "decoded map"}),
+        "accuracy": ((), mean(_same(decoded, truth)), {"units": "1", "long_name": "share right"}),
+        "confusion": ((schema.MAP, "decoded_map"), share, about),
+    }
+
+
+def _dataset(
+    columns: Columns, recording: xr.Dataset, fold: NDArray[np.intp], **coords: Any
+) -> xr.Dataset:
+    """Dataset of columns with the recording's coordinates of samples."""
+    kept = {
+        name: values
+        for name, values in recording.coords.items()
+        if set(values.dims) <= set(SAMPLE) and name not in coords
+    }
+    about = {"units": "1", "long_name": "fold that the sample was tested in; -1: left out"}
+    found = xr.Dataset(columns, coords=kept | coords | {"bound": ["lower", "upper"]})
+    return found.assign_coords(test_fold=(SAMPLE, fold, about))
+
+
+def _text(cv: Any) -> Any:
+    return cv if cv is None or isinstance(cv, int) else repr(cv)
+
+
+def _signed(
+    result: xr.Dataset, recording: xr.Dataset, step: str, learner: Learner, **settings: Any
+) -> xr.Dataset:
+    """The result with its settings in its attributes."""
+    settings = {"method": learner.name, "seed": learner.seed, **settings, **learner.options}
+    if learner.max_samples is not None:
+        settings["max_samples"] = learner.max_samples
+    result.attrs.update({k: v for k, v in settings.items() if isinstance(v, str | int | float)})
+    result.attrs["n_units"] = recording.sizes[schema.UNIT]
+    result.attrs[schema.PROVENANCE] = schema.provenance(recording, step, **settings)
+    return result
