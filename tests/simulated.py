@@ -58,3 +58,14 @@ def units(rng, n, n_fields, noise=0.05, offset=-0.3):
         rate = sum((h * bump(c, width) for h, c in zip(heights, centres, strict=True)), 0.0)
         rates.append(offset + rate + noise * rng.standard_normal((SIDE, SIDE)))
     return np.array(rates)
+
+
+def place_code(rng, n_walks=6, n_steps=300, n_units=80, side=7, noise=0.1, maps=(0,), width=1.2):
+    """A Recording of units with one field each, at places of their own on every map."""
+    x, y = rng.integers(0, side, (2, n_walks, n_steps))
+    room = np.arange(n_walks) % len(maps)
+    fields = rng.uniform(0, side - 1, (len(maps), n_units, 2))
+    rates = np.array([[bump(c, width, side) for c in each] for each in fields])
+    activation = noise * rng.standard_normal((n_walks, n_steps, n_units)) - 0.2
+    activation += np.moveaxis(rates, 1, -1)[room[:, None], y, x]
+    return recording(activation.astype(np.float32), x, y, map=np.asarray(maps)[room])

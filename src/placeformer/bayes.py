@@ -172,8 +172,9 @@ def _decoders(
         linear, square, constant = weigh(n, *rest)
         weight = n if prior == "occupancy" else n > 0
         constant += np.log(weight, out=np.full(n.shape, -np.inf), where=n > 0)
-        weights = (None if w is None else w.astype(shift.dtype) for w in (linear, square, constant))
-        found.append(Decoder(shift, rectified, *weights))
+        curved = None if square is None else square.astype(shift.dtype)
+        flat = linear.astype(shift.dtype), curved, constant.astype(shift.dtype)
+        found.append(Decoder(shift, rectified, *flat))
     return found
 
 

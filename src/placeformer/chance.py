@@ -43,7 +43,10 @@ class Judge:
         n: int,
         seed: int,
     ) -> Columns:
-        """Summary with interval, chance, null and p of what was decoded.
+        """Interval, chance, null and p of what was decoded.
+
+        The null and p are of the mean score: a median stays at its best while most walks keep
+        their own truth.
 
         Parameters
         ----------
@@ -58,9 +61,11 @@ class Judge:
         seed
             Of both.
         """
+        if n < 1:
+            raise ValueError(f"n_resamples must be at least 1, found {n}")
         score = np.where(fold >= 0, self.score(said, truth), np.nan)
         guess = np.where(fold >= 0, self.score(blind, truth), np.nan)
-        observed = self.summary(score)
+        observed = mean(score)
         null = self._null(groups.split(said), groups.split(truth), n, seed)
         as_good = null <= observed if self.less_is_better else null >= observed
         spread = null.std(ddof=1) if n > 1 else np.nan
@@ -70,7 +75,9 @@ class Judge:
         return {
             "interval": ("bound", self._interval(groups.split(score), n, seed), bounds),
             f"chance_{self.name}": self._column(self.summary(guess), f"{text} of a blind guess"),
-            f"null_{self.name}": self._column(null.mean(), f"{text} with walks exchanged"),
+            f"null_{self.name}": self._column(
+                null.mean(), f"mean {self.name} with walks exchanged"
+            ),
             "null_sd": self._column(spread, "standard deviation of the null"),
             "p": ((), (as_good.sum() + 1) / (n + 1), {"units": "1", "long_name": "p-value"}),
             "n": ((), np.isfinite(score).sum(), {"units": "samples", "long_name": "samples"}),
@@ -89,10 +96,10 @@ class Judge:
     def _null(
         self, said: NDArray[Any], truth: NDArray[Any], n: int, seed: int
     ) -> NDArray[np.float64]:
-        """Summaries of what was said (group, step, ...) against what is true of other groups."""
+        """Mean scores of what was said (group, step, ...) against what is true of other groups."""
         rng = np.random.default_rng(seed)
         orders = (rng.permutation(len(said)) for _ in range(n))
-        return np.array([self.summary(self.score(said, truth[order])) for order in orders])
+        return np.array([mean(self.score(said, truth[order])) for order in orders])
 
     def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
         """Percentiles of summaries of scores (group, step), groups drawn with replacement."""

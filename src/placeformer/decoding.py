@@ -83,9 +83,9 @@ def decode_position(
         bootstrap interval of the median over walks; ``r2`` (axis), 1 less the squared error
         over the variance, at most 1, negative where the mean is a better guess, NaN on an axis
         that does not vary. ``chance_error``: median error of saying the mean position of the
-        training walks, whatever the activations. ``null_error``, ``null_sd`` and ``p``: median
-        error when decoded walks are compared with the positions of walks drawn at random
-        without replacement, and (k + 1) / (n + 1) with k the shuffles whose error is as small.
+        training walks, whatever the activations. ``null_error``, ``null_sd`` and ``p``: mean
+        error when decoded walks are compared with the positions of walks that trade places at
+        random, and (k + 1) / (n + 1) with k the shuffles whose mean error is as small.
         ``n``; ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
 
     Raises
@@ -117,7 +117,7 @@ def decode_position(
     groups = Groups.of(recording, blocks, gap)
     fold = groups.spread(folds(groups, cv))
     position = _positions(recording, names)
-    fold = _within(fold, np.isfinite(position).all(axis=2))
+    fold = _within(fold, np.asarray(np.isfinite(position).all(axis=2)))
     if learner.categorical or bins is not None:
         places = Places.of(recording, by=by, bins=bins, per_map=False)
         fold = _within(fold, places.index >= 0)
@@ -204,16 +204,17 @@ def decode_map(
         places = Places.of(recording, by=by, bins=bins, per_map=True)
         fold = _within(fold, places.index >= 0)
         place = learner.places(recording, places.index, places.size, fold, progress)
-        decoded = place // places.grid.size
+        named = place // places.grid.size
     else:
-        decoded = learner.places(recording, truth, maps.size, fold, progress)
-    decoded = np.where(fold >= 0, decoded, np.nan)
+        named = learner.places(recording, truth, maps.size, fold, progress)
+    decoded = np.where(fold >= 0, named, np.nan)
     judge = Judge("accuracy", "1", "share right", _same, mean, less_is_better=False)
     judged = judge.judge(
         decoded, truth, _commonest(truth, fold), fold, groups, n=n_resamples, seed=seed
     )
     columns = _of_map(maps, truth, decoded, fold) | judged
     result = _dataset(columns, recording, fold, map=maps, decoded_map=maps)
+    result = result.assign_coords(true_map=recording[schema.MAP].variable)
     return _signed(result, recording, "decode_map", learner, cv=_text(cv), **asdict(groups))
 
 

@@ -101,7 +101,7 @@ def folds(
             "decode_position(..., blocks=10), which leaves a gap between them"
         )
     if cv is None or isinstance(cv, int | np.integer):
-        cv = _splitter(groups.n, cv, label, seed)
+        cv = _splitter(groups.n, None if cv is None else int(cv), label, seed)
     number = np.arange(groups.n)
     found = np.full(groups.n, -1, np.intp)
     tested = np.zeros(groups.n, int)
@@ -130,7 +130,7 @@ def _splitter(n_groups: int, n_folds: int | None, label: NDArray[Any] | None, se
                 "recording must have at least 2 walks on every map, found 1 on map "
                 f"{names[counts.argmin()]}; record more walks"
             )
-    n_folds = min(DEFAULT_FOLDS, most) if n_folds is None else int(n_folds)
+    n_folds = min(DEFAULT_FOLDS, most) if n_folds is None else n_folds
     if not 2 <= n_folds <= most:
         of = "walks or blocks" if label is None else "walks of a map"
         raise ValueError(f"cv must be 2 to {most} folds (the number of {of}), found {n_folds}")

@@ -20,7 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from placeformer import bayes
 from placeformer.places import activations, refuse_not_finite
 
-BAYES = {"bayes": bayes.gaussian, "poisson": bayes.poisson}
+BAYES: dict[str, Callable[..., list[bayes.Decoder]]] = {
+    "bayes": bayes.gaussian,
+    "poisson": bayes.poisson,
+}
 REGRESSORS = {"ridge": Ridge, "knn": KNeighborsRegressor}
 CLASSIFIERS = {"ridge": RidgeClassifier, "knn": KNeighborsClassifier}
 

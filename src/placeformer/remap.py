@@ -152,11 +152,10 @@ def population_vector_correlation(
     vector_a, vector_b = (_standard(v.T).T for v in (a, b))
     shape = tuple(maps_a.sizes[d] for d in schema.place_dims(maps_a))
     some = [np.where((v != 0).any(axis=1)[:, None], v, np.nan) for v in (vector_a, vector_b)]
+    values: NDArray[np.float64] = np.full((known.size,) * (1 + cross), np.nan)
     if cross:
-        values = np.full((known.size, known.size), np.nan)
         values[np.ix_(known, known)] = some[0] @ some[1].T
     else:
-        values = np.full(known.size, np.nan)
         values[known] = np.einsum("pu,pu->p", *some)
     return _on_places(np.clip(values, -1, 1).reshape(shape * (1 + cross)), maps_a, cross)
 

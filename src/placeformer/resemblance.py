@@ -233,11 +233,10 @@ def _comparison(
     for values, each in zip(rows, data, strict=True):
         _check_finite(values, each)
     if method == "rsa":
-        matrices = [squareform(_distances(values, distance)) for values in rows]
-        return _Matrices(*matrices, _ranks, x.shape[1])
-    rows = [values - values.mean(axis=0) for values in rows]
-    transform = _without_diagonal if debiased else _centred
-    return _Matrices(*(values @ values.T for values in rows), transform, x.shape[1])
+        a, b = (squareform(_distances(values, distance)) for values in rows)
+        return _Matrices(a, b, _ranks, x.shape[1])
+    a, b = (values @ values.T for values in (r - r.mean(axis=0) for r in rows))
+    return _Matrices(a, b, _without_diagonal if debiased else _centred, x.shape[1])
 
 
 def _distances(rows: NDArray[np.float64], distance: Distance) -> NDArray[np.float64]:
