@@ -24,8 +24,9 @@ html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2}
 html_show_sourcelink = False
 # Only the API has sub-pages to list on the left.
 html_sidebars = {
-    page: [] for page in ("index", "install", "concepts", "dataset", "population", "design", "changelog")
+    page: [] for page in ("index", "install", "concepts", "dataset", "design", "changelog")
 }
+html_sidebars["population"] = []
 
 autosummary_generate = True
 autodoc_typehints = "none"

@@ -44,7 +44,8 @@ ROOMS = {
     "populations": {"schema", "places", "ratemaps"},
     "_products": {"_kernels"},
     "dimensions": {"schema", "variance", "populations", "_products"},
-    "resemblance": {"schema", "variance", "populations", "_products"},
+    "_alignment": {"variance", "_products"},
+    "resemblance": {"schema", "populations", "_alignment"},
     "remap": {"schema", "populations"},
     "recipe": {"model"},
     "training": {"world", "model", "memory", "recipe"},
@@ -86,7 +87,7 @@ ANALYSIS = [
     "_kernels", "schema", "binning", "places", "ratemaps", "negatives", "variance", "measures",
     "_regions", "fields", "placecells", "nulls", "shuffles", "_lattice", "plots",
     "folds", "bayes", "learners", "chance", "decoding",
-    "populations", "_products", "dimensions", "resemblance", "remap",
+    "populations", "_products", "dimensions", "_alignment", "resemblance", "remap",
 ]  # fmt: skip
 
 PUBLIC = {

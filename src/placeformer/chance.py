@@ -122,3 +122,26 @@ def mean(values: NDArray[np.float64]) -> float:
     """Mean of the finite values; NaN without any."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else np.nan
+
+
+def distance(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """Euclidean distance of positions (..., axis)."""
+    off = said - truth
+    return np.sqrt(np.einsum("...a,...a->...", off, off))
+
+
+def same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """1 where right, 0 where wrong, NaN where nothing is said."""
+    return np.where(np.isnan(said), np.nan, said == truth)
+
+
+def mean_positions(position: NDArray[np.float64], fold: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Mean position over the other folds, for every sample."""
+    of_fold = [position[(fold >= 0) & (fold != k)].mean(axis=0) for k in range(fold.max() + 1)]
+    return np.asarray(of_fold)[fold]
+
+
+def commonest(number: NDArray[np.intp], fold: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Number that is most frequent in the other folds, for every sample."""
+    others = (number[(fold >= 0) & (fold != k)] for k in range(fold.max() + 1))
+    return np.asarray([np.bincount(values).argmax() for values in others])[fold]

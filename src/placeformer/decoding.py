@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from placeformer import schema
 from placeformer.binning import Bins, axis_names, samples
-from placeformer.chance import Columns, Judge, mean, median
+from placeformer.chance import (
+    Columns,
+    Judge,
+    commonest,
+    distance,
+    mean,
+    mean_positions,
+    median,
+    same,
+)
 from placeformer.folds import Groups, folds
 from placeformer.learners import CLASSIFIERS, REGRESSORS, Learner
 from placeformer.places import Places
@@ -128,9 +137,9 @@ def decode_position(
         decoded = learner.learn(recording, position, fold, progress)
     decoded = np.where(fold[..., None] >= 0, decoded, np.nan)
     units = str(recording[names[0]].attrs.get("units", "1"))
-    judge = Judge("error", units, "median distance", _distance, median, less_is_better=True)
+    judge = Judge("error", units, "median distance", distance, median, less_is_better=True)
     judged = judge.judge(
-        decoded, position, _means(position, fold), fold, groups, n=n_resamples, seed=seed
+        decoded, position, mean_positions(position, fold), fold, groups, n=n_resamples, seed=seed
     )
     columns = _of_position(position, decoded, fold, units) | judged
     result = _dataset(columns, recording, fold, axis=list(names))
@@ -208,9 +217,9 @@ def decode_map(
     else:
         named = learner.places(recording, truth, maps.size, fold, progress)
     decoded = np.where(fold >= 0, named, np.nan)
-    judge = Judge("accuracy", "1", "share right", _same, mean, less_is_better=False)
+    judge = Judge("accuracy", "1", "share right", same, mean, less_is_better=False)
     judged = judge.judge(
-        decoded, truth, _commonest(truth, fold), fold, groups, n=n_resamples, seed=seed
+        decoded, truth, commonest(truth, fold), fold, groups, n=n_resamples, seed=seed
     )
     columns = _of_map(maps, truth, decoded, fold) | judged
     result = _dataset(columns, recording, fold, map=maps, decoded_map=maps)
@@ -242,29 +251,6 @@ def _within(fold: NDArray[np.intp], keep: NDArray[np.bool_]) -> NDArray[np.intp]
     return fold
 
 
-def _distance(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Euclidean distance of positions (..., axis)."""
-    off = said - truth
-    return np.sqrt(np.einsum("...a,...a->...", off, off))
-
-
-def _same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """1 where right, 0 where wrong, NaN where nothing is said."""
-    return np.where(np.isnan(said), np.nan, said == truth)
-
-
-def _means(position: NDArray[np.float64], fold: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Mean position over the other folds, for every sample."""
-    of_fold = [position[(fold >= 0) & (fold != k)].mean(axis=0) for k in range(fold.max() + 1)]
-    return np.asarray(of_fold)[fold]
-
-
-def _commonest(number: NDArray[np.intp], fold: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number that is most frequent in the other folds, for every sample."""
-    others = (number[(fold >= 0) & (fold != k)] for k in range(fold.max() + 1))
-    return np.asarray([np.bincount(values).argmax() for values in others])[fold]
-
-
 def _of_position(
     position: NDArray[np.float64],
     decoded: NDArray[np.float64],
@@ -273,7 +259,7 @@ def _of_position(
 ) -> Columns:
     """Columns of decoded positions."""
     known = fold >= 0
-    truth, error = position[known], _distance(decoded, position)
+    truth, error = position[known], distance(decoded, position)
     left = np.square(decoded[known] - truth).sum(axis=0)
     spread = np.square(truth - truth.mean(axis=0)).sum(axis=0)
     r2 = 1 - np.divide(left, spread, out=np.full(left.shape, np.nan), where=spread > 0)
@@ -303,7 +289,7 @@ def _of_map(
     about = {"units": "1", "long_name": "share of a map's samples decoded as each map"}
     return {
         "decoded": (SAMPLE, named, {"units": "1", "long_name": "decoded map"}),
-        "accuracy": ((), mean(_same(decoded, truth)), {"units": "1", "long_name": "share right"}),
+        "accuracy": ((), mean(same(decoded, truth)), {"units": "1", "long_name": "share right"}),
         "confusion": ((schema.MAP, "decoded_map"), share, about),
     }
 
