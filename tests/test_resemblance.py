@@ -205,6 +205,14 @@ def test_what_cannot_be_compared_is_refused(a, b, options, words):
         similarity(a, b, **options)
 
 
+@pytest.mark.parametrize("n_units", [1, 9])
+def test_too_few_rows_left_give_no_interval(n_units):
+    x = RNG(13).standard_normal((6, n_units))
+    found = similarity(recording(x, 2), recording(x, 2), debiased=True)
+    np.testing.assert_allclose(found.similarity, 1)
+    assert np.isnan(found.interval).all()
+
+
 def test_too_many_distances_are_refused(monkeypatch):
     monkeypatch.setattr(resemblance, "MAX_ROWS", 10)
     with pytest.raises(ValueError, match="at most 10, found 24.*every=3"):

@@ -19,6 +19,9 @@ from scipy.spatial.distance import pdist, squareform
 from placeformer._products import Products
 from placeformer.variance import centre
 
+MIN_DEBIASED = 4
+"""Least rows of a kernel without its diagonal."""
+
 
 @dataclass(frozen=True)
 class Matrices:
@@ -96,6 +99,8 @@ class Sums:
         return over(x, y, (a, b)), over(x, x, (a, a)), over(y, y, (b, b))
 
     def _cka(self, *products: Products) -> float:
+        if self.debiased and products[0].n < MIN_DEBIASED:
+            return np.nan
         xy, xx, yy = (
             p.unbiased_independence() if self.debiased else p.independence() for p in products
         )
@@ -123,6 +128,8 @@ def centred(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
 def without_diagonal(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Kernel (row, row) without its diagonal, centred so that its products are unbiased."""
     n = len(kernel)
+    if n < MIN_DEBIASED:
+        return np.zeros_like(kernel)
     rest = kernel - np.diag(np.diag(kernel))
     mean = rest.sum(axis=0) / (n - 2)
     rest += mean.sum() / (n - 1) - mean - mean[:, None]

@@ -69,13 +69,13 @@ class Products:
         return float(np.square(self._centred()).sum())
 
     def unbiased_independence(self) -> float:
-        """HSIC of linear kernels without the diagonal, which no constant of x or y changes."""
+        """Unbiased HSIC of linear kernels, times n (n - 3); no shift of x or y changes it."""
         n, sx, sy = self.n, self.x, self.y
         both = np.square(self.product).sum() - self.square_square
         ones = (sx @ sx - self.x_square) * (sy @ sy - self.y_square)
         path = sx @ self.product @ sy - sx @ self.x_y_square - sy @ self.y_x_square
         path += self.square_square
-        return float((both + ones / ((n - 1) * (n - 2)) - 2 * path / (n - 2)) / (n * (n - 3)))
+        return float(both + ones / ((n - 1) * (n - 2)) - 2 * path / (n - 2))
 
     def _centred(self) -> Array:
         return np.asarray(self.product - np.outer(self.x, self.y) / self.n)

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from placeformer import schema
-from placeformer._alignment import Matrices, Sums, centred, distances, ranks, without_diagonal
+from placeformer._alignment import (
+    MIN_DEBIASED,
+    Matrices,
+    Sums,
+    centred,
+    distances,
+    ranks,
+    without_diagonal,
+)
 from placeformer.populations import is_maps, pair
 
 Method = Literal["cka", "rsa"]
@@ -109,7 +117,7 @@ def similarity(
     _check(method, debiased, distance, n_shuffles)
     x, y = pair(a, b, NAMES, every)
     n_rows = x.shape[0] * x.shape[1]
-    least = 4 if debiased else 3
+    least = MIN_DEBIASED if debiased else 3
     if n_rows < least:
         raise ValueError(f"a and b must have at least {least} rows, found {n_rows}")
     compared = _comparison(x, y, (a, b), method, debiased, distance)
