@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from placeformer.placecells import place_cell_score as place_cell_score
     from placeformer.ratemaps import rate_maps as rate_maps
     from placeformer.recording import record as record
-    from placeformer.remote import push as push
     from placeformer.remap import population_vector_correlation as population_vector_correlation
     from placeformer.remap import remapping as remapping
+    from placeformer.remote import push as push
     from placeformer.resemblance import similarity as similarity
     from placeformer.shuffles import shuffle_test as shuffle_test
     from placeformer.training import train as train
