@@ -1,12 +1,14 @@
 # Every target sets up what it needs: only make and Python 3.11 or later have to be there.
 # PYTHON=python3.12 picks the interpreter, NAME= and OUT= the network and folder of the report,
-# PYTEST_ARGS= adds options to pytest, WORKERS= is the number of test processes.
+# PYTEST_ARGS= adds options to pytest, WORKERS= is the number of test and zoo-check processes,
+# CHECK_ARGS= adds options to zoo/check.py, such as '--sample 2 --seed 0'.
 
 PYTHON ?= python3
 NAME ?= nmda-a10
 OUT ?= report
 WORKERS ?= 2
 PYTEST_ARGS ?=
+CHECK_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test test-slow lint docs bench clean
+.PHONY: help install report test test-slow lint docs bench zoo-check clean
 
 help:
 	@echo 'make install    environment in $(VENV), with placeformer and its test and docs tools'
@@ -26,6 +28,7 @@ help:
 	@echo 'make lint       ruff and mypy'
 	@echo 'make docs       the documentation, warnings as errors, in docs/_build/html'
 	@echo 'make bench      the benchmarks'
+	@echo 'make zoo-check  recompute every figure of the zoo from its weights (CHECK_ARGS=)'
 	@echo 'make clean      remove the environment and everything built'
 
 install: $(INSTALLED)
@@ -67,6 +70,9 @@ docs: install
 bench: install
 	@set -e; for file in benchmarks/*.py; do \
 		echo "$$file"; $(BIN)/python "$$file"; done
+
+zoo-check: install
+	OMP_NUM_THREADS=1 $(BIN)/python zoo/check.py --workers $(WORKERS) $(CHECK_ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist docs/_build docs/generated \

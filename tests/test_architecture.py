@@ -48,6 +48,7 @@ ROOMS = {
     "resemblance": {"schema", "populations", "_alignment"},
     "remap": {"schema", "populations"},
     "recipe": {"model"},
+    "family": {"model", "recipe"},
     "training": {"world", "model", "memory", "recipe"},
     "manifest": {"world", "model"},
     "weights": {"world", "model", "manifest"},
@@ -56,6 +57,8 @@ ROOMS = {
     "client": {"manifest"},
     "remote": {"model", "manifest", "weights", "readme", "hub", "client"},
     "zoo": {"world", "model", "manifest", "hub", "remote"},
+    "hub": {"world", "model", "manifest", "weights"},
+    "zoo": {"activation", "world", "model", "manifest", "weights", "hub"},
     "_lattice": {"schema"},
     "plots": {"schema", "_lattice"},
     "portrait": {
@@ -79,6 +82,9 @@ ROOMS = {
 }
 ROOMS["curve"] = set()
 ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub", "readme", "curve"}
+ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub"}
+ROOMS["board"] = set()
+ROOMS["sweep"] = {"recipe", "family", "training", "manifest", "hub", "card", "board"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
 ROOMS["cli"] = {*ROOMS, "__init__"}
 
@@ -98,6 +104,7 @@ PUBLIC = {
     "selectivity", "shuffle_test", "sparsity", "spatial_information", "train",
     "decode_map", "decode_position", "dimensionality", "population_vector_correlation",
     "remapping", "similarity",
+    "zoo_table",
 }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from placeformer.world import GridWorld as GridWorld
     from placeformer.zoo import list_models as list_models
     from placeformer.zoo import load as load
+    from placeformer.zoo import zoo_table as zoo_table
 
     __version__: str
 
@@ -71,6 +72,7 @@ _EXPORTS = {
     "sparsity": "measures",
     "spatial_information": "measures",
     "train": "training",
+    "zoo_table": "zoo",
 }
 
 __all__ = ["__version__", "plot", *_EXPORTS]

@@ -1,13 +1,24 @@
-"""The command line: list, report, train, evaluate, push and pull."""
+"""The command line: list, report, train, sweep, evaluate, push and pull."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+SHORT = {
+    "working_error_trained": "working",
+    "reference_error_trained": "reference",
+    "working_error_novel": "working_novel",
+    "reference_error_novel": "reference_novel",
+}
+"""Columns of memory errors, by what the command line prints above them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         print("\nplaceformer: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -35,7 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"placeformer: {describe(error)}", file=sys.stderr)
         return BAD_INPUT if is_bad_input(error) else FAILED
-    return 0
 
 
 def is_bad_input(error: Exception) -> bool:
@@ -60,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
     top.add_argument("--debug", action="store_true", help="show where an error arose")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (add_list, add_report, add_train, add_evaluate, add_push, add_pull):
+    for add in (add_list, add_report, add_train, add_sweep, add_evaluate, add_push, add_pull):
         add(commands)
     return top
 
@@ -92,6 +102,9 @@ def add_list(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command ``list``."""
     command = add_command(commands, "list", "list the networks of the zoo", 'list "nmda-*"')
     command.add_argument("pattern", nargs="?", default="*", help="shell pattern of names")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--names", action="store_true", help="names alone, one a line")
+    form.add_argument("--json", action="store_true", help="every column of the table, as JSON")
     command.set_defaults(run=run_list)
 
 
@@ -131,6 +144,31 @@ def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     command.set_defaults(run=run_train)
+
+
+def add_sweep(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command ``sweep``."""
+    command = add_command(
+        commands,
+        "sweep",
+        "train what is missing among the networks of some recipes, one process a core",
+        "sweep zoo/families/mini.toml --out mini",
+    )
+    command.add_argument("files", nargs="+", metavar="FILE.toml", help="recipe, or family of them")
+    command.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="folder for the networks, FOLDER/NAME each; checkpoints go to FOLDER.training",
+    )
+    command.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    command.add_argument(
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        help="run on this dask cluster, whose workers have one thread each and see FOLDER",
+    )
+    command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    command.set_defaults(run=run_sweep)
 
 
 def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -181,31 +219,33 @@ def add_pull(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def run_list(options: argparse.Namespace) -> None:
-    """Print name, activation and maps of the networks in the zoo."""
+    """Print the table of the zoo."""
     from placeformer import zoo
 
-    names = zoo.list_models(options.pattern)
-    if not names:
+    table = zoo.zoo_table(options.pattern)
+    if table.empty:
         print(f"no network of the zoo is named like {options.pattern!r}", file=sys.stderr)
-    for name in names:
-        print(f"{name:<16}{about(zoo.zoo_folder() / name)}")
+    if options.json:
+        print(table.to_json(orient="records", indent=2))
+    elif options.names:
+        print(*table["name"], sep="\n", end="\n" if len(table) else "")
+    elif len(table):
+        table["activation"] += [f" (also {alias})" if alias else "" for alias in table.pop("alias")]
+        table["sha256"] = table["sha256"].str[:8]
+        formats = dict.fromkeys(SHORT.values(), "{:.4f}") | {"alpha": "{:g}", "mg_mM": "{:.3g}"}
+        print_table(table.rename(columns=SHORT), formats)
 
 
-def about(folder: Path) -> str:
-    """Describe a network from its configuration alone."""
-    from placeformer.activation import alpha_to_mg
-    from placeformer.manifest import read_config, refuse
-
-    problems: list[str] = []
-    said = read_config(folder, problems)
-    refuse(f"{folder} cannot be read", problems)
-    assert said is not None  # for the type checker: None comes with a problem
-    text, alpha = said.network.activation, said.network.alpha
-    if alpha is not None:
-        text += f", α = {alpha:g} ({alpha_to_mg(alpha):.3g} mM Mg²⁺)"
-    maps = "" if said.world is None else f", {said.world['n_maps']} trained maps"
-    results = "".join(f", {name} {entry['value']:.3g}" for name, entry in said.results.items())
-    return text + maps + results
+def print_table(table: pd.DataFrame, formats: Mapping[str, str]) -> None:
+    """Print a table, a dash where a value is missing."""
+    columns = []
+    for name in table:
+        shown = table[name].astype(object).map(formats.get(name, "{}").format, na_action="ignore")
+        cells = [name, *shown.where(table[name].notna(), "–")]
+        width = max(map(len, cells))
+        columns.append([cell.ljust(width) for cell in cells])
+    for line in zip(*columns, strict=True):
+        print("  ".join(line).rstrip())
 
 
 def run_report(options: argparse.Namespace) -> None:
@@ -231,6 +271,28 @@ def run_train(options: argparse.Namespace) -> None:
     trainer = training.train(recipe, checkpoints, device=options.device)
     card.publish(trainer, folder, recipe=options.recipe)
     print(folder.resolve())
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    """Train what is missing, print what there is now, and tell whether all of it is."""
+    from datetime import timedelta
+
+    from placeformer import sweep
+
+    table = sweep.run_sweep(
+        options.files,
+        options.out,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        device=options.device,
+    )
+    time = [str(timedelta(seconds=round(seconds))) for seconds in table.pop("seconds")]
+    table.insert(3, "time", time)
+    print_table(table.rename(columns=SHORT), dict.fromkeys(SHORT.values(), "{:.4f}"))
+    failed = int(table["state"].str.startswith("failed").sum())
+    if failed:
+        print(f"placeformer: {failed} of {len(table)} runs failed", file=sys.stderr)
+    return FAILED if failed else 0
 
 
 def run_evaluate(options: argparse.Namespace) -> None:

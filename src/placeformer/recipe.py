@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -131,6 +133,13 @@ class Recipe:
     network: ModelConfig
     training: TrainingConfig
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name, re.ASCII):
+            raise ValueError(
+                "name must be letters, digits, points, dashes and underscores, for it becomes a "
+                f"folder's, got {self.name!r}"
+            )
+
     @classmethod
     def read(cls, file: str | Path) -> Recipe:
         """Read a TOML recipe; unknown and missing keys are refused by name."""
@@ -158,6 +167,17 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the tables :meth:`from_dict` takes."""
         return asdict(self)
+
+    def to_toml(self) -> str:
+        """Return the text of a file that :meth:`read` takes."""
+        lines: list[str] = []
+        for key, value in self.to_dict().items():
+            if isinstance(value, dict):
+                lines += ["", f"[{key}]"]
+                lines += [f"{k} = {json.dumps(v)}" for k, v in value.items() if v is not None]
+            else:
+                lines.append(f"{key} = {json.dumps(value)}")
+        return "\n".join(lines) + "\n"
 
 
 def expect(entries: Mapping[str, Any], keys: Any, where: str) -> None:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,7 @@ def train(
     device: str = "cpu",
     stop_at: int | None = None,
     progress: bool = True,
+    report: Callable[[Trainer], None] | None = None,
 ) -> Trainer:
     """Train a network, or go on with a run that was stopped.
 
@@ -250,6 +251,8 @@ def train(
         Stop at this step (checkpointed) instead of at the recipe's last.
     progress
         Show a progress bar: steps/s, loss, working and reference error.
+    report
+        Called with the trainer after every step.
 
     Returns
     -------
@@ -266,6 +269,8 @@ def train(
     with tqdm(total=last, initial=trainer.step, desc=recipe.name, disable=not progress) as bar:
         while trainer.step < last:
             run_one(trainer, folder, bar, last)
+            if report is not None:
+                report(trainer)
     trainer.model.eval()
     return trainer
 

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from placeformer import hub, remote
-from placeformer.manifest import parse
+from placeformer.activation import alpha_to_mg
+from placeformer.manifest import parse, read_config, refuse
 from placeformer.model import NavigationTransformer
+from placeformer.weights import shapes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PINS = Path(__file__).with_name("zoo_pins.json")
+SILU = "nmda-a1"  # NMDA_1(x) = x · σ(x)
+COLUMNS = {
+    "name": "str",
+    "alias": "str",
+    "activation": "str",
+    "alpha": "float64",
+    "mg_mM": "float64",
+    "n_maps": "Int64",
+    "seed": "Int64",
+    "parameters": "int64",
+    "working_error_trained": "float64",
+    "reference_error_trained": "float64",
+    "working_error_novel": "float64",
+    "reference_error_novel": "float64",
+    "sha256": "str",
+}
+"""Columns of :func:`zoo_table` and their types in pandas."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@\S+)?")
 
 
@@ -33,7 +58,8 @@ def load(
     Parameters
     ----------
     source
-        A name that :func:`list_models` gives ("nmda-a10"), a folder, or a repository of the hub
+        A name that :func:`list_models` gives ("nmda-a10"; "silu" in a name stands for "nmda-a1",
+        the same function), a folder, or a repository of the hub
         ("org/name", "hf:org/name", either with "@revision"). The zoo comes before a folder of the
         same name (write "./nmda-a10" for the folder), a folder before a repository (write "hf:").
     revision
@@ -71,8 +97,9 @@ def load(
     if revision is not None:
         raise ValueError(f"revision must be None but for a hub id, got {revision!r} for {name!r}")
     if is_zoo_name(source):
+        name = canonical(name)
         model = hub.read(zoo_folder() / name, pin=pin_of(name))
-        model.info["source"] = "zoo"
+        model.info |= {"source": "zoo", "alias": alias_of(name) or None}
         return model.to(device)
     if isinstance(source, str) and not os.path.isdir(name) and not is_path(name):
         raise ValueError(unknown(name))
@@ -90,7 +117,66 @@ def list_models(pattern: str = "*") -> list[str]:
     folder = zoo_folder()
     entries = folder.iterdir() if folder.is_dir() else ()
     names = [entry.name for entry in entries if (entry / hub.CONFIG).is_file()]
-    return sorted((name for name in names if fnmatchcase(name, pattern)), key=natural)
+    return sorted((n for n in names if fnmatchcase(n, canonical(pattern))), key=natural)
+
+
+def zoo_table(pattern: str = "*") -> pd.DataFrame:
+    """Table of the networks in the zoo, from their configurations alone.
+
+    Parameters
+    ----------
+    pattern
+        Shell pattern of names, such as ``"nmda-*"``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a network, in the order of :func:`list_models`:
+
+        - `name`: what :func:`load` takes; `alias`: its other name (SiLU is NMDA_α at α = 1), or "";
+        - `activation`: of the feed-forward units: "nmda", "relu", "gelu", "leaky_relu" or "tanh";
+        - `alpha`: [Mg²⁺]/K_Mg of NMDA_α, dimensionless; `mg_mM`: the concentration it stands for,
+          in mM, see :func:`alpha_to_mg`; both NaN for other activations;
+        - `n_maps`: trained maps; <NA> for a network stored without its world;
+        - `seed`: of the initial weights and walks, as its recipe says; <NA> without a recipe;
+        - `parameters`: weights of the network, all of them trained;
+        - `working_error_trained`, `reference_error_trained`, `working_error_novel`,
+          `reference_error_novel`: share of wrong letters, 0 to 1, of working and reference memory,
+          on trained and on novel maps, measured on the stored weights at the ends of chunks, see
+          :func:`memory_errors`; NaN where it was not measured. ``load(name).info["definitions"]``
+          tells the walks and the interval of each;
+        - `sha256`: of the weight file, which :func:`load` checks.
+
+    Raises
+    ------
+    FolderError
+        If a configuration is not exactly as it should be; a ValueError.
+    """
+    import pandas as pd
+
+    rows = [table_row(zoo_folder() / name) for name in list_models(pattern)]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def table_row(folder: Path) -> dict[str, Any]:
+    """One row of :func:`zoo_table`."""
+    problems: list[str] = []
+    said = read_config(folder, problems)
+    refuse(f"{folder} cannot be read", problems)
+    assert said is not None  # for the type checker: None comes with a problem
+    network, recipe = said.network, folder / hub.RECIPE
+    seed = tomllib.loads(recipe.read_text("utf-8")).get("seed") if recipe.is_file() else None
+    return {
+        "name": folder.name,
+        "alias": alias_of(folder.name),
+        "activation": network.activation,
+        "alpha": network.alpha,
+        "mg_mM": None if network.alpha is None else alpha_to_mg(network.alpha),
+        "n_maps": said.world and said.world["n_maps"],
+        "seed": seed,
+        "parameters": sum(map(prod, shapes(network, None).values())),
+        "sha256": said.sha256,
+    } | {name: entry["value"] for name, entry in said.results.items() if name in COLUMNS}
 
 
 def zoo_folder() -> Path:
@@ -110,7 +196,18 @@ def natural(name: str) -> list[str | float]:
 
 def is_zoo_name(source: str | os.PathLike[str]) -> bool:
     """Tell whether it is text, and the name of a network in the zoo."""
-    return isinstance(source, str) and source in list_models()
+    return isinstance(source, str) and canonical(source) in list_models()
+
+
+def canonical(name: str) -> str:
+    """Name of the network in the zoo that `name` may be an alias of."""
+    return re.sub(r"(^|-)silu(?=-|$)", rf"\1{SILU}", name)
+
+
+def alias_of(name: str) -> str:
+    """Return the other name of a network with α = 1, which is SiLU; "" for any other."""
+    alias = re.sub(rf"(^|-){SILU}(?=-|$)", r"\1silu", name)
+    return alias if alias != name else ""
 
 
 def is_path(name: str) -> bool:

@@ -1,0 +1,158 @@
+"""Check the zoo: recompute every figure in it from the stored weights; fail on any difference.
+
+``python zoo/check.py`` measures each network of zoo/models again as its config.json says it was
+measured, a few minutes a network on one processor core; ``--sample`` takes some of them by lot. For
+all of them it checks that the pins are up to date, that the course of the training and the recipe
+are there and of this network, and that all weights together are small enough to ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from placeformer import card, hub, zoo
+from placeformer.manifest import read_config, refuse
+from placeformer.recipe import Recipe
+
+MODELS = Path(__file__).resolve().parent / "models"
+LARGEST = 60_000_000  # bytes of all weight files together
+MEASURED = re.compile(r"(\d+) walks of (\d+) steps, seed (\d+)")
+
+
+def check(
+    models: Path = MODELS,
+    pins: Path = zoo.PINS,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    largest: int = LARGEST,
+) -> list[str]:
+    """Return what is wrong with the networks under `models`.
+
+    Parameters
+    ----------
+    models, pins
+        Folder of the networks, and file of their sha256.
+    sample, seed
+        How many networks to measure, by lot from this seed; by default all.
+    workers
+        Processes that measure.
+    largest
+        Bytes that all weight files together may have.
+    """
+    names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)
+    drawn = random.Random(seed).sample(names, min(sample or len(names), len(names)))
+    problems = check_pins(models, names, pins) + check_size(models, names, largest)
+    for name in names:
+        problems += attempt(check_files, models / name)
+    with each(workers) as run:
+        measured = run(partial(attempt, recompute), [models / name for name in drawn])
+        for found in tqdm(measured, total=len(drawn), desc="measure", unit="network"):
+            problems += found
+    return problems
+
+
+def check_pins(models: Path, names: Sequence[str], pins: Path) -> list[str]:
+    """Every network has its sha256 in the pins, and every pin a network."""
+    pinned = json.loads(pins.read_text(encoding="utf-8"))
+    stored = {name: json.loads((models / name / hub.CONFIG).read_text("utf-8")) for name in names}
+    found = {name: entries["weights"]["sha256"] for name, entries in stored.items()}
+    wrong = sorted(n for n in pinned.keys() | found if pinned.get(n) != found.get(n))
+    return [f"{name}: not as {pins.name} says; run python zoo/pin.py" for name in wrong]
+
+
+def check_size(models: Path, names: Sequence[str], largest: int) -> list[str]:
+    """All weights together stay small."""
+    size = sum((models / name / hub.WEIGHTS).stat().st_size for name in names)
+    print(f"{len(names)} networks, {size / 1e6:.1f} MB of weights")
+    return [f"weights: {size} bytes together, more than {largest}"] if size > largest else []
+
+
+def check_files(folder: Path) -> list[str]:
+    """Recipe and course of the training are there, and of this network."""
+    recipe, config = Recipe.read(folder / hub.RECIPE), stored(folder)
+    with open(folder / hub.HISTORY, newline="", encoding="utf-8") as stream:
+        steps = [int(row["step"]) for row in csv.DictReader(stream)]
+    problems = []
+    if (recipe.name, recipe.network, recipe.world) != (folder.name, config.network, config.world):
+        problems.append(f"{hub.RECIPE}: not the recipe of this network")
+    if steps != sorted(set(steps)) or steps[-1:] != [recipe.training.steps]:
+        problems.append(f"{hub.HISTORY}: not the course of {recipe.training.steps} steps")
+    return problems
+
+
+def recompute(folder: Path) -> list[str]:
+    """Measure a network as it says it was measured, and compare every figure."""
+    model, said = hub.read(folder), stored(folder).results
+    protocols = {MEASURED.findall(entry["definition"])[-1] for entry in said.values()}
+    if len(protocols) != 1:
+        return [f"results: expected figures of one measurement, found {len(protocols)}"]
+    ((n_walks, n_steps, seed),) = protocols
+    torch.set_num_threads(1)
+    errors = card.measure(model, n_walks=int(n_walks), n_steps=int(n_steps), seed=int(seed))
+    found = card.results(errors)
+    return [
+        f"results.{key}: recomputed {found.get(key)}, stored {said.get(key)}"
+        for key in [*found, *(key for key in said if key not in found)]
+        if found.get(key) != said.get(key)
+    ]
+
+
+def stored(folder: Path) -> Any:
+    """Return what the configuration says."""
+    problems: list[str] = []
+    said = read_config(folder, problems)
+    refuse(f"{folder} cannot be read", problems)
+    return said
+
+
+def attempt(function: Any, folder: Path) -> list[str]:
+    """Return the problems a check finds; what cannot be read is one as well."""
+    try:
+        return [f"{folder.name}: {problem}" for problem in function(folder)]
+    except (OSError, ValueError, LookupError) as error:
+        return [f"{folder.name}: {error}"]
+
+
+@contextmanager
+def each(workers: int) -> Iterator[Any]:
+    """Give a `map` that runs in so many processes, or in this one."""
+    if workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield pool.map
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the zoo and return the exit status."""
+    parser = argparse.ArgumentParser(description="Recompute the figures of the zoo.")
+    parser.add_argument("--sample", type=int, metavar="N", help="networks to measure (all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (a core)")
+    options = parser.parse_args(arguments)
+    problems = check(sample=options.sample, seed=options.seed, workers=options.workers)
+    print(*problems, sep="\n", end="\n" if problems else "")
+    print("the zoo is not as it says" if problems else "every figure is as stored")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
