@@ -43,26 +43,47 @@ def zoo_of_two(tmp_path, monkeypatch):
         model = pf.NavigationTransformer(
             pf.ModelConfig(**CONFIG | {"alpha": alpha}), pf.GridWorld(4, 5, 2, 0)
         )
-        results = {"reference_error": {"value": 0.25, "definition": "share wrong"}}
+        results = {"reference_error_trained": {"value": 0.25, "definition": "share wrong"}}
         pf.save(model.init_weights(0), folder / f"net-a{alpha:g}", results=results)
     monkeypatch.setattr(zoo, "zoo_folder", lambda: folder)
     monkeypatch.setattr(zoo, "pin_of", lambda name: None)
     return folder
 
 
-def test_list_shows_the_networks_and_their_facts(zoo_of_two, capsys):
+def test_list_shows_the_table_of_the_zoo(zoo_of_two, capsys):
     assert cli.main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["net-a0.5", "net-a10"]
-    assert "nmda, α = 10 (35.7 mM Mg²⁺), 2 trained maps, reference_error 0.25" in lines[1]
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[:5] == ["name", "activation", "alpha", "mg_mM", "n_maps"]
+    first, second = (line.split() for line in lines)
+    assert first[:5] == ["net-a0.5", "nmda", "0.5", "1.78", "2"]
+    assert second[:6] == ["net-a10", "nmda", "10", "35.7", "2", "–"]
+    assert second[7:11] == ["–", "0.2500", "–", "–"]
+    assert second[11] == pf.load("net-a10").info["sha256"][:8]
+
+
+def test_list_gives_scripts_names_or_everything(zoo_of_two, capsys):
+    assert cli.main(["list", "--names"]) == 0
+    assert capsys.readouterr().out == "net-a0.5\nnet-a10\n"
+    assert cli.main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["net-a0.5", "net-a10"]
+    assert rows[1]["reference_error_trained"] == 0.25
+    assert rows[1]["working_error_novel"] is None
+    assert rows[1]["sha256"] == pf.load("net-a10").info["sha256"]
 
 
 def test_list_takes_a_pattern(zoo_of_two, capsys):
-    assert cli.main(["list", "*a10"]) == 0
+    assert cli.main(["list", "*a10", "--names"]) == 0
     assert cli.main(["list", "gelu*"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("net-a10") and len(out.splitlines()) == 1
+    assert out == "net-a10\n"
     assert "no network of the zoo is named like 'gelu*'" in err
+
+
+def test_list_says_that_silu_is_nmda_1(zoo_of_two, capsys):
+    (zoo_of_two / "net-a10").rename(zoo_of_two / "nmda-a1")
+    assert cli.main(["list", "silu"]) == 0
+    assert "nmda (also silu)" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_evaluate_prints_the_memory_errors(zoo_of_two, capsys):
@@ -205,7 +226,7 @@ def test_wrong_usage_is_2(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["list"], ["report"], ["train"], ["evaluate"], ["push"], ["pull"]]
+    "command", [[], ["list"], ["report"], ["train"], ["sweep"], ["evaluate"], ["push"], ["pull"]]
 )
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as left:

@@ -1,16 +1,17 @@
 """The zoo: names, order, pins, and what a source can be."""
 
+import dataclasses
 import importlib.util
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 
 from placeformer import hub, zoo
-from placeformer.memory import memory_errors
+from placeformer.activation import make_activation
 from placeformer.model import ModelConfig, NavigationTransformer
 from placeformer.world import GridWorld
 from placeformer.zoo import list_models, load, zoo_folder
@@ -159,14 +160,71 @@ def test_shipped_zoo_is_pinned_and_loads():
         assert load(name).info["name"] == name
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_the_results_on_the_card_are_those_of_the_stored_weights(name):
-    """Other walks than the card's, fewer: the card's errors lie within their wide intervals."""
-    model = load(name)
-    for kind in ("trained", "novel"):
-        found = memory_errors(model, n_walks=32, n_steps=1024, seed=1, familiar=kind == "trained")
-        for memory in ("working", "reference"):
-            one = found.sel(memory=memory)
-            wrong = round(float(one.error) * int(one.n))
-            low, high = binomtest(wrong, int(one.n)).proportion_ci(0.9999, method="wilson")
-            assert low <= model.info["results"][f"{memory}_error_{kind}"] <= high
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [("silu", "nmda-a1"), ("silu-s1", "nmda-a1-s1"), ("mini-silu-s2", "mini-nmda-a1-s2")],
+)
+def test_silu_is_nmda_1_and_says_so(models, alias, name):
+    assert (zoo.canonical(alias), zoo.alias_of(name)) == (name, alias)
+    if name in NAMES:
+        info = load(alias).info
+        assert (info["name"], info["alias"]) == (name, alias)
+        assert list_models(alias) == [name]
+
+
+@pytest.mark.parametrize("name", ["nmda-a10", "nmda-a1.5", "xnmda-a1", "silu2", "gelu"])
+def test_other_names_have_no_alias(models, name):
+    assert (zoo.canonical(name), zoo.alias_of(name)) == (name, "")
+    if name in NAMES:
+        assert load(name).info["alias"] is None
+
+
+def test_silu_is_the_same_function():
+    x = torch.linspace(-20, 20, 999)
+    torch.testing.assert_close(make_activation("nmda", 1.0)(x), torch.nn.functional.silu(x))
+
+
+def test_table_holds_what_load_finds(models):
+    table = zoo.zoo_table()
+    assert list(table) == list(zoo.COLUMNS)
+    numbers = {name: kind for name, kind in zoo.COLUMNS.items() if kind != "str"}
+    assert table[list(numbers)].dtypes.astype(str).to_dict() == numbers
+    assert list(table["name"]) == NAMES
+    for row in table.to_dict("records"):
+        model = load(row["name"])
+        assert row["alpha"] == model.config.alpha == row["mg_mM"] / 3.57
+        assert (row["n_maps"], row["parameters"]) == (2, model.info["parameters"])
+        assert row["sha256"] == model.info["sha256"]
+    assert set(table["alias"]) == {"", "silu", "silu-s1"}
+    assert list(zoo.zoo_table("nmda-a1")["name"]) == ["nmda-a1"]
+
+
+def test_table_leaves_out_what_is_not_known(models, tmp_path):
+    config = dataclasses.replace(tiny().config, activation="gelu", alpha=None)
+    (tmp_path / "recipe.toml").write_text("seed = 7")
+    results = {"working_error_novel": {"value": 0.5, "definition": "share wrong"}}
+    model = NavigationTransformer(config).init_weights(0)
+    hub.save(
+        model, models / "gelu", results=results, recipe=tmp_path / "recipe.toml", overwrite=True
+    )
+    row = zoo.zoo_table("gelu").iloc[0]
+    assert (row.activation, row.seed, row.working_error_novel) == ("gelu", 7, 0.5)
+    assert row[["alpha", "mg_mM", "n_maps", "reference_error_trained"]].isna().all()
+    assert np.isnan(row.working_error_trained)
+    assert zoo.zoo_table("nmda-a10").seed.isna().all()
+
+
+def test_table_of_an_empty_zoo_has_its_columns(models):
+    assert list(zoo.zoo_table("none")) == list(zoo.COLUMNS)
+
+
+def test_table_refuses_a_configuration_that_is_not_as_it_should_be(models):
+    (models / "gelu" / hub.CONFIG).write_text("{}")
+    with pytest.raises(hub.FolderError, match="gelu cannot be read"):
+        zoo.zoo_table()
+
+
+def test_table_of_the_shipped_zoo_is_complete():
+    table = zoo.zoo_table()
+    assert not table.drop(columns=["alpha", "mg_mM"]).isna().any(axis=None)
+    assert (table.alpha.isna() == (table.activation != "nmda")).all()

@@ -77,6 +77,8 @@ class Board:
         if name in self.bars:
             how += " (its worker was lost)"
         else:
+            if not self.total.n:
+                self.total.unpause()  # the workers' own start took the time until now
             self.bars[name] = self.bar(name, self.steps[name], step)
             self.total.initial += step - 1
         self.line(f"{name}: {how}")

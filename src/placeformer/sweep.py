@@ -201,7 +201,7 @@ def ending(task: Any) -> str:
     if isinstance(error, KilledWorker):
         return "failed: its worker process died again and again; is there enough memory?"
     text = f"{type(error).__name__}: {error}" if error else "the scheduler was lost"
-    return f"failed: {text}"
+    return "failed: " + " ".join(text.split())
 
 
 def train_one(text: str, target: Path, device: str, topic: str) -> None:
