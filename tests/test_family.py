@@ -8,6 +8,7 @@ from test_training import RECIPE
 
 from placeformer.family import members, read_recipes
 from placeformer.recipe import Recipe
+from placeformer.training import Trainer
 
 ZOO = Path(__file__).parents[1] / "zoo"
 FAMILY = {
@@ -52,6 +53,12 @@ def test_expansion_is_the_same_every_time_and_every_text_is_its_recipe():
     assert {"mini-nmda-a0.01", "mini-nmda-a50-s2", "mini-leaky_relu-s1", "mini-tanh"} < set(texts)
     networks = {Recipe.from_dict(tomllib.loads(text)).network for text in texts.values()}
     assert len(networks) == 15
+
+
+@pytest.mark.parametrize("file", sorted((ZOO / "families").glob("*.toml")), ids=lambda f: f.stem)
+def test_every_family_of_the_zoo_can_be_started(file):
+    first, *_ = read_recipes(file).values()
+    assert Trainer(Recipe.from_dict(tomllib.loads(first))).step == 0
 
 
 @pytest.mark.parametrize("file", sorted((ZOO / "recipes").glob("*.toml")), ids=lambda f: f.stem)

@@ -160,7 +160,7 @@ def connect(scheduler: str | None, workers: int | None, tasks: int) -> Iterator[
             threads_per_worker=1,
             memory_limit=None,
             dashboard_address=None,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
