@@ -221,10 +221,10 @@ def train_one(text: str, target: Path, device: str, topic: str) -> None:
     with FileLock(place / "lock"):  # a worker taken for lost, or another sweep, may be at it
         if is_published(text, target):
             return
-        training.replace_file(place / hub.RECIPE, lambda file: file.write_text(text, "utf-8"))
         teller = Teller(lambda *news: worker.log_event(topic, [recipe.name, *news]))
         trainer = training.train(recipe, place, device=device, progress=False, report=teller)
         teller.say(trainer.step, "measuring", teller.first)
+        (place / hub.RECIPE).write_text(text, encoding="utf-8")
         card.publish(trainer, target / recipe.name, recipe=place / hub.RECIPE, progress=False)
 
 
