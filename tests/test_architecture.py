@@ -56,9 +56,7 @@ ROOMS = {
     "hub": {"world", "model", "manifest", "weights", "readme"},
     "client": {"manifest"},
     "remote": {"model", "manifest", "weights", "readme", "hub", "client"},
-    "zoo": {"world", "model", "manifest", "hub", "remote"},
-    "hub": {"world", "model", "manifest", "weights"},
-    "zoo": {"activation", "world", "model", "manifest", "weights", "hub"},
+    "zoo": {"activation", "world", "model", "manifest", "weights", "hub", "remote"},
     "_lattice": {"schema"},
     "plots": {"schema", "_lattice"},
     "portrait": {
@@ -82,7 +80,6 @@ ROOMS = {
 }
 ROOMS["curve"] = set()
 ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub", "readme", "curve"}
-ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub"}
 ROOMS["board"] = set()
 ROOMS["sweep"] = {"recipe", "family", "training", "manifest", "hub", "card", "board"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"

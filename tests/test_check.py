@@ -63,9 +63,10 @@ def test_a_tampered_figure_is_found(models, key):
         entries["results"][key]["value"] = round(entries["results"][key]["value"] + 1e-6, 6)
 
     edit_config(models[0], change)
-    (problem,) = check(*models)
+    shown, problem = check(*models)
+    assert shown == "tiny: README.md: its metrics are not those of config.json"
     assert problem.startswith(f"tiny: results.{key}: recomputed ")
-    assert check(*models, sample=0) == []
+    assert check(*models, sample=0) == [shown]
 
 
 def test_a_tampered_interval_is_found(models):
@@ -85,6 +86,7 @@ def test_a_figure_too_many_or_missing_is_found(models):
 
     edit_config(models[0], change)
     assert [p.split(":")[1] for p in check(*models)] == [
+        " README.md",
         " results.working_error_novel",
         " results.place_cells",
     ]
@@ -108,7 +110,7 @@ def test_a_pin_without_a_network_is_found(models):
     assert check(*models) == ["gone: model.safetensors is not as pins.json says"]
 
 
-@pytest.mark.parametrize("file", [hub.HISTORY, hub.RECIPE, hub.WEIGHTS])
+@pytest.mark.parametrize("file", [hub.HISTORY, hub.RECIPE, hub.CARD, hub.WEIGHTS])
 def test_a_missing_file_is_found(models, file):
     (models[0] / "tiny" / file).unlink()
     assert any(file in problem for problem in check(*models))

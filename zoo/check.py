@@ -2,8 +2,8 @@
 
 ``python zoo/check.py`` measures each network of zoo/models again as its config.json says it was
 measured, a few minutes a network on one processor core; ``--sample`` takes some of them by lot. For
-all of them it checks that the pins are up to date, that the course of the training and the recipe
-are there and of this network, and that all weights together are small enough to ship.
+all of them it checks that the pins are up to date, that recipe, course of the training and card are
+there and of this network, and that all weights together are small enough to ship.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard
 from tqdm.auto import tqdm
 
 from placeformer import card, hub, zoo
@@ -88,7 +89,7 @@ def check_size(models: Path, largest: int) -> list[str]:
 
 
 def check_files(folder: Path) -> list[str]:
-    """Recipe and course of the training are there, and of this network."""
+    """Recipe, course of the training and card are there, and of this network."""
     recipe, config = Recipe.read(folder / hub.RECIPE), stored(folder)
     with open(folder / hub.HISTORY, newline="", encoding="utf-8") as stream:
         steps = [int(row["step"]) for row in csv.DictReader(stream)]
@@ -97,6 +98,10 @@ def check_files(folder: Path) -> list[str]:
         problems.append(f"{hub.RECIPE}: not the recipe of this network")
     if steps != sorted(set(steps)) or steps[-1:] != [recipe.training.steps]:
         problems.append(f"{hub.HISTORY}: not the course of {recipe.training.steps} steps")
+    metrics = ModelCard.load(folder / hub.CARD).data.eval_results or []
+    shown = {metric.metric_type: metric.metric_value for metric in metrics}
+    if shown != {name: entry["value"] for name, entry in config.results.items()}:
+        problems.append(f"{hub.CARD}: its metrics are not those of {hub.CONFIG}")
     return problems
 
 
@@ -126,11 +131,11 @@ def stored(folder: Path) -> Any:
 
 
 def attempt(function: Any, folder: Path) -> list[str]:
-    """Return the problems a check finds; what cannot be read is one as well."""
+    """Return the problems a check finds; that it cannot be made is one as well."""
     try:
         return [f"{folder.name}: {problem}" for problem in function(folder)]
-    except (OSError, ValueError, LookupError) as error:
-        return [f"{folder.name}: {error}"]
+    except Exception as error:
+        return [f"{folder.name}: {type(error).__name__}: {error}"]
 
 
 @contextmanager
