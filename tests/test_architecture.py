@@ -24,7 +24,28 @@ ROOMS = {
     "pretrained": {"__init__"},
     "model": {"activation", "world", "paper", "pretrained"},
     "memory": {"schema", "world", "model"},
-    "recording": {"schema", "world", "model", "memory"},
+    "arrays": {"schema"},
+    "axes": {"schema"},
+    "hooks": {"schema", "axes"},
+    "restore": set(),
+    "fingerprints": set(),
+    "resume": {"schema"},
+    "streams": {"schema", "resume"},
+    "runs": {"schema", "axes", "hooks", "restore", "fingerprints", "resume", "streams"},
+    "taps": {"model", "hooks"},
+    "navigation": {"schema", "model", "memory", "hooks", "fingerprints", "runs", "taps"},
+    "modules": {"schema", "arrays", "axes", "hooks", "fingerprints", "runs"},
+    "recording": {
+        "model",
+        "memory",
+        "axes",
+        "hooks",
+        "restore",
+        "runs",
+        "taps",
+        "navigation",
+        "modules",
+    },
     "binning": {"schema"},
     "places": {"_kernels", "schema", "binning"},
     "ratemaps": {"_kernels", "schema", "binning", "places"},
@@ -87,6 +108,7 @@ ROOMS["cli"] = {*ROOMS, "__init__"}
 
 # The analysis half: labelled arrays in, labelled arrays out, no torch anywhere.
 ANALYSIS = [
+    "arrays",
     "_kernels", "schema", "binning", "places", "ratemaps", "negatives", "variance", "measures",
     "_regions", "fields", "placecells", "nulls", "shuffles", "_lattice", "plots",
     "folds", "bayes", "learners", "chance", "decoding",
@@ -94,6 +116,7 @@ ANALYSIS = [
 ]  # fmt: skip
 
 PUBLIC = {
+    "from_arrays",
     "GridWorld", "ModelConfig", "NMDA", "NavigationTransformer", "__version__", "alpha_to_mg",
     "coherence", "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score",
     "place_fields", "plot", "position_variance_explained", "rate_maps", "record", "save",

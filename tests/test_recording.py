@@ -10,7 +10,9 @@ from torch import nn
 
 from placeformer.memory import attended_window, places, predictions, visited
 from placeformer.model import ModelConfig, NavigationTransformer
-from placeformer.recording import by_lag, record, untouched
+from placeformer.memory import untouched
+from placeformer.recording import record
+from placeformer.taps import by_lag
 from placeformer.schema import check_recording, read_provenance
 from placeformer.world import GridWorld
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from placeformer.decoding import decode_map as decode_map
     from placeformer.decoding import decode_position as decode_position
     from placeformer.dimensions import dimensionality as dimensionality
+    from placeformer.arrays import from_arrays as from_arrays
     from placeformer.fields import place_fields as place_fields
     from placeformer.hub import save as save
     from placeformer.measures import coherence as coherence
@@ -53,6 +54,7 @@ _EXPORTS = {
     "decode_map": "decoding",
     "decode_position": "decoding",
     "dimensionality": "dimensions",
+    "from_arrays": "arrays",
     "list_models": "zoo",
     "load": "zoo",
     "memory_errors": "memory",

@@ -1,0 +1,90 @@
+"""Where an unfinished recording goes on, saved beside its chunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from placeformer.schema import ACTIVATION
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a recording goes on: the walks and the step to be run next.
+
+    Attributes
+    ----------
+    walk, step
+        First of the walks that run together, and their step.
+    stored
+        Recorded steps of these walks that are stored already.
+    state
+        What the network carries to `step`.
+    """
+
+    walk: int = 0
+    step: int = 0
+    stored: int = 0
+    state: Any = None
+
+
+def resume_file(path: Path) -> Path:
+    """Return the file beside the chunks; it is there as long as the recording is not finished."""
+    return path / ACTIVATION / "resume.safetensors"
+
+
+def save_point(path: Path, point: Point) -> None:
+    """Save where to go on, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    about = {"walk": point.walk, "step": point.step, "stored": point.stored}
+    text = json.dumps(about | {"state": pack(point.state, tensors)})
+    file = resume_file(path)
+    fresh = file.with_suffix(".partial")
+    fresh.write_bytes(save(tensors, {"point": text}))
+    fresh.replace(file)
+
+
+def load_point(path: Path) -> Point:
+    """Read where to go on."""
+    with safe_open(resume_file(path), "pt") as file:
+        about = json.loads(file.metadata()["point"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Point(**about | {"state": unpack(about["state"], tensors)})
+
+
+def pack(state: Any, tensors: dict[str, Tensor]) -> Any:
+    """Describe a state as JSON; its tensors go into `tensors`."""
+    if isinstance(state, Tensor):
+        name = str(len(tensors))
+        tensors[name] = state.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name, "device": str(state.device)}
+    if type(state) in (tuple, list):
+        return {type(state).__name__: [pack(value, tensors) for value in state]}
+    if type(state) is dict and all(type(key) is str for key in state):
+        return {"dict": {key: pack(value, tensors) for key, value in state.items()}}
+    if state is None or type(state) in (bool, int, float, str):
+        return {"value": state}
+    raise TypeError(
+        "forward must return a state of tensors, numbers, texts and None in tuples, lists and "
+        f"dicts for a recording with store, which saves it; found {type(state).__name__}"
+    )
+
+
+def unpack(about: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Rebuild what :func:`pack` described."""
+    ((kind, value), *device) = about.items()
+    if kind == "tensor":
+        return tensors[value].to(device[0][1])
+    if kind == "dict":
+        return {key: unpack(item, tensors) for key, item in value.items()}
+    if kind in ("tuple", "list"):
+        items = [unpack(item, tensors) for item in value]
+        return tuple(items) if kind == "tuple" else items
+    return value

@@ -1,0 +1,236 @@
+"""Where a recording goes: memory, or a Zarr store that is written block by block."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from placeformer import schema
+from placeformer.resume import Point, load_point, resume_file, save_point
+
+BLOCK = 2**24
+"""Bytes of activations written at once, uncompressed."""
+
+EXTRA = "store needs zarr and dask: pip install 'placeformer[zarr]'"
+
+
+class Memory:
+    """Keeps a recording in memory; `frame` is all of it that is known beforehand."""
+
+    point = Point()
+
+    def __init__(self, frame: xr.Dataset, dtypes: Mapping[str, str]) -> None:
+        self.frame = frame
+        self.values = {name: np.empty(shape(frame, name), dtype) for name, dtype in dtypes.items()}
+
+    def part(self, walks: slice, steps: slice) -> dict[str, Tensor]:
+        """Where values of these walks and recorded steps are to be written, (walk, time, ...)."""
+        return {name: torch.from_numpy(value[walks, steps]) for name, value in self.values.items()}
+
+    def done(self, walks: slice, steps: slice, point: Point) -> None:
+        """Do nothing: what was written is where it stays."""
+
+    def finish(self) -> xr.Dataset:
+        """Return the recording."""
+        return self.frame.assign(
+            {
+                name: xr.Variable(schema.RECORDING[name].dims, value, schema.RECORDING[name].attrs)
+                for name, value in self.values.items()
+            }
+        )
+
+
+class Stream:
+    """Writes a recording to a Zarr store, one block of walks and steps at a time.
+
+    A block is one chunk of the store and is written whole or not at all. After each, the point to
+    go on from is saved beside the chunks; the file is there exactly as long as the recording is
+    not finished, and what is run again after a kill is what is not stored.
+    """
+
+    def __init__(self, path: Path, names: Mapping[str, str], chunk: int) -> None:
+        import zarr
+
+        self.path = path
+        for stray in path.rglob("*.partial"):  # of a process killed while it wrote
+            stray.unlink()
+        group = zarr.open_group(path, mode="r+")
+        self.arrays: dict[str, Any] = {name: group[name] for name in names}
+        self.n_walks, self.n_steps, _ = self.arrays[schema.ACTIVATION].shape
+        batch, self.block, _ = self.arrays[schema.ACTIVATION].chunks
+        self.buffers: dict[str, NDArray[Any]] = {
+            name: np.empty((batch, self.block + chunk, *array.shape[2:]), array.dtype)
+            for name, array in self.arrays.items()
+        }
+        self.point = load_point(path)
+        self.stored, self.filled = self.point.stored, 0
+
+    def part(self, walks: slice, steps: slice) -> dict[str, Tensor]:
+        """Where values of these walks and recorded steps are to be written, (walk, time, ...)."""
+        rows = slice(self.filled, self.filled + steps.stop - steps.start)
+        n_walks = walks.stop - walks.start
+        return {name: torch.from_numpy(b[:n_walks, rows]) for name, b in self.buffers.items()}
+
+    def done(self, walks: slice, steps: slice, point: Point) -> None:
+        """Store all blocks that are full; `point` is where what was just written began."""
+        self.filled += steps.stop - steps.start
+        last, begin = steps.stop == self.n_steps, 0
+        try:
+            while self.filled - begin >= self.block or (last and begin < self.filled):
+                begin += self.write(walks, begin, min(self.block, self.filled - begin))
+            if last:
+                self.filled = self.stored = 0
+                save_point(self.path, Point(walks.stop))
+            elif begin:
+                self.filled -= begin
+                for buffer in self.buffers.values():
+                    buffer[:, : self.filled] = buffer[:, begin : begin + self.filled].copy()
+                save_point(self.path, replace(point, stored=self.stored))
+        except OSError as error:
+            raise OSError(error.errno, self.progress(walks, error), str(self.path)) from error
+
+    def write(self, walks: slice, begin: int, n_steps: int) -> int:
+        """Write one block, the activations last."""
+        steps = slice(self.stored, self.stored + n_steps)
+        for name, buffer in reversed(self.buffers.items()):
+            rows = buffer[: walks.stop - walks.start, begin : begin + n_steps]
+            self.arrays[name][walks, steps] = rows
+        self.stored = steps.stop
+        return n_steps
+
+    def progress(self, walks: slice, error: OSError) -> str:
+        """Say how much is stored, and how to go on."""
+        n = walks.start * self.n_steps + (walks.stop - walks.start) * self.stored
+        return (
+            f"{error.strerror or error}. {n:,} of {self.n_walks * self.n_steps:,} samples are "
+            "stored and can be read with xarray.open_zarr; the others are NaN there. Record again "
+            "with the same arguments to go on from here"
+        )
+
+    def finish(self) -> xr.Dataset:
+        """Return the recording, lazily."""
+        resume_file(self.path).unlink()
+        return opened(self.path)
+
+
+def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
+    """Make a store of a recording that has not begun, under another name first.
+
+    Parameters
+    ----------
+    path
+        A folder that does not exist yet.
+    frame
+        All of the recording that is known beforehand.
+    dtypes
+        Names and types of what is still to be recorded.
+    batch
+        Walks that are run together.
+    """
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fill(fresh, frame, dtypes, batch)
+        fresh.rename(path)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
+    """Write what is known beforehand, and the empty arrays."""
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    texts = {
+        name: frame[name].astype(np.dtypes.StringDType())
+        for name in frame.variables
+        if frame[name].dtype.kind in "UO"
+    }
+    frame.assign(texts).drop_encoding().to_zarr(path, zarr_format=3, consolidated=False)
+    group = zarr.open_group(path, mode="r+")
+    row = np.dtype(dtypes[schema.ACTIVATION]).itemsize * batch * frame.sizes[schema.UNIT]
+    block = min(max(1, BLOCK // row), frame.sizes[schema.TIME])
+    for name, dtype in dtypes.items():
+        entry = schema.RECORDING[name]
+        group.create_array(
+            name,
+            shape=shape(frame, name),
+            chunks=(batch, block, *shape(frame, name)[2:]),
+            dtype=dtype,
+            fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+            dimension_names=entry.dims,
+            attributes=dict(entry.attrs),
+            compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+        )
+    save_point(path, Point())
+    with warnings.catch_warnings():  # that other libraries may not read consolidated metadata
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(path)
+
+
+def shape(frame: xr.Dataset, name: str) -> tuple[int, ...]:
+    """Shape of a variable that is still to be recorded."""
+    return tuple(frame.sizes[dim] for dim in schema.RECORDING[name].dims)
+
+
+def opened(path: Path) -> xr.Dataset:
+    """Open a store as a Dataset of dask arrays; the coordinates of units are in memory."""
+    found = xr.open_zarr(path, decode_timedelta=False)
+    units = {name: coord.load() for name, coord in schema.unit_coords(found).items()}
+    texts = {
+        name: variable.astype(str)
+        for name, variable in (found.coords | units).items()
+        if variable.dtype.kind in "OT"
+    }
+    return found.assign_coords(units | texts).drop_encoding()
+
+
+def check_same(path: Path, provenance: str) -> dict[str, Any]:
+    """Provenance of the recording in a store; refuse one made with other settings.
+
+    Raises
+    ------
+    ValueError
+        The store holds something else, and what; or nothing that is a recording.
+    """
+    import zarr
+
+    try:
+        attrs = dict(zarr.open_group(path, mode="r").attrs)
+        there = json.loads(str(attrs[schema.PROVENANCE]))["steps"][-1]
+    except (OSError, KeyError, ValueError):
+        raise ValueError(
+            f"store: {path} is there and holds no recording; choose a path that is free"
+        ) from None
+    other = differences(there, json.loads(provenance)["steps"][-1])
+    if other:
+        raise ValueError(
+            f"store: {path} holds another recording: {'; '.join(other)}. Choose a path that is "
+            "free, or delete this one"
+        )
+    return dict(there)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that are not the same, with both values; the library's version may differ."""
+    found = []
+    for key, value in here.items():
+        other = there.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += differences(other, value, f"{prefix}{key}.")
+        elif other != value and key != "placeformer":
+            found.append(f"{prefix}{key} is {other!r:.80} there, {value!r:.80} here")
+    return found
