@@ -8,12 +8,11 @@ import torch
 import xarray as xr
 from torch import nn
 
-from placeformer.memory import attended_window, places, predictions, visited
+from placeformer.memory import attended_window, places, predictions, untouched, visited
 from placeformer.model import ModelConfig, NavigationTransformer
-from placeformer.memory import untouched
 from placeformer.recording import record
-from placeformer.taps import by_lag
 from placeformer.schema import check_recording, read_provenance
+from placeformer.taps import by_lag
 from placeformer.world import GridWorld
 
 CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.1, "nmda", 2.0)

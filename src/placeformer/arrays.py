@@ -174,14 +174,14 @@ def _variable(
         values = values.transpose(*STEPS, ..., missing_dims="ignore")
         attrs, values = {**attrs, **values.attrs}, values.data
     values = values if hasattr(values, "chunks") else np.asarray(values)
-    dims = _dims(name, values.shape, sizes)
+    found, dims = values.shape, _dims(name, values.shape, sizes)
     if dims is None and sizes[schema.WALK] == 1 and values.ndim:
         values = values[None]
         dims = _dims(name, values.shape, sizes)
     if dims is None:
         raise ValueError(
             f"{argument}[{name!r}] must be (walk, time), (time,) of one walk, or (walk,), as long "
-            f"as the rest: it is {values.shape}, and {source}"
+            f"as the rest: it is {found}, and {source}"
         )
     return xr.Variable(dims, values, attrs)
 

@@ -152,6 +152,8 @@ def pick(output: Any, path: str, name: str) -> Any:
     found = output
     try:
         for key in PATH.findall(path):
+            if isinstance(found, Tensor):
+                raise LookupError
             found = found[key if isinstance(found, Mapping) else int(key)]
     except (LookupError, TypeError, ValueError):
         there = ", ".join(repr(name + other) for other, _ in leaves(output))

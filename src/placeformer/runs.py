@@ -22,7 +22,7 @@ from placeformer.fingerprints import dataset_sha256
 from placeformer.hooks import Listener, listening
 from placeformer.restore import as_found
 from placeformer.resume import Point, resume_file
-from placeformer.streams import Memory, Stream, check_same, create, opened
+from placeformer.streams import Memory, Stream, check_extra, check_same, create, opened
 
 Step = Callable[[xr.Dataset, Any], tuple[Any, Mapping[str, Tensor]]]
 """A part of the inputs and the state before it → the state after it, and values of every step."""
@@ -197,6 +197,8 @@ def unit_coords(listeners: Sequence[Listener]) -> dict[str, xr.Variable]:
 
 def perform(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
     """Record, or go on with the recording that `store` holds."""
+    if store is not None:
+        check_extra()
     if store is not None and store.exists():
         there = check_same(store, job.provenance())
         if not resume_file(store).exists():

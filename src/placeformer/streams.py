@@ -23,7 +23,17 @@ from placeformer.resume import Point, load_point, resume_file, save_point
 BLOCK = 2**24
 """Bytes of activations written at once, uncompressed."""
 
-EXTRA = "store needs zarr and dask: pip install 'placeformer[zarr]'"
+
+def check_extra() -> None:
+    """Refuse to go on without the libraries a store needs."""
+    try:
+        import dask
+        import zarr
+    except ImportError as error:
+        raise ImportError(
+            "store needs zarr and dask: pip install 'placeformer[zarr]', or leave store out"
+        ) from error
+    del dask, zarr
 
 
 class Memory:
@@ -189,13 +199,11 @@ def shape(frame: xr.Dataset, name: str) -> tuple[int, ...]:
 def opened(path: Path) -> xr.Dataset:
     """Open a store as a Dataset of dask arrays; the coordinates of units are in memory."""
     found = xr.open_zarr(path, decode_timedelta=False)
-    units = {name: coord.load() for name, coord in schema.unit_coords(found).items()}
-    texts = {
-        name: variable.astype(str)
-        for name, variable in (found.coords | units).items()
-        if variable.dtype.kind in "OT"
+    units = {
+        name: coord.copy(data=np.array(coord.values.tolist()))  # texts in NumPy's own type
+        for name, coord in schema.unit_coords(found).items()
     }
-    return found.assign_coords(units | texts).drop_encoding()
+    return found.assign_coords(units).drop_encoding()
 
 
 def check_same(path: Path, provenance: str) -> dict[str, Any]:
