@@ -59,6 +59,7 @@ def test_samples_are_walks_one_after_the_other():
             None,
             r"reads as \(walk, time, unit\) or \(walk, unit, time\); say",
         ),
+        ({"": [(64, 100, 8)]}, None, r"holds no time axis: it gave 'x' \(64, 100, 8\)"),
         ({"": [(100, 100)]}, None, r"holds no time axis: it gave 'x' \(100, 100\) for 8 walks of"),
         ({"": [(8, 64)]}, None, r"holds no time axis: it gave 'x' \(8, 64\) for 8 walks of 100"),
         ({"": [(8, 64)] * 99}, None, r"it gave 'x' \(8, 64\) in each of 99 calls for 8 walks"),

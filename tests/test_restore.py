@@ -101,6 +101,11 @@ def test_wrappers_give_the_original():
     net = nn.Linear(2, 2)
     assert original(net) is net
     assert original(nn.DataParallel(net)) is net
+
+
+@pytest.mark.slow  # torch.compile takes seconds to import
+def test_compiled_networks_give_the_original():
+    net = nn.Linear(2, 2)
     assert original(torch.compile(net, backend="eager")) is net
     assert original(torch.compile(nn.DataParallel(net), backend="eager")) is net
 

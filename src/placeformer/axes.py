@@ -82,20 +82,14 @@ def readings(calls: Sequence[Shape], span: Span, dims: Dims | None = None) -> li
 
 
 def every(n_axes: int) -> Iterator[Dims]:
-    """All names of so many axes, the usual order first."""
-    places: list[int | None] = [*range(n_axes), None]
-    for walk in places:
-        for time in places:
-            if walk is None or walk != time:
-                yield named(n_axes, {WALK: walk, TIME: time})
-    for sample in range(n_axes):
-        yield named(n_axes, {SAMPLE: sample})
-
-
-def named(n_axes: int, places: Mapping[str, int | None]) -> Dims:
-    """Name axes; those without a name are units."""
-    names = {axis: name for name, axis in places.items()}
-    return tuple(names.get(axis, UNIT) for axis in range(n_axes))
+    """All layouts in use: walk or sample first, or walk right after time; time anywhere."""
+    for walk in ((WALK,), ()):
+        rest = (UNIT,) * (n_axes - len(walk))
+        for time in range(len(rest)):
+            yield (*walk, *rest[:time], TIME, *rest[time + 1 :])
+        yield (*walk, *rest)
+    yield (SAMPLE, *(UNIT,) * (n_axes - 1))
+    yield (TIME, WALK, *(UNIT,) * (n_axes - 2))
 
 
 def misfit(dims: Dims, calls: Sequence[Shape], span: Span) -> str | None:

@@ -47,6 +47,8 @@ class Listener:
         Number of its units.
     units
         Indices of those that are recorded; None for all.
+    optional
+        Whether it may be left out when the layer is never called.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Listener:
     lay: Lay | None = None
     width: int = 0
     units: NDArray[np.int64] | None = None
+    optional: bool = False
     label: str = field(init=False)
     calls: list[dict[str, Tensor]] = field(default_factory=list, init=False)
     out: Tensor | None = field(default=None, init=False)
@@ -182,6 +185,7 @@ def select(network: nn.Module, layers: Layers) -> list[Listener]:
 
     A name is the module's own ("encoder.2"), that of the whole network its class. "*" and "?" stand
     for any characters, and a path in brackets for one of several outputs: "lstm[0]", "head[key]".
+    Layers that a pattern matches and that turn out not to be called are left out.
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     modules = {name or type(network).__name__: module for name, module in modules.items()}
@@ -195,7 +199,8 @@ def select(network: nn.Module, layers: Layers) -> list[Listener]:
             path = "".join(f"[{key}]" for key in PATH.findall(layer))
             names = match(PATH.sub("", layer), modules)
         for name in names:
-            chosen.setdefault((id(modules[name]), path), Listener(name, modules[name], path))
+            new = Listener(name, modules[name], path, optional=name != PATH.sub("", str(layer)))
+            chosen.setdefault((id(new.module), path), new)
     if not chosen:
         raise ValueError(f"layers must name at least one layer; there are {', '.join(modules)}")
     return list(chosen.values())

@@ -140,4 +140,6 @@ def behaviour(walks: xr.Dataset) -> xr.Dataset:
     """What a recording carries on: variables of walk and time, and attributes of one value."""
     names = [n for n, v in walks.variables.items() if set(v.dims) <= {schema.WALK, schema.TIME}]
     attrs = {k: v for k, v in walks.attrs.items() if isinstance(v, str | int | float)}
-    return walks[names].assign_attrs(attrs)
+    kept = walks[names]
+    kept.attrs = attrs
+    return kept

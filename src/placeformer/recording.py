@@ -61,9 +61,9 @@ def record(
         "attention.*" (weights, head × lag), "position" (place embedding), each of the query
         stream, whose step is the place just moved to; "content.ffn.*", "content.attention.*" for
         the letter stream; one stream at a time. Of any other network: dotted names of its modules,
-        patterns of them ("encoder.*.relu"), or the modules; that of several outputs which is meant
-        follows in brackets: "lstm[0]", "block[hidden][1]". The only one with a time axis need not
-        be named.
+        patterns of them ("encoder.*.relu"), or the modules; which of several outputs is meant
+        follows in brackets, "lstm[0]" or "block[hidden][1]", unless one alone has a time axis.
+        Layers that a pattern matches and that are never called are left out.
     units
         Record only these: a mapping of layers to indices, or a Dataset or DataArray with the
         coordinates `layer` and `index`, such as a selection of a Recording's units.
@@ -79,7 +79,8 @@ def record(
         Names of the axes of the layers' outputs, for all or as a mapping of layers: "walk",
         "time", or "sample" for both in one (all steps of the first walk first); all others are
         units. An output without time is of a layer called once a step. By default told by their
-        lengths, and refused where these can be read in two ways.
+        lengths, walk being first or right after time, and refused where that can be read in two
+        ways.
     n_walks, n_steps, familiar, maps
         Of the new walks: number, recorded steps in each, trained or novel maps, and map indices.
         One map by default, since a rate map is a map of one place.

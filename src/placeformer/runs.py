@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -173,12 +173,21 @@ class Job:
         frame = self.base.assign_coords(unit_coords(self.listeners))
         return frame.assign_attrs({schema.PROVENANCE: text})
 
-    def resume(self, outputs: Mapping[str, Any]) -> None:
+    def settled(self, span: Span) -> Job:
+        """Leave out optional listeners that heard nothing; the others decide what they heard."""
+        heard = [x for x in self.listeners if x.calls or not x.optional]
+        for listener in heard or self.listeners:
+            listener.settle(span)
+        return replace(self, listeners=heard)
+
+    def resumed(self, outputs: Mapping[str, Any]) -> Job:
         """Tell the listeners what they heard in the recording that is gone on with."""
-        for listener in self.listeners:
+        heard = [x for x in self.listeners if x.lay or x.label in outputs]
+        for listener in heard:
             if listener.label in outputs:
                 about = outputs[listener.label]
                 listener.read(about["path"], tuple(about["dims"]), about["width"])
+        return replace(self, listeners=heard)
 
 
 def unit_coords(listeners: Sequence[Listener]) -> dict[str, xr.Variable]:
@@ -203,7 +212,7 @@ def perform(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
         there = check_same(store, job.provenance())
         if not resume_file(store).exists():
             return opened(store)
-        job.resume(there.get("outputs", {}))
+        job = job.resumed(there.get("outputs", {}))
     total = job.plan.n_walks * job.plan.n_steps
     bar = tqdm(total=total, unit="step", desc="record", disable=not progress)
     with bar, as_found(job.network), listening(job.listeners):
@@ -223,8 +232,7 @@ def run(job: Job, store: Path | None, bar: tqdm[Any]) -> Sink:
         reseed(job.seed, w.start, t.start)
         state, answers = job.step(job.inputs.isel(walk=w, time=t), before)
         if sink is None or target is None:
-            for listener in job.listeners:
-                listener.settle(Span(w.stop - w.start, t.stop - t.start))
+            job = job.settled(Span(w.stop - w.start, t.stop - t.start))
             sink = open_sink(job, store)
             target = Target(job, sink, w, t, kept)
         target.collect(answers)
