@@ -52,6 +52,10 @@ ROOMS = {
     "negatives": {"schema"},
     "variance": {"_kernels", "schema", "binning", "places"},
     "measures": {"schema", "ratemaps", "negatives", "variance"},
+    "information": {"_kernels", "schema", "binning", "places", "variance"},
+    "halves": {"schema", "binning", "ratemaps", "measures"},
+    "gridness": {"schema", "ratemaps", "negatives"},
+    "borders": {"schema", "ratemaps", "negatives"},
     "_regions": set(),
     "fields": {"schema", "ratemaps", "_regions"},
     "placecells": {"schema", "ratemaps", "negatives", "measures", "fields"},
@@ -113,6 +117,7 @@ ANALYSIS = [
     "_regions", "fields", "placecells", "nulls", "shuffles", "_lattice", "plots",
     "folds", "bayes", "learners", "chance", "decoding",
     "populations", "_products", "dimensions", "_alignment", "resemblance", "remap",
+    "information", "halves", "gridness", "borders",
 ]  # fmt: skip
 
 PUBLIC = {
@@ -125,6 +130,7 @@ PUBLIC = {
     "decode_map", "decode_position", "dimensionality", "population_vector_correlation",
     "remapping", "similarity",
     "zoo_table",
+    "border_score", "grid_score", "half_maps", "mutual_information", "stability",
 }  # fmt: skip
 
 

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from placeformer.decoding import decode_position as decode_position
     from placeformer.dimensions import dimensionality as dimensionality
     from placeformer.arrays import from_arrays as from_arrays
+    from placeformer.borders import border_score as border_score
     from placeformer.fields import place_fields as place_fields
+    from placeformer.gridness import grid_score as grid_score
+    from placeformer.halves import half_maps as half_maps
+    from placeformer.halves import stability as stability
     from placeformer.hub import save as save
+    from placeformer.information import mutual_information as mutual_information
     from placeformer.measures import coherence as coherence
     from placeformer.measures import selectivity as selectivity
     from placeformer.measures import sparsity as sparsity
@@ -50,15 +55,19 @@ _EXPORTS = {
     "NMDA": "activation",
     "NavigationTransformer": "model",
     "alpha_to_mg": "activation",
+    "border_score": "borders",
     "coherence": "measures",
     "decode_map": "decoding",
     "decode_position": "decoding",
     "dimensionality": "dimensions",
     "from_arrays": "arrays",
+    "grid_score": "gridness",
+    "half_maps": "halves",
     "list_models": "zoo",
     "load": "zoo",
     "memory_errors": "memory",
     "mg_to_alpha": "activation",
+    "mutual_information": "information",
     "place_cell_score": "placecells",
     "place_fields": "fields",
     "population_vector_correlation": "remap",
@@ -73,6 +82,7 @@ _EXPORTS = {
     "similarity": "resemblance",
     "sparsity": "measures",
     "spatial_information": "measures",
+    "stability": "halves",
     "train": "training",
     "zoo_table": "zoo",
 }

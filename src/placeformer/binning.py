@@ -103,6 +103,7 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         ``y`` of a recording that carries its ``side``: 0 to side - 1). A number: so many equal
         bins from the least to the greatest value. Edges: ascending; the last bin includes its
         right edge. A mapping from names to any of these, or a sequence of one for each name.
+        RateMaps: the edges of those maps.
 
     Raises
     ------
@@ -144,6 +145,8 @@ def axis_names(by: Sequence[str]) -> tuple[str, ...]:
 
 def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
     """The specification of bins of every name."""
+    if isinstance(bins, xr.Dataset):
+        return _edges_of(bins, names)
     if isinstance(bins, Mapping):
         unknown = set(bins) - set(names)
         if unknown:
@@ -160,6 +163,18 @@ def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
             "mapping such as {'x': edges, 'y': edges}"
         )
     return dict(zip(names, listed, strict=True))
+
+
+def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
+    """The edges that RateMaps carry."""
+    missing = [name for name in names if name + schema.EDGES_SUFFIX not in maps.variables]
+    if missing:
+        edges = sorted(str(v) for v in maps.variables if str(v).endswith(schema.EDGES_SUFFIX))
+        raise ValueError(
+            f"bins must be rate maps with the edges of {missing}, found the edges {edges}; make "
+            f"those maps with by={names}"
+        )
+    return {name: maps[name + schema.EDGES_SUFFIX].values for name in names}
 
 
 def _first_level(bins: Any) -> Any:

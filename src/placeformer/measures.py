@@ -152,9 +152,10 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        (unit,) or (..., unit), -1 to 1; NaN where rates do not vary. Neighbours are the visited
-        places that touch the place by a side or corner; beyond the border there are none (some
-        programs put zeros there, which lowers the values of fields at a border).
+        (unit,) or (..., unit), -1 to 1, unchanged when rates are scaled, shifted or negated; NaN
+        where rates do not vary or fewer than three places have a neighbour. Neighbours are the
+        visited places that touch the place by a side or corner; beyond the border there are none
+        (some programs put zeros there, which lowers the values of fields at a border).
 
     References
     ----------
@@ -166,7 +167,7 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
     rate, share = flatten(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
     around, known = _neighbours(np.where(share > 0, rate, 0.0), share > 0, sizes)
-    values = _correlation(np.where(known, rate, 0.0), around, known)
+    values = correlation(np.where(known, rate, 0.0), around, known)
     if fisher:
         with np.errstate(divide="ignore"):
             values = np.arctanh(values)
@@ -180,6 +181,21 @@ def information(rate: NDArray[np.float64], share: NDArray[np.float64]) -> NDArra
     log = np.log2(relative, out=np.zeros_like(relative), where=relative > 0)
     bits = (share * relative * log).sum(axis=-1)
     return np.where(np.isnan(bits), np.nan, np.maximum(bits, 0.0))
+
+
+def correlation(
+    a: NDArray[np.float64], b: NDArray[np.float64], valid: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Pearson's r over the valid bins of the last axis; NaN without variance or three bins."""
+    number = valid.sum(-1)
+    kept = [np.where(valid, v, 0.0) for v in (a, b)]
+    size = [np.abs(v).max(-1) for v in kept]
+    mean = [v.sum(-1, keepdims=True) / np.maximum(number, 1)[..., None] for v in kept]
+    off = [np.where(valid, v - m, 0.0) for v, m in zip(kept, mean, strict=True)]
+    spread = np.sqrt(np.prod([(v**2).sum(-1) for v in off], axis=0))
+    flat = [np.abs(v).max(-1) <= FLAT * s for v, s in zip(off, size, strict=True)]
+    spread[flat[0] | flat[1] | (number < 3)] = 0.0
+    return np.clip(_ratio((off[0] * off[1]).sum(-1), spread), -1.0, 1.0)
 
 
 def _rates(
@@ -227,15 +243,3 @@ def _neighbours(
     number = np.round(around(valid.astype(float)))
     known = valid & (number > 0)
     return np.divide(around(rate), number, out=np.zeros_like(rate), where=known), known
-
-
-def _correlation(
-    a: NDArray[np.float64], b: NDArray[np.float64], valid: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Pearson's r over the valid bins of the last axis; NaN without variance."""
-    n = np.maximum(valid.sum(-1, keepdims=True), 1)
-    size = np.abs(np.where(valid, a, 0.0)).max(-1)
-    a, b = (np.where(valid, v - (v * valid).sum(-1, keepdims=True) / n, 0.0) for v in (a, b))
-    spread = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-    spread[np.abs(a).max(-1) <= FLAT * size] = 0.0
-    return np.clip(_ratio((a * b).sum(-1), spread), -1.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,9 +74,11 @@ def unit_sums(
     Raises
     ------
     ValueError
-        A sum is not finite: the units, the number of values and the way out are named.
+        A sum is not finite: the units, the number of values and the way out are named; or the
+        sums are too large for the memory of the machine.
     """
     values = activations(recording)
+    refuse_too_large(size, values.shape[2])
     if skipna:
         terms = _kernels.finite
         sums, finite = _kernels.bin_sums(values, [index, index], [size, size], terms=terms)
@@ -83,6 +86,38 @@ def unit_sums(
     (sums,) = _kernels.bin_sums(values, [index], [size])
     refuse_not_finite(recording, sums, index)
     return sums, None
+
+
+def refuse_too_large(n_places: int, n_units: int, n_arrays: int = 4) -> None:
+    """Refuse arrays (place, unit) of float64 that do not fit into the memory of the machine.
+
+    Parameters
+    ----------
+    n_places, n_units
+        Shape of an array.
+    n_arrays
+        How many such arrays an analysis holds at once: sums, counts, rates and a copy.
+
+    Raises
+    ------
+    ValueError
+        Together they are larger than the physical memory.
+    """
+    need, there = 8 * n_places * n_units * n_arrays, memory()
+    if need > there:
+        raise ValueError(
+            f"bins make {n_places:,} places, which for {n_units:,} units take "
+            f"{need / 1e9:,.1f} GB, but the machine has {there / 1e9:,.1f} GB; pass fewer or wider "
+            "bins, or take the units in parts, such as recording.isel(unit=slice(0, 100))"
+        )
+
+
+def memory() -> float:
+    """Physical memory in bytes; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return float("inf")
 
 
 def refuse_not_finite(

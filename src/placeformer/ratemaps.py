@@ -39,7 +39,8 @@ def rate_maps(
     bins
         ``None`` for a grid of whole numbers (one bin each, from the least to the greatest
         found, or 0 to side - 1 where the recording carries its ``side``); a number of equal
-        bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis.
+        bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
+        other RateMaps, whose edges are taken over.
     smooth
         Standard deviation of a Gaussian in bins, one number or one for each axis. Sums and
         occupancy are smoothed apart and then divided, so that a constant map stays constant up
@@ -65,8 +66,8 @@ def rate_maps(
     Raises
     ------
     ValueError
-        The recording breaks the contract, activations are not finite, or an option is out of
-        range.
+        The recording breaks the contract, activations are not finite, an option is out of range,
+        or places times units exceed the memory of the machine.
 
     Notes
     -----
@@ -130,12 +131,18 @@ def flatten(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     """Rates (..., unit, bin) and the share of time p (..., 1, bin) over the valid bins of each.
 
     Valid is a bin with a finite rate and some occupancy; p is 0 elsewhere and sums to 1, for
-    every unit apart where units have NaN of their own.
+    every unit apart where units have NaN of their own. NaN occupancy counts as 0.
+
+    Raises
+    ------
+    ValueError
+        Some occupancy is negative or infinite.
     """
     space = schema.place_dims(maps)
     lead = tuple(d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space))
     rate = maps[schema.RATE].transpose(*lead, schema.UNIT, *space).values
     occupancy = maps[schema.OCCUPANCY]
+    _check_occupancy(occupancy)
     missing = {d: maps.sizes[d] for d in lead if d not in occupancy.dims}
     time = occupancy.expand_dims(missing).transpose(*lead, *space).values
     rate = rate.reshape(*rate.shape[: len(lead) + 1], -1).astype(float)
@@ -153,6 +160,16 @@ def per_unit(maps: xr.Dataset, values: NDArray[Any], name: str, **attrs: Any) ->
     dims = (*(d for d in rate.dims if d not in (schema.UNIT, *space)), schema.UNIT)
     coords = {k: v for k, v in rate.coords.items() if set(v.dims) <= set(dims)}
     return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs=attrs)
+
+
+def _check_occupancy(occupancy: xr.DataArray) -> None:
+    values = np.nan_to_num(occupancy.values.astype(float), posinf=np.inf, neginf=-np.inf)
+    wrong = (values < 0) | np.isinf(values)
+    if wrong.any():
+        raise ValueError(
+            f"occupancy must be finite and at least 0 samples or seconds, found "
+            f"{values[wrong][0]} in {int(wrong.sum()):,} places; set places that do not count to 0"
+        )
 
 
 def _check_options(min_occupancy: int, smooth: Smooth, by: Sequence[str]) -> None:

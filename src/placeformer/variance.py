@@ -80,7 +80,7 @@ def position_variance_explained(
     Kelley, T. L. (1935). An unbiased correlation ratio measure. PNAS 21, 554-559.
     https://doi.org/10.1073/pnas.21.9.554
     """
-    _check_options(recording, maps, per_map)
+    check_options(recording, maps, per_map)
     cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps)
     squares = sums_of_squares(recording, cells)
     values = cells.explained(*squares, adjusted=adjusted, per_map=per_map)
@@ -146,11 +146,13 @@ class Cells:
     ) -> NDArray[np.float64]:
         """Variance explained (unit,) or (map, unit) of sums (cell, unit), squares (map, unit)."""
         n_groups, n_maps = len(self.map_of_group), len(self.maps)
-        group_sums = _add(cell_sums, self.group, n_groups)
-        group_counts = _add(self.counts, self.group, n_groups)
-        by_cell = _add(cell_sums**2 / self.counts[:, None], self.map_of_group[self.group], n_maps)
-        by_group = _add(group_sums**2 / group_counts[:, None], self.map_of_group, n_maps)
-        n = _add(group_counts, self.map_of_group, n_maps)[:, None]
+        group_sums = add_rows(cell_sums, self.group, n_groups)
+        group_counts = add_rows(self.counts, self.group, n_groups)
+        by_cell = add_rows(
+            cell_sums**2 / self.counts[:, None], self.map_of_group[self.group], n_maps
+        )
+        by_group = add_rows(group_sums**2 / group_counts[:, None], self.map_of_group, n_maps)
+        n = add_rows(group_counts, self.map_of_group, n_maps)[:, None]
         k0 = np.bincount(self.map_of_group, minlength=n_maps)[:, None]
         k1 = np.bincount(self.map_of_group[self.group], minlength=n_maps)[:, None]
         terms = [squares, squares - by_group, squares - by_cell, n - k0, n - k1]
@@ -202,7 +204,9 @@ def _share_explained(
     return np.asarray(1.0 - left * factor)
 
 
-def _add(values: NDArray[np.generic], index: NDArray[np.intp], size: int) -> NDArray[np.float64]:
+def add_rows(
+    values: NDArray[np.generic], index: NDArray[np.intp], size: int
+) -> NDArray[np.float64]:
     """Sum rows that share an index."""
     columns = np.arange(len(index))
     matrix = sparse.csr_array((np.ones(len(index)), (index, columns)), shape=(size, len(index)))
@@ -232,7 +236,8 @@ def _given(
     return number, present
 
 
-def _check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
+def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
+    """Refuse an unknown way to treat maps, or maps that the recording lacks."""
     if maps not in ("apart", "together"):
         raise ValueError(f"maps must be 'apart' or 'together', found {maps!r}")
     if per_map and (maps == "together" or schema.MAP not in recording.variables):
