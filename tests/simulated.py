@@ -69,3 +69,11 @@ def place_code(rng, n_walks=6, n_steps=300, n_units=80, side=7, noise=0.1, maps=
     activation = noise * rng.standard_normal((n_walks, n_steps, n_units)) - 0.2
     activation += np.moveaxis(rates, 1, -1)[room[:, None], y, x]
     return recording(activation.astype(np.float32), x, y, map=np.asarray(maps)[room])
+
+
+def hexagons(shape, spacing, turn, phase):
+    """A hexagonal lattice of fields (y, x): its spacing, orientation and a peak (y, x)."""
+    y, x = (axis - p for axis, p in zip(np.mgrid[: shape[0], : shape[1]], phase, strict=True))
+    k = 4 * np.pi / (np.sqrt(3) * spacing)
+    angles = turn + np.deg2rad([0, 60, 120])
+    return sum(np.cos(k * (x * np.cos(a) + y * np.sin(a))) for a in angles)

@@ -69,7 +69,8 @@ def mutual_information(
         mean of ``n`` circular shifts of the places of every walk; this also takes off what slow
         activations and slow walks share by chance. ``"miller_madow"``: subtract
         :math:`[\sum_c (k_c - 1) - \sum_g (k_g - 1)] / (2 N \ln 2)`, with k_c the levels that occur
-        in c; right for independent samples, too little along walks. ``"none"``: nothing.
+        in c; right for many independent samples a place, too little along walks. ``"none"``:
+        nothing.
     n, min_shift, seed
         Number, least size (steps from either end, by default a tenth of the walk) and seed of the
         shifts.

@@ -280,7 +280,10 @@ def _map_problems(maps: xr.Dataset) -> list[str]:
     space, dims = place_dims(maps), maps[RATE].dims
     if UNIT not in dims or not space:
         return [_wrong_dims(RATE, (UNIT, "y", "x"), dims)]
-    problems = [f"coordinate {d!r} (bin centres) is missing" for d in space if d not in maps.coords]
+    problems = [f"dimension {str(d)!r} has length 0" for d in dims if not maps.sizes[d]]
+    problems += [
+        f"coordinate {d!r} (bin centres) is missing" for d in space if d not in maps.coords
+    ]
     allowed = set(dims) - {UNIT}
     occupancy = maps[OCCUPANCY].dims
     if not set(space) <= set(occupancy) <= allowed:
