@@ -178,6 +178,79 @@ def test_coherence_tells_fields_from_noise_and_knows_no_flat_map():
     assert np.isnan(flat)
 
 
+# What changes a measure, and what it makes of bad input
+
+OF_MAPS = (spatial_information, sparsity, selectivity, coherence)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS, scale=st.floats(0.01, 100), shift=st.floats(0.1, 100))
+def test_scaled_shifted_and_permuted_maps(seed, scale, shift):
+    """The table of the page "Which measure for which data"."""
+    rng = RNG(seed)
+    rate, occupancy = rng.uniform(0.1, 1, (3, 5, 6)), rng.integers(1, 9, (5, 6))
+    maps = simulated.maps(rate, occupancy)
+    bits, share, most, smooth = (measure(maps) for measure in OF_MAPS)
+    for measure, value in zip(OF_MAPS, (bits, share, most, smooth), strict=True):
+        np.testing.assert_allclose(measure(maps.assign(rate=scale * maps.rate)), value, rtol=1e-6)
+    per_step = spatial_information(maps, per="second")
+    scaled = spatial_information(maps.assign(rate=scale * maps.rate), per="second")
+    np.testing.assert_allclose(scaled, scale * per_step, rtol=1e-6)
+    up = maps.assign(rate=maps.rate + shift)
+    assert (spatial_information(up) < bits).all()
+    assert (sparsity(up) > share).all()
+    assert (selectivity(up) < most).all()
+    np.testing.assert_allclose(coherence(up), smooth, atol=1e-8)
+    for measure in (spatial_information, sparsity, selectivity):
+        np.testing.assert_allclose(
+            measure(up, negatives="shift"), measure(maps, negatives="shift"), rtol=1e-6
+        )
+    order = rng.permutation(30)
+    mixed = simulated.maps(
+        rate.reshape(3, -1)[:, order].reshape(rate.shape),
+        occupancy.ravel()[order].reshape(occupancy.shape),
+    )
+    for measure, value in zip(OF_MAPS[:3], (bits, share, most), strict=True):
+        np.testing.assert_allclose(measure(mixed), value)
+
+
+@pytest.mark.parametrize("measure", OF_MAPS)
+def test_silent_units_change_no_other_and_are_defined(measure):
+    rate = np.stack([simulated.bump((3, 4)), np.zeros((11, 11)), np.full((11, 11), np.nan)])
+    found = measure(simulated.maps(rate, np.full((11, 11), 9)))
+    np.testing.assert_array_equal(np.isnan(found), [False, True, True])
+    np.testing.assert_array_equal(found[:1], measure(simulated.maps(rate[:1])))
+
+
+def test_one_place_no_time_and_one_axis():
+    one = simulated.maps(np.ones((2, 1, 1)))
+    values = [float(measure(one)[0]) for measure in OF_MAPS]
+    np.testing.assert_array_equal(values, [0, 1, 1, np.nan])
+    nowhere = simulated.maps(np.ones((2, 3, 3)), np.zeros((3, 3)))
+    for measure in OF_MAPS:
+        assert np.isnan(measure(nowhere)).all()
+    line = rate_maps(simulated.walks(RNG(14)), by="x")
+    for measure in OF_MAPS:
+        assert measure(line).notnull().all()
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.inf])
+@pytest.mark.parametrize("measure", OF_MAPS)
+def test_occupancy_that_is_no_time_is_refused(measure, wrong):
+    occupancy = np.ones((3, 3))
+    occupancy[1, 1] = wrong
+    with pytest.raises(ValueError, match=rf"occupancy must be .* found {wrong} in 1 places"):
+        measure(simulated.maps(np.ones((1, 3, 3)), occupancy))
+    occupancy[1, 1] = np.nan
+    measure(simulated.maps(np.ones((1, 3, 3)), occupancy))
+
+
+def test_maps_without_units_are_refused():
+    maps = simulated.maps(np.ones((2, 3, 3))).isel(unit=[])
+    with pytest.raises(ValueError, match="'unit' has length 0"):
+        sparsity(maps)
+
+
 # Variance explained
 
 

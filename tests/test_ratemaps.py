@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from placeformer import _kernels, binning, schema
+from placeformer import _kernels, binning, places, schema
 from placeformer.ratemaps import rate_maps
 from placeformer.variance import position_variance_explained
 
@@ -68,11 +68,11 @@ def test_agrees_with_scipy_in_any_number_of_dimensions(by):
     edges = [np.linspace(0.1, 1, 4 + i) for i in range(len(by))]
     bins = dict(zip(by, edges, strict=True))
     maps = rate_maps(rec, by=by, bins=bins)
-    places = np.stack([rec[n].values.ravel() for n in by], 1)
-    inside = np.all([(c >= 0.1) & (c <= 1) for c in places.T], axis=0)
+    where = np.stack([rec[n].values.ravel() for n in by], 1)
+    inside = np.all([(c >= 0.1) & (c <= 1) for c in where.T], axis=0)
     values = rec.activation.values.reshape(-1, 3).T[:, inside]
-    want = stats.binned_statistic_dd(places[inside], values, "mean", bins=edges)
-    count = stats.binned_statistic_dd(places[inside], None, "count", bins=edges)
+    want = stats.binned_statistic_dd(where[inside], values, "mean", bins=edges)
+    count = stats.binned_statistic_dd(where[inside], None, "count", bins=edges)
     np.testing.assert_allclose(maps.rate, want.statistic, rtol=1e-9)
     np.testing.assert_array_equal(maps.occupancy, count.statistic)
     assert maps.rate.dims == ("unit", *by)
@@ -278,6 +278,39 @@ def test_places_that_are_no_whole_numbers_need_bins():
     with pytest.raises(ValueError, match="no finite value"):
         rate_maps(rec)
     assert binning.grid(rec, "y", [0, 5, 10]).shape == (2,)
+
+
+def test_bins_can_be_those_of_other_maps():
+    rec = simulated.walks(RNG(14))
+    whole = rate_maps(rec, bins={"y": [0, 3, 7, 10], "x": 4})
+    part = rate_maps(rec.isel(time=slice(30)), bins=whole)
+    for edges in ("y_edges", "x_edges"):
+        np.testing.assert_array_equal(part[edges], whole[edges])
+    apart = rate_maps(rec, per_map=True, bins=whole)
+    np.testing.assert_array_equal(apart.occupancy.sum("map"), whole.occupancy)
+    moved = rec.assign_coords(x=rec.x + 100, y=rec.y)
+    elsewhere = rate_maps(moved, bins=whole)
+    assert elsewhere.rate.isnull().all()
+    assert (elsewhere.occupancy == 0).all()
+    with pytest.raises(ValueError, match=r"edges of \['y'\], found the edges \['x_edges'\]"):
+        rate_maps(rec, bins=rate_maps(rec, by="x"))
+
+
+def test_more_places_than_the_memory_holds_are_refused_with_their_gigabytes(monkeypatch):
+    rec = simulated.walks(RNG(15), n_steps=50)
+    with pytest.raises(
+        ValueError, match=r"2,000,000 places, which for 900,000 units .* 57,600\.0 GB"
+    ):
+        places.refuse_too_large(2_000_000, 900_000)
+    monkeypatch.setattr(places, "memory", lambda: 8 * 4 * 121 * 5 - 1.0)
+    with pytest.raises(ValueError, match="121 places, which for 5 units"):
+        rate_maps(rec)
+    monkeypatch.setattr(places, "memory", lambda: 8 * 4 * 121 * 5.0)
+    rate_maps(rec)
+
+
+def test_memory_is_that_of_the_machine():
+    assert 2**28 < places.memory() < 2**50
 
 
 def test_per_map_needs_maps():
