@@ -280,6 +280,15 @@ def test_places_that_are_no_whole_numbers_need_bins():
     assert binning.grid(rec, "y", [0, 5, 10]).shape == (2,)
 
 
+def test_a_unit_that_is_nan_throughout_is_nan_and_alone():
+    rec = simulated.walks(RNG(16), dtype=np.float64)
+    want = rate_maps(rec, skipna=True).rate.values
+    rec.activation[..., 2] = np.nan
+    found = rate_maps(rec, skipna=True).rate.values
+    assert np.isnan(found[2]).all()
+    np.testing.assert_array_equal(np.delete(found, 2, 0), np.delete(want, 2, 0))
+
+
 def test_bins_can_be_those_of_other_maps():
     rec = simulated.walks(RNG(14))
     whole = rate_maps(rec, bins={"y": [0, 3, 7, 10], "x": 4})

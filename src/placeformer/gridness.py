@@ -148,7 +148,7 @@ class Turns:
         """Rotations for maps of a size; none for maps too small for a ring."""
         side = min(n_y, n_x)
         reach, margin = int(REACH * side), int(np.ceil(MARGIN * side))
-        if reach > side - 2 or reach < 1 + margin:
+        if reach < 1 + margin:
             return None
         y, x = (v.ravel() for v in np.mgrid[-n_y + 1 : n_y, -n_x + 1 : n_x])
         distance = np.ceil(np.hypot(y, x) - 1e-9).astype(int)

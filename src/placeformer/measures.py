@@ -24,6 +24,8 @@ __all__ = [
 
 Per = Literal["spike", "second"]
 
+TINY = np.finfo(float).tiny
+
 PER_SECOND_UNITS = ("Hz", "hz", "1/s", "s-1", "s^-1", "spikes/s")
 
 
@@ -177,10 +179,13 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
 
 def information(rate: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
     """Skaggs information in bits per spike of non-negative rates; last axis bins."""
-    relative = _ratio(rate, _mean(rate, share)[..., None])
-    log = np.log2(relative, out=np.zeros_like(relative), where=relative > 0)
-    bits = (share * relative * log).sum(axis=-1)
-    return np.where(np.isnan(bits), np.nan, np.maximum(bits, 0.0))
+    mean = _mean(rate, share)
+    terms = np.maximum(rate, TINY)  # 0 log 0 = 0
+    np.multiply(np.log2(terms, out=terms), rate, out=terms)
+    known = mean > 0
+    log = np.log2(mean, out=np.zeros_like(mean), where=known)
+    bits = np.divide(_mean(terms, share), mean, out=np.full(mean.shape, np.nan), where=known) - log
+    return np.where(known, np.maximum(bits, 0.0), np.nan)
 
 
 def correlation(
@@ -208,7 +213,7 @@ def _rates(
 
 
 def _mean(rate: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((rate * share).sum(axis=-1))
+    return np.asarray(np.einsum("...b,...b->...", rate, share))
 
 
 def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:

@@ -62,7 +62,7 @@ def apply_negatives(
         raise ValueError(f"negatives must be one of {get_args(Negatives)}, found {negatives!r}")
     rate = np.where(valid, rate, 0.0)
     if negatives == "rectify":
-        return np.maximum(rate, 0.0)
+        return np.maximum(rate, 0.0, out=rate)
     if negatives == "shift":
         return _shift(rate, valid)
     below = (rate < 0).any(axis=-1)

@@ -128,10 +128,10 @@ def assemble(
 
 
 def flatten(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rates (..., unit, bin) and the share of time p (..., 1, bin) over the valid bins of each.
+    """Rates and the share of time p over the valid bins of each unit, both (..., unit, bin).
 
-    Valid is a bin with a finite rate and some occupancy; p is 0 elsewhere and sums to 1, for
-    every unit apart where units have NaN of their own. NaN occupancy counts as 0.
+    Valid is a bin with a finite rate and some occupancy; p is 0 elsewhere and sums to 1. NaN
+    occupancy counts as 0. Neither array is a copy: write into none.
 
     Raises
     ------
@@ -145,12 +145,15 @@ def flatten(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     _check_occupancy(occupancy)
     missing = {d: maps.sizes[d] for d in lead if d not in occupancy.dims}
     time = occupancy.expand_dims(missing).transpose(*lead, *space).values
-    rate = rate.reshape(*rate.shape[: len(lead) + 1], -1).astype(float)
+    rate = rate.reshape(*rate.shape[: len(lead) + 1], -1).astype(float, copy=False)
     time = time.reshape(*time.shape[: len(lead)], 1, -1)
-    weight = np.where(np.isfinite(rate), np.nan_to_num(time), 0.0)
+    finite = np.isfinite(rate)
+    if (finite == finite[..., :1, :]).all():
+        finite = finite[..., :1, :]  # the usual case: the same places for all units
+    weight = np.where(finite, np.nan_to_num(time), 0.0)
     total = weight.sum(-1, keepdims=True)
     share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
-    return rate, share
+    return rate, np.broadcast_to(share, rate.shape)
 
 
 def per_unit(maps: xr.Dataset, values: NDArray[Any], name: str, **attrs: Any) -> xr.DataArray:
