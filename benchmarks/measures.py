@@ -3,12 +3,12 @@
 Run with ``python benchmarks/measures.py``. Other programs (the extra ``twins``; neurospatial and
 spatial-maps where installed) loop over units: they are timed on a tenth of the maps, and the time
 is multiplied by ten. Times are the least of the repeats; the ratios compare between machines.
+Mutual information needs about 1 GB of memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -17,22 +17,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from rate_maps import least
+from rate_maps import simulate as simulate_recording
 from scipy import ndimage
 
 import placeformer as pf
 from placeformer.ratemaps import flatten
 
 PART = 10
-
-
-def least(function: Callable[[], object], repeats: int) -> float:
-    """Least time of some calls, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def simulate(n: int, side: int) -> xr.Dataset:
@@ -128,9 +120,10 @@ def compare(title: str, ways: dict[str, Callable[[], object]], repeats: int) -> 
 
 
 def main() -> None:
-    """Print the times and their ratios to placeformer's."""
+    """Print the times and their ratios to the first of each group."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=100_000, help="for mutual information")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     maps, large = simulate(2_048, 11), simulate(200, 40)
@@ -158,6 +151,17 @@ def main() -> None:
         ways |= {f"{name} *": loop(function, part) for name, function in others[kind].items()}
         compare(title, ways, options.repeats)
     print("* timed on a tenth of the maps")
+    recording = simulate_recording(options.samples, 2_048)
+    information = partial(pf.mutual_information, recording)
+    compare(
+        f"Mutual information, 2,048 units x {options.samples:,} samples",
+        {
+            "one read, A.sum()": lambda: recording.activation.values.sum(),
+            "placeformer, not corrected": partial(information, correction="none"),
+            "placeformer, 10 shuffles": information,
+        },
+        1,
+    )
 
 
 if __name__ == "__main__":

@@ -222,6 +222,15 @@ def test_silent_units_change_no_other_and_are_defined(measure):
     np.testing.assert_array_equal(found[:1], measure(simulated.maps(rate[:1])))
 
 
+@pytest.mark.parametrize("measure", OF_MAPS)
+def test_units_with_places_of_their_own_are_measured_as_if_alone(measure):
+    rate = RNG(15).uniform(0.1, 1, (3, 5, 6))
+    rate[0, 0], rate[2, :, 3] = np.nan, np.nan
+    found = measure(simulated.maps(rate, np.full((5, 6), 4)))
+    alone = [measure(simulated.maps(one[None])).item() for one in rate]
+    np.testing.assert_allclose(found, alone)
+
+
 def test_one_place_no_time_and_one_axis():
     one = simulated.maps(np.ones((2, 1, 1)))
     values = [float(measure(one)[0]) for measure in OF_MAPS]
