@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -13,10 +14,13 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from placeformer.model import NavigationTransformer
+from placeformer.model import ModelConfig, NavigationTransformer, State
 from placeformer.world import GridWorld
 
 MEMORIES = ("working", "reference")
+
+RUNNING: ContextVar[tuple[xr.Dataset, slice, slice] | None] = ContextVar("RUNNING", default=None)
+"""Walks a network is being run along, and which of them and of their steps: where it stands."""
 
 
 def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
@@ -70,6 +74,7 @@ def forward_chunks(
     seed: int,
     content: bool = False,
     batch: int = 128,
+    start: Callable[[State], State] = lambda state: state,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Run a network along walks, chunk by chunk.
 
@@ -83,6 +88,8 @@ def forward_chunks(
         Run the letter stream to its end too.
     batch
         Walks at once.
+    start
+        Applied to the state in which every batch starts.
 
     Yields
     ------
@@ -96,11 +103,15 @@ def forward_chunks(
     action, observation = (torch.from_numpy(walk[k].values) for k in ("action", "observation"))
     for first in range(0, n_walks, batch):
         w = slice(first, min(first + batch, n_walks))
-        state = model.initial_state(w.stop - w.start, path=path[w])
+        state = start(model.initial_state(w.stop - w.start, path=path[w]))
         for begin in range(0, n_steps, chunk):
             t = slice(begin, min(begin + chunk, n_steps))
             a, o = action[w, t].to(device), observation[w, t].to(device)
-            logits, state = model.forward_chunk(a, o, state, content)
+            running = RUNNING.set((walk, w, t))
+            try:
+                logits, state = model.forward_chunk(a, o, state, content)
+            finally:
+                RUNNING.reset(running)
             yield w, t, logits
 
 
@@ -191,20 +202,11 @@ def memory_errors(
     Kim, Kwon, Cha & Lee, NeurIPS 2023. Wilson (1927),
     https://doi.org/10.1080/01621459.1927.10502953
     """
-    if where not in ("chunk_end", "every_step"):
-        raise ValueError(f'where must be "chunk_end" or "every_step", got {where!r}')
-    world, config = world_of(model), model.config
-    if where == "chunk_end" and n_steps < config.memory + config.chunk:
-        raise ValueError(
-            f"n_steps must be at least memory + chunk = {config.memory + config.chunk} for "
-            f'where="chunk_end", got {n_steps}'
-        )
+    world = world_of(model)
+    counted = counted_steps(n_steps, model.config, where)
     walk = world.walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)
     wrong = predictions(model, walk, seed=seed, progress=progress) != walk.target.values
-    window = attended_window(n_steps, config.chunk, config.memory)
-    seen = visited(places(walk), window)
-    full = window == config.memory + config.chunk
-    counted = full if where == "chunk_end" else np.ones(n_steps, dtype=bool)
+    seen = visited(places(walk), attended_window(n_steps, model.config.chunk, model.config.memory))
     result = tally(wrong[:, counted], seen[:, counted])
     return result.assign_attrs(
         where=where,
@@ -214,6 +216,20 @@ def memory_errors(
         n_steps=n_steps,
         chance=1 - 1 / world.n_letters,
     )
+
+
+def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.bool_]:
+    """Tell which steps are counted: chunk ends whose window is full, or all; (time,)."""
+    if where not in ("chunk_end", "every_step"):
+        raise ValueError(f'where must be "chunk_end" or "every_step", got {where!r}')
+    full = config.memory + config.chunk
+    if where == "every_step":
+        return np.ones(n_steps, dtype=bool)
+    if n_steps < full:
+        raise ValueError(
+            f'n_steps must be at least memory + chunk = {full} for where="chunk_end", got {n_steps}'
+        )
+    return attended_window(n_steps, config.chunk, config.memory) == full
 
 
 def places(walk: xr.Dataset) -> NDArray[np.int64]:

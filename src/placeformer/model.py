@@ -150,8 +150,8 @@ class RelativeAttention(nn.Module):
         q, own_k, own_v = self.heads(query, 0, 3)
         score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_memory + steps)
         own = ((q + u) * own_k + q * self.distance[:, :1]).sum(-1, keepdim=True)
-        own_and_bias = own + self.distance_bias[:, None, :1]
-        score = torch.cat([score.masked_fill(blocked, -math.inf), own_and_bias], -1)
+        own = own + self.distance_bias[:, None, :1]
+        score = torch.cat([score.masked_fill(blocked[-q.shape[2] :], -math.inf), own], -1)
         weights = self.dropout(self.weights(torch.softmax(score * scale, -1)))
         query = self.merge(weights[..., :-1] @ v + weights[..., -1:] * own_v)
         if last:
@@ -227,6 +227,7 @@ class NavigationTransformer(nn.Module, Pretrained):
         self.path = PathIntegrator(len(ACTIONS), config.d_rnn)
         self.place = nn.Linear(config.d_rnn, config.d_model // 2)
         self.position = nn.Identity()  # query stream's place embedding, (walk, time, d_model / 2)
+        self.content_position = nn.Identity()
         self.letter = nn.Embedding(config.n_letters + 1, config.d_model // 2)  # last row: mask
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
@@ -304,18 +305,23 @@ class NavigationTransformer(nn.Module, Pretrained):
     def forward_chunk(
         self, action: Tensor, observation: Tensor, state: State, content: bool = False
     ) -> tuple[Tensor, State]:
-        """One pass over one chunk; see :meth:`forward`."""
+        """One pass over one chunk; see :meth:`forward`.
+
+        A hook on `position` may keep the last steps only, and hooks on units may return
+        (branch, walk, time, unit): the branches go on as walks of their own.
+        """
         path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
         place = torch.relu(self.place(path))
-        mask = self.letter.weight[-1].expand(*action.shape, -1)
-        seen = torch.cat([place[:, :-1], self.letter(observation.long())], -1)
-        asked = torch.cat([self.position(place[:, 1:]), mask], -1)
-        seen, asked = self.dropout(seen), self.dropout(asked)
+        here, there = self.content_position(place[:, :-1]), self.position(place[:, 1:])
+        mask = self.letter.weight[-1].expand(*there.shape[:2], -1)
+        seen = self.dropout(torch.cat([here, self.letter(observation.long())], -1))
+        asked = self.dropout(torch.cat([there, mask], -1))
         memory = []
         for i, (layer, past) in enumerate(zip(self.layers, state.memory, strict=True)):
             memory.append(torch.cat([past, seen], 1)[:, -self.config.memory :].detach())
             last = i == len(self.layers) - 1 and not content
             seen, asked = layer(seen, asked, past, last=last)
+            seen, asked = (x if x is None else x.flatten(0, -3) for x in (seen, asked))
         return self.read_out(self.norm(asked)), State(path[:, -1].detach(), tuple(memory))
 
     @classmethod
