@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -193,17 +193,26 @@ def replacements(
     return found
 
 
-def default_reference(model: nn.Module, names: Iterable[str], seed: int) -> list[xr.Dataset]:
-    """Record both streams of a navigation Transformer over its trained maps."""
+def default_reference(
+    model: nn.Module,
+    names: Sequence[str],
+    seed: int,
+    *,
+    maps: Sequence[int] | None = None,
+    **size: Any,
+) -> list[xr.Dataset]:
+    """Record both streams of a navigation Transformer over trained maps, by default over all."""
     if not isinstance(model, NavigationTransformer):
         raise ValueError(
             f"reference must be a Recording of the lesioned layers for a {type(model).__name__}, "
             'got None; make one with placeformer.record, or lesion with how="zero"'
         )
-    size = {"n_walks": REFERENCE_WALKS, "n_steps": REFERENCE_STEPS, "seed": seed}
-    maps = range(world_of(model).n_maps)
+    size = {"n_walks": REFERENCE_WALKS, "n_steps": REFERENCE_STEPS} | size
+    maps = range(world_of(model).n_maps) if maps is None else maps
     streams = [[n for n in names if n.startswith(CONTENT) is content] for content in (False, True)]
-    return [record(model, layers=s, maps=maps, progress=False, **size) for s in streams if s]
+    return [
+        record(model, layers=s, maps=maps, seed=seed, progress=False, **size) for s in streams if s
+    ]
 
 
 def unused(model: nn.Module, site: Site) -> bool:

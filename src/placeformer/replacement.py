@@ -94,6 +94,7 @@ def make_replacement(
     """
     if how == "zero" or recording is None:
         return Replacement(torch.zeros(1, 1))
+    mean: NDArray[np.float64]
     mean = recording[schema.ACTIVATION].mean((schema.WALK, schema.TIME), dtype=float).values
     schema.check_finite(recording[schema.ACTIVATION], ~np.isfinite(mean))
     if how == "mean":
@@ -103,8 +104,8 @@ def make_replacement(
         samples = samples.reshape(-1, samples.shape[-1])
         return Replacement(_table(samples, recording), _drawn(len(samples), seed))
     grid = Places.of(recording, by=by, bins=bins, per_map=False).grid
-    rate = rate_maps(recording, by=by, bins=bins)[schema.RATE]
-    rate = rate.transpose(*by, schema.UNIT).values.reshape(grid.size, -1)
+    maps = rate_maps(recording, by=by, bins=bins)[schema.RATE].transpose(*by, schema.UNIT)
+    rate = maps.values.reshape(grid.size, -1)
     table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # -1, no place: the mean
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:

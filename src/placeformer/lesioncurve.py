@@ -1,0 +1,330 @@
+"""Ablation curves: errors against the share of units lesioned, and beside controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+from tqdm.auto import tqdm
+
+from placeformer import schema
+from placeformer.ablation import Site, ablate, default_reference, layer_widths, replacements, sites
+from placeformer.branches import count_errors
+from placeformer.lesionplan import (
+    CONTROLS,
+    Plan,
+    check_controls,
+    check_fractions,
+    layer_names,
+    make_plan,
+)
+from placeformer.memory import MEMORIES, counted_steps, world_of
+from placeformer.model import NavigationTransformer
+from placeformer.negatives import Negatives
+from placeformer.pairing import by_cluster, compare
+from placeformer.recording import facts
+from placeformer.replacement import How, Reference, Replacement, check_how
+
+Score = Callable[[Any], ArrayLike]
+MAPS = ("trained", "novel")
+RECORDED_WALKS, RECORDED_STEPS = 128, 512
+"""Walks, and steps in each, that order the units and replace them where no reference is given."""
+
+SETS, GAP, AREA = ("selection", "fraction"), ("control", "fraction"), ("control",)
+ABOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "error": ((*SETS, "repeat"), "1", "share of wrong predictions"),
+    "interval": ((*SETS, "bound"), "1", "95 % bootstrap interval of the mean over repeats"),
+    "difference": (GAP, "1", "ordered less control, means over repeats"),
+    "difference_interval": ((*GAP, "bound"), "1", "95 % paired bootstrap interval of difference"),
+    "p_sets": (GAP, "1", "(1 + control sets that reach the ordered error) / (1 + repeats)"),
+    "p_pairs": (GAP, "1", "(1 + sign flips that reach the difference) / (1 + n_boot)"),
+    "area": (AREA, "1", "mean difference over fractions"),
+    "area_interval": ((*AREA, "bound"), "1", "95 % paired bootstrap interval of area"),
+    "area_p_sets": (AREA, "1", "p_sets of the mean over fractions"),
+    "area_p_pairs": (AREA, "1", "p_pairs of the mean over fractions"),
+}
+"""Dimensions, units and long name of every statistic."""
+
+WRONG = {"units": "predictions", "long_name": "wrong predictions"}
+COUNTED = {"units": "predictions", "long_name": "predictions counted"}
+NEW_DIM: dict[str, Any] = {
+    "data_vars": "all",
+    "coords": "minimal",
+    "compat": "override",
+    "join": "exact",
+}
+
+
+def ablation_curve(
+    model: nn.Module,
+    order: str | ArrayLike | xr.DataArray = "place_cell_score",
+    *,
+    fractions: ArrayLike | None = None,
+    repeats: int = 20,
+    layers: str | Sequence[str] = "ffn.*",
+    keep: bool = False,
+    how: How = "mean",
+    controls: Sequence[str] = CONTROLS,
+    caliper: float = 0.25,
+    negatives: Negatives = "rectify",
+    reference: Reference = None,
+    scores: Score | Mapping[str, Score] | None = None,
+    maps: Sequence[int] | None = None,
+    n_walks: int = 64,
+    n_steps: int = 1024,
+    where: str = "chunk_end",
+    cluster: str = "walk",
+    n_boot: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Lesion growing shares of the units in an order, and random and matched units beside them.
+
+    Every set of units is scored on the same walks, so that all comparisons are paired.
+
+    Parameters
+    ----------
+    model
+        A navigation Transformer with its world, whose working- and reference-memory errors on
+        trained and on novel maps are counted, or any other network, which needs `scores`.
+    order
+        What units are ordered by, the greatest first: ``"place_cell_score"``,
+        ``"spatial_information"`` (both per map, then averaged over the recorded maps),
+        ``"variance"`` (explained by place within maps, η²), ``"activity"`` (mean absolute
+        activation), ``"output_weight"`` (norm of the weights that read the unit), ``"random"``,
+        or a score of every unit: an array in the order of `layers`, or a DataArray with the
+        coordinates ``layer`` and ``index``. Equal scores are put in random order, anew in every
+        repeat; NaN come last.
+    fractions
+        Shares of the units that are lesioned, ascending, 0 to 1; by default 0, 0.05, …, 1.
+    repeats
+        Draws of every control. The least ``p_sets`` is 1 / (repeats + 1).
+    layers
+        Feed-forward layers, by name or pattern, whose units are ordered and lesioned jointly;
+        for other networks modules that the reference holds.
+    keep
+        The reverse: keep the chosen units and lesion all others of the layers.
+    how
+        Of the lesion, see :func:`ablate`.
+    controls
+        ``"random"``: as many units drawn from all of the layers. ``"matched"``: as many other
+        units, each drawn among the five units of the same layer that are nearest to an ordered
+        one in mean absolute activation and output-weight norm (other networks: in activation).
+    caliper
+        Matched sets count if the difference of the means of each covariate is within so many
+        standard deviations of all units; a fraction where not every repeat has one is NaN.
+    negatives
+        Policy for negative rates of the score and of the information.
+    reference
+        Recordings that order the units and replace the lesioned ones, see :func:`ablate`. By
+        default 128 walks of 512 steps over `maps` with the seed after `seed`: other walks than
+        those that are scored.
+    scores
+        Other abilities, by name: functions of the lesioned network that give a number, or one
+        for each of several trials, the same ones at every call, which are then paired. A score
+        is a cost: greater is worse. They are called once for every set of units.
+    maps
+        Map indices to walk on, of trained and of novel maps; by default all.
+    n_walks, n_steps, where
+        Walks that are scored and which of their predictions, see :func:`memory_errors`.
+    cluster
+        What is drawn in the bootstrap and whose signs are flipped: ``"walk"``, or ``"map"`` with
+        all its walks, which also covers the choice of maps.
+    n_boot
+        Bootstrap samples, and sign flips.
+    seed
+        Of walks, e₀, controls and bootstrap.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``maps`` (trained, novel), ``memory``, ``selection`` (ordered, random, matched),
+        ``control``, ``fraction``, ``repeat``, ``walk``, ``bound``:
+
+        - `error` (maps, memory, selection, fraction, repeat), `wrong` (…, walk) and `n` (maps,
+          memory, walk): the counts behind it;
+        - `interval` (maps, memory, selection, fraction, bound): 95 % bootstrap interval of the
+          mean error over repeats; clusters and repeats are drawn, clusters alike for every set;
+        - `difference`, `difference_interval` (maps, memory, control, fraction): ordered less
+          control, paired;
+        - `p_sets`: (1 + k) / (1 + repeats), k being the control sets whose error reaches that of
+          the ordered units: are these units special among such units?
+        - `p_pairs`: (1 + k) / (1 + n_boot), k being the random flips of the signs of the
+          differences of all clusters whose sum reaches the observed one: would it be so on other
+          walks? Both are one-sided: ordered units cost more, with `keep` less;
+        - `area`, `area_interval`, `area_p_sets`, `area_p_pairs` (maps, memory, control): the same
+          of the mean over all fractions that lesion some units and not all: one test a curve;
+        - `balance` (fraction, repeat, covariate): means of ordered less matched units in
+          standard deviations of all units; `order_score` (unit);
+        - with `scores`: `score`, `score_interval`, … (measure, …), as above.
+
+    Raises
+    ------
+    ValueError
+        A fraction outside 0–1, unknown layers, orders or controls, no memory measures and no
+        `scores`, too few units for matched controls.
+
+    Examples
+    --------
+    >>> curve = pf.ablation_curve(model, layers="ffn.1", repeats=10)  # doctest: +SKIP
+    >>> curve.area.sel(maps="trained", memory="reference", control="matched")  # doctest: +SKIP
+    """
+    shares = check_fractions(fractions)
+    check_options(model, controls, repeats, cluster, how, scores)
+    names = layer_names(model, layers, reference)
+    if reference is None:
+        reference = reference_of(model, names, maps, seed + 1)
+    plan = make_plan(
+        model, names, reference, order, shares, keep=keep, negatives=negatives,
+        controls=controls, caliper=caliper, repeats=repeats, seed=seed,
+    )  # fmt: skip
+    ask: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
+    parts = []
+    if isinstance(model, NavigationTransformer):
+        counted_steps(n_steps, model.config, where)
+        walks = {"n_walks": n_walks, "n_steps": n_steps, "seed": seed, "maps": maps}
+        fill = replacements(model, names, how, reference=reference, seed=seed)
+        parts.append(memory_part(model, plan, fill, walks, where, cluster, progress, ask))
+    if scores is not None:
+        named = dict(scores) if isinstance(scores, Mapping) else {"score": scores}
+        lesion = {"how": how, "reference": reference, "seed": seed}
+        parts.append(score_part(model, plan, named, lesion, progress, ask))
+    result = xr.merge([plan_part(plan), *parts], combine_attrs="drop")
+    settings: dict[str, Any] = {
+        "order": order if isinstance(order, str) else "given",
+        "negatives": negatives, "layers": " ".join(names), "keep": int(keep), "how": how,
+        "caliper": caliper, "repeats": repeats, "n_boot": n_boot, "seed": seed,
+        "n_walks": n_walks, "n_steps": n_steps, "where": where, "cluster": cluster,
+        "maps_walked": "all" if maps is None else " ".join(map(str, maps)),
+        "alternative": f"ordered units cost {'less' if keep else 'more'}",
+    }  # fmt: skip
+    network = facts(model) if isinstance(model, NavigationTransformer) else {}
+    about = schema.provenance(None, "ablation_curve", network=network, **settings)
+    return result.assign_attrs({**settings, schema.PROVENANCE: about})
+
+
+def check_options(
+    model: nn.Module,
+    controls: Sequence[str],
+    repeats: int,
+    cluster: str,
+    how: str,
+    scores: object,
+) -> None:
+    """Refuse options that are out of range, and a network that nothing can be scored on."""
+    check_how(how)
+    check_controls(controls, repeats)
+    if cluster not in ("walk", "map"):
+        raise ValueError(f'cluster must be "walk" or "map", found {cluster!r}')
+    if isinstance(model, NavigationTransformer):
+        world_of(model)
+    elif scores is None:
+        raise ValueError(
+            f"scores must be a function of the lesioned network for a {type(model).__name__}, "
+            "which has no memory errors to count, got None"
+        )
+
+
+def reference_of(
+    model: nn.Module, layers: Sequence[str], maps: Sequence[int] | None, seed: int
+) -> list[xr.Dataset]:
+    """Record the layers, and what the letter stream has of them, on walks that are not scored."""
+    names = [site.name for layer in layers for site in sites(model, layer)]
+    size = {"n_walks": RECORDED_WALKS, "n_steps": RECORDED_STEPS}
+    return default_reference(model, names, seed, maps=maps, **size)
+
+
+def plan_part(plan: Plan) -> xr.Dataset:
+    """What was lesioned, and how well the controls are matched."""
+    balance = {"units": "1", "long_name": "ordered less matched units, standard deviations"}
+    score = {"units": "1", "long_name": "score by which units are ordered"}
+    return xr.Dataset(
+        {
+            "balance": (("fraction", "repeat", "covariate"), plan.balance, balance),
+            "order_score": (schema.UNIT, plan.score, score),
+        },
+        plan.coords(),
+    )
+
+
+def memory_part(
+    model: NavigationTransformer,
+    plan: Plan,
+    fill: Sequence[tuple[Site, Replacement]],
+    walks: Mapping[str, Any],
+    where: str,
+    cluster: str,
+    progress: bool,
+    ask: Mapping[str, Any],
+) -> xr.Dataset:
+    """Errors of both memories on both kinds of maps, with their comparisons."""
+    masks, world = plan.by_layer(layer_widths(model, None)), world_of(model)
+    steps = len(MAPS) * walks["n_walks"] * walks["n_steps"] * len(plan.masks)
+    found = []
+    with tqdm(total=steps, unit="step", desc="lesions", disable=not progress) as bar:
+        for kind in MAPS:
+            walk = world.walk(**walks, familiar=kind == "trained")
+            options = {"masks": masks, "replacements": fill, "bar": bar}
+            wrong, n = count_errors(model, walk, seed=walks["seed"], where=where, **options)
+            pair = np.arange(len(n)) if cluster == "walk" else walk["map"].values
+            each = [compared(wrong[..., i], n[..., i], plan, pair, ask) for i in range(2)]
+            found.append(xr.concat(each, "memory", **NEW_DIM))
+    return xr.concat(found, "maps", **NEW_DIM).assign_coords(memory=list(MEMORIES), maps=list(MAPS))
+
+
+def score_part(
+    model: nn.Module,
+    plan: Plan,
+    scores: Mapping[str, Score],
+    lesion: Mapping[str, Any],
+    progress: bool,
+    ask: Mapping[str, Any],
+) -> xr.Dataset:
+    """Score other abilities under every lesion, one after the other."""
+    masks = plan.by_layer(layer_widths(model, lesion["reference"]))
+    values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in scores}
+    for i in tqdm(range(len(plan.masks)), desc="scores", unit="lesion", disable=not progress):
+        with ablate(model, {layer: mask[i] for layer, mask in masks.items()}, **lesion):
+            for name, score in scores.items():
+                values[name].append(np.atleast_1d(np.asarray(score(model), float)))
+    found = []
+    for name, rows in values.items():
+        if len({row.shape for row in rows}) > 1 or rows[0].ndim > 1:
+            shapes = sorted({row.shape for row in rows})
+            raise ValueError(
+                f"scores[{name!r}] must give a number, or one for each of the same trials, at "
+                f"every call, found shapes {shapes}"
+            )
+        trials = np.stack(rows)
+        ones, pair = np.ones(trials.shape[1]), np.arange(trials.shape[1])
+        found.append(compared(trials, ones, plan, pair, ask).drop_vars(["wrong", "n"]))
+    renamed = {"error": "score"} | {k: f"score_{k}" for k in ABOUT if k != "error"}
+    result = xr.concat(found, "measure", **NEW_DIM).rename(renamed)
+    return result.assign_coords(measure=list(scores))
+
+
+def compared(
+    wrong: NDArray[Any],
+    n: NDArray[Any],
+    plan: Plan,
+    pair: NDArray[np.integer],
+    ask: Mapping[str, Any],
+) -> xr.Dataset:
+    """Label the comparison of one measure, from counts (lesion, walk) and (walk,)."""
+    by_set = np.where(plan.drawn[:, :, None, None], wrong[plan.which], np.nan)
+    grouped = by_cluster(by_set, pair), by_cluster(n, pair)
+    result = compare(*grouped, plan.inside, sign=-1 if plan.keep else 1, **ask)
+    variables = {
+        name: (dims, getattr(result, name), {"units": units, "long_name": long})
+        for name, (dims, units, long) in ABOUT.items()
+    }
+    return xr.Dataset(variables).assign(
+        wrong=(("selection", "fraction", "repeat", "walk"), by_set, WRONG),
+        n=("walk", n, COUNTED),
+    )
