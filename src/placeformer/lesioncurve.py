@@ -176,7 +176,9 @@ def ablation_curve(
     >>> curve.area.sel(maps="trained", memory="reference", control="matched")  # doctest: +SKIP
     """
     shares = check_fractions(fractions)
-    check_options(model, controls, repeats, cluster, how, scores)
+    check_how(how)
+    check_controls(controls, repeats)
+    check_scored(model, scores, n_steps, where, cluster)
     names = layer_names(model, layers, reference)
     if reference is None:
         reference = reference_of(model, names, maps, seed + 1)
@@ -187,7 +189,6 @@ def ablation_curve(
     ask: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
     parts = []
     if isinstance(model, NavigationTransformer):
-        counted_steps(n_steps, model.config, where)
         walks = {"n_walks": n_walks, "n_steps": n_steps, "seed": seed, "maps": maps}
         fill = replacements(model, names, how, reference=reference, seed=seed)
         parts.append(memory_part(model, plan, fill, walks, where, cluster, progress, ask))
@@ -209,21 +210,13 @@ def ablation_curve(
     return result.assign_attrs({**settings, schema.PROVENANCE: about})
 
 
-def check_options(
-    model: nn.Module,
-    controls: Sequence[str],
-    repeats: int,
-    cluster: str,
-    how: str,
-    scores: object,
-) -> None:
-    """Refuse options that are out of range, and a network that nothing can be scored on."""
-    check_how(how)
-    check_controls(controls, repeats)
+def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, cluster: str) -> None:
+    """Refuse a network that nothing can be scored on, and walks that cannot be counted."""
     if cluster not in ("walk", "map"):
         raise ValueError(f'cluster must be "walk" or "map", found {cluster!r}')
     if isinstance(model, NavigationTransformer):
         world_of(model)
+        counted_steps(n_steps, model.config, where)
     elif scores is None:
         raise ValueError(
             f"scores must be a function of the lesioned network for a {type(model).__name__}, "

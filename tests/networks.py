@@ -1,0 +1,19 @@
+"""Untrained networks whose answers hang on what they see, for tests of lesions and Mg²⁺."""
+
+import torch
+
+from placeformer.model import NavigationTransformer
+from placeformer.world import GridWorld
+
+
+def network(config, **world):
+    """Matrices drawn from N(0, 1), no biases, and nothing said by the mask."""
+    maps = GridWorld(**({"side": 4, "n_letters": config.n_letters, "n_maps": 3} | world))
+    model = NavigationTransformer(config, maps).init_weights(0).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if not name.endswith(("bias", "norm.weight")):
+                weight.copy_(torch.empty_like(weight).normal_(generator=generator))
+        model.letter.weight[-1] = 0
+    return model
