@@ -104,6 +104,29 @@ ROOMS = {
     "page": {"schema", "activation", "memory", "portrait", "figures", "findings", "facts"},
 }
 ROOMS["curve"] = set()
+ROOMS["selection"] = {"schema"}
+ROOMS["replacement"] = {"schema", "binning", "places", "ratemaps", "memory"}
+ROOMS["ablation"] = {"binning", "memory", "model", "recording", "replacement", "selection"}
+ROOMS["branches"] = {"memory", "model", "replacement", "ablation"}
+ROOMS["controls"] = {"schema", "measures", "negatives", "placecells", "ratemaps", "variance"}
+ROOMS["pairing"] = set()
+ROOMS["lesionplan"] = {
+    "schema", "model", "negatives", "ablation", "controls", "replacement", "selection"
+}  # fmt: skip
+ROOMS["lesioncurve"] = {
+    "schema", "memory", "model", "negatives", "recording", "ablation", "branches", "lesionplan",
+    "pairing", "replacement",
+}  # fmt: skip
+ROOMS["abilities"] = {"memory", "model", "recording", "branches"}
+ROOMS["mg"] = {"schema", "activation", "memory", "model", "zoo", "branches", "pairing"}
+ROOMS["hill"] = {"schema"}
+ROOMS["equivalence"] = {
+    "schema", "activation", "memory", "model", "recording", "ablation", "branches", "mg",
+    "pairing", "replacement", "selection",
+}  # fmt: skip
+ROOMS["_style"] = set()
+ROOMS["lesionplots"] = {"_style"}
+ROOMS["plots"] |= {"_style", "lesionplots"}
 ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub", "readme", "curve"}
 ROOMS["board"] = set()
 ROOMS["sweep"] = {"recipe", "family", "training", "manifest", "hub", "card", "board"}
@@ -120,6 +143,8 @@ ANALYSIS = [
     "information", "halves", "gridness", "borders",
 ]  # fmt: skip
 
+ANALYSIS += ["selection", "controls", "pairing", "hill", "_style", "lesionplots"]
+
 PUBLIC = {
     "from_arrays",
     "GridWorld", "ModelConfig", "NMDA", "NavigationTransformer", "__version__", "alpha_to_mg",
@@ -131,6 +156,10 @@ PUBLIC = {
     "remapping", "similarity",
     "zoo_table",
     "border_score", "grid_score", "half_maps", "mutual_information", "stability",
+}  # fmt: skip
+PUBLIC |= {
+    "ablate", "ablation_curve", "dose_response", "equivalent_alpha", "fit_hill", "magnesium",
+    "novel_working_memory", "recorded_score",
 }  # fmt: skip
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from placeformer import plots as plot
+    from placeformer.abilities import novel_working_memory as novel_working_memory
+    from placeformer.abilities import recorded_score as recorded_score
+    from placeformer.ablation import ablate as ablate
     from placeformer.activation import NMDA as NMDA
     from placeformer.activation import alpha_to_mg as alpha_to_mg
     from placeformer.activation import mg_to_alpha as mg_to_alpha
@@ -24,11 +27,18 @@ if TYPE_CHECKING:
     from placeformer.halves import stability as stability
     from placeformer.hub import save as save
     from placeformer.information import mutual_information as mutual_information
+    from placeformer.equivalence import equivalent_alpha as equivalent_alpha
+    from placeformer.fields import place_fields as place_fields
+    from placeformer.hill import fit_hill as fit_hill
+    from placeformer.hub import save as save
+    from placeformer.lesioncurve import ablation_curve as ablation_curve
     from placeformer.measures import coherence as coherence
     from placeformer.measures import selectivity as selectivity
     from placeformer.measures import sparsity as sparsity
     from placeformer.measures import spatial_information as spatial_information
     from placeformer.memory import memory_errors as memory_errors
+    from placeformer.mg import dose_response as dose_response
+    from placeformer.mg import magnesium as magnesium
     from placeformer.model import ModelConfig as ModelConfig
     from placeformer.model import NavigationTransformer as NavigationTransformer
     from placeformer.placecells import place_cell_score as place_cell_score
@@ -54,6 +64,8 @@ _EXPORTS = {
     "ModelConfig": "model",
     "NMDA": "activation",
     "NavigationTransformer": "model",
+    "ablate": "ablation",
+    "ablation_curve": "lesioncurve",
     "alpha_to_mg": "activation",
     "border_score": "borders",
     "coherence": "measures",
@@ -63,11 +75,16 @@ _EXPORTS = {
     "from_arrays": "arrays",
     "grid_score": "gridness",
     "half_maps": "halves",
+    "dose_response": "mg",
+    "equivalent_alpha": "equivalence",
+    "fit_hill": "hill",
     "list_models": "zoo",
     "load": "zoo",
+    "magnesium": "mg",
     "memory_errors": "memory",
     "mg_to_alpha": "activation",
     "mutual_information": "information",
+    "novel_working_memory": "abilities",
     "place_cell_score": "placecells",
     "place_fields": "fields",
     "population_vector_correlation": "remap",
@@ -76,6 +93,7 @@ _EXPORTS = {
     "rate_maps": "ratemaps",
     "record": "recording",
     "remapping": "remap",
+    "recorded_score": "abilities",
     "save": "hub",
     "selectivity": "measures",
     "shuffle_test": "shuffles",

@@ -47,7 +47,8 @@ def ablate(
     the network that uses it, before anything reads it. For the feed-forward units of a navigation
     Transformer these are the query stream, which predicts, and the letter stream, which is
     attended to and remembered; each gets the value of its own stream. Lesions may be nested; on
-    exit, by an exception too, the network is as it was. Recordings made inside show the lesion.
+    exit, by an exception too, the network is as it was. Recordings made inside show the lesion, and
+    name it in their provenance.
 
     Parameters
     ----------
@@ -100,6 +101,11 @@ def ablate(
         model, chosen, how, reference=reference, position=position, bins=bins, seed=seed
     )
     with ExitStack() as stack:
+        if isinstance(model, NavigationTransformer):
+            stack.callback(setattr, model, "info", model.info)
+            units_of = {layer: numbers.tolist() for layer, numbers in chosen.items()}
+            told = [*model.info.get("lesions", ()), {"how": how, "units": units_of, "seed": seed}]
+            model.info = {**model.info, "lesions": told}
         for site, replacement in lesion:
             numbers = torch.from_numpy(chosen[site.layer])
             handle = site.module.register_forward_hook(replace(site, numbers, replacement))

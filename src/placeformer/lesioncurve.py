@@ -205,7 +205,9 @@ def ablation_curve(
         "maps_walked": "all" if maps is None else " ".join(map(str, maps)),
         "alternative": f"ordered units cost {'less' if keep else 'more'}",
     }  # fmt: skip
-    network = facts(model) if isinstance(model, NavigationTransformer) else {}
+    network = {}
+    if isinstance(model, NavigationTransformer):
+        network, settings["chance"] = facts(model), 1 - 1 / world_of(model).n_letters
     about = schema.provenance(None, "ablation_curve", network=network, **settings)
     return result.assign_attrs({**settings, schema.PROVENANCE: about})
 

@@ -16,16 +16,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from placeformer import _lattice, schema
+from placeformer._style import BLUE, COLORS, LINES, MARKERS, VERMILION
+from placeformer._style import axes as _axes
+from placeformer.lesionplots import ablation as ablation
+from placeformer.lesionplots import dose_response as dose_response
 
-BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-COLORS = (BLUE, VERMILION, GREEN, PURPLE)
-LINES = ("-", "--", ":", "-.")
-MARKERS = ("o", "D", "s", "^")
 OUTCOMES = (
     ("working memory, right", True, True, "o", BLUE),
     ("working memory, wrong", True, False, "o", VERMILION),
@@ -217,11 +216,6 @@ def distribution(
         ax.set_ylim(-0.02, 1.02)
     ax.legend(frameon=False)
     return ax
-
-
-def _axes(ax: Axes | None) -> Axes:
-    """Return the ax, or that of a new figure."""
-    return Figure(layout="constrained").add_subplot() if ax is None else ax
 
 
 def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:

@@ -1,0 +1,20 @@
+"""Colours, markers and lines of every figure, and the ``ax`` a figure is drawn into.
+
+Colours are those of Okabe and Ito, which people with any colour vision can tell apart; every group
+differs in its marker or line style as well.
+"""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+COLORS = (BLUE, VERMILION, GREEN, PURPLE)
+LINES = ("-", "--", ":", "-.")
+MARKERS = ("o", "D", "s", "^")
+
+
+def axes(ax: Axes | None) -> Axes:
+    """Return the ax, or that of a new figure outside of pyplot."""
+    return Figure(layout="constrained").add_subplot() if ax is None else ax

@@ -1,0 +1,130 @@
+"""Figures of lesions and doses: what is drawn is what was given, and nothing is written into it."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+import placeformer as pf
+
+mpl.use("agg")
+MAPS, MEMORY = ["trained", "novel"], ["working", "reference"]
+
+
+@pytest.fixture
+def ax():
+    return Figure().add_subplot()
+
+
+@pytest.fixture
+def curve():
+    rng = np.random.default_rng(0)
+    error = rng.random((2, 2, 3, 4, 5))
+    error[:, :, 2, 2:] = np.nan
+    mean = error.mean(-1)
+    return xr.Dataset(
+        {
+            "error": (("maps", "memory", "selection", "fraction", "repeat"), error),
+            "interval": (
+                ("maps", "memory", "selection", "fraction", "bound"),
+                np.stack([mean - 0.1, mean + 0.1], -1),
+            ),
+            "score": (("measure", "selection", "fraction", "repeat"), error[0, :1]),
+            "score_interval": (
+                ("measure", "selection", "fraction", "bound"),
+                np.stack([mean - 0.1, mean + 0.1], -1)[0, :1],
+            ),
+        },
+        {
+            "maps": MAPS,
+            "memory": MEMORY,
+            "selection": ["ordered", "random", "matched"],
+            "fraction": [0, 0.1, 0.5, 1],
+            "bound": ["lower", "upper"],
+            "measure": ["decoding"],
+        },
+        {"order": "place_cell_score", "layers": "ffn.1", "keep": 0, "chance": 0.9},
+    )
+
+
+@pytest.fixture
+def response():
+    alpha = np.array([10, 0, 1, np.nan])
+    error = np.random.default_rng(0).random((4, 2, 2))
+    return xr.Dataset(
+        {
+            "error": (("model", "maps", "memory"), error),
+            "interval": (
+                ("model", "maps", "memory", "bound"),
+                np.stack([error - 0.1, error + 0.2], -1),
+            ),
+            "value": (("model", "metric"), error[:, 0]),
+        },
+        {
+            "alpha": ("model", alpha),
+            "mg_mM": ("model", 3.57 * alpha),
+            "trained_alpha": ("model", [10, 10, 10, np.nan]),
+            "maps": MAPS,
+            "memory": MEMORY,
+            "metric": ["place cells", "other"],
+        },
+        {"chance": 0.9},
+    )
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+
+
+def test_a_curve_is_the_mean_over_repeats(curve, ax):
+    before = curve.copy(deep=True)
+    assert pf.plot.ablation(curve, memory="working", maps="novel", ax=ax) is ax
+    xr.testing.assert_identical(curve, before)
+    drawn = lines(ax)
+    assert list(drawn) == ["by place-cell score", "random units", "matched units", "chance"]
+    names = zip(["ordered", "random", "matched"], drawn, strict=False)
+    for selection, label in names:
+        want = curve.error.sel(maps="novel", memory="working", selection=selection)
+        np.testing.assert_array_equal(drawn[label].get_xdata(), curve.fraction)
+        np.testing.assert_array_equal(drawn[label].get_ydata(), want.mean("repeat", skipna=False))
+    assert len(ax.collections) == 3
+    assert ax.get_ylabel() == "working-memory errors, novel maps"
+    assert ax.get_xlabel() == "share of units lesioned (ffn.1)"
+
+
+def test_a_curve_of_a_score_and_of_kept_units(curve):
+    ax = pf.plot.ablation(curve.assign_attrs(keep=1), measure="decoding")
+    assert ax.get_ylabel() == "decoding"
+    assert ax.get_xlabel() == "share of units kept (ffn.1)"
+    assert "chance" not in lines(ax)
+
+
+def test_doses_are_drawn_in_order_with_their_intervals(response, ax):
+    before = response.copy(deep=True)
+    assert pf.plot.dose_response(response, ax=ax) is ax
+    xr.testing.assert_identical(response, before)
+    points = ax.containers[0]
+    np.testing.assert_array_equal(points.lines[0].get_xdata(), [0, 1, 10])
+    want = response.error.sel(maps="trained", memory="reference").values[[1, 2, 0]]
+    np.testing.assert_array_equal(points.lines[0].get_ydata(), want)
+    spans = [segment[:, 1] for segment in points.lines[2][0].get_segments()]
+    np.testing.assert_allclose(spans, np.stack([want - 0.1, want + 0.2], 1))
+    ax.figure.draw_without_rendering()
+    (above,) = ax.child_axes
+    np.testing.assert_allclose(above.get_xlim(), np.multiply(ax.get_xlim(), 3.57))
+
+
+def test_several_responses_a_metric_and_a_fit(response):
+    doses = np.array([0, 0.1, 0.5, 1, 2, 5, 10])
+    values = 0.9 - 0.6 / (1 + 0.7 / np.maximum(doses, 1e-9))
+    points = xr.DataArray(values, {"alpha": ("model", doses)}, "model", "error")
+    fit = pf.fit_hill(points, n_boot=10)
+    ax = pf.plot.dose_response(
+        {"test time": response, "trained": response}, metric="place cells", fit=fit
+    )
+    labels = ax.get_legend_handles_labels()[1]
+    assert set(labels) == {"test time", "trained", "Hill fit", "K = 0.7"}
+    assert ax.get_ylabel() == "place cells"
+    unsure = fit.assign(identifiable=False)
+    assert "K = 0.7" not in lines(pf.plot.dose_response(response, fit=unsure))
