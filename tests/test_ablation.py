@@ -1,6 +1,7 @@
 """Lesions: what a lesioned network computes, worked out another way; and it comes back whole."""
 
 import copy
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import xarray as xr
 from torch import nn
 
 from placeformer import ablation
-from placeformer.ablation import ablate, over_keys
+from placeformer.ablation import ablate, changed, over_keys
 from placeformer.memory import forward_chunks, memory_errors, predictions
 from placeformer.model import ModelConfig, NavigationTransformer
 from placeformer.ratemaps import rate_maps
-from placeformer.recording import by_lag, record
+from placeformer.recording import record
 from placeformer.schema import read_provenance
+from placeformer.taps import by_lag
 from placeformer.world import GridWorld
 
 CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 2.0)
@@ -261,12 +263,34 @@ def test_units_of_any_module_can_be_lesioned(tagger):
             position = {"x": place} if how == "position" else None
             with ablate(tagger, {"cell": [0, 3]}, how, reference=reference, position=position):
                 close(tagger(x), tagger.head(changed))
-        with ablate(tagger, {"head.1": 2}, "zero"), ablate(tagger, {"cell": [1]}, "zero"):
+        with ablate(tagger, {"head.1": 2}, "zero"), ablate(tagger, {"cell[0]": [1]}, "zero"):
             lesioned = tagger(x)
         state[..., 1] = 0
         hidden = tagger.head[:2](state)
         hidden[..., 2] = 0
         close(lesioned, tagger.head[2](hidden))
+
+
+def test_outputs_in_tuples_and_mappings_keep_their_kind():
+    Pair = namedtuple("Pair", "first second")
+    output = {"a": Pair(torch.ones(2), [torch.zeros(2), torch.zeros(3)])}
+    got = changed(output, ["a", "1", "0"], lambda tensor: tensor + 5)
+    assert type(got["a"]) is Pair
+    assert got["a"].second[0].tolist() == [5, 5]
+    assert output["a"].second[0].tolist() == [0, 0]
+
+
+def test_a_recorded_network_of_another_kind_serves_as_reference(tagger):
+    x = np.random.default_rng(0).standard_normal((3, 5, 2)).astype(np.float32)
+    behaviour = {"x": np.arange(15).reshape(3, 5) % 4}
+    run = {"inputs": {"input": x}, "progress": False, "layers": ["cell[0]", "head.1"]}
+    reference = record(tagger, behaviour, **run)
+    with ablate(tagger, {"cell[0]": [1, 2], "head.1": [0]}, reference=reference):
+        lesioned = record(tagger, behaviour, **run)
+    for layer, units in (("cell[0]", [1, 2]), ("head.1", [0])):
+        got = of_layer([lesioned], layer).activation.values[..., units]
+        want = np.broadcast_to(mean([reference], layer)[units], got.shape)
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,9 @@ ROOMS = {
 ROOMS["curve"] = set()
 ROOMS["selection"] = {"schema"}
 ROOMS["replacement"] = {"schema", "binning", "places", "ratemaps", "memory"}
-ROOMS["ablation"] = {"binning", "memory", "model", "recording", "replacement", "selection"}
+ROOMS["ablation"] = {
+    "binning", "hooks", "memory", "model", "recording", "replacement", "selection", "taps"
+}  # fmt: skip
 ROOMS["branches"] = {"memory", "model", "replacement", "ablation"}
 ROOMS["controls"] = {"schema", "measures", "negatives", "placecells", "ratemaps", "variance"}
 ROOMS["pairing"] = set()
@@ -114,14 +116,14 @@ ROOMS["lesionplan"] = {
     "schema", "model", "negatives", "ablation", "controls", "replacement", "selection"
 }  # fmt: skip
 ROOMS["lesioncurve"] = {
-    "schema", "memory", "model", "negatives", "recording", "ablation", "branches", "lesionplan",
+    "schema", "memory", "model", "negatives", "navigation", "ablation", "branches", "lesionplan",
     "pairing", "replacement",
 }  # fmt: skip
 ROOMS["abilities"] = {"memory", "model", "recording", "branches"}
 ROOMS["mg"] = {"schema", "activation", "memory", "model", "zoo", "branches", "pairing"}
 ROOMS["hill"] = {"schema"}
 ROOMS["equivalence"] = {
-    "schema", "activation", "memory", "model", "recording", "ablation", "branches", "mg",
+    "schema", "activation", "memory", "model", "navigation", "ablation", "branches", "mg",
     "pairing", "replacement", "selection",
 }  # fmt: skip
 ROOMS["_style"] = set()

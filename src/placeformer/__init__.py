@@ -16,21 +16,19 @@ if TYPE_CHECKING:
     from placeformer.activation import NMDA as NMDA
     from placeformer.activation import alpha_to_mg as alpha_to_mg
     from placeformer.activation import mg_to_alpha as mg_to_alpha
+    from placeformer.arrays import from_arrays as from_arrays
+    from placeformer.borders import border_score as border_score
     from placeformer.decoding import decode_map as decode_map
     from placeformer.decoding import decode_position as decode_position
     from placeformer.dimensions import dimensionality as dimensionality
-    from placeformer.arrays import from_arrays as from_arrays
-    from placeformer.borders import border_score as border_score
+    from placeformer.equivalence import equivalent_alpha as equivalent_alpha
     from placeformer.fields import place_fields as place_fields
     from placeformer.gridness import grid_score as grid_score
     from placeformer.halves import half_maps as half_maps
     from placeformer.halves import stability as stability
-    from placeformer.hub import save as save
-    from placeformer.information import mutual_information as mutual_information
-    from placeformer.equivalence import equivalent_alpha as equivalent_alpha
-    from placeformer.fields import place_fields as place_fields
     from placeformer.hill import fit_hill as fit_hill
     from placeformer.hub import save as save
+    from placeformer.information import mutual_information as mutual_information
     from placeformer.lesioncurve import ablation_curve as ablation_curve
     from placeformer.measures import coherence as coherence
     from placeformer.measures import selectivity as selectivity

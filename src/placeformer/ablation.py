@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ import xarray as xr
 from torch import Tensor, nn
 
 from placeformer.binning import Bins
+from placeformer.hooks import PATH, leaves
 from placeformer.memory import world_of
 from placeformer.model import NavigationTransformer
-from placeformer.recording import record, taps
+from placeformer.recording import record
 from placeformer.replacement import (
     How,
     Position,
@@ -23,8 +25,10 @@ from placeformer.replacement import (
     check_how,
     find_recording,
     make_replacement,
+    recordings,
 )
 from placeformer.selection import CONTENT, Units, chosen_units
+from placeformer.taps import taps
 
 REFERENCE_WALKS, REFERENCE_STEPS = 64, 256
 """Walks over all trained maps, and steps in each, that are recorded where no reference is given."""
@@ -59,8 +63,8 @@ def ablate(
         a boolean DataArray over ``unit`` such as ``score > 0.5``, or a Dataset of units, the last
         two with the coordinates ``layer`` and ``index``. For a navigation Transformer the layers
         are those that :func:`record` knows; "content.ffn.0" and "ffn.0" are the same units. For
-        other networks they are dotted names of modules whose output, a tensor or a tuple that
-        starts with one, has the units on its last axis.
+        other networks they are names of modules as :func:`record` knows them ("encoder.2",
+        "lstm[0]"; of several outputs without a name the first), with the units on the last axis.
     how
         ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which for a signed
         activation may be far from anything the unit does. ``"position"``: its mean at the present
@@ -96,7 +100,8 @@ def ablate(
     ...     errors = pf.memory_errors(model)
     """
     check_how(how)
-    chosen = chosen_units(units, layer_widths(model, reference))
+    named = [str(name) for name in units] if isinstance(units, Mapping) else []
+    chosen = chosen_units(units, layer_widths(model, reference, also=named))
     lesion = replacements(
         model, chosen, how, reference=reference, position=position, bins=bins, seed=seed
     )
@@ -149,19 +154,31 @@ class Site:
         )
 
 
-def layer_widths(model: nn.Module, reference: Reference) -> dict[str, int | None]:
-    """Units of every layer that can be lesioned; None where only a run would tell."""
+def layer_widths(
+    model: nn.Module, reference: Reference, also: Iterable[str] = ()
+) -> dict[str, int | None]:
+    """Units of every layer that can be lesioned; None where only a run would tell.
+
+    `also` are names that may have a path to one of several outputs, as those of the reference may.
+    """
     if isinstance(model, NavigationTransformer):
         return {n: tap.width for n, tap in taps(model).items() if not n.startswith(CONTENT)}
-    names = [name for name, _ in model.named_modules() if name]
-    found = {name: find_recording(reference, name) for name in names}
+    modules = modules_of(model)
+    recorded = [str(name) for part in recordings(reference) for name in part["layer"].values]
+    names = [*modules, *(n for n in (*recorded, *also) if PATH.sub("", n) in modules)]
+    found = {name: find_recording(reference, name) for name in dict.fromkeys(names)}
     return {n: None if r is None else int(r["index"].max()) + 1 for n, r in found.items()}
+
+
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules by name, the whole network by that of its class."""
+    return {name or type(model).__name__: module for name, module in model.named_modules()}
 
 
 def sites(model: nn.Module, layer: str) -> list[Site]:
     """Find where the units of a layer are, in all streams that use them."""
     if not isinstance(model, NavigationTransformer):
-        return [Site(layer, "", model.get_submodule(layer), None)]
+        return [Site(layer, "", modules_of(model)[PATH.sub("", layer)], None)]
     known, keys = taps(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")
     return [
@@ -242,8 +259,7 @@ def missing(site: Site) -> str:
 def replace(site: Site, numbers: Tensor, replacement: Replacement) -> Callable[..., Any]:
     """Return the hook that replaces these units of a module's output."""
 
-    def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        tensor = output[0] if isinstance(output, tuple) else output
+    def lesion(tensor: Tensor) -> Tensor:
         width = tensor.shape[-1] if site.width is None else site.width
         if int(numbers.max()) >= width:
             raise ValueError(
@@ -252,10 +268,26 @@ def replace(site: Site, numbers: Tensor, replacement: Replacement) -> Callable[.
             )
         mask = torch.zeros(width, dtype=torch.bool, device=tensor.device)
         mask[numbers] = True
-        lesioned = site.replaced(tensor, mask, replacement(tensor, site.shape(tensor), width))
-        return (lesioned, *output[1:]) if isinstance(output, tuple) else lesioned
+        return site.replaced(tensor, mask, replacement(tensor, site.shape(tensor), width))
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        path = "".join(f"[{key}]" for key in PATH.findall(site.layer)) or next(leaves(output))[0]
+        return changed(output, PATH.findall(path), lesion)
 
     return hook
+
+
+def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]) -> Any:
+    """Output with one of its tensors changed; nested tuples, lists and mappings are made anew."""
+    if not path:
+        return change(output)
+    if isinstance(output, Mapping):
+        other = copy(output)
+        other[path[0]] = changed(output[path[0]], path[1:], change)  # type: ignore[index]
+        return other
+    items = list(output)
+    items[int(path[0])] = changed(items[int(path[0])], path[1:], change)
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
 
 
 def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:

@@ -16,8 +16,8 @@ from placeformer.branches import count_errors
 from placeformer.memory import MEMORIES, counted_steps, world_of
 from placeformer.mg import magnesium
 from placeformer.model import NavigationTransformer
+from placeformer.navigation import facts
 from placeformer.pairing import LEVEL, draws, ratio, resampled
-from placeformer.recording import facts
 from placeformer.replacement import How, Reference
 from placeformer.selection import Units
 

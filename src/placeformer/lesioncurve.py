@@ -24,9 +24,9 @@ from placeformer.lesionplan import (
 )
 from placeformer.memory import MEMORIES, counted_steps, world_of
 from placeformer.model import NavigationTransformer
+from placeformer.navigation import facts
 from placeformer.negatives import Negatives
 from placeformer.pairing import by_cluster, compare
-from placeformer.recording import facts
 from placeformer.replacement import How, Reference, Replacement, check_how
 
 Score = Callable[[Any], ArrayLike]

@@ -151,7 +151,7 @@ def _responses(
     ax.plot(each, [y[x == dose].mean() for dose in each], style, color=color, linewidth=1)
     trained = np.unique(one["trained_alpha"].values)
     if trained.size == 1 and each.size > 1:
-        place = {"xy": (trained[0], 0), "xycoords": ("data", "axes fraction")}
+        place: dict[str, Any] = {"xy": (trained[0], 0), "xycoords": ("data", "axes fraction")}
         ax.annotate(
             "", xytext=(0, 22), textcoords="offset points",
             arrowprops={"arrowstyle": "-|>", "color": color}, **place,

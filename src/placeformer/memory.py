@@ -19,8 +19,18 @@ from placeformer.world import GridWorld
 
 MEMORIES = ("working", "reference")
 
-RUNNING: ContextVar[tuple[xr.Dataset, slice, slice] | None] = ContextVar("RUNNING", default=None)
-"""Walks a network is being run along, and which of them and of their steps: where it stands."""
+RUNNING: ContextVar[xr.Dataset | None] = ContextVar("RUNNING", default=None)
+"""Walks and steps that a network is being run on right now: where it stands."""
+
+
+@contextmanager
+def running(walk: xr.Dataset) -> Iterator[None]:
+    """Let everything that is called inside know where the network stands."""
+    token = RUNNING.set(walk)
+    try:
+        yield
+    finally:
+        RUNNING.reset(token)
 
 
 def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
@@ -107,11 +117,8 @@ def forward_chunks(
         for begin in range(0, n_steps, chunk):
             t = slice(begin, min(begin + chunk, n_steps))
             a, o = action[w, t].to(device), observation[w, t].to(device)
-            running = RUNNING.set((walk, w, t))
-            try:
+            with running(walk.isel(walk=w, time=t)):
                 logits, state = model.forward_chunk(a, o, state, content)
-            finally:
-                RUNNING.reset(running)
             yield w, t, logits
 
 

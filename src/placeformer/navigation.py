@@ -14,7 +14,7 @@ from torch import Tensor
 from placeformer import schema
 from placeformer.fingerprints import weights_sha256
 from placeformer.hooks import Layers
-from placeformer.memory import attended_window, places, visited
+from placeformer.memory import attended_window, places, running, visited
 from placeformer.model import NavigationTransformer, State
 from placeformer.runs import Job, Options
 from placeformer.taps import is_content, listeners_of, select_taps, taps
@@ -62,6 +62,7 @@ def facts(model: NavigationTransformer) -> dict[str, Any]:
         "alpha": model.config.alpha,
         "weights_sha256": weights_sha256(model),
         "placeformer": version("placeformer"),
+        **({"lesions": model.info["lesions"]} if "lesions" in model.info else {}),
     }
 
 
@@ -89,17 +90,22 @@ class Navigation:
             for name in ("action", "observation", "target", "path")
         )
         state = State(*state) if state else self.model.initial_state(len(path), path=path)
-        logits, state = self.model.forward_chunk(action, observation, state, self.content)
+        with running(batch):
+            logits, state = self.model.forward_chunk(action, observation, state, self.content)
         prediction = logits.argmax(-1)
         answers = {"prediction": prediction, "correct": prediction == target}
         return tuple(state), {} if self.content else answers
 
 
 def with_path(model: NavigationTransformer, walks: xr.Dataset, seed: int) -> xr.Dataset:
-    """Inputs of the network; e₀ is drawn for all walks at once, however many run together."""
+    """Inputs of the network, and where it stands.
+
+    e₀ is drawn for all walks at once, however many run together.
+    """
     path = model.initial_state(walks.sizes[schema.WALK], seed=seed).path
     drawn = xr.Variable((schema.WALK, "rnn"), path.detach().float().cpu().numpy())
-    return walks[["action", "observation", "target"]].assign(path=drawn)
+    inputs = ["action", "observation", "target", "x", "y", "next_x", "next_y"]
+    return walks[inputs].assign(path=drawn)
 
 
 def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) -> xr.Dataset:

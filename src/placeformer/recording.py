@@ -59,8 +59,8 @@ def record(
     layers
         Names or patterns. Of a navigation Transformer: "ffn.*" (feed-forward units, the default),
         "attention.*" (weights, head × lag), "position" (place embedding), each of the query
-        stream, whose step is the place just moved to; "content.ffn.*", "content.attention.*" for
-        the letter stream; one stream at a time. Of any other network: dotted names of its modules,
+        stream, whose step is the place just moved to; "content.ffn.*" and so on for the letter
+        stream; one stream at a time. Of any other network: dotted names of its modules,
         patterns of them ("encoder.*.relu"), or the modules; which of several outputs is meant
         follows in brackets, "lstm[0]" or "block[hidden][1]", unless one alone has a time axis.
         Layers that a pattern matches and that are never called are left out.

@@ -55,11 +55,17 @@ def check_how(how: str) -> None:
         raise ValueError(f"how must be one of {', '.join(get_args(How))}, found {how!r}")
 
 
-def find_recording(reference: Reference, layer: str) -> xr.Dataset | None:
-    """Return the units of one layer among the reference recordings; None if it is in none."""
+def recordings(reference: Reference) -> list[xr.Dataset]:
+    """Return the reference recordings as a list, each checked."""
     given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
     for recording in given:
         schema.check_recording(recording, need=["layer", "index"])
+    return given
+
+
+def find_recording(reference: Reference, layer: str) -> xr.Dataset | None:
+    """Return the units of one layer among the reference recordings; None if it is in none."""
+    for recording in recordings(reference):
         units = recording["layer"].values == layer
         if units.any():
             return recording.isel({schema.UNIT: units})
@@ -128,13 +134,11 @@ def _drawn(n: int, seed: int) -> Rows:
     others = np.random.default_rng(seed)
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
-        if (running := RUNNING.get()) is None:
+        if (walk := RUNNING.get()) is None:
             return others.integers(n, size=shape)
-        _, walks, steps = running
-        keys = [[seed, walk, steps.start] for walk in range(walks.start, walks.stop)]
-        draws = [
-            np.random.default_rng(key).integers(n, size=steps.stop - steps.start) for key in keys
-        ]
+        n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
+        keys = [[seed, number, first] for number in walk[schema.WALK].values]
+        draws = [np.random.default_rng(key).integers(n, size=n_steps) for key in keys]
         return np.stack(draws)[:, -shape[1] :]
 
     return rows
@@ -142,15 +146,15 @@ def _drawn(n: int, seed: int) -> Rows:
 
 def _standing(by: Sequence[str], moved: bool) -> xr.Dataset:
     """Places of the walks and steps the network is being run on."""
-    if (running := RUNNING.get()) is None:
+    if (walk := RUNNING.get()) is None:
         raise ValueError(
             'how="position" must know where every walk stands: run the network along walks, as '
             "memory_errors and record do, or pass position"
         )
-    walk, w, t = running
     steps = (schema.WALK, schema.TIME)
-    found = {axis: walk[f"next_{axis}" if moved else axis].values[w, t] for axis in by}
-    return xr.Dataset({axis: (steps, values) for axis, values in found.items()})
+    return xr.Dataset(
+        {axis: (steps, walk[f"next_{axis}" if moved else axis].values) for axis in by}
+    )
 
 
 def _given(position: Mapping[str, ArrayLike], shape: tuple[int, int]) -> xr.Dataset:

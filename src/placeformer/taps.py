@@ -26,7 +26,11 @@ def taps(model: NavigationTransformer) -> dict[str, Tap]:
     """Everything that can be recorded, by name."""
     config = model.config
     reach = config.memory + config.chunk + 1
-    found = {"position": Tap(model.position, config.d_model // 2)}
+    half = config.d_model // 2
+    found = {
+        "position": Tap(model.position, half),
+        "content.position": Tap(model.content_position, half),
+    }
     for stream in ("", "content."):
         for i, layer in enumerate(cast(Iterable[Layer], model.layers)):
             weights, units = layer.attention.weights, layer.ffn.units

@@ -1,0 +1,127 @@
+"""An ablation curve against the same lesions one after the other, in one run.
+
+Prints processor seconds a lesion of both and their ratio, for each layer, and the seconds of a
+whole curve (20 fractions, 10 repeats, both memories, trained and novel maps) and of its parts.
+The network has the zoo's compact sizes and random weights: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+import placeformer as pf
+from placeformer import lesioncurve
+from placeformer.ablation import replacements
+from placeformer.branches import count_errors
+
+CONFIG = pf.ModelConfig(
+    n_letters=10,
+    d_model=128,
+    n_layers=2,
+    n_heads=4,
+    d_head=32,
+    d_inner=512,
+    d_rnn=64,
+    chunk=32,
+    memory=32,
+    dropout=0.0,
+    activation="nmda",
+    alpha=10.0,
+)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Time one run on the processor."""
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
+
+
+@contextmanager
+def timed(name: str, spent: dict[str, float]) -> Iterator[None]:
+    """Add up the processor seconds in a function of the curve."""
+    inner = getattr(lesioncurve, name)
+
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        begin = time.process_time()
+        try:
+            return inner(*args, **kwargs)
+        finally:
+            spent[name] = spent.get(name, 0.0) + time.process_time() - begin
+
+    with patch.object(lesioncurve, name, outer):
+        yield
+
+
+def compare_with_loop(model: pf.NavigationTransformer, layer: str, n: int, walks: dict) -> None:
+    """Time `n` lesions in one pass and, for a few of them, one after the other."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((n, CONFIG.d_inner)) < 0.5
+    size = {"n_walks": 8, "n_steps": 64, "maps": range(2), "progress": False}
+    reference = [pf.record(model, layers=s + layer, **size) for s in ("", "content.")]
+    fill = replacements(model, [layer], "mean", reference=reference)
+    walk = model.world.walk(**walks)
+
+    def loop() -> None:
+        for mask in masks[:3]:
+            with pf.ablate(model, {layer: mask}, reference=reference):
+                pf.memory_errors(model, **walks)
+
+    fast = seconds(
+        lambda: count_errors(model, walk, seed=0, masks={layer: masks}, replacements=fill)
+    )
+    slow = seconds(loop) / 3
+    print(f"{layer}: {fast / n:.3f} s a lesion in one pass, {slow:.3f} s one after the other")
+    print(f"{layer}: one after the other / one pass: {slow * n / fast:.1f}")
+
+
+def whole_curve(model: pf.NavigationTransformer, layer: str, n_walks: int) -> None:
+    """Time a curve and its parts."""
+    spent: dict[str, float] = {}
+    parts = ("reference_of", "make_plan", "count_errors", "compare")
+    fractions = np.linspace(0.05, 1, 20)
+    with (
+        timed(parts[0], spent),
+        timed(parts[1], spent),
+        timed(parts[2], spent),
+        timed(parts[3], spent),
+    ):
+        begin = time.perf_counter()
+        options = {"fractions": fractions, "repeats": 10, "n_walks": n_walks, "progress": False}
+        whole = seconds(lambda: pf.ablation_curve(model, layers=layer, **options))
+        wall = time.perf_counter() - begin
+    print(f"{layer}: curve {whole:.1f} s of processor, {wall:.1f} s in all")
+    for name, value in spent.items():
+        print(f"{layer}:   {name} {value:.1f} s")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lesions", type=int, default=64)
+    parser.add_argument("--walks", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=512)
+    parser.add_argument("--curve-walks", type=int, default=64)
+    parser.add_argument("--layers", nargs="+", default=["ffn.0", "ffn.1"])
+    options = parser.parse_args()
+    model = (
+        pf.NavigationTransformer(CONFIG, pf.GridWorld(11, 10, 16, seed=0)).init_weights(0).eval()
+    )
+    print(f"{options.walks} walks of {options.steps} steps, {torch.get_num_threads()} threads")
+    walks = {"n_walks": options.walks, "n_steps": options.steps, "seed": 0}
+    for layer in options.layers:
+        compare_with_loop(model, layer, options.lesions, walks)
+        if options.curve_walks:
+            whole_curve(model, layer, options.curve_walks)
+
+
+if __name__ == "__main__":
+    main()
