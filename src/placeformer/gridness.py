@@ -51,8 +51,8 @@ def grid_score(maps: xr.Dataset) -> xr.DataArray:
     xarray.DataArray
         (unit,) or (..., unit), -2 to 2; a hexagonal lattice scores above 1, a square lattice
         below 0. Unchanged when rates are scaled, shifted or negated, and when the map is mirrored
-        or turned by a right angle. NaN for a map that does not vary or is too small for a ring
-        (by and large 8 bins a side).
+        or turned by a right angle. NaN for a map that does not vary, is too small for a ring (less
+        than about 8 bins a side), or whose central peak leaves no room for one.
 
     Raises
     ------
