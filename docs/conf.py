@@ -27,6 +27,7 @@ html_sidebars = {
     page: [] for page in ("index", "install", "concepts", "dataset", "design", "changelog")
 }
 html_sidebars["population"] = []
+html_sidebars["lesions"] = []
 
 autosummary_generate = True
 autodoc_typehints = "none"
