@@ -45,18 +45,18 @@ def bump(centre, width=1.4, side=SIDE):
     return np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * width**2))
 
 
-def units(rng, n, n_fields, noise=0.05, offset=-0.3):
+def units(rng, n, n_fields, noise=0.05, offset=-0.3, side=SIDE, width=(1.0, 1.8)):
     """Rate maps (unit, y, x) of signed units with so many fields, far enough apart."""
-    rates = []
+    rates, widths = [], width
     for _ in range(n):
-        centres, width = [], rng.uniform(1.0, 1.8)
+        centres, width = [], rng.uniform(*widths)
         while len(centres) < n_fields:
-            new = rng.uniform(0, SIDE - 1, 2)
+            new = rng.uniform(0, side - 1, 2)
             if all(np.hypot(*(new - old)) > 3.5 * width for old in centres):
                 centres.append(new)
         heights = rng.uniform(0.6, 1.0, n_fields)
-        rate = sum((h * bump(c, width) for h, c in zip(heights, centres, strict=True)), 0.0)
-        rates.append(offset + rate + noise * rng.standard_normal((SIDE, SIDE)))
+        rate = sum((h * bump(c, width, side) for h, c in zip(heights, centres, strict=True)), 0.0)
+        rates.append(offset + rate + noise * rng.standard_normal((side, side)))
     return np.array(rates)
 
 

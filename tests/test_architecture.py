@@ -57,6 +57,9 @@ ROOMS = {
     "gridness": {"schema", "ratemaps", "negatives"},
     "borders": {"schema", "ratemaps", "negatives"},
     "_regions": set(),
+    "_watershed": set(),
+    "_adaptive": set(),
+    "_regions": {"_watershed", "_adaptive"},
     "fields": {"schema", "ratemaps", "_regions"},
     "placecells": {"schema", "ratemaps", "negatives", "measures", "fields"},
     "nulls": {"_kernels", "schema", "binning", "places", "ratemaps", "variance"},
@@ -139,6 +142,7 @@ ROOMS["cli"] = {*ROOMS, "__init__"}
 ANALYSIS = [
     "arrays",
     "_kernels", "schema", "binning", "places", "ratemaps", "negatives", "variance", "measures",
+    "_watershed", "_adaptive",
     "_regions", "fields", "placecells", "nulls", "shuffles", "_lattice", "plots",
     "folds", "bayes", "learners", "chance", "decoding",
     "populations", "_products", "dimensions", "_alignment", "resemblance", "remap",

@@ -6,16 +6,63 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from placeformer._watershed import watershed
 from placeformer.fields import field_table, place_fields
 
 RNG = np.random.default_rng
 
 
-@pytest.mark.parametrize(("n_fields", "least"), [(1, 0.98), (2, 0.95), (0, 0.97)])
-def test_simulated_units_have_the_fields_they_were_made_with(n_fields, least):
-    maps = simulated.maps(simulated.units(RNG(n_fields), 400, n_fields))
-    share = float((place_fields(maps).n_fields == n_fields).mean())
-    assert share >= least
+@pytest.mark.parametrize("n_fields", [0, 1, 2])
+@pytest.mark.parametrize("noise", [0.02, 0.05, 0.1])
+def test_simulated_units_have_the_fields_they_were_made_with(n_fields, noise):
+    """Also rectified, which leaves half of an untuned map at exactly 0."""
+    rates = simulated.units(RNG(n_fields), 300, n_fields, noise, offset=0.0)
+    for signed in (rates - 0.3, np.maximum(rates, 0)):
+        found = place_fields(simulated.maps(signed)).n_fields
+        assert (found == n_fields).mean() >= 0.95
+
+
+@pytest.mark.parametrize("n_fields", [0, 1, 2])
+def test_smoothed_maps_of_many_bins(n_fields):
+    rates = simulated.units(RNG(n_fields), 60, n_fields, 0.2, side=40, width=(3, 6))
+    smoothed = ndimage.gaussian_filter(rates, (0, 1.5, 1.5), mode="nearest")
+    assert (place_fields(simulated.maps(smoothed)).n_fields == n_fields).mean() >= 0.95
+
+
+@pytest.mark.parametrize("draw", ["standard_normal", "random", "standard_exponential", "poisson"])
+def test_noise_has_no_fields(draw):
+    rates = getattr(RNG(6), draw)(size=(400, 11, 11)).astype(float)
+    assert (place_fields(simulated.maps(rates)).n_fields > 0).mean() <= 0.05
+
+
+def test_watershed_parts_peaks_that_rise_above_their_saddle():
+    height = np.array([[3.0, 1, 2, 0, 4, 3.5, 3.8, 0, 1]])
+    mask = height > 0
+    parted = watershed(height, mask, np.array([0.5]), 4)[0]
+    assert len(set(parted[[0, 2, 4, 8]])) == 4
+    assert parted[4] == parted[5] == parted[6]
+    assert parted[0] == parted[1]  # a saddle goes to its higher neighbour
+    assert (parted > 0).tolist() == mask[0].tolist()
+    whole = watershed(height, mask, np.array([1.5]), 4)[0]
+    assert whole[0] == whole[2] != whole[4]
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), connectivity=st.sampled_from([4, 8]))
+def test_watershed_without_and_with_any_saddle(seed, connectivity):
+    """No saddle is deep enough: connected parts. Every saddle is: one region a local maximum."""
+    rng = RNG(seed)
+    height, mask = rng.random((3, 6, 7)), rng.random((3, 6, 7)) < 0.6
+    square = np.ones((3, 3)) if connectivity == 8 else ndimage.generate_binary_structure(2, 1)
+    merged = watershed(height, mask, np.full(3, np.inf), connectivity)
+    parted = watershed(height, mask, np.zeros(3), connectivity)
+    for k in range(3):
+        label, n = ndimage.label(mask[k], square)
+        assert len(np.unique(merged[k][mask[k]])) == n
+        assert len(set(zip(label[mask[k]], merged[k][mask[k]], strict=True))) == n
+        masked = np.where(mask[k], height[k], -1)
+        tops = mask[k] & (ndimage.maximum_filter(masked, footprint=square) == masked)
+        assert len(np.unique(parted[k][mask[k]])) == tops.sum()
 
 
 def test_a_noiseless_field_is_the_region_above_the_threshold():
@@ -122,6 +169,87 @@ def test_fraction_is_the_convention_of_one_label_above_a_fifth_of_the_peak():
         np.testing.assert_array_equal(label > 0, np.isin(region, large))
     flat = place_fields(simulated.maps(np.ones((1, 11, 11))), method="fraction")
     assert flat["size"].item() == 121
+    default = place_fields(simulated.maps(rates), method="fraction")
+    assert default.attrs["min_bins"] == 9
+
+
+# Twins
+
+
+def skimage_peaks(rate):
+    """The peaks opexebo looks for before it rejects those near a zero of the map."""
+    from skimage import measure, morphology
+
+    opened = morphology.reconstruction(morphology.erosion(rate, morphology.disk(1)), rate)
+    label = measure.label(morphology.local_maxima(opened, connectivity=2), connectivity=2)
+    return np.array([r.centroid for r in measure.regionprops(label)]).reshape(-1, 2).astype(int)
+
+
+def opexebo_labels(rate, **options):
+    analysis = pytest.importorskip("opexebo.analysis", exc_type=ImportError)
+    return analysis.place_field(rate, min_peak=1e-9, **options)[1]
+
+
+@pytest.mark.parametrize("n_fields", [0, 1, 2])
+def test_opexebo_finds_the_same_when_it_is_given_the_peaks(n_fields):
+    rates = np.maximum(1 + 5 * simulated.units(RNG(n_fields), 15, n_fields, offset=0.0), 0)
+    rates[:, :2, :3] = np.nan
+    ours = place_fields(simulated.maps(rates), method="opexebo").label.values
+    for rate, label in zip(rates, ours, strict=True):
+        theirs = opexebo_labels(rate, peak_coords=skimage_peaks(np.nan_to_num(rate)))
+        np.testing.assert_array_equal(label > 0, theirs > 0)
+        assert label.max() == theirs.max()
+
+
+def test_opexebo_by_itself_rejects_every_peak_on_11_places():
+    """Zeros within four bins of the peak: no field. No zeros at all: the peak is put in a corner."""
+    rate = 5 * simulated.bump((5.3, 4.6))
+    zeros = np.where(rate < 0.01, 0, rate)
+    assert [(opexebo_labels(seen) > 0).sum() for seen in (zeros, zeros + 1)] == [0, 121]
+
+
+def test_the_adaptive_threshold_depends_on_where_a_bin_lies_and_on_the_baseline():
+    """A round field centred on a bin jumps from one bin to five, where the region stops."""
+    rates = [5 * simulated.bump(centre) for centre in ((5, 5), (5.3, 4.6))]
+    maps = simulated.maps(np.stack([*rates, rates[1] + 1]))
+    adaptive = place_fields(maps, method="opexebo")["size"].squeeze("field")
+    np.testing.assert_array_equal(adaptive, [0, 27, 121])
+    assert place_fields(maps)["size"].squeeze("field").values.tolist() == [21, 20, 20]
+
+
+def test_opexebo_knows_neither_one_axis_nor_negative_maps():
+    below = simulated.maps(simulated.bump((5, 5))[None] - 2)
+    assert place_fields(below, method="opexebo").n_fields.item() == 0
+    assert place_fields(below).n_fields.item() == 1
+    with pytest.raises(ValueError, match="two axes, found 1"):
+        place_fields(below.isel(y=5, drop=True), method="opexebo")
+
+
+def neurospatial_fields(rates):
+    """Fields of each map, as masks (field, y, x), without its subfields."""
+    neurospatial = pytest.importorskip("neurospatial")
+    from neurospatial.encoding.spatial import detect_place_fields
+
+    x, y = np.meshgrid(np.arange(11.0), np.arange(11.0))
+    env = neurospatial.Environment.from_samples(np.c_[x.ravel(), y.ravel()], bin_size=1.0)
+    place = np.round(env.bin_centers[:, 1] * 11 + env.bin_centers[:, 0]).astype(int)
+    found = []
+    for rate in rates:
+        fields = detect_place_fields(env, rate.ravel()[place], detect_subfields=False)
+        masks = [np.isin(np.arange(121), place[field]).reshape(11, 11) for field in fields]
+        found.append(np.array(masks).reshape(-1, 11, 11))
+    return found
+
+
+@pytest.mark.filterwarnings("default")
+def test_neurospatial_finds_the_first_field_of_the_fraction_and_a_field_on_every_map():
+    rates = np.maximum(simulated.units(RNG(8), 12, 1, offset=0.0), 0)
+    ours = place_fields(simulated.maps(rates), method="fraction", connectivity=8)
+    for label, theirs in zip(ours.label.values, neurospatial_fields(rates), strict=True):
+        np.testing.assert_array_equal(label == 1, theirs[0])
+    untuned = np.stack([np.ones((11, 11)), RNG(9).uniform(0.9, 1.1, (11, 11))])
+    assert [masks.sum() for masks in neurospatial_fields(untuned)] == [121, 121]
+    assert (place_fields(simulated.maps(untuned)).n_fields == 0).all()
 
 
 def test_eccentricity_of_a_round_and_of_a_long_field():
@@ -172,7 +300,7 @@ def test_criteria_out_of_range_are_named_together():
     with pytest.raises(ValueError, match=r"threshold must .*1\.5; min_bins must .*; connectivity"):
         place_fields(maps, threshold=1.5, min_bins=0, connectivity=6)
     with pytest.raises(ValueError, match="method must"):
-        place_fields(maps, method="opexebo")
+        place_fields(maps, method="laplace")
 
 
 @settings(max_examples=12, deadline=None)

@@ -22,6 +22,9 @@ from scipy import sparse
 BLOCK_VALUES = 2**23
 """Values in a block: 32 MiB of float32, small beside any recording."""
 
+BLOCK_SAMPLES = 2**13
+"""Most samples in a block, so that few bins of a usual grid exceed ``FLOAT32_SAMPLES``."""
+
 FLOAT32_SAMPLES = 128
 """Most samples of one bin added in float32 before the sum is carried on in float64."""
 
@@ -43,6 +46,15 @@ def finite(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
     good = np.isfinite(block)
     yield np.where(good, block, np.zeros((), block.dtype))
     yield good.astype(block.dtype)
+
+
+def deviations(shift: NDArray[Any]) -> Terms:
+    """Deviations from ``shift`` (unit,): one term."""
+
+    def terms(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
+        yield block - shift[units].astype(block.dtype)
+
+    return terms
 
 
 def moments(shift: NDArray[Any]) -> Terms:
@@ -114,7 +126,7 @@ def bin_counts(index: NDArray[np.intp], size: int) -> NDArray[np.int64]:
 def blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:
     """Slices of (walk, time) whose samples make blocks of about ``BLOCK_VALUES`` values."""
     n_walks, n_times, n_units = shape
-    rows = max(256, BLOCK_VALUES // max(n_units, 1))
+    rows = min(BLOCK_SAMPLES, max(256, BLOCK_VALUES // max(n_units, 1)))
     if n_times >= rows:
         starts = range(0, n_times, rows)
         yield from ((slice(w, w + 1), slice(t, t + rows)) for w in range(n_walks) for t in starts)
@@ -172,20 +184,20 @@ def scatter(block: NDArray[Any], index: NDArray[np.intp], size: int) -> Part:
     Returns
     -------
     rows, sums
-        The bins that occur (``None``: all of them) and their sums (row, unit).
+        Bins (``None``: all of them) and their sums (row, unit); bins left out do not occur.
     """
-    keep = index >= 0
-    indptr = np.concatenate([[0], np.cumsum(keep.sum(0))])
-    chosen = index.T[keep.T]
-    counts = np.bincount(chosen, minlength=size)
-    rows = np.flatnonzero(counts)
-    if rows.size < size:
-        chosen = np.searchsorted(rows, chosen)
-    if block.dtype == np.float32 and counts.max(initial=0) > FLOAT32_SAMPLES:
+    chosen, start = index.T.ravel(), np.arange(len(block) + 1) * len(index)
+    if chosen.min(initial=0) < 0:
+        keep = chosen >= 0
+        chosen, start = chosen[keep], np.concatenate([[0], np.cumsum(keep)])[start]
+    rows = None
+    if size > chosen.size:  # most bins do not occur
+        rows, chosen = np.unique(chosen, return_inverse=True)
+        size = rows.size
+    if block.dtype == np.float32 and np.bincount(chosen).max(initial=0) > FLOAT32_SAMPLES:
         block = block.astype(np.float64)
     ones = np.ones(chosen.size, block.dtype)
-    matrix = sparse.csc_array((ones, chosen, indptr), shape=(rows.size, len(block)))
-    return (None if rows.size == size else rows), matrix @ block
+    return rows, sparse.csc_array((ones, chosen, start), shape=(size, len(block))) @ block
 
 
 def _as_float(block: NDArray[Any]) -> NDArray[Any]:

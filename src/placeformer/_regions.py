@@ -1,7 +1,6 @@
 """Connected regions of stacks of rate maps: the NumPy kernel of place fields.
 
 All maps are worked on at once: arrays are (map, *bins), and neighbourhoods never join two maps.
-In memory the maps lie innermost, which makes every step along the bins one long loop.
 """
 
 from __future__ import annotations
@@ -13,13 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Method = Literal["peak", "fraction"]
+from placeformer._adaptive import adaptive
+from placeformer._watershed import neighbourhood, watershed
+
+Method = Literal["peak", "fraction", "opexebo"]
 
 SPREAD_QUANTILES = (0.05, 0.3)
 """Quantiles of a map whose distance measures the spread of its background."""
 
 SPREAD_OF_NORMAL = 1.1205
 """Distance of those quantiles in a normal distribution, in standard deviations."""
+
+SADDLE_NOISE = 2.5
+"""Least depth of a saddle, in standard deviations of a bin's noise."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Criteria:
             (self.method in get_args(Method), "method", f"be one of {get_args(Method)}"),
             (0 < self.threshold < 1, "threshold", "lie between 0 and 1 (share of the peak)"),
             (self.min_bins >= 1, "min_bins", "be at least 1 bin"),
-            (self.min_contrast >= 0, "min_contrast", "be at least 0 (spreads of the background)"),
+            (self.min_contrast >= 0, "min_contrast", "be at least 0 (standard errors)"),
             (0 < self.min_prominence <= 1, "min_prominence", "lie above 0 and up to 1"),
             (self.connectivity in (4, 8), "connectivity", "be 4 (sides) or 8 (sides and corners)"),
         ]
@@ -60,35 +65,60 @@ class Found:
 
 def detect(rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria) -> Found:
     """Fields of a stack of maps (map, *bins), all maps at once."""
-    rate, valid = _innermost(rate), _innermost(valid)
-    height, spread = _height(rate, valid, criteria.method)
-    greatest = _over_bins(np.max, height)
-    level = criteria.threshold * greatest
-    mask = valid & (height >= level) & (greatest > 0)
-    structure = _structure(rate.ndim - 1, criteria.connectivity)
-    if criteria.method == "fraction":
-        region = ndimage.label(mask, structure)[0]
-    else:
-        depth = np.maximum(criteria.min_prominence * greatest, 2 * spread)
-        region = _split(height, mask, depth, structure)
-    return _keep(rate, height, spread, region, criteria)
-
-
-def _innermost(values: NDArray[Any]) -> NDArray[Any]:
-    """The same array with the maps contiguous in memory."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 0, -1)), -1, 0)
-
-
-def _height(
-    rate: NDArray[np.float64], valid: NDArray[np.bool_], method: Method
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rates above the baseline (0 where not valid) and the spread of the background."""
-    if method == "fraction":
-        return np.where(valid, rate, 0.0), np.zeros_like(_over_bins(np.max, rate))
-    least, low, baseline = _quantiles(rate, valid, (*SPREAD_QUANTILES, 0.5))
+    (baseline,) = _quantiles(rate, valid, (0.5,)) if criteria.method == "peak" else (0.0,)
     height = np.where(valid, rate - baseline, 0.0)
+    noise = _noise(rate, valid)
+    greatest = _over_bins(np.max, height)
+    mask = valid & (height >= criteria.threshold * greatest) & (greatest > 0)
+    if criteria.method == "peak":
+        depth = np.maximum(criteria.min_prominence * greatest, SADDLE_NOISE * noise).reshape(-1)
+        region = watershed(height, mask, depth, criteria.connectivity)
+    elif criteria.method == "fraction":
+        region = ndimage.label(mask, neighbourhood(rate.ndim - 1, criteria.connectivity))[0]
+    else:
+        region = adaptive(height, valid, criteria.threshold)
+    return _keep(rate, height, _contrast(rate, valid, noise), region, criteria)
+
+
+def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Standard deviation of a bin, from the mean square difference of visited neighbours.
+
+    What varies slowly hardly adds to it, and it holds for skewed noise and for noise with a floor.
+    """
+    squares, pairs = np.zeros(len(rate)), np.zeros(len(rate))
+    for axis in range(1, rate.ndim):
+        line, seen = (np.moveaxis(a, axis, -1) for a in (np.where(valid, rate, 0.0), valid))
+        known = seen[..., 1:] & seen[..., :-1]
+        step = np.where(known, line[..., 1:] - line[..., :-1], 0.0)
+        squares += (step**2).reshape(len(rate), -1).sum(axis=1)
+        pairs += known.reshape(len(rate), -1).sum(axis=1)
+    noise = np.sqrt(squares / np.maximum(2 * pairs, 1)).reshape(-1, *(1,) * (rate.ndim - 1))
     rounding = 1e-6 * _over_bins(np.max, np.abs(np.where(valid, rate, 0.0)))
-    return height, np.maximum((low - least) / SPREAD_OF_NORMAL, rounding)
+    return np.maximum(noise, rounding)
+
+
+def _contrast(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], noise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean of the 3 x 3 bins around each bin above its median in the map, in standard errors.
+
+    Where the background of these means spreads more than the noise of single bins accounts for,
+    as in smoothed maps, that spread takes its place.
+    """
+    n = np.maximum(np.round(_box(valid.astype(float))), 1.0)
+    mean = _box(np.where(valid, rate, 0.0)) / n
+    (middle,) = _quantiles(mean, valid, (0.5,))
+    above = (mean - middle) * np.sqrt(n)
+    least, low = _quantiles(above, valid, SPREAD_QUANTILES)
+    scale = np.maximum(noise, (low - least) / SPREAD_OF_NORMAL)
+    return np.divide(above, scale, out=np.zeros_like(above), where=scale > 0)
+
+
+def _box(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over a bin and its neighbours by sides and corners; 0 beyond the border."""
+    for axis in range(1, values.ndim):
+        values = ndimage.convolve1d(values, np.ones(3), axis=axis, mode="constant")
+    return values
 
 
 def _quantiles(
@@ -113,91 +143,10 @@ def _over_bins(reduce: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _structure(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
-    """Neighbourhood within a map that never joins two maps of the stack."""
-    inner = ndimage.generate_binary_structure(n_axes, 1 if connectivity == 4 else n_axes)
-    structure = np.zeros((3, *inner.shape), bool)
-    structure[1] = inner
-    return structure
-
-
-def _split(
-    height: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    depth: NDArray[np.float64],
-    structure: NDArray[np.bool_],
-) -> NDArray[np.intp]:
-    """Regions of a mask, one for every peak that rises ``depth`` above its saddles."""
-    inside = np.where(mask, height, -np.inf)
-    seeds = _tops(inside, mask, depth, structure)
-    region = _innermost(ndimage.label(seeds, structure)[0].astype(np.intp))
-    return _flood(region, inside, mask, structure)
-
-
-def _tops(
-    height: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    depth: NDArray[np.float64],
-    structure: NDArray[np.bool_],
-) -> NDArray[np.bool_]:
-    """Plateaus of the h-maxima transform: the height lowered by ``depth``, grown back under it."""
-    grown = np.where(mask, height - depth, -np.inf)
-    while True:
-        wider = np.minimum(_dilate(grown, structure), height)
-        if np.array_equal(wider, grown):
-            break
-        grown = wider
-    return mask & _regional_maxima(grown, structure)
-
-
-def _regional_maxima(
-    values: NDArray[np.float64], structure: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Plateaus without a higher neighbour."""
-    top = np.isfinite(values) & (_dilate(values, structure) <= values)
-    while True:
-        # a bin beside an equal one that is not on top is not on top either
-        below = np.where(top, -np.inf, values)
-        fallen = top & (_dilate(below, structure) >= values)
-        if not fallen.any():
-            return top
-        top &= ~fallen
-
-
-def _flood(
-    region: NDArray[np.intp],
-    height: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    structure: NDArray[np.bool_],
-    n_levels: int = 20,
-) -> NDArray[np.intp]:
-    """Give every bin of the mask to the region it is reached from when water falls."""
-    top = _over_bins(np.max, np.where(mask, height, 0.0))
-    for share in np.linspace(1, 0, n_levels + 1):
-        open_bins = mask & (height >= share * top)
-        while True:
-            reach = _dilate(region, structure)
-            new = open_bins & (region == 0) & (reach > 0)
-            if not new.any():
-                break
-            region = np.where(new, reach, region)
-    return region
-
-
-def _dilate(values: NDArray[Any], structure: NDArray[np.bool_]) -> NDArray[Any]:
-    """Greatest value among a bin and its neighbours."""
-    wider = np.copy(values)
-    for offset in np.argwhere(structure) - 1:
-        here = tuple(slice(max(0, -o), None if o <= 0 else -o) for o in offset)
-        there = tuple(slice(max(0, o), None if o >= 0 else o) for o in offset)
-        np.maximum(wider[here], values[there], out=wider[here])
-    return wider
-
-
 def _keep(
     rate: NDArray[np.float64],
     height: NDArray[np.float64],
-    spread: NDArray[np.float64],
+    contrast: NDArray[np.float64],
     region: NDArray[np.intp],
     criteria: Criteria,
 ) -> Found:
@@ -208,23 +157,19 @@ def _keep(
     size = np.bincount(number, minlength=n)
     owner = np.zeros(n, np.intp)
     owner[number] = where[0]
-    peak_height = np.full(n, -np.inf)
-    np.maximum.at(peak_height, number, height[where])
-    scale = spread.reshape(-1)[owner]
-    contrast = np.divide(peak_height, scale, out=np.full(n, np.inf), where=scale > 0)
-    good = (size >= criteria.min_bins) & (contrast >= criteria.min_contrast)
-    order = np.lexsort((-peak_height, owner))
+    columns = {name: np.full(n, -np.inf) for name in ("peak", "height", "contrast")}
+    for greatest, values in zip(columns.values(), (rate, height, contrast), strict=True):
+        np.maximum.at(greatest, number, values[where])
+    good = size >= criteria.min_bins
+    if criteria.method == "peak":
+        good &= columns["contrast"] >= criteria.min_contrast
+    order = np.lexsort((-columns["height"], owner))
     order = order[good[order]]
     rank = np.zeros(n, np.intp)
     rank[order] = _count_within(owner[order])
     label = np.zeros(region.shape, np.int32)
     label[where] = rank[number]
-    columns = {
-        "size": size.astype(float),
-        "height": peak_height,
-        "contrast": contrast,
-        **_shape(rate, height, where, number, n),
-    }
+    columns |= {"size": size.astype(float), **_shape(height, where, number, n)}
     return Found(label, owner[order], rank[order], {k: v[order] for k, v in columns.items()})
 
 
@@ -235,21 +180,18 @@ def _count_within(sorted_owner: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _shape(
-    rate: NDArray[np.float64],
     height: NDArray[np.float64],
     where: tuple[NDArray[np.intp], ...],
     number: NDArray[np.intp],
     n: int,
 ) -> dict[str, NDArray[np.float64]]:
-    """Peak, centroid (in bins) and eccentricity of every region."""
-    peak = np.full(n, -np.inf)
-    np.maximum.at(peak, number, rate[where])
+    """Centroid (in bins) and eccentricity of every region."""
     weight = np.maximum(height[where], 0.0)
     total = np.bincount(number, weight, n)
     mean = [np.bincount(number, weight * w, n) / total for w in where[1:]]
     off = [w - m[number] for w, m in zip(where[1:], mean, strict=True)]
     spread = [[np.bincount(number, weight * a * b, n) / total for b in off] for a in off]
-    found = {"peak": peak, **{f"axis_{i}": m for i, m in enumerate(mean)}}
+    found = {f"axis_{i}": m for i, m in enumerate(mean)}
     return {**found, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
 
 

@@ -1,7 +1,7 @@
 """Null distributions: a statistic of the data, then of the data with its places shuffled.
 
-Every generator yields the statistic of the data first and then one value a shuffle. Places are
-moved, never activations: the large array is read once for several shuffles.
+Every null gives the statistic of the data and arrays (shuffle, ...) of several shuffles each.
+Places are moved, never activations: the large array is read once for several shuffles.
 """
 
 from __future__ import annotations
@@ -18,12 +18,34 @@ from placeformer import _kernels, schema
 from placeformer.binning import Bins, samples
 from placeformer.places import Places, activations, unit_sums
 from placeformer.ratemaps import assemble
-from placeformer.variance import Cells, centre, position_variance_explained
+from placeformer.variance import (
+    Cells,
+    centre,
+    position_variance_explained,
+    sums_of_squares,
+)
 
-Measure = Callable[[xr.Dataset], xr.DataArray]
+Null = tuple[xr.DataArray, Iterator[NDArray[np.float64]]]
+
+SHUFFLE = "shuffle"
 
 GROUP_VALUES = 2**25
 """Most values in the sums of the shuffles that share one read of the activations."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A function of rate maps, and whether it keeps a leading dimension of the maps."""
+
+    function: Callable[[xr.Dataset], xr.DataArray]
+    keeps_dimensions: bool
+
+    def of_shuffles(self, maps: xr.Dataset) -> NDArray[np.float64]:
+        """Values (shuffle, ...) of maps with a leading dimension ``shuffle``."""
+        if self.keeps_dimensions:
+            return np.asarray(self.function(maps).values)
+        each = (maps.isel({SHUFFLE: k}) for k in range(maps.sizes[SHUFFLE]))
+        return np.stack([self.function(one).values for one in each])
 
 
 @dataclass(frozen=True)
@@ -47,19 +69,25 @@ def circular_maps(
     low: int,
     rng: np.random.Generator,
     measure: Measure,
-) -> Iterator[xr.DataArray]:
+) -> Null:
     """A measure of rate maps under circular shifts of the places of every walk."""
     places = layout.places(recording)
     sums, _ = unit_sums(recording, places.index, places.size, skipna=False)
     counts = _kernels.bin_counts(places.index, places.size)
-    yield measure(assemble(recording, places, sums, counts))
-    values = activations(recording)
-    for group in _groups(n, places.size * values.shape[2]):
-        stacked = _stack(_shifts(places.index, group, low, rng), places.size)
-        (sums,) = _kernels.bin_sums(values, [stacked], [group * places.size])
-        _refuse_hidden(sums)
-        for each in np.split(sums, group):  # a walk keeps its map and places, so counts stay
-            yield measure(assemble(recording, places, each, counts))
+    maps = assemble(recording, places, sums, counts)
+    visits = counts[None]  # a walk keeps its places, so counts stay
+
+    def draws() -> Iterator[NDArray[np.float64]]:
+        values = activations(recording)
+        for group in _groups(n, places.size * values.shape[2]):
+            amounts = _amounts(places.index.shape, group, low, rng)
+            shifted = _shifted(places.index, amounts, places.size)
+            (moved,) = _kernels.bin_sums(values, [shifted], [group * places.size])
+            _refuse_hidden(moved)
+            each = moved.reshape(group, places.size, -1)
+            yield measure.of_shuffles(_shuffled(maps, places, each, visits.repeat(group, 0)))
+
+    return measure.function(maps), draws()
 
 
 def circular_variance(
@@ -69,31 +97,38 @@ def circular_variance(
     low: int,
     rng: np.random.Generator,
     options: Mapping[str, Any],
-) -> Iterator[xr.DataArray]:
+) -> Null:
     """Variance explained by place under circular shifts of the places of every walk."""
     kw = dict(options)
     data = position_variance_explained(
         recording, by=layout.by, bins=layout.bins, per_map=layout.per_map, **kw
     )
-    yield data
     given, maps, adjusted = kw.get("given"), kw.get("maps", "apart"), kw.get("adjusted", True)
     cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=given, maps=maps)
-    values = activations(recording)
-    sizes = [len(cells.counts), len(cells.maps)]
-    terms = _kernels.moments(centre(values))
-    for group in _groups(n, sizes[0] * values.shape[2]):
-        shifts = _shifts(np.stack([cells.index, cells.walk_map], -1), group, low, rng)
-        index = [_stack([s[..., i] for s in shifts], sizes[i]) for i in (0, 1)]
-        sums, squares = _kernels.bin_sums(values, index, [group * s for s in sizes], terms=terms)
-        _refuse_hidden(squares)
-        for pair in zip(np.split(sums, group), np.split(squares, group), strict=True):
-            explained = cells.explained(*pair, adjusted=adjusted, per_map=layout.per_map)
-            yield data.copy(data=explained)
+    values, shift = activations(recording), centre(activations(recording))
+    squares = sums_of_squares(recording, cells)[1]
+    index, sizes, terms = [cells.index], [len(cells.counts)], _kernels.deviations(shift)
+    if (cells.index < 0).any():  # which samples count changes with the shift
+        index, sizes = [*index, cells.walk_map], [*sizes, len(cells.maps)]
+        terms = _kernels.moments(shift)
+
+    def draws() -> Iterator[NDArray[np.float64]]:
+        for group in _groups(n, sizes[0] * values.shape[2]):
+            amounts = _amounts(cells.index.shape, group, low, rng)
+            shifted = [_shifted(i, amounts, size) for i, size in zip(index, sizes, strict=True)]
+            found = _kernels.bin_sums(values, shifted, [group * s for s in sizes], terms=terms)
+            _refuse_hidden(found[-1])
+            wide = [_side_by_side(f, group) for f in found]
+            sums, moved = [*wide, np.tile(squares, (1, group))][:2]
+            explained = cells.explained(sums, moved, adjusted=adjusted, per_map=layout.per_map)
+            yield np.moveaxis(explained.reshape(*explained.shape[:-1], group, -1), -2, 0)
+
+    return data, draws()
 
 
 def relabelled_maps(
     recording: xr.Dataset, layout: Layout, n: int, rng: np.random.Generator, measure: Measure
-) -> Iterator[xr.DataArray]:
+) -> Null:
     """A measure of rate maps whose places trade their rates within map and letter."""
     has_maps = schema.MAP in recording.variables
     places = layout.places(recording, per_map=has_maps or layout.per_map)
@@ -102,14 +137,44 @@ def relabelled_maps(
     letters = _letters(recording, places)
     out = places if layout.per_map else replace(places, maps=None)
 
-    def statistic(order: NDArray[np.intp]) -> xr.DataArray:
-        laid_out = sums[order].reshape(-1, out.size, sums.shape[1]).sum(axis=0)
-        visits = counts[order].reshape(-1, out.size).sum(axis=0)
-        return measure(assemble(recording, out, laid_out, visits))
+    def pooled(values: NDArray[Any]) -> NDArray[Any]:
+        """Sum over maps, where they are pooled, of (shuffle, place, ...)."""
+        return values.reshape(len(values), -1, out.size, *values.shape[2:]).sum(axis=1)
 
-    yield statistic(np.arange(places.size))
-    for _ in range(n):
-        yield statistic(_trade(letters, rng))
+    maps = assemble(recording, out, pooled(sums[None])[0], pooled(counts[None])[0])
+
+    def draws() -> Iterator[NDArray[np.float64]]:
+        for group in _groups(n, sums.size):
+            order = np.stack([_trade(letters, rng) for _ in range(group)])
+            each = _shuffled(maps, out, pooled(sums[order]), pooled(counts[order]))
+            yield measure.of_shuffles(each)
+
+    return measure.function(maps), draws()
+
+
+def _shuffled(
+    data: xr.Dataset,
+    places: Places,
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> xr.Dataset:
+    """RateMaps of sums (shuffle, place, unit) and counts (shuffle, place), labelled as the data."""
+    n, visited = len(sums), np.broadcast_to(counts[..., None] > 0, sums.shape)
+    rate = np.divide(sums, counts[..., None], out=np.full(sums.shape, np.nan), where=visited)
+    laid_out = np.moveaxis(rate.reshape(n, *places.shape, -1), -1, -1 - len(places.grid.shape))
+    dims, seen = data[schema.RATE].dims, data[schema.OCCUPANCY].dims
+    return data.assign(
+        {
+            schema.RATE: ((SHUFFLE, *dims), laid_out, data[schema.RATE].attrs),
+            schema.OCCUPANCY: ((SHUFFLE, *seen), counts.reshape(n, *places.shape)),
+        }
+    )
+
+
+def _side_by_side(sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Sums (shuffle and bin, unit) as (bin, shuffle and unit)."""
+    size, n_units = len(sums) // n, sums.shape[1]
+    return sums.reshape(n, size, n_units).swapaxes(0, 1).reshape(size, -1)
 
 
 def _groups(n: int, values_each: int) -> Iterator[int]:
@@ -118,19 +183,22 @@ def _groups(n: int, values_each: int) -> Iterator[int]:
     yield from (min(size, n - start) for start in range(0, n, size))
 
 
-def _shifts(
-    index: NDArray[np.intp], n: int, low: int, rng: np.random.Generator
-) -> list[NDArray[np.intp]]:
-    """Shuffles of an index (walk, time, ...): every walk rolled in time by a shift of its own."""
-    n_walks, n_steps = index.shape[:2]
-    rows = np.arange(n_walks)[:, None]
-    shift = rng.integers(low, n_steps - low + 1, (n, n_walks))
-    return [index[rows, (np.arange(n_steps) - s[:, None]) % n_steps] for s in shift]
+def _amounts(shape: tuple[int, int], n: int, low: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Shifts (shuffle, walk) of walks of a shape (walk, time), at least ``low`` from both ends."""
+    return rng.integers(low, shape[1] - low + 1, (n, shape[0]))
 
 
-def _stack(shuffles: list[NDArray[np.intp]], size: int) -> NDArray[np.intp]:
-    """Bins of several shuffles (shuffle, walk, time), counted on from one to the next."""
-    return np.stack([np.where(s < 0, -1, s + k * size) for k, s in enumerate(shuffles)])
+def _shifted(index: NDArray[np.intp], amounts: NDArray[Any], size: int) -> NDArray[Any]:
+    """Bins (shuffle, walk, time) of walks rolled in time, counted on from shuffle to shuffle."""
+    n, n_steps = len(amounts), index.shape[1]
+    kind = np.int32 if n * size < 2**31 else np.int64
+    twice = np.concatenate([index, index], axis=1).astype(kind)
+    bins = np.empty((n, *index.shape), kind)
+    for shuffle, walk in np.ndindex(amounts.shape):
+        start = n_steps - amounts[shuffle, walk]
+        bins[shuffle, walk] = twice[walk, start : start + n_steps]
+    first = np.arange(n, dtype=kind)[:, None, None] * size
+    return np.add(bins, first, out=bins, where=bins >= 0)
 
 
 def _refuse_hidden(sums: NDArray[np.float64]) -> None:

@@ -15,7 +15,11 @@ from placeformer.ratemaps import flatten, per_unit
 
 
 def place_cell_score(
-    maps: xr.Dataset, *, negatives: Negatives = "rectify", **criteria: Any
+    maps: xr.Dataset,
+    *,
+    negatives: Negatives = "rectify",
+    fields: xr.Dataset | None = None,
+    **criteria: Any,
 ) -> xr.DataArray:
     r"""How much of a unit's activity lies in one small place field, from 0 to 1.
 
@@ -37,8 +41,11 @@ def place_cell_score(
     negatives
         What is done with negative rates before they are summed: ``"rectify"``, ``"shift"`` or
         ``"raise"``. Fields are found in the signed rates and do not depend on it.
+    fields
+        What :func:`place_fields` found in these maps, where it is known already.
     criteria
-        Criteria of :func:`place_fields`, such as ``threshold``, ``min_bins``, ``min_contrast``.
+        Without ``fields``: criteria of :func:`place_fields`, such as ``threshold``,
+        ``min_bins``, ``min_contrast``.
 
     Returns
     -------
@@ -49,15 +56,15 @@ def place_cell_score(
     Raises
     ------
     ValueError
-        Maps break the contract, a criterion is out of range, or rates are negative under
-        ``"raise"``.
+        Maps break the contract, a criterion is out of range, rates are negative under
+        ``"raise"``, or fields that are not those of the maps.
 
     References
     ----------
     Kim, D., Kwon, J., Cha, M. and Lee, C. J. (2023). Transformer as a hippocampal memory
     consolidation model based on NMDAR-inspired nonlinearity. NeurIPS 36.
     """
-    fields = place_fields(maps, **criteria)
+    fields = place_fields(maps, **criteria) if fields is None else _checked(fields, maps, criteria)
     rate, share = flatten(maps)
     valid = np.broadcast_to(share > 0, rate.shape)
     rate = apply_negatives(rate, valid, negatives, maps[schema.RATE])
@@ -70,6 +77,19 @@ def place_cell_score(
         **{k: v for k, v in fields.attrs.items() if k != schema.PROVENANCE},
     }
     return per_unit(maps, scores, "place_cell_score", **attrs)
+
+
+def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> xr.Dataset:
+    """Fields with the dimensions of the maps' rates."""
+    schema.check_rate_maps(maps)
+    if criteria:
+        raise ValueError(
+            f"fields are found already: {sorted(criteria)} belong to place_fields(maps, ...)"
+        )
+    found, want = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
+    if found != want:
+        raise ValueError(f"fields must be those of maps with rate {want}, found label {found}")
+    return fields
 
 
 def score(

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from placeformer import schema
-from placeformer.fields import FIELD, place_fields
+from placeformer.fields import place_fields
 from placeformer.measures import spatial_information
 from placeformer.memory import memory_errors, world_of
 from placeformer.model import NavigationTransformer
-from placeformer.negatives import WORDS, Negatives, apply_negatives
-from placeformer.placecells import score
-from placeformer.ratemaps import flatten, per_unit, rate_maps
+from placeformer.negatives import Negatives
+from placeformer.placecells import place_cell_score
+from placeformer.ratemaps import per_unit, rate_maps
 from placeformer.recording import record
 from placeformer.shuffles import Null, shuffle_test
 from placeformer.variance import position_variance_explained
@@ -182,22 +182,11 @@ def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     """
     fields = place_fields(maps)
     found = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
-    found |= {f"score_{p}": _score(maps, fields, p) for p in POLICIES}
+    found |= {f"score_{p}": place_cell_score(maps, negatives=p, fields=fields) for p in POLICIES}
     values = np.minimum(*(found[f"score_{p}"].values for p in POLICIES))
     about = {"units": "1", "long_name": "place-cell score (lesser of both policies)"}
     lesser = per_unit(maps, values, "place_cell_score", **about)
     return found | {"score": lesser, "n_fields": fields["n_fields"]}
-
-
-def _score(maps: xr.Dataset, fields: xr.Dataset, policy: Negatives) -> xr.DataArray:
-    """Place-cell score with fields that are known already: they are the same for all policies."""
-    rate, share = flatten(maps)
-    valid = np.broadcast_to(share > 0, rate.shape)
-    label = fields["label"].values.reshape(rate.shape)
-    rate = apply_negatives(rate, valid, policy, maps[schema.RATE])
-    values = score(rate, valid, label, fields.sizes[FIELD])
-    about = {"units": "1", "long_name": f"place-cell score ({WORDS[policy]})"}
-    return per_unit(maps, values, "place_cell_score", **about)
 
 
 def _memory(

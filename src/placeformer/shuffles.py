@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
+from tqdm.auto import tqdm
 
 from placeformer import nulls, schema
 from placeformer.binning import Bins
@@ -35,7 +37,7 @@ def shuffle_test(
     recording: xr.Dataset,
     statistic: Statistic = "spatial_information",
     *,
-    n: int = 100,
+    n: int = 1000,
     null: Null = "circular",
     min_shift: int | None = None,
     seed: int = 0,
@@ -110,15 +112,14 @@ def shuffle_test(
     if null == "circular":
         low = _least_shift(recording, min_shift)
         if statistic == VARIANCE:
-            draws = nulls.circular_variance(recording, layout, n, low, rng, options)
+            found = nulls.circular_variance(recording, layout, n, low, rng, options)
         else:
-            draws = nulls.circular_maps(
-                recording, layout, n, low, rng, _measure(statistic, options)
-            )
+            measure = _measure(statistic, options)
+            found = nulls.circular_maps(recording, layout, n, low, rng, measure)
     else:
         low = 0
-        draws = nulls.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
-    result = _summary(_bar(draws, n + 1, progress))
+        found = nulls.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
+    result = _summary(*found, tqdm(total=n, desc="shuffles", disable=not progress))
     name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
     settings = {"statistic": name, "null": null, "n": n, "min_shift": low, "seed": seed}
     result.attrs.update(settings)
@@ -139,9 +140,9 @@ def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
-    """The statistic as a function of rate maps alone."""
+    """The statistic as a function of rate maps alone; those with a name keep dimensions."""
     function = OF_MAPS[statistic] if isinstance(statistic, str) else statistic
-    return partial(function, **options)
+    return nulls.Measure(partial(function, **options), isinstance(statistic, str))
 
 
 def _check(statistic: Statistic, n: int, null: str) -> None:
@@ -172,30 +173,20 @@ def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
     return low
 
 
-def _bar(draws: Iterator[Any], total: int, progress: bool) -> Iterable[Any]:
-    if not progress:
-        return draws
-    from tqdm.auto import tqdm
-
-    bar: Iterable[Any] = tqdm(draws, total=total, desc="shuffles")
-    return bar
-
-
-def _summary(draws: Iterable[xr.DataArray]) -> xr.Dataset:
-    """Data against shuffles: the first draw is the data."""
-    draws = iter(draws)
-    data = next(draws)
+def _summary(data: xr.DataArray, draws: Iterator[NDArray[Any]], bar: Any) -> xr.Dataset:
+    """Data against shuffles, which come several at a time."""
     observed = np.asarray(data.values, float)
     n, mean, squares, extreme = (np.zeros(observed.shape) for _ in range(4))
     least = observed - 1e-12 * np.abs(observed)  # ties are ties whatever the order of a sum
-    for draw in draws:
-        value = np.asarray(draw.values, float)
+    for value in chain.from_iterable(draws):
         known = np.isfinite(value)
         n += known
         step = np.where(known, value - mean, 0.0)
         mean += step / np.maximum(n, 1)
         squares += step * np.where(known, value - mean, 0.0)
         extreme += known & (value >= least)
+        bar.update()
+    bar.close()
     return _table(data, observed, n, mean, squares, extreme)
 
 
