@@ -2,6 +2,9 @@
 
 import numpy as np
 import xarray as xr
+from scipy.signal import lfilter
+
+from placeformer.world import GridWorld
 
 SIDE = 11
 
@@ -77,3 +80,48 @@ def hexagons(shape, spacing, turn, phase):
     k = 4 * np.pi / (np.sqrt(3) * spacing)
     angles = turn + np.deg2rad([0, 60, 120])
     return sum(np.cos(k * (x * np.cos(a) + y * np.sin(a))) for a in angles)
+KINDS = {
+    "place": "one field, on any map",
+    "two fields": "two fields, on any map",
+    "place and letter": "one field and a letter, added",
+    "remembered place": "one field on trained maps, noise on novel ones",
+    "letter": "activity that the letter at the place decides",
+    "letter before": "activity that the letter at the place before decides",
+    "untuned": "noise that hangs together in time",
+    "constant": "the same value throughout",
+}
+"""Units of a simulated population."""
+
+PLACE_KINDS = ("place", "two fields", "place and letter", "remembered place")
+
+
+def population(kinds, n_each, *, n_walks=64, n_steps=1536, seed=0, familiar=True, noise=1.0):
+    """A Recording of units of known kinds (coordinate ``kind``) on one map of letters.
+
+    Fields are 0.6 to 1 high and the noise of a step has a standard deviation of ``noise``; the
+    same seed makes the same units on a trained and on a novel map.
+    """
+    world = GridWorld(side=SIDE, n_maps=1, seed=seed)
+    walk = world.walk(n_walks, n_steps, seed=seed + familiar, familiar=familiar)
+    rng = np.random.default_rng([seed, 1])
+    ar = lfilter([0.6], [1, -0.8], rng.standard_normal((n_walks, n_steps, n_each * len(kinds))), 1)
+    activation = (noise * ar).astype(np.float32)
+    kind = np.repeat(list(kinds), n_each)
+    for unit, name in enumerate(kind):
+        rate = units(rng, 1, 2 if name == "two fields" else 1, noise=0.0)[0]
+        liked = rng.standard_normal(world.n_letters)
+        activation[..., unit] += _drive(name, rate, liked, walk, familiar)
+        if name == "constant":
+            activation[..., unit] = rate[0, 0]
+    return walk.assign(activation=(("walk", "time", "unit"), activation)).assign_coords(
+        kind=("unit", kind)
+    )
+
+
+def _drive(name, rate, liked, walk, familiar):
+    """What drives a unit along the walks: its field, a letter, or nothing."""
+    letter = liked[walk.observation.values]
+    field = rate[walk.y.values, walk.x.values]
+    drives = {"letter": letter, "letter before": np.roll(letter, 1, axis=1)}
+    drives |= {"place": field, "two fields": field, "place and letter": field + 0.3 * letter}
+    return (drives | {"remembered place": field} if familiar else drives).get(name, 0.0)

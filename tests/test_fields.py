@@ -202,7 +202,7 @@ def test_opexebo_finds_the_same_when_it_is_given_the_peaks(n_fields):
 
 
 def test_opexebo_by_itself_rejects_every_peak_on_11_places():
-    """Zeros within four bins of the peak: no field. No zeros at all: the peak is put in a corner."""
+    """Zeros within four bins of the peak: no field. No zeros: the peak is put in a corner."""
     rate = 5 * simulated.bump((5.3, 4.6))
     zeros = np.where(rate < 0.01, 0, rate)
     assert [(opexebo_labels(seen) > 0).sum() for seen in (zeros, zeros + 1)] == [0, 121]
