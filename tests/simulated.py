@@ -80,6 +80,8 @@ def hexagons(shape, spacing, turn, phase):
     k = 4 * np.pi / (np.sqrt(3) * spacing)
     angles = turn + np.deg2rad([0, 60, 120])
     return sum(np.cos(k * (x * np.cos(a) + y * np.sin(a))) for a in angles)
+
+
 KINDS = {
     "place": "one field, on any map",
     "two fields": "two fields, on any map",

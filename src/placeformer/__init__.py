@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from placeformer.decoding import decode_position as decode_position
     from placeformer.dimensions import dimensionality as dimensionality
     from placeformer.equivalence import equivalent_alpha as equivalent_alpha
+    from placeformer.census import place_cells as place_cells
+    from placeformer.fields import field_table as field_table
     from placeformer.fields import place_fields as place_fields
     from placeformer.gridness import grid_score as grid_score
     from placeformer.halves import half_maps as half_maps
@@ -76,6 +78,7 @@ _EXPORTS = {
     "dose_response": "mg",
     "equivalent_alpha": "equivalence",
     "fit_hill": "hill",
+    "field_table": "fields",
     "list_models": "zoo",
     "load": "zoo",
     "magnesium": "mg",
@@ -84,6 +87,7 @@ _EXPORTS = {
     "mutual_information": "information",
     "novel_working_memory": "abilities",
     "place_cell_score": "placecells",
+    "place_cells": "census",
     "place_fields": "fields",
     "population_vector_correlation": "remap",
     "position_variance_explained": "variance",

@@ -11,24 +11,27 @@ import xarray as xr
 
 from placeformer import schema
 from placeformer.binning import Bins, grid
-from placeformer.dependence import check_control, difference
+from placeformer.dependence import check_control, memory_columns
 from placeformer.fields import place_fields
 from placeformer.halves import stability
 from placeformer.measures import spatial_information
 from placeformer.negatives import Negatives
 from placeformer.placecells import place_cell_score
 from placeformer.ratemaps import rate_maps
-from placeformer.shuffles import Null, shuffle_test
+from placeformer.shuffles import VARIANCE, shuffle_test
 from placeformer.variance import position_variance_explained
+
+OBSERVATION = "observation"
 
 SAMPLES_A_BIN = 30
 """Fewer samples in the median visited bin make a warning."""
 
-NULLS: dict[Null, str] = {
-    "circular": "position_variance_explained",
-    "within_observation": "coherence",
+TESTS: dict[str, dict[str, Any]] = {
+    "circular": {"statistic": VARIANCE, "null": "circular"},
+    "beyond": {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
+    "within_observation": {"statistic": "coherence", "null": "within_observation"},
 }
-"""The statistic that is tested under each null."""
+"""Tests of every unit by the end of the names of their columns."""
 
 PLACE_CELL = "place cell"
 
@@ -52,11 +55,15 @@ def place_cells(
 ) -> xr.Dataset:
     """Decide which units are place cells, and say why the others are not.
 
-    A unit is a place cell of a map if, in this order, (1) place explains more of its variance
-    than under circular shifts, (2) its rate map is more coherent than when places of the same
-    letter trade their rates, (3) it has a place field and (4) the maps of two halves of the
-    recording agree. No criterion depends on a policy for negative activations, on their scale or
-    on their offset.
+    A unit is a place cell of a map if, in this order,
+
+    1. place explains more of its variance than under circular shifts of the places,
+    2. also of what the observation (the letter) at the place leaves unexplained,
+    3. its rate map is more coherent than when places of the same letter trade their rates,
+    4. it has a place field, and
+    5. the maps of two halves of the recording agree.
+
+    No criterion depends on a policy for negative activations, on their scale or their offset.
 
     Parameters
     ----------
@@ -72,11 +79,11 @@ def place_cells(
         Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
         in the decision.
     n, min_shift, seed
-        Shuffles of both nulls, as in :func:`shuffle_test`.
+        Shuffles of each test, as in :func:`shuffle_test`.
     max_q
-        Greatest q under either null: the share of false discoveries that is put up with, 5 % by
-        convention (Benjamini and Hochberg, 1995). Literature on single cells asks for the 95 % or
-        99 % quantile of the shuffles, which among thousands of units lets through tens.
+        Greatest q in the tests (1) to (3): the share of false discoveries that is put up with,
+        5 % by convention (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles
+        that is usual for single cells lets through tens among thousands of untuned units.
     min_fields
         Least number of fields (:func:`place_fields`): at least one is what the word means
         (O'Keefe and Dostrovsky, 1971).
@@ -93,21 +100,22 @@ def place_cells(
     -------
     xarray.Dataset
         Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` makes a row a unit.
-        ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
-        by place), ``eta2_beyond`` (beyond the observation), ``p_circular``, ``q_circular``,
-        ``p_within_observation``, ``q_within_observation``, ``n_fields``, ``stability``,
-        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
-        measure is undefined; a constant unit is none ("constant").
+        ``spatial_information`` (bits/spike), ``place_cell_score``, ``n_fields``, ``stability``,
+        ``eta2`` (variance explained by place), ``eta2_beyond`` (beyond the observation); p and q
+        of the tests (1) to (3): ``p_circular``, ``q_circular``, ``p_beyond``, ``q_beyond``,
+        ``p_within_observation``, ``q_within_observation``; ``is_place_cell`` and ``reason``: the
+        first criterion failed, or "place cell". NaN where a measure is undefined; a constant unit
+        is no place cell ("constant").
 
-        Without ``observation`` criterion (2) is left out, its columns and ``eta2_beyond`` are
-        NaN, and ``attrs["left_out"]`` says so.
+        Without ``observation`` criteria (2) and (3) are left out, their columns and
+        ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` says so.
 
-        With ``control`` also ``control_is_place_cell`` (on any of its maps), ``control_eta2_beyond``
-        (of all its maps), ``p_memory``, ``q_memory`` and ``depends_on_memory``: a place cell that
-        is none on any map of the control and whose partial eta squared is greater than there.
-        The test is Welch's, one-sided, between the values of eight parts of each recording (groups
-        of walks; parts of the time where there are fewer walks). It speaks of the maps recorded:
-        for maps in general record several.
+        With ``control`` also ``control_is_place_cell`` (on any map of the control),
+        ``control_eta2_beyond`` (over its maps), ``p_memory``, ``q_memory`` and
+        ``depends_on_memory``: a place cell that is none on any map of the control and whose
+        partial eta squared is greater than there. The test is Welch's, one-sided, between the
+        values of eight parts of each recording (groups of walks; parts of the time where walks
+        are fewer). It speaks of the maps recorded: to speak of maps in general record several.
 
     Raises
     ------
@@ -125,8 +133,9 @@ def place_cells(
     -----
     A unit that the letter at its place decides fails (2), a field on a map of letters does not.
     Where every place has a letter of its own, place and letter cannot be told apart and no unit
-    passes (2). A unit that follows the letters of neighbouring places varies smoothly over places
-    and can pass; it does so on novel maps as well, and so does not depend on memory.
+    passes. Test (3) alone would not do: noise that hangs together in time makes the rates of
+    neighbouring places alike. A unit that follows the letters of neighbouring places varies
+    smoothly over places and can pass; it does so on novel maps as well.
 
     References
     ----------
@@ -137,23 +146,29 @@ def place_cells(
     Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
     """
-    limits = {"max_q": max_q, "min_fields": min_fields, "min_stability": min_stability}
+    limits: dict[str, Any] = {
+        "max_q": max_q,
+        "min_fields": min_fields,
+        "min_stability": min_stability,
+    }
     _check(recording, per_map, limits)
     edges = {axis.name: axis.edges for axis in grid(recording, by, bins).axes}
-    where = {"by": tuple(edges), "bins": edges}
-    tests = {"n": n, "min_shift": min_shift, "seed": seed, "progress": progress}
-    options = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
+    where: dict[str, Any] = {"by": tuple(edges), "bins": edges}
+    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed, "progress": progress}
+    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
     if control is not None:
         check_control(recording, control)
     table = _measures(recording, where, per_map, negatives, options["field_criteria"])
-    table = table.assign(_nulls(recording, where, per_map, tests, max_q))
+    table = table.assign(_tests(recording, where, per_map, shuffles, max_q))
     table = table.assign(_decision(table, limits))
     if control is not None:
-        alone = place_cells(control, per_map=_several(control), **where, **tests, **options, **limits)
-        table = table.assign(_control(table, alone, recording, control, where, max_q))
+        alone = place_cells(
+            control, per_map=_several(control), **where, **shuffles, **options, **limits
+        )
+        table = table.assign(memory_columns(table, alone, recording, control, where, max_q))
     table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
     table.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "place_cells", **limits, **tests, **options, per_map=per_map
+        recording, "place_cells", **limits, **shuffles, **options, per_map=per_map
     )
     return table
 
@@ -179,9 +194,9 @@ def _several(recording: xr.Dataset) -> bool:
 
 def _left_out(recording: xr.Dataset) -> str:
     """Which criteria the recording does not allow."""
-    if "observation" in recording.variables:
-        return "none"
-    return "within_observation and eta2_beyond: the recording has no 'observation'"
+    if OBSERVATION in recording.variables:
+        return "nothing"
+    return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
 
 
 def _measures(
@@ -197,10 +212,8 @@ def _measures(
     fields = place_fields(maps, **criteria)
     eta2 = position_variance_explained(recording, per_map=per_map, **where)
     beyond = eta2.copy(data=np.full(eta2.shape, np.nan))
-    if "observation" in recording.variables:
-        beyond = position_variance_explained(
-            recording, given="observation", per_map=per_map, **where
-        )
+    if OBSERVATION in recording.variables:
+        beyond = position_variance_explained(recording, given=OBSERVATION, per_map=per_map, **where)
     columns = {
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
@@ -212,69 +225,45 @@ def _measures(
     return xr.Dataset(columns)
 
 
-def _nulls(
+def _tests(
     recording: xr.Dataset,
     where: Mapping[str, Any],
     per_map: bool,
-    tests: Mapping[str, Any],
+    shuffles: Mapping[str, Any],
     max_q: float,
 ) -> dict[str, xr.DataArray]:
-    """p and q of every unit under each null."""
-    columns = {}
-    for null, statistic in NULLS.items():
-        if null == "circular" or "observation" in recording.variables:
-            found = shuffle_test(
-                recording, statistic, null=null, per_map=per_map, **where, **tests
-            )
+    """Tests of every unit against chance: columns of p and q."""
+    columns: dict[str, xr.DataArray] = {}
+    for name, test in TESTS.items():
+        if name == "circular" or OBSERVATION in recording.variables:
+            found = shuffle_test(recording, **test, per_map=per_map, **where, **shuffles)
             _warn_of_few_shuffles(found, max_q)
-            columns |= {f"{name}_{null}": found[name] for name in ("p", "q")}
         else:
-            missing = xr.full_like(columns["p_circular"], np.nan)
-            columns |= {f"{name}_{null}": missing for name in ("p", "q")}
+            found = xr.full_like(found, np.nan)
+        columns |= {f"{letter}_{name}": found[letter] for letter in ("p", "q")}
     return columns
 
 
 def _decision(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
     """Whether each unit is a place cell, and the first criterion it fails."""
-    q = {null: table[f"q_{null}"].values for null in NULLS}
+    letters = not np.isnan(table["q_beyond"]).all()
+    above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTS}
     failed = {
         "constant": np.isnan(table["eta2"].values),
-        "not tuned to place": ~(q["circular"] <= limits["max_q"]),
-        "follows the observation": ~(q["within_observation"] <= limits["max_q"]),
+        "not tuned to place": above["circular"],
+        "follows the observation": above["beyond"] & letters,
+        "places scattered": above["within_observation"] & letters,
         "too few fields": table["n_fields"].values < limits["min_fields"],
         "unstable": ~(table["stability"].values >= limits["min_stability"]),
     }
-    if np.isnan(q["within_observation"]).all():
-        del failed["follows the observation"]
     reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
-    like = table["eta2"].drop_attrs()
     about = {"is_place_cell": "unit is a place cell", "reason": "first criterion failed"}
     return {
-        name: like.copy(data=values).assign_attrs(units="1", long_name=about[name])
+        name: table["eta2"]
+        .copy(data=values)
+        .drop_attrs()
+        .assign_attrs(units="1", long_name=about[name])
         for name, values in (("is_place_cell", reason == PLACE_CELL), ("reason", reason))
-    }
-
-
-def _control(
-    table: xr.Dataset,
-    alone: xr.Dataset,
-    recording: xr.Dataset,
-    control: xr.Dataset,
-    where: Mapping[str, Any],
-    max_q: float,
-) -> dict[str, xr.DataArray]:
-    """What the control adds: its decision, its partial eta squared, the test on memory."""
-    dims = [d for d in alone["is_place_cell"].dims if d != schema.UNIT]
-    there = alone["is_place_cell"].any(dims).drop_attrs()
-    columns = difference(recording, control, table["eta2"], where)
-    depends = table["is_place_cell"].values & ~there.values & (columns["q_memory"].values <= max_q)
-    about = {"units": "1", "long_name": "place cell of no control map, and tuned less there"}
-    return {
-        "control_is_place_cell": there.assign_attrs(
-            units="1", long_name="unit is a place cell of a map of the control"
-        ),
-        **columns,
-        "depends_on_memory": table["is_place_cell"].copy(data=depends).assign_attrs(about),
     }
 
 

@@ -45,43 +45,65 @@ def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
         )
 
 
-def difference(
-    recording: xr.Dataset, control: xr.Dataset, like: xr.DataArray, where: Mapping[str, Any]
+def memory_columns(
+    table: xr.Dataset,
+    alone: xr.Dataset,
+    recording: xr.Dataset,
+    control: xr.Dataset,
+    where: Mapping[str, Any],
+    max_q: float,
 ) -> dict[str, xr.DataArray]:
-    """Test whether place explains more beyond the observation in a recording than in a control.
+    """What a control adds to a table of place cells.
 
     Parameters
     ----------
+    table, alone
+        Tables of the recording and of the control by itself.
     recording, control
         Recordings of the same units.
-    like
-        Values (unit,), or (map, unit) to test every map of the recording apart; labels the result.
     where
         Axes and edges of place: ``by`` and ``bins``.
-
-    Returns
-    -------
-    dict of xarray.DataArray
-        ``control_eta2_beyond``, and ``p_memory`` and ``q_memory`` of Welch's one-sided test between
-        the values of eight parts of each recording.
+    max_q
+        Greatest q of a unit whose tuning depends on memory.
     """
+    of_maps = [d for d in alone["is_place_cell"].dims if d != schema.UNIT]
+    there = alone["is_place_cell"].any(of_maps)
     given = "observation" if _both_have("observation", recording, control) else None
-    there = position_variance_explained(control, given=given, **where)
-    second = _parts(control, given, where)
-    if schema.MAP in like.dims:
-        walks = [np.flatnonzero(recording[schema.MAP].values == m) for m in like[schema.MAP].values]
-        each = [_parts(recording.isel({schema.WALK: w}), given, where) for w in walks]
-        p = np.stack([_welch(first, second) for first in each])
-    else:
-        p = _welch(_parts(recording, given, where), second)
-    beyond = f" beyond {given}" if given else ""
-    about = f"variance explained by place{beyond} is greater than in the control"
-    q = like.copy(data=benjamini_hochberg(p))
-    return {
-        "control_eta2_beyond": there.assign_attrs(long_name=f"{there.attrs['long_name']}, control"),
-        "p_memory": like.copy(data=p).assign_attrs(units="1", long_name=f"p that {about}"),
-        "q_memory": q.assign_attrs(units="1", long_name=f"q that {about}"),
+    explained = position_variance_explained(control, given=given, **where)
+    p = _test(recording, control, table["eta2"], given, where)
+    q = benjamini_hochberg(p)
+    depends = table["is_place_cell"].values & ~there.values & (q <= max_q)
+    less = "place explains less in the control"
+    columns = {
+        "control_is_place_cell": (there, "unit is a place cell of a map of the control"),
+        "control_eta2_beyond": (explained, f"{explained.attrs['long_name']}, control"),
+        "p_memory": (table["eta2"].copy(data=p), f"p that {less}"),
+        "q_memory": (table["eta2"].copy(data=q), f"q that {less}"),
+        "depends_on_memory": (
+            table["is_place_cell"].copy(data=depends),
+            "place cell of no map of the control, and place explains less there",
+        ),
     }
+    return {
+        name: values.drop_attrs().assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
+    }
+
+
+def _test(
+    recording: xr.Dataset,
+    control: xr.Dataset,
+    like: xr.DataArray,
+    given: str | None,
+    where: Mapping[str, Any],
+) -> NDArray[np.float64]:
+    """P of every unit (and map) of the recording, shaped as ``like``."""
+    second = _parts(control, given, where)
+    if schema.MAP not in like.dims:
+        return _welch(_parts(recording, given, where), second)
+    walks = [np.flatnonzero(recording[schema.MAP].values == m) for m in like[schema.MAP].values]
+    each = (_parts(recording.isel({schema.WALK: w}), given, where) for w in walks)
+    return np.stack([_welch(first, second) for first in each])
 
 
 def _both_have(name: str, *recordings: xr.Dataset) -> bool:

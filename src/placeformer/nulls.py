@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import sparse
 
 from placeformer import _kernels, schema
 from placeformer.binning import Bins, samples
@@ -20,6 +21,7 @@ from placeformer.places import Places, activations, unit_sums
 from placeformer.ratemaps import assemble
 from placeformer.variance import (
     Cells,
+    add_rows,
     centre,
     position_variance_explained,
     sums_of_squares,
@@ -98,32 +100,71 @@ def circular_variance(
     rng: np.random.Generator,
     options: Mapping[str, Any],
 ) -> Null:
-    """Variance explained by place under circular shifts of the places of every walk."""
+    """Variance explained by place under circular shifts of the places of every walk.
+
+    The activations lose their means over ``given`` (else over the maps) before they are shifted:
+    what a letter explains must not pass for what place explains beyond it.
+    """
     kw = dict(options)
     data = position_variance_explained(
         recording, by=layout.by, bins=layout.bins, per_map=layout.per_map, **kw
     )
     given, maps, adjusted = kw.get("given"), kw.get("maps", "apart"), kw.get("adjusted", True)
     cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=given, maps=maps)
-    values, shift = activations(recording), centre(activations(recording))
-    squares = sums_of_squares(recording, cells)[1]
-    index, sizes, terms = [cells.index], [len(cells.counts)], _kernels.deviations(shift)
-    if (cells.index < 0).any():  # which samples count changes with the shift
-        index, sizes = [*index, cells.walk_map], [*sizes, len(cells.maps)]
-        terms = _kernels.moments(shift)
+    sums, squares = sums_of_squares(recording, cells)
+    holes = bool((cells.index < 0).any())
+    if holes and given:
+        raise ValueError(
+            f"null='circular' with given={given!r} needs a place and a value at every step of a "
+            "walk, found steps without; cut those off the walks"
+        )
+    values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
+    shift, means = centre(values), _group_means(cells, sums)
+    left = squares - _squares_of_groups(cells, means)
 
     def draws() -> Iterator[NDArray[np.float64]]:
-        for group in _groups(n, sizes[0] * values.shape[2]):
+        for group in _groups(n, size * values.shape[2]):
             amounts = _amounts(cells.index.shape, group, low, rng)
-            shifted = [_shifted(i, amounts, size) for i, size in zip(index, sizes, strict=True)]
-            found = _kernels.bin_sums(values, shifted, [group * s for s in sizes], terms=terms)
-            _refuse_hidden(found[-1])
-            wide = [_side_by_side(f, group) for f in found]
-            sums, moved = [*wide, np.tile(squares, (1, group))][:2]
-            explained = cells.explained(sums, moved, adjusted=adjusted, per_map=layout.per_map)
+            index = _shifted(cells.index, amounts, size)
+            if holes:  # which samples count changes with the shift
+                both = [index, _shifted(cells.walk_map, amounts, n_maps)]
+                terms, sizes = _kernels.moments(shift), [group * size, group * n_maps]
+                moved, rest = _kernels.bin_sums(values, both, sizes, terms=terms)
+                rest = _side_by_side(rest, group)
+            else:
+                terms = _kernels.deviations(shift)
+                (moved,) = _kernels.bin_sums(values, [index], [group * size], terms=terms)
+                moved -= _sums_of_means(cells, index, means)
+                rest = np.tile(left, (1, group))
+            _refuse_hidden(moved)
+            wide = _side_by_side(moved, group)
+            explained = cells.explained(wide, rest, adjusted=adjusted, per_map=layout.per_map)
             yield np.moveaxis(explained.reshape(*explained.shape[:-1], group, -1), -2, 0)
 
     return data, draws()
+
+
+def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of every group (map, given) of sums (cell, unit)."""
+    n_groups = len(cells.map_of_group)
+    counts = add_rows(cells.counts, cells.group, n_groups)
+    return np.asarray(add_rows(sums, cells.group, n_groups) / counts[:, None])
+
+
+def _squares_of_groups(cells: Cells, means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of squares (map, unit) that the means of the groups account for."""
+    counts = add_rows(cells.counts, cells.group, len(means))
+    return add_rows(means**2 * counts[:, None], cells.map_of_group, len(cells.maps))
+
+
+def _sums_of_means(
+    cells: Cells, shifted: NDArray[Any], means: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What the means of the samples' own groups add to the sums (shuffle and cell, unit)."""
+    group = np.tile(cells.group[cells.index].ravel(), len(shifted))
+    pairs = (np.ones(group.size), (shifted.ravel(), group))
+    shape = (len(shifted) * len(cells.counts), len(means))
+    return np.asarray(sparse.csr_array(pairs, shape=shape) @ means)
 
 
 def relabelled_maps(

@@ -63,10 +63,13 @@ def shuffle_test(
     null
         ``"circular"``: each walk's places are shifted along time against its activations, every
         walk by a shift of its own, wrapping round; keeps the statistics of walks and units in
-        time and destroys whatever ties them to each other, a tuning to letters included.
+        time and destroys whatever ties them to each other, a tuning to letters included; with
+        the option ``given`` of ``position_variance_explained``, the means over the given values
+        are taken out first, so that what is tested is place beyond them.
         ``"within_observation"``: places of a map with the same ``observation`` trade their rates;
         keeps any tuning to letters and destroys the layout of the places. Needs a statistic to
-        which the layout matters (the score, coherence, or a function).
+        which the layout matters (the score, coherence, or a function). Noise that hangs together
+        in time makes neighbouring places alike and is no part of this null: use both.
     min_shift
         Least circular shift in steps, from either end; it must exceed the time over which
         activations and places hang together. By default a tenth of the walk.
