@@ -102,8 +102,8 @@ def circular_variance(
 ) -> Null:
     """Variance explained by place under circular shifts of the places of every walk.
 
-    The activations lose their means over ``given`` (else over the maps) before they are shifted:
-    what a letter explains must not pass for what place explains beyond it.
+    The activations lose their means over ``given`` before they are shifted: what a letter explains
+    must not pass for what place explains beyond it.
     """
     kw = dict(options)
     data = position_variance_explained(
@@ -120,7 +120,7 @@ def circular_variance(
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
-    left = squares - _squares_of_groups(cells, means)
+    left = squares - _squares_of_groups(cells, means) if given else squares
 
     def draws() -> Iterator[NDArray[np.float64]]:
         for group in _groups(n, size * values.shape[2]):
@@ -134,7 +134,7 @@ def circular_variance(
             else:
                 terms = _kernels.deviations(shift)
                 (moved,) = _kernels.bin_sums(values, [index], [group * size], terms=terms)
-                moved -= _sums_of_means(cells, index, means)
+                moved -= _sums_of_means(cells, index, means) if given else 0.0
                 rest = np.tile(left, (1, group))
             _refuse_hidden(moved)
             wide = _side_by_side(moved, group)
