@@ -39,7 +39,7 @@ def nmda(x: Tensor, alpha: float, beta: float = 1.0) -> Tensor:
     """
     if alpha == 0:
         return x.clone()
-    return x * torch.sigmoid(beta * x - math.log(alpha))
+    return x * torch.sigmoid((x if beta == 1 else beta * x) - math.log(alpha))
 
 
 def check_alpha(alpha: float) -> float:

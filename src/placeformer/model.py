@@ -116,55 +116,58 @@ class RelativeAttention(nn.Module):
         self.content_weights = nn.Identity()
 
     def heads(self, x: Tensor, first: int, count: int) -> tuple[Tensor, ...]:
-        """Project to `count` of query, key, value from the `first` on: (walk, head, time, d)."""
+        """Project to `count` of query, key, value from the `first` on: (head, walk, time, d)."""
         width = self.n_heads * self.d_head
         y = F.linear(x, self.qkv.weight[first * width : (first + count) * width])
         y = y.view(*x.shape[:2], count, self.n_heads, self.d_head)
-        return tuple(y.permute(2, 0, 3, 1, 4).unbind(0))
+        return tuple(part.contiguous() for part in y.permute(2, 3, 0, 1, 4).unbind(0))
 
     def relative(self, q: Tensor, nearest: int, n_keys: int) -> Tensor:
         """q_i · R_δ + c_δ for every key, where key j of query i is δ = i − j + n_keys − n_queries.
 
-        `nearest` is the distance of a query to the last key its own step may see.
+        `nearest` is the distance of a query to the last key its own step may see; nearer keys, which
+        it may not see, get −∞.
         """
-        reach, steps = self.distance.shape[1], q.shape[2]
-        # Farthest first; one zero column and a reshape shift row i by i (Transformer-XL's trick).
+        reach, steps, width = self.distance.shape[1], q.shape[2], n_keys + q.shape[2] - 1
+        # Farthest first, keys not to be seen last. Row i needs these columns from steps - 1 - i on,
+        # which is what rows one column shorter find in the same memory (Transformer-XL's trick).
         delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1).clamp(max=reach - 1)
-        table = self.distance[:, delta].transpose(1, 2)  # (head, d, key)
-        score = q @ table + self.distance_bias[:, None, delta]
-        score = F.pad(score, (1, 0)).view(*score.shape[:2], n_keys + 1, steps)
-        return score[:, :, 1:].reshape(*score.shape[:2], steps, n_keys)
+        table = F.pad(self.distance[:, delta].transpose(1, 2), (0, steps))  # (head, d, width + 1)
+        bias = F.pad(self.distance_bias[:, None, delta], (0, steps), value=-math.inf)
+        score = torch.baddbmm(bias, q.flatten(1, 2), table).view(*q.shape[:2], -1)
+        score = score[..., steps - 1 : steps - 1 + steps * width].unflatten(2, (steps, width))
+        return score[..., :n_keys]
 
     def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
         """Attend; (walk, time, d_model) both → the residual updates of content and query.
 
         With `last` the content's update is not needed by anything and None is returned for it.
         """
-        n_memory, steps = memory.shape[1], content.shape[1]
         content, query = self.norm(content), self.norm(query)
-        scale, u = 1 / math.sqrt(self.d_head), self.query_bias[:, None]
-        every = torch.ones(steps, n_memory + steps, dtype=torch.bool, device=query.device)
-        blocked = every.triu(n_memory + 1)
         k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
+        u, n_keys = self.query_bias[:, None, None], k.shape[2]
 
         q, own_k, own_v = self.heads(query, 0, 3)
-        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_memory + steps)
-        own = ((q + u) * own_k + q * self.distance[:, :1]).sum(-1, keepdim=True)
-        own = own + self.distance_bias[:, None, :1]
-        score = torch.cat([score.masked_fill(blocked[-q.shape[2] :], -math.inf), own], -1)
-        weights = self.dropout(self.weights(torch.softmax(score * scale, -1)))
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_keys)
+        own = ((q + u) * own_k + q * self.distance[:, None, :1]).sum(-1, keepdim=True)
+        own = own + self.distance_bias[:, None, None, :1]
+        weights = self.shares(torch.cat([score, own], -1), self.weights)
         query = self.merge(weights[..., :-1] @ v + weights[..., -1:] * own_v)
         if last:
             return None, query
 
         (q,) = self.heads(content, 0, 1)
-        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 0, n_memory + steps)
-        weights = torch.softmax(score.masked_fill(blocked, -math.inf) * scale, -1)
-        return self.merge(self.dropout(self.content_weights(weights)) @ v), query
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 0, n_keys)
+        return self.merge(self.shares(score, self.content_weights) @ v), query
+
+    def shares(self, score: Tensor, weights: nn.Module) -> Tensor:
+        """Softmax over keys; the shares pass through `weights`, there (walk, head, time, key)."""
+        share = torch.softmax(score / math.sqrt(self.d_head), -1)
+        return self.dropout(weights(share.transpose(0, 1))).transpose(0, 1)
 
     def merge(self, read: Tensor) -> Tensor:
-        """(walk, head, time, d) → (walk, time, d_model)."""
-        return self.dropout(self.out(read.transpose(1, 2).flatten(2)))
+        """(head, walk, time, d) → (walk, time, d_model)."""
+        return self.dropout(self.out(read.permute(1, 2, 0, 3).flatten(2)))
 
 
 class FeedForward(nn.Module):
