@@ -66,16 +66,31 @@ class Walker:
         action : (walk, n_steps)
             ``action[:, t]`` leads from ``place[:, t]`` to ``place[:, t + 1]``.
         """
-        destination, moves, n_moves = self._tables
-        place = np.empty((n_steps + 1, len(self.place)), dtype=np.int64)
-        action = np.empty((n_steps, len(self.place)), dtype=np.int64)
-        place[0] = self.place
-        for t, draw in enumerate(self.rng.random((n_steps, len(self.place)))):
-            here = place[t]
-            action[t] = moves[here, (draw * n_moves[here]).astype(np.int64)]
-            place[t + 1] = destination[here, action[t]]
-        self.place = place[-1].copy()
-        return place.T, action.T
+        place, action = advance([self], n_steps)
+        return place[0], action[0]
+
+
+def advance(walkers: Sequence[Walker], n_steps: int) -> tuple[Ints, Ints]:
+    """Walk several equal-sized walkers at once; see :meth:`Walker.advance`.
+
+    Returns
+    -------
+    place : (walker, walk, n_steps + 1)
+    action : (walker, walk, n_steps)
+    """
+    destination, moves, n_moves = walkers[0]._tables
+    shape = (len(walkers), len(walkers[0].place))
+    draws = np.stack([w.rng.random((n_steps, shape[1])) for w in walkers], axis=1)
+    place = np.empty((n_steps + 1, *shape), dtype=np.int64)
+    action = np.empty((n_steps, *shape), dtype=np.int64)
+    place[0] = [w.place for w in walkers]
+    for t, draw in enumerate(draws):
+        here = place[t]
+        action[t] = moves[here, (draw * n_moves[here]).astype(np.int64)]
+        place[t + 1] = destination[here, action[t]]
+    for walker, last in zip(walkers, place[-1].copy(), strict=True):
+        walker.place = last
+    return np.moveaxis(place, 0, 2), np.moveaxis(action, 0, 2)
 
 
 class GridWorld:
