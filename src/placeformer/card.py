@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -223,7 +222,7 @@ def text(name: str, model: NavigationTransformer, errors: xr.Dataset, trainer: T
         fresh=course(training.fresh_maps),
         seed=trainer.recipe.seed,
         hours=trainer.seconds / 3600,
-        hardware=hardware(trainer.device),
+        hardware=trainer.hardware,
     )
 
 
@@ -241,22 +240,3 @@ def difference(model: NavigationTransformer) -> str:
     if (config.d_model, config.d_inner) != (512, 2048):
         where += " The network is narrower than the paper's (width 512, 2,048 units)."
     return where
-
-
-def hardware(device: torch.device) -> str:
-    """Name the processor or accelerator, and the threads used."""
-    if device.type == "cuda":
-        return f"one {torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    threads = torch.get_num_threads()
-    return (
-        f"{threads} processor core{'s' if threads > 1 else ''} ({processor()}), "
-        f"torch {torch.__version__}"
-    )
-
-
-def processor() -> str:
-    """Model name of the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines: Sequence[str] = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -123,15 +123,16 @@ class RelativeAttention(nn.Module):
         return tuple(part.contiguous() for part in y.permute(2, 3, 0, 1, 4).unbind(0))
 
     def relative(self, q: Tensor, nearest: int, n_keys: int) -> Tensor:
-        """q_i · R_δ + c_δ for every key, where key j of query i is δ = i − j + n_keys − n_queries.
+        """q_i · R_δ + c_δ for every key, (head, walk, query, key).
 
-        `nearest` is the distance of a query to the last key its own step may see; nearer keys, which
-        it may not see, get −∞.
+        Key j of query i is δ = i − j + n_keys − n_queries + `nearest` steps away; `nearest` is the
+        distance of the last key that a query may see, and those it may not see get −∞.
         """
         reach, steps, width = self.distance.shape[1], q.shape[2], n_keys + q.shape[2] - 1
         # Farthest first, keys not to be seen last. Row i needs these columns from steps - 1 - i on,
         # which is what rows one column shorter find in the same memory (Transformer-XL's trick).
-        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1).clamp(max=reach - 1)
+        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
+        delta = delta.clamp(max=reach - 1)
         table = F.pad(self.distance[:, delta].transpose(1, 2), (0, steps))  # (head, d, width + 1)
         bias = F.pad(self.distance_bias[:, None, delta], (0, steps), value=-math.inf)
         score = torch.baddbmm(bias, q.flatten(1, 2), table).view(*q.shape[:2], -1)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
-from tqdm.auto import tqdm
+import xarray as xr
 
-from placeformer.memory import attended_window, memory_errors, visited
+from placeformer.batch import Recent, describe, judge, next_batch, totals
+from placeformer.machine import hardware
+from placeformer.memory import memory_errors
 from placeformer.model import NavigationTransformer, State
-from placeformer.recipe import Recipe, at
+from placeformer.recipe import Recipe, TrainingConfig, at
+from placeformer.run import CHECKPOINT as CHECKPOINT
+from placeformer.run import HISTORY, proceed, write_history
 from placeformer.world import GridWorld, Walker
-
-CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
 
 
 class Trainer:
@@ -46,30 +44,25 @@ class Trainer:
         self.rng = np.random.default_rng([recipe.seed, 3])
         self.model = NavigationTransformer(recipe.network, self.world)
         self.model.init_weights(recipe.seed).to(self.device).train()
-        self.optimizer = self.make_optimizer()
+        self.optimizer = adamw(list(self.model.parameters()), self.config)
         self.forward = self.model.forward_chunk
         if self.config.compile:
             self.forward = torch.compile(self.forward, dynamic=False)
+        self.hardware = hardware(self.device)
         self.step, self.seconds = 0, 0.0
         self.age = 0  # chunks walked since the walks started
         self.history: list[dict[str, float]] = []
         self.walker: Walker
         self.state: State
         self.fresh: np.ndarray  # letters of the fresh maps, (walk, place)
-        self.trail: np.ndarray  # last places, (walk, ≤ memory + chunk + 1)
-        self.recent: list[tuple[float, np.ndarray]] = []  # loss, counts since the last row
+        self.trail: np.ndarray  # last places, (walk, ≤ memory + 1)
+        self.recent: Recent = []  # of the steps since the last row of history
 
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; weight decay on matrices only."""
-        weights = list(self.model.parameters())
-        groups = [
-            {
-                "params": [w for w in weights if w.ndim > 1],
-                "weight_decay": self.config.weight_decay,
-            },
-            {"params": [w for w in weights if w.ndim == 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=0.0, betas=self.config.betas, fused=True)
+    def begin_chunk(self) -> None:
+        """Start new walks where the schedule says so."""
+        if self.step == 0 or self.age >= at(self.config.chunks_per_walk, self.step):
+            self.start_walks()
+        self.age += 1
 
     def start_walks(self) -> None:
         """Put new walks on the maps in use."""
@@ -87,85 +80,60 @@ class Trainer:
         """Letters at places (walk, time); the first walks are on fresh maps."""
         maps = self.world.maps[self.walker.map]
         maps[: len(self.fresh)] = self.fresh
-        return np.take_along_axis(maps, place, 1).astype(np.int64)
+        return np.take_along_axis(maps, place, 1)
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step."""
-        if self.step == 0 or self.age >= at(self.config.chunks_per_walk, self.step):
-            self.start_walks()
-        self.age += 1
-        place, action = self.walker.advance(self.recipe.network.chunk)
-        letters = self.letters(place)
-        seen, target = (self.tensor(x) for x in (letters[:, :-1], letters[:, 1:]))
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
-        ):
-            logits, self.state = self.forward(self.tensor(action), seen, self.state)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten())
-        self.optimize(loss)
-        self.count(place, (logits.argmax(-1) != target).cpu().numpy(), loss.item())
-        self.step += 1
-
-    def optimize(self, loss: torch.Tensor) -> None:
-        """Clip and follow the gradient."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        batch = next_batch([self])
+        with autocast(self.config, self.device):
+            logits, self.state = self.forward(batch.action[0], batch.seen[0], self.state)
+        loss, counts = judge(batch, logits[None], len(self.fresh))
+        start_descent(self.optimizer, loss, self.config.rate(self.step))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
+        self.recent.append((loss.detach()[0], counts[0]))
+        self.step += 1
 
-    def tensor(self, values: np.ndarray) -> torch.Tensor:
-        """Copy integers to the device."""
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
-
-    def count(self, place: np.ndarray, wrong: np.ndarray, loss: float) -> None:
-        """Keep the errors of the step just taken on trained maps (its walks were new)."""
-        config, steps = self.recipe.network, place.shape[1] - 1
-        self.trail = np.concatenate([self.trail, place[:, 1:]], axis=1)
-        window = attended_window(self.age * steps, config.chunk, config.memory)
-        seen = visited(self.trail, window[-(self.trail.shape[1] - 1) :])[:, -steps:]
-        self.trail = self.trail[:, -(config.memory + 1) :]
-        seen, wrong = seen[len(self.fresh) :], wrong[len(self.fresh) :]
-        counts = [seen.sum(), (seen & wrong).sum(), (~seen).sum(), (~seen & wrong).sum()]
-        self.recent.append((loss, np.array(counts)))
-
-    def running(self, n_steps: int = 50) -> str:
+    def running(self) -> str:
         """Loss and errors of the last steps, for the progress bar."""
-        losses, counts = zip(*self.recent[-n_steps:], strict=True) if self.recent else ((0,), (0,))
-        seen, seen_wrong, unseen, unseen_wrong = np.sum(counts, axis=0) * np.ones(4)
-        return (
-            f"loss {np.mean(losses):.3f}, working error {seen_wrong / max(1, seen):.3f}, "
-            f"reference error {unseen_wrong / max(1, unseen):.3f}, "
-            f"{at(self.config.maps, max(0, self.step - 1))} maps"
-        )
+        return describe(self.recent, at(self.config.maps, max(0, self.step - 1)))
 
-    def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> dict[str, float]:
-        """One row of history: errors while training, and in eval mode on maps in use and novel."""
-        losses, counts = zip(*self.recent, strict=True)
-        seen, seen_wrong, unseen, unseen_wrong = np.sum(counts, axis=0)
+    def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
+        """Add a row to the history: errors in eval mode on maps in use and on novel ones."""
+        errors = {}
+        for kind in ("trained", "novel"):
+            errors[kind] = memory_errors(
+                self.model,
+                n_walks=n_walks,
+                n_steps=n_steps,
+                familiar=kind == "trained",
+                seed=self.step,
+                where="every_step",
+            )
+        self.history.append(self.row(totals(self.recent), errors))
+        self.recent = []
+
+    def row(self, total: np.ndarray, errors: Mapping[str, xr.Dataset]) -> dict[str, float]:
+        """One row of history: where the run stands, errors while training and in eval mode."""
+        loss, seen, seen_wrong, unseen, unseen_wrong = map(float, total)
         row = {
             "step": self.step,
             "predictions": self.step * self.config.walks * self.recipe.network.chunk,
             "seconds": round(self.seconds, 1),
             "n_maps": at(self.config.maps, self.step - 1),
             "learning_rate": self.config.rate(self.step - 1),
-            "loss": float(np.mean(losses)),
+            "loss": loss,
             "working_error_running": seen_wrong / max(1, seen),
             "reference_error_running": unseen_wrong / max(1, unseen),
         }
-        self.recent = []
-        for kind, familiar in (("trained", True), ("novel", False)):
-            errors = memory_errors(
-                self.model,
-                n_walks=n_walks,
-                n_steps=n_steps,
-                familiar=familiar,
-                seed=self.step,
-                where="every_step",
-            ).error
-            row |= {f"{m}_error_{kind}": float(errors.sel(memory=m)) for m in errors.memory.values}
+        for kind, found in errors.items():
+            for m in found.memory.values:
+                row[f"{m}_error_{kind}"] = float(found.error.sel(memory=m))
         return row
+
+    def save_history(self, folder: Path) -> None:
+        """Write ``history.csv``."""
+        write_history(folder / HISTORY, self.history)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -175,7 +143,8 @@ class Trainer:
             "seconds": self.seconds,
             "age": self.age,
             "history": json.dumps(self.history),
-            "recent": json.dumps([(loss, c.tolist()) for loss, c in self.recent]),
+            "recent": json.dumps([(float(loss), c.tolist()) for loss, c in self.recent]),
+            "hardware": self.hardware,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": json.dumps(self.rng.bit_generator.state),
@@ -200,7 +169,13 @@ class Trainer:
             )
         self.step, self.seconds, self.age = (saved[k] for k in ("step", "seconds", "age"))
         self.history = json.loads(saved["history"])
-        self.recent = [(loss, np.array(c)) for loss, c in json.loads(saved["recent"])]
+        self.recent = [
+            (torch.tensor(loss, device=self.device), torch.tensor(counts, device=self.device))
+            for loss, counts in json.loads(saved["recent"])
+        ]
+        before = saved.get("hardware", self.hardware)
+        goes_on = self.step < self.config.steps and not before.endswith(self.hardware)
+        self.hardware = f"{before}, then {self.hardware}" if goes_on else before
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.rng.bit_generator.state = json.loads(saved["rng"])
@@ -213,19 +188,28 @@ class Trainer:
         )
 
 
-def replace_file(file: Path, write: Any) -> None:
-    """Write to a temporary name, then rename: readers see the old file or the new one."""
-    temporary = file.with_name(file.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, file)
+def adamw(
+    weights: Sequence[torch.Tensor], config: TrainingConfig, *, stacked: bool = False
+) -> torch.optim.AdamW:
+    """AdamW; weight decay on matrices only, which have one axis more where weights are stacked."""
+    groups = [
+        {"params": [w for w in weights if w.ndim - stacked > 1], "weight_decay": config.weight_decay},
+        {"params": [w for w in weights if w.ndim - stacked == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
 
 
-def write_history(file: Path, history: list[dict[str, float]]) -> None:
-    """Write the rows of a history as CSV."""
-    with open(file, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(history[0]) if history else [])
-        writer.writeheader()
-        writer.writerows(history)
+def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
+    """Autocast to bfloat16 if the recipe says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def start_descent(optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:
+    """Set the learning rate and compute the gradient; networks do not share any of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.sum().backward()
 
 
 def train(
@@ -234,6 +218,7 @@ def train(
     *,
     device: str = "cpu",
     stop_at: int | None = None,
+    minutes: float | None = None,
     progress: bool = True,
     report: Callable[[Trainer], None] | None = None,
 ) -> Trainer:
@@ -249,6 +234,8 @@ def train(
         "cpu", "cuda", …
     stop_at
         Stop at this step (checkpointed) instead of at the recipe's last.
+    minutes
+        Stop (checkpointed) after this time, wherever the training is by then.
     progress
         Show a progress bar: steps/s, loss, working and reference error.
     report
@@ -260,30 +247,15 @@ def train(
         With the trained `model` in eval mode, and its `history`.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer, checkpoint = Trainer(recipe, device), folder / CHECKPOINT
-    if checkpoint.exists():
-        trainer.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    last = min(recipe.training.steps, stop_at or recipe.training.steps)
-    with tqdm(total=last, initial=trainer.step, desc=recipe.name, disable=not progress) as bar:
-        while trainer.step < last:
-            run_one(trainer, folder, bar, last)
-            if report is not None:
-                report(trainer)
+    trainer = Trainer(recipe, device)
+    proceed(
+        trainer,
+        Path(folder),
+        recipe.name,
+        stop_at=stop_at,
+        minutes=minutes,
+        progress=progress,
+        report=report and (lambda: report(trainer)),
+    )
     trainer.model.eval()
     return trainer
-
-
-def run_one(trainer: Trainer, folder: Path, bar: tqdm, last: int) -> None:
-    """One step, with the evaluation and the checkpoint that are due after it."""
-    config, begin = trainer.config, time.perf_counter()
-    trainer.train_step()
-    if trainer.step % config.evaluate_every == 0 or trainer.step == config.steps:
-        trainer.history.append(trainer.evaluate())
-        replace_file(folder / HISTORY, lambda f: write_history(f, trainer.history))
-    trainer.seconds += time.perf_counter() - begin
-    if trainer.step % config.checkpoint_every == 0 or trainer.step == last:
-        replace_file(folder / CHECKPOINT, lambda f: torch.save(trainer.state_dict(), f))
-    bar.update()
-    bar.set_postfix_str(trainer.running(), refresh=False)

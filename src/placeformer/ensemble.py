@@ -1,0 +1,255 @@
+"""Ensembles: many networks of one schedule trained at once, each as if it were alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from placeformer.batch import Recent, describe, judge, next_batch, to_device, totals
+from placeformer.memory import attended_window, places, tally, visited
+from placeformer.model import State
+from placeformer.recipe import Recipe, at
+from placeformer.run import proceed
+from placeformer.stacked import clip_each, shared_network, stack_moments, stack_states
+from placeformer.training import Trainer, adamw, autocast, start_descent
+
+
+class Ensemble:
+    """Training runs that take every step together, for the sake of a large GPU.
+
+    Each keeps its own seed, world, walks, α or activation, and its gradient is clipped alone: what
+    becomes of it is what :class:`Trainer` would make of it, up to rounding and, where there is
+    dropout, up to the random units dropped.
+
+    Parameters
+    ----------
+    recipes
+        What to train. Names differ; the training, the side of the world, and the network but for
+        its activation and α are the same for all.
+    device
+        "cpu", "cuda", …
+
+    Attributes
+    ----------
+    members : list of Trainer
+        The runs, ordered by activation. Their weights are parts of the ensemble's, and they can be
+        evaluated and published like any other.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], device: str = "cpu") -> None:
+        check_alike(recipes)
+        recipes = sorted(recipes, key=lambda recipe: recipe.network.activation)
+        self.members = [Trainer(recipe, device) for recipe in recipes]
+        self.config, self.device = self.members[0].config, self.members[0].device
+        for member in self.members:
+            member.hardware += f", ensemble of {len(recipes)}"
+        self.network = shared_network([recipe.network for recipe in recipes], self.device)
+
+        def forward_chunk(weights: Any, action: Tensor, seen: Tensor, state: State) -> Any:
+            return functional_call(self.network, weights, (action, seen, state))
+
+        self.forward = vmap(forward_chunk, randomness="different")
+        if self.config.compile:
+            self.forward = torch.compile(self.forward, dynamic=False)
+        self.weights: dict[str, Tensor] = {}  # (member, …) each
+        self.stack_weights()
+        self.state: State  # (member, walk, …) each
+        self.recent: Recent = []
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.members[0].step
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, of all members together."""
+        return self.members[0].seconds
+
+    @seconds.setter
+    def seconds(self, value: float) -> None:
+        for member in self.members:
+            member.seconds = value
+
+    def stack_weights(self) -> None:
+        """Put the members' weights and moments in one tensor each; theirs become parts of it."""
+        parts = {
+            name: [member.model.get_parameter(name) for member in self.members]
+            for name, _ in self.network.named_parameters()
+        }
+        self.weights = {
+            name: torch.stack([part.detach() for part in own]).requires_grad_()
+            for name, own in parts.items()
+        }
+        self.optimizer = adamw(list(self.weights.values()), self.config, stacked=True)
+        for name, whole in self.weights.items():
+            moments = [m.optimizer.state[p] for m, p in zip(self.members, parts[name], strict=True)]
+            state = stack_moments(moments, whole)
+            self.optimizer.state[whole] = state
+            for i, (member, part) in enumerate(zip(self.members, parts[name], strict=True)):
+                part.data = whole.data[i]
+                member.optimizer.state[part] = {
+                    key: value[i] if value.ndim else value for key, value in state.items()
+                }
+
+    def train_step(self) -> None:
+        """One chunk of every walk, one optimiser step of every member; nothing waits for a GPU."""
+        first = self.members[0]
+        batch = next_batch(self.members)
+        if first.age == 1:
+            self.state = stack_states([member.state for member in self.members])
+        with autocast(self.config, self.device):
+            logits, self.state = self.forward(self.weights, batch.action, batch.seen, self.state)
+        loss, counts = judge(batch, logits, len(first.fresh))
+        start_descent(self.optimizer, loss, self.config.rate(self.step))
+        clip_each([w.grad for w in self.weights.values() if w.grad is not None], self.config.clip)
+        self.optimizer.step()
+        self.recent.append((loss.detach(), counts))
+        for member in self.members:
+            member.step += 1
+
+    def running(self) -> str:
+        """Loss and errors of the last steps, for the progress bar."""
+        return describe(self.recent, at(self.config.maps, max(0, self.step - 1)))
+
+    def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
+        """Add a row to every member's history; see :meth:`Trainer.evaluate`."""
+        found = {
+            kind: self.errors(n_walks, n_steps, familiar=kind == "trained")
+            for kind in ("trained", "novel")
+        }
+        for i, (member, total) in enumerate(zip(self.members, totals(self.recent), strict=True)):
+            errors = {kind: of_all[i] for kind, of_all in found.items()}
+            member.history.append(member.row(total, errors))
+        self.recent = []
+
+    def errors(self, n_walks: int, n_steps: int, *, familiar: bool) -> list[xr.Dataset]:
+        """Memory errors at every step, as :func:`memory_errors` gives them for each member."""
+        network, seed = self.members[0].recipe.network, self.step
+        walks = [
+            member.world.walk(n_walks, n_steps, seed=seed, familiar=familiar)
+            for member in self.members
+        ]
+        window = attended_window(n_steps, network.chunk, network.memory)
+        return [
+            tally(answer != walk.target.values, visited(places(walk), window))
+            for answer, walk in zip(self.predictions(walks, seed), walks, strict=True)
+        ]
+
+    @torch.no_grad()
+    def predictions(self, walks: Sequence[xr.Dataset], seed: int) -> np.ndarray:
+        """Most likely letters on a walk of each member in eval mode, (member, walk, time)."""
+        n_walks, chunk, answers = walks[0].sizes["walk"], self.network.config.chunk, []
+        state = stack_states([m.model.initial_state(n_walks, seed=seed) for m in self.members])
+        action, seen = (
+            to_device(np.stack([walk[name].values for walk in walks]), self.device)
+            for name in ("action", "observation")
+        )
+        self.network.eval()
+        for a, s in zip(action.split(chunk, 2), seen.split(chunk, 2), strict=True):
+            logits, state = self.forward(self.weights, a, s, state)
+            answers.append(logits.argmax(-1))
+        self.network.train()
+        return torch.cat(answers, 2).cpu().numpy()
+
+    def save_history(self, folder: Path) -> None:
+        """Write ``NAME/history.csv`` of every member."""
+        for member in self.members:
+            place = folder / member.recipe.name
+            place.mkdir(exist_ok=True)
+            member.save_history(place)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every member's, as if it were alone."""
+        recent = [(loss.cpu(), counts.cpu()) for loss, counts in self.recent]
+        for i, member in enumerate(self.members):
+            member.state = State(self.state.path[i], tuple(past[i] for past in self.state.memory))
+            member.recent = [(loss[i], counts[i]) for loss, counts in recent]
+        return {"members": [member.state_dict() for member in self.members]}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` stopped; a checkpoint of other recipes is refused."""
+        theirs = {json.loads(one["recipe"])["name"]: one for one in saved.get("members", [saved])}
+        names = [member.recipe.name for member in self.members]
+        if "members" not in saved or theirs.keys() != set(names):
+            raise ValueError(
+                f"the checkpoint must be of an ensemble of {', '.join(names)}, got one of "
+                f"{', '.join(theirs)}; choose another folder, or remove the checkpoint to start afresh"
+            )
+        for member in self.members:
+            member.load_state_dict(theirs[member.recipe.name])
+        self.stack_weights()
+        self.state = stack_states([member.state for member in self.members])
+        self.recent = [
+            tuple(map(torch.stack, zip(*step, strict=True)))
+            for step in zip(*(member.recent for member in self.members), strict=True)
+        ]
+
+
+def check_alike(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes that cannot be trained together, by name."""
+    names = [recipe.name for recipe in recipes]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"recipes must hold at least one, each with a name of its own, got {names}"
+        )
+    first = common(recipes[0])
+    for recipe in recipes[1:]:
+        for key, value in common(recipe).items():
+            if value != first[key]:
+                raise ValueError(
+                    f"{key} must be the same in an ensemble, got {first[key]!r} in {names[0]} and "
+                    f"{value!r} in {recipe.name}; train the one or the other apart"
+                )
+
+
+def common(recipe: Recipe) -> dict[str, Any]:
+    """What the members of an ensemble share."""
+    tables = recipe.to_dict()
+    shared = {f"training.{key}": value for key, value in tables["training"].items()}
+    shared |= {f"network.{key}": value for key, value in tables["network"].items()}
+    del shared["network.activation"], shared["network.alpha"]
+    return shared | {"world.side": recipe.world["side"]}
+
+
+def train_ensemble(
+    recipes: Sequence[Recipe | str | Path],
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    stop_at: int | None = None,
+    minutes: float | None = None,
+    progress: bool = True,
+) -> list[Trainer]:
+    """Train networks together, or go on with an ensemble that was stopped.
+
+    Parameters
+    ----------
+    recipes
+        What to train, or the paths of TOML files; see :class:`Ensemble`.
+    folder
+        Where the checkpoint and ``NAME/history.csv`` are kept; an ensemble found there is resumed.
+    device, stop_at, minutes, progress
+        See :func:`placeformer.train`.
+
+    Returns
+    -------
+    list of Trainer
+        One a recipe, in their order, with the trained `model` in eval mode and its `history`.
+    """
+    read = [r if isinstance(r, Recipe) else Recipe.read(r) for r in recipes]
+    ensemble = Ensemble(read, device)
+    name = f"{len(read)} networks"
+    proceed(ensemble, Path(folder), name, stop_at=stop_at, minutes=minutes, progress=progress)
+    members = {member.recipe.name: member for member in ensemble.members}
+    for member in ensemble.members:
+        member.model.eval()
+    return [members[recipe.name] for recipe in read]
