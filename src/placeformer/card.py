@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 import xarray as xr
 
 from placeformer import hub

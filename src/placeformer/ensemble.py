@@ -182,15 +182,16 @@ class Ensemble:
         if "members" not in saved or theirs.keys() != set(names):
             raise ValueError(
                 f"the checkpoint must be of an ensemble of {', '.join(names)}, got one of "
-                f"{', '.join(theirs)}; choose another folder, or remove the checkpoint to start afresh"
+                f"{', '.join(theirs)}; choose another folder, or remove the checkpoint"
             )
         for member in self.members:
             member.load_state_dict(theirs[member.recipe.name])
         self.stack_weights()
         self.state = stack_states([member.state for member in self.members])
+        steps = zip(*(member.recent for member in self.members), strict=True)
         self.recent = [
-            tuple(map(torch.stack, zip(*step, strict=True)))
-            for step in zip(*(member.recent for member in self.members), strict=True)
+            (torch.stack([loss for loss, _ in step]), torch.stack([counts for _, counts in step]))
+            for step in steps
         ]
 
 

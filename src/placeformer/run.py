@@ -22,8 +22,11 @@ class Run(Protocol):
     """What :func:`proceed` takes: the training of one network or of an ensemble."""
 
     config: TrainingConfig
-    step: int
     seconds: float
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
 
     def train_step(self) -> None:
         """Take one optimiser step."""
@@ -62,9 +65,7 @@ def proceed(
     last = min(run.config.steps, stop_at or run.config.steps)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     done = run.step >= last
-    with tqdm(
-        total=last, initial=run.step, desc=name, mininterval=1, disable=not progress
-    ) as bar:
+    with tqdm(total=last, initial=run.step, desc=name, mininterval=1, disable=not progress) as bar:
         while not done:
             take_step(run, folder)
             done = run.step == last or time.monotonic() >= end

@@ -25,7 +25,7 @@ class OwnActivations(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to (walk, time, unit) of a member."""
-        return Unhidden.apply(x, self.of_all)  # type: ignore[no-untyped-call]
+        return Unhidden.apply(x, self.of_all)
 
     def of_all(self, x: Tensor) -> Tensor:
         """Apply to (member, walk, time, unit)."""
@@ -64,16 +64,14 @@ class Unhidden(torch.autograd.Function):
         return function(x.movedim(in_dims[0], 0)), 0
 
 
-def shared_network(
-    configs: Sequence[ModelConfig], device: torch.device
-) -> NavigationTransformer:
+def shared_network(configs: Sequence[ModelConfig], device: torch.device) -> NavigationTransformer:
     """Make the network whose weights are given to it: it has none of its own."""
     with torch.device("meta"):
         network = NavigationTransformer(configs[0])
     own = OwnActivations(configs, device)
     for layer in network.layers:
-        layer.ffn.activation = own
-    network.forward = network.forward_chunk  # type: ignore[method-assign]
+        layer.get_submodule("ffn").activation = own
+    network.forward = network.forward_chunk  # type: ignore[assignment]
     return network
 
 

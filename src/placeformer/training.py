@@ -192,9 +192,11 @@ def adamw(
     weights: Sequence[torch.Tensor], config: TrainingConfig, *, stacked: bool = False
 ) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices only, which have one axis more where weights are stacked."""
+    matrices = [w for w in weights if w.ndim - stacked > 1]
+    vectors = [w for w in weights if w.ndim - stacked == 1]
     groups = [
-        {"params": [w for w in weights if w.ndim - stacked > 1], "weight_decay": config.weight_decay},
-        {"params": [w for w in weights if w.ndim - stacked == 1], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
 
