@@ -90,7 +90,6 @@ ROOMS = {
     },
     "recipe": {"model"},
     "family": {"model", "recipe"},
-    "training": {"world", "model", "memory", "recipe"},
     "machine": set(),
     "run": {"recipe"},
     "batch": {"world"},
@@ -154,6 +153,7 @@ ROOMS["plots"] |= {"_style", "lesionplots"}
 ROOMS["card"] = {"activation", "world", "model", "memory", "training", "hub", "readme", "curve"}
 ROOMS["board"] = set()
 ROOMS["sweep"] = {"recipe", "family", "training", "manifest", "hub", "card", "board"}
+ROOMS["sweep"] |= {"ensemble"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
 ROOMS["cli"] = {*ROOMS, "__init__"}
 

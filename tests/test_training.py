@@ -150,6 +150,29 @@ def test_another_recipes_checkpoint_is_refused(tmp_path):
         train(other, tmp_path, progress=False)
 
 
+def test_the_hardware_of_all_parts_of_a_run_is_kept():
+    before = Trainer(recipe())
+    before.train_step()
+    saved = before.state_dict() | {"hardware": "one Z80"}
+    resumed = Trainer(recipe())
+    resumed.load_state_dict(saved)
+    assert resumed.hardware == f"one Z80, then {before.hardware}"
+    finished = Trainer(recipe())
+    finished.load_state_dict(saved | {"step": 24})
+    assert finished.hardware == "one Z80"
+    del saved["hardware"]  # as it was before it was kept
+    resumed = Trainer(recipe())
+    resumed.load_state_dict(saved)
+    assert resumed.hardware == before.hardware
+
+
+def test_time_that_is_up_stops_a_run_with_a_checkpoint(uninterrupted, tmp_path):
+    late = recipe(checkpoint_every=100)
+    assert train(late, tmp_path, minutes=0, progress=False).step == 1
+    resumed = train(late, tmp_path, minutes=60, progress=False)
+    assert_bit_equal(weights(resumed), uninterrupted[0])
+
+
 def test_it_learns_the_letters_under_its_feet(tmp_path):
     # Standing still repeats the letter: the error falls below chance within a few hundred steps.
     longer = recipe(steps=300, walks=16, evaluate_every=100, checkpoint_every=1000)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from placeformer.world import ACTIONS, GridWorld, transitions
+from placeformer.world import ACTIONS, GridWorld, advance, transitions
 
 
 def test_a_hand_drawn_grid():
@@ -131,3 +131,16 @@ def test_a_walk_survives_netcdf(tmp_path):
 def test_bad_worlds_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         GridWorld(**arguments)
+
+
+def test_walkers_that_advance_together_walk_as_each_alone():
+    world = GridWorld(5, 4, 3, seed=0)
+    together, alone = ([world.walker(6, np.random.default_rng(i)) for i in range(3)] for _ in "ab")
+    for n_steps in (7, 1, 4):
+        place, action = advance(together, n_steps)
+        assert place.shape == (3, 6, n_steps + 1)
+        for i, walker in enumerate(alone):
+            one = walker.advance(n_steps)
+            np.testing.assert_array_equal(place[i], one[0])
+            np.testing.assert_array_equal(action[i], one[1])
+            np.testing.assert_array_equal(together[i].place, walker.place)

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from placeformer.training import Trainer
-
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 SHORT = {
     "working_error_trained": "working",
@@ -137,26 +135,26 @@ def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
         "train a network, or go on with a training that was stopped",
         "train zoo/recipes/nmda-a10.toml --out my-network",
     )
-    command.add_argument("recipes", nargs="+", metavar="RECIPE.toml", help="what to train")
-    command.add_argument(
-        "--ensemble",
-        action="store_true",
-        help="train all recipes at once, which a large GPU is for; they share one schedule",
-    )
+    command.add_argument("recipe", metavar="RECIPE.toml", help="what to train")
     command.add_argument(
         "--out",
         metavar="FOLDER",
-        help="new folder for the network (default: the name in the recipe), or for those of an "
-        "ensemble, FOLDER/NAME each (default: ensemble); checkpoints go to FOLDER.training",
+        help="new folder for the network (default: the name in the recipe); checkpoints go to "
+        "FOLDER.training",
     )
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    add_minutes(command)
+    command.set_defaults(run=run_train)
+
+
+def add_minutes(command: argparse.ArgumentParser) -> None:
+    """Add the option ``--minutes``."""
     command.add_argument(
         "--minutes",
         type=float,
         metavar="M",
-        help="stop after this time; the same command goes on from there",
+        help="stop training after this time; the same command goes on from there",
     )
-    command.set_defaults(run=run_train)
 
 
 def add_sweep(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -174,12 +172,20 @@ def add_sweep(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="FOLDER",
         help="folder for the networks, FOLDER/NAME each; checkpoints go to FOLDER.training",
     )
-    command.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    command.add_argument(
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    where.add_argument(
         "--scheduler",
         metavar="tcp://HOST:PORT",
         help="run on this dask cluster, whose workers have one thread each and see FOLDER",
     )
+    where.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="train all at once in this process, as one large GPU is best used; they differ in "
+        "seed, maps, activation and alpha alone",
+    )
+    add_minutes(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     command.set_defaults(run=run_sweep)
 
@@ -272,65 +278,21 @@ def run_report(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """Train, measure what was trained, and save it as folders that ``load`` reads."""
+    """Train, measure what was trained, and save it as a folder that ``load`` reads."""
     from placeformer import card, training
     from placeformer.recipe import Recipe
 
-    if options.ensemble:
-        return run_ensemble(options)
-    if len(options.recipes) > 1:
-        raise ValueError(
-            "RECIPE.toml must be one file, or several with --ensemble, got "
-            f"{', '.join(options.recipes)}"
-        )
-    (file,) = options.recipes
-    recipe = Recipe.read(file)
+    recipe = Recipe.read(options.recipe)
     folder = Path(options.out or recipe.name)
-    check_new(folder)
-    trainer = training.train(
-        recipe, checkpoints(folder), device=options.device, minutes=options.minutes
-    )
-    if is_finished(trainer):
-        card.publish(trainer, folder, recipe=file)
-        print(folder.resolve())
-    return None
-
-
-def run_ensemble(options: argparse.Namespace) -> None:
-    """Train networks at once; a network that is there already is not written again."""
-    from placeformer import card, ensemble
-
-    folder = Path(options.out or "ensemble")
-    if not checkpoints(folder).exists():
-        check_new(folder)
-    members = ensemble.train_ensemble(
-        options.recipes, checkpoints(folder), device=options.device, minutes=options.minutes
-    )
-    if is_finished(members[0]):
-        for member, file in zip(members, options.recipes, strict=True):
-            target = folder / member.recipe.name
-            if not target.exists():
-                card.publish(member, target, recipe=file)
-            print(target.resolve())
-
-
-def check_new(folder: Path) -> None:
-    """Refuse a folder that holds anything."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--out must be a new or empty folder, got {folder}")
-
-
-def checkpoints(folder: Path) -> Path:
-    """Where the checkpoints of what goes to `folder` are kept."""
-    return folder.with_name(folder.name + ".training")
-
-
-def is_finished(trainer: Trainer) -> bool:
-    """Tell whether a training came to its end, and say so if it did not."""
-    done, steps = trainer.step, trainer.config.steps
-    if done < steps:
-        print(f"stopped at step {done} of {steps}; the same command goes on", file=sys.stderr)
-    return done == steps
+    checkpoints = folder.with_name(folder.name + ".training")
+    trainer = training.train(recipe, checkpoints, device=options.device, minutes=options.minutes)
+    if trainer.step < recipe.training.steps:
+        print(f"stopped at step {trainer.step} of {recipe.training.steps}", file=sys.stderr)
+        return
+    card.publish(trainer, folder, recipe=options.recipe)
+    print(folder.resolve())
 
 
 def run_sweep(options: argparse.Namespace) -> int:
@@ -339,13 +301,20 @@ def run_sweep(options: argparse.Namespace) -> int:
 
     from placeformer import sweep
 
-    table = sweep.run_sweep(
-        options.files,
-        options.out,
-        workers=options.workers,
-        scheduler=options.scheduler,
-        device=options.device,
-    )
+    if options.ensemble:
+        table = sweep.run_ensemble(
+            options.files, options.out, device=options.device, minutes=options.minutes
+        )
+    elif options.minutes is not None:
+        raise ValueError(f"--minutes stops an ensemble: add --ensemble, got {options.minutes:g}")
+    else:
+        table = sweep.run_sweep(
+            options.files,
+            options.out,
+            workers=options.workers,
+            scheduler=options.scheduler,
+            device=options.device,
+        )
     time = [str(timedelta(seconds=round(seconds))) for seconds in table.pop("seconds")]
     table.insert(3, "time", time)
     print_table(table.rename(columns=SHORT), dict.fromkeys(SHORT.values(), "{:.4f}"))

@@ -19,6 +19,7 @@ import torch
 
 from placeformer import card, hub, training
 from placeformer.board import Board
+from placeformer.ensemble import train_ensemble
 from placeformer.family import read_recipes
 from placeformer.manifest import read_config
 from placeformer.recipe import Recipe
@@ -88,6 +89,38 @@ def run_sweep(
             steps = {name: parse(text).training.steps for name, text in missing.items()}
             with Board(steps, disable=not progress) as board:
                 states |= follow(client, missing, target, device, board)
+    return pd.DataFrame([outcome(name, states[name], target) for name in recipes])
+
+
+def run_ensemble(
+    files: Iterable[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    minutes: float | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train the networks of some recipes at once, in this process: best for one large GPU.
+
+    Like :func:`run_sweep`, but the recipes share what :class:`placeformer.ensemble.Ensemble` says,
+    and training stops, with a checkpoint, after so many `minutes`: `state` is then "stopped", and
+    the next call goes on from there.
+    """
+    target, recipes = Path(folder).resolve(), gather(files)
+    states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
+    if len(states) < len(recipes):
+        members = train_ensemble(
+            [parse(text) for text in recipes.values()],
+            checkpoints("", target),
+            device=device,
+            minutes=minutes,
+            progress=progress,
+        )
+        for trainer in members:
+            name, finished = trainer.recipe.name, trainer.step == trainer.config.steps
+            if finished and name not in states:
+                publish(trainer, recipes[name], target, progress=progress)
+            states.setdefault(name, "trained" if finished else "stopped")
     return pd.DataFrame([outcome(name, states[name], target) for name in recipes])
 
 
@@ -224,8 +257,15 @@ def train_one(text: str, target: Path, device: str, topic: str) -> None:
         teller = Teller(lambda *news: worker.log_event(topic, [recipe.name, *news]))
         trainer = training.train(recipe, place, device=device, progress=False, report=teller)
         teller.say(trainer.step, "measuring", teller.first)
-        (place / hub.RECIPE).write_text(text, encoding="utf-8")
-        card.publish(trainer, target / recipe.name, recipe=place / hub.RECIPE, progress=False)
+        publish(trainer, text, target, progress=False)
+
+
+def publish(trainer: training.Trainer, text: str, target: Path, *, progress: bool) -> None:
+    """Publish a trained network with the text of its recipe, which joins the checkpoint."""
+    name = trainer.recipe.name
+    recipe = checkpoints(name, target) / hub.RECIPE
+    recipe.write_text(text, encoding="utf-8")
+    card.publish(trainer, target / name, recipe=recipe, progress=progress)
 
 
 class Teller:
@@ -244,7 +284,7 @@ class Teller:
 
 def outcome(name: str, state: str, target: Path) -> dict[str, Any]:
     """One row of the table."""
-    trained = not state.startswith("failed")
+    trained = state in ("found", "trained")
     last = last_row((target / name if trained else checkpoints(name, target)) / hub.HISTORY)
     said = read_config(target / name, []) if trained else None
     results = said.results if said else {}
