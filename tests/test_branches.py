@@ -32,7 +32,7 @@ def pooled(wrong, n):
 @pytest.mark.parametrize(
     ("layers", "where", "how"),
     [
-        (["ffn.2"], "chunk_end", "zero"),
+        (["ffn.2"], "every_step", "zero"),
         (["ffn.2"], "every_step", "position"),
         (["ffn.0"], "chunk_end", "resample"),
         (["ffn.0"], "every_step", "mean"),
