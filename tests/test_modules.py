@@ -1,5 +1,8 @@
 """Any network: every value is the one its layer put out, whatever the way it is run."""
 
+import pathlib
+import re
+import textwrap
 import warnings
 
 import numpy as np
@@ -209,13 +212,10 @@ def test_noise_is_the_same_again_and_depends_on_the_seed():
     assert len(np.unique((one.values - VELOCITY).round(4))) > 100  # each part draws anew
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        *(pytest.param(w, marks=pytest.mark.slow) for w in ("whole", "inside", "in place")),
-        "parallel",
-    ],
-)
+SLOW = [pytest.param(where, marks=pytest.mark.slow) for where in ("whole", "inside", "in place")]
+
+
+@pytest.mark.parametrize("where", ["parallel", *SLOW])  # torch.compile takes seconds to import
 def test_compiled_and_parallel_networks_are_recorded_as_the_original(where):
     net = nn.Sequential(nn.Linear(2, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 3)))
     layers, want = ["0", "1.1"], run(net, layers=["0", "1.1"])
@@ -244,6 +244,27 @@ def test_no_hook_is_left_when_the_forward_pass_fails(path, error):
     assert path.training
 
 
+def test_a_pattern_takes_the_layers_that_are_called_first():
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Identity(), nn.Identity(), nn.Identity()
+
+        def forward(self, x, count=0):
+            return (self.b if count else self.c)(self.a(x)), count + 1
+
+    def forward(module, batch, state):
+        return module(torch.from_numpy(batch["velocity"].values), state or 0)[1]
+
+    net = Sometimes()
+    assert set(run(net, layers="?", forward=forward).layer.values) == {"a", "c"}
+    with pytest.raises(ValueError, match="'c' gave 0 steps|'c' was never called"):
+        run(net, layers="?", forward=forward, chunk=20)
+    for named in (["a", "b"], [net.a, net.b]):
+        with pytest.raises(ValueError, match="'b' was never called"):
+            run(net, layers=named, forward=forward)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -260,6 +281,10 @@ def test_no_hook_is_left_when_the_forward_pass_fails(path, error):
         ),
         ({"layers": "head.0", "inputs": None}, "forward or inputs must say how the network is run"),
         ({"layers": "head.0", "walks": None}, "walks must hold the behaviour"),
+        (
+            {"layers": "head.0", "walks": xr.Dataset({"map": (("walk", "time"), PLACE[0])})},
+            r"'map' must have dims \(walk\), found \(walk, time\)",
+        ),
         ({"layers": "head.0", "inputs": {"x": VELOCITY}}, "inputs: x is in walks as well"),
         (
             {"layers": "head.0", "inputs": {"v": VELOCITY[:, :39]}},
@@ -269,7 +294,11 @@ def test_no_hook_is_left_when_the_forward_pass_fails(path, error):
             {"layers": "head.0", "chunk": 8},
             "chunk must be left out unless forward takes a state, got 8",
         ),
-        ({"layers": "head.0", "batch": -1}, "batch and chunk must be at least 1"),
+        ({"layers": "head.0", "batch": 0}, "batch and chunk must be at least 1, got 0 and 40"),
+        (
+            {"layers": "head.0", "forward": carry, "chunk": 0},
+            "batch and chunk must be at least 1",
+        ),
         (
             {"layers": "head.0", "burn_in": 40},
             r"burn_in must be in 0–39 for walks of 40 steps, got 40",
@@ -353,3 +382,17 @@ def test_large_values_that_are_finite_pass():
         net, walks, layers="Linear", inputs={"v": np.zeros((2, 5, 2), "f4")}, progress=False
     )
     assert (got.activation == np.float32(1e38)).all()
+
+
+def test_the_code_of_the_page_on_recording_runs(tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    page = pathlib.Path(__file__).parents[1] / "docs" / "recording.rst"
+    blocks = re.findall(r"code-block:: python\n\n((?:   .*\n|\n)+)", page.read_text("utf-8"))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec("".join(map(textwrap.dedent, blocks)), names)
+    want = names["recording"].activation
+    np.testing.assert_allclose(names["again"].activation, want, atol=1e-6)
+    np.testing.assert_allclose(names["stored"].activation, want, atol=1e-6)
+    assert names["maps"].rate.shape == (32, 10, 10)
+    assert names["neurons"].activation.units == "Hz"

@@ -209,6 +209,25 @@ def test_a_full_disk_says_how_much_is_stored(net, small_blocks, tmp_path, monkey
     xr.testing.assert_identical(run(net, store=path).load(), want)
 
 
+def test_a_block_that_cannot_be_written_leaves_a_store_to_go_on_with(net, small_blocks, tmp_path):
+    resource = pytest.importorskip("resource")
+    path, want, before = tmp_path / "a.zarr", run(net), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def forward(module, batch, state):
+        if batch.time.values[0] > 40:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # smaller than a block
+        return carry(module, batch, state)
+
+    try:
+        with pytest.raises(OSError, match=r"File too large\. 80 of 300 samples are stored"):
+            run(net, store=path, forward=forward)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with xr.open_zarr(path) as raw:
+        assert np.isfinite(raw.activation.values).all(-1).sum() == 80
+    xr.testing.assert_identical(run(net, store=path).load(), want)
+
+
 def test_nothing_is_left_of_a_store_that_could_not_be_made(net, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")

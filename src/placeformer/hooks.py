@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from placeformer.axes import Dims, Span, arrange, choose
 from placeformer.schema import UNIT
 
-Lay = Callable[[Any, int], Tensor]
-"""A layer's output and the number of walks → (walk, time, unit)."""
+Lay = Callable[[Tensor, int], Tensor]
+"""One output of a layer and the number of walks → (walk, time, unit)."""
 
 Layers = str | nn.Module | Sequence[str | nn.Module]
 Units = Mapping[str, Sequence[int]] | xr.Dataset | xr.DataArray
@@ -76,11 +76,11 @@ class Listener:
 
     def hook(self, module: nn.Module, args: Any, output: Any) -> None:
         """Take one output."""
-        if self.out is None or self.lay is None:
-            found = leaves(pick(output, self.path, self.name), self.path)
-            self.calls.append({path: tensor.clone() for path, tensor in found})
-        else:
-            self.write(self.out, self.lay(output, len(self.out)))
+        found = pick(output, self.path, self.name)
+        if self.lay is None:
+            self.calls.append({path: x.clone() for path, x in leaves(found, self.path)})
+        elif self.out is not None:
+            self.write(self.out, self.lay(found, len(self.out)))
 
     def settle(self, span: Span) -> None:
         """Decide from one forward pass over `span` which output it is and what its axes are."""
@@ -92,17 +92,21 @@ class Listener:
 
     def read(self, path: str, dims: Dims, width: int) -> None:
         """Take the layer's output and its axes to be these."""
-        name = self.name
         self.path, self.dims, self.width = path, dims, width
-        self.lay = lambda output, n_walks: arrange(pick(output, path, name), dims, n_walks)
+        self.lay = lambda output, n_walks: arrange(output, dims, n_walks)
         self.check_units()
+
+    def ignore(self) -> None:
+        """Take no output any more."""
+        self.lay, self.out = lambda output, n_walks: output, None
 
     def aim(self, out: Tensor, cut: int) -> None:
         """Write the next steps but the first `cut` into `out` (walk, time, unit)."""
         self.out, self.cut, self.seen = out, cut, 0
         calls, self.calls = self.calls, []
         for call in calls:
-            self.write(out, arrange(call[self.path], self.dims or (), len(out)))
+            if self.lay is not None:
+                self.write(out, self.lay(call[self.path], len(out)))
 
     def write(self, out: Tensor, value: Tensor) -> None:
         """Write the next steps (walk, time, unit)."""
@@ -195,11 +199,13 @@ def select(network: nn.Module, layers: Layers) -> list[Listener]:
             names, path = [name for name, module in modules.items() if module is layer][:1], ""
             if not names:
                 raise ValueError(f"layers: {type(layer).__name__} is no module of the network")
+            pattern = names[0]
         else:
             path = "".join(f"[{key}]" for key in PATH.findall(layer))
-            names = match(PATH.sub("", layer), modules)
+            pattern = PATH.sub("", layer)
+            names = match(pattern, modules)
         for name in names:
-            new = Listener(name, modules[name], path, optional=name != PATH.sub("", str(layer)))
+            new = Listener(name, modules[name], path, optional=name != pattern)
             chosen.setdefault((id(new.module), path), new)
     if not chosen:
         raise ValueError(f"layers must name at least one layer; there are {', '.join(modules)}")

@@ -17,7 +17,8 @@ from placeformer import arrays, schema
 from placeformer.axes import Dims
 from placeformer.fingerprints import weights_sha256
 from placeformer.hooks import Layers, Listener, select
-from placeformer.runs import Job, Options, device_of
+from placeformer.plans import Options
+from placeformer.runs import Job, device_of
 
 Forward = Callable[..., Any]
 
@@ -78,13 +79,14 @@ def module_job(
     listeners = options.chosen(select(network, list(options.units) if layers is None else layers))
     name_axes(listeners, dims)
     n_steps = walks.sizes[schema.TIME]
-    if not feed.carries_state and (options.chunk or n_steps) < n_steps:
+    if not feed.carries_state and options.chunk is not None and options.chunk != n_steps:
         raise ValueError(
             f"chunk must be left out unless forward takes a state, got {options.chunk}: write "
             "forward(module, batch, state), which returns the next state, or None for none"
         )
-    chunk = min(options.chunk or CHUNK, n_steps) if feed.carries_state else n_steps
-    plan = options.plan(walks, options.skip(0), max(1, AT_ONCE // chunk), chunk)
+    chunk = min(CHUNK, n_steps) if feed.carries_state else n_steps
+    at_once = max(1, AT_ONCE // (options.chunk or chunk))
+    plan = options.plan(walks, options.skip(0), at_once, chunk)
     settings = {
         "network": facts(network),
         "layers": [listener.label for listener in listeners],

@@ -16,7 +16,8 @@ from placeformer.fingerprints import weights_sha256
 from placeformer.hooks import Layers
 from placeformer.memory import attended_window, places, running, visited
 from placeformer.model import NavigationTransformer, State
-from placeformer.runs import Job, Options
+from placeformer.plans import Options
+from placeformer.runs import Job
 from placeformer.taps import is_content, listeners_of, select_taps, taps
 
 BATCH = 128

@@ -16,8 +16,9 @@ from placeformer.memory import world_of
 from placeformer.model import NavigationTransformer
 from placeformer.modules import Forward, module_job
 from placeformer.navigation import navigation_job
+from placeformer.plans import Options
 from placeformer.restore import original
-from placeformer.runs import Options, perform
+from placeformer.runs import perform
 from placeformer.taps import taps as taps
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from placeformer import schema
 from placeformer.axes import Span
-from placeformer.fingerprints import dataset_sha256
 from placeformer.hooks import Listener, listening
+from placeformer.plans import Plan
 from placeformer.restore import as_found
 from placeformer.resume import Point, resume_file
 from placeformer.streams import Memory, Stream, check_extra, check_same, create, opened
@@ -28,90 +27,6 @@ Step = Callable[[xr.Dataset, Any], tuple[Any, Mapping[str, Tensor]]]
 """A part of the inputs and the state before it → the state after it, and values of every step."""
 
 Sink = Memory | Stream
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How behaviour is cut into parts: `batch` walks and `chunk` steps at once.
-
-    The first `burn_in` steps of every walk are run and not recorded.
-    """
-
-    n_walks: int
-    n_steps: int
-    batch: int
-    chunk: int
-    burn_in: int
-
-    def parts(self, point: Point) -> Iterator[tuple[slice, slice]]:
-        """Walks and steps of every part from a point on; a walk's parts follow each other."""
-        for walk in range(point.walk, self.n_walks, self.batch):
-            w = slice(walk, min(walk + self.batch, self.n_walks))
-            for step in range(point.step if walk == point.walk else 0, self.n_steps, self.chunk):
-                yield w, slice(step, min(step + self.chunk, self.n_steps))
-
-    def passed(self, point: Point) -> int:
-        """Steps that were run before a point."""
-        walks = min(self.batch, self.n_walks - point.walk)
-        return point.walk * self.n_steps + walks * point.step
-
-    def kept(self, w: slice, t: slice, point: Point) -> slice:
-        """Those steps of a part that are recorded and not stored already, in recorded steps."""
-        stored = point.stored if w.start == point.walk else 0
-        stop = max(t.stop - self.burn_in, 0)
-        return slice(min(max(t.start - self.burn_in, stored), stop), stop)
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of a recording that hold for every network."""
-
-    units: Mapping[str, NDArray[np.int64]]
-    seed: int
-    burn_in: int | None
-    batch: int | None
-    chunk: int | None
-    dtype: str
-    check_finite: bool
-
-    def skip(self, default: int) -> int:
-        """First steps that are not recorded."""
-        return default if self.burn_in is None else self.burn_in
-
-    def plan(self, walks: xr.Dataset, skip: int, batch: int, chunk: int) -> Plan:
-        """Cut the walks into parts; `batch` and `chunk` are the defaults."""
-        n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
-        if not 0 <= skip < n_steps:
-            raise ValueError(
-                f"burn_in must be in 0–{n_steps - 1} for walks of {n_steps} steps, got {skip}"
-            )
-        batch, chunk = self.batch or batch, self.chunk or chunk
-        if batch < 1 or chunk < 1:
-            raise ValueError(f"batch and chunk must be at least 1, got {batch} and {chunk}")
-        return Plan(n_walks, n_steps, min(batch, n_walks), min(chunk, n_steps), skip)
-
-    def chosen(self, listeners: Sequence[Listener]) -> Sequence[Listener]:
-        """Listeners to the wanted units only."""
-        left = dict(self.units)
-        for listener in listeners:
-            listener.units = left.pop(listener.label, None)
-            listener.check_units()
-        if left:
-            there = ", ".join(listener.label for listener in listeners)
-            raise ValueError(f"units: {', '.join(left)} is no layer recorded; these are {there}")
-        return listeners
-
-    def settings(self, walks: xr.Dataset, plan: Plan) -> dict[str, Any]:
-        """What decides a recording beside the network and its layers, for its provenance."""
-        return {
-            "units": self.units,
-            "burn_in": plan.burn_in,
-            "batch": plan.batch,
-            "chunk": plan.chunk,
-            "dtype": self.dtype,
-            "check_finite": self.check_finite,
-            "walks_sha256": dataset_sha256(walks),
-        }
 
 
 @dataclass(frozen=True)
@@ -175,19 +90,34 @@ class Job:
 
     def settled(self, span: Span) -> Job:
         """Leave out optional listeners that heard nothing; the others decide what they heard."""
-        heard = [x for x in self.listeners if x.calls or not x.optional]
-        for listener in heard or self.listeners:
+        job = self.only([x for x in self.listeners if x.calls or not x.optional])
+        for listener in job.listeners:
             listener.settle(span)
-        return replace(self, listeners=heard)
+        return job
 
     def resumed(self, outputs: Mapping[str, Any]) -> Job:
         """Tell the listeners what they heard in the recording that is gone on with."""
-        heard = [x for x in self.listeners if x.lay or x.label in outputs]
-        for listener in heard:
+        job = self.only([x for x in self.listeners if x.lay or x.label in outputs])
+        for listener in job.listeners:
             if listener.label in outputs:
                 about = outputs[listener.label]
                 listener.read(about["path"], tuple(about["dims"]), about["width"])
+        return job
+
+    def only(self, heard: Sequence[Listener]) -> Job:
+        """Record these layers and no others; all of them if there is none."""
+        heard = heard or self.listeners
+        for listener in self.listeners:
+            if listener not in heard:
+                listener.ignore()
         return replace(self, listeners=heard)
+
+    def check(self) -> None:
+        """Refuse behaviour that would make no Recording, before anything is run."""
+        sizes = (*(self.base.sizes[dim] for dim in (schema.WALK, schema.TIME)), 1)
+        values = np.broadcast_to(np.float32(0), sizes)
+        dims = schema.RECORDING_DIMS
+        schema.check_recording(self.base.assign({schema.ACTIVATION: (dims, values)}))
 
 
 def unit_coords(listeners: Sequence[Listener]) -> dict[str, xr.Variable]:
@@ -206,6 +136,7 @@ def unit_coords(listeners: Sequence[Listener]) -> dict[str, xr.Variable]:
 
 def perform(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
     """Record, or go on with the recording that `store` holds."""
+    job.check()
     if store is not None:
         check_extra()
     if store is not None and store.exists():
