@@ -122,6 +122,25 @@ def counted(calls):
     return forward
 
 
+def test_a_state_that_is_changed_in_place_is_saved_as_it_was(net, small_blocks, tmp_path):
+    def in_place(n):
+        calls = iter(range(n))
+
+        def forward(module, batch, state):
+            if next(calls, None) is None:
+                raise Killed
+            state = state or {"h": torch.zeros(1, batch.sizes["walk"], 6)}
+            state["h"].copy_(carry(module, batch, state["h"].clone()))
+            return state
+
+        return forward
+
+    path, want = tmp_path / "a.zarr", run(net, forward=in_place(100))
+    with pytest.raises(Killed):
+        run(net, store=path, forward=in_place(5))
+    xr.testing.assert_identical(run(net, store=path, forward=in_place(100)).load(), want)
+
+
 def navigator():
     return NavigationTransformer(CONFIG, GridWorld(4, 10, 3, seed=0)).init_weights(0).eval()
 

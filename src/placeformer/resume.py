@@ -59,6 +59,12 @@ def load_point(path: Path) -> Point:
     return Point(**about | {"state": unpack(about["state"], tensors)})
 
 
+def copied(state: Any) -> Any:
+    """Copy a state, which the next run may change in place."""
+    tensors: dict[str, Tensor] = {}
+    return unpack(pack(state, tensors), tensors)
+
+
 def pack(state: Any, tensors: dict[str, Tensor]) -> Any:
     """Describe a state as JSON; its tensors go into `tensors`."""
     if isinstance(state, Tensor):

@@ -20,7 +20,7 @@ from placeformer.axes import Span
 from placeformer.hooks import Listener, listening
 from placeformer.plans import Plan
 from placeformer.restore import as_found
-from placeformer.resume import Point, resume_file
+from placeformer.resume import Point, copied, resume_file
 from placeformer.streams import Memory, Stream, check_extra, check_same, create, opened
 
 Step = Callable[[xr.Dataset, Any], tuple[Any, Mapping[str, Tensor]]]
@@ -160,6 +160,7 @@ def run(job: Job, store: Path | None, bar: tqdm[Any]) -> Sink:
         kept = job.plan.kept(w, t, point)
         target = None if sink is None else Target(job, sink, w, t, kept)
         before = state if t.start else None
+        here = Point(w.start, t.start, state=None if store is None else copied(before))
         reseed(job.seed, w.start, t.start)
         state, answers = job.step(job.inputs.isel(walk=w, time=t), before)
         if sink is None or target is None:
@@ -167,7 +168,7 @@ def run(job: Job, store: Path | None, bar: tqdm[Any]) -> Sink:
             sink = open_sink(job, store)
             target = Target(job, sink, w, t, kept)
         target.collect(answers)
-        sink.done(w, kept, Point(w.start, t.start, state=before))
+        sink.done(w, kept, here)
         bar.update((w.stop - w.start) * (t.stop - t.start))
     return sink or open_sink(job, store)
 

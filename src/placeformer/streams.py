@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -101,8 +100,8 @@ class Stream:
             while self.filled - begin >= self.block or (last and begin < self.filled):
                 begin += self.write(walks, begin, min(self.block, self.filled - begin))
             if last:
-                self.filled = self.stored = 0
                 save_point(self.path, Point(walks.stop))
+                self.filled = self.stored = 0
             elif begin:
                 self.filled -= begin
                 for buffer in self.buffers.values():
@@ -149,7 +148,7 @@ def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int)
     batch
         Walks that are run together.
     """
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    fresh = path.with_name(f"{path.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fill(fresh, frame, dtypes, batch)
