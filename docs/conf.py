@@ -15,6 +15,8 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -24,7 +26,17 @@ html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2}
 html_show_sourcelink = False
 # Only the API has sub-pages to list on the left.
 html_sidebars = {
-    page: [] for page in ("index", "install", "concepts", "dataset", "design", "changelog")
+    page: []
+    for page in (
+        "index",
+        "install",
+        "concepts",
+        "dataset",
+        "design",
+        "changelog",
+        "contributing",
+        "references",
+    )
 }
 html_sidebars["population"] = []
 html_sidebars["lesions"] = []
@@ -32,6 +44,19 @@ html_sidebars["lesions"] = []
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+sphinx_gallery_conf = {
+    "examples_dirs": "../tutorials",
+    "gallery_dirs": "tutorials",
+    "filename_pattern": r"/\d\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "doc_module": ("placeformer",),
+    "backreferences_dir": "generated/backreferences",
+    "abort_on_example_error": True,
+    "show_memory": False,
+    "remove_config_comments": True,
+}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

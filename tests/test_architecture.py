@@ -105,6 +105,10 @@ ROOMS = {
     "client": {"manifest"},
     "remote": {"model", "manifest", "weights", "readme", "hub", "client"},
     "zoo": {"activation", "world", "model", "manifest", "weights", "hub", "remote"},
+    "zoo": {"world", "model", "manifest", "hub", "remote"},
+    "hub": {"world", "model", "manifest", "weights"},
+    "zoo": {"world", "model", "manifest", "hub"},
+    "versions": set(),
     "_lattice": {"schema"},
     "plots": {"schema", "_lattice"},
     "portrait": {
@@ -179,6 +183,7 @@ PUBLIC = {
     "coherence", "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score",
     "place_fields", "plot", "position_variance_explained", "rate_maps", "record", "save",
     "push",
+    "show_versions",
     "selectivity", "shuffle_test", "sparsity", "spatial_information", "train",
     "decode_map", "decode_position", "dimensionality", "population_vector_correlation",
     "remapping", "similarity",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from placeformer.shuffles import shuffle_test as shuffle_test
     from placeformer.training import train as train
     from placeformer.variance import position_variance_explained as position_variance_explained
+    from placeformer.versions import show_versions as show_versions
     from placeformer.world import GridWorld as GridWorld
     from placeformer.zoo import list_models as list_models
     from placeformer.zoo import load as load
@@ -98,6 +99,7 @@ _EXPORTS = {
     "recorded_score": "abilities",
     "save": "hub",
     "selectivity": "measures",
+    "show_versions": "versions",
     "shuffle_test": "shuffles",
     "similarity": "resemblance",
     "sparsity": "measures",
