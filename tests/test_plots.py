@@ -1,4 +1,5 @@
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import simulated
@@ -107,13 +108,11 @@ def test_bins_of_unequal_size_keep_their_edges(ax):
     drawn(ax)
 
 
-def test_without_an_ax_there_is_a_new_figure_and_no_pyplot():
-    import sys
-
-    before = "matplotlib.pyplot" in sys.modules
+def test_without_an_ax_there_is_a_new_figure_of_pyplot():
+    before = plt.get_fignums()
     ax = pf.plot.rate_maps(maps())
-    assert isinstance(ax.figure, Figure)
-    assert ("matplotlib.pyplot" in sys.modules) == before
+    assert plt.get_fignums() == [*before, ax.figure.number]
+    plt.close(ax.figure)
 
 
 def test_several_maps_are_refused_with_the_way_out(ax):

@@ -4,9 +4,9 @@
 
 Where does a right prediction come from: the last steps, or training?
 
-The network attends to at most 64 earlier steps. A letter met within them can be looked up; any other
-letter has to be known from training. This tutorial takes the two apart, and shows what changes with
-α, that is, with Mg²⁺.
+The network attends to at most 64 earlier steps. A letter met within them can be looked up; any
+other letter has to be known from training. This tutorial takes the two apart, and shows what
+changes with α, that is, with Mg²⁺.
 """
 
 # %%
@@ -14,6 +14,8 @@ letter has to be known from training. This tutorial takes the two apart, and sho
 # -----------------------------
 # ``nmda-a10`` and ``nmda-a0`` have the same recipe, the same first weights and the same world.
 # With α = 0 (no Mg²⁺) the feed-forward layers are linear.
+
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,7 +51,8 @@ plt.show()
 # How long ago?
 # -------------
 # ``visited`` splits the predictions in two. We can ask more of a recording: how many steps ago was
-# the place last visited? :func:`placeformer.record` keeps place, prediction and letter of every step.
+# the place last visited? :func:`placeformer.record` keeps place, prediction and letter of every
+# step.
 
 BINS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
@@ -64,18 +67,19 @@ def steps_since_visit(recording):
     return since
 
 
+centres = [np.sqrt(low * (high - 1)) for low, high in pairwise(BINS)]
 fig, ax = plt.subplots()
 for name, model in networks.items():
     recording = pf.record(model, layers="position", n_walks=128, n_steps=512, progress=False)
     since, wrong = steps_since_visit(recording), ~recording["correct"].values
-    inside = [(since >= low) & (since < high) for low, high in zip(BINS, BINS[1:], strict=False)]
-    ax.plot(BINS[:-1], [wrong[chosen].mean() for chosen in inside], "o-", label=name)
+    inside = [(since >= low) & (since < high) for low, high in pairwise(BINS)]
+    ax.plot(centres, [wrong[chosen].mean() for chosen in inside], "o-", label=name)
 ax.axvspan(33, 64, color="0.85", label="end of the attended window")
 ax.axhline(0.9, color="0.5", linestyle=":", label="chance")
 ax.set(
     xscale="log",
     ylim=(0, 1),
-    xlabel="steps since the last visit (bins open to the right)",
+    xlabel="steps since the last visit (middle of bins 1, 2–3, 4–7, …)",
     ylabel="error",
     title="Recall against the time since the last visit, trained map 0",
 )

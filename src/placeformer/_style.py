@@ -6,8 +6,8 @@ differs in its marker or line style as well.
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE)
@@ -16,5 +16,5 @@ MARKERS = ("o", "D", "s", "^")
 
 
 def axes(ax: Axes | None) -> Axes:
-    """Return the ax, or that of a new figure outside of pyplot."""
-    return Figure(layout="constrained").add_subplot() if ax is None else ax
+    """Return the ax, or that of a new figure of pyplot, which notebooks show."""
+    return plt.subplots(layout="constrained")[1] if ax is None else ax

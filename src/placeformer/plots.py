@@ -1,8 +1,8 @@
 """Figures: data and an ``ax`` in, the ``ax`` out; nothing here computes a score.
 
 Colours are those of Okabe and Ito and the map viridis, which people with any colour vision can
-tell apart; every group differs in its marker or line style as well. Without an ``ax`` a figure of
-its own is made, outside of ``matplotlib.pyplot``: ``ax.figure.savefig("maps.png")`` writes it.
+tell apart; every group differs in its marker or line style as well. Without an ``ax`` a new figure
+of ``matplotlib.pyplot`` is made, as notebooks show it.
 """
 
 from __future__ import annotations
