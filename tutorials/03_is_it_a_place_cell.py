@@ -72,8 +72,8 @@ cells = pf.place_cells(trained, control=novel, n=200)
 print(cells["reason"].to_series().value_counts())
 
 # %%
-# ``depends_on_memory`` is the stricter question: a place cell on the trained map that is none on the
-# novel map, and that place explains better there.
+# ``depends_on_memory`` is the stricter question: a place cell on the trained map that is none on
+# the novel map, and that place explains better on the trained one.
 
 n = cells.sizes["unit"]
 for name in ("is_place_cell", "control_is_place_cell", "depends_on_memory"):
@@ -98,5 +98,5 @@ axes[1, 0].set_ylabel("novel map")
 plt.show()
 
 # %%
-# One map of one network is one sample. Whether networks with better memory have more place cells is a
-# question for many networks: :doc:`05_mg_dose_response`.
+# One map of one network is one sample. Whether networks with better memory have more place cells
+# is a question for many networks: :doc:`05_mg_dose_response`.

@@ -36,8 +36,8 @@ ax.set_title("nmda-a10: Mg²⁺ changed at test time")
 plt.show()
 
 # %%
-# Reference memory is best at the α of training, and both washout and block impair it. Is it memory in
-# particular, or does the network simply break? Working memory on the same walks:
+# The α of training is marked. Is it memory that suffers away from it, or does the network simply
+# break? Working memory on the same walks:
 
 ax = pf.plot.dose_response(response, memory="working")
 ax.set_title("The same doses: working memory")

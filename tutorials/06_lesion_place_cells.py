@@ -28,9 +28,8 @@ before = pf.memory_errors(model, n_walks=32, n_steps=512)["error"]
 with pf.ablate(model, {"ffn.1": best}):
     after = pf.memory_errors(model, n_walks=32, n_steps=512)["error"]
 for memory in before["memory"].values:
-    print(
-        f"{memory:<10} {float(before.sel(memory=memory)):.3f} → {float(after.sel(memory=memory)):.3f}"
-    )
+    intact, lesioned = (float(error.sel(memory=memory)) for error in (before, after))
+    print(f"{memory:<10} {intact:.3f} → {lesioned:.3f}")
 
 # %%
 # A curve with its controls
@@ -69,5 +68,5 @@ same = pf.equivalent_alpha(model, {"ffn.1": best}, n_walks=32, n_steps=512, prog
 print("equivalent α:", float(same["alpha"]), same["interval"].values, str(same["reason"].item()))
 
 # %%
-# One network is one animal. A claim about place cells and memory needs several, with their seeds, and
-# a criterion fixed before looking.
+# One network is one animal. A claim about place cells and memory needs several, with their seeds,
+# and a criterion fixed before looking.
