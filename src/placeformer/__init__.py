@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from placeformer.activation import mg_to_alpha as mg_to_alpha
     from placeformer.arrays import from_arrays as from_arrays
     from placeformer.borders import border_score as border_score
+    from placeformer.census import place_cells as place_cells
     from placeformer.decoding import decode_map as decode_map
     from placeformer.decoding import decode_position as decode_position
     from placeformer.dimensions import dimensionality as dimensionality
     from placeformer.equivalence import equivalent_alpha as equivalent_alpha
-    from placeformer.census import place_cells as place_cells
     from placeformer.fields import field_table as field_table
     from placeformer.fields import place_fields as place_fields
     from placeformer.gridness import grid_score as grid_score
