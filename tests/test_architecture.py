@@ -25,6 +25,12 @@ ROOMS = {
     "model": {"activation", "world", "paper", "pretrained"},
     "memory": {"schema", "world", "model"},
     "arrays": {"schema"},
+    "extras": set(),
+    "sessions": {"schema", "arrays"},
+    "pynapple_io": {"schema", "extras", "sessions"},
+    "nwb_io": {"schema", "extras", "sessions"},
+    "ratinabox_io": {"schema", "sessions"},
+    "accessor": {"__init__"},
     "axes": {"schema"},
     "hooks": {"schema", "axes"},
     "restore": set(),
@@ -163,6 +169,7 @@ ROOMS["cli"] = {*ROOMS, "__init__"}
 # The analysis half: labelled arrays in, labelled arrays out, no torch anywhere.
 ANALYSIS = [
     "arrays",
+    "extras", "sessions", "pynapple_io", "nwb_io", "ratinabox_io",
     "_kernels", "schema", "binning", "places", "ratemaps", "negatives", "variance", "measures",
     "_watershed", "_adaptive", "dependence", "census",
     "_regions", "fields", "placecells", "nulls", "shuffles", "_lattice", "plots",
@@ -176,6 +183,7 @@ ANALYSIS += ["selection", "controls", "pairing", "hill", "_style", "lesionplots"
 PUBLIC = {
     "from_arrays",
     "field_table", "place_cells",
+    "from_nwb", "from_pynapple", "from_ratinabox", "to_nwb", "to_pynapple",
     "GridWorld", "ModelConfig", "NMDA", "NavigationTransformer", "__version__", "alpha_to_mg",
     "coherence", "list_models", "load", "memory_errors", "mg_to_alpha", "place_cell_score",
     "place_fields", "plot", "position_variance_explained", "rate_maps", "record", "save",

@@ -41,8 +41,13 @@ if TYPE_CHECKING:
     from placeformer.mg import magnesium as magnesium
     from placeformer.model import ModelConfig as ModelConfig
     from placeformer.model import NavigationTransformer as NavigationTransformer
+    from placeformer.nwb_io import from_nwb as from_nwb
+    from placeformer.nwb_io import to_nwb as to_nwb
     from placeformer.placecells import place_cell_score as place_cell_score
+    from placeformer.pynapple_io import from_pynapple as from_pynapple
+    from placeformer.pynapple_io import to_pynapple as to_pynapple
     from placeformer.ratemaps import rate_maps as rate_maps
+    from placeformer.ratinabox_io import from_ratinabox as from_ratinabox
     from placeformer.recording import record as record
     from placeformer.remap import population_vector_correlation as population_vector_correlation
     from placeformer.remap import remapping as remapping
@@ -80,6 +85,9 @@ _EXPORTS = {
     "equivalent_alpha": "equivalence",
     "fit_hill": "hill",
     "field_table": "fields",
+    "from_nwb": "nwb_io",
+    "from_pynapple": "pynapple_io",
+    "from_ratinabox": "ratinabox_io",
     "list_models": "zoo",
     "load": "zoo",
     "magnesium": "mg",
@@ -105,6 +113,8 @@ _EXPORTS = {
     "sparsity": "measures",
     "spatial_information": "measures",
     "stability": "halves",
+    "to_nwb": "nwb_io",
+    "to_pynapple": "pynapple_io",
     "train": "training",
     "zoo_table": "zoo",
 }
@@ -117,6 +127,7 @@ def __getattr__(name: str) -> Any:
     value: Any
     if name in _EXPORTS:
         value = getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+        import_module(f"{__name__}.accessor")  # every Dataset has .pf from now on
     elif name == "plot":
         value = import_module(f"{__name__}.plots")
     elif name == "__version__":

@@ -1,0 +1,50 @@
+"""The accessor ``dataset.pf``: public functions as methods of a Dataset.
+
+It is there once a public name of placeformer has been used. To have it on Datasets read from
+files before that, ``import placeformer.accessor``.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import xarray as xr
+
+import placeformer
+
+NAMES = (
+    "coherence",
+    "place_cell_score",
+    "place_fields",
+    "position_variance_explained",
+    "rate_maps",
+    "selectivity",
+    "shuffle_test",
+    "sparsity",
+    "spatial_information",
+    "to_nwb",
+    "to_pynapple",
+)
+"""The public functions whose first argument is a Recording or RateMaps."""
+
+
+@xr.register_dataset_accessor("pf")
+class Accessor:
+    """Public functions of placeformer with this Dataset as their first argument.
+
+    ``recording.pf.rate_maps(bins=20)`` is ``placeformer.rate_maps(recording, bins=20)``.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        """Bind a public function to the Dataset."""
+        if name not in NAMES:
+            raise AttributeError(f"dataset.pf has no {name!r}; it has {', '.join(NAMES)}")
+        return MethodType(getattr(placeformer, name), self._dataset)
+
+    def __dir__(self) -> list[str]:
+        """List the functions."""
+        return sorted(NAMES)
