@@ -99,9 +99,7 @@ def from_nwb(
         )
 
 
-def to_nwb(
-    maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str = "ecephys"
-) -> Any:
+def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str = "ecephys") -> Any:
     """Put rate maps into an NWB file, beside the units they belong to.
 
     NWB itself has no type for rate maps; the table is the ``RateMapTable`` of the community's

@@ -172,9 +172,7 @@ def to_pynapple(
         metadata={"layer": recording["layer"].values} if "layer" in recording.coords else None,
     )
     axes = np.stack(place, axis=-1)
-    return activation, nap.TsdFrame(
-        t=times[known], d=axes, time_support=support, columns=list(by)
-    )
+    return activation, nap.TsdFrame(t=times[known], d=axes, time_support=support, columns=list(by))
 
 
 def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:

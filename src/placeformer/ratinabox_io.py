@@ -14,9 +14,7 @@ from placeformer.sessions import Track
 Activity = Literal["firingrate", "spikes"]
 
 
-def from_ratinabox(
-    agent: Any, neurons: Any, *, activity: Activity = "firingrate"
-) -> xr.Dataset:
+def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate") -> xr.Dataset:
     """Label the history of a RatInABox agent and its neurons as a Recording.
 
     Parameters

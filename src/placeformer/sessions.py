@@ -30,6 +30,10 @@ class Track:
     times: Floats
     axes: Mapping[str, Floats]
 
+    def __post_init__(self) -> None:
+        """Refuse times that do not ascend."""
+        _check_times(self.times, "position")
+
     def between(self, start: float, stop: float) -> Track:
         """The samples of one epoch."""
         part = inside(self.times, start, stop)
@@ -73,6 +77,7 @@ def of_samples(
 
     A sample further than one interval of the position from any of its samples has position NaN.
     """
+    _check_times(times, "data")
     spans = _spans(epochs)
     rate = sample_rate(times, spans, "data")
     reach = 1 / sample_rate(track.times, spans, "position")
@@ -100,11 +105,6 @@ def nearest(times: Floats, targets: Floats, reach: float) -> NDArray[np.intp]:
 
 def sample_rate(times: Floats, epochs: Floats, argument: str) -> float:
     """Samples a second: 1 over the median interval between samples of one epoch."""
-    if not np.all(np.diff(times) > 0):
-        raise ValueError(
-            f"times of {argument} must ascend and not be NaN, sample {_first_fault(times)} does "
-            "not; sort the samples and drop those without a time"
-        )
     steps = np.concatenate([np.diff(times[inside(times, *epoch)]) for epoch in epochs])
     if not steps.size:
         span = f"{times[0]:g} to {times[-1]:g} s" if len(times) else "no sample"
@@ -115,8 +115,13 @@ def sample_rate(times: Floats, epochs: Floats, argument: str) -> float:
     return float(1 / np.median(steps))
 
 
-def _first_fault(times: Floats) -> int:
-    return int(np.flatnonzero(~(np.diff(times) > 0))[0]) + 1
+def _check_times(times: Floats, argument: str) -> None:
+    faults = np.flatnonzero(~(np.diff(times) > 0))
+    if faults.size:
+        raise ValueError(
+            f"times of {argument} must ascend and not be NaN, found {times[faults[0]]:g} s and "
+            f"then {times[faults[0] + 1]:g} s; sort the samples and drop those without a time"
+        )
 
 
 def _spans(epochs: ArrayLike) -> Floats:
