@@ -38,6 +38,7 @@ html_sidebars = {
         "references",
     )
 }
+html_sidebars["data"] = []
 html_sidebars["population"] = []
 html_sidebars["lesions"] = []
 
