@@ -14,19 +14,30 @@ import xarray as xr
 import placeformer
 
 NAMES = (
+    "border_score",
     "coherence",
+    "decode_map",
+    "decode_position",
+    "dimensionality",
+    "grid_score",
+    "half_maps",
+    "mutual_information",
     "place_cell_score",
     "place_fields",
+    "population_vector_correlation",
     "position_variance_explained",
     "rate_maps",
+    "remapping",
     "selectivity",
     "shuffle_test",
+    "similarity",
     "sparsity",
     "spatial_information",
+    "stability",
     "to_nwb",
     "to_pynapple",
 )
-"""The public functions whose first argument is a Recording or RateMaps."""
+"""The public functions whose first argument is a Dataset."""
 
 
 @xr.register_dataset_accessor("pf")
