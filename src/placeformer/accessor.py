@@ -23,6 +23,7 @@ NAMES = (
     "half_maps",
     "mutual_information",
     "place_cell_score",
+    "place_cells",
     "place_fields",
     "population_vector_correlation",
     "position_variance_explained",
