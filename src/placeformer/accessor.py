@@ -19,6 +19,7 @@ NAMES = (
     "decode_map",
     "decode_position",
     "dimensionality",
+    "field_table",
     "grid_score",
     "half_maps",
     "mutual_information",
