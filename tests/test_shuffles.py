@@ -12,7 +12,7 @@ from placeformer import nulls
 from placeformer.measures import coherence, spatial_information
 from placeformer.placecells import place_cell_score
 from placeformer.ratemaps import rate_maps
-from placeformer.shuffles import OF_MAPS, benjamini_hochberg, shuffle_test
+from placeformer.shuffles import OF_MAPS, VARIANCE, benjamini_hochberg, shuffle_test
 from placeformer.variance import position_variance_explained
 
 RNG = np.random.default_rng
@@ -36,6 +36,8 @@ def lattice(rng, n_walks=3, n_steps=600, n_units=4, noise=0.5, side=7):
         ("spatial_information", {"negatives": "shift"}),
         ("place_cell_score", {"threshold": 0.3}),
         ("coherence", {}),
+        ("grid_score", {}),
+        ("border_score", {"negatives": "shift"}),
         ("position_variance_explained", {}),
         ("position_variance_explained", {"given": "observation", "adjusted": False}),
     ],
@@ -51,7 +53,7 @@ def test_observed_is_the_statistic_and_a_field_beats_chance(statistic, options, 
     np.testing.assert_allclose(result.observed, want, rtol=1e-6)
     assert result.p.dims == (("map", "unit") if per_map else ("unit",))
     assert result.observed.attrs == {k: want.attrs[k] for k in ("units", "long_name")}
-    if not per_map and statistic != "place_cell_score":
+    if not per_map and statistic in ("spatial_information", "coherence", VARIANCE):
         assert result.p.values[0] == 1 / 20
         assert result.z.values[0] > 3
 
@@ -88,6 +90,33 @@ def test_shuffles_are_those_of_moving_the_places_one_at_a_time(name, monkeypatch
     np.testing.assert_allclose(result.null_sd, null.std(0, ddof=1), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(result.p, ((null >= observed).sum(0) + 1) / 8)
     np.testing.assert_allclose(result.z, (result.observed - result.null_mean) / result.null_sd)
+
+
+def test_letters_are_taken_out_before_place_beyond_them_is_tested():
+    """Shuffles of activities without their letters' means, one at a time, and p that is uniform."""
+    rec = lattice(RNG(16), n_steps=300)
+    letter = rec.observation.values + 3 * rec["map"].values[:, None]
+    rec.activation[..., 1:] += 4 * RNG(17).standard_normal((6, 3))[letter]
+    result = shuffle_test(rec, VARIANCE, n=5, min_shift=30, seed=5, given="observation")
+    left = rec.activation.values.astype(float)
+    for value in np.unique(letter):
+        left[letter == value] -= left[letter == value].mean(axis=0)
+    number = np.arange(rec.x.size).reshape(rec.x.shape)
+    moved = nulls._shifted(number, nulls._amounts(number.shape, 5, 30, RNG(5)), 0)
+    null = []
+    for m in moved:
+        behaviour = {k: (("walk", "time"), rec[k].values.ravel()[m]) for k in ("x", "y")}
+        shown = rec.observation.copy(data=rec.observation.values.ravel()[m])
+        one = rec.assign(activation=rec.activation.copy(data=left), observation=shown)
+        one = one.assign_coords(behaviour)
+        null.append(position_variance_explained(one, given="observation").values)
+    np.testing.assert_allclose(result.null_mean, np.mean(null, axis=0), rtol=1e-4, atol=1e-6)
+    many = simulated.population(("letter",), 60, n_walks=4, n_steps=600, seed=4)
+    p = shuffle_test(many, VARIANCE, n=39, given="observation").p.values
+    assert stats.kstest(p, "uniform").statistic < 0.2
+    holed = rec.assign_coords(x=rec.x.astype(float).where(rec.time != 3))
+    with pytest.raises(ValueError, match="given='observation' needs a place and a value"):
+        shuffle_test(holed, VARIANCE, n=2, given="observation")
 
 
 def test_holes_in_the_path_move_with_it():

@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 
 from placeformer import nulls, schema
 from placeformer.binning import Bins
+from placeformer.borders import border_score
+from placeformer.gridness import grid_score
 from placeformer.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.placecells import place_cell_score
 
@@ -27,6 +29,8 @@ OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
     "coherence": coherence,
     "selectivity": selectivity,
     "sparsity": sparsity,
+    "grid_score": grid_score,
+    "border_score": border_score,
 }
 VARIANCE = "position_variance_explained"
 BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", VARIANCE)
@@ -55,9 +59,9 @@ def shuffle_test(
         Recording.
     statistic
         ``"spatial_information"``, ``"place_cell_score"``, ``"position_variance_explained"``,
-        ``"coherence"``, ``"selectivity"`` or ``"sparsity"`` (great values count as extreme; for
-        sparsity negate in a function of your own), or a function from RateMaps to a DataArray
-        over ``unit``.
+        ``"coherence"``, ``"selectivity"``, ``"grid_score"``, ``"border_score"`` or ``"sparsity"``
+        (great values count as extreme; for sparsity negate in a function of your own), or a
+        function from RateMaps to a DataArray over ``unit``.
     n
         Number of shuffles; the least p-value is 1 / (n + 1).
     null
