@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import placeformer as pf
-from placeformer import lesioncurve
+from placeformer import lesioncurve, outcomes
 from placeformer.ablation import replacements
 from placeformer.branches import count_errors
 
@@ -46,9 +46,9 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 @contextmanager
-def timed(name: str, spent: dict[str, float]) -> Iterator[None]:
+def timed(room: Any, name: str, spent: dict[str, float]) -> Iterator[None]:
     """Add up the processor seconds in a function of the curve."""
-    inner = getattr(lesioncurve, name)
+    inner = getattr(room, name)
 
     def outer(*args: Any, **kwargs: Any) -> Any:
         begin = time.process_time()
@@ -57,7 +57,7 @@ def timed(name: str, spent: dict[str, float]) -> Iterator[None]:
         finally:
             spent[name] = spent.get(name, 0.0) + time.process_time() - begin
 
-    with patch.object(lesioncurve, name, outer):
+    with patch.object(room, name, outer):
         yield
 
 
@@ -86,14 +86,12 @@ def compare_with_loop(model: pf.NavigationTransformer, layer: str, n: int, walks
 def whole_curve(model: pf.NavigationTransformer, layer: str, n_walks: int) -> None:
     """Time a curve and its parts."""
     spent: dict[str, float] = {}
-    parts = ("reference_of", "make_plan", "count_errors", "compare")
+    parts = [(lesioncurve, "reference_of"), (lesioncurve, "make_plan")]
+    parts += [(outcomes, "count_errors"), (outcomes, "compare")]
     fractions = np.linspace(0.05, 1, 20)
-    with (
-        timed(parts[0], spent),
-        timed(parts[1], spent),
-        timed(parts[2], spent),
-        timed(parts[3], spent),
-    ):
+    with ExitStack() as stack:
+        for room, name in parts:
+            stack.enter_context(timed(room, name, spent))
         begin = time.perf_counter()
         options = {"fractions": fractions, "repeats": 10, "n_walks": n_walks, "progress": False}
         whole = seconds(lambda: pf.ablation_curve(model, layers=layer, **options))

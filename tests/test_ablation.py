@@ -10,12 +10,13 @@ import xarray as xr
 from torch import nn
 
 from placeformer import ablation
-from placeformer.ablation import ablate, changed, over_keys
+from placeformer.ablation import ablate
 from placeformer.memory import forward_chunks, memory_errors, predictions
 from placeformer.model import ModelConfig, NavigationTransformer
 from placeformer.ratemaps import rate_maps
 from placeformer.recording import record
 from placeformer.schema import read_provenance
+from placeformer.sites import changed, over_keys
 from placeformer.taps import by_lag
 from placeformer.world import GridWorld
 
@@ -111,7 +112,7 @@ def test_a_recording_shows_the_lesion_and_nothing_else_of_its_layer(model, refer
         with ablate(model, {layer: [0, 2]}, reference=reference):
             lesioned = record(model, layers=stream + layer, **size)
         (told,) = read_provenance(lesioned)["steps"][0]["network"]["lesions"]
-        assert told["units"] == {layer: [0, 2]}
+        assert told == {layer: [0, 2]}
         assert "lesions" not in intact.attrs["provenance"]
         want = intact.activation.copy()
         want[..., [0, 2]] = mean(reference, stream + layer)[[0, 2]]

@@ -144,18 +144,23 @@ ROOMS = {
 ROOMS["curve"] = set()
 ROOMS["selection"] = {"schema"}
 ROOMS["replacement"] = {"schema", "binning", "places", "ratemaps", "memory"}
+ROOMS["sites"] = {"hooks", "model", "replacement", "selection", "taps"}
 ROOMS["ablation"] = {
-    "binning", "hooks", "memory", "model", "recording", "replacement", "selection", "taps"
+    "binning", "hooks", "memory", "model", "recording", "replacement", "selection", "sites"
 }  # fmt: skip
-ROOMS["branches"] = {"memory", "model", "replacement", "ablation"}
+ROOMS["branches"] = {"memory", "model", "replacement", "sites"}
 ROOMS["controls"] = {"schema", "measures", "negatives", "placecells", "ratemaps", "variance"}
 ROOMS["pairing"] = set()
 ROOMS["lesionplan"] = {
-    "schema", "model", "negatives", "ablation", "controls", "replacement", "selection"
+    "schema", "model", "negatives", "sites", "controls", "replacement", "selection"
+}  # fmt: skip
+ROOMS["outcomes"] = {
+    "schema", "memory", "model", "ablation", "sites", "branches", "lesionplan", "pairing",
+    "replacement",
 }  # fmt: skip
 ROOMS["lesioncurve"] = {
-    "schema", "memory", "model", "negatives", "navigation", "ablation", "branches", "lesionplan",
-    "pairing", "replacement",
+    "schema", "memory", "model", "navigation", "negatives", "ablation", "sites", "lesionplan",
+    "outcomes", "replacement",
 }  # fmt: skip
 ROOMS["abilities"] = {"memory", "model", "recording", "branches"}
 ROOMS["mg"] = {"schema", "activation", "memory", "model", "zoo", "branches", "pairing"}

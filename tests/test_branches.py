@@ -47,7 +47,7 @@ def test_it_is_one_lesion_after_the_other(model, reference, layers, where, how, 
     rng = np.random.default_rng(0)
     masks = {layer: rng.random((3, 12)) < 0.6 for layer in layers}
     masks[layers[0]][1] = False
-    walks = {"n_walks": 6, "n_steps": 20, "seed": 7, "familiar": False}
+    walks = {"n_walks": 14, "n_steps": 20, "seed": 7, "familiar": False}
     fill = replacements(model, layers, how, reference=reference, seed=3)
     wrong, n = count_errors(
         model, model.world.walk(**walks), seed=7, where=where, masks=masks, replacements=fill

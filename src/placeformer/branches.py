@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from placeformer.ablation import Site
 from placeformer.memory import (
     attended_window,
     counted_steps,
@@ -29,6 +28,7 @@ from placeformer.memory import (
 )
 from placeformer.model import NavigationTransformer, State
 from placeformer.replacement import Replacement
+from placeformer.sites import Site
 
 Masks = Mapping[str, NDArray[np.bool_]]
 """Lesions by layer, (lesion, unit)."""

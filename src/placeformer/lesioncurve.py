@@ -2,61 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
-from tqdm.auto import tqdm
 
 from placeformer import schema
-from placeformer.ablation import Site, ablate, default_reference, layer_widths, replacements, sites
-from placeformer.branches import count_errors
+from placeformer.ablation import default_reference, replacements
 from placeformer.lesionplan import (
     CONTROLS,
-    Plan,
     check_controls,
     check_fractions,
     layer_names,
     make_plan,
 )
-from placeformer.memory import MEMORIES, counted_steps, world_of
+from placeformer.memory import counted_steps, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.navigation import facts
 from placeformer.negatives import Negatives
-from placeformer.pairing import by_cluster, compare
-from placeformer.replacement import How, Reference, Replacement, check_how
+from placeformer.outcomes import Score, memory_part, plan_part, score_part
+from placeformer.replacement import How, Reference, check_how
+from placeformer.sites import sites, unused
 
-Score = Callable[[Any], ArrayLike]
-MAPS = ("trained", "novel")
 RECORDED_WALKS, RECORDED_STEPS = 128, 512
 """Walks, and steps in each, that order the units and replace them where no reference is given."""
-
-SETS, GAP, AREA = ("selection", "fraction"), ("control", "fraction"), ("control",)
-ABOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "error": ((*SETS, "repeat"), "1", "share of wrong predictions"),
-    "interval": ((*SETS, "bound"), "1", "95 % bootstrap interval of the mean over repeats"),
-    "difference": (GAP, "1", "ordered less control, means over repeats"),
-    "difference_interval": ((*GAP, "bound"), "1", "95 % paired bootstrap interval of difference"),
-    "p_sets": (GAP, "1", "(1 + control sets that reach the ordered error) / (1 + repeats)"),
-    "p_pairs": (GAP, "1", "(1 + sign flips that reach the difference) / (1 + n_boot)"),
-    "area": (AREA, "1", "mean difference over fractions"),
-    "area_interval": ((*AREA, "bound"), "1", "95 % paired bootstrap interval of area"),
-    "area_p_sets": (AREA, "1", "p_sets of the mean over fractions"),
-    "area_p_pairs": (AREA, "1", "p_pairs of the mean over fractions"),
-}
-"""Dimensions, units and long name of every statistic."""
-
-WRONG = {"units": "predictions", "long_name": "wrong predictions"}
-COUNTED = {"units": "predictions", "long_name": "predictions counted"}
-NEW_DIM: dict[str, Any] = {
-    "data_vars": "all",
-    "coords": "minimal",
-    "compat": "override",
-    "join": "exact",
-}
 
 
 def ablation_curve(
@@ -187,15 +158,13 @@ def ablation_curve(
         controls=controls, caliper=caliper, repeats=repeats, seed=seed,
     )  # fmt: skip
     ask: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
-    parts = []
+    fill, parts = replacements(model, names, how, reference=reference, seed=seed), []
     if isinstance(model, NavigationTransformer):
         walks = {"n_walks": n_walks, "n_steps": n_steps, "seed": seed, "maps": maps}
-        fill = replacements(model, names, how, reference=reference, seed=seed)
         parts.append(memory_part(model, plan, fill, walks, where, cluster, progress, ask))
     if scores is not None:
         named = dict(scores) if isinstance(scores, Mapping) else {"score": scores}
-        lesion = {"how": how, "reference": reference, "seed": seed}
-        parts.append(score_part(model, plan, named, lesion, progress, ask))
+        parts.append(score_part(model, plan, fill, named, progress, ask))
     result = xr.merge([plan_part(plan), *parts], combine_attrs="drop")
     settings: dict[str, Any] = {
         "order": order if isinstance(order, str) else "given",
@@ -230,96 +199,7 @@ def reference_of(
     model: nn.Module, layers: Sequence[str], maps: Sequence[int] | None, seed: int
 ) -> list[xr.Dataset]:
     """Record the layers, and what the letter stream has of them, on walks that are not scored."""
-    names = [site.name for layer in layers for site in sites(model, layer)]
+    where = [site for layer in layers for site in sites(model, layer)]
+    names = [site.name for site in where if not unused(model, site)]
     size = {"n_walks": RECORDED_WALKS, "n_steps": RECORDED_STEPS}
     return default_reference(model, names, seed, maps=maps, **size)
-
-
-def plan_part(plan: Plan) -> xr.Dataset:
-    """What was lesioned, and how well the controls are matched."""
-    balance = {"units": "1", "long_name": "ordered less matched units, standard deviations"}
-    score = {"units": "1", "long_name": "score by which units are ordered"}
-    return xr.Dataset(
-        {
-            "balance": (("fraction", "repeat", "covariate"), plan.balance, balance),
-            "order_score": (schema.UNIT, plan.score, score),
-        },
-        plan.coords(),
-    )
-
-
-def memory_part(
-    model: NavigationTransformer,
-    plan: Plan,
-    fill: Sequence[tuple[Site, Replacement]],
-    walks: Mapping[str, Any],
-    where: str,
-    cluster: str,
-    progress: bool,
-    ask: Mapping[str, Any],
-) -> xr.Dataset:
-    """Errors of both memories on both kinds of maps, with their comparisons."""
-    masks, world = plan.by_layer(layer_widths(model, None)), world_of(model)
-    steps = len(MAPS) * walks["n_walks"] * walks["n_steps"] * len(plan.masks)
-    found = []
-    with tqdm(total=steps, unit="step", desc="lesions", disable=not progress) as bar:
-        for kind in MAPS:
-            walk = world.walk(**walks, familiar=kind == "trained")
-            options = {"masks": masks, "replacements": fill, "bar": bar}
-            wrong, n = count_errors(model, walk, seed=walks["seed"], where=where, **options)
-            pair = np.arange(len(n)) if cluster == "walk" else walk["map"].values
-            each = [compared(wrong[..., i], n[..., i], plan, pair, ask) for i in range(2)]
-            found.append(xr.concat(each, "memory", **NEW_DIM))
-    return xr.concat(found, "maps", **NEW_DIM).assign_coords(memory=list(MEMORIES), maps=list(MAPS))
-
-
-def score_part(
-    model: nn.Module,
-    plan: Plan,
-    scores: Mapping[str, Score],
-    lesion: Mapping[str, Any],
-    progress: bool,
-    ask: Mapping[str, Any],
-) -> xr.Dataset:
-    """Score other abilities under every lesion, one after the other."""
-    masks = plan.by_layer(layer_widths(model, lesion["reference"]))
-    values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in scores}
-    for i in tqdm(range(len(plan.masks)), desc="scores", unit="lesion", disable=not progress):
-        with ablate(model, {layer: mask[i] for layer, mask in masks.items()}, **lesion):
-            for name, score in scores.items():
-                values[name].append(np.atleast_1d(np.asarray(score(model), float)))
-    found = []
-    for name, rows in values.items():
-        if len({row.shape for row in rows}) > 1 or rows[0].ndim > 1:
-            shapes = sorted({row.shape for row in rows})
-            raise ValueError(
-                f"scores[{name!r}] must give a number, or one for each of the same trials, at "
-                f"every call, found shapes {shapes}"
-            )
-        trials = np.stack(rows)
-        ones, pair = np.ones(trials.shape[1]), np.arange(trials.shape[1])
-        found.append(compared(trials, ones, plan, pair, ask).drop_vars(["wrong", "n"]))
-    renamed = {"error": "score"} | {k: f"score_{k}" for k in ABOUT if k != "error"}
-    result = xr.concat(found, "measure", **NEW_DIM).rename(renamed)
-    return result.assign_coords(measure=list(scores))
-
-
-def compared(
-    wrong: NDArray[Any],
-    n: NDArray[Any],
-    plan: Plan,
-    pair: NDArray[np.integer],
-    ask: Mapping[str, Any],
-) -> xr.Dataset:
-    """Label the comparison of one measure, from counts (lesion, walk) and (walk,)."""
-    by_set = np.where(plan.drawn[:, :, None, None], wrong[plan.which], np.nan)
-    grouped = by_cluster(by_set, pair), by_cluster(n, pair)
-    result = compare(*grouped, plan.inside, sign=-1 if plan.keep else 1, **ask)
-    variables = {
-        name: (dims, getattr(result, name), {"units": units, "long_name": long})
-        for name, (dims, units, long) in ABOUT.items()
-    }
-    return xr.Dataset(variables).assign(
-        wrong=(("selection", "fraction", "repeat", "walk"), by_set, WRONG),
-        n=("walk", n, COUNTED),
-    )

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from placeformer import schema
-from placeformer.ablation import layer_widths
 from placeformer.controls import activity, lesion_sets, unit_scores
 from placeformer.model import Layer, NavigationTransformer
 from placeformer.negatives import Negatives
 from placeformer.replacement import Reference, find_recording
+from placeformer.sites import layer_widths
 
 CONTROLS = ("random", "matched")
 ACTIVITY, OUTPUT_WEIGHT = "activity", "output_weight"
@@ -76,6 +76,11 @@ class Plan:
             )
             found[name][:, index[here]] = self.masks[:, here]
         return found
+
+    def chosen(self, mask: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+        """Units of one lesion (unit,) by layer."""
+        layer, index = self.units["layer"].values[mask], self.units["index"].values[mask]
+        return {str(name): index[layer == name] for name in np.unique(layer)}
 
     def coords(self) -> dict[str, Any]:
         """Coordinates of the result."""

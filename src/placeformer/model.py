@@ -230,8 +230,8 @@ class NavigationTransformer(nn.Module, Pretrained):
         self.config, self.world, self.info = config, world, dict[str, Any]()
         self.path = PathIntegrator(len(ACTIONS), config.d_rnn)
         self.place = nn.Linear(config.d_rnn, config.d_model // 2)
-        self.position = nn.Identity()  # query stream's place embedding, (walk, time, d_model / 2)
-        self.content_position = nn.Identity()
+        # Place embedding of the query and of the content stream, (walk, time, d_model / 2).
+        self.position, self.content_position = nn.Identity(), nn.Identity()
         self.letter = nn.Embedding(config.n_letters + 1, config.d_model // 2)  # last row: mask
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
@@ -309,11 +309,7 @@ class NavigationTransformer(nn.Module, Pretrained):
     def forward_chunk(
         self, action: Tensor, observation: Tensor, state: State, content: bool = False
     ) -> tuple[Tensor, State]:
-        """One pass over one chunk; see :meth:`forward`.
-
-        A hook on `position` may keep the last steps only, and hooks on units may return
-        (branch, walk, time, unit): the branches go on as walks of their own.
-        """
+        """One pass over one chunk; see :meth:`forward`. A hook may branch walks or ask less."""
         path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
         place = torch.relu(self.place(path))
         here, there = self.content_position(place[:, :-1]), self.position(place[:, 1:])
