@@ -38,7 +38,7 @@ def one(name, *args, **options):
     return Recipe.from_dict(entries(name, *args, **options))
 
 
-def family(size=len(KINDS), **training):
+def family(size=None, **training):
     return [one(f"m{i}", i, *kind, **training) for i, kind in enumerate(KINDS[:size])]
 
 
