@@ -70,7 +70,8 @@ One seed of one recipe: it shows what such a network can do, not how often.
 MIT, code and weights. The paper: https://openreview.net/forum?id=vKpVJxplmB
 """
 CURVE = """
-Errors during the training, at every step of other and fewer walks:
+Errors during the training, at every one of the first 256 steps of 64 other walks. They are higher:
+at the beginning of a walk the network has not yet seen enough to know where it is.
 
 ![Errors against optimiser steps](curve.png)
 """

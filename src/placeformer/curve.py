@@ -36,7 +36,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
         errors = [float(row[key]) for row in history]
         ax.plot(steps, errors, style, color=f"C{i % 2}", marker=".", markersize=3, label=label)
     ax.set(xlabel="optimiser step", ylabel="share of wrong letters", ylim=(0, 1))
-    ax.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
     picture = BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
