@@ -192,6 +192,7 @@ def opexebo_labels(rate, **options):
 
 @pytest.mark.parametrize("n_fields", [0, 1, 2])
 def test_opexebo_finds_the_same_when_it_is_given_the_peaks(n_fields):
+    pytest.importorskip("skimage")
     rates = np.maximum(1 + 5 * simulated.units(RNG(n_fields), 15, n_fields, offset=0.0), 0)
     rates[:, :2, :3] = np.nan
     ours = place_fields(simulated.maps(rates), method="opexebo").label.values
