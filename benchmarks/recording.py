@@ -15,20 +15,7 @@ import torch
 import placeformer as pf
 from placeformer.memory import predictions
 
-CONFIG = pf.ModelConfig(
-    n_letters=10,
-    d_model=128,
-    n_layers=2,
-    n_heads=4,
-    d_head=32,
-    d_inner=512,
-    d_rnn=64,
-    chunk=32,
-    memory=32,
-    dropout=0.0,
-    activation="nmda",
-    alpha=10.0,
-)
+CONFIG = pf.load("nmda-a10").config
 
 
 def seconds(run) -> float:

@@ -1,9 +1,18 @@
-"""Untrained networks whose answers hang on what they see, for tests of lesions and Mg²⁺."""
+"""Untrained networks for tests, whose answers hang on what they see."""
 
 import torch
 
 from placeformer.model import NavigationTransformer
 from placeformer.world import GridWorld
+
+
+def randomised(model, seed=0):
+    """Put every parameter well away from its initial value."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.empty_like(weight).normal_(0, 0.4, generator=generator))
+    return model
 
 
 def network(config, **world):

@@ -3,6 +3,7 @@
 import copy
 from collections import namedtuple
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -27,11 +28,7 @@ SOME = {"ffn.0": [1, 4], "ffn.1": [0, 7, 11]}
 @pytest.fixture(scope="module")
 def model():
     network = NavigationTransformer(CONFIG, GridWorld(4, 10, 3, seed=0)).init_weights(0).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.copy_(torch.empty_like(weight).normal_(0, 0.4, generator=generator))
-    return network
+    return networks.randomised(network)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -46,11 +47,7 @@ RESULTS = {"working_error": {"value": 0.0125, "definition": "share of wrong pred
 def network(config=CONFIG, seed=0, world=True):
     grid = GridWorld(3, config.n_letters, 2, 7) if world else None
     model = NavigationTransformer(config, grid)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.empty_like(weight).normal_(0, 0.4, generator=generator))
-    return model
+    return networks.randomised(model, seed)
 
 
 @pytest.fixture

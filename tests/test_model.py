@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -32,11 +33,7 @@ CONFIG = ModelConfig(
 def randomised(config=CONFIG, seed=0, world=None):
     """Return a float64 network with every parameter well away from its initial value."""
     model = NavigationTransformer(config, world).double().eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.empty_like(weight).normal_(0, 0.4, generator=generator))
-    return model
+    return networks.randomised(model, seed)
 
 
 def episode(n_walks=3, n_steps=2 * CHUNK, seed=0):

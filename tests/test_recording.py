@@ -2,6 +2,7 @@
 
 import json
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -21,11 +22,7 @@ CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.1, "nmda", 2.0)
 @pytest.fixture
 def model():
     network = NavigationTransformer(CONFIG, GridWorld(4, 10, 3, seed=0)).init_weights(0).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.copy_(torch.empty_like(weight).normal_(0, 0.4, generator=generator))
-    return network
+    return networks.randomised(network)
 
 
 def run(model, **settings):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import huggingface_hub
+import networks
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard, constants
@@ -29,11 +30,7 @@ def network(seed=0, alpha=0.1 + 0.2):
     """A network whose weights no float16 can hold."""
     config = ModelConfig(4, 6, 2, 2, 3, 5, 3, 4, 3, 0.1, "nmda", alpha)
     model = NavigationTransformer(config, GridWorld(3, 4, 2, 7)).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.empty_like(weight).normal_(0, 0.4, generator=generator))
-    return model
+    return networks.randomised(model, seed)
 
 
 def same(a, b):

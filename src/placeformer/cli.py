@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    import pandas as pd
+from placeformer import commands as do
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-SHORT = {
-    "working_error_trained": "working",
-    "reference_error_trained": "reference",
-    "working_error_novel": "working_novel",
-    "reference_error_novel": "reference_novel",
-}
-"""Columns of memory errors, by what the command line prints above them."""
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         print(f"placeformer: {describe(error)}", file=sys.stderr)
-        return BAD_INPUT if is_bad_input(error) else FAILED
+        return BAD_INPUT if is_bad_input(error) else do.FAILED
 
 
 def is_bad_input(error: Exception) -> bool:
@@ -105,7 +95,7 @@ def add_list(commands: Commands[argparse.ArgumentParser]) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--names", action="store_true", help="names alone, one a line")
     form.add_argument("--json", action="store_true", help="every column of the table, as JSON")
-    command.set_defaults(run=run_list)
+    command.set_defaults(run=do.run_list)
 
 
 def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -124,7 +114,7 @@ def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
         help="network to compare it with, or none (default: nmda-a0, where the zoo has it)",
     )
     command.add_argument("--seed", type=int, default=0, help="of walks and shuffles (default: 0)")
-    command.set_defaults(run=run_report)
+    command.set_defaults(run=do.run_report)
 
 
 def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -144,7 +134,7 @@ def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     add_minutes(command)
-    command.set_defaults(run=run_train)
+    command.set_defaults(run=do.run_train)
 
 
 def add_minutes(command: argparse.ArgumentParser) -> None:
@@ -187,7 +177,7 @@ def add_sweep(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     add_minutes(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    command.set_defaults(run=run_sweep)
+    command.set_defaults(run=do.run_sweep)
 
 
 def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -202,7 +192,7 @@ def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--walks", type=int, default=256, help="walks (default: %(default)s)")
     command.add_argument("--steps", type=int, default=2048, help="steps of a walk (default: 2048)")
     command.add_argument("--seed", type=int, default=0, help="of the walks (default: 0)")
-    command.set_defaults(run=run_evaluate)
+    command.set_defaults(run=do.run_evaluate)
 
 
 def add_push(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -218,7 +208,7 @@ def add_push(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--private", action="store_true", help="only you can see it")
     command.add_argument("--revision", metavar="BRANCH", help="made if absent (default: main)")
     command.add_argument("--message", metavar="TEXT", help="of the commit")
-    command.set_defaults(run=run_push)
+    command.set_defaults(run=do.run_push)
 
 
 def add_pull(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -234,140 +224,7 @@ def add_pull(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--force-download", action="store_true", help="fetch again what is in the cache"
     )
-    command.set_defaults(run=run_pull)
-
-
-def run_list(options: argparse.Namespace) -> None:
-    """Print the table of the zoo."""
-    from placeformer import zoo
-
-    table = zoo.zoo_table(options.pattern)
-    if table.empty:
-        print(f"no network of the zoo is named like {options.pattern!r}", file=sys.stderr)
-    if options.json:
-        print(table.to_json(orient="records", indent=2))
-    elif options.names:
-        print(*table["name"], sep="\n", end="\n" if len(table) else "")
-    elif len(table):
-        table["activation"] += [f" (also {alias})" if alias else "" for alias in table.pop("alias")]
-        table["sha256"] = table["sha256"].str[:8]
-        formats = dict.fromkeys(SHORT.values(), "{:.4f}") | {"alpha": "{:g}", "mg_mM": "{:.3g}"}
-        print_table(table.rename(columns=SHORT), formats)
-
-
-def print_table(table: pd.DataFrame, formats: Mapping[str, str]) -> None:
-    """Print a table, a dash where a value is missing."""
-    columns = []
-    for name in table:
-        shown = table[name].astype(object).map(formats.get(name, "{}").format, na_action="ignore")
-        cells = [name, *shown.where(table[name].notna(), "–")]
-        width = max(map(len, cells))
-        columns.append([cell.ljust(width) for cell in cells])
-    for line in zip(*columns, strict=True):
-        print("  ".join(line).rstrip())
-
-
-def run_report(options: argparse.Namespace) -> None:
-    """Write the report and print where it is."""
-    from placeformer.portrait import Settings
-    from placeformer.report import write_report
-
-    settings = Settings(seed=at_least(options.seed, 0, "--seed"))
-    page = write_report(options.name, options.out, beside=options.beside, settings=settings)
-    print(page.resolve())
-
-
-def run_train(options: argparse.Namespace) -> None:
-    """Train, measure what was trained, and save it as a folder that ``load`` reads."""
-    from placeformer import card, training
-    from placeformer.recipe import Recipe
-
-    recipe = Recipe.read(options.recipe)
-    folder = Path(options.out or recipe.name)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"--out must be a new or empty folder, got {folder}")
-    checkpoints = folder.with_name(folder.name + ".training")
-    trainer = training.train(recipe, checkpoints, device=options.device, minutes=options.minutes)
-    if trainer.step < recipe.training.steps:
-        print(f"stopped at step {trainer.step} of {recipe.training.steps}", file=sys.stderr)
-        return
-    card.publish(trainer, folder, recipe=options.recipe)
-    print(folder.resolve())
-
-
-def run_sweep(options: argparse.Namespace) -> int:
-    """Train what is missing, print what there is now, and tell whether all of it is."""
-    from datetime import timedelta
-
-    from placeformer import sweep
-
-    if options.ensemble:
-        table = sweep.run_ensemble(
-            options.files, options.out, device=options.device, minutes=options.minutes
-        )
-    elif options.minutes is not None:
-        raise ValueError(f"--minutes stops an ensemble: add --ensemble, got {options.minutes:g}")
-    else:
-        table = sweep.run_sweep(
-            options.files,
-            options.out,
-            workers=options.workers,
-            scheduler=options.scheduler,
-            device=options.device,
-        )
-    time = [str(timedelta(seconds=round(seconds))) for seconds in table.pop("seconds")]
-    table.insert(3, "time", time)
-    print_table(table.rename(columns=SHORT), dict.fromkeys(SHORT.values(), "{:.4f}"))
-    failed = int(table["state"].str.startswith("failed").sum())
-    if failed:
-        print(f"placeformer: {failed} of {len(table)} runs failed", file=sys.stderr)
-    return FAILED if failed else 0
-
-
-def run_evaluate(options: argparse.Namespace) -> None:
-    """Print the memory errors of a network."""
-    from placeformer import card, zoo
-
-    walks, steps = (at_least(getattr(options, k), 1, f"--{k}") for k in ("walks", "steps"))
-    seed, model = at_least(options.seed, 0, "--seed"), zoo.load(options.name)
-    errors = card.measure(model, n_walks=walks, n_steps=steps, seed=seed, progress=True)
-    print(f"{'maps':<10}{'memory':<12}{'error':>8}   {'95 % interval':<18}{'n':>8}")
-    for kind in errors["maps"].values:
-        for which in errors["memory"].values:
-            one = errors.sel(maps=kind, memory=which)
-            between = " to ".join(f"{bound:.4f}" for bound in one["interval"].values)
-            error, n = float(one["error"]), int(one["n"])
-            print(f"{kind:<10}{which:<12}{error:>8.4f}   {between:<18}{n:>8}")
-    print(f"chance{errors.attrs['chance']:>24.4f}")
-
-
-def run_push(options: argparse.Namespace) -> None:
-    """Push a network and print the URL of the commit."""
-    from placeformer import remote, zoo
-
-    url = remote.push(
-        zoo.load(options.name),
-        options.repo,
-        private=options.private,
-        revision=options.revision,
-        commit_message=options.message,
-    )
-    print(url)
-
-
-def run_pull(options: argparse.Namespace) -> None:
-    """Copy a network of the hub and print where it is."""
-    from placeformer import remote
-
-    remote.pull(options.repo, options.folder, force_download=options.force_download)
-    print(Path(options.folder).resolve())
-
-
-def at_least(value: int, least: int, option: str) -> int:
-    """Return an option's number, or say that it is too small."""
-    if value < least:
-        raise ValueError(f"{option} must be at least {least}, got {value}")
-    return value
+    command.set_defaults(run=do.run_pull)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from placeformer import _kernels, schema
+from placeformer import _kernels
 from placeformer.binning import Bins
 from placeformer.places import activations, refuse_not_finite, refuse_too_large
 from placeformer.variance import Cells, add_rows, check_options
@@ -124,11 +124,7 @@ def mutual_information(
         "given": given or "none",
         "maps": maps,
     }
-    coords: dict[Any, Any] = dict(schema.unit_coords(recording))
-    if per_map:
-        coords[schema.MAP] = cells.maps
-    dims = (*((schema.MAP,) if per_map else ()), schema.UNIT)
-    return xr.DataArray(values, coords, dims, "mutual_information", attrs)
+    return cells.label(recording, values, "mutual_information", attrs)
 
 
 def level_edges(values: Any, index: NDArray[np.intp], levels: int) -> NDArray[np.float64]:

@@ -92,11 +92,7 @@ def position_variance_explained(
         "given": given or "none",
         "maps": maps,
     }
-    coords: dict[Any, Any] = dict(schema.unit_coords(recording))
-    if per_map:
-        coords[schema.MAP] = cells.maps
-    dims = (*((schema.MAP,) if per_map else ()), schema.UNIT)
-    return xr.DataArray(values, coords, dims, "position_variance_explained", attrs)
+    return cells.label(recording, values, "position_variance_explained", attrs)
 
 
 @dataclass(frozen=True)
@@ -135,6 +131,15 @@ class Cells:
         index[valid] = inverse
         walk_map = np.where(valid, label, -1)
         return cls(names, index, counts, group_of_cell, groups // n_third, walk_map)
+
+    def label(
+        self, recording: xr.Dataset, values: NDArray[Any], name: str, attrs: dict[str, Any]
+    ) -> xr.DataArray:
+        """Name the dimensions of values (unit,) or (map, unit)."""
+        coords: dict[Any, Any] = dict(schema.unit_coords(recording))
+        if values.ndim == 2:
+            coords[schema.MAP] = self.maps
+        return xr.DataArray(values, coords, (schema.MAP, schema.UNIT)[-values.ndim :], name, attrs)
 
     def explained(
         self,
