@@ -104,7 +104,8 @@ def run_ensemble(
 
     Like :func:`run_sweep`, but the recipes share what :class:`placeformer.ensemble.Ensemble` says,
     and training stops, with a checkpoint, after so many `minutes`: `state` is then "stopped", and
-    the next call goes on from there.
+    the next call goes on from there. A network that is there already takes part, but is not written
+    again.
     """
     target, recipes = Path(folder).resolve(), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
