@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from scipy.optimize import curve_fit
 
-from placeformer.hill import fit_hill, hill
+from placeformer.hill import fit, fit_hill, hill, scan
 
 DOSES = np.array([0, 0.01, 0.1, 0.5, 1, 2, 5, 10])
 TRUE = np.array([0.1, 0.85, 0.7, -1.5])  # an error that falls
@@ -32,6 +32,24 @@ def test_least_squares_are_those_of_curve_fit():
     values = hill(doses, TRUE) + 0.03 * rng.standard_normal(doses.size)
     want, _ = curve_fit(lambda x, *p: hill(x, p), doses, values, p0=TRUE)
     np.testing.assert_allclose(fit_hill(response(doses, values), n_boot=20).value, want, rtol=1e-3)
+
+
+def test_every_bootstrap_sample_is_fitted_by_least_squares():
+    rng = np.random.default_rng(2)
+    values = hill(DOSES, TRUE) + 0.02 * rng.standard_normal((6, DOSES.size))
+    weight = rng.integers(1, 4, values.shape).astype(float)
+    got = scan(DOSES, values, weight)
+    for y, w, parameters in zip(values, weight, got, strict=True):
+        doses, repeated = (np.repeat(z, w.astype(int)) for z in (DOSES, y))
+        np.testing.assert_allclose(parameters, fit(doses, repeated), rtol=5e-3)
+
+
+def test_intervals_of_a_close_fit_hold_it():
+    noise = 1e-3 * np.random.default_rng(3).standard_normal(DOSES.size)
+    found = fit_hill(response(DOSES, hill(DOSES, TRUE) + noise))
+    low, high = found.interval.values.T
+    assert ((low <= found.value) & (found.value <= high)).all()
+    assert (high - low < 0.1 * abs(found.value)).all()
 
 
 @pytest.mark.parametrize("repeats", [1, 4])
@@ -69,6 +87,13 @@ def test_an_interval_without_an_end_is_no_saturation():
     assert not got.identifiable
     assert got.reason.item().endswith("to inf, has no end")
     assert np.isinf(got.interval.sel(parameter="K", bound="upper"))
+
+
+def test_a_response_that_turns_back_is_no_saturation():
+    doses = np.array([0, 0.1, 0.3, 1, 2, 5, 10, 20, 50, 100])
+    values = 0.15 + 0.1 * abs(np.log(np.maximum(doses, 0.05) / 7))
+    got = fit_hill(response(doses, values), n_boot=300)
+    assert not got.identifiable
 
 
 def test_too_few_doses_and_networks_without_alpha_are_no_error():

@@ -56,8 +56,8 @@ def fit_hill(
           or infinite, where it reaches the end of what is sought (K: a hundred times beyond the
           doses, n: 20). NaN with fewer than five doses;
         - `identifiable`, and `reason`, why not: fewer than five doses, no dependence on dose
-          (`p_flat` ≥ 1 - `level`), K beyond the positive doses, an interval of K without an end,
-          or a step between two doses;
+          (`p_flat` ≥ 1 - `level`), K beyond the positive doses, an interval of K or n without an
+          end, or a step between two doses;
         - `p_flat`: F test of the curve against a constant, 3 and points - 4 degrees of freedom;
         - `r2`, `n_points`, and `fitted` (dose), the curve over the doses.
 
@@ -184,19 +184,42 @@ def fit(x: Floats, y: Floats) -> Floats:
 
 
 def scan(x: Floats, y: Floats, weight: Floats) -> Floats:
-    """Best candidate (sample, parameter) for values and weights (sample, point)."""
-    k, n = candidates(x)
-    g = rise(x, k, n).T  # (point, candidate)
+    """Parameters (sample, parameter) that fit values and weights (sample, point) best.
+
+    The best of all candidates, and then of ever closer ones around it.
+    """
+    k, n = (np.log(value)[None] for value in candidates(x))
+    edges = [(logs.min(), logs.max()) for logs in (k, n)]
+    steps = [np.diff(np.unique(logs)).max() for logs in (k, n)]
+    around = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2), -1).reshape(-1, 2)
+    best = closest(x, y, weight, k, n)
+    for halving in range(8):
+        step = np.array(steps) / 2**halving
+        centre = np.log(np.stack([best[:, 2], abs(best[:, 3])], -1))
+        near = centre[:, None] + around * step
+        k, n = (np.clip(near[..., i], *edges[i]) for i in range(2))
+        best = closest(x, y, weight, k, n)
+    return best
+
+
+def closest(x: Floats, y: Floats, weight: Floats, k: Floats, n: Floats) -> Floats:
+    """Best (sample, parameter) of candidates, the logarithms of K and n, (sample or 1, candidate).
+
+    Floor and top are linear; the best is the one that explains most of the sum of squares.
+    """
+    k, n = np.exp(k), np.exp(n)
+    g = rise(x, k, n)  # (sample or 1, candidate, point)
     wy = weight * y
     w, sum_y = weight.sum(1)[:, None], wy.sum(1)[:, None]
-    sum_g, sum_gg, sum_gy = weight @ g, weight @ g**2, wy @ g
+    sum_g, sum_gy = (np.matmul(g, each[..., None])[..., 0] for each in (weight, wy))
+    sum_gg = np.matmul(g**2, weight[..., None])[..., 0]
     spread = w * sum_gg - sum_g**2
     known = spread > 1e-12 * w**2
     b = np.where(known, (w * sum_gy - sum_g * sum_y) / np.where(known, spread, 1), 0)
     a = (sum_y - b * sum_g) / w
-    best = (a * sum_y + b * sum_gy).argmax(1)  # the sum of squares that is explained
-    row = np.arange(len(best))
-    return as_parameters(a[row, best], b[row, best], k[best], n[best])
+    best = (a * sum_y + b * sum_gy).argmax(1)[:, None]
+    of = (np.take_along_axis(np.broadcast_to(z, a.shape), best, 1)[:, 0] for z in (a, b, k, n))
+    return as_parameters(*of)
 
 
 def bootstrap(
@@ -254,4 +277,6 @@ def why_not(values: Floats, interval: Floats, x: Floats, p_flat: float, size: fl
         return f"the response steps between {below:g} and {above:g}: K may be anywhere between"
     if interval[2, 0] == 0 or np.isinf(interval[2, 1]):
         return f"the interval of K, {interval[2, 0]:.3g} to {interval[2, 1]:.3g}, has no end"
+    if np.isinf(interval[3]).any():
+        return f"the interval of n, {interval[3, 0]:.3g} to {interval[3, 1]:.3g}, has no end"
     return ""
