@@ -106,11 +106,12 @@ def test_dose_response_at_test_time(model, tmp_path):
 def test_dose_response_over_networks_and_folders(model, tmp_path):
     relu = network(ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "relu", None), n_maps=2)
     save(model, tmp_path / "nmda-a4")
+    (tmp_path / "nmda-a4" / "recipe.toml").write_text("seed = 7\n")
     got = dose_response([tmp_path / "nmda-a4", relu], **SMALL)
     assert got.name.values.tolist() == ["nmda-a4", "network"]
     assert got.activation_name.values.tolist() == ["nmda", "relu"]
     assert got.n_maps.values.tolist() == [3, 2]
-    assert got.seed.values.tolist() == [-1, -1]
+    assert got.seed.values.tolist() == [7, -1]
     np.testing.assert_array_equal(got.alpha, [4, np.nan])
     np.testing.assert_array_equal(got.mg_mM, [4 * 3.57, np.nan])
     metrics = {"alpha": lambda net: net.config.alpha, "maps": lambda net: net.world.n_maps}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from placeformer.branches import count_errors
 from placeformer.memory import MEMORIES, counted_steps, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.pairing import LEVEL, bounds, draws, ratio, resampled
-from placeformer.zoo import load
+from placeformer.zoo import load, seed_of
 
 Source = str | os.PathLike[str] | NavigationTransformer
 Metric = Callable[[NavigationTransformer], float]
@@ -209,14 +210,14 @@ def facts_of(
 ) -> dict[str, Any]:
     """Coordinates along ``model``; `alpha` is None where the one of training is in force."""
     alpha = trained if alpha is None else alpha
-    nan = float("nan")
+    nan, seed = float("nan"), seed_of(Path(model.info.get("folder", os.devnull)))
     values: dict[str, tuple[Any, str, str]] = {
         "name": (str(model.info.get("name") or "network"), "1", "name"),
         "alpha": (nan if alpha is None else alpha, "1", "α in force"),
         "mg_mM": (nan if alpha is None else alpha_to_mg(alpha), "mM", "[Mg²⁺] in force"),
         "trained_alpha": (nan if trained is None else trained, "1", "α of training"),
         "activation_name": (model.config.activation, "1", "activation"),
-        "seed": (int(model.info.get("seed", -1)), "1", "seed of training, -1: not known"),
+        "seed": (-1 if seed is None else seed, "1", "seed of training, -1: not known"),
         "n_maps": (-1 if model.world is None else model.world.n_maps, "1", "trained maps"),
     }
     return {

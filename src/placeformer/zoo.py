@@ -164,8 +164,7 @@ def table_row(folder: Path) -> dict[str, Any]:
     said = read_config(folder, problems)
     refuse(f"{folder} cannot be read", problems)
     assert said is not None  # for the type checker: None comes with a problem
-    network, recipe = said.network, folder / hub.RECIPE
-    seed = tomllib.loads(recipe.read_text("utf-8")).get("seed") if recipe.is_file() else None
+    network = said.network
     return {
         "name": folder.name,
         "alias": alias_of(folder.name),
@@ -173,10 +172,16 @@ def table_row(folder: Path) -> dict[str, Any]:
         "alpha": network.alpha,
         "mg_mM": None if network.alpha is None else alpha_to_mg(network.alpha),
         "n_maps": said.world and said.world["n_maps"],
-        "seed": seed,
+        "seed": seed_of(folder),
         "parameters": sum(map(prod, shapes(network, None).values())),
         "sha256": said.sha256,
     } | {name: entry["value"] for name, entry in said.results.items() if name in COLUMNS}
+
+
+def seed_of(folder: Path) -> int | None:
+    """Return the seed of the training, as the folder's recipe says; None without a recipe."""
+    recipe = folder / hub.RECIPE
+    return tomllib.loads(recipe.read_text("utf-8")).get("seed") if recipe.is_file() else None
 
 
 def zoo_folder() -> Path:
