@@ -85,7 +85,7 @@ def hexagons(shape, spacing, turn, phase):
 KINDS = {
     "place": "one field, on any map",
     "two fields": "two fields, on any map",
-    "place and letter": "one field and a letter, added",
+    "place and letter": "one field and the letter, which moves it by a tenth",
     "remembered place": "one field on trained maps, noise on novel ones",
     "letter": "activity that the letter at the place decides",
     "letter before": "activity that the letter at the place before decides",
@@ -125,5 +125,5 @@ def _drive(name, rate, liked, walk, familiar):
     letter = liked[walk.observation.values]
     field = rate[walk.y.values, walk.x.values]
     drives = {"letter": letter, "letter before": np.roll(letter, 1, axis=1)}
-    drives |= {"place": field, "two fields": field, "place and letter": field + 0.3 * letter}
+    drives |= {"place": field, "two fields": field, "place and letter": field + 0.1 * letter}
     return (drives | {"remembered place": field} if familiar else drives).get(name, 0.0)

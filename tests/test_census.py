@@ -12,8 +12,9 @@ from scipy import stats
 from placeformer import census, dependence
 from placeformer.census import place_cells
 from placeformer.fields import place_fields
+from placeformer.halves import half_maps, stability
 from placeformer.measures import coherence, spatial_information
-from placeformer.placecells import place_cell_score
+from placeformer.placecells import field_share, place_cell_score
 from placeformer.ratemaps import rate_maps
 from placeformer.shuffles import shuffle_test
 from placeformer.variance import position_variance_explained
@@ -75,6 +76,8 @@ def test_columns_are_those_of_the_functions(recordings, table):
         "spatial_information": spatial_information(maps),
         "place_cell_score": place_cell_score(maps, fields=fields),
         "n_fields": fields.n_fields,
+        "field_share": field_share(half_maps(rec), fields),
+        "stability": stability(rec),
         "eta2": position_variance_explained(rec),
         "eta2_beyond": position_variance_explained(rec, given="observation"),
         "control_eta2_beyond": position_variance_explained(recordings[1], given="observation"),
@@ -106,20 +109,22 @@ def test_the_table_is_a_frame_and_goes_to_netcdf(table, tmp_path):
 
 
 def test_the_reason_is_the_first_criterion_that_fails():
-    """Unit k fails criterion k and all after it, unit 5 none; unit 6 is constant."""
-    names = ["q_circular", "q_beyond", "q_within_observation", "n_fields", "stability"]
-    unit = np.arange(7)
-    columns = {"eta2": ("unit", np.where(unit == 6, np.nan, 0.5))}
+    """Unit k fails criterion k and all after it, unit 6 none; unit 7 is constant."""
+    names = ["q_circular", "q_beyond", "q_within_observation"]
+    names += ["n_fields", "field_share", "stability"]
+    unit = np.arange(8)
+    columns = {"eta2": ("unit", np.where(unit == 7, np.nan, 0.5))}
     for k, name in enumerate(names):
         good, bad = (0.0, 1.0) if name[0] == "q" else (2.0, 0.0)
         columns[name] = ("unit", np.where(unit > k, good, bad))
-    limits = {"max_q": 0.05, "min_fields": 1, "min_stability": 0.5}
+    limits = {"max_q": 0.05, "min_fields": 1, "min_field_share": 0.5, "min_stability": 0.5}
     want = ["not tuned to place", "follows the observation", "places scattered"]
-    want += ["too few fields", "unstable", "place cell", "constant"]
+    want += ["too few fields", "active outside its fields", "unstable"]
+    want += ["place cell", "constant"]
     found = census._decision(xr.Dataset(columns), limits)
     assert found["reason"].values.tolist() == want
     assert found["is_place_cell"].values.tolist() == [r == "place cell" for r in want]
-    nothing = {name: ("unit", np.full(7, np.nan)) for name in names[1:3]}
+    nothing = {name: ("unit", np.full(8, np.nan)) for name in names[1:3]}
     found = census._decision(xr.Dataset(columns | nothing), limits)
     assert found["reason"].values.tolist()[:3] == [want[0], want[3], want[3]]
 
@@ -131,6 +136,7 @@ def test_every_threshold_decides(recordings):
     strict = {
         "max_q": (0.001, "not tuned to place"),
         "min_fields": (3, "too few fields"),
+        "min_field_share": (1.0, "active outside its fields"),
         "min_stability": (1.0, "unstable"),
     }
     for name, (value, reason) in strict.items():

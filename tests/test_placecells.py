@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placeformer.fields import place_fields
-from placeformer.placecells import place_cell_score
+from placeformer.placecells import field_share, place_cell_score
 
 RNG = np.random.default_rng
 
@@ -88,6 +88,18 @@ def test_place_units_score_above_untuned_ones():
     assert one.median() > two.median() > none.median() == 0
 
 
+def test_fields_that_are_known_are_taken():
+    maps = simulated.maps(simulated.units(RNG(6), 5, 1))
+    fields = place_fields(maps, threshold=0.4)
+    known = place_cell_score(maps, negatives="shift", fields=fields)
+    np.testing.assert_array_equal(known, place_cell_score(maps, negatives="shift", threshold=0.4))
+    assert known.attrs["threshold"] == 0.4
+    with pytest.raises(ValueError, match=r"\['threshold'\] belong to place_fields"):
+        place_cell_score(maps, fields=fields, threshold=0.3)
+    with pytest.raises(ValueError, match="those of maps with rate"):
+        place_cell_score(maps.isel(unit=[0, 1]), fields=fields)
+
+
 def test_criteria_are_passed_on_and_checked():
     maps = simulated.maps(simulated.bump((5, 5))[None])
     assert place_cell_score(maps, min_bins=100) == 0
@@ -95,6 +107,47 @@ def test_criteria_are_passed_on_and_checked():
         place_cell_score(maps, min_bins=0)
     with pytest.raises(TypeError, match="min_bin"):
         place_cell_score(maps, min_bin=3)
+
+
+# Share of the map in fields
+
+
+def halves(first, second):
+    """Maps (unit, y, x) of two halves, and the fields of their mean."""
+    both = [simulated.maps(rate) for rate in (first, second)]
+    whole = simulated.maps((np.asarray(first) + second) / 2)
+    return xr.concat(both, "half"), place_fields(whole)
+
+
+def test_field_share_follows_its_definition():
+    first = np.zeros((11, 11))
+    first[2:4, 2:5], first[8, 8], first[6, 1] = 2.0, 1.0, -1.0
+    second = 3 * first - 5
+    second[6, 1] = -5
+    found = field_share(*halves(first[None], second[None]))
+    np.testing.assert_allclose(found, [6 * 12 / (6 * 12 + 3)])
+
+
+def test_field_share_is_free_of_scale_sign_and_noise_of_the_halves():
+    rng = RNG(4)
+    rates = simulated.units(rng, 60, 1, noise=0.0)
+    noisy = [rates + 0.1 * rng.standard_normal(rates.shape) for _ in range(2)]
+    share = field_share(*halves(*noisy))
+    assert abs(float(share.mean()) - float(field_share(*halves(rates, rates)).mean())) < 0.03
+    maps, fields = halves(*noisy)
+    other = field_share(maps.assign(rate=7 - 3 * maps.rate), fields)
+    np.testing.assert_allclose(other, share)
+
+
+def test_field_share_without_a_field_and_without_agreement():
+    noise = RNG(5).standard_normal((2, 40, 11, 11))
+    maps, fields = halves(*noise)
+    share = field_share(maps, fields)
+    assert (share.values[(fields.n_fields == 0) & np.isfinite(share)] == 0).all()
+    opposite = simulated.bump((5, 5))[None]
+    assert np.isnan(field_share(*halves(opposite, -opposite))).all()
+    unvisited = np.full((1, 11, 11), np.nan)
+    assert np.isnan(field_share(*halves(unvisited, unvisited))).all()
 
 
 @settings(max_examples=10, deadline=None)

@@ -13,10 +13,10 @@ from placeformer import schema
 from placeformer.binning import Bins, grid
 from placeformer.dependence import check_control, memory_columns
 from placeformer.fields import place_fields
-from placeformer.halves import stability
+from placeformer.halves import half_maps, stability
 from placeformer.measures import spatial_information
 from placeformer.negatives import Negatives
-from placeformer.placecells import place_cell_score
+from placeformer.placecells import field_share, place_cell_score
 from placeformer.ratemaps import rate_maps
 from placeformer.shuffles import VARIANCE, shuffle_test
 from placeformer.variance import position_variance_explained
@@ -49,6 +49,7 @@ def place_cells(
     seed: int = 0,
     max_q: float = 0.05,
     min_fields: int = 1,
+    min_field_share: float = 0.5,
     min_stability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
     progress: bool = False,
@@ -60,8 +61,9 @@ def place_cells(
     1. place explains more of its variance than under circular shifts of the places,
     2. also of what the observation (the letter) at the place leaves unexplained,
     3. its rate map is more coherent than when places of the same letter trade their rates,
-    4. it has a place field, and
-    5. the maps of two halves of the recording agree.
+    4. it has a place field,
+    5. which holds most of what two halves of the recording agree on, and
+    6. the maps of the halves agree.
 
     No criterion depends on a policy for negative activations, on their scale or their offset.
 
@@ -87,6 +89,10 @@ def place_cells(
     min_fields
         Least number of fields (:func:`place_fields`): at least one is what the word means
         (O'Keefe and Dostrovsky, 1971).
+    min_field_share
+        Least share of the map that lies in fields (of the products of the halves' distances from
+        their medians, summed over places): above 0.5 the fields are more than all else the unit
+        does, such as firing at scattered places with a letter.
     min_stability
         Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
         Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
@@ -100,12 +106,12 @@ def place_cells(
     -------
     xarray.Dataset
         Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` makes a row a unit.
-        ``spatial_information`` (bits/spike), ``place_cell_score``, ``n_fields``, ``stability``,
-        ``eta2`` (variance explained by place), ``eta2_beyond`` (beyond the observation); p and q
-        of the tests (1) to (3): ``p_circular``, ``q_circular``, ``p_beyond``, ``q_beyond``,
-        ``p_within_observation``, ``q_within_observation``; ``is_place_cell`` and ``reason``: the
-        first criterion failed, or "place cell". NaN where a measure is undefined; a constant unit
-        is no place cell ("constant").
+        ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
+        by place), ``eta2_beyond`` (beyond the observation), ``n_fields``, ``field_share``,
+        ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
+        ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
+        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
+        measure is undefined; a constant unit is no place cell ("constant").
 
         Without ``observation`` criteria (2) and (3) are left out, their columns and
         ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` says so.
@@ -126,8 +132,8 @@ def place_cells(
     Warns
     -----
     UserWarning
-        Fewer than 30 samples in the median bin: noise then makes rate maps look spatial. Or so
-        few shuffles that the least possible p of a unit cannot pass ``max_q``.
+        Fewer than 30 samples in the median bin, or so few shuffles that the least possible p of
+        a unit cannot pass ``max_q``.
 
     Notes
     -----
@@ -149,6 +155,7 @@ def place_cells(
     limits: dict[str, Any] = {
         "max_q": max_q,
         "min_fields": min_fields,
+        "min_field_share": min_field_share,
         "min_stability": min_stability,
     }
     _check(recording, per_map, limits)
@@ -176,7 +183,12 @@ def place_cells(
 def _check(recording: xr.Dataset, per_map: bool, limits: Mapping[str, float]) -> None:
     """Refuse several maps taken for one, and limits out of range."""
     schema.check_recording(recording)
-    rules = [("max_q", 0.0, 1.0), ("min_fields", 0, np.inf), ("min_stability", -1.0, 1.0)]
+    rules = [
+        ("max_q", 0.0, 1.0),
+        ("min_fields", 0, np.inf),
+        ("min_field_share", 0.0, 1.0),
+        ("min_stability", -1.0, 1.0),
+    ]
     for name, low, high in rules:
         if not low <= limits[name] <= high:
             raise ValueError(f"{name} must lie between {low} and {high}, found {limits[name]}")
@@ -220,6 +232,7 @@ def _measures(
         "eta2": eta2,
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
         "n_fields": fields["n_fields"],
+        "field_share": field_share(half_maps(recording, per_map=per_map, **where), fields),
         "stability": stability(recording, per_map=per_map, **where),
     }
     return xr.Dataset(columns)
@@ -254,6 +267,7 @@ def _decision(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.Da
         "follows the observation": above["beyond"] & letters,
         "places scattered": above["within_observation"] & letters,
         "too few fields": table["n_fields"].values < limits["min_fields"],
+        "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
         "unstable": ~(table["stability"].values >= limits["min_stability"]),
     }
     reason = np.select(list(failed.values()), list(failed), PLACE_CELL)

@@ -1,4 +1,4 @@
-"""Place-cell score: how much of a unit's activity lies in one small place field."""
+"""How much of a unit's activity, or of what its map tells, lies in its place fields."""
 
 from __future__ import annotations
 
@@ -77,6 +77,40 @@ def place_cell_score(
         **{k: v for k, v in fields.attrs.items() if k != schema.PROVENANCE},
     }
     return per_unit(maps, scores, "place_cell_score", **attrs)
+
+
+def field_share(halves: xr.Dataset, fields: xr.Dataset) -> xr.DataArray:
+    r"""How much of what two halves of a recording agree on lies in the place fields.
+
+    .. math:: \frac{\sum_{i \in F} h_{1i} h_{2i}}{\sum_{i \in B} h_{1i} h_{2i}}
+
+    with h the distance of a rate from the median of its half's map, F the places of all fields and
+    B those visited in both halves. Noise of the halves is independent and adds nothing on average;
+    the measure is free of scale, sign and offset of the activations.
+
+    Parameters
+    ----------
+    halves
+        Result of :func:`half_maps`.
+    fields
+        Result of :func:`place_fields` for the maps of the whole recording.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (map, unit): 1 where the map is flat outside the fields, 0 without a field, and
+        above 1 or below 0 only by noise. NaN where the halves agree on nothing (sum of 0 or less).
+    """
+    rate, share = flatten(halves)
+    visited = np.broadcast_to(share > 0, rate.shape)
+    baseline = np.ma.median(np.ma.array(rate, mask=~visited), axis=-1, keepdims=True)
+    height = np.where(visited, rate - np.ma.filled(baseline, 0.0), 0.0).prod(axis=0)
+    inside = fields["label"].values.reshape(height.shape) > 0
+    total = height.sum(axis=-1)
+    within = np.where(inside, height, 0.0).sum(axis=-1)
+    values = np.divide(within, total, out=np.full(total.shape, np.nan), where=total > 0)
+    about = {"units": "1", "long_name": "share of the map that lies in place fields"}
+    return per_unit(halves.isel(half=0, drop=True), values, "field_share", **about)
 
 
 def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> xr.Dataset:

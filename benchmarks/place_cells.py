@@ -1,0 +1,59 @@
+"""Place cells among simulated units of known kinds: the share accepted of each, and the reasons.
+
+Run with ``python benchmarks/place_cells.py``. Recordings are those of ``placeformer.record`` by
+default: 64 walks of 1,536 steps on one map of 121 places and 10 letters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from placeformer.census import place_cells
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import simulated
+
+
+def tables(seeds: range, n_each: int, noise: float, n: int) -> xr.Dataset:
+    """Tables of place cells of several populations, one after another."""
+    found = []
+    for seed in seeds:
+        pair = [
+            simulated.population(simulated.KINDS, n_each, seed=seed, familiar=f, noise=noise)
+            for f in (True, False)
+        ]
+        found.append(place_cells(pair[0], control=pair[1], n=n))
+    return xr.concat(found, "unit", combine_attrs="override")
+
+
+def main() -> None:
+    """Print the table of truth."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--units", type=int, default=50, help="of each kind and seed")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.5, 1.0])
+    parser.add_argument("--shuffles", type=int, default=200)
+    options = parser.parse_args()
+    shown = ["is_place_cell", "control_is_place_cell", "depends_on_memory"]
+    for noise in options.noise:
+        start = time.process_time()
+        table = tables(range(options.seeds), options.units, noise, options.shuffles)
+        frame = table.to_dataframe()
+        n = options.units * options.seeds
+        print(
+            f"noise of a step {noise:g} (fields are 0.6 to 1 high), {n} units a kind, "
+            f"{options.shuffles} shuffles, {time.process_time() - start:.0f} CPU s"
+        )
+        shares = frame.groupby("kind", sort=False)[shown].mean()
+        reasons = pd.crosstab(frame["kind"], frame["reason"], normalize="index")
+        print(shares.join(reasons.drop(columns="place cell")).round(3).to_string(), "\n")
+
+
+if __name__ == "__main__":
+    main()
