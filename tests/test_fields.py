@@ -185,19 +185,20 @@ def skimage_peaks(rate):
     return np.array([r.centroid for r in measure.regionprops(label)]).reshape(-1, 2).astype(int)
 
 
-def opexebo_labels(rate, **options):
+def opexebo_fields(rate, **options):
+    """Fields and labels of one map."""
     analysis = pytest.importorskip("opexebo.analysis", exc_type=ImportError)
-    return analysis.place_field(rate, min_peak=1e-9, **options)[1]
+    return analysis.place_field(rate, min_peak=1e-9, **options)
 
 
 @pytest.mark.parametrize("n_fields", [0, 1, 2])
 def test_opexebo_finds_the_same_when_it_is_given_the_peaks(n_fields):
     pytest.importorskip("skimage")
-    rates = np.maximum(1 + 5 * simulated.units(RNG(n_fields), 15, n_fields, offset=0.0), 0)
+    rates = np.maximum(1 + 5 * simulated.units(RNG(n_fields), 6, n_fields, offset=0.0), 0)
     rates[:, :2, :3] = np.nan
     ours = place_fields(simulated.maps(rates), method="opexebo").label.values
     for rate, label in zip(rates, ours, strict=True):
-        theirs = opexebo_labels(rate, peak_coords=skimage_peaks(np.nan_to_num(rate)))
+        _, theirs = opexebo_fields(rate, peak_coords=skimage_peaks(np.nan_to_num(rate)))
         np.testing.assert_array_equal(label > 0, theirs > 0)
         assert label.max() == theirs.max()
 
@@ -206,7 +207,7 @@ def test_opexebo_by_itself_rejects_every_peak_on_11_places():
     """Zeros within four bins of the peak: no field. No zeros: the peak is put in a corner."""
     rate = 5 * simulated.bump((5.3, 4.6))
     zeros = np.where(rate < 0.01, 0, rate)
-    assert [(opexebo_labels(seen) > 0).sum() for seen in (zeros, zeros + 1)] == [0, 121]
+    assert [(opexebo_fields(seen)[1] > 0).sum() for seen in (zeros, zeros + 1)] == [0, 121]
 
 
 def test_the_adaptive_threshold_depends_on_where_a_bin_lies_and_on_the_baseline():
@@ -218,9 +219,18 @@ def test_the_adaptive_threshold_depends_on_where_a_bin_lies_and_on_the_baseline(
     assert place_fields(maps)["size"].squeeze("field").values.tolist() == [21, 20, 20]
 
 
+def test_opexebo_returns_small_rates_multiplied():
+    pytest.importorskip("skimage")
+    rate = simulated.bump((5.3, 4.6))
+    (field,), _ = opexebo_fields(rate, peak_coords=skimage_peaks(rate))
+    assert (field["peak_rate"], rate.max() < 1) == (pytest.approx(4), True)
+    assert place_fields(simulated.maps(rate[None])).peak.item() == pytest.approx(rate.max())
+
+
 def test_opexebo_knows_neither_one_axis_nor_negative_maps():
     below = simulated.maps(simulated.bump((5, 5))[None] - 2)
-    assert place_fields(below, method="opexebo").n_fields.item() == 0
+    for method in ("opexebo", "fraction"):
+        assert place_fields(below, method=method).n_fields.item() == 0
     assert place_fields(below).n_fields.item() == 1
     with pytest.raises(ValueError, match="two axes, found 1"):
         place_fields(below.isel(y=5, drop=True), method="opexebo")
@@ -244,13 +254,16 @@ def neurospatial_fields(rates):
 
 @pytest.mark.filterwarnings("default")
 def test_neurospatial_finds_the_first_field_of_the_fraction_and_a_field_on_every_map():
-    rates = np.maximum(simulated.units(RNG(8), 12, 1, offset=0.0), 0)
+    rates = np.maximum(simulated.units(RNG(8), 6, 1, offset=0.0), 0)
     ours = place_fields(simulated.maps(rates), method="fraction", connectivity=8)
     for label, theirs in zip(ours.label.values, neurospatial_fields(rates), strict=True):
         np.testing.assert_array_equal(label == 1, theirs[0])
     untuned = np.stack([np.ones((11, 11)), RNG(9).uniform(0.9, 1.1, (11, 11))])
     assert [masks.sum() for masks in neurospatial_fields(untuned)] == [121, 121]
     assert (place_fields(simulated.maps(untuned)).n_fields == 0).all()
+    active = 10.5 + simulated.bump((5, 5), 1.8)[None]
+    assert [len(masks) for masks in neurospatial_fields(active)] == [0]
+    assert place_fields(simulated.maps(active)).n_fields.item() == 1
 
 
 def test_eccentricity_of_a_round_and_of_a_long_field():

@@ -65,8 +65,9 @@ plt.show()
 # --------------------------
 # :func:`placeformer.place_cells` puts the criteria together: variance explained by place against
 # circular shifts, what place adds beyond the letter, coherence against places of the same letter
-# trading their rates, a place field, and agreement of two halves. None of them depends on a policy
-# for negatives. Every unit gets a decision and the first criterion it failed.
+# trading their rates, a place field that holds most of the map, and agreement of two halves. None
+# of them depends on a policy for negatives. Every unit gets a decision and the first criterion it
+# failed (:doc:`/placecells`).
 
 cells = pf.place_cells(trained, control=novel, n=200)
 print(cells["reason"].to_series().value_counts())

@@ -33,6 +33,9 @@ TESTS: dict[str, dict[str, Any]] = {
 }
 """Tests of every unit by the end of the names of their columns."""
 
+LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
+"""Ranges of the limits, where they are not 0 to 1."""
+
 PLACE_CELL = "place cell"
 
 
@@ -137,11 +140,9 @@ def place_cells(
 
     Notes
     -----
-    A unit that the letter at its place decides fails (2), a field on a map of letters does not.
     Where every place has a letter of its own, place and letter cannot be told apart and no unit
-    passes. Test (3) alone would not do: noise that hangs together in time makes the rates of
-    neighbouring places alike. A unit that follows the letters of neighbouring places varies
-    smoothly over places and can pass; it does so on novel maps as well.
+    passes. A unit that follows the letters of neighbouring places varies smoothly over places and
+    can pass; it does so on novel maps as well.
 
     References
     ----------
@@ -183,15 +184,10 @@ def place_cells(
 def _check(recording: xr.Dataset, per_map: bool, limits: Mapping[str, float]) -> None:
     """Refuse several maps taken for one, and limits out of range."""
     schema.check_recording(recording)
-    rules = [
-        ("max_q", 0.0, 1.0),
-        ("min_fields", 0, np.inf),
-        ("min_field_share", 0.0, 1.0),
-        ("min_stability", -1.0, 1.0),
-    ]
-    for name, low, high in rules:
-        if not low <= limits[name] <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, found {limits[name]}")
+    for name, value in limits.items():
+        low, high = LEAST.get(name, 0), MOST.get(name, 1)
+        if not low <= value <= high:
+            raise ValueError(f"{name} must lie between {low} and {high}, found {value}")
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
@@ -271,13 +267,14 @@ def _decision(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.Da
         "unstable": ~(table["stability"].values >= limits["min_stability"]),
     }
     reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
-    about = {"is_place_cell": "unit is a place cell", "reason": "first criterion failed"}
+    like = table["eta2"].drop_attrs()
+    columns = {
+        "is_place_cell": (reason == PLACE_CELL, "unit is a place cell"),
+        "reason": (reason, "first criterion failed"),
+    }
     return {
-        name: table["eta2"]
-        .copy(data=values)
-        .drop_attrs()
-        .assign_attrs(units="1", long_name=about[name])
-        for name, values in (("is_place_cell", reason == PLACE_CELL), ("reason", reason))
+        name: like.copy(data=values).assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
     }
 
 
@@ -287,7 +284,6 @@ def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
         warnings.warn(
             f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
             "makes rate maps of so few samples look spatial; record longer or take wider bins",
-            UserWarning,
             stacklevel=4,
         )
 
@@ -301,6 +297,5 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
             f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
             f"to {q[least].max():.2g} > max_q={max_q}: with n={n} shuffles and "
             f"{q.shape[-1]} units p cannot be small enough; raise n",
-            UserWarning,
             stacklevel=4,
         )

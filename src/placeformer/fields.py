@@ -97,7 +97,6 @@ def place_fields(
     https://doi.org/10.1523/JNEUROSCI.07-07-01935.1987
     von Neumann, J., Kent, R. H., Bellinson, H. R. and Hart, B. I. (1941). The mean square
     successive difference. Annals of Mathematical Statistics 12, 153-162.
-    https://doi.org/10.1214/aoms/1177731746
     Soille, P. (2004). Morphological Image Analysis, chapters 6 (h-maxima) and 9 (watersheds).
     https://doi.org/10.1007/978-3-662-05088-0
     """

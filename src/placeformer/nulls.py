@@ -273,7 +273,8 @@ def _letters(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
         raise ValueError(
             "null='within_observation' needs one observation a place of a map, found "
             f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
-            "coordinate 'map', or use null='circular'"
+            "coordinate 'map', use null='circular', or leave the observation out with "
+            "recording.drop_vars('observation')"
         )
     number: NDArray[np.intp] = np.full(places.size, -1, np.intp)
     number[found] = found // places.grid.size * n_letters + pairs % n_letters
