@@ -252,7 +252,7 @@ def neurospatial_fields(rates):
     return found
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_neurospatial_finds_the_first_field_of_the_fraction_and_a_field_on_every_map():
     rates = np.maximum(simulated.units(RNG(8), 6, 1, offset=0.0), 0)
     ours = place_fields(simulated.maps(rates), method="fraction", connectivity=8)
