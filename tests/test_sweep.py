@@ -1,5 +1,6 @@
 """Sweeps: what is missing is trained, what is lost is trained on, what fails stops nothing."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -102,11 +103,18 @@ def test_workers_with_more_threads_are_refused(tmp_path, worker):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of distributed's own sockets
+def test_workers_keep_the_memory_they_will_need_again(monkeypatch):
+    """Else every step maps its arrays anew, and takes more than twice as long."""
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    with sweep.connect(None, 1, 1) as client:
+        assert client.submit(os.environ.get, "MALLOC_TRIM_THRESHOLD_").result() is None
+
+
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path, quick, capsys):
     too_many = recipe("bad", maps=[[0, 8]])
     files = [write(tmp_path, entries) for entries in (too_many, recipe("good"))]
     options = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
-    with distributed.LocalCluster(**options, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(**options, dashboard_address=":0") as cluster:
         arguments = [*map(str, files), "--out", str(tmp_path / "out")]
         assert cli.main(["sweep", *arguments, "--scheduler", cluster.scheduler_address]) == 1
     out, err = capsys.readouterr()
