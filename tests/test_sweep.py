@@ -13,7 +13,7 @@ import torch
 from test_family import FAMILY
 from test_training import RECIPE, assert_bit_equal, toml
 
-from placeformer import card, cli, hub, sweep
+from placeformer import card, cli, cluster, hub, sweep
 from placeformer.recipe import Recipe
 from placeformer.training import CHECKPOINT, train
 
@@ -106,7 +106,7 @@ def test_workers_with_more_threads_are_refused(tmp_path, worker):
 def test_workers_keep_the_memory_they_will_need_again(monkeypatch):
     """Else every step maps its arrays anew, and takes more than twice as long."""
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
-    with sweep.connect(None, 1, 1) as client:
+    with cluster.connect(None, 1, 1) as client:
         assert client.submit(os.environ.get, "MALLOC_TRIM_THRESHOLD_").result() is None
 
 
@@ -114,9 +114,9 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, quick, capsys):
     too_many = recipe("bad", maps=[[0, 8]])
     files = [write(tmp_path, entries) for entries in (too_many, recipe("good"))]
     options = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
-    with distributed.LocalCluster(**options, dashboard_address=":0") as cluster:
+    with distributed.LocalCluster(**options, dashboard_address=":0") as local:
         arguments = [*map(str, files), "--out", str(tmp_path / "out")]
-        assert cli.main(["sweep", *arguments, "--scheduler", cluster.scheduler_address]) == 1
+        assert cli.main(["sweep", *arguments, "--scheduler", local.scheduler_address]) == 1
     out, err = capsys.readouterr()
     bad, good = out.splitlines()[1:]
     assert bad.startswith("bad   failed: ValueError: training.maps must stay within world.n_maps")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import logging
 import os
 import time
 import tomllib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ import torch
 
 from placeformer import card, hub, training
 from placeformer.board import Board
+from placeformer.cluster import connect
 from placeformer.ensemble import train_ensemble
 from placeformer.family import read_recipes
 from placeformer.manifest import read_config
@@ -27,8 +26,6 @@ from placeformer.recipe import Recipe
 if TYPE_CHECKING:
     from distributed import Client
 
-KEEP_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
-"""Without it dask makes its workers return memory at every turn, which more than doubles a step."""
 ERRORS = [f"{m}_error_{kind}" for kind in ("trained", "novel") for m in ("working", "reference")]
 
 
@@ -170,41 +167,6 @@ def is_published(text: str, target: Path) -> bool:
 def checkpoints(name: str, target: Path) -> Path:
     """Folder of a run's checkpoint."""
     return target.with_name(target.name + ".training") / name
-
-
-@contextmanager
-def connect(scheduler: str | None, workers: int | None, tasks: int) -> Iterator[Client]:
-    """Reach the cluster at an address, or start one on this machine for so many tasks."""
-    try:
-        import dask
-        from dask.system import CPU_COUNT
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ImportError(
-            'a sweep needs dask.distributed: pip install "placeformer[sweep]"'
-        ) from error
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"scheduler must be the address of a dask scheduler, got {scheduler!r}: {error}"
-            ) from error
-        with client:
-            yield client
-        return
-    with (
-        dask.config.set(KEEP_MEMORY),
-        LocalCluster(
-            n_workers=min(workers or CPU_COUNT, tasks),
-            threads_per_worker=1,
-            memory_limit=None,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 def follow(
