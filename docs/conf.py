@@ -1,7 +1,13 @@
 """Sphinx configuration."""
 
 import os
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import ziamath
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "placeformer"
 author = "placeformer developers"
@@ -9,38 +15,36 @@ copyright = "placeformer developers"
 release = version = installed_version("placeformer")
 
 extensions = [
+    "mathml",
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
+    "zoo_table",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"placeformer {release}"
-html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2}
-html_show_sourcelink = False
-# Only the API has sub-pages to list on the left.
-html_sidebars = {
-    page: []
-    for page in (
-        "index",
-        "install",
-        "concepts",
-        "dataset",
-        "design",
-        "changelog",
-        "contributing",
-        "references",
-    )
+html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
 }
-html_sidebars["data"] = []
-html_sidebars["population"] = []
-html_sidebars["lesions"] = []
+html_show_sourcelink = False
+# Formulas are MathML; a font goes along for readers whose system has none for them.
+font = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+html_static_path = ["_static", str(font)]
+html_css_files = ["placeformer.css"]
+html_math_renderer = "mathml"
+# Pages beside which there is nothing to list on the left.
+alone = "index install zoo comparison design changelog contributing references"
+html_sidebars = {page: [] for page in alone.split()}
 
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -56,8 +60,16 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "abort_on_example_error": True,
     "show_memory": False,
+    "write_computation_times": False,
     "remove_config_comments": True,
 }
+plot_formats = [("png", 160)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {"figure.figsize": (9.5, 2.7), "figure.constrained_layout.use": True}
+# Every reference has to resolve; those to other projects do with their inventories (see below).
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(matplotlib|numpy|pandas|sklearn|torch|xarray)\..*")]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

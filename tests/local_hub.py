@@ -7,10 +7,13 @@ It knows users by their tokens, models, branches, tags, commits and LFS. A test 
 import base64
 import hashlib
 import json
+import os
 import re
 import threading
 import uuid
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
@@ -82,6 +85,27 @@ class LocalHub(ThreadingHTTPServer):
     def gets(self, name):
         """How often a file was asked for."""
         return sum(method == "GET" and path.endswith(name) for method, path in self.requests)
+
+    @contextmanager
+    def visited(self, token, cache):
+        """Point a client that is imported already here, with this token and this cache."""
+        from huggingface_hub import close_session, constants
+
+        here = {
+            "ENDPOINT": self.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": self.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(cache),
+            "HF_HUB_OFFLINE": False,
+        } | {f"HF_HUB_DISABLE_{name}": True for name in ("XET", "TELEMETRY", "SHARED_BLOBS")}
+        close_session()
+        with (
+            patch.multiple(constants, **here),
+            patch.dict(os.environ, HF_TOKEN=token, NO_PROXY="127.0.0.1"),
+        ):
+            try:
+                yield
+            finally:
+                close_session()
 
     def handle_error(self, request, client_address):
         """A client that hangs up is no news."""

@@ -15,6 +15,7 @@ import networks
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard, constants
+from local_hub import LocalHub
 
 import placeformer as pf
 from placeformer import hub, remote, zoo
@@ -600,3 +601,18 @@ def test_pull_leaves_nothing_half_written(local_hub, repo, tmp_path):
 def test_the_client_is_the_genuine_one():
     assert huggingface_hub.HfApi.__module__ == "huggingface_hub.hf_api"
     assert re.match(r"http://127\.0\.0\.1:\d+$", constants.ENDPOINT)
+
+
+def test_a_client_that_is_imported_visits_another_hub_and_comes_back(local_hub, tmp_path):
+    before = dict(vars(constants)), dict(os.environ)
+    hub_of_carol = LocalHub({"hf_carol": "carol"})
+    with pytest.raises(HubError, match="no such branch"):  # noqa: SIM117
+        with hub_of_carol.visited("hf_carol", tmp_path / "hers"):
+            url = pf.push(network(), "carol/net")
+            assert same(pf.load("carol/net"), network())
+            pf.load("carol/net@elsewhere")
+    assert url.startswith(hub_of_carol.url) and not local_hub.requests
+    assert (dict(vars(constants)), dict(os.environ)) == before
+    assert (tmp_path / "hers" / "models--carol--net").is_dir()
+    hub_of_carol.shutdown()
+    hub_of_carol.server_close()

@@ -53,7 +53,7 @@ def check_alpha(alpha: float) -> float:
 
 
 class NMDA(nn.Module):
-    """The activation NMDA_α as a module; see :func:`nmda` for the equation.
+    """The activation NMDA_α(x) = x / (1 + α e^(−βx)) as a module.
 
     Parameters
     ----------

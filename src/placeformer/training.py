@@ -229,7 +229,7 @@ def train(
     Parameters
     ----------
     recipe
-        A :class:`Recipe` or the path of its TOML file.
+        A :class:`placeformer.recipe.Recipe` or the path of its TOML file.
     folder
         Where the checkpoint and ``history.csv`` are kept; a run found there is resumed.
     device

@@ -1,0 +1,76 @@
+"""``.. zoo-table:: PATTERN``: networks of the zoo by name, as ``pf.zoo_table`` has them."""
+
+import pandas as pd
+from sphinx.util.docutils import SphinxDirective
+
+import placeformer as pf
+
+ERRORS = [
+    "working_error_trained",
+    "reference_error_trained",
+    "working_error_novel",
+    "reference_error_novel",
+]
+HEAD = [
+    "Network",
+    "Activation",
+    "α",
+    "Mg²⁺ (mM)",
+    "Seed",
+    "Working, trained (%)",
+    "Reference, trained (%)",
+    "Working, novel (%)",
+    "Reference, novel (%)",
+]
+
+
+def cells(row):
+    """Text of one row."""
+    name = f"``{row.name}``" + (f" (also ``{row.alias}``)" if row.alias else "")
+    alpha, mg = ("" if pd.isna(value) else f"{value:.3g}" for value in (row.alpha, row.mg_mM))
+    errors = (getattr(row, error) for error in ERRORS)
+    shown = ("–" if pd.isna(error) else f"{100 * error:.2f}" for error in errors)
+    seed = "–" if pd.isna(row.seed) else str(row.seed)
+    return [name, row.activation, alpha, mg, seed, *shown]
+
+
+def grouped(rows):
+    """Rows with activation, α and Mg²⁺ only where they change."""
+    before = None
+    for row in rows:
+        yield row if row[1:4] != before else [row[0], "", "", "", *row[4:]]
+        before = row[1:4]
+
+
+def caption(table):
+    """Say what the networks of a table share."""
+    shared = ", ".join(
+        f"{value:,} {what}"
+        for column, what in (("n_maps", "trained maps"), ("parameters", "weights"))
+        for value in table[column].unique()
+    )
+    return f"{len(table)} networks; {shared}"
+
+
+class ZooTable(SphinxDirective):
+    """The table of the networks whose names match a shell pattern."""
+
+    required_arguments = 1
+
+    def run(self):
+        """Make it anew at every build: the zoo may have grown."""
+        self.env.note_reread()
+        table = pf.zoo_table(self.arguments[0])
+        if table.empty:
+            return self.parse_text_to_nodes("*None in this version.*")
+        rows = grouped(map(cells, table.itertuples()))
+        lines = [f".. list-table:: {caption(table)}", "   :header-rows: 1", "   :class: zoo", ""]
+        for row in [HEAD, *rows]:
+            lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def setup(app):
+    """Add the directive."""
+    app.add_directive("zoo-table", ZooTable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
