@@ -66,7 +66,6 @@ sphinx_gallery_conf = {
 plot_formats = [("png", 160)]
 plot_html_show_formats = False
 plot_html_show_source_link = False
-plot_rcparams = {"figure.figsize": (9.5, 2.7), "figure.constrained_layout.use": True}
 # Every reference has to resolve; those to other projects do with their inventories (see below).
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(matplotlib|numpy|pandas|sklearn|torch|xarray)\..*")]

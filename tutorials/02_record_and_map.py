@@ -14,6 +14,7 @@ We do the same with the feed-forward units of a network.
 # By default the units of all feed-forward layers are recorded, on one trained map, since a rate map
 # is a map of one place. ``layers`` picks others by name ("position", "attention.*").
 
+# sphinx_gallery_thumbnail_number = -1
 import matplotlib.pyplot as plt
 import numpy as np
 

@@ -13,6 +13,7 @@ for.
 # Record a trained map, and novel maps as a control
 # -------------------------------------------------
 
+# sphinx_gallery_thumbnail_number = -1
 import matplotlib.pyplot as plt
 import numpy as np
 

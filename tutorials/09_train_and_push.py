@@ -15,6 +15,7 @@ go to a hub, and what lies between them is consolidation.
 # activation with α (which has no default), and the training. Three walks in ten are on maps
 # that are never met again, so that the network has to look letters up as well as learn them.
 
+# sphinx_gallery_thumbnail_number = -1
 import sys
 import tempfile
 from pathlib import Path
@@ -69,7 +70,7 @@ checkpoint_every = 200
 temporary = tempfile.TemporaryDirectory()  # everything this page writes is in it
 folder = Path(temporary.name)
 recipe = folder / "tiny.toml"
-recipe.write_text(RECIPE)
+print(f"{recipe.name}: {recipe.write_text(RECIPE)} characters")
 
 # %%
 # Train
@@ -131,9 +132,9 @@ ax.legend(loc="upper right", bbox_to_anchor=(1, 0.88), fontsize="small")
 plt.show()
 
 # %%
-# Working memory comes first: it is learnt once, for every map. Reference memory follows, and only
-# for the map that is met again and again. On novel maps it stays at chance, since their letters are
-# not in the weights.
+# Working memory comes first, on novel maps as well; there it goes on slowly, for this network was
+# trained for seconds. Reference memory follows, and only for the map that is met again and again.
+# On novel maps it stays at chance, since their letters are not in the weights.
 #
 # Publish
 # -------
@@ -191,7 +192,8 @@ plt.show()
 
 # %%
 # Between the two commits the letters of one map went into the weights: the reference error of the
-# trained map falls, that of novel maps cannot. Say which commit you used.
+# trained map falls, that of novel maps cannot. It is one network of one seed; and whatever is said
+# of it has to name the commit.
 
 temporary.cleanup()
 

@@ -170,7 +170,7 @@ def memory(errors: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = N
     named = {"": errors} if isinstance(errors, xr.Dataset) else dict(errors)
     first = next(iter(named.values()))
     memories = [str(name) for name in first["memory"].values]
-    step = 0.3
+    step = min(0.3, 0.8 / len(named))
     for i, (label, one) in enumerate(named.items()):
         at = np.arange(len(memories)) + (i - (len(named) - 1) / 2) * step
         _intervals(ax, at, one, label, i)
