@@ -25,6 +25,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
+    "zoo_pages",
     "zoo_table",
 ]
 exclude_patterns = ["_build"]

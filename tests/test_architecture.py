@@ -178,6 +178,15 @@ ROOMS["cluster"] = set()
 ROOMS["sweep"] = {"recipe", "family", "training", "manifest", "hub", "card", "board"}
 ROOMS["sweep"] |= {"ensemble"}
 ROOMS["sweep"] |= {"cluster"}
+ROOMS["profiles"] = {
+    "schema", "census", "measures", "mg", "model", "negatives", "ratemaps", "recording",
+    "variance", "zoo",
+}  # fmt: skip
+ROOMS["trends"] = set()
+ROOMS["claims"] = {"hill", "pairing", "trends"}
+ROOMS["comparison"] = {"schema", "trends"}
+ROOMS["comparisonplots"] = {"_style", "lesionplots"}
+ROOMS["plots"] |= {"comparisonplots"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
 ROOMS["commands"] = set(ROOMS)
 ROOMS["cli"] = {*ROOMS, "__init__"}
@@ -195,6 +204,8 @@ ANALYSIS = [
 ]  # fmt: skip
 
 ANALYSIS += ["selection", "controls", "pairing", "hill", "_style", "lesionplots"]
+
+ANALYSIS += ["trends", "claims", "comparison", "comparisonplots"]
 
 PUBLIC = {
     "from_arrays",
@@ -215,6 +226,9 @@ PUBLIC |= {
     "ablate", "ablation_curve", "dose_response", "equivalent_alpha", "fit_hill", "magnesium",
     "novel_working_memory", "recorded_score",
 }  # fmt: skip
+
+
+PUBLIC |= {"claim_verdicts", "memory_comparison", "paper_claims", "profile_networks"}
 
 
 def is_type_checking(node):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from placeformer.arrays import from_arrays as from_arrays
     from placeformer.borders import border_score as border_score
     from placeformer.census import place_cells as place_cells
+    from placeformer.claims import claim_verdicts as claim_verdicts
+    from placeformer.claims import paper_claims as paper_claims
+    from placeformer.comparison import memory_comparison as memory_comparison
     from placeformer.decoding import decode_map as decode_map
     from placeformer.decoding import decode_position as decode_position
     from placeformer.dimensions import dimensionality as dimensionality
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from placeformer.nwb_io import from_nwb as from_nwb
     from placeformer.nwb_io import to_nwb as to_nwb
     from placeformer.placecells import place_cell_score as place_cell_score
+    from placeformer.profiles import profile_networks as profile_networks
     from placeformer.pynapple_io import from_pynapple as from_pynapple
     from placeformer.pynapple_io import to_pynapple as to_pynapple
     from placeformer.ratemaps import rate_maps as rate_maps
@@ -74,6 +78,7 @@ _EXPORTS = {
     "ablation_curve": "lesioncurve",
     "alpha_to_mg": "activation",
     "border_score": "borders",
+    "claim_verdicts": "claims",
     "coherence": "measures",
     "decode_map": "decoding",
     "decode_position": "decoding",
@@ -91,15 +96,18 @@ _EXPORTS = {
     "list_models": "zoo",
     "load": "zoo",
     "magnesium": "mg",
+    "memory_comparison": "comparison",
     "memory_errors": "memory",
     "mg_to_alpha": "activation",
     "mutual_information": "information",
     "novel_working_memory": "abilities",
+    "paper_claims": "claims",
     "place_cell_score": "placecells",
     "place_cells": "census",
     "place_fields": "fields",
     "population_vector_correlation": "remap",
     "position_variance_explained": "variance",
+    "profile_networks": "profiles",
     "push": "remote",
     "rate_maps": "ratemaps",
     "record": "recording",

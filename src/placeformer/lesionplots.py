@@ -191,10 +191,14 @@ def _name(curve: xr.Dataset, selection: str) -> str:
     return words[selection]
 
 
+def plain() -> FuncFormatter:
+    """Numbers without powers of ten."""
+    return FuncFormatter(lambda value, _: f"{value:g}")
+
+
 def _alpha_axis(ax: Axes, least: float, greatest: float, first: xr.Dataset) -> None:
     """Label α below, and the concentration it stands for above."""
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    ax.xaxis.set_major_formatter(plain)
+    ax.xaxis.set_major_formatter(plain())
     ax.set(xlabel="α", xlim=(0 if greatest else -1, greatest * 1.3 or 1))
     known = first["alpha"].values > 0
     if known.any():
@@ -202,5 +206,5 @@ def _alpha_axis(ax: Axes, least: float, greatest: float, first: xr.Dataset) -> N
         scale: Any = (lambda alpha: alpha * factor, lambda mg: mg / factor)
         above = ax.secondary_xaxis("top", functions=scale)
         above.set_xscale("symlog", linthresh=least * factor, linscale=LINSCALE)
-        above.xaxis.set_major_formatter(plain)
+        above.xaxis.set_major_formatter(plain())
         above.set_xlabel("[Mg²⁺] (mM)")

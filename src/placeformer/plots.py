@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from placeformer import _lattice, schema
 from placeformer._style import BLUE, COLORS, LINES, MARKERS, VERMILION
 from placeformer._style import axes as _axes
+from placeformer.comparisonplots import activations as activations
+from placeformer.comparisonplots import comparison as comparison
+from placeformer.comparisonplots import training as training
 from placeformer.lesionplots import ablation as ablation
 from placeformer.lesionplots import dose_response as dose_response
 

@@ -1,0 +1,453 @@
+"""The paper's claims, tested on networks that were measured alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.hill import fit_hill
+from placeformer.pairing import draws, ratio, resampled
+from placeformer.trends import (
+    Estimate,
+    correlation,
+    over_samples,
+    over_seeds,
+    quantiles,
+    spearman,
+    trend_p,
+    verdict,
+)
+
+Floats = NDArray[np.float64]
+Statistic = Callable[["Networks", Floats], float]
+COLUMNS = (
+    "claim", "statement", "part", "decides", "test", "effect", "value", "lower", "upper", "over",
+    "p", "n_networks", "n_seeds", "verdict", "note",
+)  # fmt: skip
+STATEMENTS = {
+    1: "Reference-memory error falls as α rises",
+    2: "The gain saturates beyond some α",
+    3: "NMDA_10 beats other activations on reference memory",
+    4: "Working memory hardly depends on α",
+    5: "Place cells emerge in the feed-forward layers",
+    6: "Networks with better reference memory have more place cells",
+    7: "Low α impairs reference memory",
+}
+BEST, LOW = 10.0, 0.1
+"""The paper's α, and the greatest α that counts as low."""
+HARDLY = 0.05
+"""Errors that differ by less hardly differ."""
+BY_CHANCE = 0.01
+"""Share of simulated units without place fields that pass for place cells (the page on them)."""
+OTHERS: dict[str, float | str] = {
+    "linear": 0.0, "silu": 1.0, "relu": "relu", "gelu": "gelu", "leaky_relu": "leaky_relu",
+    "tanh": "tanh",
+}  # fmt: skip
+"""Other activations: an α of NMDA_α, or a name."""
+MEMORIES = ("working", "reference")
+
+
+def paper_claims(networks: xr.Dataset, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Test the claims of Kim, Kwon, Cha and Lee (NeurIPS 2023) on networks measured alike.
+
+    Seeds of the training are the sample: an effect is computed for every seed apart, on its own
+    maps and walks, and its mean has Student's t interval over seeds. Where only one seed has the
+    networks for it, the interval is a bootstrap interval over walks (claim 5: over networks), which
+    says nothing of other seeds, and the verdict says so. Rank correlations between networks
+    (claim 6) have bootstrap intervals over networks.
+
+    Parameters
+    ----------
+    networks
+        Result of :func:`profile_networks`, of networks that differ in activation, α and seed alone.
+    n_boot
+        Bootstrap samples, and permutations.
+    seed
+        Of both.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a test:
+
+        - `claim` 1 to 7, `statement`, and `part`, what of it is tested;
+        - `decides`: whether the verdict on the claim rests on it, see :func:`claim_verdicts`;
+        - `test` and `effect` in words; `value`, `lower`, `upper`: the effect and its 95 % interval;
+          `over`: what the interval is over; `p`, two-sided, where there is one;
+        - `n_networks`, `n_seeds`: networks and seeds that the effect is computed from;
+        - `verdict`: "shown" if the whole interval lies on the side that the claim says, "opposite"
+          if it lies on the other, else "not shown"; "not tested" without an interval; "one seed:
+          preliminary" is added where it is so. `note`: what else is to be known.
+
+        (1) ρ of α and reference error below 0. (2) An identifiable falling :func:`fit_hill`.
+        (3) Reference error of each other activation less that at α = 10, same seed, above 0.
+        (4) The greatest less the least working error over α below 0.05. (5) Share of place cells
+        on a trained map above 0.01, and more than on a novel map. (6) ρ of reference error and
+        share of place cells below 0. (7) Reference error at α ≤ 0.1 less that at α = 10 above 0.
+
+    Raises
+    ------
+    ValueError
+        If networks lack a variable or coordinate that :func:`profile_networks` gives.
+
+    Notes
+    -----
+    Claims 3 and 5 need every part: an intersection-union test, which asks for no correction. Tests
+    of different claims are not corrected for their number.
+    """
+    check(networks)
+    found = Networks(networks, n_boot, seed)
+    rows = [row for test in TESTS for row in test(found)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def claim_verdicts(claims: pd.DataFrame) -> pd.Series:
+    """One verdict a claim: "shown" if all rows that decide show it, "opposite" if one is opposite.
+
+    Parameters
+    ----------
+    claims
+        Result of :func:`paper_claims`.
+
+    Returns
+    -------
+    pandas.Series
+        "shown", "opposite", "not shown" or "not tested" (all rows that decide), by claim, with
+        ": one seed, preliminary" where a row that decides has one seed.
+    """
+    deciding = claims[claims["decides"]]
+    return deciding.groupby("claim")[["verdict", "n_seeds"]].apply(together)
+
+
+def together(rows: pd.DataFrame) -> str:
+    """Verdict of all rows that decide a claim."""
+    each = [str(v).split(" (")[0] for v in rows["verdict"]]
+    if all(v == "not tested" for v in each):
+        return "not tested"
+    word = "shown" if set(each) == {"shown"} else "opposite" if "opposite" in each else "not shown"
+    return word + (" (one seed: preliminary)" if (rows["n_seeds"] == 1).any() else "")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What the tests need of the measured networks, as arrays over ``model``."""
+
+    data: xr.Dataset
+    n_boot: int
+    random: int
+
+    @cached_property
+    def alpha(self) -> Floats:
+        """α of NMDA_α, NaN for other activations."""
+        return self.data["trained_alpha"].values.astype(float)
+
+    @cached_property
+    def name(self) -> NDArray[np.str_]:
+        """Activation."""
+        return self.data["activation_name"].values.astype(str)
+
+    @cached_property
+    def seed(self) -> NDArray[np.integer]:
+        """Seed of the training."""
+        return self.data["seed"].values
+
+    def counts(self, memory: str, wrong: str = "wrong") -> tuple[Floats, Floats]:
+        """Wrong predictions and predictions (model, walk) on trained maps."""
+        one = self.data.sel(maps="trained", memory=memory)
+        each = (one[key].transpose("model", "walk").values.astype(float) for key in (wrong, "n"))
+        return next(each), next(each)
+
+    def error(self, memory: str, wrong: str = "wrong") -> Floats:
+        """Error (model,) on trained maps."""
+        return ratio(*self.counts(memory, wrong))
+
+    def drawn(self, memory: str, wrong: str = "wrong") -> Floats:
+        """Errors (boot, model) of bootstrap samples of the walks, drawn alike for all networks."""
+        of, n = self.counts(memory, wrong)
+        weights = draws(n.shape[1], self.n_boot, np.random.default_rng(self.random))
+        return np.stack([resampled(w, c, weights) for w, c in zip(of, n, strict=True)], -1)
+
+    def layers(self, name: str, **which: str) -> Floats:
+        """A measure (model,) of the units of all layers."""
+        return self.data[name].sel(which).mean("layer").values.astype(float)
+
+    def at(self, activation: float | str) -> NDArray[np.bool_]:
+        """Networks with an α, or with another activation."""
+        if isinstance(activation, str):
+            return (self.name == activation) & np.isnan(self.alpha)
+        return self.alpha == activation
+
+    def by_seed(self, statistic: Callable[[NDArray[np.bool_]], float]) -> dict[int, float]:
+        """A statistic of the networks of every seed that has one."""
+        each = {int(s): statistic(self.seed == s) for s in np.unique(self.seed)}
+        return {s: value for s, value in each.items() if np.isfinite(value)}
+
+    def effect(
+        self, values: Floats, samples: Floats, statistic: Callable[[Floats, Any], float]
+    ) -> tuple[Estimate, str, int]:
+        """Effect with its interval over seeds; over samples (boot, model) where there is one seed.
+
+        `statistic` takes values (model,) and a mask of the networks of one seed.
+        """
+        each = self.by_seed(lambda mask: statistic(values, mask))
+        if len(each) != 1:
+            return over_seeds(np.array(list(each.values()))), "seeds" if each else "", len(each)
+        ((only, value),) = each.items()
+        mask = self.seed == only
+        return over_samples(lambda v: statistic(v, mask), value, samples), "walks", 1
+
+
+def check(networks: xr.Dataset) -> None:
+    """Refuse a Dataset that does not hold what the tests need."""
+    needed = (
+        "wrong", "n", "washout_wrong", "place_cell_fraction", "memory_dependent_fraction",
+        "information", "eta2_beyond", "trained_alpha", "activation_name", "seed",
+    )  # fmt: skip
+    missing = [name for name in needed if name not in networks.variables]
+    if missing:
+        raise ValueError(
+            f"networks must hold what profile_networks gives, but {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing"
+        )
+
+
+def row(
+    claim: int,
+    part: str,
+    test: str,
+    effect: str,
+    found: tuple[Estimate, str, int],
+    n_networks: int,
+    word: str,
+    *,
+    decides: bool = True,
+    note: str = "",
+) -> dict[str, Any]:
+    """One row of the table."""
+    estimate, over, n_seeds = found
+    if n_seeds == 1 and word != "not tested":
+        word += " (one seed: preliminary)"
+    return {
+        "claim": claim, "statement": STATEMENTS[claim], "part": part, "decides": decides,
+        "test": test, "effect": effect, **estimate._asdict(), "over": over,
+        "n_networks": n_networks, "n_seeds": n_seeds, "verdict": word, "note": note,
+    }  # fmt: skip
+
+
+def dose_trend(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
+    """ρ of α and a value among the networks of one seed; NaN with fewer than five doses."""
+    mask = mask & np.isfinite(alpha)
+    return spearman(alpha[mask], values[mask]) if np.unique(alpha[mask]).size >= 5 else np.nan
+
+
+def difference(values: Floats, mask: Any, first: Any, second: Any) -> float:
+    """Mean of the first networks less that of the second, of one seed."""
+    one, two = values[mask & first], values[mask & second]
+    return float(one.mean() - two.mean()) if one.size and two.size else np.nan
+
+
+def falls(found: Networks) -> Iterator[dict[str, Any]]:
+    """Claim 1."""
+    error, dosed = found.error("reference"), np.isfinite(found.alpha)
+    effect = found.effect(
+        error, found.drawn("reference"), lambda v, mask: dose_trend(v, mask, found.alpha)
+    )
+    p = trend_p(
+        found.alpha[dosed], error[dosed], found.seed[dosed], n_perm=found.n_boot, seed=found.random
+    )
+    effect = (effect[0]._replace(p=p), *effect[1:])
+    test = "Spearman within seeds; permutation of α within seeds"
+    word = verdict(effect[0], claimed=-1)
+    yield row(1, "trained α", test, "ρ of α and reference error", effect, int(dosed.sum()), word)
+
+
+def saturates(found: Networks) -> Iterator[dict[str, Any]]:
+    """Claim 2."""
+    dosed = np.isfinite(found.alpha)
+    error, n_seeds = found.error("reference"), np.unique(found.seed[dosed]).size
+    response = xr.DataArray(
+        error[dosed], dims="model", coords={"alpha": ("model", found.alpha[dosed])}
+    )
+    fit = fit_hill(response, n_boot=found.n_boot, seed=found.random)
+    n, k = (float(fit["value"].sel(parameter=name)) for name in "nK")
+    low, high = fit["interval"].sel(parameter="K").values
+    word = "shown" if n < 0 else "opposite"
+    if not bool(fit["identifiable"]):
+        word = "not shown" if np.isfinite(k) else "not tested"
+    estimate = Estimate(k, float(low), float(high), float(fit["p_flat"]))
+    note = str(fit["reason"].values) or f"r² = {float(fit['r2']):.2f}"
+    yield row(
+        2, "Hill curve", "Hill fit, F test against a constant", "K, the α half-way",
+        (estimate, "bootstrap of the fit", n_seeds), int(dosed.sum()), word, note=note,
+    )  # fmt: skip
+    most = float(np.nanmax(found.alpha, initial=-np.inf))
+    if most > BEST:
+        pair = found.at(BEST), found.at(most)
+        effect = found.effect(
+            error, found.drawn("reference"), lambda v, mask: difference(v, mask, *pair)
+        )
+        yield row(
+            2, f"beyond α = {BEST:g}", f"paired by seed; gains below {HARDLY:g} are none",
+            f"reference error at α = {BEST:g} less that at {most:g}", effect,
+            int(sum(map(np.sum, pair))), verdict(effect[0], claimed=-1, null=HARDLY), decides=False,
+        )  # fmt: skip
+
+
+def beats_others(found: Networks) -> Iterator[dict[str, Any]]:
+    """Claim 3."""
+    error, drawn, best = found.error("reference"), found.drawn("reference"), found.at(BEST)
+    for name, activation in OTHERS.items():
+        other = found.at(activation)
+        effect = found.effect(error, drawn, lambda v, mask, o=other: difference(v, mask, o, best))
+        shown = name if isinstance(activation, str) else f"{name} (α = {activation:g})"
+        yield row(
+            3, shown, "paired by seed", f"reference error less that at α = {BEST:g}", effect,
+            int((other | best).sum()), verdict(effect[0], claimed=1),
+        )  # fmt: skip
+
+
+def spread(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
+    """Greatest less least value over the α of one seed."""
+    mask = mask & np.isfinite(alpha)
+    return float(np.ptp(values[mask])) if np.unique(alpha[mask]).size >= 2 else np.nan
+
+
+def working_is_alike(found: Networks) -> Iterator[dict[str, Any]]:
+    """Claim 4."""
+    dosed = int(np.isfinite(found.alpha).sum())
+    for memory, null in (("working", HARDLY), ("reference", np.nan)):
+        effect = found.effect(
+            found.error(memory), found.drawn(memory), lambda v, mask: spread(v, mask, found.alpha)
+        )
+        decides = memory == "working"
+        yield row(
+            4, f"{memory} memory", f"below {HARDLY:g}" if decides else "for comparison",
+            f"greatest less least {memory} error over α", effect, dosed,
+            verdict(effect[0], claimed=-1, null=null) if decides else "not tested", decides=decides,
+        )  # fmt: skip
+    effect = found.effect(
+        found.error("working"),
+        found.drawn("working"),
+        lambda v, mask: dose_trend(v, mask, found.alpha),
+    )
+    yield row(
+        4, "trend", "Spearman within seeds", "ρ of α and working error", effect, dosed,
+        "not tested", decides=False, note="a trend may be steady and yet too small to matter",
+    )  # fmt: skip
+
+
+def place_cells_emerge(found: Networks) -> Iterator[dict[str, Any]]:
+    """Claim 5."""
+    trained = found.layers("place_cell_fraction", maps="trained")
+    novel = found.layers("place_cell_fraction", maps="novel")
+    parts = (
+        ("on a trained map", f"above {BY_CHANCE:g}", trained, BY_CHANCE, True),
+        ("trained less novel map", "paired by network", trained - novel, 0.0, True),
+        (
+            "depend on memory", f"above {BY_CHANCE:g}",
+            found.layers("memory_dependent_fraction"), BY_CHANCE, False,
+        ),
+    )  # fmt: skip
+    for part, test, values, null, decides in parts:
+        effect = mean_effect(found, values)
+        yield row(
+            5, part, test, "share of feed-forward units, mean of the networks", effect,
+            int(np.isfinite(values).sum()), verdict(effect[0], claimed=1, null=null),
+            decides=decides,
+        )  # fmt: skip
+    for layer in found.data["layer"].values:
+        values = found.data["place_cell_fraction"].sel(maps="trained", layer=layer).values
+        yield row(
+            5, str(layer), "for comparison", "share of its units", mean_effect(found, values),
+            int(np.isfinite(values).sum()), "not tested", decides=False,
+        )  # fmt: skip
+
+
+def mean_effect(found: Networks, values: Floats) -> tuple[Estimate, str, int]:
+    """Mean of a value of all networks, over seeds; over networks where there is one seed."""
+    each = found.by_seed(lambda mask: float(np.nanmean(values[mask])))
+    if len(each) != 1:
+        return over_seeds(np.array(list(each.values()))), "seeds", len(each)
+    known = values[np.isfinite(values)]
+    which = np.random.default_rng(found.random).integers(0, known.size, (found.n_boot, known.size))
+    ends = quantiles(known[which].mean(1), 0.95) if known.size > 1 else (np.nan, np.nan)
+    return Estimate(float(known.mean()), *ends), "networks", 1
+
+
+def better_has_more(found: Networks) -> Iterator[dict[str, Any]]:
+    """Claim 6."""
+    error, measures = found.error("reference"), place_measures(found)
+    for name, values in measures.items():
+        for given in (None, found.alpha):
+            decides = name == next(iter(measures)) and given is None
+            both = np.isfinite(error) & np.isfinite(values)
+            if given is not None:
+                both &= np.isfinite(given)
+            estimate = correlation(error, values, given, n_boot=found.n_boot, seed=found.random)
+            seeds = np.unique(found.seed[both]).size
+            yield row(
+                6, name + ("" if given is None else ", given α"),
+                "Spearman over networks" + ("" if given is None else ", partial on α"),
+                "ρ with reference error", (estimate, "networks", seeds), int(both.sum()),
+                verdict(estimate, claimed=-1), decides=decides,
+            )  # fmt: skip
+
+
+def place_measures(found: Networks) -> dict[str, Floats]:
+    """Measures of place (model,) on trained maps, by name, the share of place cells first."""
+    policies = map(str, found.data["negatives"].values)
+    return {
+        "share of place cells": found.layers("place_cell_fraction", maps="trained"),
+        "share that depends on memory": found.layers("memory_dependent_fraction"),
+        **{
+            f"spatial information, negatives {policy}": found.layers(
+                "information", maps="trained", negatives=policy
+            )
+            for policy in policies
+        },
+        "η² beyond the letter": found.layers("eta2_beyond", maps="trained"),
+        "η² beyond the letter, trained less novel map": found.layers("eta2_beyond", maps="trained")
+        - found.layers("eta2_beyond", maps="novel"),
+    }
+
+
+def low_impairs(found: Networks) -> Iterator[dict[str, Any]]:
+    """Claim 7."""
+    low, best = found.alpha <= LOW, found.at(BEST)
+    effect = found.effect(
+        found.error("reference"),
+        found.drawn("reference"),
+        lambda v, mask: difference(v, mask, low, best),
+    )
+    yield row(
+        7, f"trained at α ≤ {LOW:g}", "paired by seed",
+        f"reference error, mean, less that at α = {BEST:g}", effect, int((low | best).sum()),
+        verdict(effect[0], claimed=1),
+    )  # fmt: skip
+    to = found.data.attrs.get("washout", 0)
+    for memory in MEMORIES[::-1]:
+        cost = found.error(memory, "washout_wrong") - found.error(memory)
+        drawn = found.drawn(memory, "washout_wrong") - found.drawn(memory)
+        effect = found.effect(
+            cost,
+            drawn,
+            lambda v, mask: float(np.mean(v[mask & best])) if (mask & best).any() else np.nan,
+        )
+        yield row(
+            7, f"washout, {memory} memory", f"α = {to:g} at test time, the same walks",
+            f"{memory} error of networks of α = {BEST:g}, after less before", effect,
+            int(best.sum()), verdict(effect[0], claimed=1), decides=False,
+        )  # fmt: skip
+
+
+TESTS: Sequence[Callable[[Networks], Iterator[dict[str, Any]]]] = (
+    falls, saturates, beats_others, working_is_alike, place_cells_emerge, better_has_more,
+    low_impairs,
+)  # fmt: skip

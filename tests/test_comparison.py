@@ -1,0 +1,118 @@
+"""Mg²⁺ beside lesions: one Dataset of what three functions gave, and its figures."""
+
+import matplotlib as mpl
+import measured
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from scipy import stats
+
+import placeformer as pf
+
+mpl.use("agg")
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return measured.networks()
+
+
+@pytest.fixture(scope="module")
+def together(networks):
+    return pf.memory_comparison(networks, measured.doses(), measured.lesions(), n_boot=200)
+
+
+def test_everything_is_there_as_it_was_given(networks, together):
+    assert together["error"].equals(networks["error"])
+    assert together["dose"].values.tolist() == [0, 1, 10]
+    washed = together["washout_error"].sel(maps="trained", memory="reference")
+    assert washed.values.tolist() == [0.8, 0.4, 0.1]
+    ordered = together["lesion_error"].sel(maps="trained", memory="working", selection="ordered")
+    assert ordered.values == pytest.approx([0.1, 0.3, 0.5, 0.9])
+    assert together.attrs["lesioned"] == "nmda-a10"
+    assert together.attrs["trained_alpha"] == 10
+
+
+def test_correlations_are_spearmans(networks, together):
+    error = networks["error"].sel(maps="trained", memory="reference").values
+    share = networks["place_cell_fraction"].sel(maps="trained").mean("layer").values
+    found = together.sel(measure="place_cell_fraction", given="nothing")
+    assert float(found["correlation"]) == pytest.approx(stats.spearmanr(error, share).statistic)
+    low, high = found["correlation_interval"].values
+    assert low < float(found["correlation"]) < high
+    assert together["measure"].values.tolist() == [
+        "place_cell_fraction", "information, rectify", "information, shift", "eta2_beyond",
+    ]  # fmt: skip
+
+
+def test_it_goes_into_a_file_and_nothing_given_is_changed(networks, together, tmp_path):
+    given = networks, measured.doses(), measured.lesions()
+    before = [each.copy(deep=True) for each in given]
+    pf.memory_comparison(*given, n_boot=10)
+    assert all(map(xr.Dataset.identical, given, before))
+    together.to_netcdf(tmp_path / "together.nc")
+    with xr.open_dataset(tmp_path / "together.nc") as found:
+        xr.testing.assert_equal(found.load(), together)
+
+
+@pytest.mark.parametrize(
+    ("which", "change", "said"),
+    [
+        (0, lambda d: d.drop_vars("eta2_beyond"), "networks must be a result of profile_networks"),
+        (1, lambda d: d.drop_vars("interval"), "washout must be a result of dose_response"),
+        (2, lambda d: d.drop_vars("fraction"), "lesions must be a result of ablation_curve"),
+        (
+            1,
+            lambda d: d.assign_coords(name=("model", ["a", "a", "b"])),
+            "washout must be of one network, found a, b",
+        ),
+    ],
+)
+def test_other_data_are_refused(networks, which, change, said):
+    given = [networks, measured.doses(), measured.lesions()]
+    given[which] = change(given[which])
+    with pytest.raises(ValueError, match=said):
+        pf.memory_comparison(*given)
+
+
+def test_the_figure_shows_what_was_given(together):
+    axes = pf.plot.comparison(together, ax=Figure().subplots(2, 3))
+    assert axes.shape == (2, 3)
+    a, b, c, d, e, f = axes.ravel()
+    points = [line for line in a.lines if line.get_label() == "reference"]
+    error = together["error"].sel(maps="trained", memory="reference")
+    dosed = np.isfinite(together["trained_alpha"])
+    assert sorted(points[0].get_ydata()) == pytest.approx(sorted(error.values[dosed]))
+    assert list(b.lines[0].get_ydata()) == [0.8, 0.4, 0.1]
+    assert {"by place cell score", "matched units"} <= set(c.get_legend_handles_labels()[1])
+    assert {line.get_label() for line in d.lines} >= {"trained map", "novel map"}
+    assert {line.get_label() for line in e.lines} >= {"negatives: rectify", "negatives: shift"}
+    assert "n = 45" in f.get_title(loc="left")
+
+
+def test_six_axes_or_none(together):
+    with pytest.raises(ValueError, match="ax must hold 6 axes, found 2"):
+        pf.plot.comparison(together, ax=Figure().subplots(2))
+
+
+def test_activations_have_a_point_a_network(networks):
+    ax = pf.plot.activations(networks, ax=Figure().add_subplot())
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    assert labels[:2] == ["0", "0.01"]
+    assert labels[-4:] == ["gelu", "leaky relu", "relu", "tanh"]
+    points = [
+        line for line in ax.lines if line.get_marker() in "oDs" and line.get_xdata().size == 15
+    ]
+    assert len(points) == 3
+    expected = networks["error"].sel(maps="trained", memory="reference")
+    found = np.concatenate([line.get_ydata() for line in points])
+    assert sorted(found) == pytest.approx(sorted(expected.values))
+
+
+def test_training_has_a_line_a_network_and_a_label_a_kind(networks):
+    ax = pf.plot.training(networks, ax=Figure().add_subplot())
+    assert sum(list(line.get_xdata()) == [500, 6000] for line in ax.lines) == 45
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels[0] == "α = 0"
+    assert len(labels) == 16

@@ -1,0 +1,131 @@
+"""The script that measures the family, and the pages made of what it measured."""
+
+import importlib.util
+from pathlib import Path
+
+import matplotlib as mpl
+import measured
+import numpy as np
+import pytest
+import test_profiles
+import xarray as xr
+from test_check import ZOO, script
+
+import placeformer as pf
+
+mpl.use("agg")
+DOCS = ZOO.parent / "docs"
+claims = script("claims")
+HISTORY = (
+    "step,loss,working_error_trained,reference_error_trained,working_error_novel,"
+    "reference_error_novel\n1,2,0.5,0.9,0.6,0.91\n2,1,0.1,0.4,0.2,0.92\n"
+)
+
+
+def zoo_pages():
+    spec = importlib.util.spec_from_file_location("zoo_pages", DOCS / "_ext" / "zoo_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A zoo of one network."""
+    folder = tmp_path_factory.mktemp("models")
+    pf.save(test_profiles.network(activation="gelu", alpha=None), folder / "tiny")
+    (folder / "tiny" / "history.csv").write_text(HISTORY)
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Networks that were measured, and rows that look like it."""
+    found = []
+
+    def profile(folder, **settings):
+        found.append(folder.name)
+        data = measured.networks(seeds=1).drop_vars(["history", "step"]).isel(model=[0])
+        named = data.assign_coords(
+            name=("model", [folder.name]), sha256=("model", [claims.sha256(folder)])
+        )
+        kept = {key: value for key, value in settings.items() if key != "progress"}
+        return named.assign_attrs(kept)
+
+    monkeypatch.setattr(pf, "profile_networks", profile)
+    return found
+
+
+@pytest.fixture
+def measure(models, monkeypatch, tmp_path):
+    monkeypatch.setattr(claims, "read_recipes", lambda file: {"tiny": "", "not-yet-there": ""})
+    return lambda **settings: claims.measure(
+        models=models, file=tmp_path / "results" / "tiny.nc", **settings
+    )
+
+
+def test_only_what_is_missing_is_measured(measure, calls):
+    first = measure()
+    assert calls == ["tiny"]
+    assert first["name"].values.tolist() == ["tiny"]
+    xr.testing.assert_equal(measure(), first)
+    assert calls == ["tiny"]
+    measure(seed=1)
+    assert calls == ["tiny", "tiny"]
+
+
+def test_other_weights_are_measured_again(measure, calls, monkeypatch):
+    measure()
+    monkeypatch.setattr(claims, "sha256", lambda folder: "other")
+    measure()
+    assert calls == ["tiny", "tiny"]
+
+
+def test_the_course_of_the_training_is_that_of_the_file(models):
+    found = claims.history(models / "tiny" / "history.csv")
+    assert found["step"].values.tolist() == [1, 2]
+    course = found["history"].isel(model=0)
+    assert course.sel(maps="novel", memory="working").values.tolist() == [0.6, 0.2]
+    assert course.sel(maps="trained", memory="reference").values.tolist() == [0.9, 0.4]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    measured.networks().to_netcdf(folder / "mini.nc")
+    measured.doses().to_netcdf(folder / "nmda-a10-washout.nc")
+    measured.lesions().to_netcdf(folder / "nmda-a10-lesions.nc")
+    zoo_pages().write_all(folder / "generated", folder)
+    return folder / "generated"
+
+
+def test_pages_say_what_was_measured(pages):
+    verdicts = (pages / "claims-verdicts.txt").read_text()
+    assert verdicts.count("**shown**") == 7
+    errors = (pages / "mg-errors.txt").read_text()
+    assert "45 networks, 33 of them with NMDA_α; seeds 0, 1, 2." in errors
+    assert "preliminary" not in errors
+    specificity = (pages / "claims-specificity.txt").read_text()
+    assert "decoding of position" in specificity
+    assert "0.1 (0.05 to 0.15)" in specificity
+
+
+def test_pages_have_their_figures(pages):
+    text = "".join(file.read_text() for file in pages.glob("*.txt"))
+    figures = {file.name for file in pages.glob("*.svg")}
+    assert figures == {"comparison.svg", "mg-activations.svg", "mg-hill.svg", "mg-training.svg"}
+    assert all(f"/generated/{name}" in text for name in figures)
+
+
+def test_one_seed_is_called_preliminary():
+    found = zoo_pages().inventory(measured.networks(seeds=1))
+    assert found.endswith("seed 0. **One seed: everything here is preliminary.**")
+
+
+def test_the_stored_results_are_of_networks_and_settings_that_are_known():
+    file = ZOO / "results" / "mini.nc"
+    stored = xr.load_dataset(file)
+    assert {str(name) for name in stored["name"].values} <= set(claims.read_recipes(claims.FAMILY))
+    assert {key: stored.attrs[key] for key in claims.SETTINGS} == claims.SETTINGS
+    assert np.unique(stored["name"]).size == stored.sizes["model"]
+    assert Path(file).stat().st_size < 2_000_000

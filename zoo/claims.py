@@ -1,0 +1,147 @@
+"""Measure the family of comparable networks and test the paper's claims on it.
+
+``python zoo/claims.py`` measures each member of zoo/families/mini.toml that is in zoo/models, half
+a minute a network on one processor core, and prints the table of claims. What was measured is kept
+in zoo/results/mini.nc: a network is measured again only if its weights or the settings are others.
+``python zoo/claims.py lesions`` measures washout and lesions of one network, minutes. The pages of
+the documentation are made from these files whenever it is built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from tqdm.auto import tqdm
+
+import placeformer as pf
+from placeformer import hub
+from placeformer.family import read_recipes
+from placeformer.manifest import read_config, refuse
+from placeformer.zoo import natural
+
+ZOO = Path(__file__).resolve().parent
+FAMILY, MODELS, RESULTS = ZOO / "families" / "mini.toml", ZOO / "models", ZOO / "results"
+LESIONED = "nmda-a10"
+SETTINGS: dict[str, Any] = {"washout": 0.0, "n": 250, "seed": 0}
+DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+CURVE: dict[str, Any] = {
+    "fractions": (0, 0.1, 0.2, 1), "repeats": 20, "n_walks": 16, "n_steps": 384,
+    "where": "every_step",
+}  # fmt: skip
+
+
+def measure(
+    family: Path = FAMILY,
+    models: Path = MODELS,
+    file: Path = RESULTS / "mini.nc",
+    **settings: Any,
+) -> xr.Dataset:
+    """Measure the members of a family that are there and not yet in the file; write the file."""
+    settings = SETTINGS | settings
+    names = [name for name in read_recipes(family) if (models / name / hub.CONFIG).is_file()]
+    rows = kept(file, {name: sha256(models / name) for name in names}, settings)
+    missing = [name for name in names if name not in rows]
+    for name in tqdm(missing, desc="measure", unit="network"):
+        found = pf.profile_networks(models / name, **settings, progress=False)
+        rows[name] = found.merge(history(models / name / hub.HISTORY), combine_attrs="override")
+        together = [rows[each] for each in sorted(rows, key=natural)]
+        write(xr.concat(together, "model", join="outer", combine_attrs="override"), file)
+    if missing or not rows:
+        return xr.load_dataset(file)
+    return xr.concat([rows[name] for name in sorted(rows, key=natural)], "model")
+
+
+def kept(file: Path, wanted: dict[str, str], settings: dict[str, Any]) -> dict[str, xr.Dataset]:
+    """What the file holds of the wanted networks (name → sha256), measured with these settings."""
+    if not file.is_file():
+        return {}
+    stored = xr.load_dataset(file)
+    if any(stored.attrs.get(key) != value for key, value in settings.items()):
+        return {}
+    each = {str(name): stored.isel(model=[i]) for i, name in enumerate(stored["name"].values)}
+    return {n: row for n, row in each.items() if wanted.get(n) == str(row["sha256"].values[0])}
+
+
+def sha256(folder: Path) -> str:
+    """Sha256 of the weights of a network, as its configuration says (loading checks it)."""
+    problems: list[str] = []
+    said = read_config(folder, problems)
+    refuse(f"{folder} cannot be read", problems)
+    return str(said.sha256)
+
+
+def history(file: Path) -> xr.Dataset:
+    """Errors in the course of a training, over ``model``, ``step``, ``maps`` and ``memory``."""
+    table = pd.read_csv(file)
+    kinds, memories = ("trained", "novel"), ("working", "reference")
+    values = [[table[f"{memory}_error_{kind}"] for memory in memories] for kind in kinds]
+    about = {"units": "1", "long_name": "error in the course of the training"}
+    course = np.moveaxis(np.array(values, float), -1, 0)[None]
+    return xr.Dataset(
+        {"history": (("model", "step", "maps", "memory"), course, about)},
+        {"step": table["step"].values, "maps": list(kinds), "memory": list(memories)},
+    )
+
+
+def write(data: xr.Dataset, file: Path) -> None:
+    """Write a compressed netCDF file under another name, then rename it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    numbers = [str(n) for n, v in data.data_vars.items() if v.dtype.kind in "fi" and v.size > 1]
+    data.to_netcdf(temporary, encoding={name: {"zlib": True, "complevel": 9} for name in numbers})
+    os.replace(temporary, file)
+
+
+def lesions(
+    source: str | Path = LESIONED, results: Path = RESULTS, **settings: Any
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Washout and lesions of one network, scored on memory and on two other abilities."""
+    model = pf.load(source)
+    name = str(model.info["name"])
+    walks = {"n_walks": 24, "n_steps": 512, "where": "every_step"}
+    washout = pf.dose_response(model, alphas=DOSES, **walks)
+    write(washout.drop_vars(["wrong", "n"]), results / f"{name}-washout.nc")
+    scores = {
+        "decoding": pf.recorded_score(decoding_error, n_walks=16, n_steps=256, layers="ffn.1"),
+        "working memory, novel maps": pf.novel_working_memory(n_walks=16, n_steps=256),
+    }
+    curve = pf.ablation_curve(model, scores=scores, **(CURVE | settings))
+    write(curve.drop_vars(["wrong", "n"]), results / f"{name}-lesions.nc")
+    return washout, curve
+
+
+def decoding_error(recording: xr.Dataset) -> xr.DataArray:
+    """Mean distance of the decoded position from the true one, of every walk."""
+    return pf.decode_position(recording, method="bayes")["error"].mean("time")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is missing and print what it says."""
+    parser = argparse.ArgumentParser(description="Measure the family and test the paper's claims.")
+    parser.add_argument("what", nargs="?", choices=["networks", "lesions"], default="networks")
+    parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is measured")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    if options.what == "lesions":
+        lesions(results=options.results)
+        return 0
+    networks = measure(models=options.models, file=options.results / "mini.nc")
+    print(f"{networks.sizes['model']} networks, seeds {np.unique(networks['seed'])}")
+    claims = pf.paper_claims(networks)
+    shown = ["claim", "part", "value", "lower", "upper", "over", "p", "n_networks", "verdict"]
+    print(claims[shown].to_string(index=False, float_format="{:.3f}".format))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
