@@ -183,7 +183,8 @@ ROOMS["profiles"] = {
     "variance", "zoo",
 }  # fmt: skip
 ROOMS["trends"] = set()
-ROOMS["claims"] = {"hill", "pairing", "trends"}
+ROOMS["evidence"] = {"pairing", "trends"}
+ROOMS["claims"] = {"evidence", "hill", "trends"}
 ROOMS["comparison"] = {"schema", "trends"}
 ROOMS["comparisonplots"] = {"_style", "lesionplots"}
 ROOMS["plots"] |= {"comparisonplots"}
@@ -205,7 +206,7 @@ ANALYSIS = [
 
 ANALYSIS += ["selection", "controls", "pairing", "hill", "_style", "lesionplots"]
 
-ANALYSIS += ["trends", "claims", "comparison", "comparisonplots"]
+ANALYSIS += ["trends", "evidence", "claims", "comparison", "comparisonplots"]
 
 PUBLIC = {
     "from_arrays",

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
-from placeformer.hill import fit_hill
-from placeformer.pairing import draws, ratio, resampled
-from placeformer.trends import (
-    Estimate,
-    correlation,
-    over_samples,
-    over_seeds,
-    quantiles,
-    spearman,
-    trend_p,
-    verdict,
+from placeformer.evidence import (
+    Effect,
+    Networks,
+    check,
+    difference,
+    dose_trend,
+    mean_effect,
+    mean_of,
+    place_measures,
+    spread,
 )
+from placeformer.hill import fit_hill
+from placeformer.trends import Estimate, correlation, trend_p, verdict
 
-Floats = NDArray[np.float64]
-Statistic = Callable[["Networks", Floats], float]
 COLUMNS = (
     "claim", "statement", "part", "decides", "test", "effect", "value", "lower", "upper", "over",
     "p", "n_networks", "n_seeds", "verdict", "note",
@@ -135,95 +132,12 @@ def together(rows: pd.DataFrame) -> str:
     return word + (" (one seed: preliminary)" if (rows["n_seeds"] == 1).any() else "")
 
 
-@dataclass(frozen=True)
-class Networks:
-    """What the tests need of the measured networks, as arrays over ``model``."""
-
-    data: xr.Dataset
-    n_boot: int
-    random: int
-
-    @cached_property
-    def alpha(self) -> Floats:
-        """α of NMDA_α, NaN for other activations."""
-        return self.data["trained_alpha"].values.astype(float)
-
-    @cached_property
-    def name(self) -> NDArray[np.str_]:
-        """Activation."""
-        return self.data["activation_name"].values.astype(str)
-
-    @cached_property
-    def seed(self) -> NDArray[np.integer]:
-        """Seed of the training."""
-        return self.data["seed"].values
-
-    def counts(self, memory: str, wrong: str = "wrong") -> tuple[Floats, Floats]:
-        """Wrong predictions and predictions (model, walk) on trained maps."""
-        one = self.data.sel(maps="trained", memory=memory)
-        each = (one[key].transpose("model", "walk").values.astype(float) for key in (wrong, "n"))
-        return next(each), next(each)
-
-    def error(self, memory: str, wrong: str = "wrong") -> Floats:
-        """Error (model,) on trained maps."""
-        return ratio(*self.counts(memory, wrong))
-
-    def drawn(self, memory: str, wrong: str = "wrong") -> Floats:
-        """Errors (boot, model) of bootstrap samples of the walks, drawn alike for all networks."""
-        of, n = self.counts(memory, wrong)
-        weights = draws(n.shape[1], self.n_boot, np.random.default_rng(self.random))
-        return np.stack([resampled(w, c, weights) for w, c in zip(of, n, strict=True)], -1)
-
-    def layers(self, name: str, **which: str) -> Floats:
-        """A measure (model,) of the units of all layers."""
-        return self.data[name].sel(which).mean("layer").values.astype(float)
-
-    def at(self, activation: float | str) -> NDArray[np.bool_]:
-        """Networks with an α, or with another activation."""
-        if isinstance(activation, str):
-            return (self.name == activation) & np.isnan(self.alpha)
-        return self.alpha == activation
-
-    def by_seed(self, statistic: Callable[[NDArray[np.bool_]], float]) -> dict[int, float]:
-        """A statistic of the networks of every seed that has one."""
-        each = {int(s): statistic(self.seed == s) for s in np.unique(self.seed)}
-        return {s: value for s, value in each.items() if np.isfinite(value)}
-
-    def effect(
-        self, values: Floats, samples: Floats, statistic: Callable[[Floats, Any], float]
-    ) -> tuple[Estimate, str, int]:
-        """Effect with its interval over seeds; over samples (boot, model) where there is one seed.
-
-        `statistic` takes values (model,) and a mask of the networks of one seed.
-        """
-        each = self.by_seed(lambda mask: statistic(values, mask))
-        if len(each) != 1:
-            return over_seeds(np.array(list(each.values()))), "seeds" if each else "", len(each)
-        ((only, value),) = each.items()
-        mask = self.seed == only
-        return over_samples(lambda v: statistic(v, mask), value, samples), "walks", 1
-
-
-def check(networks: xr.Dataset) -> None:
-    """Refuse a Dataset that does not hold what the tests need."""
-    needed = (
-        "wrong", "n", "washout_wrong", "place_cell_fraction", "memory_dependent_fraction",
-        "information", "eta2_beyond", "trained_alpha", "activation_name", "seed",
-    )  # fmt: skip
-    missing = [name for name in needed if name not in networks.variables]
-    if missing:
-        raise ValueError(
-            f"networks must hold what profile_networks gives, but {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing"
-        )
-
-
 def row(
     claim: int,
     part: str,
     test: str,
     effect: str,
-    found: tuple[Estimate, str, int],
+    found: Effect,
     n_networks: int,
     word: str,
     *,
@@ -241,24 +155,10 @@ def row(
     }  # fmt: skip
 
 
-def dose_trend(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
-    """ρ of α and a value among the networks of one seed; NaN with fewer than five doses."""
-    mask = mask & np.isfinite(alpha)
-    return spearman(alpha[mask], values[mask]) if np.unique(alpha[mask]).size >= 5 else np.nan
-
-
-def difference(values: Floats, mask: Any, first: Any, second: Any) -> float:
-    """Mean of the first networks less that of the second, of one seed."""
-    one, two = values[mask & first], values[mask & second]
-    return float(one.mean() - two.mean()) if one.size and two.size else np.nan
-
-
 def falls(found: Networks) -> Iterator[dict[str, Any]]:
     """Claim 1."""
     error, dosed = found.error("reference"), np.isfinite(found.alpha)
-    effect = found.effect(
-        error, found.drawn("reference"), lambda v, mask: dose_trend(v, mask, found.alpha)
-    )
+    effect = found.effect(error, found.drawn("reference"), partial(dose_trend, alpha=found.alpha))
     p = trend_p(
         found.alpha[dosed], error[dosed], found.seed[dosed], n_perm=found.n_boot, seed=found.random
     )
@@ -291,7 +191,7 @@ def saturates(found: Networks) -> Iterator[dict[str, Any]]:
     if most > BEST:
         pair = found.at(BEST), found.at(most)
         effect = found.effect(
-            error, found.drawn("reference"), lambda v, mask: difference(v, mask, *pair)
+            error, found.drawn("reference"), partial(difference, first=pair[0], second=pair[1])
         )
         yield row(
             2, f"beyond α = {BEST:g}", f"paired by seed; gains below {HARDLY:g} are none",
@@ -305,7 +205,7 @@ def beats_others(found: Networks) -> Iterator[dict[str, Any]]:
     error, drawn, best = found.error("reference"), found.drawn("reference"), found.at(BEST)
     for name, activation in OTHERS.items():
         other = found.at(activation)
-        effect = found.effect(error, drawn, lambda v, mask, o=other: difference(v, mask, o, best))
+        effect = found.effect(error, drawn, partial(difference, first=other, second=best))
         shown = name if isinstance(activation, str) else f"{name} (α = {activation:g})"
         yield row(
             3, shown, "paired by seed", f"reference error less that at α = {BEST:g}", effect,
@@ -313,18 +213,12 @@ def beats_others(found: Networks) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
 
 
-def spread(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
-    """Greatest less least value over the α of one seed."""
-    mask = mask & np.isfinite(alpha)
-    return float(np.ptp(values[mask])) if np.unique(alpha[mask]).size >= 2 else np.nan
-
-
 def working_is_alike(found: Networks) -> Iterator[dict[str, Any]]:
     """Claim 4."""
     dosed = int(np.isfinite(found.alpha).sum())
     for memory, null in (("working", HARDLY), ("reference", np.nan)):
         effect = found.effect(
-            found.error(memory), found.drawn(memory), lambda v, mask: spread(v, mask, found.alpha)
+            found.error(memory), found.drawn(memory), partial(spread, alpha=found.alpha)
         )
         decides = memory == "working"
         yield row(
@@ -335,7 +229,7 @@ def working_is_alike(found: Networks) -> Iterator[dict[str, Any]]:
     effect = found.effect(
         found.error("working"),
         found.drawn("working"),
-        lambda v, mask: dose_trend(v, mask, found.alpha),
+        partial(dose_trend, alpha=found.alpha),
     )
     yield row(
         4, "trend", "Spearman within seeds", "ρ of α and working error", effect, dosed,
@@ -370,17 +264,6 @@ def place_cells_emerge(found: Networks) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
 
 
-def mean_effect(found: Networks, values: Floats) -> tuple[Estimate, str, int]:
-    """Mean of a value of all networks, over seeds; over networks where there is one seed."""
-    each = found.by_seed(lambda mask: float(np.nanmean(values[mask])))
-    if len(each) != 1:
-        return over_seeds(np.array(list(each.values()))), "seeds", len(each)
-    known = values[np.isfinite(values)]
-    which = np.random.default_rng(found.random).integers(0, known.size, (found.n_boot, known.size))
-    ends = quantiles(known[which].mean(1), 0.95) if known.size > 1 else (np.nan, np.nan)
-    return Estimate(float(known.mean()), *ends), "networks", 1
-
-
 def better_has_more(found: Networks) -> Iterator[dict[str, Any]]:
     """Claim 6."""
     error, measures = found.error("reference"), place_measures(found)
@@ -400,31 +283,13 @@ def better_has_more(found: Networks) -> Iterator[dict[str, Any]]:
             )  # fmt: skip
 
 
-def place_measures(found: Networks) -> dict[str, Floats]:
-    """Measures of place (model,) on trained maps, by name, the share of place cells first."""
-    policies = map(str, found.data["negatives"].values)
-    return {
-        "share of place cells": found.layers("place_cell_fraction", maps="trained"),
-        "share that depends on memory": found.layers("memory_dependent_fraction"),
-        **{
-            f"spatial information, negatives {policy}": found.layers(
-                "information", maps="trained", negatives=policy
-            )
-            for policy in policies
-        },
-        "η² beyond the letter": found.layers("eta2_beyond", maps="trained"),
-        "η² beyond the letter, trained less novel map": found.layers("eta2_beyond", maps="trained")
-        - found.layers("eta2_beyond", maps="novel"),
-    }
-
-
 def low_impairs(found: Networks) -> Iterator[dict[str, Any]]:
     """Claim 7."""
     low, best = found.alpha <= LOW, found.at(BEST)
     effect = found.effect(
         found.error("reference"),
         found.drawn("reference"),
-        lambda v, mask: difference(v, mask, low, best),
+        partial(difference, first=low, second=best),
     )
     yield row(
         7, f"trained at α ≤ {LOW:g}", "paired by seed",
@@ -438,7 +303,7 @@ def low_impairs(found: Networks) -> Iterator[dict[str, Any]]:
         effect = found.effect(
             cost,
             drawn,
-            lambda v, mask: float(np.mean(v[mask & best])) if (mask & best).any() else np.nan,
+            partial(mean_of, which=best),
         )
         yield row(
             7, f"washout, {memory} memory", f"α = {to:g} at test time, the same walks",
