@@ -105,6 +105,7 @@ def test_pages_say_what_was_measured(pages):
     errors = (pages / "mg-errors.txt").read_text()
     assert "45 networks, 33 of them with NMDA_α; seeds 0, 1, 2." in errors
     assert "preliminary" not in errors
+    assert errors.count("**shown**") == 4 + 9  # verdicts, and the tests of claims 1 to 4
     specificity = (pages / "claims-specificity.txt").read_text()
     assert "decoding of position" in specificity
     assert "0.1 (0.05 to 0.15)" in specificity

@@ -187,6 +187,8 @@ def errors(networks: xr.Dataset, claims: pd.DataFrame, target: Path) -> list[str
     return [
         inventory(networks),
         "",
+        *verdicts(claims[claims["claim"] <= 4]),
+        "",
         *figure("mg-activations.svg", "Errors at the end of training, every network a point."),
         "",
         *(sentence(row) for row in claims[claims["claim"].isin([1, 2, 3, 4])].itertuples()),
