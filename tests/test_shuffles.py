@@ -277,3 +277,17 @@ def test_dask_gives_the_same():
 def test_options_out_of_range_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         shuffle_test(lattice(RNG(14), n_steps=100), **options)
+
+
+@pytest.mark.parametrize("statistic", [VARIANCE, "coherence", spatial_information])
+@pytest.mark.parametrize("per_map", [False, True])
+def test_kept_shuffles_are_those_that_were_counted(statistic, per_map):
+    if callable(statistic) and per_map:
+        pytest.skip("a function sees maps of one map")
+    rec = lattice(RNG(0))
+    test = shuffle_test(rec, statistic, n=19, per_map=per_map, keep_null=True)
+    assert test["null"].dims == ("shuffle", *test["p"].dims)
+    np.testing.assert_allclose(test["null"].mean("shuffle"), test["null_mean"], rtol=1e-5)
+    reached = (test["null"] >= test["observed"] - 1e-6).sum("shuffle")
+    np.testing.assert_allclose((reached + 1) / 20, test["p"])
+    assert "null" not in shuffle_test(rec, statistic, n=2, per_map=per_map)

@@ -55,6 +55,7 @@ def place_cells(
     min_field_share: float = 0.5,
     min_stability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
+    keep_null: bool = False,
     progress: bool = False,
 ) -> xr.Dataset:
     """Decide which units are place cells, and say why the others are not.
@@ -102,6 +103,8 @@ def place_cells(
         over places would be found again.
     field_criteria
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
+    keep_null
+        Also return the statistics of the tests in every shuffle.
     progress
         Show progress bars (tqdm).
 
@@ -115,6 +118,10 @@ def place_cells(
         ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
         ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
         measure is undefined; a constant unit is no place cell ("constant").
+
+        With ``keep_null`` also ``null_circular``, ``null_beyond`` and
+        ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
+        every shuffle, on a leading dimension ``shuffle``.
 
         Without ``observation`` criteria (2) and (3) are left out, their columns and
         ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` says so.
@@ -167,7 +174,7 @@ def place_cells(
     if control is not None:
         check_control(recording, control)
     table = _measures(recording, where, per_map, negatives, options["field_criteria"])
-    table = table.assign(_tests(recording, where, per_map, shuffles, max_q))
+    table = table.assign(_tests(recording, where, per_map, shuffles, max_q, keep_null))
     table = table.assign(_decision(table, limits))
     if control is not None:
         alone = place_cells(
@@ -240,16 +247,19 @@ def _tests(
     per_map: bool,
     shuffles: Mapping[str, Any],
     max_q: float,
+    keep_null: bool,
 ) -> dict[str, xr.DataArray]:
-    """Tests of every unit against chance: columns of p and q."""
+    """Tests of every unit against chance: columns of p and q, and of what shuffles gave."""
+    options = {**where, **shuffles, "per_map": per_map, "keep_null": keep_null}
     columns: dict[str, xr.DataArray] = {}
     for name, test in TESTS.items():
         if name == "circular" or OBSERVATION in recording.variables:
-            found = shuffle_test(recording, **test, per_map=per_map, **where, **shuffles)
+            found = shuffle_test(recording, **test, **options)
             _warn_of_few_shuffles(found, max_q)
         else:
             found = xr.full_like(found, np.nan)
-        columns |= {f"{letter}_{name}": found[letter] for letter in ("p", "q")}
+        kept = ("p", "q", "null") if keep_null else ("p", "q")
+        columns |= {f"{column}_{name}": found[column] for column in kept}
     return columns
 
 

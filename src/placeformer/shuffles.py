@@ -48,6 +48,7 @@ def shuffle_test(
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
     per_map: bool = False,
+    keep_null: bool = False,
     progress: bool = False,
     **options: Any,
 ) -> xr.Dataset:
@@ -86,6 +87,8 @@ def shuffle_test(
         Test every map (room) apart. Otherwise samples of all maps are pooled, except that
         ``position_variance_explained`` always keeps the maps' places apart and adds up the
         variances.
+    keep_null
+        Also return the statistic in every shuffle, as ``null``.
     progress
         Show a progress bar (tqdm).
     options
@@ -98,7 +101,8 @@ def shuffle_test(
         share of shuffles, the data counted among them, at least as great as the data:
         (k + 1) / (n + 1)) and ``q`` (p corrected for the number of units, the false discovery
         rate of Benjamini and Hochberg, every map apart). NaN where the statistic is; shuffles in
-        which it is undefined are left out of n.
+        which it is undefined are left out of n. With ``keep_null`` also ``null``, float32, with a
+        leading dimension ``shuffle``.
 
     Raises
     ------
@@ -126,7 +130,14 @@ def shuffle_test(
     else:
         low = 0
         found = nulls.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
-    result = _summary(*found, tqdm(total=n, desc="shuffles", disable=not progress))
+    data, draws = found
+    kept: list[NDArray[np.float32]] = []
+    draws = _keeping(draws, kept) if keep_null else draws
+    result = _summary(data, draws, tqdm(total=n, desc="shuffles", disable=not progress))
+    if keep_null:
+        dims = (nulls.SHUFFLE, *data.dims)
+        about = {"units": data.attrs.get("units", "1"), "long_name": "statistic in every shuffle"}
+        result["null"] = (dims, np.concatenate(kept), about)
     name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
     settings = {"statistic": name, "null": null, "n": n, "min_shift": low, "seed": seed}
     result.attrs.update(settings)
@@ -178,6 +189,15 @@ def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
             f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found {low}"
         )
     return low
+
+
+def _keeping(
+    draws: Iterator[NDArray[Any]], kept: list[NDArray[np.float32]]
+) -> Iterator[NDArray[Any]]:
+    """The same shuffles, added to ``kept`` as they come."""
+    for values in draws:
+        kept.append(values.astype(np.float32))
+        yield values
 
 
 def _summary(data: xr.DataArray, draws: Iterator[NDArray[Any]], bar: Any) -> xr.Dataset:
