@@ -153,9 +153,10 @@ def walk(
         _outcomes(ax, one, x, y)
     _lattice.draw_world(ax, side, letters)
     if legend:
-        ax.legend(
-            loc="upper left", bbox_to_anchor=(-0.1, -0.15), ncols=2, columnspacing=1, frameon=False
-        )
+        ax.legend(  # below the label of the axis, whatever the size of the figure
+            loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4, ncols=2, columnspacing=1,
+            fontsize="small", frameon=False,
+        )  # fmt: skip
     return ax
 
 
