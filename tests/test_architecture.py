@@ -22,7 +22,9 @@ ROOMS = {
     "world": {"schema"},
     "paper": set(),
     "pretrained": {"__init__"},
-    "model": {"activation", "world", "paper", "pretrained"},
+    "glance": {"activation"},
+    "layers": {"activation"},
+    "model": {"activation", "world", "paper", "pretrained", "glance", "layers"},
     "memory": {"schema", "world", "model"},
     "arrays": {"schema"},
     "extras": set(),
@@ -130,17 +132,19 @@ ROOMS = {
         "recording",
         "ratemaps",
         "negatives",
-        "variance",
         "measures",
         "fields",
         "placecells",
-        "shuffles",
+        "dependence",
+        "census",
     },
     "figures": {"schema", "plots", "portrait"},
-    "findings": {"schema", "portrait"},
+    "findings": {"schema", "census", "portrait"},
     "facts": {"activation", "portrait", "findings"},
+    "explorer": {"schema", "portrait", "findings"},
     "page": {"schema", "activation", "memory", "portrait", "figures", "findings", "facts"},
 }
+ROOMS["page"] |= {"census", "explorer"}
 ROOMS["curve"] = set()
 ROOMS["selection"] = {"schema"}
 ROOMS["replacement"] = {"schema", "binning", "places", "ratemaps", "memory"}
@@ -191,6 +195,7 @@ ROOMS["plots"] |= {"comparisonplots"}
 ROOMS["report"] = set(ROOMS)  # the root package is a room of its own, "__init__"
 ROOMS["commands"] = set(ROOMS)
 ROOMS["cli"] = {*ROOMS, "__init__"}
+ROOMS["__main__"] = {"cli"}
 
 # The analysis half: labelled arrays in, labelled arrays out, no torch anywhere.
 ANALYSIS = [

@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import tomllib
@@ -103,6 +104,28 @@ def test_evaluate_prints_the_memory_errors(zoo_of_two, capsys):
     assert out[5].split() == ["chance", "0.8000"]
 
 
+def test_info_says_what_a_network_is(zoo_of_two, capsys):
+    assert cli.main(["info", "net-a10"]) == 0
+    assert capsys.readouterr().out == f"{pf.load('net-a10')!r}\n"
+    assert cli.main(["info", "net-a10", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["name"] == "net-a10" and said["alpha"] == 10 and said["world"]["n_maps"] == 2
+    assert said["results"] == {"reference_error_trained": 0.25}
+    assert said["definitions"] == {"reference_error_trained": "share wrong"}
+
+
+def test_evaluate_gives_machines_its_table(zoo_of_two, capsys):
+    assert cli.main(["evaluate", "net-a10", "--walks", "3", "--steps", "40", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    errors = card.measure(pf.load("net-a10"), n_walks=3, n_steps=40)
+    assert [(row["maps"], row["memory"]) for row in rows][1] == ("trained", "reference")
+    for row in rows:
+        one = errors.sel(maps=row["maps"], memory=row["memory"])
+        bounds = [row["low"], row["high"]]
+        np.testing.assert_allclose([row["error"], *bounds], [one["error"], *one["interval"]])
+        assert row["n"] == int(one["n"]) and row["chance"] == 0.8
+
+
 def test_report_passes_its_options_on(monkeypatch, tmp_path, capsys):
     asked = {}
 
@@ -204,8 +227,9 @@ def test_unforeseen_errors_have_another_status(monkeypatch, capsys):
     monkeypatch.setattr(report, "write_report", lambda *a, **k: 1 / 0)
     assert cli.main(["report", "a"]) == 1
     assert "ZeroDivisionError: division by zero (--debug shows where)" in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["--debug", "report", "a"])
+    for arguments in (["--debug", "report", "a"], ["report", "a", "--debug"]):
+        with pytest.raises(ZeroDivisionError):
+            cli.main(arguments)
 
 
 def test_interrupt_is_130(monkeypatch, capsys):
@@ -217,6 +241,30 @@ def test_interrupt_is_130(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_interrupt_in_the_middle_leaves_nothing_behind(zoo_of_two, tmp_path):
+    arguments = ["report", str(zoo_of_two / "net-a10"), "--beside", "none", "--out", "there/report"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "placeformer", *arguments],
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    ) as running:  # fmt: skip
+        said = ""
+        while "memory errors" not in said:  # the folder is there, and the work has begun
+            said = running.stderr.readline()
+            assert said
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=120)[1]
+    assert running.returncode == 130
+    assert said.endswith("placeformer: interrupted\n") and "Traceback" not in said
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_help_says_what_the_exit_status_means(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "130 when interrupted" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments", [[], ["reprot"], ["report"], ["report", "a", "--seed", "x"]])
 def test_wrong_usage_is_2(arguments, capsys):
     with pytest.raises(SystemExit) as left:
@@ -226,7 +274,8 @@ def test_wrong_usage_is_2(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["list"], ["report"], ["train"], ["sweep"], ["evaluate"], ["push"], ["pull"]]
+    "command",
+    [[], ["list"], ["info"], ["report"], ["train"], ["sweep"], ["evaluate"], ["push"], ["pull"]],
 )
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as left:

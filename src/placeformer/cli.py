@@ -1,4 +1,4 @@
-"""The command line: list, report, train, sweep, evaluate, push and pull."""
+"""The command line: list, info, report, train, sweep, evaluate, push and pull."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from placeformer import commands as do
 
 BAD_INPUT, INTERRUPTED = 2, 130
+STATUS = """Exit status: 0 if all went well; 2 for bad input; 130 when interrupted (Ctrl-C), with
+nothing half-written; 1 for anything else."""
+DEBUG = "show where an error arose"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,12 +58,22 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="placeformer",
         description="Place cells and memory consolidation in Transformers.",
-        epilog="Example: placeformer report nmda-a10 --out report",
+        epilog=f"Example: placeformer report nmda-a10 --out report\n\n{STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
-    top.add_argument("--debug", action="store_true", help="show where an error arose")
+    top.add_argument("--debug", action="store_true", help=DEBUG)
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (add_list, add_report, add_train, add_sweep, add_evaluate, add_push, add_pull):
+    for add in (
+        add_list,
+        add_info,
+        add_report,
+        add_train,
+        add_sweep,
+        add_evaluate,
+        add_push,
+        add_pull,
+    ):
         add(commands)
     return top
 
@@ -83,9 +96,16 @@ def add_command(
     commands: Commands[argparse.ArgumentParser], name: str, about: str, example: str
 ) -> argparse.ArgumentParser:
     """Add a command with its description and an example."""
-    return commands.add_parser(
+    command = commands.add_parser(
         name, help=about, description=about + ".", epilog=f"Example: placeformer {example}"
     )
+    command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG)
+    return command
+
+
+def add_json(command: argparse.ArgumentParser, about: str) -> None:
+    """Add the option ``--json``."""
+    command.add_argument("--json", action="store_true", help=f"{about}, as JSON")
 
 
 def add_list(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -96,6 +116,16 @@ def add_list(commands: Commands[argparse.ArgumentParser]) -> None:
     form.add_argument("--names", action="store_true", help="names alone, one a line")
     form.add_argument("--json", action="store_true", help="every column of the table, as JSON")
     command.set_defaults(run=do.run_list)
+
+
+def add_info(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command ``info``."""
+    command = add_command(
+        commands, "info", "say what a network is and what was measured of it", "info nmda-a10"
+    )
+    command.add_argument("name", help="network of the zoo, folder, or repository")
+    add_json(command, "everything, with the definition of every number")
+    command.set_defaults(run=do.run_info)
 
 
 def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -177,6 +207,7 @@ def add_sweep(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     add_minutes(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    add_json(command, "the table")
     command.set_defaults(run=do.run_sweep)
 
 
@@ -192,6 +223,7 @@ def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--walks", type=int, default=256, help="walks (default: %(default)s)")
     command.add_argument("--steps", type=int, default=2048, help="steps of a walk (default: 2048)")
     command.add_argument("--seed", type=int, default=0, help="of the walks (default: 0)")
+    add_json(command, "the table")
     command.set_defaults(run=do.run_evaluate)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,17 @@ def print_table(table: pd.DataFrame, formats: Mapping[str, str]) -> None:
         columns.append([cell.ljust(width) for cell in cells])
     for line in zip(*columns, strict=True):
         print("  ".join(line).rstrip())
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """Print what a network is."""
+    from placeformer import glance, zoo
+
+    model = zoo.load(options.name)
+    if options.json:
+        print(json.dumps(glance.summary(model), indent=2, ensure_ascii=False))
+    else:
+        print(repr(model))
 
 
 def run_report(options: argparse.Namespace) -> None:
@@ -99,9 +111,13 @@ def run_sweep(options: argparse.Namespace) -> int:
             scheduler=options.scheduler,
             device=options.device,
         )
-    time = [str(timedelta(seconds=round(seconds))) for seconds in table.pop("seconds")]
-    table.insert(3, "time", time)
-    print_table(table.rename(columns=SHORT), dict.fromkeys(SHORT.values(), "{:.4f}"))
+    if options.json:
+        print(table.to_json(orient="records", indent=2))
+    else:
+        time = [str(timedelta(seconds=round(seconds))) for seconds in table["seconds"]]
+        shown = table.drop(columns="seconds").rename(columns=SHORT)
+        shown.insert(3, "time", time)
+        print_table(shown, dict.fromkeys(SHORT.values(), "{:.4f}"))
     failed = int(table["state"].str.startswith("failed").sum())
     if failed:
         print(f"placeformer: {failed} of {len(table)} runs failed", file=sys.stderr)
@@ -115,14 +131,19 @@ def run_evaluate(options: argparse.Namespace) -> None:
     walks, steps = (at_least(getattr(options, k), 1, f"--{k}") for k in ("walks", "steps"))
     seed, model = at_least(options.seed, 0, "--seed"), zoo.load(options.name)
     errors = card.measure(model, n_walks=walks, n_steps=steps, seed=seed, progress=True)
-    print(f"{'maps':<10}{'memory':<12}{'error':>8}   {'95 % interval':<18}{'n':>8}")
-    for kind in errors["maps"].values:
-        for which in errors["memory"].values:
-            one = errors.sel(maps=kind, memory=which)
-            between = " to ".join(f"{bound:.4f}" for bound in one["interval"].values)
-            error, n = float(one["error"]), int(one["n"])
-            print(f"{kind:<10}{which:<12}{error:>8.4f}   {between:<18}{n:>8}")
-    print(f"chance{errors.attrs['chance']:>24.4f}")
+    table = errors[["error", "n"]].to_dataframe().reset_index()
+    for end, bound in enumerate(("low", "high")):
+        table[bound] = errors["interval"].isel(bound=end).values.ravel()
+    table["chance"] = errors.attrs["chance"]
+    if options.json:
+        print(table.to_json(orient="records", indent=2))
+    else:
+        between = [f"{low:.4f} to {high:.4f}" for low, high in table[["low", "high"]].values]
+        shown = table[["maps", "memory", "error"]].assign(
+            **{"95 % interval": between, "n": table["n"]}
+        )
+        print_table(shown, {"error": "{:.4f}"})
+        print(f"chance    {errors.attrs['chance']:.4f}")
 
 
 def run_push(options: argparse.Namespace) -> None:

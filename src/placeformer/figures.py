@@ -14,7 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from placeformer import plots, schema
-from placeformer.portrait import KINDS, Portrait
+from placeformer.portrait import KINDS, NULLS, Portrait
 
 INK = "#13579b"
 """Stands for the colour of text while drawing: a picture takes that of the page, light or dark."""
@@ -37,6 +37,13 @@ STYLE: dict[Any, Any] = {
 SCHEMES = "<style>svg{color:#1c2730}@media(prefers-color-scheme:dark){svg{color:#dfe6ea}}</style>"
 LOGARITHMIC = ("score",)
 """Measures between 0 and 1 that are 0 for most units."""
+
+SHUFFLES = {
+    "eta2": "shifted in time",
+    "eta2_beyond": "shifted in time",
+    "coherence": "letters kept",
+}
+"""What is done to the places in the shuffles of a measure."""
 
 CLIPPED = (0.005, 0.995)
 """Quantiles of a group that are sure to be in the picture."""
@@ -128,9 +135,8 @@ def distribution(portrait: Portrait, key: str, limits: tuple[float, float]) -> P
 def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
     """Values of a measure on the trained map and on what it is to be compared with."""
     groups = {f"{kind} map": units[key].isel({schema.MAP: i}) for i, kind in enumerate(KINDS)}
-    for null, label in (("circular", "shifted in time"), ("within_observation", "letters kept")):
-        if f"{key}_{null}" in units:
-            groups[label] = units[f"{key}_{null}"].isel({schema.MAP: 0})
+    if key in NULLS:
+        groups[SHUFFLES[key]] = units[NULLS[key]].isel({schema.MAP: 0})
     return groups
 
 

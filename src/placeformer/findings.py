@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from placeformer import schema
-from placeformer.portrait import KINDS, Portrait
+from placeformer.census import PLACE_CELL
+from placeformer.portrait import KINDS, NULLS, Portrait
 
 COMPACT = 0.5
 """A unit above this score has more than half of its activity in one small field."""
@@ -44,6 +45,33 @@ DEFINITIONS = {
     "n_fields": (
         "place fields",
         "compact regions that stand out from the rest of a rate map, found in the signed rates",
+    ),
+    "coherence": (
+        "spatial coherence",
+        "correlation of the rate of each place with the mean rate of its neighbours",
+    ),
+    "field_share": (
+        "share of the map in fields",
+        "how much of what two halves of the recording agree on lies in the place fields",
+    ),
+    "stability": (
+        "stability",
+        "correlation of the rate maps of two halves of the recording (blocks of every walk in "
+        "turn)",
+    ),
+    "q_circular": (
+        "q of η²",
+        "p that place explains as much under circular shifts of the places, corrected for the "
+        "number of units (false discovery rate)",
+    ),
+    "q_beyond": (
+        "q of partial η²",
+        "the same for place beyond the letter",
+    ),
+    "q_within_observation": (
+        "q of coherence",
+        "p that the map is as coherent when places of the same letter trade their rates, "
+        "corrected for the number of units (false discovery rate)",
     ),
 }
 """Label and definition of every measure."""
@@ -97,11 +125,11 @@ def middle(values: xr.DataArray) -> float:
 
 
 def values_of(portrait: Portrait, layer: str, key: str, group: str) -> xr.DataArray:
-    """Values of a measure in a layer: of "trained", "novel" or of the shuffles of a null."""
+    """Values of a measure in a layer: of "trained", "novel" or of its shuffles."""
     units = portrait.of_layer(layer)
     if group in KINDS:
         return units[key].isel({schema.MAP: KINDS.index(group)})
-    return units[f"{key}_{group}"].isel({schema.MAP: 0})
+    return units[NULLS[key]].isel({schema.MAP: 0})
 
 
 def with_field(portrait: Portrait, layer: str, kind: str) -> str:
@@ -111,13 +139,28 @@ def with_field(portrait: Portrait, layer: str, kind: str) -> str:
     return number(f"{portrait.name}/{layer}/with_field/{kind}", n, str(n), about)
 
 
-def compact(portrait: Portrait, layer: str, group: str) -> str:
-    """Count the units of a layer above a score of one half; in shuffles, their mean number."""
-    above = values_of(portrait, layer, "score", group) > COMPACT
-    n = float(above.sum(schema.UNIT).mean())
-    text = f"{n:.0f}" if group in KINDS else f"{n:.1f}"
-    about = f"units of {layer} with a place-cell score above {COMPACT} ({group})"
-    return number(f"{portrait.name}/{layer}/compact/{group}", n, text, about)
+def compact(portrait: Portrait, layer: str, kind: str) -> str:
+    """Count the units of a layer above a score of one half."""
+    n = int((values_of(portrait, layer, "score", kind) > COMPACT).sum())
+    about = f"units of {layer} with a place-cell score above {COMPACT} ({kind} map)"
+    return number(f"{portrait.name}/{layer}/compact/{kind}", n, str(n), about)
+
+
+def decided(portrait: Portrait, layer: str, reason: str, kind: str) -> str:
+    """Count the units of a layer for which a criterion decided."""
+    n = int((values_of(portrait, layer, "reason", kind) == reason).sum())
+    about = f"units of {layer} ({kind} map): {reason}"
+    return number(f"{portrait.name}/{layer}/{reason}/{kind}", n, str(n), about)
+
+
+def remembered(portrait: Portrait, layer: str) -> str:
+    """Count the place cells of a layer whose tuning depends on memory."""
+    n = int(portrait.of_layer(layer)["depends_on_memory"].sum())
+    about = (
+        f"place cells of {layer} on the trained map that are none on the novel map, where place "
+        "explains less of them (Welch's test between parts of the recordings, q ≤ 0.05)"
+    )
+    return number(f"{portrait.name}/{layer}/depends_on_memory", n, str(n), about)
 
 
 def about_one(portrait: Portrait) -> list[str]:
@@ -159,15 +202,15 @@ def control(portrait: Portrait) -> str:
 
 
 def places(portrait: Portrait) -> str:
-    """Say how many units have fields, on trained and novel maps."""
+    """Say how many units are place cells, on trained and novel maps, and depend on memory."""
     told = [
-        f"{with_field(portrait, layer, 'trained')} of {portrait.of_layer(layer).sizes['unit']} "
-        f"units of {escape(layer)} on the trained map and {with_field(portrait, layer, 'novel')} "
-        f"on the novel one (score above {COMPACT}: {compact(portrait, layer, 'trained')} and "
-        f"{compact(portrait, layer, 'novel')})"
+        f"{decided(portrait, layer, PLACE_CELL, 'trained')} of "
+        f"{portrait.of_layer(layer).sizes['unit']} units of {escape(layer)} on the trained map "
+        f"and {decided(portrait, layer, PLACE_CELL, 'novel')} on the novel one; the tuning of "
+        f"{remembered(portrait, layer)} depends on memory"
         for layer in portrait.layers
     ]
-    return "Has place fields in " + "; ".join(told) + "."
+    return "Has place cells: " + ". ".join(told) + "."
 
 
 def letters(portrait: Portrait) -> str:

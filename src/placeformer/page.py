@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -9,8 +11,9 @@ from string import Template
 
 import numpy as np
 
-from placeformer import __version__, figures, schema
+from placeformer import __version__, explorer, figures, schema
 from placeformer.activation import K_MG_MM
+from placeformer.census import PLACE_CELL
 from placeformer.facts import facts
 from placeformer.figures import Picture
 from placeformer.findings import (
@@ -19,28 +22,31 @@ from placeformer.findings import (
     about_one,
     about_two,
     compact,
+    decided,
     error,
     interval,
     median,
     number,
     percent,
+    remembered,
     with_field,
 )
 from placeformer.memory import MEMORIES
-from placeformer.portrait import KINDS, Portrait, Settings, best_units
+from placeformer.portrait import KINDS, NULLS, Portrait, Settings, best_units
 
-TEMPLATE = Path(__file__).with_name("report.html")
+HERE = Path(__file__).parent
+TEMPLATE, STYLE = "report.html", "report.css"
+SCRIPTS = ("report_pictures.js", "report_table.js")
 BEST = 8
 """Units of each layer in the gallery."""
 
-DRAWN = ("information_rectify", "information_shift", "eta2_beyond", "score")
+DRAWN = ("information_rectify", "information_shift", "eta2", "eta2_beyond", "coherence", "score")
 """Measures whose distributions are drawn."""
 
 GROUPS = {
     "trained": "trained map",
     "novel": "novel map",
-    "circular": "shifted in time",
-    "within_observation": "letters kept",
+    "null": "in shuffles",
 }
 
 
@@ -55,6 +61,7 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
         What they were made with.
     """
     limits = {key: figures.limits_of(portraits, key) for key in DRAWN}
+    script = "\n".join(read(name) for name in SCRIPTS)
     config = portraits[0].model.config
     parts = {
         "title": escape(" beside ".join(p.name for p in portraits)),
@@ -67,13 +74,28 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
         "memory": cards(portraits, memory),
         "best": str(BEST),
         "gallery": cards(portraits, gallery),
+        "columns": explorer.columns(),
+        "data": explorer.data(portraits),
+        "style": read(STYLE),
+        "script": script,
+        "script_hash": sha256(script),
         "distributions": cards(portraits, lambda p: distributions(p, limits)),
         "tables": cards(portraits, table),
         "methods": methods(portraits, settings),
         "files": "\n".join(file for p in portraits for file in files(p)),
         "k_mg": f"{K_MG_MM:g}",
     }
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(parts)
+    return Template(read(TEMPLATE)).substitute(parts)
+
+
+def read(name: str) -> str:
+    """Text of a file of the page's own."""
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def sha256(script: str) -> str:
+    """Hash of a script, by which the page's policy knows it from any other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def cards(portraits: Sequence[Portrait], content: Callable[[Portrait], str]) -> str:
@@ -188,13 +210,11 @@ def sentence(text: str) -> str:
 def table(portrait: Portrait) -> str:
     """List medians and counts of every layer, with their controls."""
     body = "\n".join(
-        f'<tr><th scope="rowgroup" colspan="5">{escape(layer)}</th></tr>\n'
+        f'<tr><th scope="rowgroup" colspan="4">{escape(layer)}</th></tr>\n'
         + "\n".join(row(label, cells) for label, cells in table_rows(portrait, layer))
         for layer in portrait.layers
     )
-    caption = (
-        "Medians over units, and numbers of units; shuffles are of the trained map unless said."
-    )
+    caption = "Medians over units, and numbers of units; shuffles are of the trained map."
     return grid(caption, ("", *GROUPS.values()), body)
 
 
@@ -216,46 +236,55 @@ def row(label: str, cells: Sequence[str]) -> str:
 def table_rows(portrait: Portrait, layer: str) -> list[tuple[str, list[str]]]:
     """Label and cells of every row about a layer."""
     rows = []
-    for key in ("information_rectify", "information_shift", "eta2", "eta2_beyond"):
-        known = [g for g in GROUPS if g in KINDS or f"{key}_{g}" in portrait.units]
+    for key in ("information_rectify", "information_shift", *NULLS):
+        known = [g for g in GROUPS if g in KINDS or key in NULLS]
         cells = [median(portrait, layer, key, g) if g in known else "" for g in GROUPS]
         unit = " (bits per spike)" if key.startswith("information") else ""
-        rows.append((f"Median {DEFINITIONS[key][0]}{unit}", cells))
+        how = f"; shuffles: {figures.SHUFFLES[key]}" if key in NULLS else ""
+        rows.append((f"Median {DEFINITIONS[key][0]}{unit}{how}", cells))
     fields = [with_field(portrait, layer, kind) for kind in KINDS]
-    rows.append(("Units with a place field", [*fields, "", ""]))
-    scores = [compact(portrait, layer, group) for group in GROUPS]
-    rows.append((f"Units with a score above {COMPACT}", scores))
-    for kind in KINDS:
-        nulls = [exceeding(portrait, layer, kind, null) for null in GROUPS if null not in KINDS]
-        label = f"Units whose score exceeds its own shuffles (p ≤ 0.05), {GROUPS[kind]}"
-        rows.append((label, ["", "", *nulls]))
-    return rows
+    rows.append(("Units with a place field", [*fields, ""]))
+    scores = [compact(portrait, layer, kind) for kind in KINDS]
+    rows.append((f"Units with a score above {COMPACT}", [*scores, ""]))
+    for reason in reasons(portrait):
+        cells = [decided(portrait, layer, reason, kind) for kind in KINDS]
+        rows.append((f"Units: {escape(reason)}", [*cells, ""]))
+    kept = remembered(portrait, layer)
+    return [*rows, ("Place cells whose tuning depends on memory", [kept, "", ""])]
 
 
-def exceeding(portrait: Portrait, layer: str, kind: str, null: str) -> str:
-    """Count the units whose score on a map is rare among their shuffles."""
-    p = portrait.of_layer(layer)[f"score_{null}_p"].isel({schema.MAP: KINDS.index(kind)})
-    n = int((p <= 0.05).sum())
-    about = (
-        f"p = (k + 1) / (n + 1), not corrected; by chance at most {0.05 * p.size:.0f} of {p.size} "
-        f"units are expected ({kind} map)"
-    )
-    return number(f"{portrait.name}/{layer}/exceeding/{kind}/{null}", n, str(n), about)
+def reasons(portrait: Portrait) -> list[str]:
+    """What was decided of the units: place cells first, then by how often."""
+    found, n = np.unique(portrait.units["reason"].values, return_counts=True)
+    common = [str(reason) for reason in found[np.argsort(-n, kind="stable")]]
+    return [PLACE_CELL, *(reason for reason in common if reason != PLACE_CELL)]
 
 
 def methods(portraits: Sequence[Portrait], settings: Settings) -> str:
-    """Say how everything was measured."""
+    """Say how everything was measured, and what to beware of."""
     occupancy = portraits[0].rate_maps["occupancy"].isel({schema.MAP: 0}).values
-    n = settings.walks * settings.steps
-    return (
+    n, units = settings.walks * settings.steps, portraits[0].units.attrs
+    said = (
         f"<p>Seed {settings.seed} for walks, initial states and shuffles. Activations of the query "
         f"stream along {settings.walks} walks of {settings.steps} steps on the first trained and "
         f"the first novel map: {n:,} samples on each, {np.median(occupancy):.0f} a place (median). "
-        "Rate maps are not smoothed. Shuffles: "
-        f"{settings.shuffles} of each kind; every walk is shifted by an amount of its own, at "
-        "least a tenth of its length. Fields are found in the signed rates; wherever a measure "
-        f"needs rates of at least 0, its policy is named. placeformer {escape(__version__)}.</p>"
+        "Rate maps are not smoothed. Fields are found in the signed rates; wherever a measure "
+        "needs rates of at least 0, its policy is named.</p>"
+        f"<p>Place cells are those of <code>placeformer.place_cells</code>: q ≤ {units['max_q']:g} "
+        f"in three tests of {settings.shuffles} shuffles each (every walk is shifted by an amount "
+        "of its own, at least a tenth of its length), at least "
+        f"{units['min_fields']} field, a share of the map in fields of at least "
+        f"{units['min_field_share']:g} and a stability of at least {units['min_stability']:g}. "
+        f"The least possible p is 1/{settings.shuffles + 1}. "
+        f"placeformer {escape(__version__)}.</p>"
     )
+    caveats = [f"{p.name}: {line}" for p in portraits for line in told_of(p)]
+    return said + bullets([escape(line) for line in caveats])
+
+
+def told_of(portrait: Portrait) -> list[str]:
+    """What the tests warned of."""
+    return [line for line in str(portrait.units.attrs["caveats"]).split("\n") if line]
 
 
 def files(portrait: Portrait) -> list[str]:
@@ -263,7 +292,7 @@ def files(portrait: Portrait) -> list[str]:
     about = {
         "memory": "errors, intervals and numbers of predictions",
         "rate_maps": "rate maps, occupancy, fields and letters",
-        "units": "every measure of every unit, with shuffles and p-values",
+        "units": "every measure of every unit, the tests with their shuffles, and the decision",
         "walk": "the walk that is drawn",
     }
     return [

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from placeformer import schema
+from placeformer.census import place_cells
+from placeformer.dependence import memory_columns
 from placeformer.fields import place_fields
-from placeformer.measures import spatial_information
+from placeformer.measures import coherence, spatial_information
 from placeformer.memory import memory_errors, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.negatives import Negatives
 from placeformer.placecells import place_cell_score
 from placeformer.ratemaps import per_unit, rate_maps
 from placeformer.recording import record
-from placeformer.shuffles import Null, shuffle_test
-from placeformer.variance import position_variance_explained
 
 KINDS = ("trained", "novel")
-SHUFFLE = "shuffle"
-
 POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
 """What is done with negative rates, where a measure needs rates of at least 0."""
 
-SHUFFLED = ("information_rectify", "information_shift", "score")
-"""Measures compared with circular shifts; the last also with trades among places of a letter."""
+NULLS = {
+    "eta2": "null_circular",
+    "eta2_beyond": "null_beyond",
+    "coherence": "null_within_observation",
+}
+"""Measures that are tested against chance, and their values in every shuffle."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Portrait:
         RateMaps of the first trained and the first novel map, over ``map``, with the numbers of
         the place fields (``field_label``) and the letters of the places (``letter``).
     units
-        One value a unit and map of every measure, with shuffles.
+        One value a unit and map of every measure, the tests with their shuffles, and which
+        units are place cells, as :func:`placeformer.place_cells` tells.
     walk
         The beginning of a recorded walk on the trained map, without activations.
     """
@@ -108,7 +113,7 @@ def make_portrait(
     say: Callable[[str], None] = lambda text: None,
     progress: bool = False,
 ) -> Portrait:
-    """Measure everything the report shows of a network, one recording at a time.
+    """Measure everything the report shows of a network.
 
     Parameters
     ----------
@@ -125,19 +130,22 @@ def make_portrait(
         [_memory(model, settings, kind, say, progress) for kind in KINDS],
         xr.Variable("maps", list(KINDS), {"long_name": "kind of maps"}),
     )
-    parts = [_on_map(model, settings, kind, say, progress) for kind in KINDS]
-    first = xr.Variable(schema.MAP, [f"{kind} 0" for kind in KINDS], {"long_name": "map"})
-    maps, units = (
-        _concat([part[i] for part in parts], first).assign_coords(
-            familiar=(schema.MAP, [kind == "trained" for kind in KINDS])
-        )
-        for i in (0, 1)
-    )
+    recordings = [_record(model, settings, kind, say, progress) for kind in KINDS]
+    world = world_of(model)
+    maps, units = [], []
+    for kind, recording in zip(KINDS, recordings, strict=True):
+        say(f"measures and shuffles on the first {kind} map")
+        maps.append(_maps(recording, world.letters(kind == "trained")[0]))
+        units.append(_units(recording, maps[-1], settings, progress))
+    memories = _memory_of(units, recordings)
+    walk = _beginning(recordings[0], maps[0], settings.shown_steps)
+    all_maps, all_units = (_of_kinds(parts) for parts in (maps, units))
+    all_units = all_units.assign(memories)
     about = {"settings": asdict(settings), "file_sha256": model.info.get("sha256", "")}
-    for dataset in (memory, maps, units):
-        dataset.attrs[schema.PROVENANCE] = schema.provenance(parts[0][0], "report", **about)
+    for dataset in (memory, all_maps, all_units):
+        dataset.attrs[schema.PROVENANCE] = schema.provenance(recordings[0], "report", **about)
     name = str(model.info.get("name") or "network")
-    return Portrait(name, model, memory, maps, units, parts[0][2])
+    return Portrait(name, model, memory, all_maps, all_units, walk)
 
 
 def best_units(portrait: Portrait, layer: str, n: int) -> list[int]:
@@ -153,27 +161,6 @@ def best_units(portrait: Portrait, layer: str, n: int) -> list[int]:
     return [int(i) for i in order if units["layer"].values[i] == layer][:n]
 
 
-class Kept:
-    """Measures of rate maps that keep what they found: the data's first, then every shuffle's."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = list(names)
-        self.found: list[list[xr.DataArray]] = []
-
-    def __call__(self, maps: xr.Dataset) -> xr.DataArray:
-        """Values (measure, unit)."""
-        every = of_maps(maps)
-        self.found.append([every[name] for name in self.names])
-        stacked = np.stack([values.values for values in self.found[-1]])
-        return xr.DataArray(stacked, dims=("measure", schema.UNIT))
-
-    def shuffled(self, name: str) -> xr.DataArray:
-        """Values (shuffle, unit) of one measure in the shuffles, as float32."""
-        column = [values[self.names.index(name)] for values in self.found[1:]]
-        stacked = np.stack([values.values for values in column]).astype(np.float32)
-        return xr.DataArray(stacked, dims=(SHUFFLE, schema.UNIT), attrs=column[0].attrs)
-
-
 def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     """Every measure of rate maps that the report shows, under both policies for negative rates.
 
@@ -186,7 +173,7 @@ def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     values = np.minimum(*(found[f"score_{p}"].values for p in POLICIES))
     about = {"units": "1", "long_name": "place-cell score (lesser of both policies)"}
     lesser = per_unit(maps, values, "place_cell_score", **about)
-    return found | {"score": lesser, "n_fields": fields["n_fields"]}
+    return found | {"score": lesser, "coherence": coherence(maps)}
 
 
 def _memory(
@@ -210,16 +197,16 @@ def _memory(
     return errors
 
 
-def _on_map(
+def _record(
     model: NavigationTransformer,
     settings: Settings,
     kind: str,
     say: Callable[[str], None],
     progress: bool,
-) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
-    """Rate maps, measures and the beginning of a walk on the first map of a kind."""
+) -> xr.Dataset:
+    """Record all feed-forward units on the first map of a kind."""
     say(f"recording of all feed-forward units on the first {kind} map")
-    recording = record(
+    return record(
         model,
         n_walks=settings.walks,
         n_steps=settings.steps,
@@ -228,44 +215,58 @@ def _on_map(
         maps=(0,),
         progress=progress,
     )
+
+
+def _maps(recording: xr.Dataset, letters: NDArray[np.integer]) -> xr.Dataset:
+    """Rate maps, with the numbers of the fields and the letters of the places."""
     maps = rate_maps(recording)
-    letters = world_of(model).letters(kind == "trained")[0].reshape(maps["occupancy"].shape)
-    letter = xr.Variable(("y", "x"), letters, {"units": "1", "long_name": "index of the letter"})
-    say(f"measures and shuffles on the first {kind} map")
-    units = _units(recording, maps, settings, progress)
+    about = {"units": "1", "long_name": "index of the letter"}
+    letter = xr.Variable(("y", "x"), letters.reshape(maps["occupancy"].shape), about)
     label = place_fields(maps)["label"].astype(np.int16)
-    maps = maps.assign(field_label=label, letter=letter)
-    shown = recording.drop_vars(schema.ACTIVATION).drop_dims(schema.UNIT)
-    shown = shown.isel({schema.WALK: [0], schema.TIME: slice(settings.shown_steps)})
-    return maps, units, shown.assign(letter=letter)
+    return maps.assign(field_label=label, letter=letter)
 
 
 def _units(
     recording: xr.Dataset, maps: xr.Dataset, settings: Settings, progress: bool
 ) -> xr.Dataset:
-    """Every measure of every unit on one map, with its shuffles."""
-    values = of_maps(maps)
-    values["eta2"] = position_variance_explained(recording)
-    values["eta2_beyond"] = position_variance_explained(recording, given="observation")
-    values |= _null(recording, "circular", SHUFFLED, settings, progress)
-    values |= _null(recording, "within_observation", SHUFFLED[-1:], settings, progress)
-    return xr.Dataset(values)
+    """Every measure of every unit on one map, with the tests and the decision.
+
+    What the tests warn of is kept in ``attrs["caveats"]``: the page says it.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        table = place_cells(
+            recording, n=settings.shuffles, seed=settings.seed, keep_null=True, progress=progress
+        )
+    caveats = "\n".join(dict.fromkeys(str(warning.message) for warning in told))
+    table = table.drop_vars(["spatial_information", "place_cell_score"])
+    return table.assign(of_maps(maps)).assign_attrs(caveats=caveats)
 
 
-def _null(
-    recording: xr.Dataset, null: Null, names: Sequence[str], settings: Settings, progress: bool
+def _memory_of(
+    units: Sequence[xr.Dataset], recordings: Sequence[xr.Dataset]
 ) -> dict[str, xr.DataArray]:
-    """Values in the shuffles, and the p-value of every unit, under one null."""
-    kept = Kept(names)
-    test = shuffle_test(
-        recording, kept, n=settings.shuffles, null=null, seed=settings.seed, progress=progress
-    )
-    found: dict[str, xr.DataArray] = {}
-    for i, name in enumerate(names):
-        about = {"units": "1", "long_name": f"p of {name} against {null} shuffles"}
-        found[f"{name}_{null}"] = kept.shuffled(name)
-        found[f"{name}_{null}_p"] = test["p"].isel(measure=i).drop_attrs().assign_attrs(about)
-    return found
+    """Whether the tuning on the trained map depends on memory: ``place_cells`` with a control."""
+    where = {"by": ("y", "x"), "bins": None}
+    (table, alone), (recording, control) = units, recordings
+    found = memory_columns(table, alone, recording, control, where, table.attrs["max_q"])
+    return {name: found[name] for name in ("p_memory", "q_memory", "depends_on_memory")}
+
+
+def _beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Dataset:
+    """The beginning of the first walk, without activations."""
+    shown = recording.drop_vars(schema.ACTIVATION).drop_dims(schema.UNIT)
+    shown = shown.isel({schema.WALK: [0], schema.TIME: slice(steps)})
+    return shown.assign(letter=maps["letter"].variable)
+
+
+def _of_kinds(parts: list[xr.Dataset]) -> xr.Dataset:
+    """Put what was found on the trained and on the novel map side by side."""
+    first = xr.Variable(schema.MAP, [f"{kind} 0" for kind in KINDS], {"long_name": "map"})
+    familiar = (schema.MAP, [kind == "trained" for kind in KINDS])
+    joined = _concat(parts, first).assign_coords(familiar=familiar)
+    caveats = [part.attrs.get("caveats", "") for part in parts]
+    return joined.assign_attrs(caveats="\n".join(dict.fromkeys(filter(None, caveats))))
 
 
 def _concat(parts: list[xr.Dataset], along: xr.Variable) -> xr.Dataset:
