@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from browser import CHROMIUM, Browser
 
 import placeformer as pf
 from placeformer import figures, findings, page, portrait, report, schema, zoo
@@ -459,3 +460,24 @@ def test_progress_is_told(networks, tmp_path, capsys, monkeypatch):
     told = [f"[{i}/6] net-a10: " for i in range(1, 7)]
     assert all(part in err for part in told) and "[7/" not in err
     assert "record:" in err and "predict:" in err and "shuffles:" in err
+
+
+IMAGES = "[...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_browser_shows_every_image_and_sees_one_that_is_broken(out, text, tmp_path):
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(out / "index.html", width=400)
+        assert browser.run("document.images.length") == len(Reader(text).images)
+        assert browser.run(IMAGES) == 0
+        assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.run("document.querySelectorAll('#rows tr').length") == 16
+        assert browser.console == []
+        broken = text.replace("data:image/svg+xml;base64,", "data:image/svg+xml;base64,!", 1)
+        foreign = broken.replace("<main>", '<main><img src="https://example.org/a.png" alt="a">')
+        (tmp_path / "page.html").write_text(foreign, encoding="utf-8")
+        browser.open(tmp_path / "page.html")
+        assert browser.run(IMAGES) == 2
+        assert browser.console
