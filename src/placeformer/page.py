@@ -34,7 +34,6 @@ from placeformer.findings import (
 from placeformer.memory import MEMORIES
 from placeformer.portrait import KINDS, NULLS, Portrait, Settings, best_units
 
-HERE = Path(__file__).parent
 TEMPLATE, STYLE = "report.html", "report.css"
 SCRIPTS = ("report_pictures.js", "report_table.js")
 BEST = 8
@@ -90,7 +89,7 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
 
 def read(name: str) -> str:
     """Text of a file of the page's own."""
-    return (HERE / name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def sha256(script: str) -> str:
