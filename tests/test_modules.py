@@ -1,5 +1,6 @@
 """Any network: every value is the one its layer put out, whatever the way it is run."""
 
+import ast
 import pathlib
 import re
 import textwrap
@@ -159,6 +160,59 @@ def test_axes_can_be_named_for_all_layers_or_for_each():
     xr.testing.assert_equal(one, each)
     with pytest.raises(ValueError, match=r"dims: 2 is no layer recorded; these are 0, 1"):
         run(net, layers=["0", "1"], dims={"2": named})
+
+
+def test_the_way_out_of_two_readings_works_as_it_is_printed():
+    net = nn.LSTM(2, 3, batch_first=True)
+    walks, velocity = {"x": PLACE[0, :, :5]}, VELOCITY[:, :5]
+    with pytest.raises(ValueError, match=r"for 5 walks of 5 steps") as error:
+        run(net, walks, layers="LSTM", inputs={"velocity": velocity})
+    whole, each = re.findall(r"dims=(\(.*?\)) for all layers, or dims=(\{.*\})", str(error.value))[
+        0
+    ]
+    for dims in (ast.literal_eval(whole), ast.literal_eval(each)):
+        run(net, walks, layers="LSTM", inputs={"velocity": velocity}, dims=dims)
+
+
+def test_inputs_of_any_number_type_and_of_whole_walks():
+    class Start(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.letter = nn.Embedding(4, 3)
+
+        def forward(self, letters, start):
+            return self.letter(letters) + start[:, None]
+
+    net, letters, start = Start(), RNG.integers(0, 4, (5, 40)), RNG.random((5, 3))
+    with torch.no_grad():
+        want = net(torch.from_numpy(letters), torch.from_numpy(start).float())
+    named = xr.DataArray(start, dims=("walk", "axis"))
+    for kind in ("uint8", "int16", "int32"):
+        read_only = letters.astype(kind)
+        read_only.flags.writeable = False
+        got = run(net, layers="Start", inputs={"letters": read_only, "start": named}, batch=2)
+        np.testing.assert_array_equal(got.activation, want)
+    assert "start" not in got
+    with pytest.raises(
+        ValueError, match=r"inputs\['start'\].* it is \(5, 3\).*names its axes: xr.Data"
+    ):
+        run(net, layers="Start", inputs={"letters": letters, "start": start})
+
+
+def test_an_error_of_the_network_says_how_it_was_called():
+    with pytest.raises(
+        RuntimeError, match=r"called Conv2d with velocity \(5, 40, 2\) torch\.float32"
+    ):
+        run(nn.Conv2d(1, 1, 3), layers="Conv2d")
+
+
+def test_a_module_that_several_share_is_refused():
+    relu = nn.ReLU()
+    net = nn.Sequential(nn.Linear(2, 3), relu, nn.Linear(3, 3), relu)
+    with pytest.raises(
+        ValueError, match=r"'1' \(5, 40, 3\) in each of 2 calls.*share it cannot be"
+    ):
+        run(net, layers="1")
 
 
 def test_only_the_wanted_units_are_recorded():

@@ -29,6 +29,8 @@ class Meddler(nn.Module):
         self.last = x + torch.rand(3) + random.random() + np.random.rand()  # noqa: NPY002
         self.added = x
         self.count = self.count + 1
+        if not hasattr(self, "hooked"):
+            self.hooked = self.norm.register_forward_hook(lambda *_: None)
         self.frozen.requires_grad_(True)
         self.norm.weight.grad.zero_()
         self.norm.bias.grad = None
@@ -43,6 +45,7 @@ def state(net):
         "flags": [p.requires_grad for p in net.parameters()],
         "tensors": [id(t) for t in [*net.parameters(), *net.buffers()]],
         "attributes": [{k: id(v) for k, v in vars(m).items()} for m in net.modules()],
+        "hooks": [dict(m._forward_hooks) for m in net.modules()],
         "enabled": torch.is_grad_enabled(),
         "python": random.getstate(),
         "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002

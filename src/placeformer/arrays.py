@@ -170,6 +170,8 @@ def _variable(
 ) -> xr.Variable:
     """One array with its dimensions, told by its shape."""
     attrs = schema.RECORDING[name].attrs if name in schema.RECORDING else {"long_name": name}
+    if _of_walks(values, sizes):
+        return xr.Variable(values.dims, values.data, {**attrs, **values.attrs})
     if isinstance(values, xr.DataArray):
         values = values.transpose(*STEPS, ..., missing_dims="ignore")
         attrs, values = {**attrs, **values.attrs}, values.data
@@ -181,9 +183,17 @@ def _variable(
     if dims is None:
         raise ValueError(
             f"{argument}[{name!r}] must be (walk, time), (time,) of one walk, or (walk,), as long "
-            f"as the rest: it is {found}, and {source}"
+            f"as the rest: it is {found}, and {source}. An array of walks and other axes names its "
+            'axes: xr.DataArray(values, dims=("walk", "axis"))'
         )
     return xr.Variable(dims, values, attrs)
+
+
+def _of_walks(values: Any, sizes: Mapping[str, int]) -> bool:
+    """Whether an array names its axes and has one of walks, others, and none of time."""
+    dims = values.dims if isinstance(values, xr.DataArray) else ()
+    named = len(dims) > 1 and dims[0] == schema.WALK and schema.TIME not in dims
+    return named and values.sizes[schema.WALK] == sizes[schema.WALK]
 
 
 def _dims(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[str, ...] | None:

@@ -29,7 +29,11 @@ class Span(NamedTuple):
 
 
 def choose(
-    layer: str, outputs: Mapping[str, Sequence[Shape]], span: Span, dims: Dims | None
+    layer: str,
+    outputs: Mapping[str, Sequence[Shape]],
+    span: Span,
+    dims: Dims | None,
+    asked: str = "",
 ) -> tuple[str, Dims]:
     """Which of a layer's outputs is recorded, and what its axes are.
 
@@ -43,6 +47,8 @@ def choose(
         Walks and steps of the forward pass.
     dims
         Names of the axes; None where their lengths must tell.
+    asked
+        Path by which the layer was asked for.
 
     Returns
     -------
@@ -64,7 +70,7 @@ def choose(
         names = " or ".join(map(show, found))
         raise ValueError(
             f"dims: {layer + path!r} gave {outputs[path][0]} for {span}, which reads as {names}; "
-            f"say which, for example dims={{{layer + path!r}: {found[0]}}}"
+            f"say which: dims={found[0]} for all layers, or dims={{{layer + asked!r}: {found[0]}}}"
         )
     if ways:
         several = ", ".join(f"{layer + path!r} {outputs[path][0]}" for path in ways)
@@ -151,6 +157,11 @@ def unreadable(
     if dims:
         why = "; ".join(f"{misfit(dims, calls, span)}" for calls in outputs.values())
         return f"dims: {show(dims)} does not fit {gave} for {span}: {why}"
+    if any(calls[1:] and readings(calls[:1], span) for calls in outputs.values()):
+        return (
+            f"layers: {layer!r} gave {gave}, and {span} in each: modules that share it cannot be "
+            "told apart; record these modules instead"
+        )
     return (
         f"layers: {layer!r} holds no time axis: it gave {gave or 'no tensor'} for {span}. A layer "
         "must give walk and time an axis each or one together, or be called once a step"

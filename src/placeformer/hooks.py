@@ -87,7 +87,7 @@ class Listener:
         if self.lay is None:
             self.check_called()
             shapes = {path: [tuple(c[path].shape) for c in self.calls] for path in self.calls[0]}
-            path, dims = choose(self.name, shapes, span, self.dims)
+            path, dims = choose(self.name, shapes, span, self.dims, self.path)
             self.read(path, dims, arrange(self.calls[0][path], dims, span.walks).shape[2])
 
     def read(self, path: str, dims: Dims, width: int) -> None:
@@ -175,13 +175,19 @@ def match(pattern: str, names: Iterable[str], argument: str = "layers") -> list[
     names = list(names)
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
-        near = get_close_matches(pattern, names, cutoff=0.5) or names[:20]
+        near = nearest(pattern, names)
+        meant = f"; did you mean {near}?" if near else "."
         there = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if names[20:] else "")
-        raise ValueError(
-            f"{argument}: {pattern!r} matches no layer; did you mean {', '.join(near)}? "
-            f"There are {there}"
-        )
+        raise ValueError(f"{argument}: {pattern!r} matches no layer{meant} There are {there}")
     return found
+
+
+def nearest(pattern: str, names: Sequence[str]) -> str:
+    """What may have been meant: names that end so, else names spelt alike."""
+    ends = [name for name in names if fnmatchcase(name, f"*.{pattern}")]
+    if ends:
+        return f"'*.{pattern}' ({', '.join(ends[:3])}{', ...' if ends[3:] else ''})"
+    return ", ".join(get_close_matches(pattern, names, cutoff=0.5))
 
 
 def select(network: nn.Module, layers: Layers) -> list[Listener]:

@@ -45,18 +45,33 @@ class Feed:
     def __call__(self, batch: xr.Dataset, state: Any) -> tuple[Any, dict[str, Tensor]]:
         """Run one part; the network's own output is of no interest."""
         if self.forward is None:
-            self.network(*(self.tensor(batch[name].values) for name in self.inputs))
+            self.call({name: self.tensor(batch[name].values) for name in self.inputs})
         elif self.carries_state:
             return self.forward(self.network, batch, state=state), {}
         else:
             self.forward(self.network, batch)
         return None, {}
 
+    def call(self, inputs: Mapping[str, Tensor]) -> None:
+        """Call the network with its inputs; an error says what they were."""
+        try:
+            self.network(*inputs.values())
+        except Exception as error:
+            given = ", ".join(f"{name} {tuple(x.shape)} {x.dtype}" for name, x in inputs.items())
+            error.add_note(
+                f"pf.record called {type(self.network).__name__} with {given}. Where it is called "
+                "in another way, forward=function says how: function(module, batch)"
+            )
+            raise
+
     def tensor(self, values: np.ndarray) -> Tensor:
-        """Values on the network's device, floats in its precision."""
-        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device_of(self.network))
+        """Values on the network's device, floats in its precision, other numbers as indices."""
+        values = np.require(values, requirements="CW")
+        tensor = torch.from_numpy(values).to(device_of(self.network))
+        if not tensor.is_floating_point():
+            return tensor if tensor.dtype == torch.bool else tensor.long()
         kinds = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-        return tensor.to(next(kinds, tensor.dtype)) if tensor.is_floating_point() else tensor
+        return tensor.to(next(kinds, tensor.dtype))
 
 
 def module_job(

@@ -73,9 +73,10 @@ def record(
         ``forward(module, batch)``, `batch` being a Dataset of some whole walks of `walks` and
         `inputs`; or ``forward(module, batch, state)``, which returns the next `state` and is
         called for `chunk` steps at a time, with None at the beginning of walks. By default
-        ``module(*inputs)``, floats in the network's precision, on its device.
+        ``module(*inputs)``, floats in the network's precision, integers as int64, on its device.
     inputs
-        Mapping of arrays (walk, time, ...) that the network needs and the Recording does not.
+        Mapping of arrays (walk, time, ...) that the network needs and the Recording does not; or
+        of a DataArray (walk, ...) such as the walks' starts.
     dims
         Names of the axes of the layers' outputs, for all or as a mapping of layers: "walk",
         "time", or "sample" for both in one (all steps of the first walk first); all others are

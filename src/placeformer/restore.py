@@ -43,8 +43,8 @@ def original(network: nn.Module) -> nn.Module:
 def as_found(network: nn.Module) -> Iterator[None]:
     """Run a network in eval mode, eagerly and without gradients, and give it back as it was.
 
-    Modes, attributes, parameters and buffers of all its modules (whose values are copied to the CPU
-    meanwhile), the gradients, and the random state of torch, NumPy and Python come back on every
+    Modes, attributes, hooks, parameters and buffers of all its modules (whose values are copied to
+    the CPU meanwhile), the gradients, and the random state of torch, NumPy and Python come back on every
     exit.
     """
     put_back = snapshot(network)
@@ -61,12 +61,13 @@ def as_found(network: nn.Module) -> Iterator[None]:
 
 
 def snapshot(network: nn.Module) -> Callable[[], None]:
-    """Remember a network; the function returned puts back what has changed."""
-    tables = [
-        (table, dict(table))
-        for module in network.modules()
-        for table in (vars(module), module._parameters, module._buffers, module._modules)
-    ]
+    """Remember a network; the function returned puts back what has changed.
+
+    Parameters, buffers, submodules and hooks stand in dicts of their own among the attributes.
+    """
+    attributes = [vars(module) for module in network.modules()]
+    inside = [value for table in attributes for value in table.values() if isinstance(value, dict)]
+    tables = [(table, dict(table)) for table in attributes + inside]
     tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
     kept = [(t, t.detach().to("cpu", copy=True)) for t in [*tensors.values(), *grads.values()]]
