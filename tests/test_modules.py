@@ -174,6 +174,14 @@ def test_the_way_out_of_two_readings_works_as_it_is_printed():
         run(net, walks, layers="LSTM", inputs={"velocity": velocity}, dims=dims)
 
 
+def test_positions_are_in_the_units_that_are_named():
+    net = nn.Linear(2, 3)
+    assert run(net, layers="Linear", position_units="m").y.units == "m"
+    assert run(net, layers="Linear").y.units == run(net, layers="Linear").x.units != "m"
+    named = xr.Dataset({"x": (("walk", "time"), PLACE[0], {"units": "cm"})})
+    assert run(net, named, layers="Linear").x.units == "cm"
+
+
 def test_inputs_of_any_number_type_and_of_whole_walks():
     class Start(nn.Module):
         def __init__(self):

@@ -82,13 +82,14 @@ def module_job(
     forward: Forward | None,
     inputs: Mapping[str, Any],
     dims: Dims | Mapping[str, Dims] | None,
+    position_units: str | None,
 ) -> Job:
     """Prepare a recording of a network's modules."""
     if walks is None:
         raise ValueError("walks must hold the behaviour the network is run along, got None")
     if forward is None and not inputs:
         raise ValueError("forward or inputs must say how the network is run, got neither")
-    walks = arrays.as_walks(walks, "walks")
+    walks = in_units(arrays.as_walks(walks, "walks"), position_units)
     feed = Feed(network, forward, tuple(inputs))
     fed = with_inputs(walks, inputs)
     listeners = options.chosen(select(network, list(options.units) if layers is None else layers))
@@ -130,6 +131,14 @@ def facts(network: nn.Module) -> dict[str, Any]:
         "weights_sha256": weights_sha256(network),
         "placeformer": version("placeformer"),
     }
+
+
+def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:
+    """Behaviour whose x and y are in these units; in its own where they are None."""
+    if units is None:
+        return walks
+    axes = [axis for axis in ("x", "y") if axis in walks.variables]
+    return walks.assign_coords({axis: walks[axis].assign_attrs(units=units) for axis in axes})
 
 
 def with_inputs(walks: xr.Dataset, inputs: Mapping[str, Any]) -> xr.Dataset:

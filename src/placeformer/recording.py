@@ -31,6 +31,7 @@ def record(
     forward: Forward | None = None,
     inputs: Mapping[str, Any] | None = None,
     dims: Dims | Mapping[str, Dims] | None = None,
+    position_units: str | None = None,
     n_walks: int = 64,
     n_steps: int = 1536,
     seed: int = 0,
@@ -83,6 +84,8 @@ def record(
         units. An output without time is of a layer called once a step. By default told by their
         lengths, walk being first or right after time, and refused where that can be read in two
         ways.
+    position_units
+        Units of `x` and `y`, for example "m"; by default those that `walks` names, or grid steps.
     n_walks, n_steps, familiar, maps
         Of the new walks: number, recorded steps in each, trained or novel maps, and map indices.
         One map by default, since a rate map is a map of one place.
@@ -149,14 +152,17 @@ def record(
             raise TypeError(
                 "walks of a navigation Transformer must be what GridWorld.walk returned"
             )
-        if dims is not None or chunk is not None:
-            raise ValueError("dims and chunk of a navigation Transformer are its own; leave them")
+        if any(option is not None for option in (dims, position_units, chunk)):
+            raise ValueError(
+                "dims, position_units and chunk of a navigation Transformer are its own; leave them"
+            )
         if walks is None:
             steps = options.skip(network.config.memory + network.config.chunk) + n_steps
             walks = world_of(network).walk(n_walks, steps, seed=seed, familiar=familiar, maps=maps)
         job = navigation_job(network, walks, layers, options)
     else:
-        job = module_job(network, walks, layers, options, forward, inputs or {}, dims)
+        run = (forward, inputs or {}, dims, position_units)
+        job = module_job(network, walks, layers, options, *run)
     return perform(job, store_path(store), progress=progress)
 
 

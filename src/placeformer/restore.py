@@ -44,8 +44,8 @@ def as_found(network: nn.Module) -> Iterator[None]:
     """Run a network in eval mode, eagerly and without gradients, and give it back as it was.
 
     Modes, attributes, hooks, parameters and buffers of all its modules (whose values are copied to
-    the CPU meanwhile), the gradients, and the random state of torch, NumPy and Python come back on every
-    exit.
+    the CPU meanwhile), the gradients, and the random state of torch, NumPy and Python come back on
+    every exit.
     """
     put_back = snapshot(network)
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
