@@ -31,8 +31,12 @@ class Integrator(nn.Module):
 
 @pytest.fixture(scope="module")
 def paths():
-    """Positions (walk, time, axis) in m, of one animal."""
     pytest.importorskip("ratinabox")
+    return run_about()
+
+
+def run_about():
+    """Positions (walk, time, axis) in m, of one animal."""
     from ratinabox.Agent import Agent
     from ratinabox.Environment import Environment
 
@@ -83,9 +87,13 @@ def recorded(network, place):
 
 @pytest.fixture(scope="module", params=["LSTM", "GRU"])
 def pair(request, paths):
+    return before_and_after(request.param, paths)
+
+
+def before_and_after(kind, paths):
     """Recordings before and after training."""
     torch.manual_seed(0)
-    network = Integrator(getattr(nn, request.param))
+    network = Integrator(getattr(nn, kind))
     before = recorded(network, paths)
     return before, recorded(trained(network, mirrored(paths[:-HELD_OUT])), paths)
 

@@ -51,6 +51,11 @@ def network():
 
 @pytest.fixture(scope="module")
 def trained():
+    return taught()
+
+
+def taught():
+    """A network that has learnt to say where it is."""
     x, y, heading = walks(100, 50, 0)
     images = torch.from_numpy(views(x, y, heading)).flatten(0, 1)
     target = torch.from_numpy(np.stack([x, y], -1).astype(np.float32)).flatten(0, 1)

@@ -456,5 +456,7 @@ def test_the_code_of_the_page_on_recording_runs(tmp_path, monkeypatch):
     want = names["recording"].activation
     np.testing.assert_allclose(names["again"].activation, want, atol=1e-6)
     np.testing.assert_allclose(names["stored"].activation, want, atol=1e-6)
+    assert names["seen"].sizes["unit"] == 4 * 4 * 4
+    assert names["start"].sizes == {"walk": 8, "axis": 2}
     assert names["maps"].rate.shape == (32, 10, 10)
     assert names["neurons"].activation.units == "Hz"

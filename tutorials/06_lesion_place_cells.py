@@ -70,3 +70,5 @@ print("equivalent α:", float(same["alpha"]), same["interval"].values, str(same[
 # %%
 # One network is one animal. A claim about place cells and memory needs several, with their seeds,
 # and a criterion fixed before looking.
+#
+# Next: :doc:`07_your_own_network`.

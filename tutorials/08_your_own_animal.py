@@ -121,7 +121,7 @@ for row, source in zip(axes, ("animal", "nmda-a10"), strict=True):
     best = np.argsort(-(cells["stability"] * cells["is_place_cell"]).values)[:3]
     for ax, unit in zip(row, best, strict=True):
         pf.plot.place_fields(maps, fields, unit=int(unit), ax=ax)
-        ax.set_title(f"{source}: {ax.get_title()}")
+        ax.set_title(f"{source}\n{ax.get_title()}", fontsize="medium")
 plt.show()
 
 # %%
