@@ -66,7 +66,7 @@ class Feed:
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """Values on the network's device, floats in its precision, other numbers as indices."""
-        values = np.require(values, requirements="CW")
+        values = np.require(values, requirements=["C", "W"])
         tensor = torch.from_numpy(values).to(device_of(self.network))
         if not tensor.is_floating_point():
             return tensor if tensor.dtype == torch.bool else tensor.long()
