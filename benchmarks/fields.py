@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import _results
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=2_048)
     parser.add_argument("--noise", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
+    _results.add_option(parser)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rng, n = np.random.default_rng(options.seed), options.units // len(KINDS) + 1
@@ -91,7 +93,7 @@ def main() -> None:
     print(
         f"{'share right':24s}" + "".join(f"{kind:>12s}" for kind in KINDS) + "      CPU s   ratio"
     )
-    first = None
+    first, rows = None, []
     for name, detect in detectors():
         detect(every[:8])
         start = time.process_time()
@@ -102,7 +104,14 @@ def main() -> None:
             np.mean(part == k) for part, k in zip(_parts(found, n), KINDS.values(), strict=True)
         ]
         shares = "".join(f"{share:12.3f}" for share in right)
-        print(f"{name:24s}{shares} {seconds:10.3f} {seconds / first:7.1f}")
+        print(f"{name:24s}{shares} {seconds:10.3f} {seconds / first:7.1f}", flush=True)
+        rows.append([name, *(f"{share:.3f}" for share in right), f"{seconds / first:.1f}"])
+    if options.save:
+        about = (
+            f"{options.units:,} maps of 11 x 11 places, {n} of each of the first two kinds; noise "
+            f"{options.noise:g} in every bin. CPU time relative to the first row."
+        )
+        _results.save("fields", ["detector", *KINDS, "time"], rows, about)
 
 
 def _parts(found: NDArray[np.intp], n: int) -> list[NDArray[np.intp]]:

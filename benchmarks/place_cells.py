@@ -11,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import _results
 import pandas as pd
 import xarray as xr
+from scipy import stats
 
 from placeformer.census import place_cells
 
@@ -32,13 +34,20 @@ def tables(seeds: range, n_each: int, noise: float, n: int) -> xr.Dataset:
     return xr.concat(found, "unit", combine_attrs="override")
 
 
+def with_interval(found: pd.Series) -> str:
+    """Share of true values with its 95 % interval (Wilson)."""
+    low, high = stats.binomtest(int(found.sum()), len(found)).proportion_ci(method="wilson")
+    return f"{found.mean():.2f} ({low:.2f}–{high:.2f})"
+
+
 def main() -> None:
     """Print the table of truth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=50, help="of each kind and seed")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--noise", type=float, nargs="+", default=[0.5, 1.0])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--noise", type=float, nargs="+", default=[1.0])
     parser.add_argument("--shuffles", type=int, default=200)
+    _results.add_option(parser)
     options = parser.parse_args()
     shown = ["is_place_cell", "control_is_place_cell", "depends_on_memory"]
     for noise in options.noise:
@@ -53,6 +62,19 @@ def main() -> None:
         shares = frame.groupby("kind", sort=False)[shown].mean()
         reasons = pd.crosstab(frame["kind"], frame["reason"], normalize="index")
         print(shares.join(reasons.drop(columns="place cell")).round(3).to_string(), "\n")
+        if options.save:
+            keep(frame.groupby("kind", sort=False)[shown].agg(with_interval), n, noise, options)
+
+
+def keep(shares: pd.DataFrame, n: int, noise: float, options: argparse.Namespace) -> None:
+    """Keep the shares as a table."""
+    columns = ["unit", "place cell", "on the novel map", "depends on memory"]
+    rows = ([simulated.KINDS[str(kind)], *row] for kind, row in shares.iterrows())
+    about = (
+        f"{n} units a kind ({options.units} on each of {options.seeds} maps), noise of a step "
+        f"{noise:g}, {options.shuffles} shuffles; in brackets 95 % intervals (Wilson)."
+    )
+    _results.save("place_cells", columns, rows, about)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ ROOMS = {
     },
     "folds": {"schema"},
     "bayes": {"_kernels", "schema", "places", "negatives", "variance"},
-    "learners": {"places", "bayes"},
+    "learners": {"_kernels", "places", "bayes"},
     "chance": {"folds"},
     "decoding": {"schema", "binning", "places", "folds", "learners", "chance"},
     "populations": {"schema", "places", "ratemaps"},

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from placeformer import nulls
+from placeformer._kernels import ALL, Shifted
 from placeformer.measures import coherence, spatial_information
 from placeformer.placecells import place_cell_score
 from placeformer.ratemaps import rate_maps
@@ -16,6 +17,11 @@ from placeformer.shuffles import OF_MAPS, VARIANCE, benjamini_hochberg, shuffle_
 from placeformer.variance import position_variance_explained
 
 RNG = np.random.default_rng
+
+
+def shifted(index, amounts):
+    """Values (shuffle, walk, time) of walks rolled in time."""
+    return Shifted.of(index, amounts, 0)[..., ALL, ALL]
 
 
 def lattice(rng, n_walks=3, n_steps=600, n_units=4, noise=0.5, side=7):
@@ -81,7 +87,7 @@ def test_shuffles_are_those_of_moving_the_places_one_at_a_time(name, monkeypatch
     rng = RNG(5)
     moved = []
     for group in (3, 3, 1) if name == "spatial_information" else nulls._groups(7, values):
-        moved += list(nulls._shifted(number, nulls._amounts(number.shape, group, 30, rng), 0))
+        moved += list(shifted(number, nulls._amounts(number.shape, group, 30, rng)))
     x, y = rec.x.values.ravel(), rec.y.values.ravel()
     null = by_hand(rec, functions[name], [(x[m], y[m]) for m in moved])
     observed = functions[name](rec)
@@ -102,7 +108,7 @@ def test_letters_are_taken_out_before_place_beyond_them_is_tested():
     for value in np.unique(letter):
         left[letter == value] -= left[letter == value].mean(axis=0)
     number = np.arange(rec.x.size).reshape(rec.x.shape)
-    moved = nulls._shifted(number, nulls._amounts(number.shape, 5, 30, RNG(5)), 0)
+    moved = shifted(number, nulls._amounts(number.shape, 5, 30, RNG(5)))
     null = []
     for m in moved:
         behaviour = {k: (("walk", "time"), rec[k].values.ravel()[m]) for k in ("x", "y")}
@@ -125,7 +131,7 @@ def test_holes_in_the_path_move_with_it():
     x[:, 150:] = np.nan
     holed = rec.assign_coords(x=(("walk", "time"), x))
     index = np.arange(600).reshape(3, 200)
-    (moved,) = nulls._shifted(index, nulls._amounts(index.shape, 1, 20, RNG(3)), 0)
+    (moved,) = shifted(index, nulls._amounts(index.shape, 1, 20, RNG(3)))
     new = [(x.ravel()[moved], rec.y.values.ravel()[moved])]
     want = by_hand(holed, lambda ds: position_variance_explained(ds).values, new)[0]
     result = shuffle_test(holed, "position_variance_explained", n=1, min_shift=20, seed=3)
@@ -157,7 +163,7 @@ def test_p_of_untuned_units_is_uniform():
 def test_shifts_are_at_least_the_least_from_both_ends(seed, n_steps, data):
     low = data.draw(st.integers(1, n_steps // 2))
     index = np.arange(4 * n_steps).reshape(4, n_steps)
-    for moved in nulls._shifted(index, nulls._amounts(index.shape, 3, low, RNG(seed)), 0):
+    for moved in shifted(index, nulls._amounts(index.shape, 3, low, RNG(seed))):
         np.testing.assert_array_equal(np.sort(moved, axis=1), index)
         shift = (index[:, 0] - moved[:, 0]) % n_steps
         assert ((shift >= low) & (shift <= n_steps - low)).all()
@@ -167,7 +173,7 @@ def test_shifts_are_at_least_the_least_from_both_ends(seed, n_steps, data):
 
 def test_walks_are_shifted_each_by_its_own():
     index = np.tile(np.arange(1000), (8, 1))
-    (moved,) = nulls._shifted(index, nulls._amounts(index.shape, 1, 100, RNG(0)), 0)
+    (moved,) = shifted(index, nulls._amounts(index.shape, 1, 100, RNG(0)))
     assert np.unique(moved[:, 0]).size > 4
 
 

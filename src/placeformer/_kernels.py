@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,38 @@ def moments(shift: NDArray[Any]) -> Terms:
     return terms
 
 
+@dataclass(frozen=True)
+class Shifted:
+    """Bins (shift, walk, time) of walks rolled in time, made block by block where they are read."""
+
+    index: NDArray[np.integer[Any]]
+    """Bins before the shifts (walk, time); negative: none."""
+    amounts: NDArray[np.integer[Any]]
+    """Steps (shift, walk) that a walk's bins are moved by."""
+    size: int
+    """Number of bins; those of every shift are counted on from the last."""
+
+    @classmethod
+    def of(cls, index: NDArray[np.intp], amounts: NDArray[Any], size: int) -> Shifted:
+        """Shifts of bins, in the smallest integers that hold them."""
+        kind = np.int32 if len(amounts) * size < 2**31 else np.int64
+        return cls(index.astype(kind, copy=False), amounts, size)
+
+    def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
+        """Bins (shift, walk, time) of a slice of the walks and of the steps."""
+        rows, steps = (np.arange(n)[s] for n, s in zip(self.index.shape, where[1:], strict=True))
+        earlier = steps - self.amounts[:, rows, None]  # a negative one counts from the end
+        bins = self.index[rows[:, None], earlier]
+        first = self.size * np.arange(len(bins), dtype=bins.dtype)[:, None, None]
+        return np.add(bins, first, out=bins, where=bins >= 0)
+
+
+Index = NDArray[np.integer[Any]] | Shifted
+
+
 def bin_sums(
     values: Any,
-    index: Sequence[NDArray[np.intp]],
+    index: Sequence[Index],
     sizes: Sequence[int],
     *,
     terms: Terms = plain,
@@ -89,7 +119,7 @@ def bin_sums(
         Activations, shape (walk, time, unit): NumPy or dask, any real dtype.
     index
         For every term the bin of each sample, shape (walk, time), or (n, walk, time) where a
-        sample counts in n bins; negative: the sample counts in none.
+        sample counts in n bins, also as :class:`Shifted`; negative: it counts in none.
     sizes
         Number of bins of every term.
     terms
@@ -140,7 +170,7 @@ Part = tuple[NDArray[np.intp] | None, NDArray[Any]]
 
 def _parts(
     values: NDArray[Any],
-    index: Sequence[NDArray[np.intp]],
+    index: Sequence[Index],
     sizes: Sequence[int],
     terms: Callable[[NDArray[Any]], Iterator[NDArray[Any]]],
     threads: int | None,
@@ -169,7 +199,7 @@ def _parts(
             yield waiting.popleft().result()
 
 
-def scatter(block: NDArray[Any], index: NDArray[np.intp], size: int) -> Part:
+def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> Part:
     """Sums over the samples of every bin that occurs in a block.
 
     Parameters
@@ -217,9 +247,12 @@ def _cpus() -> int:
 
 
 def _dask_sums(
-    values: Any, index: Sequence[NDArray[np.intp]], sizes: Sequence[int], terms: Terms
+    values: Any, index: Sequence[Index], sizes: Sequence[int], terms: Terms
 ) -> list[NDArray[np.float64]]:
-    """The same over a dask array: one task a chunk, partial sums added as a tree."""
+    """The same over a dask array: one task a chunk, partial sums added as a tree.
+
+    Shifts are made within the tasks, which share the bins before the shift.
+    """
     from dask.base import compute
     from dask.delayed import delayed
 
@@ -227,20 +260,26 @@ def _dask_sums(
         return bin_sums(np.asarray(chunk), bins, sizes, terms=terms, threads=1, units=units)
 
     sums = delayed(work)
+    bins = [delayed(ix, traverse=False) if isinstance(ix, Shifted) else ix for ix in index]
     add = delayed(lambda parts: [np.sum(term, axis=0) for term in zip(*parts, strict=True)])
     walks, times, units = (_slices(lengths) for lengths in values.chunks)
     columns = []
     for column, u in zip(np.moveaxis(values.to_delayed(), 2, 0), units, strict=True):
         parts = [
-            sums(column[i, j], [ix[..., w, t] for ix in index], u)
+            sums(column[i, j], [ix[..., w, t] for ix in bins], u)
             for i, w in enumerate(walks)
             for j, t in enumerate(times)
         ]
-        while len(parts) > 1:
-            parts = [add(parts[k : k + 8]) for k in range(0, len(parts), 8)]
-        columns.append(parts[0])
+        columns.append(tree(parts, add))
     done = compute(*columns)
     return [np.concatenate(term, axis=1) for term in zip(*done, strict=True)]
+
+
+def tree(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
+    """Parts added eight at a time, then the sums of these, until one is left."""
+    while len(parts) > 1:
+        parts = [add(parts[k : k + 8]) for k in range(0, len(parts), 8)]
+    return parts[0]
 
 
 def _slices(lengths: Sequence[int]) -> list[slice]:

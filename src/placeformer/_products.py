@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,11 @@ class Products:
     def over(cls, x: Any, y: Any, shifts: tuple[Array, Array]) -> Products:
         """Sums of rows (group, row, unit), NumPy or dask, less a shift (unit,) of each.
 
-        Rows are read in blocks. A shift near the values keeps rounding out of the sums.
+        Rows are read in blocks, chunks of dask where they are. A shift near the values keeps
+        rounding out of the sums.
         """
+        if hasattr(x, "dask") or hasattr(y, "dask"):
+            return cls._over_chunks(x, y, shifts)
         found = None
         for where in _kernels.blocks((*x.shape[:2], max(x.shape[2], y.shape[2]))):
             first = _shifted(x[where], shifts[0])
@@ -52,6 +56,21 @@ class Products:
             found = part if found is None else found + part
         if found is None:
             raise ValueError("rows must not be empty, found none; record at least one step")
+        return found
+
+    @classmethod
+    def _over_chunks(cls, x: Any, y: Any, shifts: tuple[Array, Array]) -> Products:
+        """The same with one task for every chunk of the rows of x, sums added as a tree."""
+        import dask.array as da
+        from dask.delayed import delayed
+
+        rows = da.asarray(x).rechunk({2: -1})
+        others = rows if y is x else da.asarray(y).rechunk((*rows.chunks[:2], -1))
+        pairs = zip(rows.to_delayed().ravel(), others.to_delayed().ravel(), strict=True)
+        same = y is x
+        part = delayed(lambda a, b: cls.over(a, a if same else b, shifts))
+        add = delayed(lambda parts: reduce(cls.__add__, parts))
+        found: Products = _kernels.tree([part(*pair) for pair in pairs], add).compute()
         return found
 
     def __add__(self, other: Products) -> Products:

@@ -105,7 +105,8 @@ def decode_position(
 
     Notes
     -----
-    Bayesian decoders read dask arrays block by block; other estimators load the samples.
+    Bayesian decoders read dask arrays block by block. Other estimators load the samples that they
+    are trained on, at most ``max_samples`` of each fold, and read the others block by block.
     The variance of a unit is at least a thousandth of its total variance, and a Poisson rate
     a thousandth of its mean rate, so that a silent place does not rule out a unit's activation.
 

@@ -12,7 +12,7 @@ from scipy.special import xlogy
 
 from placeformer import _kernels
 from placeformer.binning import Bins
-from placeformer.places import activations, refuse_not_finite, refuse_too_large
+from placeformer.places import activations, picked, refuse_not_finite, refuse_too_large
 from placeformer.variance import Cells, add_rows, check_options
 
 Correction = Literal["shuffle", "miller_madow", "none"]
@@ -107,12 +107,13 @@ def mutual_information(
     _check(levels, correction, n)
     cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps)
     edges = level_edges(activations(recording), cells.index, levels)
-    counts = next(_level_counts(recording, cells, edges, [cells.index]))
+    unmoved = np.zeros((1, len(cells.index)), int)
+    counts = next(_level_counts(recording, cells, edges, unmoved))
     values = _bits(cells, counts, per_map)
     if correction == "miller_madow":
         values = values - _bias(cells, counts, per_map)
     if correction == "shuffle":
-        shifts = _shifts(cells.index, n, min_shift, seed)
+        shifts = _shifts(cells.index.shape, n, min_shift, seed)
         chance = [_bits(cells, c, per_map) for c in _level_counts(recording, cells, edges, shifts)]
         values = values - np.mean(chance, axis=0)
     beyond = f" beyond {given}" if given else ""
@@ -133,8 +134,7 @@ def level_edges(values: Any, index: NDArray[np.intp], levels: int) -> NDArray[np
     step = np.linspace(0, len(walk) - 1, min(len(walk), QUANTILE_SAMPLES)).astype(int)
     if not step.size:
         return np.zeros((levels - 1, values.shape[2]))
-    take = values.vindex if hasattr(values, "dask") else values
-    chosen = np.sort(np.asarray(take[walk[step], time[step]]), axis=0)
+    chosen = np.sort(picked(values, (walk[step], time[step])), axis=0)
     rank = np.ceil(np.arange(1, levels) / levels * len(step)).astype(int) - 1
     return chosen[rank].astype(float)
 
@@ -143,9 +143,9 @@ def _level_counts(
     recording: xr.Dataset,
     cells: Cells,
     edges: NDArray[np.float64],
-    index: Sequence[NDArray[np.intp]],
+    shifts: NDArray[np.integer[Any]],
 ) -> Iterator[NDArray[np.float64]]:
-    """Samples of every level, cell and unit (level, cell, unit), for several placings of cells."""
+    """Samples of every level, cell and unit (level, cell, unit), for shifts (shift, walk)."""
 
     def terms(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
         marked = block - block  # 0, but NaN where a value is not finite
@@ -156,11 +156,11 @@ def _level_counts(
     refuse_too_large(n_cells, values.shape[2], 4 * (len(edges) + 1))
     each = n_cells * values.shape[2] * len(edges)
     group = int(np.clip(GROUP_VALUES // max(each, 1), 1, 16))
-    for start in range(0, len(index), group):
-        part = index[start : start + group]
-        stacked = np.stack([np.where(i < 0, -1, i + k * n_cells) for k, i in enumerate(part)])
+    for start in range(0, len(shifts), group):
+        part = shifts[start : start + group]
+        index = _kernels.Shifted.of(cells.index, part, n_cells)
         above = _kernels.bin_sums(
-            values, [stacked] * len(edges), [len(part) * n_cells] * len(edges), terms=terms
+            values, [index] * len(edges), [len(part) * n_cells] * len(edges), terms=terms
         )
         for sums in zip(*(np.split(a, len(part)) for a in above), strict=True):
             refuse_not_finite(recording, sums[0], np.zeros_like(cells.index))
@@ -212,20 +212,16 @@ def _per_map(
     return np.divide(gain, number, out=np.full(gain.shape, np.nan), where=number > 0)
 
 
-def _shifts(
-    index: NDArray[np.intp], n: int, min_shift: int | None, seed: int
-) -> list[NDArray[np.intp]]:
-    """Cells (walk, time) with every walk rolled in time by a shift of its own."""
-    n_walks, n_steps = index.shape
+def _shifts(shape: tuple[int, ...], n: int, min_shift: int | None, seed: int) -> NDArray[np.int64]:
+    """Steps (shift, walk) that walks of a shape (walk, time) are rolled by."""
+    n_walks, n_steps = shape
     low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
     if low < 1 or 2 * low > n_steps:
         raise ValueError(
             f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found "
             f"{low}; for shorter walks pass correction='miller_madow'"
         )
-    rng, rows = np.random.default_rng(seed), np.arange(n_walks)[:, None]
-    shift = rng.integers(low, n_steps - low + 1, (n, n_walks, 1))
-    return [index[rows, (np.arange(n_steps) - s) % n_steps] for s in shift]
+    return np.random.default_rng(seed).integers(low, n_steps - low + 1, (n, n_walks))
 
 
 def _check(levels: int, correction: str, n: int) -> None:

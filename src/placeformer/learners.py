@@ -17,8 +17,8 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from placeformer import bayes
-from placeformer.places import activations, refuse_not_finite
+from placeformer import _kernels, bayes
+from placeformer.places import activations, picked, refuse_not_finite
 
 BAYES: dict[str, Callable[..., list[bayes.Decoder]]] = {
     "bayes": bayes.gaussian,
@@ -94,21 +94,51 @@ class Learner:
         fold: NDArray[np.intp],
         progress: bool,
     ) -> NDArray[np.float64]:
-        """Targets (walk, time, output) as said by an estimator that is trained on other folds."""
-        values = np.asarray(activations(recording))
-        refuse_not_finite(recording, values[fold >= 0].sum(axis=0)[None], fold)
+        """Targets (walk, time, output) as said by an estimator that is trained on other folds.
+
+        Of a dask array only the samples to train on are loaded; the others are read in blocks.
+        """
+        values = activations(recording)
+        (sums,) = _kernels.bin_sums(values, [np.where(fold < 0, -1, 0)], [1])
+        refuse_not_finite(recording, sums, fold)
         rng = np.random.default_rng(self.seed)
-        found = np.zeros(target.shape)
         wanted = target[..., 0] if self.categorical else target
-        for k in bar(progress, "folds")(np.unique(fold[fold >= 0])):
+        models = []
+        for k in bar(progress, "folds")(range(int(fold.max()) + 1)):
             train = np.flatnonzero((fold >= 0) & (fold != k))
             if self.max_samples is not None and train.size > self.max_samples:
                 train = np.sort(rng.choice(train, self.max_samples, replace=False))
             where = np.unravel_index(train, fold.shape)
-            model = clone(self.estimator).fit(values[where], wanted[where])
-            said = model.predict(values[fold == k])
-            found[fold == k] = np.reshape(said, (-1, target.shape[2]))
-        return found
+            models.append(clone(self.estimator).fit(picked(values, where), wanted[where]))
+        return _predicted(values, models, fold, target.shape[2])
+
+
+def _predicted(
+    values: Any, models: list[Any], fold: NDArray[np.intp], n_outputs: int
+) -> NDArray[np.float64]:
+    """What the model of its fold says of every sample (walk, time, output), 0 without a fold."""
+    if hasattr(values, "dask"):
+        import dask.array as da
+
+        values = values.rechunk({2: -1})
+        chunks = (*values.chunks[:2], (n_outputs,))
+        of_block = da.from_array(fold[..., None], chunks=(*chunks[:2], 1))
+        said = da.map_blocks(
+            _said, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
+        )
+        return np.asarray(said.compute())
+    return _said(values, fold[..., None], models, n_outputs)
+
+
+def _said(
+    block: NDArray[Any], fold: NDArray[np.intp], models: list[Any], n_outputs: int
+) -> NDArray[np.float64]:
+    """The same of a block (walk, time, unit), with folds (walk, time, 1)."""
+    fold = fold[..., 0]
+    found = np.zeros((*fold.shape, n_outputs))
+    for k in np.unique(fold[fold >= 0]):
+        found[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
+    return found
 
 
 def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:

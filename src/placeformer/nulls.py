@@ -83,7 +83,7 @@ def circular_maps(
         values = activations(recording)
         for group in _groups(n, places.size * values.shape[2]):
             amounts = _amounts(places.index.shape, group, low, rng)
-            shifted = _shifted(places.index, amounts, places.size)
+            shifted = _kernels.Shifted.of(places.index, amounts, places.size)
             (moved,) = _kernels.bin_sums(values, [shifted], [group * places.size])
             _refuse_hidden(moved)
             each = moved.reshape(group, places.size, -1)
@@ -125,9 +125,9 @@ def circular_variance(
     def draws() -> Iterator[NDArray[np.float64]]:
         for group in _groups(n, size * values.shape[2]):
             amounts = _amounts(cells.index.shape, group, low, rng)
-            index = _shifted(cells.index, amounts, size)
+            index = _kernels.Shifted.of(cells.index, amounts, size)
             if holes:  # which samples count changes with the shift
-                both = [index, _shifted(cells.walk_map, amounts, n_maps)]
+                both = [index, _kernels.Shifted.of(cells.walk_map, amounts, n_maps)]
                 terms, sizes = _kernels.moments(shift), [group * size, group * n_maps]
                 moved, rest = _kernels.bin_sums(values, both, sizes, terms=terms)
                 rest = _side_by_side(rest, group)
@@ -158,13 +158,17 @@ def _squares_of_groups(cells: Cells, means: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _sums_of_means(
-    cells: Cells, shifted: NDArray[Any], means: NDArray[np.float64]
+    cells: Cells, shifted: _kernels.Shifted, means: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """What the means of the samples' own groups add to the sums (shuffle and cell, unit)."""
-    group = np.tile(cells.group[cells.index].ravel(), len(shifted))
-    pairs = (np.ones(group.size), (shifted.ravel(), group))
-    shape = (len(shifted) * len(cells.counts), len(means))
-    return np.asarray(sparse.csr_array(pairs, shape=shape) @ means)
+    n = len(shifted.amounts)
+    together = sparse.csr_array((n * shifted.size, len(means)))
+    for where in _kernels.blocks((*cells.index.shape, 1)):
+        bins = shifted[(..., *where)].reshape(n, -1)
+        group = np.broadcast_to(cells.group[cells.index[where]].ravel(), bins.shape)
+        pairs = (np.ones(bins.size), (bins.ravel(), group.ravel()))
+        together = together + sparse.csr_array(pairs, shape=together.shape)
+    return np.asarray(together @ means)
 
 
 def relabelled_maps(
@@ -227,19 +231,6 @@ def _groups(n: int, values_each: int) -> Iterator[int]:
 def _amounts(shape: tuple[int, int], n: int, low: int, rng: np.random.Generator) -> NDArray[Any]:
     """Shifts (shuffle, walk) of walks of a shape (walk, time), at least ``low`` from both ends."""
     return rng.integers(low, shape[1] - low + 1, (n, shape[0]))
-
-
-def _shifted(index: NDArray[np.intp], amounts: NDArray[Any], size: int) -> NDArray[Any]:
-    """Bins (shuffle, walk, time) of walks rolled in time, counted on from shuffle to shuffle."""
-    n, n_steps = len(amounts), index.shape[1]
-    kind = np.int32 if n * size < 2**31 else np.int64
-    twice = np.concatenate([index, index], axis=1).astype(kind)
-    bins = np.empty((n, *index.shape), kind)
-    for shuffle, walk in np.ndindex(amounts.shape):
-        start = n_steps - amounts[shuffle, walk]
-        bins[shuffle, walk] = twice[walk, start : start + n_steps]
-    first = np.arange(n, dtype=kind)[:, None, None] * size
-    return np.add(bins, first, out=bins, where=bins >= 0)
 
 
 def _refuse_hidden(sums: NDArray[np.float64]) -> None:

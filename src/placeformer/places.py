@@ -60,6 +60,11 @@ def activations(recording: xr.Dataset) -> Any:
     return recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).data
 
 
+def picked(values: Any, where: tuple[NDArray[np.intp], ...]) -> NDArray[Any]:
+    """Activations (sample, unit) at walks and times, of an array (walk, time, unit)."""
+    return np.asarray((values.vindex if hasattr(values, "dask") else values)[where])
+
+
 def unit_sums(
     recording: xr.Dataset, index: NDArray[np.intp], size: int, *, skipna: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:

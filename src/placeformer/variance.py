@@ -118,18 +118,13 @@ class Cells:
         """Cells of a recording, only those that occur."""
         places = Places.of(recording, by=by, bins=bins, per_map=False)
         names, number = _map_numbers(recording, maps)
-        label = np.broadcast_to(number[:, None], places.index.shape)
         third, valid = _given(recording, given, places.index)
-        columns = [np.broadcast_to(c, valid.shape)[valid] for c in (label, third, places.index)]
-        n_third = int(columns[1].max(initial=0)) + 1
-        group = columns[0] * n_third + columns[1]
-        cell, inverse, counts = np.unique(
-            group * places.size + columns[2], return_inverse=True, return_counts=True
-        )
+        n_third = int(third.max()) + 1
+        key = (number[:, None] * n_third + third) * places.size + places.index
+        key = np.where(valid, key, -1)
+        cell, index, counts = _ranks(key, len(names) * n_third * places.size)
         groups, group_of_cell = np.unique(cell // places.size, return_inverse=True)
-        index = np.full(valid.shape, -1, np.intp)
-        index[valid] = inverse
-        walk_map = np.where(valid, label, -1)
+        walk_map = np.where(valid, number[:, None], -1)
         return cls(names, index, counts, group_of_cell, groups // n_third, walk_map)
 
     def label(
@@ -218,6 +213,21 @@ def add_rows(
     return np.asarray(matrix @ values)
 
 
+def _ranks(
+    key: NDArray[np.intp], size: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
+    """Keys below a size that occur, the rank of every key among them (-1 of -1), and counts."""
+    if size > key.size + 2**20:  # too many to count each
+        found, rank, counts = np.unique(key, return_inverse=True, return_counts=True)
+        none = int(found[0] < 0)
+        return found[none:], rank.reshape(key.shape) - none, counts[none:]
+    counts = _kernels.bin_counts(key, size)
+    found = np.flatnonzero(counts)
+    rank: NDArray[np.intp] = np.full(size + 1, -1, np.intp)  # the last is that of -1
+    rank[found] = np.arange(len(found))
+    return found, rank[key], counts[found]
+
+
 def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
     """The maps and the number of each walk's."""
     if maps == "together" or schema.MAP not in recording.variables:
@@ -230,7 +240,7 @@ def _given(
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Number of the given value of every sample, and which samples have a place and a value."""
     if given is None:
-        return np.zeros(index.shape, np.intp), index >= 0
+        return np.zeros((1, 1), np.intp), index >= 0
     schema.check_recording(recording, need=(given,))
     values = np.broadcast_to(samples(recording, given), index.shape)
     present = np.asarray(index >= 0)

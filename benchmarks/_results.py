@@ -1,0 +1,49 @@
+"""What a benchmark found, as a table for the documentation: measured, never typed."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "results"
+PACKAGES = ("numpy", "scipy", "scikit-learn", "xarray", "dask", "zarr")
+PEERS = ("pynapple", "opexebo", "neurospatial", "spatial-maps")
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """The option that keeps the table."""
+    parser.add_argument("--save", action="store_true", help=f"write the table to {FOLDER.name}/")
+
+
+def save(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], about: str) -> None:
+    """Write a table as CSV, and beside it what was measured, when, on what and with what."""
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+    (FOLDER / f"{name}.txt").write_text(f"{about} {circumstances()}\n", encoding="utf-8")
+
+
+def circumstances() -> str:
+    """Date, machine and versions, in words."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = ", ".join(f"{name} {found}" for name, found in _versions())
+    return (
+        f"Measured {date.today()} on {cores} processor cores ({platform.machine()}, "
+        f"{platform.system()}) that other programs also used; Python {platform.python_version()}, "
+        f"{versions}."
+    )
+
+
+def _versions() -> Iterable[tuple[str, str]]:
+    for name in (*PACKAGES, *PEERS):
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue

@@ -1,0 +1,136 @@
+"""The table of ratios against the peers, in one run: ``python benchmarks/table.py --save``.
+
+A row a comparison: CPU seconds of placeformer and of the other way for the same work, their ratio,
+and the ratio aimed at. Ways that loop are timed on a part of the work and scaled up. The other
+benchmarks go into detail. Packages that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import _results
+import decoding
+import fields
+import measures
+import numpy as np
+import rate_maps
+import shuffles
+import simulated
+
+import placeformer as pf
+from placeformer import bayes
+from placeformer.places import Places
+from placeformer.ratemaps import flatten
+
+Row = tuple[str, str, float, float, str, float]
+"""What, the other way, seconds here and there, the aim as text, and the ratio aimed at."""
+
+
+def least(function: Callable[[], object], repeats: int = 3) -> float:
+    """Least CPU time of some calls, all threads together, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def maps_of_places(samples: int, units: int) -> Iterator[Row]:
+    """Rate maps against one read of the activations and against pynapple."""
+    recording = rate_maps.simulate(samples, units)
+    ours = least(partial(pf.rate_maps, recording))
+    read = least(lambda: recording.activation.values.sum())
+    yield "rate maps", "one read of the array", ours, read, "at most 2 reads", 0.5
+    if nap := measures.installed("pynapple"):
+        few = units // 32
+        position = np.c_[recording.x.values[0], recording.y.values[0]].astype(float)
+        places = nap.TsdFrame(t=np.arange(samples) / 50, d=position, columns=["x", "y"])
+        frame = nap.TsdFrame(t=places.t, d=recording.activation.values[0, :, :few])
+        bins = rate_maps.SIDE
+        theirs = least(lambda: nap.compute_tuning_curves(frame, places, bins=bins), 1) * 32
+        yield "rate maps", "pynapple", ours, theirs, "100 times as fast", 100
+
+
+def information() -> Iterator[Row]:
+    """Spatial information against the formula in NumPy."""
+    maps = measures.simulate(2_048, 11)
+    rate, p = flatten(maps)
+    ours = least(partial(pf.spatial_information, maps), 20)
+    theirs = least(partial(measures.formula, rate, p), 20)
+    yield "spatial information", "NumPy, vectorised", ours, theirs, "at most twice as long", 0.5
+
+
+def place_fields(n: int) -> Iterator[Row]:
+    """Place fields against opexebo."""
+    rates = np.maximum(10 * simulated.units(np.random.default_rng(0), n, 1, offset=0.0), 0)
+    ours = least(partial(pf.place_fields, simulated.maps(rates)))
+    if measures.installed("opexebo"):
+        theirs = least(partial(fields.opexebo(), rates[: n // 4]), 1) * 4
+        yield "place fields", "opexebo", ours, theirs, "20 times as fast", 20
+
+
+def shuffle_tests(samples: int) -> Iterator[Row]:
+    """100 shifts of 100 units against loops over peers."""
+    recording = rate_maps.simulate(samples, 100)
+    ours = least(partial(pf.shuffle_test, recording, n=100), 1)
+    for name, loop in shuffles.peers():
+        theirs = 1e4 * shuffles.looped(recording, loop, 2, 5)
+        yield "shuffle test", f"loop over {name}", ours, theirs, "50 times as fast", 50
+
+
+def decoders(units: int) -> Iterator[Row]:
+    """Bayesian decoding of a sample against peers, both trained before."""
+    recording = decoding.simulate(8, 500, units)
+    values = recording.activation.values
+    places = Places.of(recording, by=("y", "x"), bins=None, per_map=False)
+    fold = np.broadcast_to((np.arange(8) % 2)[:, None], places.index.shape)
+    trained = bayes.poisson(recording, places.index, places.size, fold)
+    ours = least(lambda: bayes.predict(values, trained, fold)) / fold.size
+    counts, place = values.reshape(-1, units), places.index.ravel()
+    rate = np.stack([counts[place == p].mean(axis=0) for p in range(places.size)])
+    for name, (n, way) in decoding.peers(rate, counts[:500]).items():
+        theirs = least(way, 1) / n
+        yield "Poisson decoding, a sample", name.split(",")[0], ours, theirs, "as fast", 1
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=100_000)
+    parser.add_argument("--units", type=int, default=1_024)
+    parser.add_argument("--maps", type=int, default=512)
+    _results.add_option(parser)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    columns = ["analysis", "other way", "here (ms)", "there (ms)", "there / here", "aim", "met"]
+    print(" | ".join(columns))
+    rows = []
+    for part in (
+        maps_of_places(options.samples, options.units),
+        information(),
+        place_fields(options.maps),
+        shuffle_tests(options.samples),
+        decoders(options.units),
+    ):
+        for what, other, ours, theirs, aim, least_ratio in part:
+            ratio = theirs / ours
+            times = (f"{1e3 * ours:.3g}", f"{1e3 * theirs:.3g}", f"{ratio:.2g}")
+            rows.append([what, other, *times, aim, "yes" if ratio >= least_ratio else "no"])
+            print(" | ".join(rows[-1]), flush=True)
+    if options.save:
+        about = (
+            f"CPU time of all threads. {options.samples:,} samples of {options.units:,} units (of 100 "
+            "units in 100 shifts for the shuffle test), 2,048 maps for information, "
+            f"{options.maps} for fields, 11 x 11 places."
+        )
+        _results.save("table", columns, rows, about)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""
+10. Bigger than memory
+======================
+
+Record to disk, go on after an interruption, and analyse what does not fit into memory.
+
+Some units show their tuning only after hours. Here 64 units have a place field each, buried in
+noise eight times as high: a short recording shows nothing. The long one is written to a Zarr store
+block by block, and analysed block by block.
+"""
+
+# %%
+# A network, and a long way
+# -------------------------
+# Any ``torch.nn.Module`` will do. This one is made of place fields and noise, so that we know what
+# there is to find.
+
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import dask
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+import placeformer as pf
+
+
+class Noisy(torch.nn.Module):
+    """Units with a place field each, and noise."""
+
+    def __init__(self, n_units, noise):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("centres", torch.rand(n_units, 2, generator=generator))
+        self.noise = noise
+
+    def forward(self, place):
+        """Activations (walk, time, unit) at places (walk, time, axis)."""
+        square = (place[..., None, :] - self.centres).square().sum(-1)
+        field = torch.exp(-square / (2 * 0.1**2))
+        return field + self.noise * torch.randn_like(field)
+
+
+rng = np.random.default_rng(0)
+steps = rng.normal(0, 0.03, (2, 8, 120_000)).cumsum(axis=2)
+x, y = np.abs((steps + rng.random((2, 8, 1))) % 2 - 1).astype("float32")  # walls reflect
+network = Noisy(64, noise=8.0)
+print(f"{x.size:,} samples of 64 units: {x.size * 64 * 4 / 1e6:.0f} MB of activations")
+
+# %%
+# Record to disk
+# --------------
+# ``store`` names a Zarr store. ``forward`` runs the network along ``chunk`` steps at a time, so
+# that neither the network nor the recorder holds more than that and one block of the store.
+#
+# Long recordings get interrupted: here by an error after 50,000 steps.
+
+folder = tempfile.TemporaryDirectory()
+store = Path(folder.name) / "recording.zarr"
+failing = True
+
+
+def forward(module, batch, state):
+    """Run a part of the way; once, the power fails."""
+    global failing
+    if failing and batch["time"][0] >= 50_000:
+        failing = False  # the next time it will not
+        raise RuntimeError("the power fails")
+    module(torch.from_numpy(np.stack([batch["x"], batch["y"]], axis=-1)))
+
+
+settings = {"layers": "Noisy", "forward": forward, "chunk": 1_000, "store": store}
+try:
+    pf.record(network, {"x": x, "y": y}, **settings, progress=False)
+except RuntimeError as error:
+    print(f"interrupted: {error}")
+stored = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+print(f"{stored / 1e6:.0f} MB stored")
+
+# %%
+# The same call goes on from the last block that was stored, and no sample is lost or doubled. (Had
+# the network or the settings changed, it would refuse and say what differs.)
+
+recording = pf.record(network, {"x": x, "y": y}, **settings, progress=False)
+recording["activation"]
+
+# %%
+# The activations are a dask array: nothing has been read yet. Later, or elsewhere,
+# ``xarray.open_zarr(store)`` opens the same.
+#
+# Analyse block by block
+# ----------------------
+# Every analysis takes such a recording. It reads a chunk, adds its sums to those of the others, and
+# lets go of it. We take parts of growing length, and look at how well the maps of two halves agree
+# and at how much memory that takes, with one chunk at a time (by default there are as many as the
+# machine has processors):
+
+dask.config.set(scheduler="synchronous")
+lengths = [120_000 // 64, 120_000 // 16, 120_000 // 4, 120_000]
+agreement, megabytes = [], []
+for length in lengths:
+    part = recording.isel(time=slice(length))
+    tracemalloc.start()
+    agreement.append(pf.stability(part, bins=15).values)
+    megabytes.append(tracemalloc.get_traced_memory()[1] / 1e6)
+    tracemalloc.stop()
+    print(
+        f"{8 * length:>8,} samples, {8 * length * 64 * 4 / 1e6:>5.1f} MB: "
+        f"stability {np.median(agreement[-1]):.2f}, at most {megabytes[-1]:.0f} MB at once"
+    )
+
+# %%
+# What a longer recording buys
+# ----------------------------
+# The unit nearest to the middle, after a 64th, a 16th and all of the recording; then the agreement
+# of halves, and the memory.
+
+unit = int(np.square(network.centres.numpy() - 0.5).sum(axis=1).argmin())
+fig = plt.figure(figsize=(10, 6.5), layout="constrained")
+top, bottom = fig.subfigures(2, 1)
+for ax, length in zip(top.subplots(1, 3), (lengths[0], lengths[1], lengths[-1]), strict=True):
+    maps = pf.rate_maps(recording.isel(time=slice(length)), bins=15)
+    pf.plot.rate_maps(maps, unit, ax=ax, limits=(-0.5, 1.0))
+    ax.set(title=f"{8 * length:,} samples", xlabel="x (m)", ylabel="y (m)")
+
+left, right = bottom.subplots(1, 2)
+samples = 8 * np.array(lengths)
+left.plot(samples, np.array(agreement), color="0.8", lw=0.7)
+left.plot(samples, np.median(agreement, axis=1), "o-", label="median of 64 units")
+left.set(xscale="log", xlabel="samples", ylabel="stability (r of two halves)")
+left.legend()
+right.plot(samples, samples * 64 * 4 / 1e6, "s--", color="0.5", label="the activations")
+right.plot(samples, megabytes, "o-", label="analysing them, at most")
+right.set(xscale="log", xlabel="samples", ylabel="MB", ylim=(0, None))
+right.legend()
+plt.show()
+
+# %%
+# The field was there all along. The activations grow with the recording; what it takes to analyse
+# them levels off at a few chunks.
+#
+# On a cluster
+# ------------
+# Analyses run on whatever dask computes with. With ``dask.distributed``, on this machine or on many
+# that see the store::
+#
+#     from distributed import Client
+#
+#     with Client("tcp://10.0.0.1:8786"):  # or Client() for the processors of this machine
+#         cells = pf.place_cells(recording, bins=15)
+#
+# The numbers are the same, and :doc:`/speed` tells what takes how long and how much memory.
+
+folder.cleanup()
