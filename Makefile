@@ -27,7 +27,7 @@ help:
 	@echo 'make test-slow  the slow tests'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make docs       the documentation, warnings as errors, in docs/_build/html'
-	@echo 'make bench      the benchmarks'
+	@echo 'make bench      the table of speed against other programs, in benchmarks/results/'
 	@echo 'make zoo-check  recompute every figure of the zoo from its weights (CHECK_ARGS=)'
 	@echo 'make clean      remove the environment and everything built'
 
@@ -68,8 +68,7 @@ docs: install
 	@echo 'The documentation is at docs/_build/html/index.html'
 
 bench: install
-	@set -e; for file in benchmarks/*.py; do \
-		echo "$$file"; $(BIN)/python "$$file"; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/table.py --save
 
 zoo-check: install
 	OMP_NUM_THREADS=1 $(BIN)/python zoo/check.py --workers $(WORKERS) $(CHECK_ARGS)

@@ -125,8 +125,8 @@ def main() -> None:
             print(" | ".join(rows[-1]), flush=True)
     if options.save:
         about = (
-            f"CPU time of all threads. {options.samples:,} samples of {options.units:,} units (of 100 "
-            "units in 100 shifts for the shuffle test), 2,048 maps for information, "
+            f"CPU time of all threads. {options.samples:,} samples of {options.units:,} units (of "
+            "100 units in 100 shifts for the shuffle test), 2,048 maps for information, "
             f"{options.maps} for fields, 11 x 11 places."
         )
         _results.save("table", columns, rows, about)

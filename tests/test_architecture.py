@@ -56,7 +56,7 @@ ROOMS = {
         "navigation",
         "modules",
     },
-    "binning": {"schema"},
+    "binning": {"_kernels", "schema"},
     "places": {"_kernels", "schema", "binning"},
     "ratemaps": {"_kernels", "schema", "binning", "places"},
     "negatives": {"schema"},
@@ -71,7 +71,7 @@ ROOMS = {
     "_regions": {"_watershed", "_adaptive"},
     "fields": {"schema", "ratemaps", "_regions"},
     "placecells": {"schema", "ratemaps", "negatives", "measures", "fields"},
-    "nulls": {"_kernels", "schema", "binning", "places", "ratemaps", "variance"},
+    "nulls": {"_kernels", "schema", "binning", "places", "ratemaps", "variance", "information"},
     "shuffles": {
         "schema",
         "binning",

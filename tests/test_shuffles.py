@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from placeformer import nulls
+from placeformer import information, nulls
 from placeformer._kernels import ALL, Shifted
+from placeformer.information import mutual_information
 from placeformer.measures import coherence, spatial_information
 from placeformer.placecells import place_cell_score
 from placeformer.ratemaps import rate_maps
@@ -17,6 +19,7 @@ from placeformer.shuffles import OF_MAPS, VARIANCE, benjamini_hochberg, shuffle_
 from placeformer.variance import position_variance_explained
 
 RNG = np.random.default_rng
+plain_information = partial(mutual_information, correction="none")
 
 
 def shifted(index, amounts):
@@ -46,20 +49,22 @@ def lattice(rng, n_walks=3, n_steps=600, n_units=4, noise=0.5, side=7):
         ("border_score", {"negatives": "shift"}),
         ("position_variance_explained", {}),
         ("position_variance_explained", {"given": "observation", "adjusted": False}),
+        ("mutual_information", {"levels": 3}),
     ],
 )
 @pytest.mark.parametrize("per_map", [False, True])
 def test_observed_is_the_statistic_and_a_field_beats_chance(statistic, options, per_map):
     rec = lattice(RNG(0))
     result = shuffle_test(rec, statistic, n=19, per_map=per_map, **options)
-    if statistic == "position_variance_explained":
-        want = position_variance_explained(rec, per_map=per_map, **options)
+    of_samples = {VARIANCE: position_variance_explained, "mutual_information": plain_information}
+    if statistic in of_samples:
+        want = of_samples[statistic](rec, per_map=per_map, **options)
     else:
         want = OF_MAPS[statistic](rate_maps(rec, per_map=per_map), **options)
     np.testing.assert_allclose(result.observed, want, rtol=1e-6)
     assert result.p.dims == (("map", "unit") if per_map else ("unit",))
     assert result.observed.attrs == {k: want.attrs[k] for k in ("units", "long_name")}
-    if not per_map and statistic in ("spatial_information", "coherence", VARIANCE):
+    if not per_map and statistic in ("spatial_information", "coherence", *of_samples):
         assert result.p.values[0] == 1 / 20
         assert result.z.values[0] > 3
 
@@ -73,20 +78,23 @@ def by_hand(rec, statistic, shuffles):
     return np.array(values)
 
 
-@pytest.mark.parametrize("name", ["spatial_information", "position_variance_explained"])
+@pytest.mark.parametrize("name", ["spatial_information", VARIANCE, "mutual_information"])
 def test_shuffles_are_those_of_moving_the_places_one_at_a_time(name, monkeypatch):
     rec = lattice(RNG(1), n_steps=300)
     # Three shuffles at a time, so that a group of several and a rest are both tried.
     values = 49 * 4 if name == "spatial_information" else 2 * 49 * 4
     monkeypatch.setattr(nulls, "GROUP_VALUES", 3 * values)
+    monkeypatch.setattr(information, "GROUP_VALUES", 3 * 3 * values)
     functions = {
         "spatial_information": lambda ds: spatial_information(rate_maps(ds)).values,
-        "position_variance_explained": lambda ds: position_variance_explained(ds).values,
+        VARIANCE: lambda ds: position_variance_explained(ds).values,
+        "mutual_information": lambda ds: plain_information(ds).values,
     }
     number = np.arange(rec.x.size).reshape(rec.x.shape)
     rng = RNG(5)
     moved = []
-    for group in (3, 3, 1) if name == "spatial_information" else nulls._groups(7, values):
+    groups = {"spatial_information": (3, 3, 1), "mutual_information": (7,)}
+    for group in groups.get(name) or nulls._groups(7, values):
         moved += list(shifted(number, nulls._amounts(number.shape, group, 30, rng)))
     x, y = rec.x.values.ravel(), rec.y.values.ravel()
     null = by_hand(rec, functions[name], [(x[m], y[m]) for m in moved])

@@ -29,6 +29,9 @@ BLOCK_SAMPLES = 2**13
 FLOAT32_SAMPLES = 128
 """Most samples of one bin added in float32 before the sum is carried on in float64."""
 
+COUNTED = 2**20
+"""Least samples that are counted at once."""
+
 MAX_THREADS = 4
 
 ALL = slice(None)
@@ -149,8 +152,12 @@ def bin_sums(
 
 def bin_counts(index: NDArray[np.intp], size: int) -> NDArray[np.int64]:
     """Number of samples in every bin, shape (bin,); negative bins are left out."""
-    kept = index[index >= 0]
-    return np.bincount(kept, minlength=size).astype(np.int64)
+    counts, flat = np.zeros(size, np.int64), index.ravel()
+    step = max(size, COUNTED)
+    for start in range(0, flat.size, step):
+        part = flat[start : start + step]
+        counts += np.bincount(part[part >= 0], minlength=size)
+    return counts
 
 
 def blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from placeformer import schema
+from placeformer import _kernels, schema
 
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
 
@@ -76,13 +76,14 @@ class Grid:
 
     def index(self, recording: xr.Dataset) -> NDArray[np.intp]:
         """Bin of every sample, shape (walk, time); -1 where any position is NaN or outside."""
-        flat: NDArray[np.intp] = np.zeros((1, 1), np.intp)
-        outside: NDArray[np.bool_] = np.zeros((1, 1), bool)
+        shape = (recording.sizes[schema.WALK], recording.sizes[schema.TIME])
+        flat: NDArray[np.intp] = np.zeros(shape, np.intp)
         for axis in self.axes:
-            each = axis.index(samples(recording, axis.name))
-            flat = flat * axis.n + each
-            outside = outside | (each < 0)
-        return np.where(outside, -1, flat)
+            values = np.broadcast_to(samples(recording, axis.name), shape)
+            for where in _kernels.blocks((*shape, 1)):
+                each, before = axis.index(values[where]), flat[where]
+                flat[where] = np.where((each < 0) | (before < 0), -1, before * axis.n + each)
+        return flat
 
     def coords(self) -> dict[str, xr.Variable]:
         """Coordinates of all axes: centres and edges."""
@@ -191,7 +192,8 @@ def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
         edges = _checked_edges(name, bins)
     else:
         values = samples(recording, name)
-        values = values[np.isfinite(values)]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
         if not values.size:
             raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
         side = _side(recording, name)
@@ -212,7 +214,7 @@ def _checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
 
 def _whole_edges(name: str, values: NDArray[Any], side: int | None) -> NDArray[np.float64]:
     """Edges half-way between whole numbers."""
-    if not np.array_equal(values, np.round(values)):
+    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
         raise ValueError(
             f"bins=None needs whole numbers, but {name!r} holds {values[values % 1 != 0][0]}; "
             f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"

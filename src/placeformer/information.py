@@ -114,8 +114,8 @@ def mutual_information(
         values = values - _bias(cells, counts, per_map)
     if correction == "shuffle":
         shifts = _shifts(cells.index.shape, n, min_shift, seed)
-        chance = [_bits(cells, c, per_map) for c in _level_counts(recording, cells, edges, shifts)]
-        values = values - np.mean(chance, axis=0)
+        chance = shifted_bits(recording, cells, levels, shifts, per_map=per_map)
+        values = values - np.mean(list(chance), axis=0)
     beyond = f" beyond {given}" if given else ""
     attrs = {
         "units": "bits",
@@ -126,6 +126,20 @@ def mutual_information(
         "maps": maps,
     }
     return cells.label(recording, values, "mutual_information", attrs)
+
+
+def shifted_bits(
+    recording: xr.Dataset,
+    cells: Cells,
+    levels: int,
+    shifts: NDArray[np.integer[Any]],
+    *,
+    per_map: bool,
+) -> Iterator[NDArray[np.float64]]:
+    """Plain estimates (unit,) or (map, unit) under circular shifts (shift, walk) of the cells."""
+    edges = level_edges(activations(recording), cells.index, levels)
+    for counts in _level_counts(recording, cells, edges, shifts):
+        yield _bits(cells, counts, per_map)
 
 
 def level_edges(values: Any, index: NDArray[np.intp], levels: int) -> NDArray[np.float64]:

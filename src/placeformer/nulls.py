@@ -17,6 +17,7 @@ from scipy import sparse
 
 from placeformer import _kernels, schema
 from placeformer.binning import Bins, samples
+from placeformer.information import mutual_information, shifted_bits
 from placeformer.places import Places, activations, unit_sums
 from placeformer.ratemaps import assemble
 from placeformer.variance import (
@@ -142,6 +143,37 @@ def circular_variance(
             yield np.moveaxis(explained.reshape(*explained.shape[:-1], group, -1), -2, 0)
 
     return data, draws()
+
+
+def circular_information(
+    recording: xr.Dataset,
+    layout: Layout,
+    n: int,
+    low: int,
+    rng: np.random.Generator,
+    options: Mapping[str, Any],
+) -> Null:
+    """Mutual information under circular shifts of the places of every walk, none corrected."""
+    unknown = set(options) - {"levels", "maps"}
+    if unknown:
+        raise ValueError(
+            f"options of statistic='mutual_information' must be 'levels' or 'maps', found "
+            f"{sorted(unknown)}: its bias is the mean of the shuffles, and for place beyond the "
+            "letter test 'position_variance_explained'"
+        )
+    data = mutual_information(
+        recording,
+        by=layout.by,
+        bins=layout.bins,
+        per_map=layout.per_map,
+        correction="none",
+        **options,
+    )
+    levels, maps = data.attrs["levels"], data.attrs["maps"]
+    cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=None, maps=maps)
+    amounts = _amounts(cells.index.shape, n, low, rng)
+    chance = shifted_bits(recording, cells, levels, amounts, per_map=layout.per_map)
+    return data, (values[None] for values in chance)
 
 
 def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]:

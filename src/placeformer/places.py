@@ -45,8 +45,6 @@ class Places:
         schema.check_recording(recording, need=(*names, *((schema.MAP,) if per_map else ())))
         found = grid(recording, by, bins)
         index = found.index(recording)
-        shape = (recording.sizes[schema.WALK], recording.sizes[schema.TIME])
-        index = np.broadcast_to(index, shape)
         if not per_map:
             return cls(found, None, index)
         maps, number = schema.map_numbers(recording)

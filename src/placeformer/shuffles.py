@@ -33,7 +33,8 @@ OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
     "border_score": border_score,
 }
 VARIANCE = "position_variance_explained"
-BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", VARIANCE)
+OF_SAMPLES = {VARIANCE: nulls.circular_variance, "mutual_information": nulls.circular_information}
+BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", *OF_SAMPLES)
 """Statistics that do not change when places trade their names."""
 
 
@@ -62,7 +63,9 @@ def shuffle_test(
         ``"spatial_information"``, ``"place_cell_score"``, ``"position_variance_explained"``,
         ``"coherence"``, ``"selectivity"``, ``"grid_score"``, ``"border_score"`` or ``"sparsity"``
         (great values count as extreme; for sparsity negate in a function of your own), or a
-        function from RateMaps to a DataArray over ``unit``.
+        function from RateMaps to a DataArray over ``unit``. ``"mutual_information"`` is not
+        corrected, as its bias is the ``null_mean``; each shuffle takes as many sums as it has
+        ``levels`` less one.
     n
         Number of shuffles; the least p-value is 1 / (n + 1).
     null
@@ -122,8 +125,8 @@ def shuffle_test(
     layout = nulls.Layout(by, bins, per_map)
     if null == "circular":
         low = _least_shift(recording, min_shift)
-        if statistic == VARIANCE:
-            found = nulls.circular_variance(recording, layout, n, low, rng, options)
+        if isinstance(statistic, str) and statistic in OF_SAMPLES:
+            found = OF_SAMPLES[statistic](recording, layout, n, low, rng, options)
         else:
             measure = _measure(statistic, options)
             found = nulls.circular_maps(recording, layout, n, low, rng, measure)
@@ -164,9 +167,9 @@ def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
 
 
 def _check(statistic: Statistic, n: int, null: str) -> None:
-    if isinstance(statistic, str) and statistic not in (*OF_MAPS, VARIANCE):
+    if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
-            f"statistic must be one of {(*OF_MAPS, VARIANCE)} or a function of rate maps, found "
+            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, found "
             f"{statistic!r}"
         )
     if n < 1:

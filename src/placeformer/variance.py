@@ -124,7 +124,9 @@ class Cells:
         key = np.where(valid, key, -1)
         cell, index, counts = _ranks(key, len(names) * n_third * places.size)
         groups, group_of_cell = np.unique(cell // places.size, return_inverse=True)
-        walk_map = np.where(valid, number[:, None], -1)
+        walk_map = np.broadcast_to(number[:, None], valid.shape)
+        if not valid.all():
+            walk_map = np.where(valid, walk_map, -1)
         return cls(names, index, counts, group_of_cell, groups // n_third, walk_map)
 
     def label(
