@@ -220,9 +220,9 @@ def _ranks(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
     """Keys below a size that occur, the rank of every key among them (-1 of -1), and counts."""
     if size > key.size + 2**20:  # too many to count each
-        found, rank, counts = np.unique(key, return_inverse=True, return_counts=True)
+        found, number, counts = np.unique(key, return_inverse=True, return_counts=True)
         none = int(found[0] < 0)
-        return found[none:], rank.reshape(key.shape) - none, counts[none:]
+        return found[none:], number.reshape(key.shape) - none, counts[none:]
     counts = _kernels.bin_counts(key, size)
     found = np.flatnonzero(counts)
     rank: NDArray[np.intp] = np.full(size + 1, -1, np.intp)  # the last is that of -1
