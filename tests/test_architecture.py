@@ -72,7 +72,9 @@ ROOMS = {
     "fields": {"schema", "ratemaps", "_regions"},
     "placecells": {"schema", "ratemaps", "negatives", "measures", "fields"},
     "nulls": {"_kernels", "schema", "binning", "places", "ratemaps", "variance", "information"},
+    "trades": {"_kernels", "schema", "binning", "places", "ratemaps", "nulls"},
     "shuffles": {
+        "trades",
         "schema",
         "binning",
         "borders",
@@ -85,7 +87,8 @@ ROOMS = {
     "bayes": {"_kernels", "schema", "places", "negatives", "variance"},
     "learners": {"_kernels", "places", "bayes"},
     "chance": {"folds"},
-    "decoding": {"schema", "binning", "places", "folds", "learners", "chance"},
+    "verdicts": {"schema", "chance", "learners"},
+    "decoding": {"verdicts", "schema", "binning", "places", "folds", "learners", "chance"},
     "populations": {"schema", "places", "ratemaps"},
     "_products": {"_kernels"},
     "dimensions": {"schema", "variance", "populations", "_products"},
@@ -209,6 +212,7 @@ ANALYSIS = [
     "information", "halves", "gridness", "borders",
 ]  # fmt: skip
 
+ANALYSIS += ["trades", "verdicts"]
 ANALYSIS += ["selection", "controls", "pairing", "hill", "_style", "lesionplots"]
 
 ANALYSIS += ["trends", "evidence", "claims", "comparison", "comparisonplots"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from placeformer import information, nulls
+from placeformer import information, nulls, trades
 from placeformer._kernels import ALL, Shifted
 from placeformer.information import mutual_information
 from placeformer.measures import coherence, spatial_information
@@ -94,7 +94,7 @@ def test_shuffles_are_those_of_moving_the_places_one_at_a_time(name, monkeypatch
     rng = RNG(5)
     moved = []
     groups = {"spatial_information": (3, 3, 1), "mutual_information": (7,)}
-    for group in groups.get(name) or nulls._groups(7, values):
+    for group in groups.get(name) or nulls.groups(7, values):
         moved += list(shifted(number, nulls._amounts(number.shape, group, 30, rng)))
     x, y = rec.x.values.ravel(), rec.y.values.ravel()
     null = by_hand(rec, functions[name], [(x[m], y[m]) for m in moved])
@@ -190,7 +190,7 @@ def test_walks_are_shifted_each_by_its_own():
 
 def test_trading_places_keeps_map_and_letter_and_moves_the_rest():
     letters = RNG(5).integers(-1, 5, 200)
-    order = nulls._trade(letters, RNG(6))
+    order = trades._trade(letters, RNG(6))
     np.testing.assert_array_equal(np.sort(order), np.arange(200))
     np.testing.assert_array_equal(letters[order], letters)
     np.testing.assert_array_equal(order[letters < 0], np.flatnonzero(letters < 0))

@@ -7,7 +7,7 @@ Places are moved, never activations: the large array is read once for several sh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from placeformer import _kernels, schema
-from placeformer.binning import Bins, samples
+from placeformer.binning import Bins
 from placeformer.information import mutual_information, shifted_bits
 from placeformer.places import Places, activations, unit_sums
 from placeformer.ratemaps import assemble
@@ -82,13 +82,13 @@ def circular_maps(
 
     def draws() -> Iterator[NDArray[np.float64]]:
         values = activations(recording)
-        for group in _groups(n, places.size * values.shape[2]):
+        for group in groups(n, places.size * values.shape[2]):
             amounts = _amounts(places.index.shape, group, low, rng)
             shifted = _kernels.Shifted.of(places.index, amounts, places.size)
             (moved,) = _kernels.bin_sums(values, [shifted], [group * places.size])
             _refuse_hidden(moved)
             each = moved.reshape(group, places.size, -1)
-            yield measure.of_shuffles(_shuffled(maps, places, each, visits.repeat(group, 0)))
+            yield measure.of_shuffles(shuffled(maps, places, each, visits.repeat(group, 0)))
 
     return measure.function(maps), draws()
 
@@ -124,7 +124,7 @@ def circular_variance(
     left = squares - _squares_of_groups(cells, means) if given else squares
 
     def draws() -> Iterator[NDArray[np.float64]]:
-        for group in _groups(n, size * values.shape[2]):
+        for group in groups(n, size * values.shape[2]):
             amounts = _amounts(cells.index.shape, group, low, rng)
             index = _kernels.Shifted.of(cells.index, amounts, size)
             if holes:  # which samples count changes with the shift
@@ -203,33 +203,7 @@ def _sums_of_means(
     return np.asarray(together @ means)
 
 
-def relabelled_maps(
-    recording: xr.Dataset, layout: Layout, n: int, rng: np.random.Generator, measure: Measure
-) -> Null:
-    """A measure of rate maps whose places trade their rates within map and letter."""
-    has_maps = schema.MAP in recording.variables
-    places = layout.places(recording, per_map=has_maps or layout.per_map)
-    sums, _ = unit_sums(recording, places.index, places.size, skipna=False)
-    counts = _kernels.bin_counts(places.index, places.size)
-    letters = _letters(recording, places)
-    out = places if layout.per_map else replace(places, maps=None)
-
-    def pooled(values: NDArray[Any]) -> NDArray[Any]:
-        """Sum over maps, where they are pooled, of (shuffle, place, ...)."""
-        return values.reshape(len(values), -1, out.size, *values.shape[2:]).sum(axis=1)
-
-    maps = assemble(recording, out, pooled(sums[None])[0], pooled(counts[None])[0])
-
-    def draws() -> Iterator[NDArray[np.float64]]:
-        for group in _groups(n, sums.size):
-            order = np.stack([_trade(letters, rng) for _ in range(group)])
-            each = _shuffled(maps, out, pooled(sums[order]), pooled(counts[order]))
-            yield measure.of_shuffles(each)
-
-    return measure.function(maps), draws()
-
-
-def _shuffled(
+def shuffled(
     data: xr.Dataset,
     places: Places,
     sums: NDArray[np.float64],
@@ -254,7 +228,7 @@ def _side_by_side(sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     return sums.reshape(n, size, n_units).swapaxes(0, 1).reshape(size, -1)
 
 
-def _groups(n: int, values_each: int) -> Iterator[int]:
+def groups(n: int, values_each: int) -> Iterator[int]:
     """Numbers of shuffles that share one read of the activations."""
     size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
     yield from (min(size, n - start) for start in range(0, n, size))
@@ -274,40 +248,3 @@ def _refuse_hidden(sums: NDArray[np.float64]) -> None:
             f"the place is NaN: {units.size} units are not (first: number {units[0]}); cut those "
             "steps off the walks"
         )
-
-
-def _letters(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
-    """Number of the map and letter of every place of the places; -1 where unvisited.
-
-    Raises
-    ------
-    ValueError
-        A place of a map shows more than one letter.
-    """
-    schema.check_recording(recording, need=("observation",))
-    here = places.index >= 0
-    place = places.index[here]
-    seen = np.broadcast_to(samples(recording, "observation"), here.shape)[here]
-    letter = np.unique(seen, return_inverse=True)[1]
-    n_letters = int(letter.max(initial=0)) + 1
-    pairs = np.unique(place * n_letters + letter)
-    found = pairs // n_letters
-    if np.unique(found).size < found.size:
-        raise ValueError(
-            "null='within_observation' needs one observation a place of a map, found "
-            f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
-            "coordinate 'map', use null='circular', or leave the observation out with "
-            "recording.drop_vars('observation')"
-        )
-    number: NDArray[np.intp] = np.full(places.size, -1, np.intp)
-    number[found] = found // places.grid.size * n_letters + pairs % n_letters
-    return number
-
-
-def _trade(letters: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Permutation of places that keeps every place's number of map and letter."""
-    order = np.arange(len(letters))
-    old = np.argsort(letters, kind="stable")
-    new = np.lexsort((rng.random(len(letters)), letters))
-    order[old] = new
-    return np.where(letters < 0, np.arange(len(letters)), order)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from tqdm.auto import tqdm
 
-from placeformer import nulls, schema
+from placeformer import nulls, schema, trades
 from placeformer.binning import Bins
 from placeformer.borders import border_score
 from placeformer.gridness import grid_score
@@ -132,7 +132,7 @@ def shuffle_test(
             found = nulls.circular_maps(recording, layout, n, low, rng, measure)
     else:
         low = 0
-        found = nulls.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
+        found = trades.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
     data, draws = found
     kept: list[NDArray[np.float32]] = []
     draws = _keeping(draws, kept) if keep_null else draws
