@@ -8,6 +8,7 @@ import inspect
 from functools import partial
 
 import matplotlib as mpl
+import measured
 import numpy as np
 import pytest
 import simulated
@@ -136,6 +137,24 @@ def test_dose_response():
         attrs={"chance": 0.9},
     )
     return pf.plot.dose_response(response, ax=blank()).figure
+
+
+@picture()
+def test_comparison():
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    data = pf.memory_comparison(measured.networks(), measured.doses(), measured.lesions())
+    pf.plot.comparison(data, ax=figure.subplots(2, 3))
+    return figure
+
+
+@picture()
+def test_activations():
+    return pf.plot.activations(measured.networks(), memory="reference", ax=blank(7)).figure
+
+
+@picture()
+def test_training():
+    return pf.plot.training(measured.networks(), memory="reference", ax=blank(7)).figure
 
 
 def test_every_figure_has_a_picture():
