@@ -236,13 +236,14 @@ def by_network(networks: xr.Dataset) -> list[str]:
         for maps, memory in (
             ("trained", "working"),
             ("trained", "reference"),
+            ("novel", "working"),
             ("novel", "reference"),
         ):
             found = one.sel(maps=maps, memory=memory)
             cells.append(with_interval(float(found["error"]), *found["interval"].values))
         cells.append(f"{int(one['n'].sel(maps='trained', memory='reference').sum())}")
         rows.append(cells)
-    header = ["network", "working, trained maps", "reference, trained maps",
+    header = ["network", "working, trained maps", "reference, trained maps", "working, novel maps",
               "reference, novel maps (control)", "reference predictions"]  # fmt: skip
     return table(header, rows)
 

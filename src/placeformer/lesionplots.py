@@ -199,12 +199,14 @@ def plain() -> FuncFormatter:
 def _alpha_axis(ax: Axes, least: float, greatest: float, first: xr.Dataset) -> None:
     """Label α below, and the concentration it stands for above."""
     ax.xaxis.set_major_formatter(plain())
-    ax.set(xlabel="α", xlim=(0 if greatest else -1, greatest * 1.3 or 1))
+    ax.set(xlabel="α", xlim=(-least / 10 if greatest else -1, greatest * 1.3 or 1))
     known = first["alpha"].values > 0
     if known.any():
         factor = float((first["mg_mM"].values[known] / first["alpha"].values[known])[0])
         scale: Any = (lambda alpha: alpha * factor, lambda mg: mg / factor)
         above = ax.secondary_xaxis("top", functions=scale)
         above.set_xscale("symlog", linthresh=least * factor, linscale=LINSCALE)
+        tens = 10.0 ** np.arange(np.ceil(np.log10(least * factor)), 6)
+        above.set_xticks([0, *tens[tens <= greatest * factor * 1.3]])
         above.xaxis.set_major_formatter(plain())
         above.set_xlabel("[Mg²⁺] (mM)")
