@@ -61,7 +61,7 @@ def test_every_family_of_the_zoo_can_be_started(file):
     assert Trainer(Recipe.from_dict(tomllib.loads(first))).step == 0
 
 
-@pytest.mark.parametrize("file", sorted((ZOO / "recipes").glob("*.toml")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", sorted((ZOO / "recipes").rglob("*.toml")), ids=lambda f: f.stem)
 def test_a_recipe_is_a_family_of_one_and_keeps_its_text(file):
     assert read_recipes(file) == {file.stem: file.read_text(encoding="utf-8")}
     recipe = Recipe.read(file)
