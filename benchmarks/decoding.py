@@ -10,7 +10,6 @@ them.
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import xarray as xr
+from _timing import least
 from sklearn.naive_bayes import GaussianNB
 
 from placeformer import bayes
@@ -25,16 +25,6 @@ from placeformer.decoding import decode_position
 from placeformer.places import Places
 
 SIDE = 11
-
-
-def least(function: Callable[[], object], repeats: int) -> float:
-    """Least processor time of some calls, all threads together, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def simulate(n_walks: int, n_steps: int, n_units: int) -> xr.Dataset:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from _timing import seconds
 
 import placeformer as pf
 from placeformer import lesioncurve, outcomes
@@ -23,13 +24,6 @@ from placeformer.ablation import replacements
 from placeformer.branches import count_errors
 
 CONFIG = pf.load("nmda-a10").config
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Time one run on the processor."""
-    begin = time.process_time()
-    run()
-    return time.process_time() - begin
 
 
 @contextmanager

@@ -9,6 +9,7 @@ Mutual information needs about 1 GB of memory.
 from __future__ import annotations
 
 import argparse
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from rate_maps import least
+from _timing import least
 from rate_maps import simulate as simulate_recording
 from scipy import ndimage
 
@@ -111,7 +112,7 @@ def compare(title: str, ways: dict[str, Callable[[], object]], repeats: int) -> 
     for name, way in ways.items():
         part = PART if name.endswith("*") else 1
         try:
-            seconds = least(way, repeats if part == 1 else 1) * part
+            seconds = least(way, repeats if part == 1 else 1, time.perf_counter) * part
         except Exception as error:  # a peer may fail on the NumPy of this environment
             print(f"  {name:34s} fails: {error!r}"[:100])
             continue

@@ -8,25 +8,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from _timing import least
 from scipy import sparse
 
 from placeformer.ratemaps import rate_maps
 
 SIDE = 11
-
-
-def least(function: Callable[[], object], repeats: int) -> float:
-    """Least time of some calls, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def simulate(n_samples: int, n_units: int) -> xr.Dataset:
@@ -62,7 +52,7 @@ def main() -> None:
         "placeformer.rate_maps": lambda: rate_maps(recording),
         "scipy CSR @ A, one thread": lambda: csr(recording),
     }
-    times = {name: least(way, options.repeats) for name, way in ways.items()}
+    times = {name: least(way, options.repeats, time.perf_counter) for name, way in ways.items()}
     read = times["one read, A.sum()"]
     print(f"{options.samples:,} samples x {options.units:,} units, float32, {SIDE} x {SIDE} places")
     for name, seconds in times.items():

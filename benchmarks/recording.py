@@ -9,22 +9,15 @@ to hand out as much new memory as the float32 recording fills is measured beside
 from __future__ import annotations
 
 import argparse
-import time
 
 import numpy as np
 import torch
+from _timing import seconds
 
 import placeformer as pf
 from placeformer.memory import predictions
 
 CONFIG = pf.load("nmda-a10").config
-
-
-def seconds(run) -> float:
-    """Time one run."""
-    begin = time.process_time()
-    run()
-    return time.process_time() - begin
 
 
 def main() -> None:

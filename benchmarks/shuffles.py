@@ -8,24 +8,17 @@ are CPU seconds of one run, all threads together; the ratios are what compares b
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
+from _timing import seconds
 from rate_maps import SIDE, simulate
 
 from placeformer.shuffles import shuffle_test
 
 Loop = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
-
-
-def cpu_seconds(function: Callable[[], object]) -> float:
-    """CPU time of one call."""
-    start = time.process_time()
-    function()
-    return time.process_time() - start
 
 
 def opexebo() -> Loop:
@@ -84,7 +77,7 @@ def looped(recording: xr.Dataset, loop: Loop, shifts: int, units: int) -> float:
             for unit in range(units):
                 loop(np.roll(x, shift), np.roll(y, shift), values[:, unit])
 
-    return cpu_seconds(run) / (shifts * units)
+    return seconds(run) / (shifts * units)
 
 
 def main() -> None:
@@ -99,17 +92,17 @@ def main() -> None:
     print(f"100 shifts x 100 units x {options.samples:,} samples, CPU seconds")
     first = None
     for statistic in ("spatial_information", "position_variance_explained"):
-        seconds = cpu_seconds(lambda name=statistic: shuffle_test(small, name, n=100))
-        first = first or seconds
-        print(f"{statistic:32s} {seconds:9.2f} {seconds / first:8.1f}")
+        spent = seconds(lambda name=statistic: shuffle_test(small, name, n=100))
+        first = first or spent
+        print(f"{statistic:32s} {spent:9.2f} {spent / first:8.1f}")
     for name, loop in peers():
-        seconds = 1e4 * looped(small, loop, 2, 3)
-        print(f"{'loop over ' + name:32s} {seconds:9.2f} {seconds / first:8.1f}")
+        spent = 1e4 * looped(small, loop, 2, 3)
+        print(f"{'loop over ' + name:32s} {spent:9.2f} {spent / first:8.1f}")
     large = simulate(options.samples, options.units)
     print(f"1,000 shifts x {options.units:,} units, minutes, from {options.shifts} shifts")
     for statistic in ("spatial_information", "position_variance_explained", "place_cell_score"):
         few, many = (
-            cpu_seconds(lambda name=statistic, n=n: shuffle_test(large, name, n=n))
+            seconds(lambda name=statistic, n=n: shuffle_test(large, name, n=n))
             for n in (1, 1 + options.shifts)
         )
         print(f"{statistic:32s} {(many - few) / options.shifts * 1000 / 60:9.2f}")

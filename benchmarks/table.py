@@ -8,9 +8,8 @@ benchmarks go into detail. Packages that are not installed are left out.
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import _results
@@ -21,6 +20,7 @@ import numpy as np
 import rate_maps
 import shuffles
 import simulated
+from _timing import least
 
 import placeformer as pf
 from placeformer import bayes
@@ -29,16 +29,6 @@ from placeformer.ratemaps import flatten
 
 Row = tuple[str, str, float, float, str, float]
 """What, the other way, seconds here and there, the aim as text, and the ratio aimed at."""
-
-
-def least(function: Callable[[], object], repeats: int = 3) -> float:
-    """Least CPU time of some calls, all threads together, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def maps_of_places(samples: int, units: int) -> Iterator[Row]:

@@ -8,12 +8,11 @@ prefix asks at its last step only. Prints predictions a CPU second and the ratio
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from _timing import seconds
 from torch.nn import functional as F
 
 from placeformer.batch import next_batch
@@ -36,13 +35,6 @@ def prefix_steps(trainer: Trainer) -> None:
     trainer.step += 1
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
-    """Processor time of one run."""
-    begin = time.process_time()
-    run()
-    return time.process_time() - begin
-
-
 def main() -> None:
     """Measure both in turn and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -55,7 +47,7 @@ def main() -> None:
     one_pass, prefixes = Trainer(recipe), Trainer(recipe)
     prefixes.model.position.register_forward_hook(lambda module, args, output: output[:, -1:])
     ways = (one_pass.train_step, lambda: prefix_steps(prefixes))
-    turns = [[cpu_seconds(way) for way in ways] for _ in range(options.chunks + 1)]
+    turns = [[seconds(way) for way in ways] for _ in range(options.chunks + 1)]
     ours, theirs = (sum(times) for times in zip(*turns[1:], strict=True))  # the first warms up
     chunk, d_model = recipe.network.chunk, recipe.network.d_model
     n = options.chunks * options.walks * chunk

@@ -34,6 +34,17 @@ def test_everything_is_there_as_it_was_given(networks, together):
     assert together.attrs["trained_alpha"] == 10
 
 
+def test_lesions_are_means_over_repeats_and_nothing_where_one_is_missing(networks):
+    lesions = measured.lesions()
+    lesions["error"] = lesions["error"] + [-0.05, 0, 0, 0, 0.03]
+    lesions["error"].loc[{"selection": "matched", "fraction": 0.2, "repeat": 0}] = np.nan
+    found = pf.memory_comparison(networks, measured.doses(), lesions, n_boot=20)["lesion_error"]
+    found = found.sel(maps="trained", memory="working")
+    ordered = found.sel(selection="ordered").values
+    assert ordered == pytest.approx(np.array([0.1, 0.3, 0.5, 0.9]) - 0.004)
+    assert np.isnan(found.sel(selection="matched").values).tolist() == [False, False, True, False]
+
+
 def test_correlations_are_spearmans(networks, together):
     error = networks["error"].sel(maps="trained", memory="reference").values
     share = networks["place_cell_fraction"].sel(maps="trained").mean("layer").values
