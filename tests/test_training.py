@@ -269,7 +269,7 @@ def toml(entries):
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.toml")), ids=lambda file: file.stem)
 def test_every_recipe_of_the_zoo_can_be_started(file):
     got = Recipe.read(file)
     assert got.name == file.stem
