@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from placeformer.batch import next_batch
 from placeformer.recipe import Recipe
-from placeformer.training import Trainer, start_descent
+from placeformer.training import Trainer, set_rate, start_descent
 
 RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
 
@@ -29,7 +29,8 @@ def prefix_steps(trainer: Trainer) -> None:
         action, seen = batch.action[0, :, :n], batch.seen[0, :, :n]
         logits, trainer.state = trainer.model.forward_chunk(action, seen, state)
         loss = F.cross_entropy(logits[:, -1], batch.target[0, :, n - 1].long())
-        start_descent(trainer.optimizer, loss, trainer.config.rate(trainer.step))
+        set_rate(trainer.optimizer, trainer.config.rate(trainer.step))
+        start_descent(trainer.optimizer, loss)
         torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.config.clip)
         trainer.optimizer.step()
     trainer.step += 1

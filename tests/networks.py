@@ -1,9 +1,12 @@
 """Untrained networks for tests, whose answers hang on what they see."""
 
+import pytest
 import torch
 
 from placeformer.model import NavigationTransformer
 from placeformer.world import GridWorld
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def randomised(model, seed=0):

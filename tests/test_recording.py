@@ -197,3 +197,13 @@ def test_a_network_without_a_world_says_so():
         run(network)
     walks = GridWorld(4, 10, 3).walk(2, 20, seed=0)
     assert run(network, walks=walks).sizes["time"] == 12
+
+
+@networks.needs_gpu
+def test_a_network_on_a_gpu_is_recorded_as_on_the_processor(model):
+    walks = model.world.walk(3, 40, seed=1)
+    want = run(model, walks=walks, layers=["ffn.*", "position"])
+    got = run(model.cuda(), walks=walks, layers=["ffn.*", "position"])
+    assert model.read_out.weight.is_cuda
+    xr.testing.assert_allclose(got.drop_vars("prediction"), want.drop_vars("prediction"), atol=1e-4)
+    assert (got.prediction == want.prediction).mean() > 0.99

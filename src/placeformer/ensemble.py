@@ -13,13 +13,14 @@ import xarray as xr
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from placeformer.batch import Recent, describe, judge, next_batch, to_device, totals
+from placeformer.batch import Batch, Recent, describe, judge, next_batch, to_device, totals
+from placeformer.captured import Captured, Step
 from placeformer.memory import attended_window, places, tally, visited
 from placeformer.model import State
 from placeformer.recipe import Recipe, at
 from placeformer.run import proceed
 from placeformer.stacked import clip_each, shared_network, stack_moments, stack_states
-from placeformer.training import Trainer, adamw, autocast, start_descent
+from placeformer.training import Trainer, adamw, autocast, set_rate, start_descent
 
 
 class Ensemble:
@@ -80,7 +81,10 @@ class Ensemble:
             member.seconds = value
 
     def stack_weights(self) -> None:
-        """Put the members' weights and moments in one tensor each; theirs become parts of it."""
+        """Put the members' weights and moments in one tensor each; theirs become parts of it.
+
+        Graphs read and change these tensors, so they are captured anew.
+        """
         parts = {
             name: [member.model.get_parameter(name) for member in self.members]
             for name, _ in self.network.named_parameters()
@@ -99,6 +103,11 @@ class Ensemble:
                 member.optimizer.state[part] = {
                     key: value[i] if value.ndim else value for key, value in state.items()
                 }
+        self.descent, self.answers = self.captured(self.descend), self.captured(self.answer)
+
+    def captured(self, step: Step) -> Step:
+        """On a GPU a graph of it."""
+        return Captured(step) if self.device.type == "cuda" else step
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step of every member; nothing waits for a GPU."""
@@ -106,15 +115,30 @@ class Ensemble:
         batch = next_batch(self.members)
         if first.age == 1:
             self.state = stack_states([member.state for member in self.members])
-        with autocast(self.config, self.device):
-            logits, self.state = self.forward(self.weights, batch.action, batch.seen, self.state)
-        loss, counts = judge(batch, logits, len(first.fresh))
-        start_descent(self.optimizer, loss, self.config.rate(self.step))
-        clip_each([w.grad for w in self.weights.values() if w.grad is not None], self.config.clip)
-        self.optimizer.step()
-        self.recent.append((loss.detach(), counts))
+        set_rate(self.optimizer, self.config.rate(self.step))
+        state = self.state.path, *self.state.memory
+        loss, counts, path, *memory = self.descent(len(first.fresh), *batch, *state)
+        self.state = State(path, tuple(memory))
+        self.recent.append((loss, counts))
         for member in self.members:
             member.step += 1
+
+    def descend(self, n_fresh: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """One optimiser step from a batch and a state: loss, counts, and the next state."""
+        batch, state = Batch(*tensors[:4]), State(tensors[4], tensors[5:])
+        with autocast(self.config, self.device):
+            logits, state = self.forward(self.weights, batch.action, batch.seen, state)
+        loss, counts = judge(batch, logits, n_fresh)
+        start_descent(self.optimizer, loss)
+        clip_each([w.grad for w in self.weights.values() if w.grad is not None], self.config.clip)
+        self.optimizer.step()
+        return loss.detach(), counts, state.path, *state.memory
+
+    def answer(self, _: None, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Most likely letters after actions and letters seen, from a state, and the next state."""
+        action, seen, path, *memory = tensors
+        logits, state = self.forward(self.weights, action, seen, State(path, tuple(memory)))
+        return logits.argmax(-1), state.path, *state.memory
 
     def running(self) -> str:
         """Loss and errors of the last steps, for the progress bar."""
@@ -155,8 +179,9 @@ class Ensemble:
         )
         self.network.eval()
         for a, s in zip(action.split(chunk, 2), seen.split(chunk, 2), strict=True):
-            logits, state = self.forward(self.weights, a, s, state)
-            answers.append(logits.argmax(-1))
+            letters, path, *memory = self.answers(None, a, s, state.path, *state.memory)
+            answers.append(letters)
+            state = State(path, tuple(memory))
         self.network.train()
         return torch.cat(answers, 2).cpu().numpy()
 

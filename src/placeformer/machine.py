@@ -10,9 +10,11 @@ import torch
 
 
 def hardware(device: torch.device) -> str:
-    """Name the processor or accelerator, and the threads used."""
+    """Name the processor and the threads used, or the accelerator and any lower precision."""
     if device.type == "cuda":
-        return f"one {torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+        fast = torch.get_float32_matmul_precision() != "highest"
+        rounded = ", float32 products in TensorFloat-32" if fast else ""
+        return f"one {torch.cuda.get_device_name(device)}, torch {torch.__version__}{rounded}"
     threads = torch.get_num_threads()
     return (
         f"{threads} processor core{'s' if threads > 1 else ''} ({processor()}), "

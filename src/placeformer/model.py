@@ -77,7 +77,10 @@ class State(NamedTuple):
 
 
 class PathIntegrator(nn.Module):
-    """e_{t+1} = tanh(e_t + e_t W_a): where am I, from actions alone."""
+    """e_{t+1} = tanh(e_t + e_t W_a): where am I, from actions alone.
+
+    It runs in the precision of its weights under autocast too: rounding errors add up over a walk.
+    """
 
     def __init__(self, n_actions: int, d_rnn: int) -> None:
         super().__init__()
@@ -89,10 +92,11 @@ class PathIntegrator(nn.Module):
         every = self.weight.permute(1, 0, 2).reshape(d_rnn, n_actions * d_rnn)
         chosen = F.one_hot(action.long(), n_actions).to(path.dtype)[..., None]  # (walk, time, a, 1)
         states = [path]
-        for t in range(action.shape[1]):
-            moved = (path @ every).view(-1, n_actions, d_rnn)
-            path = torch.tanh(path + (moved * chosen[:, t]).sum(1))
-            states.append(path)
+        with torch.autocast(path.device.type, enabled=False):
+            for t in range(action.shape[1]):
+                moved = (path @ every).view(-1, n_actions, d_rnn)
+                path = torch.tanh(path + (moved * chosen[:, t]).sum(1))
+                states.append(path)
         return torch.stack(states, dim=1)
 
 

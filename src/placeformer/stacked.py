@@ -86,7 +86,7 @@ def stack_moments(moments: Sequence[Mapping[str, Tensor]], whole: Tensor) -> dic
     names = ("exp_avg", "exp_avg_sq")
     if not moments[0]:
         zeros = {name: torch.zeros_like(whole) for name in names}
-        return {"step": torch.zeros((), device=whole.device), **zeros}
+        return {"step": torch.zeros((), dtype=torch.float32, device=whole.device), **zeros}
     stacks = {name: torch.stack([one[name] for one in moments]) for name in names}
     return {"step": moments[0]["step"].clone(), **stacks}
 

@@ -88,7 +88,8 @@ class Trainer:
         with autocast(self.config, self.device):
             logits, self.state = self.forward(batch.action[0], batch.seen[0], self.state)
         loss, counts = judge(batch, logits[None], len(self.fresh))
-        start_descent(self.optimizer, loss, self.config.rate(self.step))
+        set_rate(self.optimizer, self.config.rate(self.step))
+        start_descent(self.optimizer, loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.recent.append((loss.detach()[0], counts[0]))
@@ -191,14 +192,19 @@ class Trainer:
 def adamw(
     weights: Sequence[torch.Tensor], config: TrainingConfig, *, stacked: bool = False
 ) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, which have one axis more where weights are stacked."""
+    """AdamW; weight decay on matrices only, which have one axis more where weights are stacked.
+
+    The learning rate of stacked weights is a tensor beside them, so that a captured step reads it.
+    """
     matrices = [w for w in weights if w.ndim - stacked > 1]
     vectors = [w for w in weights if w.ndim - stacked == 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
+    capturable = stacked and weights[0].is_cuda
+    rate = torch.zeros((), dtype=torch.float32, device=weights[0].device) if capturable else 0.0
+    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True, capturable=capturable)
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
@@ -206,10 +212,17 @@ def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
-def start_descent(optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:
-    """Set the learning rate and compute the gradient; networks do not share any of it."""
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def start_descent(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """Compute the gradient; networks do not share any of it."""
     optimizer.zero_grad(set_to_none=True)
     loss.sum().backward()
 
