@@ -5,7 +5,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import measured
-import numpy as np
 import pytest
 import test_profiles
 import xarray as xr
@@ -59,9 +58,8 @@ def calls(monkeypatch):
 @pytest.fixture
 def measure(models, monkeypatch, tmp_path):
     monkeypatch.setattr(claims, "read_recipes", lambda file: {"tiny": "", "not-yet-there": ""})
-    return lambda **settings: claims.measure(
-        models=models, file=tmp_path / "results" / "tiny.nc", **settings
-    )
+    recipes, file = [Path("tiny.toml")], tmp_path / "results" / "tiny.nc"
+    return lambda **settings: claims.measure(recipes, file, models, **settings)
 
 
 def test_only_what_is_missing_is_measured(measure, calls):
@@ -92,7 +90,11 @@ def test_the_course_of_the_training_is_that_of_the_file(models):
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    measured.networks().to_netcdf(folder / "mini.nc")
+    networks = measured.networks()
+    dosed, few = (networks["alpha"].isin(doses) for doses in ([0.0, 0.1, 1.0, 10.0], [0.1, 10.0]))
+    networks.to_netcdf(folder / "mini.nc")
+    networks.isel(model=dosed.values).to_netcdf(folder / "nmda.nc")
+    networks.isel(model=(few & (networks["seed"] == 0)).values).to_netcdf(folder / "paper.nc")
     measured.doses().to_netcdf(folder / "nmda-a10-washout.nc")
     measured.lesions().to_netcdf(folder / "nmda-a10-lesions.nc")
     zoo_pages().write_all(folder / "generated", folder)
@@ -101,11 +103,13 @@ def pages(tmp_path_factory):
 
 def test_pages_say_what_was_measured(pages):
     verdicts = (pages / "claims-verdicts.txt").read_text()
-    assert verdicts.count("**shown**") == 7
-    errors = (pages / "mg-errors.txt").read_text()
+    assert verdicts.count("**shown**") == 7 + 5  # of the second load: claims 1 and 4 to 7
+    assert verdicts.count("**not tested**") == 2 + 4  # too few doses, no other activation
+    assert verdicts.count("preliminary") == 3  # two networks of one seed
+    errors = (pages / "mg-mini.txt").read_text()
     assert "45 networks, 33 of them with NMDA_α; seeds 0, 1, 2." in errors
     assert "preliminary" not in errors
-    assert errors.count("**shown**") == 4 + 9  # verdicts, and the tests of claims 1 to 4
+    assert errors.count("**shown**") == 4 + 10  # verdicts, and the tests of claims 1 to 4 and 7
     specificity = (pages / "claims-specificity.txt").read_text()
     assert "decoding of position" in specificity
     assert "0.1 (0.05 to 0.15)" in specificity
@@ -114,7 +118,13 @@ def test_pages_say_what_was_measured(pages):
 def test_pages_have_their_figures(pages):
     text = "".join(file.read_text() for file in pages.glob("*.txt"))
     figures = {file.name for file in pages.glob("*.svg")}
-    assert figures == {"comparison.svg", "mg-activations.svg", "mg-hill.svg", "mg-training.svg"}
+    drawn = {
+        f"mg-{name}-{what}.svg"
+        for name in ("mini", "nmda", "paper")
+        for what in ("activations", "training", "hill")
+    }
+    few = {"mg-nmda-hill.svg", "mg-paper-hill.svg"}  # four and two doses
+    assert figures == {"comparison.svg"} | drawn - few
     assert all(f"/generated/{name}" in text for name in figures)
 
 
@@ -123,10 +133,12 @@ def test_one_seed_is_called_preliminary():
     assert found.endswith("seed 0. **One seed: everything here is preliminary.**")
 
 
-def test_the_stored_results_are_of_networks_and_settings_that_are_known():
-    file = ZOO / "results" / "mini.nc"
+@pytest.mark.parametrize("name", claims.SETS)
+def test_the_stored_results_are_of_networks_and_settings_that_are_known(name):
+    file = ZOO / "results" / f"{name}.nc"
     stored = xr.load_dataset(file)
-    assert {str(name) for name in stored["name"].values} <= set(claims.read_recipes(claims.FAMILY))
+    known = {network for recipes in claims.SETS[name] for network in claims.read_recipes(recipes)}
+    assert set(stored["name"].values.tolist()) == known
     assert {key: stored.attrs[key] for key in claims.SETTINGS} == claims.SETTINGS
-    assert np.unique(stored["name"]).size == stored.sizes["model"]
+    assert stored.sizes["model"] == len(known)
     assert Path(file).stat().st_size < 2_000_000

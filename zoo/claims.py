@@ -1,8 +1,9 @@
-"""Measure the family of comparable networks and test the paper's claims on it.
+"""Measure networks that are comparable and test the paper's claims on them.
 
-``python zoo/claims.py`` measures each member of zoo/families/mini.toml that is in zoo/models, half
-a minute a network on one processor core, and prints the table of claims. What was measured is kept
-in zoo/results/mini.nc: a network is measured again only if its weights or the settings are others.
+``python zoo/claims.py`` measures the networks in zoo/models of each of the SETS, half a minute each
+on one processor core, minutes for those of the paper's size, and prints the tables of claims. What
+was measured is kept in zoo/results: a network is measured again only if its weights or the settings
+are others.
 ``python zoo/claims.py lesions`` measures washout and lesions of one network, minutes. The pages of
 the documentation are made from these files whenever it is built.
 """
@@ -29,7 +30,13 @@ from placeformer.manifest import read_config, refuse
 from placeformer.zoo import natural
 
 ZOO = Path(__file__).resolve().parent
-FAMILY, MODELS, RESULTS = ZOO / "families" / "mini.toml", ZOO / "models", ZOO / "results"
+MODELS, RESULTS = ZOO / "models", ZOO / "results"
+SETS = {
+    "mini": [ZOO / "families" / "mini.toml"],
+    "nmda": [ZOO / "families" / "nmda.toml"],
+    "paper": sorted((ZOO / "recipes" / "gpu").glob("*.toml")),
+}
+"""Recipes of networks that differ in activation, α and seed alone."""
 LESIONED = "nmda-a10"
 SETTINGS: dict[str, Any] = {"washout": 0.0, "n": 250, "seed": 0}
 DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
@@ -40,17 +47,15 @@ CURVE: dict[str, Any] = {
 
 
 def measure(
-    family: Path = FAMILY,
-    models: Path = MODELS,
-    file: Path = RESULTS / "mini.nc",
-    **settings: Any,
+    recipes: Sequence[Path], file: Path, models: Path = MODELS, **settings: Any
 ) -> xr.Dataset:
-    """Measure the members of a family that are there and not yet in the file; write the file."""
+    """Measure the networks of recipes that are there and not yet in the file; write the file."""
     settings = SETTINGS | settings
-    names = [name for name in read_recipes(family) if (models / name / hub.CONFIG).is_file()]
+    names = [name for each in recipes for name in read_recipes(each)]
+    names = [name for name in names if (models / name / hub.CONFIG).is_file()]
     rows = kept(file, {name: sha256(models / name) for name in names}, settings)
     missing = [name for name in names if name not in rows]
-    for name in tqdm(missing, desc="measure", unit="network"):
+    for name in tqdm(missing, desc=file.stem, unit="network"):
         found = pf.profile_networks(models / name, **settings, progress=False)
         rows[name] = found.merge(history(models / name / hub.HISTORY), combine_attrs="override")
         together = [rows[each] for each in sorted(rows, key=natural)]
@@ -126,7 +131,7 @@ def decoding_error(recording: xr.Dataset) -> xr.DataArray:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing and print what it says."""
-    parser = argparse.ArgumentParser(description="Measure the family and test the paper's claims.")
+    parser = argparse.ArgumentParser(description="Measure networks and test the paper's claims.")
     parser.add_argument("what", nargs="?", choices=["networks", "lesions"], default="networks")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is measured")
@@ -135,11 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what == "lesions":
         lesions(results=options.results)
         return 0
-    networks = measure(models=options.models, file=options.results / "mini.nc")
-    print(f"{networks.sizes['model']} networks, seeds {np.unique(networks['seed'])}")
-    claims = pf.paper_claims(networks)
-    shown = ["claim", "part", "value", "lower", "upper", "over", "p", "n_networks", "verdict"]
-    print(claims[shown].to_string(index=False, float_format="{:.3f}".format))
+    for name, recipes in SETS.items():
+        networks = measure(recipes, options.results / f"{name}.nc", options.models)
+        print(f"{name}: {networks.sizes['model']} networks, seeds {np.unique(networks['seed'])}")
+        claims = pf.paper_claims(networks)
+        shown = ["claim", "part", "value", "lower", "upper", "over", "p", "n_networks", "verdict"]
+        print(claims[shown].to_string(index=False, float_format="{:.3f}".format))
     return 0
 
 

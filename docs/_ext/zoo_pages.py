@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import placeformer as pf
 RESULTS = Path(__file__).resolve().parents[2] / "zoo" / "results"
 LESIONED = "nmda-a10"
 MEMORIES = ("reference", "working")
+SETS = {"mini": "mini", "nmda": "nmda (second load)", "paper": "of the paper's size"}
+"""Networks that were measured alike, and what their column is called."""
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -27,29 +29,34 @@ def setup(app: Any) -> dict[str, bool]:
 def write_all(target: Path, results: Path = RESULTS) -> None:
     """Write every part of the pages into a folder."""
     target.mkdir(parents=True, exist_ok=True)
-    networks = xr.load_dataset(results / "mini.nc")
+    networks = {name: xr.load_dataset(results / f"{name}.nc") for name in SETS}
     washout, lesions = (
         xr.load_dataset(results / f"{LESIONED}-{what}.nc") for what in ("washout", "lesions")
     )
-    claims = pf.paper_claims(networks)
-    together = pf.memory_comparison(networks, washout, lesions)
+    claims = {name: pf.paper_claims(each) for name, each in networks.items()}
+    together = pf.memory_comparison(networks["mini"], washout, lesions)
     with plt.rc_context({"svg.hashsalt": "placeformer"}):
         parts = {
             "claims-verdicts": verdicts(claims),
-            "claims-tests": tests(claims),
             "claims-comparison": comparison(together, washout, lesions, target),
             "claims-specificity": specificity(lesions),
-            "mg-errors": errors(networks, claims, target),
+            **{f"claims-tests-{name}": tests(each) for name, each in claims.items()},
+            **{f"mg-{name}": errors(name, networks[name], claims[name], target) for name in SETS},
         }
     for name, lines in parts.items():
         (target / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def verdicts(claims: pd.DataFrame) -> list[str]:
-    """One row a claim."""
-    said, of = pf.claim_verdicts(claims), claims.drop_duplicates("claim").set_index("claim")
-    rows = [[claim, of.loc[claim, "statement"], f"**{word}**"] for claim, word in said.items()]
-    return table(["", "claim", "verdict"], rows, (6, 60, 34))
+def verdicts(claims: Mapping[str, pd.DataFrame], last: int = 7) -> list[str]:
+    """One row a claim, one column a set of networks."""
+    said = {name: pf.claim_verdicts(each) for name, each in claims.items()}
+    of = next(iter(claims.values())).drop_duplicates("claim").set_index("claim")["statement"]
+    rows = [
+        [claim, of[claim], *(f"**{words[claim]}**" for words in said.values())]
+        for claim in of.index
+        if claim <= last
+    ]
+    return table(["", "claim", *(SETS[name] for name in said)], rows)
 
 
 def tests(claims: pd.DataFrame) -> list[str]:
@@ -171,34 +178,30 @@ NAMES = {
 }
 
 
-def errors(networks: xr.Dataset, claims: pd.DataFrame, target: Path) -> list[str]:
-    """Errors across Mg²⁺: what there is, figures, tests and the table of networks."""
-    drawn, axes = plt.subplots(2, 1, figsize=(8, 8), layout="constrained")
-    for ax, memory in zip(axes, MEMORIES, strict=True):
-        pf.plot.activations(networks, memory=memory, ax=ax)
-    save(drawn, target / "mg-activations.svg")
-    reference = networks["error"].sel(maps="trained", memory="reference")
-    fit = pf.fit_hill(reference)
-    save(pf.plot.dose_response(networks, fit=fit).figure, target / "mg-hill.svg")
-    drawn, axes = plt.subplots(2, 1, figsize=(8, 8), layout="constrained")
-    for ax, memory in zip(axes, MEMORIES, strict=True):
-        pf.plot.training(networks, memory=memory, ax=ax)
-    save(drawn, target / "mg-training.svg")
-    return [
-        inventory(networks),
-        "",
-        *verdicts(claims[claims["claim"] <= 4]),
-        "",
-        *figure("mg-activations.svg", "Errors at the end of training, every network a point."),
-        "",
-        *(sentence(row) for row in claims[claims["claim"].isin([1, 2, 3, 4])].itertuples()),
-        "",
-        *figure("mg-hill.svg", "Reference error against α, with the Hill curve."),
-        "",
-        *figure("mg-training.svg", "Errors in the course of the training."),
-        "",
-        *by_network(networks),
-    ]
+def errors(name: str, networks: xr.Dataset, claims: pd.DataFrame, target: Path) -> list[str]:
+    """Errors across Mg²⁺ of one set: what there is, figures, tests and the table of networks."""
+    told = claims[claims["claim"].isin([1, 2, 3, 4, 7]) & (claims["n_seeds"] > 0)]
+    lines = [inventory(networks), "", *verdicts({name: claims}, 4), ""]
+    for plot, caption in (
+        (pf.plot.activations, "Errors at the end of training, every network a point."),
+        (pf.plot.training, "Errors in the course of the training."),
+    ):
+        drawn, axes = plt.subplots(2, 1, figsize=(8, 8), layout="constrained")
+        for ax, memory in zip(axes, MEMORIES, strict=True):
+            plot(networks, memory=memory, ax=ax)
+        save(drawn, target / f"mg-{name}-{plot.__name__}.svg")
+        lines += [*figure(f"mg-{name}-{plot.__name__}.svg", caption), ""]
+    lines += [*hill(name, networks, target), "", *map(sentence, told.itertuples()), ""]
+    return [*lines, *by_network(networks)]
+
+
+def hill(name: str, networks: xr.Dataset, target: Path) -> list[str]:
+    """Reference error against α with its Hill curve, where there are doses enough to fit one."""
+    fit = pf.fit_hill(networks["error"].sel(maps="trained", memory="reference"))
+    if not np.isfinite(fit["fitted"]).any():
+        return []
+    save(pf.plot.dose_response(networks, fit=fit).figure, target / f"mg-{name}-hill.svg")
+    return figure(f"mg-{name}-hill.svg", "Reference error against α, with the Hill curve.")
 
 
 def inventory(networks: xr.Dataset) -> str:
@@ -214,8 +217,6 @@ def inventory(networks: xr.Dataset) -> str:
 
 def sentence(row: Any) -> str:
     """One test as an item of a list."""
-    if not row.n_seeds:
-        return f"- {row.claim}, {row.part}: **not tested**, no seed has the networks for it yet"
     value = with_interval(row.value, row.lower, row.upper)
     p = "" if np.isnan(row.p) else f", p = {row.p:.2g}"
     word = "" if silent(row) else f": **{row.verdict}**"

@@ -101,9 +101,9 @@ def check(networks: xr.Dataset) -> None:
 
 
 def dose_trend(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
-    """ρ of α and a value among the networks of one seed; NaN with fewer than five doses."""
+    """ρ of α and a value among the networks of one seed; NaN with fewer than four doses."""
     mask = mask & np.isfinite(alpha)
-    return spearman(alpha[mask], values[mask]) if np.unique(alpha[mask]).size >= 5 else np.nan
+    return spearman(alpha[mask], values[mask]) if np.unique(alpha[mask]).size >= 4 else np.nan
 
 
 def difference(values: Floats, mask: Any, first: Any, second: Any) -> float:
