@@ -13,9 +13,11 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from test_training import RECIPE, toml
 
 from placeformer import card, hub
+from placeformer.census import place_cells
 from placeformer.curve import learning_curve
 from placeformer.memory import memory_errors
 from placeformer.recipe import Recipe
+from placeformer.recording import record
 from placeformer.training import train
 
 SIZE = {"n_walks": 8, "n_steps": 32, "progress": False}
@@ -55,6 +57,7 @@ def test_the_card_says_what_made_it_in_the_hubs_format(trainer, recipe_file, tmp
     metrics = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
     assert metrics == {key: entry["value"] for key, entry in results.items()}
     assert front["library_name"] == "placeformer"
+    share = results["place_cell_fraction_trained"]["value"]
     for phrase in (
         "NMDA_α, α = 10 (35.7 mM Mg²⁺)",
         "24 optimiser steps, 768 predictions",
@@ -62,10 +65,24 @@ def test_the_card_says_what_made_it_in_the_hubs_format(trainer, recipe_file, tmp
         "The paper has side 11, n_letters 10, n_maps 32.",
         f"torch {torch.__version__}",
         'pf.load("tiny")',
+        f"Place cells: {share:.1%} of the 32 feed-forward units",
     ):
         assert phrase in text
     stored = tomllib.loads((tmp_path / "tiny" / hub.RECIPE).read_text())
     assert Recipe.from_dict(stored) == trainer.recipe
+
+
+def test_the_shares_of_place_cells_are_those_of_place_cells(trainer):
+    found = card.place_shares(trainer.model)
+    walks = {"n_walks": 16, "n_steps": 512, "maps": [0], "progress": False}
+    for kind, entry in zip(("trained", "novel"), found.values(), strict=True):
+        recording = record(trainer.model, **walks, familiar=kind == "trained")
+        share = float(place_cells(recording, n=250)["is_place_cell"].mean())
+        assert entry["value"] == pytest.approx(share, abs=1e-6)
+        assert (
+            f"accepts on the first {kind} map, 16 walks of 512 steps, seed 0, 250 shuffles"
+            in (entry["definition"])
+        )
 
 
 def test_the_hub_reads_the_head_of_every_card_as_it_was_meant(trainer, recipe_file, tmp_path):

@@ -57,7 +57,9 @@ def test_a_zoo_as_it_says_passes(models):
     assert check(*models) == []
 
 
-@pytest.mark.parametrize("key", ["working_error_trained", "reference_error_novel"])
+@pytest.mark.parametrize(
+    "key", ["working_error_trained", "reference_error_novel", "place_cell_fraction_novel"]
+)
 def test_a_tampered_figure_is_found(models, key):
     def change(entries):
         entries["results"][key]["value"] = round(entries["results"][key]["value"] + 1e-6, 6)

@@ -58,8 +58,8 @@ def test_list_shows_the_table_of_the_zoo(zoo_of_two, capsys):
     first, second = (line.split() for line in lines)
     assert first[:5] == ["net-a0.5", "nmda", "0.5", "1.78", "2"]
     assert second[:6] == ["net-a10", "nmda", "10", "35.7", "2", "–"]
-    assert second[7:11] == ["–", "0.2500", "–", "–"]
-    assert second[11] == pf.load("net-a10").info["sha256"][:8]
+    assert second[7:13] == ["–", "0.2500", "–", "–", "–", "–"]
+    assert second[13] == pf.load("net-a10").info["sha256"][:8]
 
 
 def test_list_gives_scripts_names_or_everything(zoo_of_two, capsys):

@@ -72,7 +72,7 @@ def test_where_nothing_is_missing_no_cluster_is_started(
     results = hub.read(out / "tiny").info["results"]
     assert (row["name"], row["state"], row["steps"]) == ("tiny", "found", 24)
     assert row["seconds"] > 0
-    assert {key: row[key] for key in sweep.ERRORS} == results
+    assert {key: row[key] for key in sweep.ERRORS} == {key: results[key] for key in sweep.ERRORS}
     assert cli.main(["sweep", str(file), "--out", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["tiny", "found", "24"]
     assert (out / "tiny" / hub.WEIGHTS).stat().st_mtime_ns == before

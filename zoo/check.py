@@ -108,13 +108,14 @@ def check_files(folder: Path) -> list[str]:
 def recompute(folder: Path) -> list[str]:
     """Measure a network as it says it was measured, and compare every figure."""
     model, said = hub.read(folder), stored(folder).results
-    protocols = {MEASURED.findall(entry["definition"])[-1] for entry in said.values()}
+    errors = [entry["definition"] for key, entry in said.items() if "_error_" in key]
+    protocols = {MEASURED.findall(definition)[-1] for definition in errors}
     if len(protocols) != 1:
-        return [f"results: expected figures of one measurement, found {len(protocols)}"]
+        return [f"results: expected errors of one measurement, found {len(protocols)}"]
     ((n_walks, n_steps, seed),) = protocols
     torch.set_num_threads(1)
-    errors = card.measure(model, n_walks=int(n_walks), n_steps=int(n_steps), seed=int(seed))
-    found = card.results(errors)
+    measured = card.measure(model, n_walks=int(n_walks), n_steps=int(n_steps), seed=int(seed))
+    found = card.results(measured) | card.place_shares(model)
     return [
         f"results.{key}: recomputed {found.get(key)}, stored {said.get(key)}"
         for key in [*found, *(key for key in said if key not in found)]

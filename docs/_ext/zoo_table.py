@@ -5,11 +5,13 @@ from sphinx.util.docutils import SphinxDirective
 
 import placeformer as pf
 
-ERRORS = [
+FIGURES = [
     "working_error_trained",
     "reference_error_trained",
     "working_error_novel",
     "reference_error_novel",
+    "place_cell_fraction_trained",
+    "place_cell_fraction_novel",
 ]
 HEAD = [
     "Network",
@@ -21,6 +23,8 @@ HEAD = [
     "Reference, trained (%)",
     "Working, novel (%)",
     "Reference, novel (%)",
+    "Place cells, trained (%)",
+    "Place cells, novel (%)",
 ]
 
 
@@ -28,8 +32,8 @@ def cells(row):
     """Text of one row."""
     name = f"``{row.name}``" + (f" (also ``{row.alias}``)" if row.alias else "")
     alpha, mg = ("" if pd.isna(value) else f"{value:.3g}" for value in (row.alpha, row.mg_mM))
-    errors = (getattr(row, error) for error in ERRORS)
-    shown = ("–" if pd.isna(error) else f"{100 * error:.2f}" for error in errors)
+    figures = (getattr(row, figure) for figure in FIGURES)
+    shown = ("–" if pd.isna(figure) else f"{100 * figure:.2f}" for figure in figures)
     seed = "–" if pd.isna(row.seed) else str(row.seed)
     return [name, row.activation, alpha, mg, seed, *shown]
 

@@ -16,8 +16,13 @@ from placeformer.curve import learning_curve
 from placeformer.memory import memory_errors, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.readme import LIMITS, head
+from placeformer.shares import place_cell_shares, recorded
 from placeformer.training import Trainer
 
+PLACE_WALKS: dict[str, Any] = {"n_walks": 16, "n_steps": 512, "seed": 0}
+SHUFFLES = 250
+PLACE_PROTOCOL = "{n_walks} walks of {n_steps} steps, seed {seed}".format(**PLACE_WALKS)
+PLACE_PROTOCOL += f", {SHUFFLES} shuffles"
 PAPER = {"side": 11, "n_letters": 10, "n_maps": 32}
 TEXT = """---
 {head}
@@ -47,6 +52,10 @@ Measured on the stored weights ({dtype}), {protocol}. Chance is {chance:.0%} err
 
 Working memory: the place is among the places of the steps the network could attend to. Reference
 memory: it is not. On novel maps reference memory cannot be better than chance: that is the control.
+
+Place cells: {place_cell_fraction_trained:.1%} of the {units:,} feed-forward units on the first
+trained map, {place_cell_fraction_novel:.1%} on the first novel map (`placeformer.place_cells`,
+{place_protocol}).
 {curve}
 ## How it was made
 
@@ -112,13 +121,14 @@ def publish(
         hub.save(trainer.model.cpu(), draft)
         stored = hub.read(draft)
         errors = measure(stored, n_walks=n_walks, n_steps=n_steps, progress=progress)
+        shares = place_shares(stored)
         hub.save(
             trainer.model,
             draft,
             history=trainer.history or None,
             recipe=recipe,
-            card=text(target.name, stored, errors, trainer),
-            results=results(errors),
+            card=text(target.name, stored, errors, shares, trainer),
+            results=results(errors) | shares,
             overwrite=True,
         )
         if trainer.history:
@@ -168,6 +178,22 @@ def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
     return found
 
 
+def place_shares(model: NavigationTransformer) -> dict[str, dict[str, Any]]:
+    """Shares of place cells as the `results` of a folder: value and definition."""
+    found = place_cell_shares(recorded(model, **PLACE_WALKS), n=SHUFFLES)["place_cell_fraction"]
+    units = model.config.n_layers * model.config.d_inner
+    return {
+        f"place_cell_fraction_{kind}": {
+            "value": round(float(found.sel(maps=kind).mean("layer")), 6),
+            "definition": (
+                f"share of the {units:,} feed-forward units that place_cells accepts on the first "
+                f"{kind} map, {PLACE_PROTOCOL}"
+            ),
+        }
+        for kind in found["maps"].values
+    }
+
+
 def protocol(errors: xr.Dataset) -> str:
     """Say on how much was measured."""
     attrs = errors.attrs
@@ -192,20 +218,29 @@ def table(errors: xr.Dataset) -> str:
     return "\n".join(rows)
 
 
-def text(name: str, model: NavigationTransformer, errors: xr.Dataset, trainer: Trainer) -> str:
+def text(
+    name: str,
+    model: NavigationTransformer,
+    errors: xr.Dataset,
+    shares: dict[str, dict[str, Any]],
+    trainer: Trainer,
+) -> str:
     """Write the card: what it reaches, how it was made, what it is not for."""
     config, world, training = model.config, world_of(model), trainer.config
     activation = config.activation
     if config.alpha is not None:
         activation = f"NMDA_α, α = {config.alpha:g} ({alpha_to_mg(config.alpha):.3g} mM Mg²⁺)"
     return TEXT.format(
-        head=head(name, results(errors)),
+        head=head(name, results(errors) | shares),
         name=name,
         activation=activation,
         dtype=model.info["dtype"],
         protocol=f"at the last step of every chunk of {protocol(errors)}",
         chance=errors.attrs["chance"],
         table=table(errors),
+        units=config.n_layers * config.d_inner,
+        place_protocol=PLACE_PROTOCOL,
+        **{key: entry["value"] for key, entry in shares.items()},
         curve=CURVE if trainer.history else "",
         limits=LIMITS,
         world=(

@@ -18,8 +18,10 @@ SHORT = {
     "reference_error_trained": "reference",
     "working_error_novel": "working_novel",
     "reference_error_novel": "reference_novel",
+    "place_cell_fraction_trained": "place_cells",
+    "place_cell_fraction_novel": "place_cells_novel",
 }
-"""Columns of memory errors, by what the command line prints above them."""
+"""Columns of measured figures, and what the command line prints above them."""
 
 
 def run_list(options: argparse.Namespace) -> None:

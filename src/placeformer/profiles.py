@@ -12,13 +12,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from placeformer import schema
-from placeformer.census import OBSERVATION, place_cells
+from placeformer.census import OBSERVATION
 from placeformer.measures import spatial_information
-from placeformer.mg import KINDS, Source, dose_response
+from placeformer.mg import Source, dose_response
 from placeformer.model import NavigationTransformer
 from placeformer.negatives import Negatives
 from placeformer.ratemaps import rate_maps
-from placeformer.recording import record
+from placeformer.shares import KINDS, by_layer, place_cell_shares, recorded
 from placeformer.variance import position_variance_explained
 from placeformer.zoo import load
 
@@ -126,18 +126,11 @@ def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, 
 
 def units_of(model: NavigationTransformer, walks: dict[str, Any], n: int, seed: int) -> xr.Dataset:
     """Shares of place cells, information and partial variance of one network, by layer."""
-    trained, novel = (
-        record(model, **walks, seed=seed, familiar=kind == KINDS[0], progress=False)
-        for kind in KINDS
-    )
-    cells = place_cells(trained, control=novel, per_map=True, n=n, seed=seed)
-    alone = cells["control_is_place_cell"]
-    share = [by_layer(each, trained) for each in (cells["is_place_cell"], alone)]
+    found = recorded(model, **walks, seed=seed)
     table = {
-        "place_cell_fraction": xr.concat(share, "maps"),
-        "memory_dependent_fraction": by_layer(cells["depends_on_memory"], trained),
-        "information": over_kinds(information, trained, novel),
-        "eta2_beyond": over_kinds(beyond, trained, novel),
+        **{str(name): each for name, each in place_cell_shares(found, n=n, seed=seed).items()},
+        "information": over_kinds(information, *found),
+        "eta2_beyond": over_kinds(beyond, *found),
     }
     units = {"information": "bits/spike"}
     labelled = {
@@ -147,18 +140,6 @@ def units_of(model: NavigationTransformer, walks: dict[str, Any], n: int, seed: 
         for name, values in table.items()
     }
     return xr.Dataset(labelled).assign_coords(maps=list(KINDS)).expand_dims("model")
-
-
-def by_layer(values: xr.DataArray, recording: xr.Dataset) -> xr.DataArray:
-    """Mean of the units of every layer, and over maps; undefined ones left out."""
-    values = values.astype(float)
-    values = values.mean([d for d in values.dims if d == schema.MAP])
-    layer = xr.DataArray(recording["layer"].values, dims=schema.UNIT, name="layer")
-    return (
-        values.drop_vars(list(values.coords.keys() & {"layer", "component", "index"}))
-        .groupby(layer)
-        .mean(schema.UNIT)
-    )
 
 
 def over_kinds(measure: Any, *recordings: xr.Dataset) -> xr.DataArray:

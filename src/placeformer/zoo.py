@@ -37,6 +37,8 @@ COLUMNS = {
     "reference_error_trained": "float64",
     "working_error_novel": "float64",
     "reference_error_novel": "float64",
+    "place_cell_fraction_trained": "float64",
+    "place_cell_fraction_novel": "float64",
     "sha256": "str",
 }
 """Columns of :func:`zoo_table` and their types in pandas."""
@@ -145,6 +147,9 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
           on trained and on novel maps, measured on the stored weights at the ends of chunks, see
           :func:`memory_errors`; NaN where it was not measured. ``load(name).info["definitions"]``
           tells the walks and the interval of each;
+        - `place_cell_fraction_trained`, `place_cell_fraction_novel`: share of the feed-forward
+          units, 0 to 1, that :func:`place_cells` accepts on one trained and on one novel map; NaN
+          where it was not measured;
         - `sha256`: of the weight file, which :func:`load` checks.
 
     Raises

@@ -1,0 +1,36 @@
+"""Shares of place cells: counted by layer, of planted units, on trained and on novel maps."""
+
+import numpy as np
+import xarray as xr
+from networks import randomised
+from test_recording import CONFIG
+
+from placeformer import shares
+from placeformer.model import NavigationTransformer
+from placeformer.world import GridWorld
+
+
+def test_what_is_recorded_differs_in_the_maps_alone():
+    model = randomised(NavigationTransformer(CONFIG, GridWorld(4, 10, 3, seed=0))).eval()
+    trained, novel = shares.recorded(model, n_walks=3, n_steps=20, maps=(1,), seed=4)
+    assert trained["familiar"].all() and not novel["familiar"].any()
+    np.testing.assert_array_equal(trained["x"], novel["x"])
+    assert set(trained["layer"].values) == {"ffn.0", "ffn.1"}
+    assert (trained["map"] == 1).all()
+
+
+def test_planted_place_cells_are_counted_in_their_layer(monkeypatch):
+    decided = xr.Dataset(
+        {
+            "is_place_cell": ("unit", [True, True, False, False, False, False]),
+            "control_is_place_cell": ("unit", [False, True, False, False, False, True]),
+            "depends_on_memory": ("unit", [True, False, False, False, False, False]),
+        }
+    )
+    layers = xr.Dataset(coords={"layer": ("unit", ["a", "a", "a", "a", "b", "b"])})
+    monkeypatch.setattr(shares, "place_cells", lambda *_, **__: decided)
+    found = shares.place_cell_shares(shares.Recordings(layers, layers))
+    share = found["place_cell_fraction"]
+    assert share.sel(maps="trained").to_series().to_dict() == {"a": 0.5, "b": 0.0}
+    assert share.sel(maps="novel").to_series().to_dict() == {"a": 0.25, "b": 0.5}
+    assert found["memory_dependent_fraction"].to_series().to_dict() == {"a": 0.25, "b": 0.0}
