@@ -44,10 +44,14 @@ ax.set_title("The same doses: working memory")
 plt.show()
 
 # %%
-# A network changed after training is not one trained at that α. ``nmda-a0`` learnt without Mg²⁺:
+# A network changed after training is not one trained at that α. The family ``nmda`` has twelve
+# networks that learnt at four values of α, three seeds each: every point is one of them.
 
-both = pf.dose_response(["nmda-a0", "nmda-a10"], n_walks=64, n_steps=512, progress=False)
-both["error"].sel(maps="trained").to_dataframe()[["name", "alpha", "error"]].round(3)
+names = [name for name in pf.list_models("nmda-*") if not name.endswith("paper")]
+trained = pf.dose_response(names, n_walks=32, n_steps=512, progress=False)
+ax = pf.plot.dose_response(trained, memory="reference")
+ax.set_title("Mg²⁺ changed before training")
+plt.show()
 
 # %%
 # How much is a dose worth?
