@@ -50,7 +50,7 @@ def analyses() -> dict[str, Callable[[Any], object]]:
 
 
 def write(path: Path, samples: int, units: int) -> None:
-    """Write a recording of noise along random places, chunk by chunk."""
+    """Write a recording of noise along random places, in the chunks of ``placeformer.record``."""
     import dask.array as da
     import numpy as np
     import xarray as xr
@@ -59,11 +59,11 @@ def write(path: Path, samples: int, units: int) -> None:
     block = min(steps, CHUNK // (4 * units * WALKS))
     shape, chunks = (WALKS, steps, units), (WALKS, block, units)
     noise = da.random.default_rng(0).standard_normal(shape, chunks=chunks, dtype=np.float32)
-    x, y = rng.integers(0, SIDE, (2, WALKS, steps))
+    x, y = rng.integers(0, SIDE, (2, WALKS, steps), dtype=np.int16)
     behaviour = {"x": x, "y": y, "observation": (3 * x + y) % 10}
     coords = {name: (("walk", "time"), values) for name, values in behaviour.items()}
     dataset = xr.Dataset({"activation": (("walk", "time", "unit"), noise)}, coords=coords)
-    dataset.to_zarr(path, consolidated=False)
+    dataset.chunk(time=block).to_zarr(path, consolidated=False)
 
 
 def peak() -> float:

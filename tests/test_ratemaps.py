@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from placeformer import _kernels, binning, places, schema
+from placeformer import _blocks, _kernels, binning, places, schema
 from placeformer.ratemaps import rate_maps
 from placeformer.variance import position_variance_explained
 
@@ -208,17 +208,8 @@ def test_float32_sums_stay_exact_at_length():
     assert abs(float(rate.item()) / float(np.float32(0.1)) - 1) < 1e-7
 
 
-def test_blocks_cover_every_sample_once(monkeypatch):
-    monkeypatch.setattr(_kernels, "BLOCK_VALUES", 2000)
-    for shape in [(3, 5000, 4), (40, 30, 4), (1, 1, 1), (7, 256, 8)]:
-        seen = np.zeros(shape[:2], int)
-        for where in _kernels.blocks(shape):
-            seen[where] += 1
-        np.testing.assert_array_equal(seen, 1)
-
-
 def test_threads_and_blocks_do_not_change_the_sums(monkeypatch):
-    monkeypatch.setattr(_kernels, "BLOCK_VALUES", 4096)
+    monkeypatch.setattr(_blocks, "BLOCK_VALUES", 4096)
     rng = RNG(9)
     values = rng.standard_normal((2, 3000, 16)).astype(np.float32)
     index = rng.integers(-1, 50, (2, 3000))

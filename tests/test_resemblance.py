@@ -158,7 +158,7 @@ def test_dask_and_blocks_give_the_same(monkeypatch):
     x, y = (rng.standard_normal((1200, n)).astype(np.float32) for n in (6, 9))
     y[:, :6] += x
     want = similarity(recording(x), recording(y), debiased=True, n_shuffles=3)
-    monkeypatch.setattr("placeformer._kernels.BLOCK_VALUES", 1000)
+    monkeypatch.setattr("placeformer._blocks.BLOCK_VALUES", 1000)
     lazy = (recording(v).chunk(time=70, unit=4) for v in (x, y))
     found = similarity(*lazy, debiased=True, n_shuffles=3)
     for name in ("similarity", "interval", "null_mean"):

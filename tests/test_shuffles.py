@@ -24,7 +24,7 @@ plain_information = partial(mutual_information, correction="none")
 
 def shifted(index, amounts):
     """Values (shuffle, walk, time) of walks rolled in time."""
-    return Shifted.of(index, amounts, 0)[..., ALL, ALL]
+    return Shifted(index, amounts, 0)[..., ALL, ALL]
 
 
 def lattice(rng, n_walks=3, n_steps=600, n_units=4, noise=0.5, side=7):

@@ -89,6 +89,14 @@ def test_a_store_holds_what_memory_would(net, small_blocks, tmp_path):
             np.testing.assert_array_equal(raw.activation, want.activation)
 
 
+def test_behaviour_lies_in_the_chunks_of_the_activations(net, small_blocks, tmp_path):
+    run(net, store=tmp_path / "a.zarr")
+    with xr.open_zarr(tmp_path / "a.zarr") as raw:
+        assert raw.chunks["time"] == (10,) * 6
+        for name in ("x", "y", "activation"):
+            assert raw[name].variable.chunks[:2] == ((2, 2, 1), (10,) * 6), name
+
+
 @pytest.mark.parametrize("calls", [0, 1, 2, 5, 9, 16, 26])
 def test_a_killed_recording_is_gone_on_with(net, small_blocks, tmp_path, calls):
     path = tmp_path / "a.zarr"

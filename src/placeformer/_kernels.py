@@ -14,23 +14,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-BLOCK_VALUES = 2**23
-"""Values in a block: 32 MiB of float32, small beside any recording."""
-
-BLOCK_SAMPLES = 2**13
-"""Most samples in a block, so that few bins of a usual grid exceed ``FLOAT32_SAMPLES``."""
+from placeformer._blocks import blocks, integers, tree
 
 FLOAT32_SAMPLES = 128
 """Most samples of one bin added in float32 before the sum is carried on in float64."""
-
-COUNTED = 2**20
-"""Least samples that are counted at once."""
 
 MAX_THREADS = 4
 
@@ -81,28 +75,24 @@ class Shifted:
     """Bins (shift, walk, time) of walks rolled in time, made block by block where they are read."""
 
     index: NDArray[np.integer[Any]]
-    """Bins before the shifts (walk, time); negative: none."""
+    """Bins before the shifts (walk, time), in any integers that hold them; negative: none."""
     amounts: NDArray[np.integer[Any]]
     """Steps (shift, walk) that a walk's bins are moved by."""
     size: int
     """Number of bins; those of every shift are counted on from the last."""
 
-    @classmethod
-    def of(cls, index: NDArray[np.intp], amounts: NDArray[Any], size: int) -> Shifted:
-        """Shifts of bins, in the smallest integers that hold them."""
-        kind = np.int32 if len(amounts) * size < 2**31 else np.int64
-        return cls(index.astype(kind, copy=False), amounts, size)
-
     def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
         """Bins (shift, walk, time) of a slice of the walks and of the steps."""
         rows, steps = (np.arange(n)[s] for n, s in zip(self.index.shape, where[1:], strict=True))
         earlier = steps - self.amounts[:, rows, None]  # a negative one counts from the end
-        bins = self.index[rows[:, None], earlier]
-        first = self.size * np.arange(len(bins), dtype=bins.dtype)[:, None, None]
+        kind = np.promote_types(np.int32, integers(len(self.amounts) * self.size))
+        bins = self.index[rows[:, None], earlier].astype(kind)
+        first = self.size * np.arange(len(bins), dtype=kind)[:, None, None]
         return np.add(bins, first, out=bins, where=bins >= 0)
 
 
-Index = NDArray[np.integer[Any]] | Shifted
+Index = Any
+"""Bins (walk, time) or (n, walk, time): NumPy, :class:`Shifted`, or dask in the values' chunks."""
 
 
 def bin_sums(
@@ -122,7 +112,8 @@ def bin_sums(
         Activations, shape (walk, time, unit): NumPy or dask, any real dtype.
     index
         For every term the bin of each sample, shape (walk, time), or (n, walk, time) where a
-        sample counts in n bins, also as :class:`Shifted`; negative: it counts in none.
+        sample counts in n bins, also as :class:`Shifted`; negative: it counts in none. Of dask
+        values also dask, in their chunks.
     sizes
         Number of bins of every term.
     terms
@@ -148,28 +139,6 @@ def bin_sums(
                 else:
                     total[rows] += part
     return totals
-
-
-def bin_counts(index: NDArray[np.intp], size: int) -> NDArray[np.int64]:
-    """Number of samples in every bin, shape (bin,); negative bins are left out."""
-    counts, flat = np.zeros(size, np.int64), index.ravel()
-    step = max(size, COUNTED)
-    for start in range(0, flat.size, step):
-        part = flat[start : start + step]
-        counts += np.bincount(part[part >= 0], minlength=size)
-    return counts
-
-
-def blocks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:
-    """Slices of (walk, time) whose samples make blocks of about ``BLOCK_VALUES`` values."""
-    n_walks, n_times, n_units = shape
-    rows = min(BLOCK_SAMPLES, max(256, BLOCK_VALUES // max(n_units, 1)))
-    if n_times >= rows:
-        starts = range(0, n_times, rows)
-        yield from ((slice(w, w + 1), slice(t, t + rows)) for w in range(n_walks) for t in starts)
-    else:
-        step = max(1, rows // max(n_times, 1))
-        yield from ((slice(w, w + step), slice(None)) for w in range(0, n_walks, step))
 
 
 Part = tuple[NDArray[np.intp] | None, NDArray[Any]]
@@ -263,30 +232,31 @@ def _dask_sums(
     from dask.base import compute
     from dask.delayed import delayed
 
-    def work(chunk: Any, bins: list[NDArray[np.intp]], units: slice) -> list[NDArray[np.float64]]:
+    def work(chunk: Any, bins: list[NDArray[Any]], units: slice) -> list[NDArray[np.float64]]:
         return bin_sums(np.asarray(chunk), bins, sizes, terms=terms, threads=1, units=units)
 
     sums = delayed(work)
-    bins = [delayed(ix, traverse=False) if isinstance(ix, Shifted) else ix for ix in index]
+    bins = [_of_chunks(ix, values.chunks[:2]) for ix in index]
     add = delayed(lambda parts: [np.sum(term, axis=0) for term in zip(*parts, strict=True)])
-    walks, times, units = (_slices(lengths) for lengths in values.chunks)
+    units = _slices(values.chunks[2])
     columns = []
     for column, u in zip(np.moveaxis(values.to_delayed(), 2, 0), units, strict=True):
         parts = [
-            sums(column[i, j], [ix[..., w, t] for ix in bins], u)
-            for i, w in enumerate(walks)
-            for j, t in enumerate(times)
+            sums(chunk, list(here), u) for chunk, *here in zip(column.ravel(), *bins, strict=True)
         ]
         columns.append(tree(parts, add))
     done = compute(*columns)
     return [np.concatenate(term, axis=1) for term in zip(*done, strict=True)]
 
 
-def tree(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
-    """Parts added eight at a time, then the sums of these, until one is left."""
-    while len(parts) > 1:
-        parts = [add(parts[k : k + 8]) for k in range(0, len(parts), 8)]
-    return parts[0]
+def _of_chunks(index: Index, chunks: Sequence[Sequence[int]]) -> list[Any]:
+    """Bins of every chunk of samples, in the order of the chunks."""
+    from dask.delayed import delayed
+
+    if hasattr(index, "dask"):
+        return list(index.to_delayed().ravel())
+    bins = delayed(index, traverse=False) if isinstance(index, Shifted) else index
+    return [bins[..., w, t] for w, t in product(*map(_slices, chunks))]
 
 
 def _slices(lengths: Sequence[int]) -> list[slice]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from placeformer import _kernels
+from placeformer import _blocks
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class Products:
         if hasattr(x, "dask") or hasattr(y, "dask"):
             return cls._over_chunks(x, y, shifts)
         found = None
-        for where in _kernels.blocks((*x.shape[:2], max(x.shape[2], y.shape[2]))):
+        for where in _blocks.blocks((*x.shape[:2], max(x.shape[2], y.shape[2]))):
             first = _shifted(x[where], shifts[0])
             second = first if y is x else _shifted(y[where], shifts[1])
             part = cls.of(first, second)
@@ -70,7 +70,7 @@ class Products:
         same = y is x
         part = delayed(lambda a, b: cls.over(a, a if same else b, shifts))
         add = delayed(lambda parts: reduce(cls.__add__, parts))
-        found: Products = _kernels.tree([part(*pair) for pair in pairs], add).compute()
+        found: Products = _blocks.tree([part(*pair) for pair in pairs], add).compute()
         return found
 
     def __add__(self, other: Products) -> Products:

@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer import _kernels, schema
+from placeformer import _blocks, _kernels, schema
+from placeformer._blocks import Numbers, integers, mapped
 from placeformer.negatives import Negatives
 from placeformer.places import activations, refuse_not_finite
 from placeformer.variance import centre
@@ -55,9 +56,9 @@ class Decoder:
 
 def gaussian(
     recording: xr.Dataset,
-    index: NDArray[np.intp],
+    index: Any,
     size: int,
-    fold: NDArray[np.intp],
+    fold: Numbers,
     *,
     prior: Prior = "uniform",
     variance: Variance = "pooled",
@@ -87,9 +88,9 @@ def gaussian(
 
 def poisson(
     recording: xr.Dataset,
-    index: NDArray[np.intp],
+    index: Any,
     size: int,
-    fold: NDArray[np.intp],
+    fold: Numbers,
     *,
     prior: Prior = "uniform",
     negatives: Negatives = "raise",
@@ -108,32 +109,31 @@ def poisson(
 def predict(
     values: Any,
     decoders: Sequence[Decoder],
-    fold: NDArray[np.intp],
+    fold: Numbers,
     progress: Callable[[Any], Any] = lambda steps: steps,
-) -> NDArray[np.intp]:
+) -> Numbers:
     """Most probable place of every sample (walk, time), each by the decoder of its fold.
 
     Dask arrays are decoded chunk by chunk where their chunks are.
     """
+    kind = integers(len(decoders[0].constant))
     if hasattr(values, "dask"):
         import dask.array as da
 
         values = values.rechunk({2: -1})
         where = da.from_array(fold[..., None], chunks=(*values.chunks[:2], 1))
-        places = da.map_blocks(_decoded, values, where, decoders, drop_axis=2, dtype=np.intp)
+        places = da.map_blocks(_decoded, values, where, decoders, drop_axis=2, dtype=kind)
         return np.asarray(places.compute())
-    found = np.full(fold.shape, -1, np.intp)
-    for where in progress(list(_kernels.blocks(values.shape))):
+    found = np.full(fold.shape, -1, kind)
+    for where in progress(list(_blocks.blocks(values.shape))):
         found[where] = _decoded(values[where], fold[where][..., None], decoders)
     return found
 
 
-def _decoded(
-    block: NDArray[Any], fold: NDArray[np.intp], decoders: Sequence[Decoder]
-) -> NDArray[np.intp]:
+def _decoded(block: NDArray[Any], fold: Numbers, decoders: Sequence[Decoder]) -> Numbers:
     """Most probable place of a block (walk, time, unit), shape (walk, time); -1 without fold."""
     fold = fold[..., 0]
-    found = np.full(fold.shape, -1, np.intp)
+    found = np.full(fold.shape, -1, integers(len(decoders[0].constant)))
     for k in np.unique(fold[fold >= 0]):
         here = fold == k
         samples = block.reshape(-1, block.shape[2]) if here.all() else block[here]
@@ -143,21 +143,25 @@ def _decoded(
 
 def _sums(
     recording: xr.Dataset,
-    index: NDArray[np.intp],
+    index: Any,
     size: int,
-    fold: NDArray[np.intp],
+    fold: Numbers,
     terms: _kernels.Terms,
     n_terms: int,
 ) -> list[NDArray[Any]]:
     """Counts (fold, place) and sums (fold, place, unit) of every term, in one read."""
     n_folds = int(fold.max()) + 1
-    cell = np.where((index < 0) | (fold < 0), -1, fold * size + index)
     n_cells = n_folds * size
+
+    def of_fold(i: NDArray[Any], k: NDArray[Any]) -> NDArray[Any]:
+        return np.where((i < 0) | (k < 0), -1, k.astype(np.intp) * size + i)
+
+    cell = mapped(of_fold, index, fold, dtype=integers(n_cells))
     sums = _kernels.bin_sums(
         activations(recording), [cell] * n_terms, [n_cells] * n_terms, terms=terms
     )
     refuse_not_finite(recording, sums[-1], cell)
-    counts = _kernels.bin_counts(cell, n_cells)
+    counts = _blocks.counts(cell, n_cells)
     return [a.reshape(n_folds, size, *a.shape[1:]) for a in (counts, *sums)]
 
 

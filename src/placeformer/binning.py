@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from placeformer import _kernels, schema
+from placeformer import schema
+from placeformer._blocks import integers, mapped, reduced
 
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
 
@@ -39,9 +40,16 @@ class Axis:
 
     def index(self, values: NDArray[Any]) -> NDArray[np.intp]:
         """Bin of every value; -1 outside the edges and for NaN. The last bin is closed."""
+        if values.dtype.kind in "iu" and values.size:
+            low, high = int(values.min()), int(values.max())
+            if high - low < values.size:  # every number is looked up once
+                return self._search(np.arange(low, high + 1))[values - low]
+        return self._search(values)
+
+    def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:
         found = np.searchsorted(self.edges, values, side="right") - 1
         found[values == self.edges[-1]] = self.n - 1
-        found[~((values >= self.edges[0]) & (values <= self.edges[-1]))] = -1
+        found[found == self.n] = -1  # above the edges, or NaN
         return found
 
     def coords(self) -> dict[str, xr.Variable]:
@@ -74,16 +82,25 @@ class Grid:
         """Number of bins."""
         return math.prod(self.shape)
 
-    def index(self, recording: xr.Dataset) -> NDArray[np.intp]:
-        """Bin of every sample, shape (walk, time); -1 where any position is NaN or outside."""
-        shape = (recording.sizes[schema.WALK], recording.sizes[schema.TIME])
-        flat: NDArray[np.intp] = np.zeros(shape, np.intp)
-        for axis in self.axes:
-            values = np.broadcast_to(samples(recording, axis.name), shape)
-            for where in _kernels.blocks((*shape, 1)):
-                each, before = axis.index(values[where]), flat[where]
-                flat[where] = np.where((each < 0) | (before < 0), -1, before * axis.n + each)
-        return flat
+    def index(self, recording: xr.Dataset) -> Any:
+        """Bin of every sample (walk, time); -1 where any position is NaN or outside.
+
+        In the smallest integers that hold it; dask where the activations are dask.
+        """
+        values = (samples(recording, axis.name) for axis in self.axes)
+        return mapped(self.bins, *values, dtype=integers(self.size))
+
+    def bins(self, *values: NDArray[Any]) -> NDArray[np.intp]:
+        """Bins of the values on every axis."""
+        found = self.axes[0].index(values[0])
+        outside = found < 0
+        for axis, each in zip(self.axes[1:], values[1:], strict=True):
+            number = axis.index(each)
+            outside |= number < 0
+            found *= axis.n
+            found += number
+        found[outside] = -1
+        return found
 
     def coords(self) -> dict[str, xr.Variable]:
         """Coordinates of all axes: centres and edges."""
@@ -123,11 +140,30 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     return found
 
 
-def samples(recording: xr.Dataset, name: str) -> NDArray[Any]:
-    """Values of a behavioural variable as an array (walk, time); dimensions it lacks are 1."""
+def samples(recording: xr.Dataset, name: str) -> Any:
+    """Values of a behavioural variable, shape (walk, time).
+
+    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
+    variable lacks are broadcast.
+    """
     variable = recording[name]
-    missing = [d for d in (schema.WALK, schema.TIME) if d not in variable.dims]
-    return np.asarray(variable.expand_dims(missing).transpose(schema.WALK, schema.TIME).values)
+    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
+    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
+    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
+    chunks = _chunks(recording)
+    if chunks is None:
+        return np.broadcast_to(np.asarray(values), shape)
+    import dask.array as da
+
+    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
+
+
+def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
+    """Chunks of the activations along walk and time; ``None`` of NumPy."""
+    if schema.ACTIVATION not in recording.variables:
+        return None
+    chunks = recording.variables[schema.ACTIVATION].chunksizes
+    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
 
 
 def axis_names(by: Sequence[str]) -> tuple[str, ...]:
@@ -182,6 +218,29 @@ def _first_level(bins: Any) -> Any:
     return bins if np.isscalar(bins) else np.empty(len(bins))
 
 
+@dataclass(frozen=True)
+class _Extent:
+    """The least and the greatest of values, and one that is no whole number, if there is any."""
+
+    low: Any
+    high: Any
+    broken: Any
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> _Extent:
+        """Extent of the finite values."""
+        broken = values[:0]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+            broken = values[values != np.round(values)]
+        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
+        return cls(low, high, broken[0] if broken.size else None)
+
+    def __add__(self, other: _Extent) -> _Extent:
+        broken = other.broken if self.broken is None else self.broken
+        return _Extent(min(self.low, other.low), max(self.high, other.high), broken)
+
+
 def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
     if name not in recording.variables:
         raise ValueError(
@@ -191,13 +250,11 @@ def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
     if bins is not None and np.ndim(bins) == 1:
         edges = _checked_edges(name, bins)
     else:
-        values = samples(recording, name)
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-        if not values.size:
+        found = reduced(_Extent.of, _Extent.__add__, samples(recording, name))
+        if found.low > found.high:
             raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
         side = _side(recording, name)
-        edges = _whole_edges(name, values, side) if bins is None else _equal(name, values, bins)
+        edges = _whole_edges(name, found, side) if bins is None else _equal(name, found, bins)
     attrs = {"units": "1", "long_name": name, **_text_attrs(recording[name].attrs)}
     return Axis(name, edges, attrs)
 
@@ -212,14 +269,14 @@ def _checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
     return edges
 
 
-def _whole_edges(name: str, values: NDArray[Any], side: int | None) -> NDArray[np.float64]:
+def _whole_edges(name: str, found: _Extent, side: int | None) -> NDArray[np.float64]:
     """Edges half-way between whole numbers."""
-    if values.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
+    if found.broken is not None:
         raise ValueError(
-            f"bins=None needs whole numbers, but {name!r} holds {values[values % 1 != 0][0]}; "
+            f"bins=None needs whole numbers, but {name!r} holds {found.broken}; "
             f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
         )
-    low, high = int(values.min()), int(values.max())
+    low, high = int(found.low), int(found.high)
     if side is not None:
         if low < 0 or high >= side:
             raise ValueError(
@@ -232,12 +289,12 @@ def _whole_edges(name: str, values: NDArray[Any], side: int | None) -> NDArray[n
     return np.arange(low, high + 2, dtype=np.float64) - 0.5
 
 
-def _equal(name: str, values: NDArray[Any], bins: Any) -> NDArray[np.float64]:
+def _equal(name: str, found: _Extent, bins: Any) -> NDArray[np.float64]:
     if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
         raise ValueError(
             f"bins of {name!r} must be None, a number of bins >= 1 or edges, found {bins!r}"
         )
-    low, high = float(values.min()), float(values.max())
+    low, high = float(found.low), float(found.high)
     if low == high:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, int(bins) + 1, dtype=np.float64)

@@ -171,10 +171,8 @@ def place_cells(
     where: dict[str, Any] = {"by": tuple(edges), "bins": edges}
     shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed, "progress": progress}
     options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
-    recording = _at_hand(recording)
     if control is not None:
         check_control(recording, control)
-        control = _at_hand(control)
     table = _measures(recording, where, per_map, negatives, options["field_criteria"])
     table = table.assign(_tests(recording, where, per_map, shuffles, max_q, keep_null))
     table = table.assign(_decision(table, limits))
@@ -202,12 +200,6 @@ def _check(recording: xr.Dataset, per_map: bool, limits: Mapping[str, float]) ->
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
             "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
         )
-
-
-def _at_hand(recording: xr.Dataset) -> xr.Dataset:
-    """The recording with all but its activations in memory, since each measure reads them."""
-    rest = recording.drop_vars(schema.ACTIVATION).compute()
-    return rest.assign({schema.ACTIVATION: recording[schema.ACTIVATION].variable})
 
 
 def _several(recording: xr.Dataset) -> bool:

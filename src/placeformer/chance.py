@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from placeformer._blocks import Numbers
 from placeformer.folds import Groups
 
 LEVEL = 0.95
@@ -37,7 +39,7 @@ class Judge:
         said: NDArray[Any],
         truth: NDArray[Any],
         blind: NDArray[Any],
-        fold: NDArray[np.intp],
+        fold: Numbers,
         groups: Groups,
         *,
         n: int,
@@ -50,8 +52,10 @@ class Judge:
 
         Parameters
         ----------
-        said, truth, blind
-            Decoded, true, and guessed without the activations, shape (walk, time, ...).
+        said, truth
+            Decoded and true, shape (walk, time, ...); NaN is said where nothing is.
+        blind
+            Guessed without the activations in every fold, shape (fold, ...).
         fold
             Fold of every sample; -1: left out.
         groups
@@ -63,10 +67,12 @@ class Judge:
         """
         if n < 1:
             raise ValueError(f"n_resamples must be at least 1, found {n}")
-        score = np.where(fold >= 0, self.score(said, truth), np.nan)
-        guess = np.where(fold >= 0, self.score(blind, truth), np.nan)
-        observed = mean(score)
-        null = self._null(groups.split(said), groups.split(truth), n, seed)
+        score, guess = self.score(said, truth), np.full(fold.shape, np.nan)
+        for k, value in enumerate(blind):
+            guess[fold == k] = self.score(value, truth[fold == k])
+        chance = self.summary(guess)
+        del guess
+        observed, null = self._null(groups.split(said), groups.split(truth), n, seed)
         as_good = null <= observed if self.less_is_better else null >= observed
         spread = null.std(ddof=1) if n > 1 else np.nan
         number, text = range(int(fold.max()) + 1), self.summary_name
@@ -74,7 +80,7 @@ class Judge:
         bounds = {"units": self.units, "long_name": f"{LEVEL:.0%} interval", "level": LEVEL}
         return {
             "interval": ("bound", self._interval(groups.split(score), n, seed), bounds),
-            f"chance_{self.name}": self._column(self.summary(guess), f"{text} of a blind guess"),
+            f"chance_{self.name}": self._column(chance, f"{text} of a blind guess"),
             f"null_{self.name}": self._column(
                 null.mean(), f"mean {self.name} with walks exchanged"
             ),
@@ -95,11 +101,21 @@ class Judge:
 
     def _null(
         self, said: NDArray[Any], truth: NDArray[Any], n: int, seed: int
-    ) -> NDArray[np.float64]:
-        """Mean scores of what was said (group, step, ...) against what is true of other groups."""
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Mean score of what was said (group, step, ...), and against what is true of others."""
+
+        @cache
+        def pair(i: int, j: int) -> tuple[float, int]:
+            score = self.score(said[i], truth[j])
+            return float(np.nansum(score)), int(np.isfinite(score).sum())
+
+        def average(order: NDArray[np.intp]) -> float:
+            total, number = np.sum([pair(i, int(j)) for i, j in enumerate(order)], axis=0)
+            return float(total / number) if number else np.nan
+
         rng = np.random.default_rng(seed)
         orders = (rng.permutation(len(said)) for _ in range(n))
-        return np.array([mean(self.score(said, truth[order])) for order in orders])
+        return average(np.arange(len(said))), np.array([average(order) for order in orders])
 
     def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
         """Percentiles of summaries of scores (group, step), groups drawn with replacement."""
@@ -115,7 +131,7 @@ class Judge:
 def median(values: NDArray[np.float64]) -> float:
     """Median of the finite values; NaN without any."""
     known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else np.nan
+    return float(np.median(known, overwrite_input=True)) if known.size else np.nan
 
 
 def mean(values: NDArray[np.float64]) -> float:
@@ -126,8 +142,10 @@ def mean(values: NDArray[np.float64]) -> float:
 
 def distance(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """Euclidean distance of positions (..., axis)."""
-    off = said - truth
-    return np.sqrt(np.einsum("...a,...a->...", off, off))
+    found = np.square(np.subtract(said[..., 0], truth[..., 0], dtype=float))
+    for k in range(1, truth.shape[-1]):
+        found += np.square(np.subtract(said[..., k], truth[..., k], dtype=float))
+    return np.sqrt(found, out=found)
 
 
 def same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
@@ -135,13 +153,13 @@ def same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(np.isnan(said), np.nan, said == truth)
 
 
-def mean_positions(position: NDArray[np.float64], fold: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Mean position over the other folds, for every sample."""
-    of_fold = [position[(fold >= 0) & (fold != k)].mean(axis=0) for k in range(fold.max() + 1)]
-    return np.asarray(of_fold)[fold]
+def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
+    """Mean position over the other folds, for every fold (fold, axis)."""
+    others = (position[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
+    return np.asarray([values.mean(axis=0) for values in others])
 
 
-def commonest(number: NDArray[np.intp], fold: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number that is most frequent in the other folds, for every sample."""
-    others = (number[(fold >= 0) & (fold != k)] for k in range(fold.max() + 1))
-    return np.asarray([np.bincount(values).argmax() for values in others])[fold]
+def commonest(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
+    """Number that is most frequent in the other folds, for every fold (fold,)."""
+    others = (number[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
+    return np.asarray([np.bincount(values).argmax() for values in others])

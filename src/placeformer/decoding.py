@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer import schema
+from placeformer._blocks import Numbers
 from placeformer.binning import Bins, axis_names, samples
 from placeformer.chance import (
     Judge,
@@ -128,13 +129,13 @@ def decode_position(
     fold = _within(fold, np.asarray(np.isfinite(position).all(axis=2)))
     if learner.categorical or bins is not None:
         places = Places.of(recording, by=by, bins=bins, per_map=False)
-        fold = _within(fold, places.index >= 0)
+        fold = _within(fold, np.asarray(places.index >= 0))
     if learner.categorical:
         index = learner.places(recording, places.index, places.size, fold, progress)
         decoded = _centres(places)[index]
     else:
         decoded = learner.learn(recording, position, fold, progress)
-    decoded = np.where(fold[..., None] >= 0, decoded, np.nan)
+    decoded[fold < 0] = np.nan
     units = str(recording[names[0]].attrs.get("units", "1"))
     judge = Judge("error", units, "median distance", distance, median, less_is_better=True)
     judged = judge.judge(
@@ -210,7 +211,7 @@ def decode_map(
     truth = np.broadcast_to(number[:, None], fold.shape)
     if learner.estimator is None:
         places = Places.of(recording, by=by, bins=bins, per_map=True)
-        fold = _within(fold, places.index >= 0)
+        fold = _within(fold, np.asarray(places.index >= 0))
         place = learner.places(recording, places.index, places.size, fold, progress)
         named = place // places.grid.size
     else:
@@ -226,11 +227,13 @@ def decode_map(
     return signed(result, recording, "decode_map", learner, cv=text(cv), **asdict(groups))
 
 
-def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[np.float64]:
+def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[Any]:
     """Position of every sample (walk, time, axis)."""
-    shape = (recording.sizes[schema.WALK], recording.sizes[schema.TIME])
-    axes = [np.broadcast_to(samples(recording, name), shape) for name in names]
-    return np.stack(axes, axis=-1).astype(float)
+    axes = [samples(recording, name) for name in names]
+    found = np.empty((*axes[0].shape, len(axes)), np.result_type(*(a.dtype for a in axes)))
+    for k, values in enumerate(axes):
+        found[..., k] = values
+    return found
 
 
 def _centres(places: Places) -> NDArray[np.float64]:
@@ -239,9 +242,9 @@ def _centres(places: Places) -> NDArray[np.float64]:
     return np.stack([centre.ravel() for centre in mesh], axis=-1)
 
 
-def _within(fold: NDArray[np.intp], keep: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
     """Fold of the samples kept, -1 of the others."""
-    fold = np.where(keep, fold, -1)
+    fold = np.where(keep, fold, fold.dtype.type(-1))
     if np.unique(fold[fold >= 0]).size < 2:
         raise ValueError(
             "recording must have samples with a position in at least 2 folds, found "

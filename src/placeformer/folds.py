@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from placeformer import schema
+from placeformer._blocks import Numbers, integers
 
 DEFAULT_FOLDS = 5
 
@@ -36,17 +37,19 @@ class Groups:
         return self.n_steps // self.blocks
 
     @property
-    def index(self) -> NDArray[np.intp]:
+    def index(self) -> Numbers:
         """Group of every sample (walk, time); -1 in the gaps and in what blocks leave over."""
+        return self.spread(np.arange(self.n))
+
+    def spread(self, of_group: NDArray[np.intp]) -> Numbers:
+        """Number of every sample (walk, time), given that of its group; -1 in no group."""
         step = np.arange(self.n_steps)
         block, within = step // self.length, step % self.length
         inside = (block < self.blocks) & (within >= self.gap) & (within < self.length - self.gap)
-        return np.where(inside, np.arange(self.n_walks)[:, None] * self.blocks + block, -1)
-
-    def spread(self, of_group: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Number of every sample (walk, time), given that of its group; -1 in no group."""
-        index = self.index
-        return np.where(index < 0, -1, of_group[index])
+        number = of_group.astype(integers(int(of_group.max()) + 1)).reshape(self.n_walks, -1)
+        return np.where(
+            inside, number[:, np.minimum(block, self.blocks - 1)], number.dtype.type(-1)
+        )
 
     def split(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values (walk, time, ...) laid out as (group, step, ...)."""

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer import binning, schema
+from placeformer import schema
 from placeformer.measures import correlation
-from placeformer.ratemaps import flatten, per_unit, rate_maps
+from placeformer.ratemaps import flatten, maps_of_parts, per_unit
 
 Halves = Literal["odd_even", "first_second", "walks"]
 
@@ -54,17 +54,8 @@ def half_maps(
     ValueError
         As :func:`rate_maps`; an unknown option; walks too short to be halved.
     """
-    by = options.get("by", ("y", "x"))
-    name = binning.axis_names(by)[0]
-    schema.check_recording(recording, need=binning.axis_names(by))
-    number = half_numbers(recording, halves, block)
-    edges = binning.grid(recording, by, options.pop("bins", None)).coords()
-    shared = xr.Dataset(coords=edges)
-    place = recording[name].astype(float)
-    parts = [
-        rate_maps(recording.assign_coords({name: place.where(number == k)}), bins=shared, **options)
-        for k in (0, 1)
-    ]
+    schema.check_recording(recording)
+    parts = maps_of_parts(recording, half_numbers(recording, halves, block), 2, **options)
     coordinate = xr.Variable(HALF, list(NAMES[halves]), {"units": "1", "long_name": "half"})
     both = xr.concat(
         parts, HALF, data_vars="all", coords="minimal", compat="override", join="override",
@@ -123,22 +114,22 @@ def stability(
     return per_unit(maps.isel({HALF: 0}, drop=True), values, "stability", **attrs)
 
 
-def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> xr.DataArray:
-    """Half of every sample, 0 or 1, over (walk, time)."""
+def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> NDArray[np.intp]:
+    """Half of every sample, 0 or 1, shape (walk, 1) or (1, time)."""
     if halves not in get_args(Halves):
         raise ValueError(f"halves must be one of {get_args(Halves)}, found {halves!r}")
     if block is not None and halves != "odd_even":
         raise ValueError(f"block belongs to halves='odd_even', found halves={halves!r}")
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     if halves == "walks":
-        return xr.DataArray(_turns(recording) % 2, dims=schema.WALK)
+        return _turns(recording)[:, None] % 2
     if n_steps < 2:
         raise ValueError(
             f"halves={halves!r} needs walks of at least 2 samples, found {n_steps}; with "
             f"{n_walks} walks, halves='walks' is a way"
         )
     length = (n_steps + 1) // 2 if halves == "first_second" else _block(recording, block)
-    return xr.DataArray(np.arange(n_steps) // length % 2, dims=schema.TIME)
+    return np.arange(n_steps)[None] // length % 2
 
 
 def _block(recording: xr.Dataset, block: int | None) -> int:

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from placeformer import _kernels
+from placeformer import _blocks, _kernels
 from placeformer.binning import Bins
 from placeformer.places import activations, picked, refuse_not_finite, refuse_too_large
 from placeformer.variance import Cells, add_rows, check_options
@@ -105,7 +105,7 @@ def mutual_information(
     """
     check_options(recording, maps, per_map)
     _check(levels, correction, n)
-    cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps)
+    cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps).held()
     edges = level_edges(activations(recording), cells.index, levels)
     unmoved = np.zeros((1, len(cells.index)), int)
     counts = next(_level_counts(recording, cells, edges, unmoved))
@@ -136,21 +136,34 @@ def shifted_bits(
     *,
     per_map: bool,
 ) -> Iterator[NDArray[np.float64]]:
-    """Plain estimates (unit,) or (map, unit) under circular shifts (shift, walk) of the cells."""
+    """Plain estimates (unit,) or (map, unit) under circular shifts (shift, walk) of held cells."""
     edges = level_edges(activations(recording), cells.index, levels)
     for counts in _level_counts(recording, cells, edges, shifts):
         yield _bits(cells, counts, per_map)
 
 
-def level_edges(values: Any, index: NDArray[np.intp], levels: int) -> NDArray[np.float64]:
+def level_edges(values: Any, index: NDArray[Any], levels: int) -> NDArray[np.float64]:
     """Greatest value of every level but the last (level, unit), of samples with a place."""
-    walk, time = np.nonzero(index >= 0)
-    step = np.linspace(0, len(walk) - 1, min(len(walk), QUANTILE_SAMPLES)).astype(int)
-    if not step.size:
+    walk, time = _evenly_spaced(index, QUANTILE_SAMPLES)
+    if not walk.size:
         return np.zeros((levels - 1, values.shape[2]))
-    chosen = np.sort(picked(values, (walk[step], time[step])), axis=0)
-    rank = np.ceil(np.arange(1, levels) / levels * len(step)).astype(int) - 1
+    chosen = np.sort(picked(values, (walk, time)), axis=0)
+    rank = np.ceil(np.arange(1, levels) / levels * len(walk)).astype(int) - 1
     return chosen[rank].astype(float)
+
+
+def _evenly_spaced(index: NDArray[Any], most: int) -> tuple[NDArray[np.intp], ...]:
+    """Walks and times of some of the samples with a place."""
+    flat = index.ravel()
+    starts = np.arange(0, flat.size, _blocks.PLAIN_SAMPLES)
+    parts = [flat[start : start + _blocks.PLAIN_SAMPLES] for start in starts]
+    number = np.cumsum([0, *(np.count_nonzero(part >= 0) for part in parts)])
+    step = np.linspace(0, number[-1] - 1, min(number[-1], most)).astype(int)
+    chosen = [
+        start + np.flatnonzero(part >= 0)[step[(step >= low) & (step < high)] - low]
+        for start, part, low, high in zip(starts, parts, number, number[1:], strict=False)
+    ]
+    return np.unravel_index(np.concatenate(chosen), index.shape)
 
 
 def _level_counts(
@@ -172,7 +185,7 @@ def _level_counts(
     group = int(np.clip(GROUP_VALUES // max(each, 1), 1, 16))
     for start in range(0, len(shifts), group):
         part = shifts[start : start + group]
-        index = _kernels.Shifted.of(cells.index, part, n_cells)
+        index = _kernels.Shifted(cells.index, part, n_cells)
         above = _kernels.bin_sums(
             values, [index] * len(edges), [len(part) * n_cells] * len(edges), terms=terms
         )

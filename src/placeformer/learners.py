@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from placeformer import _kernels, bayes
+from placeformer._blocks import Numbers, integers
 from placeformer.places import activations, picked, refuse_not_finite
 
 BAYES: dict[str, Callable[..., list[bayes.Decoder]]] = {
@@ -76,14 +77,15 @@ class Learner:
     def places(
         self,
         recording: xr.Dataset,
-        index: NDArray[np.intp],
+        index: Any,
         size: int,
-        fold: NDArray[np.intp],
+        fold: Numbers,
         progress: bool,
-    ) -> NDArray[np.intp]:
+    ) -> Numbers:
         """Decoded place of every sample (walk, time)."""
         if self.estimator is not None:
-            return self.learn(recording, index[..., None], fold, progress)[..., 0].astype(np.intp)
+            target = np.asarray(index)[..., None]
+            return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
         decoders = BAYES[self.name](recording, index, size, fold, **self.options)
         return bayes.predict(activations(recording), decoders, fold, bar(progress, "blocks"))
 
@@ -91,7 +93,7 @@ class Learner:
         self,
         recording: xr.Dataset,
         target: NDArray[Any],
-        fold: NDArray[np.intp],
+        fold: Numbers,
         progress: bool,
     ) -> NDArray[np.float64]:
         """Targets (walk, time, output) as said by an estimator that is trained on other folds.
@@ -99,7 +101,7 @@ class Learner:
         Of a dask array only the samples to train on are loaded; the others are read in blocks.
         """
         values = activations(recording)
-        (sums,) = _kernels.bin_sums(values, [np.where(fold < 0, -1, 0)], [1])
+        (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
         refuse_not_finite(recording, sums, fold)
         rng = np.random.default_rng(self.seed)
         wanted = target[..., 0] if self.categorical else target
@@ -109,12 +111,13 @@ class Learner:
             if self.max_samples is not None and train.size > self.max_samples:
                 train = np.sort(rng.choice(train, self.max_samples, replace=False))
             where = np.unravel_index(train, fold.shape)
-            models.append(clone(self.estimator).fit(picked(values, where), wanted[where]))
+            sought = wanted[where] if self.categorical else wanted[where].astype(float)
+            models.append(clone(self.estimator).fit(picked(values, where), sought))
         return _predicted(values, models, fold, target.shape[2])
 
 
 def _predicted(
-    values: Any, models: list[Any], fold: NDArray[np.intp], n_outputs: int
+    values: Any, models: list[Any], fold: Numbers, n_outputs: int
 ) -> NDArray[np.float64]:
     """What the model of its fold says of every sample (walk, time, output), 0 without a fold."""
     if hasattr(values, "dask"):
@@ -131,7 +134,7 @@ def _predicted(
 
 
 def _said(
-    block: NDArray[Any], fold: NDArray[np.intp], models: list[Any], n_outputs: int
+    block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
 ) -> NDArray[np.float64]:
     """The same of a block (walk, time, unit), with folds (walk, time, 1)."""
     fold = fold[..., 0]

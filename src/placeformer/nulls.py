@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
-from placeformer import _kernels, schema
+from placeformer import _blocks, _kernels, schema
 from placeformer.binning import Bins
 from placeformer.information import mutual_information, shifted_bits
 from placeformer.places import Places, activations, unit_sums
@@ -76,15 +76,15 @@ def circular_maps(
     """A measure of rate maps under circular shifts of the places of every walk."""
     places = layout.places(recording)
     sums, _ = unit_sums(recording, places.index, places.size, skipna=False)
-    counts = _kernels.bin_counts(places.index, places.size)
+    counts = _blocks.counts(places.index, places.size)
     maps = assemble(recording, places, sums, counts)
     visits = counts[None]  # a walk keeps its places, so counts stay
 
     def draws() -> Iterator[NDArray[np.float64]]:
-        values = activations(recording)
+        values, index = activations(recording), np.asarray(places.index)
         for group in groups(n, places.size * values.shape[2]):
-            amounts = _amounts(places.index.shape, group, low, rng)
-            shifted = _kernels.Shifted.of(places.index, amounts, places.size)
+            amounts = _amounts(index.shape, group, low, rng)
+            shifted = _kernels.Shifted(index, amounts, places.size)
             (moved,) = _kernels.bin_sums(values, [shifted], [group * places.size])
             _refuse_hidden(moved)
             each = moved.reshape(group, places.size, -1)
@@ -113,8 +113,7 @@ def circular_variance(
     given, maps, adjusted = kw.get("given"), kw.get("maps", "apart"), kw.get("adjusted", True)
     cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=given, maps=maps)
     sums, squares = sums_of_squares(recording, cells)
-    holes = bool((cells.index < 0).any())
-    if holes and given:
+    if given and not cells.complete:
         raise ValueError(
             f"null='circular' with given={given!r} needs a place and a value at every step of a "
             "walk, found steps without; cut those off the walks"
@@ -124,11 +123,12 @@ def circular_variance(
     left = squares - _squares_of_groups(cells, means) if given else squares
 
     def draws() -> Iterator[NDArray[np.float64]]:
+        held = cells.held()
         for group in groups(n, size * values.shape[2]):
-            amounts = _amounts(cells.index.shape, group, low, rng)
-            index = _kernels.Shifted.of(cells.index, amounts, size)
-            if holes:  # which samples count changes with the shift
-                both = [index, _kernels.Shifted.of(cells.walk_map, amounts, n_maps)]
+            amounts = _amounts(held.index.shape, group, low, rng)
+            index = _kernels.Shifted(held.index, amounts, size)
+            if not cells.complete:  # which samples count changes with the shift
+                both = [index, _kernels.Shifted(held.walk_map, amounts, n_maps)]
                 terms, sizes = _kernels.moments(shift), [group * size, group * n_maps]
                 moved, rest = _kernels.bin_sums(values, both, sizes, terms=terms)
                 rest = _side_by_side(rest, group)
@@ -170,7 +170,7 @@ def circular_information(
         **options,
     )
     levels, maps = data.attrs["levels"], data.attrs["maps"]
-    cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=None, maps=maps)
+    cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=None, maps=maps).held()
     amounts = _amounts(cells.index.shape, n, low, rng)
     chance = shifted_bits(recording, cells, levels, amounts, per_map=layout.per_map)
     return data, (values[None] for values in chance)
@@ -195,9 +195,9 @@ def _sums_of_means(
     """What the means of the samples' own groups add to the sums (shuffle and cell, unit)."""
     n = len(shifted.amounts)
     together = sparse.csr_array((n * shifted.size, len(means)))
-    for where in _kernels.blocks((*cells.index.shape, 1)):
+    for where in _blocks.blocks((*shifted.index.shape, n)):
         bins = shifted[(..., *where)].reshape(n, -1)
-        group = np.broadcast_to(cells.group[cells.index[where]].ravel(), bins.shape)
+        group = np.broadcast_to(cells.group[shifted.index[where]].ravel(), bins.shape)
         pairs = (np.ones(bins.size), (bins.ravel(), group.ravel()))
         together = together + sparse.csr_array(pairs, shape=together.shape)
     return np.asarray(together @ means)

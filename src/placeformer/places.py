@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer import _kernels, schema
-from placeformer.binning import Bins, Grid, axis_names, grid
+from placeformer import _blocks, _kernels, schema
+from placeformer._blocks import integers, mapped
+from placeformer.binning import Bins, Grid, axis_names, grid, samples
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Places:
 
     grid: Grid
     maps: xr.DataArray | None
-    index: NDArray[np.intp]
+    index: Any
+    """Place of every sample (walk, time); -1: none. Dask where the activations are dask."""
 
     @property
     def size(self) -> int:
@@ -48,9 +50,46 @@ class Places:
         if not per_map:
             return cls(found, None, index)
         maps, number = schema.map_numbers(recording)
-        index = np.where(index < 0, -1, index + number[:, None] * found.size)
+        first = number[:, None] * found.size
+        index = counted_from(index, first, maps.size * found.size)
         attrs = {"units": "1", "long_name": "map the walk was made on"}
         return cls(found, xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index)
+
+
+def counted_from(index: Any, first: Any, size: int) -> Any:
+    """Bins of every sample (walk, time) counted from a first one, below a size; -1 stays."""
+    return mapped(lambda i, f: np.where(i < 0, -1, i + f), index, first, dtype=integers(size))
+
+
+def letters_of(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
+    """Number of the observation at every place of the places; -1 where unvisited.
+
+    Raises
+    ------
+    ValueError
+        A place of a map shows more than one observation.
+    """
+    schema.check_recording(recording, need=("observation",))
+    seen = samples(recording, "observation")
+    known, _ = _blocks.distinct(seen)
+    n = len(known) + 1  # NaN is a letter of its own
+
+    def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
+        whole = place.astype(np.intp) * n + np.searchsorted(known, value)
+        return np.where(place < 0, -1, whole)
+
+    pairs, _ = _blocks.distinct(mapped(pair, places.index, seen, dtype=integers(places.size * n)))
+    found, letter = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
+    if np.unique(found).size < found.size:
+        raise ValueError(
+            "null='within_observation' needs one observation a place of a map, found "
+            f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
+            "coordinate 'map', use null='circular', or leave the observation out with "
+            "recording.drop_vars('observation')"
+        )
+    number: NDArray[np.intp] = np.full(places.size, -1, np.intp)
+    number[found] = letter
+    return number
 
 
 def activations(recording: xr.Dataset) -> Any:
@@ -64,7 +103,7 @@ def picked(values: Any, where: tuple[NDArray[np.intp], ...]) -> NDArray[Any]:
 
 
 def unit_sums(
-    recording: xr.Dataset, index: NDArray[np.intp], size: int, *, skipna: bool
+    recording: xr.Dataset, index: Any, size: int, *, skipna: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Sums of every unit's activation over the samples of every bin.
 
@@ -123,15 +162,13 @@ def memory() -> float:
         return float("inf")
 
 
-def refuse_not_finite(
-    recording: xr.Dataset, sums: NDArray[np.float64], index: NDArray[np.intp]
-) -> None:
+def refuse_not_finite(recording: xr.Dataset, sums: NDArray[np.float64], index: Any) -> None:
     """Raise the error that names units and values where sums (bin, unit) are not finite."""
     units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
     if not units.size:
         return
     bad = np.zeros(sums.shape[1], int)
-    inside = (index >= 0)[..., None]
+    inside = np.asarray(index >= 0)[..., None]
     for unit in units:  # few, and only on the way to an error
         values = np.asarray(activations(recording)[:, :, unit : unit + 1])
         bad[unit] = max(1, np.sum(~np.isfinite(values) & inside))  # 1: the sum overflows

@@ -10,9 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from placeformer import _kernels, schema
+from placeformer import _blocks, schema
 from placeformer.binning import Bins
-from placeformer.places import Places, unit_sums
+from placeformer.places import Places, counted_from, unit_sums
 
 Smooth = float | Sequence[float] | Mapping[str, float] | None
 
@@ -80,16 +80,40 @@ def rate_maps(
     O'Keefe, J. and Dostrovsky, J. (1971). Brain Research 34, 171-175.
     https://doi.org/10.1016/0006-8993(71)90358-1
     """
+    options: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy}
+    options |= {"per_map": per_map, "skipna": skipna}
+    (maps,) = maps_of_parts(recording, None, 1, by=by, bins=bins, **options)
+    settings = {"by": schema.place_dims(maps), **options}
+    maps.attrs[schema.PROVENANCE] = schema.provenance(recording, "rate_maps", **settings)
+    return maps
+
+
+def maps_of_parts(
+    recording: xr.Dataset,
+    part: NDArray[np.intp] | None,
+    n: int,
+    *,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    smooth: Smooth = None,
+    min_occupancy: int = 1,
+    per_map: bool = False,
+    skipna: bool = False,
+) -> list[xr.Dataset]:
+    """RateMaps of parts of a recording on the same bins, in one read.
+
+    ``part`` numbers the samples, shape (walk, 1), (1, time) or both; ``None``: all are of one.
+    The options are those of :func:`rate_maps`.
+    """
     _check_options(min_occupancy, smooth, by)
     places = Places.of(recording, by=by, bins=bins, per_map=per_map)
-    sums, finite = unit_sums(recording, places.index, places.size, skipna=skipna)
-    counts = _kernels.bin_counts(places.index, places.size)
-    maps = assemble(recording, places, sums, counts, finite, min_occupancy, smooth)
-    settings = {"by": places.grid.names, "smooth": smooth, "min_occupancy": min_occupancy}
-    maps.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "rate_maps", **settings, per_map=per_map, skipna=skipna
-    )
-    return maps
+    size = n * places.size
+    index = places.index if part is None else counted_from(places.index, part * places.size, size)
+    sums, finite = unit_sums(recording, index, size, skipna=skipna)
+    counts = _blocks.counts(index, size)
+    finite_of = [None] * n if finite is None else np.split(finite, n)
+    each = zip(np.split(sums, n), np.split(counts, n), finite_of, strict=True)
+    return [assemble(recording, places, s, c, f, min_occupancy, smooth) for s, c, f in each]
 
 
 def assemble(

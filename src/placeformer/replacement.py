@@ -116,7 +116,7 @@ def make_replacement(
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
         here = _standing(by, moved) if position is None else _given(position, shape)
-        return grid.index(here)[:, -shape[1] :]
+        return np.asarray(grid.index(here)[:, -shape[1] :], np.intp)
 
     return Replacement(_table(table, recording), rows)
 

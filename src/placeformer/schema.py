@@ -35,7 +35,8 @@ class Entry:
         return {"units": self.units, "long_name": self.long_name}
 
 
-RECORDING_DIMS: tuple[str, ...] = (WALK, TIME, UNIT)
+STEP_DIMS: tuple[str, ...] = (WALK, TIME)
+RECORDING_DIMS: tuple[str, ...] = (*STEP_DIMS, UNIT)
 
 RECORDING: Mapping[str, Entry] = {
     ACTIVATION: Entry(RECORDING_DIMS, "a.u.", "activation"),

@@ -168,10 +168,17 @@ def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -
         for name in frame.variables
         if frame[name].dtype.kind in "UO"
     }
-    frame.assign(texts).drop_encoding().to_zarr(path, zarr_format=3, consolidated=False)
-    group = zarr.open_group(path, mode="r+")
     row = np.dtype(dtypes[schema.ACTIVATION]).itemsize * batch * frame.sizes[schema.UNIT]
     block = min(max(1, BLOCK // row), frame.sizes[schema.TIME])
+    chunks = {**frame.sizes, schema.WALK: batch, schema.TIME: block}
+    encoding = {  # as the activations; dimensions are read whole when a store is opened
+        name: {"chunks": tuple(chunks[d] for d in frame[name].dims)}
+        for name in set(frame.variables) - set(frame.dims)
+        if frame[name].ndim
+    }
+    known = frame.assign(texts).drop_encoding()
+    known.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
+    group = zarr.open_group(path, mode="r+")
     for name, dtype in dtypes.items():
         entry = schema.RECORDING[name]
         group.create_array(

@@ -10,9 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer import _kernels, nulls, schema
-from placeformer.binning import samples
-from placeformer.places import Places, unit_sums
+from placeformer import _blocks, nulls, schema
+from placeformer.places import Places, letters_of, unit_sums
 from placeformer.ratemaps import assemble
 
 
@@ -27,8 +26,8 @@ def relabelled_maps(
     has_maps = schema.MAP in recording.variables
     places = layout.places(recording, per_map=has_maps or layout.per_map)
     sums, _ = unit_sums(recording, places.index, places.size, skipna=False)
-    counts = _kernels.bin_counts(places.index, places.size)
-    letters = _letters(recording, places)
+    counts = _blocks.counts(places.index, places.size)
+    letters = _within_maps(letters_of(recording, places), places)
     out = places if layout.per_map else replace(places, maps=None)
 
     def pooled(values: NDArray[Any]) -> NDArray[Any]:
@@ -46,32 +45,10 @@ def relabelled_maps(
     return measure.function(maps), draws()
 
 
-def _letters(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
-    """Number of the map and letter of every place of the places; -1 where unvisited.
-
-    Raises
-    ------
-    ValueError
-        A place of a map shows more than one letter.
-    """
-    schema.check_recording(recording, need=("observation",))
-    here = places.index >= 0
-    place = places.index[here]
-    seen = np.broadcast_to(samples(recording, "observation"), here.shape)[here]
-    letter = np.unique(seen, return_inverse=True)[1]
-    n_letters = int(letter.max(initial=0)) + 1
-    pairs = np.unique(place * n_letters + letter)
-    found = pairs // n_letters
-    if np.unique(found).size < found.size:
-        raise ValueError(
-            "null='within_observation' needs one observation a place of a map, found "
-            f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
-            "coordinate 'map', use null='circular', or leave the observation out with "
-            "recording.drop_vars('observation')"
-        )
-    number: NDArray[np.intp] = np.full(places.size, -1, np.intp)
-    number[found] = found // places.grid.size * n_letters + pairs % n_letters
-    return number
+def _within_maps(letters: NDArray[np.intp], places: Places) -> NDArray[np.intp]:
+    """Number of the map and letter of every place; -1 where unvisited."""
+    of_map = np.arange(places.size) // places.grid.size
+    return np.where(letters < 0, -1, of_map * (letters.max() + 1) + letters)
 
 
 def _trade(letters: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

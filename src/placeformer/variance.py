@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
-from placeformer import _kernels, schema
+from placeformer import _blocks, _kernels, schema
+from placeformer._blocks import integers, mapped
 from placeformer.binning import Bins, samples
 from placeformer.places import Places, activations, refuse_not_finite
 
@@ -100,15 +101,15 @@ class Cells:
     """Cells (map, given, place) and the groups (map, given) and maps that they nest in."""
 
     maps: NDArray[np.generic]
-    index: NDArray[np.intp]
-    """Cell of every sample (walk, time); -1: none."""
+    index: Any
+    """Cell of every sample (walk, time); -1: none. Dask where the activations are dask."""
     counts: NDArray[np.int64]
     """Samples of every cell."""
     group: NDArray[np.intp]
     """Group of every cell."""
     map_of_group: NDArray[np.intp]
     """Map of every group."""
-    walk_map: NDArray[np.intp]
+    walk_map: Any
     """Map of every sample (walk, time); -1 where it has no cell."""
 
     @classmethod
@@ -118,16 +119,33 @@ class Cells:
         """Cells of a recording, only those that occur."""
         places = Places.of(recording, by=by, bins=bins, per_map=False)
         names, number = _map_numbers(recording, maps)
-        third, valid = _given(recording, given, places.index)
-        n_third = int(third.max()) + 1
-        key = (number[:, None] * n_third + third) * places.size + places.index
-        key = np.where(valid, key, -1)
-        cell, index, counts = _ranks(key, len(names) * n_third * places.size)
+        levels, values = _given(recording, given)
+        third, number = max(len(levels), 1), number[:, None]
+
+        def key(place: NDArray[Any], value: NDArray[Any], n: NDArray[Any]) -> NDArray[Any]:
+            rank = np.minimum(np.searchsorted(levels, value), third - 1) if given else 0
+            whole = (n * third + rank) * places.size + place
+            return np.where((place >= 0) & (value == value), whole, -1)  # NaN differs from itself
+
+        size = len(names) * third * places.size
+        keys = mapped(key, places.index, values, number, dtype=integers(size))
+        cell, index, counts = _ranks(keys, size)
         groups, group_of_cell = np.unique(cell // places.size, return_inverse=True)
-        walk_map = np.broadcast_to(number[:, None], valid.shape)
-        if not valid.all():
-            walk_map = np.where(valid, walk_map, -1)
-        return cls(names, index, counts, group_of_cell, groups // n_third, walk_map)
+        walk_map = np.broadcast_to(number.astype(integers(len(names))), index.shape)
+        if counts.sum() < index.size:
+            walk_map = mapped(
+                lambda c, n: np.where(c < 0, -1, n), index, number, dtype=walk_map.dtype
+            )
+        return cls(names, index, counts, group_of_cell, groups // third, walk_map)
+
+    def held(self) -> Cells:
+        """The same with the cell of every sample in memory."""
+        return replace(self, index=np.asarray(self.index), walk_map=np.asarray(self.walk_map))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has a cell."""
+        return bool(self.counts.sum() == self.index.size)
 
     def label(
         self, recording: xr.Dataset, values: NDArray[Any], name: str, attrs: dict[str, Any]
@@ -215,19 +233,25 @@ def add_rows(
     return np.asarray(matrix @ values)
 
 
-def _ranks(
-    key: NDArray[np.intp], size: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
+def _ranks(keys: Any, size: int) -> tuple[NDArray[Any], Any, NDArray[np.int64]]:
     """Keys below a size that occur, the rank of every key among them (-1 of -1), and counts."""
-    if size > key.size + 2**20:  # too many to count each
-        found, number, counts = np.unique(key, return_inverse=True, return_counts=True)
-        none = int(found[0] < 0)
-        return found[none:], number.reshape(key.shape) - none, counts[none:]
-    counts = _kernels.bin_counts(key, size)
-    found = np.flatnonzero(counts)
-    rank: NDArray[np.intp] = np.full(size + 1, -1, np.intp)  # the last is that of -1
-    rank[found] = np.arange(len(found))
-    return found, rank[key], counts[found]
+    if size > _blocks.MANY:
+        found, counts = _blocks.distinct(keys)
+        found, counts = found[found >= 0], counts[found >= 0]
+
+        def rank(block: NDArray[Any]) -> NDArray[Any]:
+            return np.where(block < 0, -1, np.searchsorted(found, block))
+
+    else:
+        counts = _blocks.counts(keys, size)
+        found = np.flatnonzero(counts)
+        counts, table = counts[found], np.full(size + 1, -1, integers(len(found)))
+        table[found] = np.arange(len(found))  # the last is that of -1
+
+        def rank(block: NDArray[Any]) -> NDArray[Any]:
+            return table[block]
+
+    return found, mapped(rank, keys, dtype=integers(len(found))), counts
 
 
 def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
@@ -237,20 +261,13 @@ def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic],
     return schema.map_numbers(recording)
 
 
-def _given(
-    recording: xr.Dataset, given: str | None, index: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Number of the given value of every sample, and which samples have a place and a value."""
+def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]:
+    """The given values that occur, ascending, and that of every sample; one 0 where none is."""
     if given is None:
-        return np.zeros((1, 1), np.intp), index >= 0
+        return np.zeros(1, np.int8), np.zeros((1, 1), np.int8)
     schema.check_recording(recording, need=(given,))
-    values = np.broadcast_to(samples(recording, given), index.shape)
-    present = np.asarray(index >= 0)
-    if values.dtype.kind == "f":
-        present &= ~np.isnan(values)
-    number = np.zeros(index.shape, np.intp)
-    number[present] = np.unique(values[present], return_inverse=True)[1]
-    return number, present
+    values = samples(recording, given)
+    return _blocks.distinct(values)[0], values
 
 
 def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer import schema
+from placeformer._blocks import Numbers
 from placeformer.chance import Columns, distance, mean, median, same
 from placeformer.learners import Learner
 
@@ -16,17 +17,14 @@ SAMPLE = (schema.WALK, schema.TIME)
 
 
 def of_position(
-    position: NDArray[np.float64],
+    position: NDArray[Any],
     decoded: NDArray[np.float64],
-    fold: NDArray[np.intp],
+    fold: Numbers,
     units: str,
 ) -> Columns:
     """Columns of decoded positions."""
-    known = fold >= 0
-    truth, error = position[known], distance(decoded, position)
-    left = np.square(decoded[known] - truth).sum(axis=0)
-    spread = np.square(truth - truth.mean(axis=0)).sum(axis=0)
-    r2 = 1 - np.divide(left, spread, out=np.full(left.shape, np.nan), where=spread > 0)
+    error = distance(decoded, position)
+    r2 = [_r2(position[..., k], decoded[..., k], fold >= 0) for k in range(position.shape[-1])]
     length = {"units": units}
     return {
         "decoded": ((*SAMPLE, "axis"), decoded, length | {"long_name": "decoded position"}),
@@ -37,11 +35,19 @@ def of_position(
     }
 
 
+def _r2(truth: NDArray[Any], decoded: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
+    """1 less the squared error over the variance of known values; NaN without variance."""
+    values = truth[known].astype(float)
+    left = np.square(decoded[known] - values).sum()
+    spread = np.square(values - values.mean()).sum()
+    return float(1 - left / spread) if spread > 0 else np.nan
+
+
 def of_map(
     maps: NDArray[Any],
     truth: NDArray[np.intp],
     decoded: NDArray[np.float64],
-    fold: NDArray[np.intp],
+    fold: Numbers,
 ) -> Columns:
     """Columns of decoded maps."""
     known = fold >= 0
@@ -58,9 +64,7 @@ def of_map(
     }
 
 
-def labelled(
-    columns: Columns, recording: xr.Dataset, fold: NDArray[np.intp], **coords: Any
-) -> xr.Dataset:
+def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: Any) -> xr.Dataset:
     """Dataset of columns with the recording's coordinates of samples."""
     kept = {
         name: values

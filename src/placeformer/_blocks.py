@@ -1,0 +1,144 @@
+"""Samples (walk, time) read block by block: NumPy arrays stay arrays, dask arrays stay lazy.
+
+Nothing here holds more than a block beside its arguments and its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_VALUES = 2**23
+"""Values in a block: 32 MiB of float32, small beside any recording."""
+
+BLOCK_SAMPLES = 2**13
+"""Most samples in a block, so that few bins of a usual grid exceed ``_kernels.FLOAT32_SAMPLES``."""
+
+PLAIN_SAMPLES = 2**18
+"""Samples in a block of arrays with one value a sample."""
+
+MANY = 2**20
+"""Bins above which the counts of a block are of those that occur in it alone."""
+
+Numbers = NDArray[np.signedinteger[Any]]
+"""Bins or folds of samples, in the smallest integers that hold them; negative: none."""
+
+Counted = tuple[NDArray[Any], NDArray[np.int64]]
+"""Distinct values, ascending, and how often each occurs."""
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Slices of (walk, time) of arrays (walk, time) or (walk, time, unit).
+
+    Samples of units make blocks of about ``BLOCK_VALUES`` values.
+    """
+    n_walks, n_times, *units = shape
+    rows = PLAIN_SAMPLES
+    if units:
+        rows = min(BLOCK_SAMPLES, max(256, BLOCK_VALUES // max(units[0], 1)))
+    if n_times >= rows:
+        starts = range(0, n_times, rows)
+        yield from ((slice(w, w + 1), slice(t, t + rows)) for w in range(n_walks) for t in starts)
+    else:
+        step = max(1, rows // max(n_times, 1))
+        yield from ((slice(w, w + step), slice(None)) for w in range(0, n_walks, step))
+
+
+def integers(size: int) -> np.dtype[Any]:
+    """Smallest integers that hold -1 to ``size`` - 1."""
+    return np.dtype(np.min_scalar_type(-max(size, 1)))
+
+
+def mapped(
+    function: Callable[..., NDArray[Any]], first: Any, *others: Any, dtype: np.dtype[Any]
+) -> Any:
+    """A function of the blocks of arrays (walk, time).
+
+    Parameters
+    ----------
+    function
+        Of blocks of one shape; gives a block of that shape.
+    first, others
+        NumPy or dask. Those after the first may have one walk or one step, and are dask only if
+        the first is, in the same chunks.
+    dtype
+        Of the result.
+    """
+    if not hasattr(first, "dask"):
+        found = np.empty(first.shape, dtype)
+        whole = [first, *(np.broadcast_to(a, first.shape) for a in others)]
+        for where in blocks(first.shape):
+            found[where] = function(*(a[where] for a in whole))
+        return found
+    import dask.array as da
+
+    lazy = (a if hasattr(a, "dask") else _in_chunks(a, first.chunks) for a in others)
+    meta = np.empty((0, 0), dtype)
+    return da.map_blocks(lambda *a: function(*a).astype(dtype), first, *lazy, meta=meta)
+
+
+def _in_chunks(values: NDArray[Any], chunks: Any) -> Any:
+    """The values as dask, in given chunks where they have more than one walk or step."""
+    import dask.array as da
+
+    own = tuple(c if n > 1 else 1 for n, c in zip(values.shape, chunks, strict=True))
+    return da.from_array(values, own)
+
+
+def reduced(function: Callable[..., Any], add: Callable[[Any, Any], Any], *arrays: Any) -> Any:
+    """What a function says of every block of arrays (walk, time), added up in their order.
+
+    Dask arrays have the same chunks, each of which is a task, and are added as a tree.
+    """
+    first = arrays[0]
+    if not hasattr(first, "dask"):
+        return reduce(add, (function(*(a[w] for a in arrays)) for w in blocks(first.shape)))
+    from dask.delayed import delayed
+
+    each, together = delayed(function), delayed(lambda parts: reduce(add, parts))
+    parts = zip(*(a.to_delayed().ravel() for a in arrays), strict=True)
+    return tree([each(*part) for part in parts], together).compute()
+
+
+def tree(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
+    """Parts added eight at a time, then the sums of these, until one is left."""
+    while len(parts) > 1:
+        parts = [add(parts[k : k + 8]) for k in range(0, len(parts), 8)]
+    return parts[0]
+
+
+def counts(index: Any, size: int) -> NDArray[np.int64]:
+    """Number of samples (walk, time) in every bin, shape (bin,); negative bins are left out."""
+    if size > MANY:
+        found, often = distinct(index)
+        total = np.zeros(size, np.int64)
+        total[found[found >= 0]] = often[found >= 0]
+        return total
+
+    def count(block: NDArray[Any]) -> NDArray[np.int64]:
+        return np.bincount(block[block >= 0], minlength=size)
+
+    return np.asarray(reduced(count, np.add, index), np.int64)
+
+
+def distinct(values: Any) -> Counted:
+    """Distinct values of samples (walk, time), ascending, without NaN, and their counts."""
+
+    def count(block: NDArray[Any]) -> Counted:
+        known = block[block == block]  # NaN differs from itself
+        return np.unique(known, return_counts=True)
+
+    found: Counted = reduced(count, _together, values)
+    return found
+
+
+def _together(one: Counted, other: Counted) -> Counted:
+    """Counts of two lots of values."""
+    found, number = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
+    total = np.zeros(len(found), np.int64)
+    np.add.at(total, number, np.concatenate([one[1], other[1]]))
+    return found, total
