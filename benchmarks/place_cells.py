@@ -16,10 +16,18 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from placeformer.borders import border_score
 from placeformer.census import place_cells
+from placeformer.ratemaps import rate_maps
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import simulated
+
+FIRST_SEED = 1000
+"""Of the populations; no threshold was chosen on these."""
+
+WALL = 0.5
+"""Border score above which a cell is a border cell (Solstad and others, 2008)."""
 
 
 def tables(seeds: range, n_each: int, noise: float, n: int) -> xr.Dataset:
@@ -30,7 +38,9 @@ def tables(seeds: range, n_each: int, noise: float, n: int) -> xr.Dataset:
             simulated.population(simulated.KINDS, n_each, seed=seed, familiar=f, noise=noise)
             for f in (True, False)
         ]
-        found.append(place_cells(pair[0], control=pair[1], n=n))
+        table = place_cells(pair[0], control=pair[1], n=n)
+        apart = border_score(rate_maps(pair[0]), negatives="shift") > WALL
+        found.append(table.assign(off_walls=table["is_place_cell"] & ~apart))
     return xr.concat(found, "unit", combine_attrs="override")
 
 
@@ -49,10 +59,11 @@ def main() -> None:
     parser.add_argument("--shuffles", type=int, default=200)
     _results.add_option(parser)
     options = parser.parse_args()
-    shown = ["is_place_cell", "control_is_place_cell", "depends_on_memory"]
+    shown = ["is_place_cell", "off_walls", "control_is_place_cell", "depends_on_memory"]
     for noise in options.noise:
         start = time.process_time()
-        table = tables(range(options.seeds), options.units, noise, options.shuffles)
+        seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+        table = tables(seeds, options.units, noise, options.shuffles)
         frame = table.to_dataframe()
         n = options.units * options.seeds
         print(
@@ -68,7 +79,7 @@ def main() -> None:
 
 def keep(shares: pd.DataFrame, n: int, noise: float, options: argparse.Namespace) -> None:
     """Keep the shares as a table."""
-    columns = ["unit", "place cell", "on the novel map", "depends on memory"]
+    columns = ["unit", "place cell", "and no border cell", "on the novel map", "depends on memory"]
     rows = ([simulated.KINDS[str(kind)], *row] for kind, row in shares.iterrows())
     about = (
         f"{n} units a kind ({options.units} on each of {options.seeds} maps), noise of a step "

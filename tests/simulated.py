@@ -87,6 +87,10 @@ KINDS = {
     "two fields": "two fields, on any map",
     "place and letter": "one field and the letter, which moves it by a tenth",
     "remembered place": "one field on trained maps, noise on novel ones",
+    "wall": "one field along a wall",
+    "ramp": "a slope from wall to wall",
+    "waves": "waves as long as the map or longer",
+    "hole": "the same everywhere but at one place",
     "letter": "activity that the letter at the place decides",
     "letter before": "activity that the letter at the place before decides",
     "untuned": "noise that hangs together in time",
@@ -94,7 +98,32 @@ KINDS = {
 }
 """Units of a simulated population."""
 
+SHAPES = ("wall", "ramp", "waves", "hole")
+"""Kinds that place drives without a field that is a place."""
+
 PLACE_KINDS = ("place", "two fields", "place and letter", "remembered place")
+
+
+def tuning(rng, name):
+    """Rate map (y, x) of a unit of a kind, 0.6 to 1 from its least to its greatest value."""
+    if name not in SHAPES:
+        return units(rng, 1, 2 if name == "two fields" else 1, noise=0.0)[0]
+    y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
+    height, turn, width = rng.uniform(0.6, 1.0), rng.uniform(0, 2 * np.pi, 3), rng.uniform(1.0, 1.8)
+    along = [np.cos(angle) * x + np.sin(angle) * y for angle in turn]
+    if name == "wall":
+        away = (SIDE - 1) * (x, y, 1 - x, 1 - y)[rng.integers(4)]
+        rate = np.exp(-(away**2) / (2 * width**2))
+    elif name == "ramp":
+        rate = along[0]
+    elif name == "waves":
+        turns, phases = rng.uniform(0.3, 1, 3), rng.uniform(0, 1, 3)
+        rate = sum(
+            np.cos(2 * np.pi * (a * n + p)) for a, n, p in zip(along, turns, phases, strict=True)
+        )
+    else:
+        rate = -bump(rng.uniform(0, SIDE - 1, 2), width)
+    return height * (rate - rate.min()) / np.ptp(rate) - 0.3
 
 
 def population(kinds, n_each, *, n_walks=64, n_steps=1536, seed=0, familiar=True, noise=1.0):
@@ -110,7 +139,7 @@ def population(kinds, n_each, *, n_walks=64, n_steps=1536, seed=0, familiar=True
     activation = (noise * ar).astype(np.float32)
     kind = np.repeat(list(kinds), n_each)
     for unit, name in enumerate(kind):
-        rate = units(rng, 1, 2 if name == "two fields" else 1, noise=0.0)[0]
+        rate = tuning(rng, name)
         liked = rng.standard_normal(world.n_letters)
         activation[..., unit] += _drive(name, rate, liked, walk, familiar)
         if name == "constant":
@@ -125,5 +154,6 @@ def _drive(name, rate, liked, walk, familiar):
     letter = liked[walk.observation.values]
     field = rate[walk.y.values, walk.x.values]
     drives = {"letter": letter, "letter before": np.roll(letter, 1, axis=1)}
-    drives |= {"place": field, "two fields": field, "place and letter": field + 0.1 * letter}
+    drives |= dict.fromkeys(("place", "two fields", *SHAPES), field)
+    drives["place and letter"] = field + 0.1 * letter
     return (drives | {"remembered place": field} if familiar else drives).get(name, 0.0)

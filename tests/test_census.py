@@ -15,6 +15,7 @@ from placeformer.fields import place_fields
 from placeformer.halves import half_maps, stability
 from placeformer.measures import coherence, spatial_information
 from placeformer.placecells import field_share, place_cell_score
+from placeformer.places import Places, letters_of
 from placeformer.ratemaps import rate_maps
 from placeformer.shuffles import shuffle_test
 from placeformer.variance import position_variance_explained
@@ -41,11 +42,13 @@ def table(recordings):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_truth_at_the_sampling_of_a_default_recording(seed):
     """64 walks of 1,536 steps: 95 % of place units are found, at most 5 % of others accepted."""
-    kinds = ("place", "two fields", "remembered place", "letter", "untuned")
-    found = place_cells(simulated.population(kinds, 40, seed=seed), n=199)
-    for kind in kinds[:3]:
+    others = ("ramp", "hole", "letter", "letter before", "untuned")
+    found = place_cells(
+        simulated.population((*simulated.PLACE_KINDS, *others), 40, seed=seed), n=199
+    )
+    for kind in simulated.PLACE_KINDS:
         assert accepted(found, kind).mean() >= 0.95, kind
-    for kind in kinds[3:]:
+    for kind in others:
         assert accepted(found, kind).mean() <= 0.05, kind
 
 
@@ -72,11 +75,12 @@ def test_columns_are_those_of_the_functions(recordings, table):
     rec = recordings[0]
     maps = rate_maps(rec)
     fields = place_fields(maps)
+    places = Places.of(rec, by=("y", "x"), bins=None, per_map=False)
     want = {
         "spatial_information": spatial_information(maps),
         "place_cell_score": place_cell_score(maps, fields=fields),
         "n_fields": fields.n_fields,
-        "field_share": field_share(half_maps(rec), fields),
+        "field_share": field_share(half_maps(rec), fields, letters_of(rec, places)),
         "stability": stability(rec),
         "eta2": position_variance_explained(rec),
         "eta2_beyond": position_variance_explained(rec, given="observation"),

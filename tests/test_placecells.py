@@ -128,6 +128,36 @@ def test_field_share_follows_its_definition():
     np.testing.assert_allclose(found, [6 * 12 / (6 * 12 + 3)])
 
 
+def test_what_letters_add_is_no_part_of_the_field_share():
+    """Letters that move a unit more than its field does, and places visited in one half alone."""
+    rng = RNG(7)
+    letters = rng.integers(0, 4, 121)
+    field, added = simulated.bump((3, 6)), 2 * rng.standard_normal((2, 4))[:, letters]
+    first, second = field + added.reshape(2, 11, 11)
+    maps, fields = halves(first[None], second[None])
+    plain = halves(field[None], field[None])
+    fields = fields.assign(label=plain[1].label)
+    share = field_share(maps, fields, letters)
+    assert share > 0.9
+    assert not field_share(maps, fields) > 0.5
+    two = [xr.concat([each, each], "map") for each in (maps, fields)]
+    both = field_share(two[0].transpose("half", "map", ...), two[1], np.tile(letters, 2))
+    np.testing.assert_allclose(both, [share, share])
+
+
+def test_the_baseline_is_the_median_of_the_visited_places_of_a_letter():
+    letters = np.arange(121) % 2
+    first = np.where(letters == 1, 5.0, 0.0).reshape(11, 11)
+    second = first.copy()
+    first[0, 0], second[0, 0], first[0, 1], second[0, 1] = 2.0, 3.0, 6.0, 7.0
+    first[5, 5] = np.nan  # visited in one half alone
+    maps, fields = halves(first[None], second[None])
+    label = np.zeros((1, 11, 11), int)
+    label[0, 0, 0] = 1
+    fields = fields.assign(label=fields.label.copy(data=label))
+    np.testing.assert_allclose(field_share(maps, fields, letters), [6 / (6 + 2)])
+
+
 def test_field_share_is_free_of_scale_sign_and_noise_of_the_halves():
     rng = RNG(4)
     rates = simulated.units(rng, 60, 1, noise=0.0)

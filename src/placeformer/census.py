@@ -13,10 +13,11 @@ from placeformer import schema
 from placeformer.binning import Bins, grid
 from placeformer.dependence import check_control, memory_columns
 from placeformer.fields import place_fields
-from placeformer.halves import half_maps, stability
+from placeformer.halves import agreement, half_maps
 from placeformer.measures import spatial_information
 from placeformer.negatives import Negatives
 from placeformer.placecells import field_share, place_cell_score
+from placeformer.places import Places, letters_of
 from placeformer.ratemaps import rate_maps
 from placeformer.shuffles import VARIANCE, shuffle_test
 from placeformer.variance import position_variance_explained
@@ -66,7 +67,7 @@ def place_cells(
     2. also of what the observation (the letter) at the place leaves unexplained,
     3. its rate map is more coherent than when places of the same letter trade their rates,
     4. it has a place field,
-    5. which holds most of what two halves of the recording agree on, and
+    5. which holds most of what two halves of the recording agree on beyond the letter, and
     6. the maps of the halves agree.
 
     No criterion depends on a policy for negative activations, on their scale or their offset.
@@ -95,8 +96,8 @@ def place_cells(
         (O'Keefe and Dostrovsky, 1971).
     min_field_share
         Least share of the map that lies in fields (of the products of the halves' distances from
-        their medians, summed over places): above 0.5 the fields are more than all else the unit
-        does, such as firing at scattered places with a letter.
+        their medians, over the places of each letter apart, summed over places): above 0.5 the
+        fields are more than all else that place does to the unit. What letters add is left to (2).
     min_stability
         Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
         Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
@@ -226,17 +227,19 @@ def _measures(
     _warn_of_few_samples(maps[schema.OCCUPANCY])
     fields = place_fields(maps, **criteria)
     eta2 = position_variance_explained(recording, per_map=per_map, **where)
-    beyond = eta2.copy(data=np.full(eta2.shape, np.nan))
+    beyond, letters = eta2.copy(data=np.full(eta2.shape, np.nan)), None
     if OBSERVATION in recording.variables:
         beyond = position_variance_explained(recording, given=OBSERVATION, per_map=per_map, **where)
+        letters = letters_of(recording, Places.of(recording, per_map=per_map, **where))
+    halves = half_maps(recording, per_map=per_map, **where)
     columns = {
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
         "eta2": eta2,
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
         "n_fields": fields["n_fields"],
-        "field_share": field_share(half_maps(recording, per_map=per_map, **where), fields),
-        "stability": stability(recording, per_map=per_map, **where),
+        "field_share": field_share(halves, fields, letters),
+        "stability": agreement(halves),
     }
     return xr.Dataset(columns)
 

@@ -52,7 +52,8 @@ DEFINITIONS = {
     ),
     "field_share": (
         "share of the map in fields",
-        "how much of what two halves of the recording agree on lies in the place fields",
+        "how much of what two halves of the recording agree on beyond the letter lies in the place "
+        "fields",
     ),
     "stability": (
         "stability",

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer import schema
+from placeformer._blocks import Numbers
 from placeformer.measures import correlation
 from placeformer.ratemaps import flatten, maps_of_parts, per_unit
 
@@ -106,15 +107,20 @@ def stability(
     spatial firing of hippocampal complex-spike cells. Journal of Neuroscience 7, 1951-1968.
     https://doi.org/10.1523/JNEUROSCI.07-07-01951.1987
     """
-    maps = half_maps(recording, halves=halves, block=block, **options)
+    found = agreement(half_maps(recording, halves=halves, block=block, **options))
+    return found.assign_attrs(halves=halves)
+
+
+def agreement(maps: xr.Dataset) -> xr.DataArray:
+    """Correlation (unit,) or (map, unit) of the two maps that :func:`half_maps` gives."""
     rate, share = flatten(maps)
     values = correlation(rate[0], rate[1], np.asarray((share > 0).all(axis=0)))
-    name = f"correlation of the maps of the {' and '.join(NAMES[halves])} halves"
-    attrs = {"units": "1", "long_name": name, "halves": halves}
+    name = f"correlation of the maps of the {' and '.join(maps[HALF].values.tolist())} halves"
+    attrs = {"units": "1", "long_name": name}
     return per_unit(maps.isel({HALF: 0}, drop=True), values, "stability", **attrs)
 
 
-def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> NDArray[np.intp]:
+def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> Numbers:
     """Half of every sample, 0 or 1, shape (walk, 1) or (1, time)."""
     if halves not in get_args(Halves):
         raise ValueError(f"halves must be one of {get_args(Halves)}, found {halves!r}")
@@ -122,14 +128,14 @@ def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> NDArr
         raise ValueError(f"block belongs to halves='odd_even', found halves={halves!r}")
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     if halves == "walks":
-        return _turns(recording)[:, None] % 2
+        return (_turns(recording)[:, None] % 2).astype(np.int8)
     if n_steps < 2:
         raise ValueError(
             f"halves={halves!r} needs walks of at least 2 samples, found {n_steps}; with "
             f"{n_walks} walks, halves='walks' is a way"
         )
     length = (n_steps + 1) // 2 if halves == "first_second" else _block(recording, block)
-    return np.arange(n_steps)[None] // length % 2
+    return np.resize(np.repeat(np.array([0, 1], np.int8), length), (1, n_steps))
 
 
 def _block(recording: xr.Dataset, block: int | None) -> int:

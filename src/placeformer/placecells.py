@@ -79,14 +79,17 @@ def place_cell_score(
     return per_unit(maps, scores, "place_cell_score", **attrs)
 
 
-def field_share(halves: xr.Dataset, fields: xr.Dataset) -> xr.DataArray:
+def field_share(
+    halves: xr.Dataset, fields: xr.Dataset, letters: NDArray[np.intp] | None = None
+) -> xr.DataArray:
     r"""How much of what two halves of a recording agree on lies in the place fields.
 
     .. math:: \frac{\sum_{i \in F} h_{1i} h_{2i}}{\sum_{i \in B} h_{1i} h_{2i}}
 
-    with h the distance of a rate from the median of its half's map, F the places of all fields and
-    B those visited in both halves. Noise of the halves is independent and adds nothing on average;
-    the measure is free of scale, sign and offset of the activations.
+    with h the distance of a rate from the median of its half's map, or of those of its places that
+    show the same letter, F the places of all fields and B those visited in both halves. Noise of
+    the halves is independent and adds nothing on average; the measure is free of scale, sign and
+    offset of the activations and, with letters, of whatever each letter adds to them.
 
     Parameters
     ----------
@@ -94,6 +97,8 @@ def field_share(halves: xr.Dataset, fields: xr.Dataset) -> xr.DataArray:
         Result of :func:`half_maps`.
     fields
         Result of :func:`place_fields` for the maps of the whole recording.
+    letters
+        Number of the letter at every place of every map, as :func:`letters_of` gives them.
 
     Returns
     -------
@@ -103,14 +108,29 @@ def field_share(halves: xr.Dataset, fields: xr.Dataset) -> xr.DataArray:
     """
     rate, share = flatten(halves)
     visited = np.broadcast_to(share > 0, rate.shape)
-    baseline = np.ma.median(np.ma.array(rate, mask=~visited), axis=-1, keepdims=True)
-    height = np.where(visited, rate - np.ma.filled(baseline, 0.0), 0.0).prod(axis=0)
+    of_map = (*rate.shape[1:-2], rate.shape[-1])
+    same = np.zeros(of_map, int) if letters is None else letters.reshape(of_map)
+    height = np.where(visited, rate - _baseline(rate, visited, same), 0.0).prod(axis=0)
     inside = fields["label"].values.reshape(height.shape) > 0
     total = height.sum(axis=-1)
     within = np.where(inside, height, 0.0).sum(axis=-1)
     values = np.divide(within, total, out=np.full(total.shape, np.nan), where=total > 0)
     about = {"units": "1", "long_name": "share of the map that lies in place fields"}
     return per_unit(halves.isel(half=0, drop=True), values, "field_share", **about)
+
+
+def _baseline(
+    rate: NDArray[np.float64], visited: NDArray[np.bool_], same: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Median of rates (half, ..., unit, bin) over the visited bins of one number (..., bin)."""
+    found = np.zeros_like(rate)
+    for where in np.ndindex(same.shape[:-1]):
+        of_map = (slice(None), *where)
+        for number in np.unique(same[where]):
+            here = same[where] == number
+            part = np.ma.array(rate[of_map][..., here], mask=~visited[of_map][..., here])
+            found[of_map][..., here] = np.ma.filled(np.ma.median(part, axis=-1, keepdims=True), 0.0)
+    return found
 
 
 def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> xr.Dataset:

@@ -50,15 +50,18 @@ class Places:
         if not per_map:
             return cls(found, None, index)
         maps, number = schema.map_numbers(recording)
-        first = number[:, None] * found.size
-        index = counted_from(index, first, maps.size * found.size)
+        index = of_part(index, number[:, None], found.size, maps.size)
         attrs = {"units": "1", "long_name": "map the walk was made on"}
         return cls(found, xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index)
 
 
-def counted_from(index: Any, first: Any, size: int) -> Any:
-    """Bins of every sample (walk, time) counted from a first one, below a size; -1 stays."""
-    return mapped(lambda i, f: np.where(i < 0, -1, i + f), index, first, dtype=integers(size))
+def of_part(index: Any, part: Any, size: int, n: int) -> Any:
+    """Bins of every sample (walk, time) counted on, by ``size`` a part, over n parts; -1 stays."""
+
+    def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
+        return np.where(i < 0, -1, i + p.astype(np.intp) * size)
+
+    return mapped(count, index, part, dtype=integers(n * size))
 
 
 def letters_of(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:

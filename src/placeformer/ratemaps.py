@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from placeformer import _blocks, schema
+from placeformer._blocks import Numbers
 from placeformer.binning import Bins
-from placeformer.places import Places, counted_from, unit_sums
+from placeformer.places import Places, of_part, unit_sums
 
 Smooth = float | Sequence[float] | Mapping[str, float] | None
 
@@ -90,7 +91,7 @@ def rate_maps(
 
 def maps_of_parts(
     recording: xr.Dataset,
-    part: NDArray[np.intp] | None,
+    part: Numbers | None,
     n: int,
     *,
     by: Sequence[str] = ("y", "x"),
@@ -107,10 +108,9 @@ def maps_of_parts(
     """
     _check_options(min_occupancy, smooth, by)
     places = Places.of(recording, by=by, bins=bins, per_map=per_map)
-    size = n * places.size
-    index = places.index if part is None else counted_from(places.index, part * places.size, size)
-    sums, finite = unit_sums(recording, index, size, skipna=skipna)
-    counts = _blocks.counts(index, size)
+    index = places.index if part is None else of_part(places.index, part, places.size, n)
+    sums, finite = unit_sums(recording, index, n * places.size, skipna=skipna)
+    counts = _blocks.counts(index, n * places.size)
     finite_of = [None] * n if finite is None else np.split(finite, n)
     each = zip(np.split(sums, n), np.split(counts, n), finite_of, strict=True)
     return [assemble(recording, places, s, c, f, min_occupancy, smooth) for s, c, f in each]
