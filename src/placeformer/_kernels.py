@@ -83,7 +83,8 @@ class Shifted:
 
     def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
         """Bins (shift, walk, time) of a slice of the walks and of the steps."""
-        rows, steps = (np.arange(n)[s] for n, s in zip(self.index.shape, where[1:], strict=True))
+        shape = zip(self.index.shape, where[1:], strict=True)
+        rows, steps = (np.arange(*part.indices(n)) for n, part in shape)
         earlier = steps - self.amounts[:, rows, None]  # a negative one counts from the end
         kind = np.promote_types(np.int32, integers(len(self.amounts) * self.size))
         bins = self.index[rows[:, None], earlier].astype(kind)
