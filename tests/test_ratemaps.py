@@ -271,6 +271,20 @@ def test_places_that_are_no_whole_numbers_need_bins():
     assert binning.grid(rec, "y", [0, 5, 10]).shape == (2,)
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(st.integers(-40, 40), min_size=1, max_size=60),
+    edges=st.lists(st.integers(-80, 80), min_size=2, max_size=9, unique=True),
+)
+def test_whole_numbers_are_looked_up_where_others_are_searched(values, edges):
+    axis = binning.Axis("x", np.sort(edges) / 2, {})
+    for kind in (np.int8, np.int64):
+        found = axis.index(np.array(values, kind))
+        np.testing.assert_array_equal(found, axis.index(np.array(values, float)))
+        hist = np.histogram(values, axis.edges)[0]
+        np.testing.assert_array_equal(np.bincount(found[found >= 0], minlength=axis.n), hist)
+
+
 def test_a_unit_that_is_nan_throughout_is_nan_and_alone():
     rec = simulated.walks(RNG(16), dtype=np.float64)
     want = rate_maps(rec, skipna=True).rate.values

@@ -89,19 +89,18 @@ def _in_chunks(values: NDArray[Any], chunks: Any) -> Any:
     return da.from_array(values, own)
 
 
-def reduced(function: Callable[..., Any], add: Callable[[Any, Any], Any], *arrays: Any) -> Any:
-    """What a function says of every block of arrays (walk, time), added up in their order.
+def reduced(function: Callable[[Any], Any], add: Callable[[Any, Any], Any], values: Any) -> Any:
+    """What a function says of every block of values (walk, time), added up in their order.
 
-    Dask arrays have the same chunks, each of which is a task, and are added as a tree.
+    A chunk of a dask array is a block and a task; what is said of chunks is added as a tree.
     """
-    first = arrays[0]
-    if not hasattr(first, "dask"):
-        return reduce(add, (function(*(a[w] for a in arrays)) for w in blocks(first.shape)))
+    if not hasattr(values, "dask"):
+        return reduce(add, (function(values[where]) for where in blocks(values.shape)))
     from dask.delayed import delayed
 
     each, together = delayed(function), delayed(lambda parts: reduce(add, parts))
-    parts = zip(*(a.to_delayed().ravel() for a in arrays), strict=True)
-    return tree([each(*part) for part in parts], together).compute()
+    parts = [each(chunk) for chunk in values.to_delayed().ravel()]
+    return tree(parts, together).compute()
 
 
 def tree(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
