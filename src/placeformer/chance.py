@@ -67,11 +67,8 @@ class Judge:
         """
         if n < 1:
             raise ValueError(f"n_resamples must be at least 1, found {n}")
-        score, guess = self.score(said, truth), np.full(fold.shape, np.nan)
-        for k, value in enumerate(blind):
-            guess[fold == k] = self.score(value, truth[fold == k])
-        chance = self.summary(guess)
-        del guess
+        chance = self.summary(self._guessed(blind, truth, fold))
+        score = self.score(said, truth)
         observed, null = self._null(groups.split(said), groups.split(truth), n, seed)
         as_good = null <= observed if self.less_is_better else null >= observed
         spread = null.std(ddof=1) if n > 1 else np.nan
@@ -98,6 +95,15 @@ class Judge:
                 {"units": "samples", "long_name": "samples in a fold"},
             ),
         }
+
+    def _guessed(
+        self, blind: NDArray[Any], truth: NDArray[Any], fold: Numbers
+    ) -> NDArray[np.float64]:
+        """Score (walk, time) of what is guessed in every fold; NaN outside."""
+        score = np.full(fold.shape, np.nan)
+        for k, value in enumerate(blind):
+            score[fold == k] = self.score(value, truth[fold == k])
+        return score
 
     def _null(
         self, said: NDArray[Any], truth: NDArray[Any], n: int, seed: int
