@@ -11,13 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from placeformer import schema
-from placeformer._blocks import integers, mapped, reduced
+from placeformer import _edges, schema
+from placeformer._blocks import integers, mapped
 
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
-
-MAX_BINS = 10_000_000
-"""More bins than this are refused: the coordinate is hardly a grid."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +129,10 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     names = axis_names(by)
     given = _bins_by_name(bins, names)
     found = Grid(tuple(_axis(recording, name, given[name]) for name in names))
-    if found.size > MAX_BINS:
+    if found.size > _edges.MAX_BINS:
         raise ValueError(
-            f"bins make a grid of {found.shape} = {found.size:,} places, more than {MAX_BINS:,}; "
-            "pass fewer or wider bins"
+            f"bins make a grid of {found.shape} = {found.size:,} places, more than "
+            f"{_edges.MAX_BINS:,}; pass fewer or wider bins"
         )
     return found
 
@@ -218,29 +215,6 @@ def _first_level(bins: Any) -> Any:
     return bins if np.isscalar(bins) else np.empty(len(bins))
 
 
-@dataclass(frozen=True)
-class _Extent:
-    """The least and the greatest of values, and one that is no whole number, if there is any."""
-
-    low: Any
-    high: Any
-    broken: Any
-
-    @classmethod
-    def of(cls, values: NDArray[Any]) -> _Extent:
-        """Extent of the finite values."""
-        broken = values[:0]
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-            broken = values[values != np.round(values)]
-        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
-        return cls(low, high, broken[0] if broken.size else None)
-
-    def __add__(self, other: _Extent) -> _Extent:
-        broken = other.broken if self.broken is None else self.broken
-        return _Extent(min(self.low, other.low), max(self.high, other.high), broken)
-
-
 def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
     if name not in recording.variables:
         raise ValueError(
@@ -248,56 +222,12 @@ def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
             f"{sorted(map(str, recording.variables))}"
         )
     if bins is not None and np.ndim(bins) == 1:
-        edges = _checked_edges(name, bins)
+        edges = _edges.checked(name, bins)
     else:
-        found = reduced(_Extent.of, _Extent.__add__, samples(recording, name))
-        if found.low > found.high:
-            raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
-        side = _side(recording, name)
-        edges = _whole_edges(name, found, side) if bins is None else _equal(name, found, bins)
+        extent = _edges.Extent.over(samples(recording, name))
+        edges = _edges.of_extent(name, extent, bins, _side(recording, name))
     attrs = {"units": "1", "long_name": name, **_text_attrs(recording[name].attrs)}
     return Axis(name, edges, attrs)
-
-
-def _checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
-    edges = np.asarray(bins, dtype=np.float64)
-    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
-        raise ValueError(
-            f"bins of {name!r} must be at least two finite ascending edges, found {bins!r}; "
-            "for a number of equal bins pass an int"
-        )
-    return edges
-
-
-def _whole_edges(name: str, found: _Extent, side: int | None) -> NDArray[np.float64]:
-    """Edges half-way between whole numbers."""
-    if found.broken is not None:
-        raise ValueError(
-            f"bins=None needs whole numbers, but {name!r} holds {found.broken}; "
-            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
-        )
-    low, high = int(found.low), int(found.high)
-    if side is not None:
-        if low < 0 or high >= side:
-            raise ValueError(
-                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, found "
-                f"{low}..{high}; correct the attribute or pass bins"
-            )
-        low, high = 0, side - 1
-    if high - low >= MAX_BINS:
-        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
-    return np.arange(low, high + 2, dtype=np.float64) - 0.5
-
-
-def _equal(name: str, found: _Extent, bins: Any) -> NDArray[np.float64]:
-    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
-        raise ValueError(
-            f"bins of {name!r} must be None, a number of bins >= 1 or edges, found {bins!r}"
-        )
-    low, high = float(found.low), float(found.high)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
 
 
 def _side(recording: xr.Dataset, name: str) -> int | None:
