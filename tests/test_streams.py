@@ -280,6 +280,8 @@ net = torch.nn.GRU(2, 6, batch_first=True)
 rng = np.random.default_rng(0)
 def forward(module, batch, state):
     print("part", flush=True)
+    if "wait" in sys.argv:
+        sys.stdin.readline()
     return module(torch.from_numpy(batch.velocity.values), state)[1]
 walks = {"x": rng.random((5, 60))}
 inputs = {"velocity": rng.standard_normal((5, 60, 2)).astype("f4")}
@@ -308,6 +310,39 @@ def test_a_process_killed_by_sigkill_is_gone_on_with(tmp_path, monkeypatch, caps
         found.append(capsys.readouterr().out.count("part"))
     assert found[1] < found[3] == 27
     xr.testing.assert_identical(found[0], found[2])
+
+
+@pytest.mark.parametrize("parts", [1, 14])
+def test_two_processes_do_not_write_one_store(tmp_path, monkeypatch, parts):
+    script, store = tmp_path / "script.py", tmp_path / "a.zarr"
+    script.write_text(SCRIPT)
+    monkeypatch.setattr(streams, "BLOCK", 2 * 10 * 6 * 4)
+
+    def here(path):
+        monkeypatch.setattr(sys, "argv", ["script.py", str(path)])
+        return runpy.run_path(script)["recording"].load()
+
+    command, pipe = [sys.executable, script, store, "wait"], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        for part in range(parts):
+            process.stdout.readline()
+            if part < parts - 1:
+                print(file=process.stdin, flush=True)
+        assert store.exists() == (parts > 1)  # what the layers put out is not known before a part
+        with pytest.raises(BlockingIOError, match=r"a\.zarr is being recorded by another process"):
+            here(store)
+        if store.exists():
+            with xr.open_zarr(store) as raw:
+                begun = raw.activation.values
+        process.communicate()
+    assert process.returncode == 0
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "script.py"]
+    whole = here(store)
+    xr.testing.assert_identical(whole, here(tmp_path / "b.zarr"))
+    if parts > 1:
+        stored = np.isfinite(begun)
+        assert 0 < stored.sum() < stored.size
+        np.testing.assert_array_equal(begun[stored], whole.activation.values[stored])
 
 
 def test_states_come_back_as_they_were(tmp_path):

@@ -1,13 +1,15 @@
-"""Where an unfinished recording goes on, saved beside its chunks."""
+"""Where an unfinished recording goes on, saved beside its chunks, and who may go on with it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -38,6 +40,41 @@ class Point:
 def resume_file(path: Path) -> Path:
     """Return the file beside the chunks; it is there as long as the recording is not finished."""
     return path / ACTIVATION / "resume.safetensors"
+
+
+def is_finished(path: Path) -> bool:
+    """Tell whether nothing is to be written to what is there."""
+    return path.exists() and not resume_file(path).exists()
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Hold the right to write to a store; the system takes it back when the process ends.
+
+    The file that is locked lies beside the store, which need not be there yet, and stays with an
+    unfinished recording: were it deleted while others open it, two of them could hold a lock.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process, or another thread, is writing to the store.
+    """
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(
+            f"store: {path} is being recorded by another process (it holds {lock.lock_file}). Wait "
+            "for it, stop it, or choose another path; what is stored can be read meanwhile with "
+            "xarray.open_zarr"
+        ) from None
+    try:
+        yield
+    finally:
+        if not resume_file(path).exists():
+            with suppress(PermissionError):  # on Windows it goes when it is released
+                Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def save_point(path: Path, point: Point) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,7 +21,7 @@ from placeformer.axes import Span
 from placeformer.hooks import Listener, listening
 from placeformer.plans import Plan
 from placeformer.restore import as_found
-from placeformer.resume import Point, copied, resume_file
+from placeformer.resume import Point, copied, is_finished, sole_writer
 from placeformer.streams import Memory, Stream, check_extra, check_same, create, opened
 
 Step = Callable[[xr.Dataset, Any], tuple[Any, Mapping[str, Tensor]]]
@@ -137,13 +138,20 @@ def unit_coords(listeners: Sequence[Listener]) -> dict[str, xr.Variable]:
 def perform(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
     """Record, or go on with the recording that `store` holds."""
     job.check()
-    if store is not None:
-        check_extra()
-    if store is not None and store.exists():
-        there = check_same(store, job.provenance())
-        if not resume_file(store).exists():
-            return opened(store)
-        job = job.resumed(there.get("outputs", {}))
+    if store is None:
+        return complete(job, None, progress=progress)
+    check_extra()
+    with nullcontext() if is_finished(store) else sole_writer(store):
+        if store.exists():
+            there = check_same(store, job.provenance())
+            if is_finished(store):
+                return opened(store)
+            job = job.resumed(there.get("outputs", {}))
+        return complete(job, store, progress=progress)
+
+
+def complete(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
+    """Run what is still to be run, and give the network back as it was."""
     total = job.plan.n_walks * job.plan.n_steps
     bar = tqdm(total=total, unit="step", desc="record", disable=not progress)
     with bar, as_found(job.network), listening(job.listeners):
@@ -161,7 +169,7 @@ def run(job: Job, store: Path | None, bar: tqdm[Any]) -> Sink:
         target = None if sink is None else Target(job, sink, w, t, kept)
         before = state if t.start else None
         here = Point(w.start, t.start, state=None if store is None else copied(before))
-        reseed(job.seed, w.start, t.start)
+        reseed(device_of(job.network), job.seed, w.start, t.start)
         state, answers = job.step(job.inputs.isel(walk=w, time=t), before)
         if sink is None or target is None:
             job = job.settled(Span(w.stop - w.start, t.stop - t.start))
@@ -233,9 +241,13 @@ def device_of(network: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def reseed(seed: int, *where: int) -> None:
-    """Seed the global random numbers for the part that begins there."""
+def reseed(device: torch.device, seed: int, *where: int) -> None:
+    """Seed the global random numbers for the part that begins there.
+
+    Where no accelerator is in use `torch.manual_seed` takes long: it notes its caller for later.
+    """
     number = int(np.random.SeedSequence([seed, *where]).generate_state(1)[0])
-    torch.manual_seed(number)
+    alone = device.type == "cpu" and not torch.cuda.is_initialized()
+    (torch.default_generator if alone else torch).manual_seed(number)
     np.random.seed(number)  # noqa: NPY002
     random.seed(number)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from filelock import FileLock
 
 from placeformer import card, hub, training
 from placeformer.board import Board
@@ -209,7 +210,6 @@ def ending(task: Any) -> str:
 def train_one(text: str, target: Path, device: str, topic: str) -> None:
     """Train, measure and publish the network of one recipe: the dask task."""
     from distributed import get_worker
-    from filelock import FileLock
 
     worker, recipe = get_worker(), parse(text)
     if worker.state.nthreads != 1:
