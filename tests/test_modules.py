@@ -400,7 +400,9 @@ def test_a_forward_pass_of_another_length_is_refused():
         module(torch.from_numpy(batch["velocity"].values)[:, 1:])
 
     net = nn.Linear(2, 3)
-    with pytest.raises(ValueError, match=r"it gave 'Linear' \(5, 39, 3\) for 5 walks of 40 steps"):
+    with pytest.raises(
+        ValueError, match=r"it gave 'Linear' \(5, 39, 3\) for behaviour of 5 walks of 40 steps"
+    ):
         run(net, layers="Linear", forward=shorter)
     with pytest.raises(ValueError, match=r"does not fit.*time has 39"):
         run(net, layers="Linear", forward=shorter, dims=("walk", "time", "unit"))

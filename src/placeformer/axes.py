@@ -163,6 +163,7 @@ def unreadable(
             "told apart; record these modules instead"
         )
     return (
-        f"layers: {layer!r} holds no time axis: it gave {gave or 'no tensor'} for {span}. A layer "
-        "must give walk and time an axis each or one together, or be called once a step"
+        f"layers: {layer!r} holds no time axis of {span.steps} steps: it gave "
+        f"{gave or 'no tensor'} for behaviour of {span}. A layer must give walk and time an axis "
+        "each or one together, of these lengths, or be called once a step"
     )

@@ -153,9 +153,11 @@ def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int)
     try:
         fill(fresh, frame, dtypes, batch)
         fresh.rename(path)
-    except BaseException:
+    except OSError as error:
+        why = f"{error.strerror or error}. Nothing is stored yet"
+        raise OSError(error.errno, why, str(path)) from error
+    finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise
 
 
 def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
