@@ -126,6 +126,8 @@ def record(
         store that holds another recording (what differs is shown).
     OSError
         The store cannot be written; what was stored stays readable, and how much is said.
+    BlockingIOError
+        Another process is recording into the store; it may be read meanwhile.
 
     Examples
     --------
