@@ -96,7 +96,7 @@ def test_the_figure_shows_what_was_given(together):
     dosed = np.isfinite(together["trained_alpha"])
     assert sorted(points[0].get_ydata()) == pytest.approx(sorted(error.values[dosed]))
     assert list(b.lines[0].get_ydata()) == [0.8, 0.4, 0.1]
-    assert {"by place cell score", "matched units"} <= set(c.get_legend_handles_labels()[1])
+    assert {"by place-cell score", "matched units"} <= set(c.get_legend_handles_labels()[1])
     assert {line.get_label() for line in d.lines} >= {"trained map", "novel map"}
     assert {line.get_label() for line in e.lines} >= {"negatives: rectify", "negatives: shift"}
     assert "n = 45" in f.get_title(loc="left")

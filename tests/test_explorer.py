@@ -12,6 +12,8 @@ from browser import CHROMIUM, Browser
 import placeformer as pf
 from placeformer import explorer, figures, page, portrait
 from placeformer.census import PLACE_CELL
+from placeformer.harm import make_harm
+from placeformer.settings import Settings
 
 N_UNITS, SIDE, SHUFFLES = 1024, 11, 39
 KINDS = xr.Variable("map", ["trained 0", "novel 0"])
@@ -27,7 +29,8 @@ def made(name, alpha, seed):
     )  # fmt: skip
     model = networks.network(config)
     model.info = {"name": name, "results": {}, "definitions": {}}
-    return portrait.Portrait(name, model, errors(), maps(rng), measures(rng), behaviour())
+    harm = make_harm(model, Settings(lesion_walks=2, lesion_steps=8, lesion_repeats=1))
+    return portrait.Portrait(name, model, errors(), maps(rng), measures(rng), behaviour(), harm)
 
 
 def errors():
@@ -85,11 +88,11 @@ def portraits():
 def text(portraits):
     """The page, without its other figures."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("walk", "memory", "unit", "distribution"):
+        for name in ("walk", "memory", "unit", "distribution", "lesions", "washout"):
             empty = figures.Picture('<svg xmlns="http://www.w3.org/2000/svg"/>', "a figure")
             patch.setattr(figures, name, lambda *given, empty=empty: empty)
         patch.setattr(figures, "limits_of", lambda *given: None)
-        return page.render(portraits, portrait.Settings())
+        return page.render(portraits, Settings())
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from torch import nn
 from placeformer import lesioncurve
 from placeformer.ablation import ablate
 from placeformer.lesioncurve import ablation_curve
+from placeformer.lesionplan import make_plan
 from placeformer.memory import memory_errors
 from placeformer.model import ModelConfig, NavigationTransformer
 from placeformer.recording import record
@@ -87,6 +88,66 @@ def test_the_curve_finds_the_units_the_answer_hangs_on_and_controls_do_not(built
     for control in ("random", "matched"):
         want = mean.sel(selection="ordered") - mean.sel(selection=control)
         np.testing.assert_allclose(curve.area.sel(control=control), want)
+
+
+def table(mask):
+    """What place_cells decided, for the units of ffn.1 in another order."""
+    where = {"layer": ("unit", ["ffn.1"] * N_UNITS), "index": ("unit", np.arange(N_UNITS))}
+    decided = xr.DataArray(mask, where, "unit", name="is_place_cell")
+    return decided.isel(unit=slice(None, None, -1)).to_dataset()
+
+
+@pytest.mark.parametrize("of", [lambda mask: mask, table], ids=["mask", "table"])
+def test_chosen_units_are_lesioned_beside_as_many_controls(built, of):
+    curve = ablation_curve(
+        built, of(SCORE == 1), layers="ffn.1", how="zero", repeats=3, caliper=np.inf, **SMALL
+    )
+    assert curve.fraction.values.tolist() == [0, len(KNOWN) / N_UNITS]
+    assert curve.n_units.values.tolist() == [0, len(KNOWN)]
+    assert curve.attrs["order"] == "chosen"
+    error = curve.error.sel(maps="trained", memory="reference").isel(fraction=1)
+    assert (error.sel(selection="ordered") == 1).all()
+    assert (error.sel(selection="matched") == 0).all()
+
+
+def test_fewer_than_the_chosen_units_are_drawn_among_them(model, reference):
+    mask, each = SCORE == 1, {"keep": False, "negatives": "rectify", "caliper": np.inf}
+    plan = make_plan(
+        model, ["ffn.1"], reference, mask, np.array([2, 4]) / N_UNITS, repeats=8, seed=0,
+        controls=["random", "matched"], **each,
+    )  # fmt: skip
+    sets = plan.masks[plan.which]  # (selection, fraction, repeat, unit)
+    np.testing.assert_array_equal(sets.sum(-1), np.tile([[2], [4]], (3, 1, 8)))
+    ordered, _, matched = sets
+    assert not ordered[..., ~mask].any()
+    assert (ordered[1] == mask).all()
+    assert not matched[1][..., mask].any()
+    assert len(np.unique(ordered[0], axis=0)) > 1
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (np.zeros(N_UNITS, bool), "order must choose at least one unit, found none of 24"),
+        (table(SCORE == 1).drop_vars("is_place_cell"), "must be a table with is_place_cell"),
+        (
+            table(SCORE == 1).expand_dims(map=2),
+            "order must have the dimension unit alone, found map, unit; choose one map",
+        ),
+        (SCORE == 1, "fractions must be at most the share .* 0.166667, found 0.5; pass a score"),
+    ],
+)
+def test_bad_choices_are_refused(model, reference, order, message):
+    settings = {"layers": "ffn.1", "reference": reference, "fractions": [0.5], **SMALL}
+    with pytest.raises(ValueError, match=message):
+        ablation_curve(model, order, **settings)
+
+
+def test_variables_say_what_they_are(built):
+    curve = ablation_curve(built, SCORE, layers="ffn.1", controls=["random"], repeats=1, **SMALL)
+    for name, values in curve.data_vars.items():
+        assert {"units", "long_name"} <= set(values.attrs), name
+    assert curve.attrs["where"] == "chunk_end"
 
 
 def test_keeping_only_the_known_units_keeps_the_answer(built):
@@ -199,7 +260,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
     )
     settings = {"reference": reference, "layers": "hidden", "fractions": [0, 0.2, 0.4, 1]}
     settings |= {"n_boot": 50, "progress": False, "repeats": 19, "caliper": 1.0}
-    order = np.arange(10) < 2
+    order = (np.arange(10) < 2).astype(float)
 
     def trials(net):
         return ((net(x) - target) ** 2).mean(1)

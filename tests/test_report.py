@@ -1,4 +1,5 @@
 import base64
+import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,11 +15,15 @@ from browser import CHROMIUM, Browser
 
 import placeformer as pf
 from placeformer import figures, findings, page, portrait, report, schema, zoo
-from placeformer.portrait import Settings
+from placeformer.harm import Harm
+from placeformer.settings import Settings
 
 SETTINGS = Settings(
-    seed=3, memory_walks=4, memory_steps=40, walks=3, steps=120, shuffles=3, shown_steps=20
-)
+    seed=3, memory_walks=4, memory_steps=40, walks=3, steps=120, shuffles=3, shown_steps=20,
+    lesion_walks=4, lesion_steps=40, lesion_repeats=2,
+)  # fmt: skip
+KINDS = ("memory", "rate_maps", "units", "walk")
+HARMED = ("lesions", "washout", "equivalents")
 MEASURES = ("information_rectify", "information_shift", "eta2", "eta2_beyond")
 
 
@@ -70,8 +75,8 @@ def made(networks, out):
 def read(folder, out):
     model = pf.load(folder)
     name = model.info["name"]
-    kinds = ("memory", "rate_maps", "units", "walk")
-    return portrait.Portrait(name, model, *(dataset(out, name, kind) for kind in kinds))
+    parts, harmed = ([dataset(out, name, kind) for kind in kinds] for kinds in (KINDS, HARMED))
+    return portrait.Portrait(name, model, *parts, Harm(*harmed))
 
 
 def dataset(out, name, kind):
@@ -98,9 +103,8 @@ class Reader(HTMLParser):
         self.links += [found[key] for key in ("src", "href", "srcset", "action") if key in found]
 
 
-def test_files_are_the_page_and_four_datasets_a_network(out):
-    kinds = ("memory", "rate_maps", "units", "walk")
-    expected = {f"net-{a}.{kind}.nc" for a in ("a10", "a0") for kind in kinds}
+def test_files_are_the_page_and_seven_datasets_a_network(out):
+    expected = {f"net-{a}.{kind}.nc" for a in ("a10", "a0") for kind in KINDS + HARMED}
     assert {file.name for file in out.iterdir()} == expected | {"index.html"}
     assert [file.name for file in out.parent.iterdir()] == ["report"]
 
@@ -215,6 +219,18 @@ def test_numbers_of_the_page_are_those_of_the_files(made, text):
                 assert value[f"{one.name}/{layer}/{key}/null"] == median(units[null].isel(map=0))
             kept = int(units["depends_on_memory"].sum())
             assert value[f"{one.name}/{layer}/depends_on_memory"] == kept
+        harm = one.harm
+        mean = harm.lesions["error"].mean("repeat", skipna=False)
+        for selection, fraction in itertools.product(mean["selection"], mean["fraction"]):
+            at = {"selection": selection, "fraction": fraction}
+            key = f"{one.name}/lesions/trained/reference/{selection.item()}/{fraction.item():g}"
+            shown = mean.sel(at | {"maps": "trained", "memory": "reference"})
+            np.testing.assert_equal(value[key], float(shown))
+            found = float(harm.equivalents["alpha"].sel(at))
+            if selection == "ordered" and np.isfinite(found):
+                assert value[f"{one.name}/equivalents/{fraction.item():g}"] == found
+        area = harm.lesions["area"].sel(maps="trained", memory="reference", control="random")
+        assert value[f"{one.name}/lesions/random/area"] == float(area)
         assert value[f"{one.name}/mg_mM"] == pf.alpha_to_mg(one.model.config.alpha)
         seen = one.walk["visited"].values
         right = int((one.walk["correct"].values & ~seen).sum())
@@ -238,9 +254,13 @@ def test_every_figure_is_there_and_described(made, text):
         "spatial coherence",
     )
     distributions = [f"Distribution of the {measure}" for measure in measures]
-    for begin in ("Path of 20 steps", "Share of wrong", *distributions):
+    harmed = [
+        f"Wrong predictions of reference and of working memory against {x}"
+        for x in ("α", "the share")
+    ]
+    for begin in ("Path of 20 steps", "Share of wrong", *harmed, *distributions):
         assert any(alt.startswith(begin) for alt in alts)
-    assert len(alts) == 2 * (1 + 1 + 8 + len(page.DRAWN))
+    assert len(alts) == 2 * (1 + 1 + 8 + 2 + len(page.DRAWN))
 
 
 def test_images_are_whole_and_follow_the_colours_of_the_page(text):
@@ -357,6 +377,8 @@ def test_one_network_alone_and_another_activation(tmp_path):
     text = found.read_text(encoding="utf-8")
     assert "<h1>gelu</h1>" in text and "<td>gelu</td>" in text
     assert "Mg²⁺] =" not in text and "policies agree" not in text
+    assert "no α to change at test time" in text and "equivalent α with" not in text
+    assert not list((tmp_path / "out").glob("*washout*"))
 
 
 def no_work(*args, **options):
@@ -457,9 +479,9 @@ def test_progress_is_told(networks, tmp_path, capsys, monkeypatch):
     settings = replace(SETTINGS, memory_steps=12, steps=40, shuffles=1)
     report.write_report(networks[0], tmp_path / "out", beside="none", settings=settings)
     err = capsys.readouterr().err
-    told = [f"[{i}/6] net-a10: " for i in range(1, 7)]
-    assert all(part in err for part in told) and "[7/" not in err
-    assert "record:" in err and "predict:" in err and "shuffles:" in err
+    told = [f"[{i}/7] net-a10: " for i in range(1, 8)]
+    assert all(part in err for part in told) and "[8/" not in err
+    assert all(f"{bar}:" in err for bar in ("record", "predict", "shuffles", "lesions", "doses"))
 
 
 IMAGES = "[...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"

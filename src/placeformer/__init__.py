@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from placeformer.decoding import decode_position as decode_position
     from placeformer.dimensions import dimensionality as dimensionality
     from placeformer.equivalence import equivalent_alpha as equivalent_alpha
+    from placeformer.equivalents import equivalent_curve as equivalent_curve
     from placeformer.fields import field_table as field_table
     from placeformer.fields import place_fields as place_fields
     from placeformer.gridness import grid_score as grid_score
@@ -88,6 +89,7 @@ _EXPORTS = {
     "half_maps": "halves",
     "dose_response": "mg",
     "equivalent_alpha": "equivalence",
+    "equivalent_curve": "equivalents",
     "fit_hill": "hill",
     "field_table": "fields",
     "from_nwb": "nwb_io",

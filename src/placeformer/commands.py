@@ -67,8 +67,8 @@ def run_info(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     """Write the report and print where it is."""
-    from placeformer.portrait import Settings
     from placeformer.report import write_report
+    from placeformer.settings import Settings
 
     settings = Settings(seed=at_least(options.seed, 0, "--seed"))
     page = write_report(options.name, options.out, beside=options.beside, settings=settings)

@@ -52,6 +52,9 @@ def memory_comparison(
           of the reference error on trained maps and each measure, the mean over layers, over all
           networks, and partial on α over those with NMDA_α; bootstrap over networks.
 
+        The attributes `where`, `where_washout` and `where_lesions` say which predictions each
+        counts, those at chunk ends or at every step.
+
     Raises
     ------
     ValueError
@@ -71,7 +74,9 @@ def memory_comparison(
     removed = lesions[list(LESIONS)].reset_coords(drop=True).rename(LESIONS)
     removed["lesion_error"] = lesions["error"].mean("repeat", skipna=False, keep_attrs=True)
     result = xr.merge(
-        [xr.Dataset(together), doses.sortby("dose"), removed], combine_attrs="drop", join="outer"
+        [xr.Dataset(together), doses.sortby("dose"), removed],
+        combine_attrs="override",
+        join="outer",
     )
     about = schema.provenance(networks, "memory_comparison", n_boot=n_boot, seed=seed)
     return result.assign_attrs(
@@ -79,7 +84,10 @@ def memory_comparison(
             "chance": networks.attrs.get("chance", np.nan),
             "chance_lesioned": lesions.attrs.get("chance", np.nan),
             "lesioned": str(names[0]), "trained_alpha": float(washout["trained_alpha"].values[0]),
-            "order": str(lesions.attrs.get("order", "")), "n_boot": n_boot, "seed": seed,
+            "order": str(lesions.attrs.get("order", "")),
+            "where": str(networks.attrs.get("where", "")),
+            "where_washout": str(washout.attrs.get("where", "")),
+            "where_lesions": str(lesions.attrs.get("where", "")), "n_boot": n_boot, "seed": seed,
             schema.PROVENANCE: about,
         }
     )  # fmt: skip

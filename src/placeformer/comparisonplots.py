@@ -12,7 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from placeformer._style import BLUE, COLORS, GREEN, LINES, MARKERS, PURPLE, VERMILION, axes
-from placeformer.lesionplots import LINSCALE, SELECTIONS, plain
+from placeformer.lesionplots import (
+    LINSCALE,
+    SELECTIONS,
+    errors_label,
+    plain,
+    selection_label,
+)
 
 Kind = float | str
 """α of NMDA_α, or the name of another activation."""
@@ -92,7 +98,7 @@ def activations(
     ax.axvline(dosed - 0.5, color="0.8", linewidth=1)
     ax.set_xticks(range(len(kinds)), map(_label, kinds), rotation=45, ha="right")
     ax.set(xlabel="α of NMDA_α, and other activations", xlim=(-0.6, len(kinds) - 0.4))
-    _errors(ax, networks, f"{memory}-memory errors, {maps} maps")
+    _errors(ax, networks, errors_label(networks, maps, memory))
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -136,7 +142,7 @@ def training(
         )
         drawn[0].set_label(f"α = {_label(kind)}" if i < dosed else _label(kind))
     ax.set_xlabel("optimiser steps")
-    _errors(ax, networks, f"{memory}-memory errors, {maps} maps")
+    _errors(ax, networks, errors_label(networks, maps, memory))
     ax.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
@@ -203,7 +209,7 @@ def _trained(ax: Axes, data: xr.Dataset) -> None:
     x = one["trained_alpha"].values
     for memory, style in MEMORIES.items():
         _means(ax, x, one["error"].sel(memory=memory).values, style, memory)
-    _errors(ax, data, "errors, trained maps")
+    _errors(ax, data, errors_label(data, "trained"))
     _alphas(ax, x, "α of training")
     ax.set_title(f"trained at α, {x.size} networks", loc="left")
     ax.legend(frameon=False, fontsize="small")
@@ -218,14 +224,14 @@ def _washout(ax: Axes, data: xr.Dataset) -> None:
         ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
         ax.plot(x, y, line, marker=marker, markersize=4, color=color, label=memory)
     ax.axvline(data.attrs["trained_alpha"], color="0.6", linewidth=1, label="α of training")
-    _errors(ax, data, "errors, trained maps", "chance_lesioned")
+    label = errors_label(data, "trained", of="where_washout")
+    _errors(ax, data, label, "chance_lesioned")
     _alphas(ax, x, "α at test time")
     ax.set_title(f"{data.attrs['lesioned']}, α changed (line: training)", loc="left")
 
 
 def _lesions(ax: Axes, data: xr.Dataset) -> None:
-    one, order = data.sel(maps="trained"), data.attrs["order"].replace("_", " ")
-    words = {"ordered": f"by {order}", "random": "random units", "matched": "matched units"}
+    one = data.sel(maps="trained")
     x = one["fraction"].values
     for selection in one["selection"].values:
         color, marker, line = SELECTIONS[str(selection)]
@@ -234,12 +240,14 @@ def _lesions(ax: Axes, data: xr.Dataset) -> None:
             y = here["lesion_error"].sel(memory=memory).values
             low, high = here["lesion_interval"].sel(memory=memory).transpose("bound", ...).values
             ax.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
-            label = words[str(selection)] if memory == "reference" else "_"
+            label = selection_label(str(selection), data.attrs["order"])
+            label = label if memory == "reference" else "_"
             ax.plot(
                 x, y, line, marker=marker, markersize=4, color=color, markerfacecolor=face,
                 linewidth=1, label=label,
             )  # fmt: skip
-    _errors(ax, data, "errors, trained maps", "chance_lesioned")
+    label = errors_label(data, "trained", of="where_lesions")
+    _errors(ax, data, label, "chance_lesioned")
     ax.set(xlim=(-0.02, 1.02), xlabel="share of units lesioned")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_title("units lesioned (open: working memory)", loc="left")
@@ -286,5 +294,5 @@ def _together(ax: Axes, data: xr.Dataset) -> None:
         ax.set_title(text, loc="left")
     ax.set(xlabel="place cells among feed-forward units")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _errors(ax, data, "reference-memory errors")
+    _errors(ax, data, errors_label(data, "trained", "reference"))
     ax.legend(frameon=False, fontsize="small")

@@ -33,8 +33,8 @@ def equivalent_alpha(
     how: How = "mean",
     reference: Reference = None,
     memory: str = "reference",
-    n_walks: int = 128,
-    n_steps: int = 1024,
+    n_walks: int = 64,
+    n_steps: int = 2048,
     where: str = "chunk_end",
     n_boot: int = 1000,
     seed: int = 0,
@@ -123,13 +123,16 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
         interval = interval[::-1]  # NaN is the far end, which for washout is the lower one
     share = {"units": "1", "long_name": "share of wrong predictions"}
     a = {"units": "1", "long_name": "equivalent test-time α"}
+    mg = {"units": "mM", "long_name": "[Mg²⁺] of the equivalent α"}
+    have = {"units": "1", "long_name": "share of the samples that have an equivalent"}
+    why = {"units": "1", "long_name": "why there is no equivalent, or nothing"}
     return xr.Dataset(
         {
             "alpha": ((), alpha, a),
-            "mg_mM": ((), alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan, {"units": "mM"}),
+            "mg_mM": ((), alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan, mg),
             "interval": ("bound", interval, a | {"level": LEVEL}),
-            "found": ((), np.isfinite(samples).mean(), {"units": "1"}),
-            "reason": ((), reason_none(at, doses, error)),
+            "found": ((), np.isfinite(samples).mean(), have),
+            "reason": ((), reason_none(at, doses, error), why),
             "lesion_error": ((), error[0], share),
             "intact_error": ((), error[1], share),
             "error": ("dose", error[1:], share),
@@ -167,9 +170,11 @@ def crossing(error: Floats, target: float) -> float:
     """Where along the doses (0, 1, …, a fraction between two) the error first equals the target.
 
     Infinite where the target lies beyond all of them; minus infinite where it lies before the
-    first, on the side from which the errors lead away.
+    first, on the side from which the errors lead away. NaN of a target that is NaN.
     """
     gap = error - target
+    if np.isnan(target):
+        return np.nan
     if gap[0] == 0:
         return 0.0
     changes = np.flatnonzero(gap[1:] * gap[:-1] <= 0)
@@ -196,6 +201,8 @@ def reason_none(at: float, doses: Floats, error: Floats) -> str:
     """Say why there is no equivalent; empty where there is one."""
     if np.isfinite(at):
         return ""
+    if np.isnan(at):
+        return "there is no such lesion"
     if at > 0:
         return (
             f"the lesion's error, {error[0]:.3f}, is above that of every α from {doses[0]:g} to "

@@ -45,6 +45,9 @@ SHUFFLES = {
 }
 """What is done to the places in the shuffles of a measure."""
 
+PANELS = ("reference", "working")
+"""Memories of the figures of lesions and Mg²⁺, from top to bottom."""
+
 CLIPPED = (0.005, 0.995)
 """Quantiles of a group that are sure to be in the picture."""
 
@@ -87,6 +90,35 @@ def memory(portrait: Portrait) -> Picture:
     with mpl.rc_context(STYLE):
         plots.memory(errors, ax=figure.add_subplot())
     alt = "Share of wrong predictions of working and reference memory on trained and novel maps."
+    return _picture(figure, alt)
+
+
+def lesions(portrait: Portrait) -> Picture:
+    """Draw the errors of both memories against the share of units lesioned."""
+    figure = _figure(4.6, 6.2)
+    with mpl.rc_context(STYLE):
+        for ax, memory in zip(figure.subplots(2, 1, sharex=True), PANELS, strict=True):
+            plots.ablation(portrait.harm.lesions, memory=memory, ax=ax)
+            ax.set(ylabel="wrong", title=f"{memory} memory, trained maps")
+            if memory == PANELS[0]:
+                ax.set_xlabel("")
+            else:
+                ax.get_legend().remove()
+    alt = (
+        "Wrong predictions of reference and of working memory against the share of units lesioned, "
+        "in the order of their place-cell scores and beside control units."
+    )
+    return _picture(figure, alt)
+
+
+def washout(response: xr.Dataset) -> Picture:
+    """Draw the errors of both memories against α at test time."""
+    figure = _figure(4.6, 6.4)
+    with mpl.rc_context(STYLE):
+        for ax, memory in zip(figure.subplots(2, 1), PANELS, strict=True):
+            plots.dose_response(response, memory=memory, ax=ax)
+            ax.set(ylabel="wrong", xlabel=f"α at test time: {memory} memory, trained maps")
+    alt = "Wrong predictions of reference and of working memory against α at test time."
     return _picture(figure, alt)
 
 

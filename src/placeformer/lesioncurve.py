@@ -22,6 +22,7 @@ from placeformer.memory import counted_steps, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.navigation import facts
 from placeformer.negatives import Negatives
+from placeformer.orders import Order
 from placeformer.outcomes import Score, memory_part, plan_part, score_part
 from placeformer.replacement import How, Reference, check_how
 from placeformer.sites import sites, unused
@@ -32,7 +33,7 @@ RECORDED_WALKS, RECORDED_STEPS = 128, 512
 
 def ablation_curve(
     model: nn.Module,
-    order: str | ArrayLike | xr.DataArray = "place_cell_score",
+    order: Order = "place_cell_score",
     *,
     fractions: ArrayLike | None = None,
     repeats: int = 20,
@@ -45,8 +46,8 @@ def ablation_curve(
     reference: Reference = None,
     scores: Score | Mapping[str, Score] | None = None,
     maps: Sequence[int] | None = None,
-    n_walks: int = 64,
-    n_steps: int = 1024,
+    n_walks: int = 32,
+    n_steps: int = 2048,
     where: str = "chunk_end",
     cluster: str = "walk",
     n_boot: int = 1000,
@@ -69,9 +70,11 @@ def ablation_curve(
         activation), ``"output_weight"`` (norm of the weights that read the unit), ``"random"``,
         or a score of every unit: an array in the order of `layers`, or a DataArray with the
         coordinates ``layer`` and ``index``. Equal scores are put in random order, anew in every
-        repeat; NaN come last.
+        repeat; NaN come last. A boolean score, or the table of :func:`place_cells`, chooses units:
+        all of them are lesioned, beside as many controls.
     fractions
-        Shares of the units that are lesioned, ascending, 0 to 1; by default 0, 0.05, …, 1.
+        Shares of the units that are lesioned, ascending, 0 to 1; by default 0, 0.05, …, 1, and of
+        chosen units 0 and their share of all. Less than this share is drawn among them.
     repeats
         Draws of every control. The least ``p_sets`` is 1 / (repeats + 1).
     layers
@@ -101,7 +104,8 @@ def ablation_curve(
     maps
         Map indices to walk on, of trained and of novel maps; by default all.
     n_walks, n_steps, where
-        Walks that are scored and which of their predictions, see :func:`memory_errors`.
+        Walks that are scored and which of their predictions, see :func:`memory_errors`:
+        ``"chunk_end"``, as in the cards of the zoo, or ``"every_step"``.
     cluster
         What is drawn in the bootstrap and whose signs are flipped: ``"walk"``, or ``"map"`` with
         all its walks, which also covers the choice of maps.
@@ -165,9 +169,9 @@ def ablation_curve(
     if scores is not None:
         named = dict(scores) if isinstance(scores, Mapping) else {"score": scores}
         parts.append(score_part(model, plan, fill, named, progress, ask))
-    result = xr.merge([plan_part(plan), *parts], combine_attrs="drop")
+    result = xr.merge([plan_part(plan), *parts], combine_attrs="override")
     settings: dict[str, Any] = {
-        "order": order if isinstance(order, str) else "given",
+        "order": order if isinstance(order, str) else "chosen" if plan.decided else "given",
         "negatives": negatives, "layers": " ".join(names), "keep": int(keep), "how": how,
         "caliper": caliper, "repeats": repeats, "n_boot": n_boot, "seed": seed,
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "cluster": cluster,

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from placeformer import schema
-from placeformer.controls import activity, lesion_sets, unit_scores
-from placeformer.model import Layer, NavigationTransformer
+from placeformer.controls import activity, lesion_sets
+from placeformer.model import NavigationTransformer
 from placeformer.negatives import Negatives
+from placeformer.orders import OUTPUT_WEIGHT, Order, order_scores, output_weight, shares_of
 from placeformer.replacement import Reference, find_recording
 from placeformer.sites import layer_widths
 
 CONTROLS = ("random", "matched")
-ACTIVITY, OUTPUT_WEIGHT = "activity", "output_weight"
+ACTIVITY = "activity"
+
+
+class TooFewAlike(ValueError):
+    """No fraction has matched controls."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Plan:
         Distinct lesions.
     which : (selection, fraction, repeat)
         The lesion of every set.
+    keep
+        The sets are what is left.
+    decided
+        Units were chosen, not ordered.
     """
 
     units: xr.Dataset
@@ -58,6 +66,7 @@ class Plan:
     masks: NDArray[np.bool_]
     which: NDArray[np.int64]
     keep: bool
+    decided: bool
 
     @property
     def inside(self) -> NDArray[np.bool_]:
@@ -101,8 +110,8 @@ def make_plan(
     model: nn.Module,
     layers: Sequence[str],
     reference: Reference,
-    order: str | ArrayLike | xr.DataArray,
-    fractions: NDArray[np.float64],
+    order: Order,
+    fractions: NDArray[np.float64] | None,
     *,
     keep: bool,
     negatives: Negatives,
@@ -113,7 +122,8 @@ def make_plan(
 ) -> Plan:
     """Order the units, draw the sets, and find the distinct lesions among them."""
     units = recorded_units(layers, reference)
-    score = order_scores(model, units, order, negatives)
+    found = order_scores(model, units, order, negatives)
+    fractions, score = shares_of(found, fractions), found.astype(float)
     like = covariates(model, units)
     sizes = np.rint(fractions * score.size).astype(int)
     sets, drawn, balance = lesion_sets(
@@ -132,7 +142,7 @@ def make_plan(
     masks, which = np.unique(flat, axis=0, return_inverse=True)
     return Plan(
         units.drop_vars(schema.ACTIVATION), score, fractions, sizes, selections, tuple(like),
-        drawn, balance, masks, which.reshape(sets.shape[:3]), keep,
+        drawn, balance, masks, which.reshape(sets.shape[:3]), keep, found.dtype == bool,
     )  # fmt: skip
 
 
@@ -163,52 +173,6 @@ def recorded_units(layers: Sequence[str], reference: Reference) -> xr.Dataset:
     return xr.concat(found, schema.UNIT, data_vars="minimal", coords="minimal", join="exact")
 
 
-def order_scores(
-    model: nn.Module, units: xr.Dataset, order: str | ArrayLike | xr.DataArray, negatives: Negatives
-) -> NDArray[np.float64]:
-    """Score of every unit, (unit,)."""
-    if isinstance(order, str):
-        if order == "random":
-            return np.zeros(units.sizes[schema.UNIT])
-        if order == OUTPUT_WEIGHT:
-            return output_weight(model, units)
-        return unit_scores(units, order, negatives=negatives)
-    if isinstance(order, xr.DataArray) and {"layer", "index"} <= set(order.coords):
-        order = _aligned(order, units)
-    scores = np.asarray(order, float)
-    if scores.shape != (units.sizes[schema.UNIT],):
-        raise ValueError(
-            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, found "
-            f"shape {scores.shape}"
-        )
-    return scores
-
-
-def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[np.float64]:
-    """Scores in the order of the units."""
-    keys = [
-        pd.MultiIndex.from_arrays([x["layer"].values, x["index"].values]) for x in (order, units)
-    ]
-    if (absent := keys[1].difference(keys[0])).size:
-        layer, index = absent[0]
-        raise ValueError(f"order must have a score for every unit, {layer}/{index} has none")
-    return pd.Series(order.values, keys[0])[keys[1]].to_numpy(float)
-
-
-def output_weight(model: nn.Module, units: xr.Dataset) -> NDArray[np.float64]:
-    """Norm of the weights that read each unit, (unit,)."""
-    if not isinstance(model, NavigationTransformer):
-        raise ValueError(
-            'order="output_weight" needs a navigation Transformer; pass the norms as an array'
-        )
-    norms = {
-        f"ffn.{i}": layer.ffn.fc2.weight.detach().norm(dim=0).cpu().numpy()
-        for i, layer in enumerate(cast(Iterable[Layer], model.layers))
-    }
-    pairs = zip(units["layer"].values, units["index"].values, strict=True)
-    return np.array([norms[layer][index] for layer, index in pairs], float)
-
-
 def covariates(model: nn.Module, units: xr.Dataset) -> dict[str, NDArray[np.float64]]:
     """What controls are matched for, each (unit,)."""
     like = {ACTIVITY: activity(units)}
@@ -217,11 +181,11 @@ def covariates(model: nn.Module, units: xr.Dataset) -> dict[str, NDArray[np.floa
     return like
 
 
-def check_fractions(fractions: ArrayLike | None) -> NDArray[np.float64]:
-    """Return the fractions as an array; 21 equal steps by default."""
-    shares = (
-        np.linspace(0, 1, 21) if fractions is None else np.atleast_1d(np.asarray(fractions, float))
-    )
+def check_fractions(fractions: ArrayLike | None) -> NDArray[np.float64] | None:
+    """Return the fractions as an array, if there are any."""
+    if fractions is None:
+        return None
+    shares = np.atleast_1d(np.asarray(fractions, float))
     if shares.ndim != 1 or not shares.size or (np.diff(shares) <= 0).any():
         raise ValueError(f"fractions must be one row of ascending numbers, found {fractions!r}")
     if not ((shares >= 0) & (shares <= 1)).all():
@@ -247,7 +211,7 @@ def check_matched(
         return
     if not drawn[selections.index("matched"), sizes > 0].any():
         least = sizes[sizes > 0][0]
-        raise ValueError(
+        raise TooFewAlike(
             f"too few matched controls: not even for the {least} units of the least fraction are "
             f"there as many like them among the other {n - least}; pass smaller fractions, a "
             'greater caliper, or controls=["random"]'

@@ -20,6 +20,9 @@ SELECTIONS = {
 }
 """Colour, marker and line of every selection."""
 
+WHERE = {"chunk_end": "chunk ends", "every_step": "every step"}
+"""Words for the predictions that were counted."""
+
 LINSCALE = 0.5
 """Decades that the axis of α spends between 0 and the least positive dose."""
 
@@ -49,7 +52,7 @@ def ablation(
     -------
     matplotlib.axes.Axes
         Means over repeats as lines with markers, their 95 % intervals as bands; the chance level
-        dotted.
+        dotted. The label says which predictions were counted, at chunk ends or at every step.
     """
     ax = axes(ax)
     where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
@@ -63,10 +66,10 @@ def ablation(
         ax.fill_between(
             x, *band.transpose("bound", ...).values, color=color, alpha=0.15, linewidth=0
         )
-        label = _name(curve, str(selection))
+        label = selection_label(str(selection), str(curve.attrs.get("order", "")))
         ax.plot(x, y, line, marker=marker, markersize=3.5, color=color, label=label)
     if measure is None:
-        _share_axis(ax, f"{memory}-memory errors, {maps} maps")
+        _share_axis(ax, errors_label(curve, maps, memory))
         _chance(ax, curve)
     else:
         ax.set_ylabel(measure)
@@ -122,7 +125,7 @@ def dose_response(
         _hill(ax, fit)
     first = next(iter(named.values()))
     if metric is None:
-        _share_axis(ax, f"{memory}-memory errors, {maps} maps")
+        _share_axis(ax, errors_label(first, maps, memory))
         _chance(ax, first)
     else:
         ax.set_ylabel(metric)
@@ -184,11 +187,21 @@ def _chance(ax: Axes, result: xr.Dataset) -> None:
         ax.axhline(result.attrs["chance"], color=ink, linestyle=":", linewidth=1, label="chance")
 
 
-def _name(curve: xr.Dataset, selection: str) -> str:
-    """Words for a selection."""
-    order = str(curve.attrs.get("order", "")).replace("_", " ").replace("place cell", "place-cell")
-    words = {"ordered": f"by {order}", "matched": "matched units", "random": "random units"}
-    return words[selection]
+def errors_label(
+    result: xr.Dataset, maps: str, memory: str | None = None, *, of: str = "where"
+) -> str:
+    """Which errors, on which maps and, where it is known, which predictions were counted."""
+    which = "errors" if memory is None else f"{memory}-memory errors"
+    counted = WHERE.get(str(result.attrs.get(of)))
+    return ", ".join([which, f"{maps} maps"] + ([counted] if counted else []))
+
+
+def selection_label(selection: str, order: str) -> str:
+    """Words for a selection of units."""
+    given = {"chosen": "chosen units", "given": "by given score", "random": "in random order"}
+    by = f"by {order.replace('_', ' ').replace('place cell', 'place-cell')}"
+    words = {"matched": "matched units", "random": "random units"}
+    return words.get(selection) or given.get(order) or by
 
 
 def plain() -> FuncFormatter:

@@ -11,11 +11,10 @@ from string import Template
 
 import numpy as np
 
-from placeformer import __version__, explorer, figures, schema
+from placeformer import __version__, explorer, figures, harmcard, schema
 from placeformer.activation import K_MG_MM
 from placeformer.census import PLACE_CELL
 from placeformer.facts import facts
-from placeformer.figures import Picture
 from placeformer.findings import (
     COMPACT,
     DEFINITIONS,
@@ -31,8 +30,10 @@ from placeformer.findings import (
     remembered,
     with_field,
 )
+from placeformer.markup import bullets, figure, grid, row
 from placeformer.memory import MEMORIES
-from placeformer.portrait import KINDS, NULLS, Portrait, Settings, best_units
+from placeformer.portrait import KINDS, NULLS, Portrait, best_units
+from placeformer.settings import Settings
 
 TEMPLATE, STYLE = "report.html", "report.css"
 SCRIPTS = ("report_pictures.js", "report_table.js")
@@ -65,7 +66,7 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
     parts = {
         "title": escape(" beside ".join(p.name for p in portraits)),
         "version": __version__,
-        "findings": cards(portraits, lambda p: bullets(about_one(p))),
+        "findings": cards(portraits, lambda p: bullets([*about_one(p), harmcard.short(p)])),
         "together": bullets(about_two(portraits)),
         "networks": cards(portraits, facts),
         "walks": cards(portraits, walk),
@@ -73,6 +74,7 @@ def render(portraits: Sequence[Portrait], settings: Settings) -> str:
         "memory": cards(portraits, memory),
         "best": str(BEST),
         "gallery": cards(portraits, gallery),
+        "harm": cards(portraits, harmcard.card),
         "columns": explorer.columns(),
         "data": explorer.data(portraits),
         "style": read(STYLE),
@@ -102,20 +104,6 @@ def cards(portraits: Sequence[Portrait], content: Callable[[Portrait], str]) -> 
     return "\n".join(
         f'<article class="card"><h3>{escape(p.name)}</h3>\n{content(p)}\n</article>'
         for p in portraits
-    )
-
-
-def bullets(sentences: Sequence[str]) -> str:
-    """List sentences."""
-    items = "\n".join(f"<li>{sentence}</li>" for sentence in sentences)
-    return f'<ul class="findings">\n{items}\n</ul>' if sentences else ""
-
-
-def figure(picture: Picture, caption: str) -> str:
-    """Show a picture with its caption."""
-    return (
-        f'<figure><img src="{picture.uri}" alt="{escape(picture.alt)}">'
-        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
@@ -217,21 +205,6 @@ def table(portrait: Portrait) -> str:
     return grid(caption, ("", *GROUPS.values()), body)
 
 
-def grid(caption: str, head: Sequence[str], body: str) -> str:
-    """Write a table that scrolls where it is too wide."""
-    columns = "".join(f'<th scope="col">{label}</th>' for label in head)
-    above = f"<caption>{caption}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table class="wide">{above}<thead><tr>{columns}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def row(label: str, cells: Sequence[str]) -> str:
-    """Write one row of a table."""
-    return f'<tr><th scope="row">{label}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
 def table_rows(portrait: Portrait, layer: str) -> list[tuple[str, list[str]]]:
     """Label and cells of every row about a layer."""
     rows = []
@@ -293,8 +266,12 @@ def files(portrait: Portrait) -> list[str]:
         "rate_maps": "rate maps, occupancy, fields and letters",
         "units": "every measure of every unit, the tests with their shuffles, and the decision",
         "walk": "the walk that is drawn",
+        "lesions": "errors under every lesion, with the comparisons of units and their controls",
+        "washout": "errors at every test-time α",
+        "equivalents": "the test-time α that costs as much as each lesion",
     }
     return [
-        f'<li><a href="{escape(name)}"><code>{escape(name)}</code></a>: {text}</li>'
-        for name, text in zip(portrait.datasets, about.values(), strict=True)
+        f'<li><a href="{name}"><code>{name}</code></a>: {about[kind]}</li>'
+        for kind in portrait.datasets
+        for name in [escape(portrait.file(kind))]
     ]

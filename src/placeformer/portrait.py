@@ -14,6 +14,7 @@ from placeformer import schema
 from placeformer.census import place_cells
 from placeformer.dependence import memory_columns
 from placeformer.fields import place_fields
+from placeformer.harm import Harm, make_harm
 from placeformer.measures import coherence, spatial_information
 from placeformer.memory import memory_errors, world_of
 from placeformer.model import NavigationTransformer
@@ -21,6 +22,7 @@ from placeformer.negatives import Negatives
 from placeformer.placecells import place_cell_score
 from placeformer.ratemaps import per_unit, rate_maps
 from placeformer.recording import record
+from placeformer.settings import Settings
 
 KINDS = ("trained", "novel")
 POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
@@ -32,33 +34,6 @@ NULLS = {
     "coherence": "null_within_observation",
 }
 """Measures that are tested against chance, and their values in every shuffle."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is recorded and shuffled.
-
-    Attributes
-    ----------
-    seed
-        Of walks, e₀ and shuffles.
-    memory_walks, memory_steps
-        Walks for the memory errors on each kind of map, and steps in each.
-    walks, steps
-        Walks recorded on each map, and steps recorded in each.
-    shuffles
-        Shuffles of each null.
-    shown_steps
-        Steps of the walk that is drawn.
-    """
-
-    seed: int = 0
-    memory_walks: int = 64
-    memory_steps: int = 2048
-    walks: int = 64
-    steps: int = 1536
-    shuffles: int = 39
-    shown_steps: int = 96
 
 
 @dataclass(frozen=True)
@@ -81,6 +56,8 @@ class Portrait:
         units are place cells, as :func:`placeformer.place_cells` tells.
     walk
         The beginning of a recorded walk on the trained map, without activations.
+    harm
+        What lesions and Mg²⁺ at test time do to it.
     """
 
     name: str
@@ -89,12 +66,17 @@ class Portrait:
     rate_maps: xr.Dataset
     units: xr.Dataset
     walk: xr.Dataset
+    harm: Harm
 
     @property
     def datasets(self) -> dict[str, xr.Dataset]:
-        """The Datasets by the name of their netCDF file."""
+        """The Datasets by kind."""
         kinds = ("memory", "rate_maps", "units", "walk")
-        return {f"{self.name}.{kind}.nc": getattr(self, kind) for kind in kinds}
+        return {kind: getattr(self, kind) for kind in kinds} | self.harm.datasets
+
+    def file(self, kind: str) -> str:
+        """Name of the netCDF file of a Dataset."""
+        return f"{self.name}.{kind}.nc"
 
     @property
     def layers(self) -> list[str]:
@@ -145,7 +127,9 @@ def make_portrait(
     for dataset in (memory, all_maps, all_units):
         dataset.attrs[schema.PROVENANCE] = schema.provenance(recordings[0], "report", **about)
     name = str(model.info.get("name") or "network")
-    return Portrait(name, model, memory, all_maps, all_units, walk)
+    say("lesions and Mg²⁺ at test time")
+    harm = make_harm(model, settings, progress=progress)
+    return Portrait(name, model, memory, all_maps, all_units, walk, harm)
 
 
 def best_units(portrait: Portrait, layer: str, n: int) -> list[int]:

@@ -15,12 +15,13 @@ import xarray as xr
 from placeformer import page, zoo
 from placeformer.memory import world_of
 from placeformer.model import NavigationTransformer
-from placeformer.portrait import Portrait, Settings, make_portrait
+from placeformer.portrait import Portrait, make_portrait
+from placeformer.settings import Settings
 
 PAGE = "index.html"
 BESIDE = "nmda-a0"
 MARK = '<meta name="generator" content="placeformer'
-STAGES = 6
+STAGES = 7
 """Things that are told of every network while the report is made."""
 
 
@@ -65,8 +66,8 @@ def write_report(
         models = load(names(name, beside))
         portraits = [portray(i, models, settings, progress) for i in range(len(models))]
         for portrait in portraits:
-            for file, dataset in portrait.datasets.items():
-                write_dataset(dataset, folder / file)
+            for kind, dataset in portrait.datasets.items():
+                write_dataset(dataset, folder / portrait.file(kind))
         (folder / PAGE).write_text(page.render(portraits, settings), encoding="utf-8")
     return Path(out) / PAGE
 

@@ -1,0 +1,201 @@
+"""The page's card on lesions and Mg²⁺: figures, sentences and the table of one network."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+import xarray as xr
+
+from placeformer import figures
+from placeformer.findings import number, percent
+from placeformer.markup import bullets, figure, grid, row
+from placeformer.portrait import Portrait
+
+TOLD = 0.2
+"""Share of the units whose lesion is told in words."""
+
+SELECTIONS = {"ordered": "by score", "matched": "matched", "random": "random"}
+CONTROLS = {"matched": "units alike in activity and output weight", "random": "random units"}
+
+
+def card(portrait: Portrait) -> str:
+    """Show lesions, and the test-time α where there is one."""
+    shown = [figure(figures.lesions(portrait), lesions_caption(portrait))]
+    if (washout := portrait.harm.washout) is not None:
+        shown.append(figure(figures.washout(washout), washout_caption(washout)))
+    told = (short(portrait), general(portrait), *tests(portrait), *magnesium(portrait))
+    return "\n".join([*shown, bullets(told), table(portrait)])
+
+
+def short(portrait: Portrait) -> str:
+    """Say whether units lesioned by score cost more than the nearest controls there are."""
+    lesions, control = portrait.harm.lesions, nearest(portrait)
+    n, of = int(lesions["n_units"].sel(fraction=TOLD)), lesions.sizes["unit"]
+    low, high = reference(lesions)["area_interval"].sel(control=control).values
+    word = "more than" if low > 0 else "less than" if high < 0 else "neither more nor less than"
+    return (
+        f"Without the {n} of {of} units of {escape(lesions.attrs['layers'])} with the greatest "
+        f"place-cell scores, {error(portrait, 'ordered', TOLD)} of the reference-memory "
+        f"predictions are wrong, instead of {error(portrait, 'ordered', 0)}. Over all lesions, "
+        f"these units cost {word} {CONTROLS[control]}."
+    )
+
+
+def nearest(portrait: Portrait) -> str:
+    """Matched controls, or random ones where no units are alike."""
+    controls = portrait.harm.lesions["control"].values.tolist()
+    return "matched" if "matched" in controls else "random"
+
+
+def reference(data: xr.Dataset) -> xr.Dataset:
+    """Reference memory on trained maps."""
+    return data.sel(maps="trained", memory="reference")
+
+
+def error(
+    portrait: Portrait,
+    selection: str,
+    fraction: float,
+    *,
+    maps: str = "trained",
+    memory: str = "reference",
+) -> str:
+    """Error under a lesion, mean over the sets of units."""
+    where = {"maps": maps, "memory": memory, "selection": selection, "fraction": fraction}
+    one = portrait.harm.lesions.sel(where)
+    value = float(one["error"].mean("repeat", skipna=False))
+    key = f"{portrait.name}/lesions/{maps}/{memory}/{selection}/{fraction:g}"
+    about = f"95 % interval {' to '.join(map(percent, one['interval'].values))}"
+    return number(key, value, percent(value), about if np.isfinite(value) else "no units are alike")
+
+
+def general(portrait: Portrait) -> str:
+    """Say what the same lesion does to an ability that needs no memory of a map."""
+    before, after = (
+        error(portrait, "ordered", fraction, maps="novel", memory="working")
+        for fraction in (0, TOLD)
+    )
+    return (
+        "The same lesion takes working memory on novel maps, which needs nothing that was stored, "
+        f"from {before} to {after} wrong."
+    )
+
+
+def tests(portrait: Portrait) -> list[str]:
+    """Say what the permutation tests of the whole curve found, control by control."""
+    lesions, told = portrait.harm.lesions, []
+    for control in lesions["control"].values:
+        one = reference(lesions).sel(control=control)
+        low, high = (points(float(bound)) for bound in one["area_interval"].values)
+        key = f"{portrait.name}/lesions/{control}"
+        gap, sets, pairs = (float(one[k]) for k in ("area", "area_p_sets", "area_p_pairs"))
+        told.append(
+            f"By score less {control} units, mean over lesions: "
+            f"{number(f'{key}/area', gap, points(gap))} percentage points of reference memory "
+            f"(95\xa0% interval {low} to {high}). One-sided p of more errors: "
+            f"{number(f'{key}/p_sets', sets, f'{sets:.2g}')} among {lesions.sizes['repeat']} sets "
+            f"of {control} units, {number(f'{key}/p_pairs', pairs, f'{pairs:.2g}')} over walks "
+            "(sign flips)."
+        )
+    return told
+
+
+def points(share: float) -> str:
+    """Percentage points, signed."""
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def magnesium(portrait: Portrait) -> list[str]:
+    """Say what a changed α costs, and which one costs as much as the lesion."""
+    washout, equivalents = portrait.harm.washout, portrait.harm.equivalents
+    if washout is None or equivalents is None:
+        return ["Has no NMDA<sub>α</sub>, and so no α to change at test time."]
+    trained, alpha = float(washout["trained_alpha"][0]), washout["alpha"].values
+    far = int(np.argmax(abs(alpha - trained)))
+    costs = [
+        f"{dosed(portrait, washout, far, memory)} of {memory} memory" for memory in figures.PANELS
+    ]
+    return [
+        f"At α = {alpha[far]:g} instead of {trained:g}, {' and '.join(costs)} is wrong.",
+        f"The lesion of {TOLD:.0%} by score costs as much reference memory as α = "
+        f"{equivalent(portrait, equivalents, TOLD)} at test time.",
+    ]
+
+
+def dosed(portrait: Portrait, washout: xr.Dataset, i: int, memory: str) -> str:
+    """Error at a test-time α."""
+    one = washout.isel(model=i).sel(maps="trained", memory=memory)
+    value, alpha = float(one["error"]), float(one["alpha"])
+    about = f"95 % interval {' to '.join(map(percent, one['interval'].values))}"
+    key = f"{portrait.name}/washout/{alpha:g}/{memory}"
+    return number(key, value, percent(value), about)
+
+
+def equivalent(portrait: Portrait, equivalents: xr.Dataset, fraction: float) -> str:
+    """Equivalent α of a lesion by score with its interval, or none with the reason."""
+    one = equivalents.sel(selection="ordered", fraction=fraction)
+    value, (low, high) = float(one["alpha"]), one["interval"].values
+    if not np.isfinite(value):
+        return f'<span title="{escape(one["reason"].item())}">none</span>'
+    shown = number(f"{portrait.name}/equivalents/{fraction:g}", value, f"{value:.3g}")
+    ends = " to ".join("none" if np.isnan(end) else f"{end:.3g}" for end in (low, high))
+    return f"{shown} ({ends})"
+
+
+def table(portrait: Portrait) -> str:
+    """List every lesion with its errors, its test and its equivalent α."""
+    lesions, equivalents = portrait.harm.lesions, portrait.harm.equivalents
+    known = [s for s in SELECTIONS if s in lesions["selection"].values]
+    head = ["Lesioned", *(SELECTIONS[s] for s in known), "p"]
+    head += [] if equivalents is None else ["equivalent α"]
+    body = "\n".join(
+        row(f"{fraction:.0%}, {int(n)} units", cells(portrait, known, float(fraction)))
+        for fraction, n in zip(lesions["fraction"].values, lesions["n_units"].values, strict=True)
+    )
+    caption = (
+        f"Wrong reference-memory predictions on trained maps; p of by score against "
+        f"{nearest(portrait)} sets, one-sided, not corrected for the number of lesions"
+    )
+    bounds = "" if equivalents is None else "; equivalent α with 95\xa0% interval"
+    return grid(f"{caption}{bounds}.", head, body)
+
+
+def cells(portrait: Portrait, selections: list[str], fraction: float) -> list[str]:
+    """Cells of one lesion."""
+    one = reference(portrait.harm.lesions).sel(fraction=fraction, control=nearest(portrait))
+    p, key = float(one["p_sets"]), f"{portrait.name}/lesions/p_sets/{fraction:g}"
+    shown = [error(portrait, selection, fraction) for selection in selections]
+    shown.append(number(key, p, f"{p:.2g}"))
+    if portrait.harm.equivalents is not None:
+        shown.append(equivalent(portrait, portrait.harm.equivalents, fraction))
+    return shown
+
+
+def lesions_caption(portrait: Portrait) -> str:
+    """Say what was lesioned and counted."""
+    lesions = portrait.harm.lesions
+    alone = "" if nearest(portrait) == "matched" else " No units are alike enough to be matched."
+    return (
+        f"Units of {escape(lesions.attrs['layers'])} held at their mean; "
+        f"{lesions.sizes['repeat']} sets of each control.{alone} {counted(lesions)} Bands: "
+        "95\xa0% bootstrap intervals over walks and sets. Dotted line: guessing."
+    )
+
+
+def washout_caption(washout: xr.Dataset) -> str:
+    """Say what was counted at every α."""
+    return (
+        f"The same walks at {washout.sizes['model']} values of α. {counted(washout.isel(model=0))} "
+        "Bars: 95\xa0% bootstrap intervals over walks."
+    )
+
+
+def counted(data: xr.Dataset) -> str:
+    """Numbers of walks and of predictions on trained maps."""
+    n = data["n"].sel(maps="trained").sum("walk")
+    each = " and ".join(f"{int(n.sel(memory=m)):,} of {m} memory" for m in figures.PANELS)
+    return (
+        f"{data.sizes['walk']} walks of {data.attrs['n_steps']} steps over all trained maps, at "
+        f"the ends of chunks: {each} at every point."
+    )
