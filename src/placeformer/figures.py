@@ -95,9 +95,10 @@ def memory(portrait: Portrait) -> Picture:
 
 def lesions(portrait: Portrait) -> Picture:
     """Draw the errors of both memories against the share of units lesioned."""
-    figure = _figure(4.6, 6.2)
+    figure = _figure(4.6, 5.4)
     with mpl.rc_context(STYLE):
-        for ax, memory in zip(figure.subplots(2, 1, sharex=True), PANELS, strict=True):
+        pair = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        for ax, memory in zip(pair, PANELS, strict=True):
             plots.ablation(portrait.harm.lesions, memory=memory, ax=ax)
             ax.set(ylabel="wrong", title=f"{memory} memory, trained maps")
             if memory == PANELS[0]:
@@ -118,6 +119,7 @@ def washout(response: xr.Dataset) -> Picture:
         for ax, memory in zip(figure.subplots(2, 1), PANELS, strict=True):
             plots.dose_response(response, memory=memory, ax=ax)
             ax.set(ylabel="wrong", xlabel=f"α at test time: {memory} memory, trained maps")
+            ax.get_legend().remove()
     alt = "Wrong predictions of reference and of working memory against α at test time."
     return _picture(figure, alt)
 

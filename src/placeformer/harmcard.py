@@ -24,8 +24,9 @@ def card(portrait: Portrait) -> str:
     shown = [figure(figures.lesions(portrait), lesions_caption(portrait))]
     if (washout := portrait.harm.washout) is not None:
         shown.append(figure(figures.washout(washout), washout_caption(washout)))
+    note = f'<p class="note">{table_note(portrait)}</p>'
     told = (short(portrait), general(portrait), *tests(portrait), *magnesium(portrait))
-    return "\n".join([*shown, bullets(told), table(portrait)])
+    return "\n".join([*shown, bullets(told), table(portrait), note])
 
 
 def short(portrait: Portrait) -> str:
@@ -101,9 +102,14 @@ def tests(portrait: Portrait) -> list[str]:
     return told
 
 
-def points(share: float) -> str:
+def points(value: float) -> str:
     """Percentage points, signed."""
-    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * value:+z.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def share(fraction: float) -> str:
+    """Share of the units, in per cent."""
+    return f"{100 * fraction:g}\xa0%"
 
 
 def magnesium(portrait: Portrait) -> list[str]:
@@ -113,12 +119,11 @@ def magnesium(portrait: Portrait) -> list[str]:
         return ["Has no NMDA<sub>α</sub>, and so no α to change at test time."]
     trained, alpha = float(washout["trained_alpha"][0]), washout["alpha"].values
     far = int(np.argmax(abs(alpha - trained)))
-    costs = [
-        f"{dosed(portrait, washout, far, memory)} of {memory} memory" for memory in figures.PANELS
-    ]
+    costs = [f"{dosed(portrait, washout, far, m)} of {m}-memory" for m in figures.PANELS]
     return [
-        f"At α = {alpha[far]:g} instead of {trained:g}, {' and '.join(costs)} is wrong.",
-        f"The lesion of {TOLD:.0%} by score costs as much reference memory as α = "
+        f"At α = {alpha[far]:g} instead of {trained:g}, {' and '.join(costs)} predictions are "
+        "wrong.",
+        f"The lesion of {share(TOLD)} by score costs as much reference memory as α = "
         f"{equivalent(portrait, equivalents, TOLD)} at test time.",
     ]
 
@@ -150,15 +155,19 @@ def table(portrait: Portrait) -> str:
     head = ["Lesioned", *(SELECTIONS[s] for s in known), "p"]
     head += [] if equivalents is None else ["equivalent α"]
     body = "\n".join(
-        row(f"{fraction:.0%}, {int(n)} units", cells(portrait, known, float(fraction)))
+        row(f"{share(fraction)}, {int(n)}\xa0units", cells(portrait, known, float(fraction)))
         for fraction, n in zip(lesions["fraction"].values, lesions["n_units"].values, strict=True)
     )
-    caption = (
+    return grid("", head, body)
+
+
+def table_note(portrait: Portrait) -> str:
+    """Say what the columns of the table are."""
+    bounds = "" if portrait.harm.equivalents is None else "; equivalent α with 95\xa0% interval"
+    return (
         f"Wrong reference-memory predictions on trained maps; p of by score against "
-        f"{nearest(portrait)} sets, one-sided, not corrected for the number of lesions"
+        f"{nearest(portrait)} sets, one-sided, not corrected for the number of lesions{bounds}."
     )
-    bounds = "" if equivalents is None else "; equivalent α with 95\xa0% interval"
-    return grid(f"{caption}{bounds}.", head, body)
 
 
 def cells(portrait: Portrait, selections: list[str], fraction: float) -> list[str]:
@@ -166,7 +175,8 @@ def cells(portrait: Portrait, selections: list[str], fraction: float) -> list[st
     one = reference(portrait.harm.lesions).sel(fraction=fraction, control=nearest(portrait))
     p, key = float(one["p_sets"]), f"{portrait.name}/lesions/p_sets/{fraction:g}"
     shown = [error(portrait, selection, fraction) for selection in selections]
-    shown.append(number(key, p, f"{p:.2g}"))
+    compared = 0 < int(one["n_units"]) < portrait.harm.lesions.sizes["unit"]
+    shown.append(number(key, p, f"{p:.2g}") if compared else "")
     if portrait.harm.equivalents is not None:
         shown.append(equivalent(portrait, portrait.harm.equivalents, fraction))
     return shown
@@ -177,7 +187,8 @@ def lesions_caption(portrait: Portrait) -> str:
     lesions = portrait.harm.lesions
     alone = "" if nearest(portrait) == "matched" else " No units are alike enough to be matched."
     return (
-        f"Units of {escape(lesions.attrs['layers'])} held at their mean; "
+        f"Units of {escape(lesions.attrs['layers'])} held at their mean, by their mean place-cell "
+        f"score over all trained maps (negatives: {lesions.attrs['negatives']}) on other walks; "
         f"{lesions.sizes['repeat']} sets of each control.{alone} {counted(lesions)} Bands: "
         "95\xa0% bootstrap intervals over walks and sets. Dotted line: guessing."
     )
