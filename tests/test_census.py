@@ -9,7 +9,7 @@ import simulated
 import xarray as xr
 from scipy import stats
 
-from placeformer import census, dependence
+from placeformer import dependence
 from placeformer.census import place_cells
 from placeformer.fields import place_fields
 from placeformer.halves import half_maps, stability
@@ -110,27 +110,6 @@ def test_the_table_is_a_frame_and_goes_to_netcdf(table, tmp_path):
     table.to_netcdf(tmp_path / "a.nc")
     with xr.open_dataset(tmp_path / "a.nc") as back:
         xr.testing.assert_identical(table, back.load())
-
-
-def test_the_reason_is_the_first_criterion_that_fails():
-    """Unit k fails criterion k and all after it, unit 6 none; unit 7 is constant."""
-    names = ["q_circular", "q_beyond", "q_within_observation"]
-    names += ["n_fields", "field_share", "stability"]
-    unit = np.arange(8)
-    columns = {"eta2": ("unit", np.where(unit == 7, np.nan, 0.5))}
-    for k, name in enumerate(names):
-        good, bad = (0.0, 1.0) if name[0] == "q" else (2.0, 0.0)
-        columns[name] = ("unit", np.where(unit > k, good, bad))
-    limits = {"max_q": 0.05, "min_fields": 1, "min_field_share": 0.5, "min_stability": 0.5}
-    want = ["not tuned to place", "follows the observation", "places scattered"]
-    want += ["too few fields", "active outside its fields", "unstable"]
-    want += ["place cell", "constant"]
-    found = census._decision(xr.Dataset(columns), limits)
-    assert found["reason"].values.tolist() == want
-    assert found["is_place_cell"].values.tolist() == [r == "place cell" for r in want]
-    nothing = {name: ("unit", np.full(8, np.nan)) for name in names[1:3]}
-    found = census._decision(xr.Dataset(columns | nothing), limits)
-    assert found["reason"].values.tolist()[:3] == [want[0], want[3], want[3]]
 
 
 def test_every_threshold_decides(recordings):

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import placeformer as pf
-from placeformer.claims import COLUMNS, STATEMENTS
+from placeformer.claims import COLUMNS
+from placeformer.hypotheses import STATEMENTS
 
 
 def table_of(*args, **options):

@@ -48,13 +48,38 @@ def test_lesions_are_means_over_repeats_and_nothing_where_one_is_missing(network
 def test_correlations_are_spearmans(networks, together):
     error = networks["error"].sel(maps="trained", memory="reference").values
     share = networks["place_cell_fraction"].sel(maps="trained").mean("layer").values
-    found = together.sel(measure="place_cell_fraction", given="nothing")
+    found = together.sel(measure="share of place cells", given="nothing")
     assert float(found["correlation"]) == pytest.approx(stats.spearmanr(error, share).statistic)
     low, high = found["correlation_interval"].values
     assert low < float(found["correlation"]) < high
-    assert together["measure"].values.tolist() == [
-        "place_cell_fraction", "information, rectify", "information, shift", "eta2_beyond",
-    ]  # fmt: skip
+
+
+def test_measures_and_correlations_are_those_of_the_claim(networks, together):
+    claims = pf.paper_claims(networks, n_boot=200)
+    claims = claims[claims["claim"] == 6].set_index("part")
+    for measure in together["measure"].values:
+        for given, name in (("nothing", measure), ("alpha", f"{measure}, given α")):
+            found = together.sel(measure=measure, given=given)
+            assert float(found["correlation"]) == claims["value"][name]
+            assert found["correlation_interval"].values.tolist() == [
+                claims["lower"][name], claims["upper"][name],
+            ]  # fmt: skip
+    assert 2 * together.sizes["measure"] == len(claims)
+
+
+def test_variables_say_what_they_are_and_which_predictions_count(networks):
+    about = {"units": "1", "long_name": "share of wrong predictions"}
+    washout, lesions = measured.doses(), measured.lesions().assign_attrs(where="every_step")
+    for data in (washout, lesions):
+        data["error"].attrs = about
+    found = pf.memory_comparison(networks, washout, lesions, n_boot=10)
+    assert found["washout_error"].attrs == found["lesion_error"].attrs == about
+    assert {"units", "long_name"} <= set(found["correlation"].attrs)
+    assert found.attrs["where_washout"] == "chunk_end"
+    assert found.attrs["where_lesions"] == "every_step"
+    axes = pf.plot.comparison(found, ax=Figure().subplots(2, 3)).ravel()
+    assert axes[1].get_ylabel() == "errors, trained maps, chunk ends"
+    assert axes[2].get_ylabel() == "errors, trained maps, every step"
 
 
 def test_it_goes_into_a_file_and_nothing_given_is_changed(networks, together, tmp_path):

@@ -11,7 +11,7 @@ from browser import CHROMIUM, Browser
 
 import placeformer as pf
 from placeformer import explorer, figures, page, portrait
-from placeformer.census import PLACE_CELL
+from placeformer.decision import PLACE_CELL
 from placeformer.harm import make_harm
 from placeformer.settings import Settings
 

@@ -128,3 +128,17 @@ def test_several_responses_a_metric_and_a_fit(response):
     assert ax.get_ylabel() == "place cells"
     unsure = fit.assign(identifiable=False)
     assert "K = 0.7" not in lines(pf.plot.dose_response(response, fit=unsure))
+
+
+@pytest.mark.parametrize(
+    ("where", "words"), [("chunk_end", "chunk ends"), ("every_step", "every step")]
+)
+def test_labels_say_which_predictions_are_counted(curve, response, where, words):
+    want = f"reference-memory errors, trained maps, {words}"
+    assert pf.plot.ablation(curve.assign_attrs(where=where)).get_ylabel() == want
+    assert pf.plot.dose_response(response.assign_attrs(where=where)).get_ylabel() == want
+
+
+def test_chosen_units_are_named(curve):
+    drawn = lines(pf.plot.ablation(curve.assign_attrs(order="chosen")))
+    assert list(drawn)[:2] == ["chosen units", "random units"]

@@ -16,14 +16,17 @@ from placeformer.recording import record
 
 
 def novel_working_memory(
-    *, n_walks: int = 32, n_steps: int = 256, seed: int = 0
+    *, n_walks: int = 32, n_steps: int = 256, where: str = "every_step", seed: int = 0
 ) -> Callable[[NavigationTransformer], NDArray[np.float64]]:
     """Working-memory error on novel maps, an ability that needs nothing of the trained maps.
 
     Parameters
     ----------
     n_walks, n_steps, seed
-        Walks on novel maps; every prediction of a place within the attended window is counted.
+        Walks on novel maps.
+    where
+        Which predictions of places within the attended window are counted, see
+        :func:`memory_errors`. At the ends of chunks a short walk may have none, and NaN.
 
     Returns
     -------
@@ -34,7 +37,7 @@ def novel_working_memory(
 
     def score(model: NavigationTransformer) -> NDArray[np.float64]:
         walk = world_of(model).walk(n_walks, n_steps, seed=seed, familiar=False)
-        wrong, n = count_errors(model, walk, seed=seed, where="every_step")
+        wrong, n = count_errors(model, walk, seed=seed, where=where)
         which = MEMORIES.index("working")
         return wrong[0, :, which] / n[:, which]
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from placeformer import schema
 from placeformer.binning import Bins, grid
+from placeformer.decision import check_limits, decide
 from placeformer.dependence import check_control, memory_columns
 from placeformer.fields import place_fields
 from placeformer.halves import agreement, half_maps
@@ -33,11 +34,6 @@ TESTS: dict[str, dict[str, Any]] = {
     "within_observation": {"statistic": "coherence", "null": "within_observation"},
 }
 """Tests of every unit by the end of the names of their columns."""
-
-LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
-"""Ranges of the limits, where they are not 0 to 1."""
-
-PLACE_CELL = "place cell"
 
 
 def place_cells(
@@ -176,7 +172,7 @@ def place_cells(
         check_control(recording, control)
     table = _measures(recording, where, per_map, negatives, options["field_criteria"])
     table = table.assign(_tests(recording, where, per_map, shuffles, max_q, keep_null))
-    table = table.assign(_decision(table, limits))
+    table = table.assign(decide(table, limits))
     if control is not None:
         alone = place_cells(
             control, per_map=_several(control), **where, **shuffles, **options, **limits
@@ -192,10 +188,7 @@ def place_cells(
 def _check(recording: xr.Dataset, per_map: bool, limits: Mapping[str, float]) -> None:
     """Refuse several maps taken for one, and limits out of range."""
     schema.check_recording(recording)
-    for name, value in limits.items():
-        low, high = LEAST.get(name, 0), MOST.get(name, 1)
-        if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, found {value}")
+    check_limits(limits)
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
@@ -264,31 +257,6 @@ def _tests(
         kept = ("p", "q", "null") if keep_null else ("p", "q")
         columns |= {f"{column}_{name}": found[column] for column in kept}
     return columns
-
-
-def _decision(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
-    """Whether each unit is a place cell, and the first criterion it fails."""
-    letters = not np.isnan(table["q_beyond"]).all()
-    above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTS}
-    failed = {
-        "constant": np.isnan(table["eta2"].values),
-        "not tuned to place": above["circular"],
-        "follows the observation": above["beyond"] & letters,
-        "places scattered": above["within_observation"] & letters,
-        "too few fields": table["n_fields"].values < limits["min_fields"],
-        "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
-        "unstable": ~(table["stability"].values >= limits["min_stability"]),
-    }
-    reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
-    like = table["eta2"].drop_attrs()
-    columns = {
-        "is_place_cell": (reason == PLACE_CELL, "unit is a place cell"),
-        "reason": (reason, "first criterion failed"),
-    }
-    return {
-        name: like.copy(data=values).assign_attrs(units="1", long_name=text)
-        for name, (values, text) in columns.items()
-    }
 
 
 def _warn_of_few_samples(occupancy: xr.DataArray) -> None:

@@ -6,11 +6,14 @@ import numpy as np
 import xarray as xr
 
 from placeformer import schema
+from placeformer.evidence import Networks, place_measures
 from placeformer.trends import Estimate, correlation
 
-PLACE_MEASURES = ("place_cell_fraction", "information", "eta2_beyond")
 GIVEN = ("nothing", "alpha")
-NETWORKS = (*PLACE_MEASURES, "error", "interval", "trained_alpha")
+NETWORKS = (
+    "place_cell_fraction", "memory_dependent_fraction", "information", "eta2_beyond", "error",
+    "interval", "trained_alpha",
+)  # fmt: skip
 LESIONS = {"error": "lesion_error", "interval": "lesion_interval"}
 WASHOUT = {"error": "washout_error", "interval": "washout_interval"}
 
@@ -46,11 +49,12 @@ def memory_comparison(
         - `washout_error`, `washout_interval` (dose, maps, memory) against `dose`;
         - `lesion_error`, `lesion_interval` (maps, memory, selection, fraction), means over repeats,
           of the units in the order of `lesions` ("ordered") and of matched and random ones;
-        - `place_cell_fraction`, `information` (under each policy for negative rates) and
-          `eta2_beyond` of the networks;
+        - `place_cell_fraction`, `memory_dependent_fraction`, `information` (under each policy for
+          negative rates) and `eta2_beyond` of the networks;
         - `correlation`, `correlation_interval` and `correlation_p` (measure, given): Spearman's ρ
-          of the reference error on trained maps and each measure, the mean over layers, over all
-          networks, and partial on α over those with NMDA_α; bootstrap over networks.
+          of the reference error on trained maps and each measure of claim 6
+          (:func:`paper_claims`), the mean over layers, over all networks, and partial on α over
+          those with NMDA_α; bootstrap over networks.
 
         The attributes `where`, `where_washout` and `where_lesions` say which predictions each
         counts, those at chunk ends or at every step.
@@ -106,7 +110,7 @@ def check(data: xr.Dataset, argument: str, function: str, needed: tuple[str, ...
 def correlations(networks: xr.Dataset, n_boot: int, seed: int) -> dict[str, xr.DataArray]:
     """Rank correlations of the reference error with measures of place, over networks."""
     error = networks["error"].sel(maps="trained", memory="reference").values
-    values = measures_of(networks)
+    values = place_measures(Networks(networks, n_boot, seed))
     found = [
         [correlation(error, v, given, n_boot=n_boot, seed=seed) for given in givens(networks)]
         for v in values.values()
@@ -129,16 +133,3 @@ def correlations(networks: xr.Dataset, n_boot: int, seed: int) -> dict[str, xr.D
 def givens(networks: xr.Dataset) -> list[np.ndarray | None]:
     """What the correlations are partial on: nothing, and α."""
     return [None, networks["trained_alpha"].values.astype(float)]
-
-
-def measures_of(networks: xr.Dataset) -> dict[str, np.ndarray]:
-    """Measures of place (model,) on trained maps, means over layers, by name."""
-    found = {}
-    for name in PLACE_MEASURES:
-        values = networks[name].sel(maps="trained").mean("layer")
-        if "negatives" in values.dims:
-            for policy in values["negatives"].values:
-                found[f"{name}, {policy}"] = values.sel(negatives=policy).values
-        else:
-            found[name] = values.values
-    return found

@@ -23,6 +23,9 @@ from placeformer.lesionplots import (
 Kind = float | str
 """α of NMDA_α, or the name of another activation."""
 
+SHARE = "share of place cells"
+"""Measure whose correlation is told."""
+
 MEMORIES = {"reference": (VERMILION, "D", "-"), "working": (BLUE, "o", "--")}
 """Colour, marker and line of each memory."""
 
@@ -117,10 +120,8 @@ def training(
     networks
         Networks with `history` (model, step, maps, memory) and the coordinates of
         :func:`placeformer.dose_response`.
-    memory, maps
-        Which error.
-    ax
-        Where to draw; by default a new figure.
+    memory, maps, ax
+        As in :func:`activations`.
 
     Returns
     -------
@@ -287,8 +288,8 @@ def _together(ax: Axes, data: xr.Dataset) -> None:
     dosed = np.isfinite(alpha)
     ax.plot(share[dosed], error[dosed], "o", color=BLUE, markersize=4, label="NMDA_α")
     ax.plot(share[~dosed], error[~dosed], "s", color=VERMILION, markersize=4, label="others")
-    if "place_cell_fraction" in data["measure"].values:
-        found = data.sel(measure="place_cell_fraction", given="nothing")
+    if SHARE in data["measure"].values:
+        found = data.sel(measure=SHARE, given="nothing")
         low, high = found["correlation_interval"].values
         text = f"ρ = {float(found['correlation']):.2f} ({low:.2f} to {high:.2f}), n = {share.size}"
         ax.set_title(text, loc="left")

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from placeformer import schema
-from placeformer.census import PLACE_CELL
+from placeformer.decision import PLACE_CELL
 from placeformer.portrait import KINDS, NULLS, Portrait
 
 COMPACT = 0.5

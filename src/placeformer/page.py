@@ -13,7 +13,7 @@ import numpy as np
 
 from placeformer import __version__, explorer, figures, harmcard, schema
 from placeformer.activation import K_MG_MM
-from placeformer.census import PLACE_CELL
+from placeformer.decision import PLACE_CELL
 from placeformer.facts import facts
 from placeformer.findings import (
     COMPACT,
