@@ -1,7 +1,8 @@
 # Every target sets up what it needs: only make and Python 3.11 or later have to be there.
 # PYTHON=python3.12 picks the interpreter, NAME= and OUT= the network and folder of the report,
 # PYTEST_ARGS= adds options to pytest, WORKERS= is the number of test and zoo-check processes,
-# CHECK_ARGS= adds options to zoo/check.py, such as '--sample 2 --seed 0'.
+# CHECK_ARGS= adds options to zoo/check.py, such as '--sample 2 --seed 0', CLAIMS_ARGS= to
+# zoo/claims.py, such as lesions.
 
 PYTHON ?= python3
 NAME ?= nmda-a10
@@ -9,6 +10,7 @@ OUT ?= report
 WORKERS ?= 2
 PYTEST_ARGS ?=
 CHECK_ARGS ?=
+CLAIMS_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +20,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test test-slow lint docs bench zoo-check clean
+.PHONY: help install report test test-slow lint docs bench zoo-check zoo-claims clean
 
 help:
 	@echo 'make install    environment in $(VENV), with placeformer and its test and docs tools'
@@ -29,6 +31,7 @@ help:
 	@echo 'make docs       the documentation, warnings as errors, in docs/_build/html'
 	@echo 'make bench      the table of speed against other programs, in benchmarks/results/'
 	@echo 'make zoo-check  recompute every figure of the zoo from its weights (CHECK_ARGS=)'
+	@echo 'make zoo-claims measure new networks of the zoo and test claims on them (CLAIMS_ARGS=)'
 	@echo 'make clean      remove the environment and everything built'
 
 install: $(INSTALLED)
@@ -72,6 +75,9 @@ bench: install
 
 zoo-check: install
 	OMP_NUM_THREADS=1 $(BIN)/python zoo/check.py --workers $(WORKERS) $(CHECK_ARGS)
+
+zoo-claims: install
+	OMP_NUM_THREADS=1 $(BIN)/python zoo/claims.py $(CLAIMS_ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist docs/_build docs/generated \

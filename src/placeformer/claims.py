@@ -79,8 +79,9 @@ def claim_verdicts(claims: pd.DataFrame) -> pd.Series:
     Returns
     -------
     pandas.Series
-        "shown", "opposite", "not shown" or "not tested" (all rows that decide), by claim, with
-        ": one seed, preliminary" where a row that decides has one seed.
+        By claim: "opposite", "not shown" or "not tested" where a row that decides is, the first of
+        them if there are several, else "shown"; with " (one seed: preliminary)" where a row that
+        decides has one seed.
     """
     deciding = claims[claims["decides"]]
     return deciding.groupby("claim")[["verdict", "n_seeds"]].apply(together)
@@ -89,7 +90,6 @@ def claim_verdicts(claims: pd.DataFrame) -> pd.Series:
 def together(rows: pd.DataFrame) -> str:
     """Verdict of all rows that decide a claim."""
     each = [str(v).split(" (")[0] for v in rows["verdict"]]
-    if all(v == "not tested" for v in each):
-        return "not tested"
-    word = "shown" if set(each) == {"shown"} else "opposite" if "opposite" in each else "not shown"
-    return word + (" (one seed: preliminary)" if (rows["n_seeds"] == 1).any() else "")
+    word = next(w for w in ("opposite", "not shown", "not tested", "shown") if w in each)
+    alone = word != "not tested" and (rows["n_seeds"] == 1).any()
+    return word + (" (one seed: preliminary)" if alone else "")
