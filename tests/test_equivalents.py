@@ -86,8 +86,8 @@ def test_doses_above_are_taken_where_none_is_below(model, curve):
             lambda w, c: (w, c.assign_attrs(where="every_step")),
             "on the same walks, found where 'chunk_end' and 'every_step'",
         ),
-        (lambda w, c: (w, c.assign_attrs(maps_walked="0")), "on all maps, found maps 0 and"),
-        (lambda w, c: (w, c.assign(n=c["n"] + 1)), "curve must be scored on the walks of washout"),
+        (lambda w, c: (w, c.assign_attrs(maps_walked="0")), "found maps_walked 'all' and '0'"),
+        (lambda w, c: (w, c.assign(n=c["n"] + 1)), "must be of one network, found 60 and 84 predi"),
         (
             lambda w, c: (w.isel(model=[0, 2]), c),
             r"at its α of training among others, found α \[0.0, 1.0\] of networks .* \[4.0\]",

@@ -29,8 +29,12 @@ def made(name, alpha, seed):
     )  # fmt: skip
     model = networks.network(config)
     model.info = {"name": name, "results": {}, "definitions": {}}
-    harm = make_harm(model, Settings(lesion_walks=2, lesion_steps=8, lesion_repeats=1))
-    return portrait.Portrait(name, model, errors(), maps(rng), measures(rng), behaviour(), harm)
+    rates, units = maps(rng), measures(rng)
+    settings = Settings(lesion_walks=2, lesion_steps=8, lesion_repeats=1)
+    there = units.isel(map=0, unit=units["index"].values < config.d_inner)
+    there["is_place_cell"] = there["reason"] == PLACE_CELL
+    harm = make_harm(model, there, settings)
+    return portrait.Portrait(name, model, errors(), rates, units, behaviour(), harm)
 
 
 def errors():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from networks import network
 
 import placeformer as pf
@@ -16,9 +17,23 @@ def config(alpha, units=24):
     return pf.ModelConfig(10, 16, 2, 2, 8, units, 8, 4, 4, 0.0, name, alpha)
 
 
-def made(alpha, **size):
+def table(model, cells):
+    """Units of both layers, the last ones of the last layer place cells."""
+    n = model.config.d_inner
+    score = np.tile(np.linspace(0.5, 0, n), 2)
+    index, layer = np.tile(np.arange(n), 2), np.repeat(["ffn.0", "ffn.1"], n)
+    return xr.Dataset(
+        {
+            "score": ("unit", score),
+            "is_place_cell": ("unit", (layer == "ffn.1") & (index >= n - cells)),
+        },
+        {"layer": ("unit", layer), "index": ("unit", index)},
+    )
+
+
+def made(alpha, cells=3, **size):
     model = network(config(alpha, **size))
-    found = harm.make_harm(model, SETTINGS)
+    found = harm.make_harm(model, table(model, cells), SETTINGS)
     return portrait.Portrait("net", model, None, None, None, None, found)
 
 
@@ -36,12 +51,16 @@ def changed(one, name, value, **where):
 
 
 def test_what_was_measured_is_what_the_functions_give(one):
-    walks = {"n_walks": 4, "n_steps": 24, "seed": 1, "progress": False}
+    walks = {"n_walks": 4, "n_steps": 24, "seed": 2, "maps": [0], "progress": False}
     lesions = one.harm.lesions
-    again = pf.ablation_curve(
-        one.model, layers="ffn.1", fractions=lesions["fraction"], repeats=2, **walks
+    mask = table(one.model, 3)["is_place_cell"]
+    again = pf.ablation_curve(one.model, mask, layers="ffn.1", repeats=2, **walks)
+    assert lesions.attrs["n_place_cells"] == 3 and again["n_units"][1] == 3
+    chosen = lesions["wrong"].isel(fraction=lesions["n_units"].values == 3)
+    np.testing.assert_array_equal(
+        chosen.sel(selection="ordered").squeeze(),
+        again["wrong"].sel(selection="ordered").isel(fraction=1),
     )
-    np.testing.assert_array_equal(lesions["wrong"], again["wrong"])
     alphas = one.harm.washout["alpha"].values
     assert alphas.min() == 0 and alphas.max() == 4
     washed = pf.dose_response(one.model, alphas=alphas, **walks)
@@ -51,15 +70,20 @@ def test_what_was_measured_is_what_the_functions_give(one):
 @pytest.mark.parametrize(
     ("bounds", "words"),
     [
-        ((0.01, 0.02), "cost more than units alike in activity"),
-        ((-0.02, -0.01), "cost less than units alike in activity"),
-        ((-0.01, 0.01), "cost neither more nor less than units alike"),
-        ((np.nan, np.nan), "cost neither more nor less than units alike"),
+        ((0.01, 0.02), ": more than without as many units alike in activity"),
+        ((-0.02, -0.01), ": less than without as many units alike in activity"),
+        ((-0.01, 0.01), ": neither more nor less than without as many units alike"),
     ],
 )
 def test_the_verdict_follows_from_the_interval(one, bounds, words):
-    where = {"maps": "trained", "memory": "reference", "control": "matched"}
-    assert words in harmcard.short(changed(one, "area_interval", list(bounds), **where))
+    where = {"maps": "trained", "memory": "reference", "control": "matched", "fraction": 3 / 24}
+    said = harmcard.short(changed(one, "difference_interval", list(bounds), **where))
+    assert words in said and "Without the 3 place cells among the 24 units of ffn.1" in said
+
+
+def test_without_place_cells_the_greatest_scores_are_told():
+    said = harmcard.short(made(4.0, cells=0))
+    assert "Without the 5 of 24 units of ffn.1 with the greatest place-cell scores" in said
 
 
 def test_no_equivalent_is_none_with_the_reason(one):
@@ -77,10 +101,10 @@ def test_no_equivalent_is_none_with_the_reason(one):
 
 
 def test_a_network_of_few_units_has_random_controls_alone():
-    few = made(4.0, units=2)
+    few = made(4.0, cells=1, units=2)
     assert few.harm.lesions["control"].values.tolist() == ["random"]
     said = harmcard.card(few)
-    assert "No units are alike enough" in said and "random units" in said
+    assert "Too few units are alike" in said and "random units" in said
     assert "matched sets" not in said
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from browser import CHROMIUM, Browser
 
 import placeformer as pf
-from placeformer import figures, findings, page, portrait, report, schema, zoo
+from placeformer import figures, findings, harmcard, page, portrait, report, schema, zoo
 from placeformer.harm import Harm
 from placeformer.settings import Settings
 
@@ -229,8 +229,9 @@ def test_numbers_of_the_page_are_those_of_the_files(made, text):
             found = float(harm.equivalents["alpha"].sel(at))
             if selection == "ordered" and np.isfinite(found):
                 assert value[f"{one.name}/equivalents/{fraction.item():g}"] == found
-        area = harm.lesions["area"].sel(maps="trained", memory="reference", control="random")
-        assert value[f"{one.name}/lesions/random/area"] == float(area)
+        gap = harm.lesions["difference"].sel(maps="trained", memory="reference", control="random")
+        gap = gap.sel(fraction=harmcard.told_fraction(one))
+        assert value[f"{one.name}/lesions/random/difference"] == float(gap)
         assert value[f"{one.name}/mg_mM"] == pf.alpha_to_mg(one.model.config.alpha)
         seen = one.walk["visited"].values
         right = int((one.walk["correct"].values & ~seen).sum())

@@ -12,7 +12,7 @@ from placeformer import schema
 from placeformer.equivalence import dose_range, equivalence
 from placeformer.pairing import draws, ratio, resampled
 
-WALKS = ("n_walks", "n_steps", "where", "seed")
+WALKS = ("n_walks", "n_steps", "where", "seed", "maps_walked")
 """What both have to be scored with."""
 
 SETS = ("selection", "fraction")
@@ -38,7 +38,7 @@ def equivalent_curve(
         them. The doses below it are used (washout); where there is none, those above it (block).
     curve
         Result of :func:`ablation_curve` of the same network, with the same `n_walks`, `n_steps`,
-        `where` and `seed`, on all maps.
+        `where`, `seed` and `maps`.
     memory
         ``"reference"`` or ``"working"``.
     n_boot, seed
@@ -54,7 +54,7 @@ def equivalent_curve(
     Raises
     ------
     ValueError
-        Other walks, several networks, or doses without that of training.
+        Other walks or maps, several networks, or doses without that of training.
 
     Examples
     --------
@@ -113,10 +113,10 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
             raise ValueError(
                 f"washout and curve must be scored on the same walks, found {key} {a!r} and {b!r}"
             )
-    if curve.attrs.get("maps_walked") != "all" or not (washout["n"] == curve["n"]).all():
+    if not (washout["n"] == curve["n"]).all():
         raise ValueError(
-            "curve must be scored on the walks of washout, on all maps, found maps "
-            f"{curve.attrs.get('maps_walked')} and {int(curve['n'].sum())} predictions"
+            "washout and curve must be of one network, found "
+            f"{int(washout['n'].isel(model=0).sum())} and {int(curve['n'].sum())} predictions"
         )
     pairs = np.unique([washout["alpha"].values, washout["trained_alpha"].values], axis=1)
     trained = np.unique(pairs[1])

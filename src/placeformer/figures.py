@@ -100,14 +100,14 @@ def lesions(portrait: Portrait) -> Picture:
         pair = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for ax, memory in zip(pair, PANELS, strict=True):
             plots.ablation(portrait.harm.lesions, memory=memory, ax=ax)
-            ax.set(ylabel="wrong", title=f"{memory} memory, trained maps")
+            ax.set(ylabel="wrong", title=f"{memory} memory, first trained map")
             if memory == PANELS[0]:
                 ax.set_xlabel("")
             else:
                 ax.get_legend().remove()
     alt = (
         "Wrong predictions of reference and of working memory against the share of units lesioned, "
-        "in the order of their place-cell scores and beside control units."
+        "place cells first, and beside control units."
     )
     return _picture(figure, alt)
 
@@ -118,7 +118,7 @@ def washout(response: xr.Dataset) -> Picture:
     with mpl.rc_context(STYLE):
         for ax, memory in zip(figure.subplots(2, 1), PANELS, strict=True):
             plots.dose_response(response, memory=memory, ax=ax)
-            ax.set(ylabel="wrong", xlabel=f"α at test time: {memory} memory, trained maps")
+            ax.set(ylabel="wrong", xlabel=f"α at test time: {memory} memory, first trained map")
             ax.get_legend().remove()
     alt = "Wrong predictions of reference and of working memory against α at test time."
     return _picture(figure, alt)

@@ -1,4 +1,4 @@
-"""What lesions and Mg²⁺ at test time do to one network: the causal part of the report."""
+"""What lesions and Mg²⁺ at test time do to the memory of one map: the causal part of the report."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from placeformer.mg import dose_response
 from placeformer.model import NavigationTransformer
 from placeformer.settings import Settings
 
+MAPS = (0,)
 FRACTIONS = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)
 WASHOUT = (0, 0.01, 0.03, 0.1, 0.3, 1)
 """Test-time α over that of training."""
@@ -31,7 +32,8 @@ class Harm:
     Attributes
     ----------
     lesions
-        Ablation curve of the last feed-forward layer.
+        Ablation curve of the last feed-forward layer, place cells first. Its attribute
+        `n_place_cells` says how many there are.
     washout
         Dose response to α at test time; None without NMDA_α.
     equivalents
@@ -51,17 +53,34 @@ class Harm:
         return {name: data for name, data in every.items() if data is not None}
 
 
-def make_harm(model: NavigationTransformer, settings: Settings, *, progress: bool = False) -> Harm:
-    """Lesion the units of the last feed-forward layer, and change α at test time.
+def make_harm(
+    model: NavigationTransformer,
+    units: xr.Dataset,
+    settings: Settings,
+    *,
+    progress: bool = False,
+) -> Harm:
+    """Lesion units of the last feed-forward layer by what they do on a map, and change α.
 
-    Both are scored at the ends of chunks on the same walks over all maps, so that every lesion
+    Both are scored on the same walks on the first map, at the ends of chunks, so that every lesion
     has an equivalent α. Lesions of the last layer are cheap: what comes before is run once for all.
+
+    Parameters
+    ----------
+    model
+        A network with its world.
+    units
+        Of the first trained map: `is_place_cell` and `score` (unit).
+    settings
+        How much is scored. The walks are others than those on which `units` were measured.
+    progress
+        Show progress bars.
     """
     walks: dict[str, Any] = {
-        "n_walks": settings.lesion_walks, "n_steps": settings.lesion_steps,
-        "seed": settings.seed, "progress": progress,
+        "n_walks": settings.lesion_walks, "n_steps": settings.lesion_steps, "maps": MAPS,
+        "seed": settings.seed + 1, "progress": progress,
     }  # fmt: skip
-    lesions = curve_of(model, settings.lesion_repeats, walks)
+    lesions = curve_of(model, units, settings.lesion_repeats, walks)
     if model.config.alpha is None:
         return Harm(lesions)
     washout = dose_response(model, alphas=test_alphas(model.config.alpha), **walks)
@@ -73,12 +92,23 @@ def test_alphas(trained: float) -> NDArray[np.float64]:
     return np.array(WASHOUT) * trained if trained else np.array(BLOCK, float)
 
 
-def curve_of(model: NavigationTransformer, repeats: int, walks: dict[str, Any]) -> xr.Dataset:
+def curve_of(
+    model: NavigationTransformer, units: xr.Dataset, repeats: int, walks: dict[str, Any]
+) -> xr.Dataset:
     """Ablation curve of the last layer; random controls alone where no units are alike."""
     last = f"ffn.{model.config.n_layers - 1}"
-    options = {"layers": last, "fractions": FRACTIONS, "repeats": repeats, **walks}
-    options["reference"] = reference_of(model, [last], None, walks["seed"] + 1)
+    order = place_cells_first(units.isel(unit=np.flatnonzero(units["layer"].values == last)))
+    options = {"layers": last, "repeats": repeats, **walks}
+    options["fractions"] = np.union1d(FRACTIONS, (order > 1).mean())
+    options["reference"] = reference_of(model, [last], MAPS, walks["seed"] + 1)
     try:
-        return ablation_curve(model, controls=CONTROLS, **options)
+        found = ablation_curve(model, order, controls=CONTROLS, **options)
     except TooFewAlike:
-        return ablation_curve(model, controls=CONTROLS[:1], **options)
+        found = ablation_curve(model, order, controls=CONTROLS[:1], **options)
+    return found.assign_attrs(n_place_cells=int((order > 1).sum()))
+
+
+def place_cells_first(units: xr.Dataset) -> xr.DataArray:
+    """An order of the units: place cells have a score above 1, others their own."""
+    score = units["score"].fillna(0) + 2 * units["is_place_cell"]
+    return score.rename("place cells, then score")

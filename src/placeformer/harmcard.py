@@ -12,10 +12,10 @@ from placeformer.findings import number, percent
 from placeformer.markup import bullets, figure, grid, row
 from placeformer.portrait import Portrait
 
-TOLD = 0.2
-"""Share of the units whose lesion is told in words."""
+WITHOUT_CELLS = 0.2
+"""Share of the units whose lesion is told in words where no unit is a place cell."""
 
-SELECTIONS = {"ordered": "by score", "matched": "matched", "random": "random"}
+SELECTIONS = {"ordered": "place cells first", "matched": "matched", "random": "random"}
 CONTROLS = {"matched": "units alike in activity and output weight", "random": "random units"}
 
 
@@ -30,23 +30,40 @@ def card(portrait: Portrait) -> str:
 
 
 def short(portrait: Portrait) -> str:
-    """Say whether units lesioned by score cost more than the nearest controls there are."""
-    lesions, control = portrait.harm.lesions, nearest(portrait)
-    n, of = int(lesions["n_units"].sel(fraction=TOLD)), lesions.sizes["unit"]
-    low, high = reference(lesions)["area_interval"].sel(control=control).values
+    """Say whether place cells cost more than the nearest controls there are."""
+    lesions, control, fraction = portrait.harm.lesions, nearest(portrait), told_fraction(portrait)
+    low, high = reference(lesions)["difference_interval"].sel(control=control, fraction=fraction)
     word = "more than" if low > 0 else "less than" if high < 0 else "neither more nor less than"
     return (
-        f"Without the {n} of {of} units of {escape(lesions.attrs['layers'])} with the greatest "
-        f"place-cell scores, {error(portrait, 'ordered', TOLD)} of the reference-memory "
-        f"predictions are wrong, instead of {error(portrait, 'ordered', 0)}. Over all lesions, "
-        f"these units cost {word} {CONTROLS[control]}."
+        f"Without {lesioned(portrait)}, {error(portrait, 'ordered', fraction)} of the "
+        "reference-memory predictions on the first trained map are wrong, instead of "
+        f"{error(portrait, 'ordered', 0)}: {word} without as many {CONTROLS[control]} "
+        f"({error(portrait, control, fraction)})."
     )
 
 
+def told_fraction(portrait: Portrait) -> float:
+    """Share of the units whose lesion is told in words: that of the place cells, if any."""
+    lesions = portrait.harm.lesions
+    found = lesions.attrs["n_place_cells"] / lesions.sizes["unit"]
+    return float(found or WITHOUT_CELLS)
+
+
+def lesioned(portrait: Portrait) -> str:
+    """Name the units whose lesion is told in words."""
+    lesions, cells = portrait.harm.lesions, portrait.harm.lesions.attrs["n_place_cells"]
+    layer, of = escape(lesions.attrs["layers"]), lesions.sizes["unit"]
+    if cells:
+        return f"the {cells} place cells among the {of} units of {layer}"
+    n = int(lesions["n_units"].sel(fraction=WITHOUT_CELLS))
+    return f"the {n} of {of} units of {layer} with the greatest place-cell scores (none is one)"
+
+
 def nearest(portrait: Portrait) -> str:
-    """Matched controls, or random ones where no units are alike."""
-    controls = portrait.harm.lesions["control"].values.tolist()
-    return "matched" if "matched" in controls else "random"
+    """Matched controls, or random ones where too few units are alike."""
+    one = portrait.harm.lesions.sel(fraction=told_fraction(portrait))
+    known = "matched" in one["control"] and one["balance"].notnull().all()
+    return "matched" if known else "random"
 
 
 def reference(data: xr.Dataset) -> xr.Dataset:
@@ -75,26 +92,26 @@ def general(portrait: Portrait) -> str:
     """Say what the same lesion does to an ability that needs no memory of a map."""
     before, after = (
         error(portrait, "ordered", fraction, maps="novel", memory="working")
-        for fraction in (0, TOLD)
+        for fraction in (0, told_fraction(portrait))
     )
     return (
-        "The same lesion takes working memory on novel maps, which needs nothing that was stored, "
-        f"from {before} to {after} wrong."
+        "The same lesion takes working memory on a novel map, which needs nothing that was "
+        f"stored, from {before} to {after} wrong."
     )
 
 
 def tests(portrait: Portrait) -> list[str]:
-    """Say what the permutation tests of the whole curve found, control by control."""
+    """Say what the permutation tests of this lesion found, control by control."""
     lesions, told = portrait.harm.lesions, []
     for control in lesions["control"].values:
-        one = reference(lesions).sel(control=control)
-        low, high = (points(float(bound)) for bound in one["area_interval"].values)
+        one = reference(lesions).sel(control=control, fraction=told_fraction(portrait))
+        low, high = (points(float(bound)) for bound in one["difference_interval"].values)
         key = f"{portrait.name}/lesions/{control}"
-        gap, sets, pairs = (float(one[k]) for k in ("area", "area_p_sets", "area_p_pairs"))
+        gap, sets, pairs = (float(one[k]) for k in ("difference", "p_sets", "p_pairs"))
         told.append(
-            f"By score less {control} units, mean over lesions: "
-            f"{number(f'{key}/area', gap, points(gap))} percentage points of reference memory "
-            f"(95\xa0% interval {low} to {high}). One-sided p of more errors: "
+            f"This lesion less that of {control} units: "
+            f"{number(f'{key}/difference', gap, points(gap))} percentage points of reference "
+            f"memory (95\xa0% interval {low} to {high}). One-sided p of more errors: "
             f"{number(f'{key}/p_sets', sets, f'{sets:.2g}')} among {lesions.sizes['repeat']} sets "
             f"of {control} units, {number(f'{key}/p_pairs', pairs, f'{pairs:.2g}')} over walks "
             "(sign flips)."
@@ -109,7 +126,7 @@ def points(value: float) -> str:
 
 def share(fraction: float) -> str:
     """Share of the units, in per cent."""
-    return f"{100 * fraction:g}\xa0%"
+    return f"{100 * fraction:.3g}\xa0%"
 
 
 def magnesium(portrait: Portrait) -> list[str]:
@@ -123,8 +140,8 @@ def magnesium(portrait: Portrait) -> list[str]:
     return [
         f"At α = {alpha[far]:g} instead of {trained:g}, {' and '.join(costs)} predictions are "
         "wrong.",
-        f"The lesion of {share(TOLD)} by score costs as much reference memory as α = "
-        f"{equivalent(portrait, equivalents, TOLD)} at test time.",
+        f"The lesion of {share(told_fraction(portrait))} costs as much reference memory as α = "
+        f"{equivalent(portrait, equivalents, told_fraction(portrait))} at test time.",
     ]
 
 
@@ -165,8 +182,9 @@ def table_note(portrait: Portrait) -> str:
     """Say what the columns of the table are."""
     bounds = "" if portrait.harm.equivalents is None else "; equivalent α with 95\xa0% interval"
     return (
-        f"Wrong reference-memory predictions on trained maps; p of by score against "
-        f"{nearest(portrait)} sets, one-sided, not corrected for the number of lesions{bounds}."
+        "Wrong reference-memory predictions on the first trained map; p of place cells first "
+        f"against {nearest(portrait)} sets, one-sided, not corrected for the number of lesions"
+        f"{bounds}."
     )
 
 
@@ -185,12 +203,13 @@ def cells(portrait: Portrait, selections: list[str], fraction: float) -> list[st
 def lesions_caption(portrait: Portrait) -> str:
     """Say what was lesioned and counted."""
     lesions = portrait.harm.lesions
-    alone = "" if nearest(portrait) == "matched" else " No units are alike enough to be matched."
+    alone = "" if nearest(portrait) == "matched" else " Too few units are alike to be matched."
     return (
-        f"Units of {escape(lesions.attrs['layers'])} held at their mean, by their mean place-cell "
-        f"score over all trained maps (negatives: {lesions.attrs['negatives']}) on other walks; "
-        f"{lesions.sizes['repeat']} sets of each control.{alone} {counted(lesions)} Bands: "
-        "95\xa0% bootstrap intervals over walks and sets. Dotted line: guessing."
+        f"Units of {escape(lesions.attrs['layers'])} held at their mean: the place cells of the "
+        "first trained map, then others by place-cell score (lesser of both policies), both "
+        f"measured on other walks; {lesions.sizes['repeat']} sets of each control.{alone} "
+        f"{counted(lesions)} Bands: 95\xa0% bootstrap intervals over walks and sets. Dotted line: "
+        "guessing."
     )
 
 
@@ -203,10 +222,10 @@ def washout_caption(washout: xr.Dataset) -> str:
 
 
 def counted(data: xr.Dataset) -> str:
-    """Numbers of walks and of predictions on trained maps."""
+    """Numbers of walks and of predictions on the trained map."""
     n = data["n"].sel(maps="trained").sum("walk")
     each = " and ".join(f"{int(n.sel(memory=m)):,} of {m} memory" for m in figures.PANELS)
     return (
-        f"{data.sizes['walk']} walks of {data.attrs['n_steps']} steps over all trained maps, at "
-        f"the ends of chunks: {each} at every point."
+        f"{data.sizes['walk']} walks of {data.attrs['n_steps']} steps on the first trained map, "
+        f"at the ends of chunks: {each} at every point."
     )

@@ -22,7 +22,7 @@ from placeformer.memory import counted_steps, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.navigation import facts
 from placeformer.negatives import Negatives
-from placeformer.orders import Order
+from placeformer.orders import Order, name_of
 from placeformer.outcomes import Score, memory_part, plan_part, score_part
 from placeformer.replacement import How, Reference, check_how
 from placeformer.sites import sites, unused
@@ -69,9 +69,9 @@ def ablation_curve(
         ``"variance"`` (explained by place within maps, η²), ``"activity"`` (mean absolute
         activation), ``"output_weight"`` (norm of the weights that read the unit), ``"random"``,
         or a score of every unit: an array in the order of `layers`, or a DataArray with the
-        coordinates ``layer`` and ``index``. Equal scores are put in random order, anew in every
-        repeat; NaN come last. A boolean score, or the table of :func:`place_cells`, chooses units:
-        all of them are lesioned, beside as many controls.
+        coordinates ``layer`` and ``index``, which figures call by its name. Equal scores are put
+        in random order, anew in every repeat; NaN come last. A boolean score, or the table of
+        :func:`place_cells`, chooses units: all of them are lesioned, beside as many controls.
     fractions
         Shares of the units that are lesioned, ascending, 0 to 1; by default 0, 0.05, …, 1, and of
         chosen units 0 and their share of all. Less than this share is drawn among them.
@@ -171,7 +171,7 @@ def ablation_curve(
         parts.append(score_part(model, plan, fill, named, progress, ask))
     result = xr.merge([plan_part(plan), *parts], combine_attrs="override")
     settings: dict[str, Any] = {
-        "order": order if isinstance(order, str) else "chosen" if plan.decided else "given",
+        "order": "chosen" if plan.decided else name_of(order),
         "negatives": negatives, "layers": " ".join(names), "keep": int(keep), "how": how,
         "caliper": caliper, "repeats": repeats, "n_boot": n_boot, "seed": seed,
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "cluster": cluster,

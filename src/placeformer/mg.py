@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +90,7 @@ def dose_response(
     n_walks: int = 64,
     n_steps: int = 2048,
     where: str = "chunk_end",
+    maps: Sequence[int] | None = None,
     n_boot: int = 1000,
     seed: int = 0,
     progress: bool = True,
@@ -108,6 +109,8 @@ def dose_response(
         reference-memory error on trained and novel maps.
     n_walks, n_steps, where, seed
         Walks for the memory errors, the same at every dose; see :func:`memory_errors`.
+    maps
+        Map indices to walk on, of trained and of novel maps; by default all.
     n_boot
         Bootstrap samples of the walks.
     progress
@@ -143,10 +146,15 @@ def dose_response(
             trained = model.config.alpha
             for alpha in doses:
                 with nullcontext() if alpha is None else magnesium(model, alpha=alpha):
-                    row = errors_of(model, **settings) if named is None else values_of(model, named)
+                    row = (
+                        errors_of(model, maps=maps, **settings)
+                        if named is None
+                        else values_of(model, named)
+                    )
                 rows.append(row.expand_dims("model").assign_coords(facts_of(model, trained, alpha)))
                 bar.update()
     result = xr.concat(rows, "model", combine_attrs="drop_conflicts", join="exact")
+    settings["maps_walked"] = "all" if maps is None else " ".join(map(str, maps))
     provenance = schema.provenance(None, "dose_response", **settings)
     return result.assign_attrs({**settings, schema.PROVENANCE: provenance})
 
@@ -162,12 +170,19 @@ def check_doses(alphas: ArrayLike | None, mg_mM: ArrayLike | None) -> list[float
 
 
 def errors_of(
-    model: NavigationTransformer, *, n_walks: int, n_steps: int, where: str, n_boot: int, seed: int
+    model: NavigationTransformer,
+    *,
+    n_walks: int,
+    n_steps: int,
+    where: str,
+    maps: Sequence[int] | None,
+    n_boot: int,
+    seed: int,
 ) -> xr.Dataset:
     """Memory errors of one network at one dose."""
     counted_steps(n_steps, model.config, where)
     walks = [
-        world_of(model).walk(n_walks, n_steps, seed=seed, familiar=kind == "trained")
+        world_of(model).walk(n_walks, n_steps, seed=seed, familiar=kind == "trained", maps=maps)
         for kind in KINDS
     ]
     counts = [count_errors(model, walk, seed=seed, where=where) for walk in walks]

@@ -44,6 +44,11 @@ def order_scores(
     return scores
 
 
+def name_of(order: Order) -> str:
+    """What an order is called."""
+    return order if isinstance(order, str) else str(getattr(order, "name", None) or "given")
+
+
 def decision(table: xr.Dataset) -> xr.DataArray:
     """Which units a table of place cells decided on."""
     if DECISION not in table:

@@ -128,7 +128,7 @@ def make_portrait(
         dataset.attrs[schema.PROVENANCE] = schema.provenance(recordings[0], "report", **about)
     name = str(model.info.get("name") or "network")
     say("lesions and Mg²⁺ at test time")
-    harm = make_harm(model, settings, progress=progress)
+    harm = make_harm(model, all_units.isel({schema.MAP: 0}), settings, progress=progress)
     return Portrait(name, model, memory, all_maps, all_units, walk, harm)
 
 
