@@ -103,6 +103,16 @@ def test_dose_response_at_test_time(model, tmp_path):
         xr.testing.assert_identical(back.load(), got)
 
 
+def test_dose_response_on_some_maps_at_every_step(model):
+    walks = {"n_walks": 6, "n_steps": 24, "maps": [2], "where": "every_step"}
+    got = dose_response(model, **walks, n_boot=20, progress=False).isel(model=0)
+    want = memory_errors(model, **walks)
+    np.testing.assert_allclose(got.error.sel(maps="trained"), want.error)
+    assert (got.attrs["maps_walked"], got.attrs["where"]) == ("2", "every_step")
+    every = dose_response(model, n_walks=6, n_steps=24, n_boot=20, progress=False)
+    assert (every.attrs["maps_walked"], every.attrs["where"]) == ("all", "chunk_end")
+
+
 def test_dose_response_over_networks_and_folders(model, tmp_path):
     relu = network(ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "relu", None), n_maps=2)
     save(model, tmp_path / "nmda-a4")
