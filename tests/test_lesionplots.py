@@ -140,5 +140,10 @@ def test_labels_say_which_predictions_are_counted(curve, response, where, words)
 
 
 def test_chosen_units_are_named(curve):
-    drawn = lines(pf.plot.ablation(curve.assign_attrs(order="chosen")))
-    assert list(drawn)[:2] == ["chosen units", "random units"]
+    for order, label in (
+        ("chosen", "chosen units"),
+        ("given", "by given score"),
+        ("place cells, then score", "by place cells, then score"),
+    ):
+        drawn = lines(pf.plot.ablation(curve.assign_attrs(order=order)))
+        assert list(drawn)[:2] == [label, "random units"]

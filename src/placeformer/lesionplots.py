@@ -199,7 +199,7 @@ def errors_label(
 def selection_label(selection: str, order: str) -> str:
     """Words for a selection of units."""
     given = {"chosen": "chosen units", "given": "by given score", "random": "in random order"}
-    by = f"by {order.replace('_', ' ').replace('place cell', 'place-cell')}"
+    by = f"by {order.replace('_', ' ').replace('place cell score', 'place-cell score')}"
     words = {"matched": "matched units", "random": "random units"}
     return words.get(selection) or given.get(order) or by
 
