@@ -19,6 +19,7 @@ NAMES = (
     "decode_map",
     "decode_position",
     "dimensionality",
+    "equivalent_curve",
     "field_table",
     "grid_score",
     "half_maps",
