@@ -109,7 +109,7 @@ def test_pages_say_what_was_measured(pages):
     errors = (pages / "mg-mini.txt").read_text()
     assert "45 networks, 33 of them with NMDA_α; seeds 0, 1, 2." in errors
     assert "preliminary" not in errors
-    assert errors.count("**shown**") == 4 + 10  # verdicts, and the tests of claims 1 to 4 and 7
+    assert errors.count("**shown**") == 4 + 12  # verdicts, and the tests of claims 1 to 4 and 7
     specificity = (pages / "claims-specificity.txt").read_text()
     assert "decoding of position" in specificity
     assert "0.1 (0.05 to 0.15)" in specificity
