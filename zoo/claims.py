@@ -4,8 +4,9 @@
 on one processor core, minutes for those of the paper's size, and prints the tables of claims. What
 was measured is kept in zoo/results: a network is measured again only if its weights or the settings
 are others.
-``python zoo/claims.py lesions`` measures washout and lesions of one network, minutes. The pages of
-the documentation are made from these files whenever it is built.
+``python zoo/claims.py lesions`` measures washout and lesions of one network, and lesions of the
+place cells of single maps in several, half an hour. The pages of the documentation are made from
+these files whenever it is built.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import placeformer as pf
 from placeformer import hub
 from placeformer.family import read_recipes
 from placeformer.manifest import read_config, refuse
-from placeformer.zoo import natural
+from placeformer.zoo import natural, seed_of
 
 ZOO = Path(__file__).resolve().parent
 MODELS, RESULTS = ZOO / "models", ZOO / "results"
@@ -40,10 +41,11 @@ SETS = {
 LESIONED = "nmda-a10"
 SETTINGS: dict[str, Any] = {"washout": 0.0, "n": 250, "seed": 0}
 DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
-CURVE: dict[str, Any] = {
-    "fractions": (0, 0.1, 0.2, 1), "repeats": 20, "n_walks": 16, "n_steps": 384,
-    "where": "every_step",
-}  # fmt: skip
+WALKS: dict[str, Any] = {"n_walks": 24, "n_steps": 2048, "where": "chunk_end"}
+CURVE: dict[str, Any] = {"fractions": (0, 0.1, 0.2, 1), "repeats": 20, **WALKS}
+CHOSEN = [f"nmda-a{alpha}{seed}" for alpha in (10, 1) for seed in ("", "-s1", "-s2")]
+CHOSEN_LAYERS, CHOSEN_MAPS = ("ffn.0", "ffn.1"), (1, 2)
+CHOSEN_WALKS: dict[str, Any] = {"n_walks": 32, "n_steps": 2048, "repeats": 20, "seed": 0}
 
 
 def measure(
@@ -112,8 +114,7 @@ def lesions(
     """Washout and lesions of one network, scored on memory and on two other abilities."""
     model = pf.load(source)
     name = str(model.info["name"])
-    walks = {"n_walks": 24, "n_steps": 512, "where": "every_step"}
-    washout = pf.dose_response(model, alphas=DOSES, **walks)
+    washout = pf.dose_response(model, alphas=DOSES, **WALKS)
     write(washout.drop_vars(["wrong", "n"]), results / f"{name}-washout.nc")
     scores = {
         "decoding": pf.recorded_score(decoding_error, n_walks=16, n_steps=256, layers="ffn.1"),
@@ -122,6 +123,46 @@ def lesions(
     curve = pf.ablation_curve(model, scores=scores, **(CURVE | settings))
     write(curve.drop_vars(["wrong", "n"]), results / f"{name}-lesions.nc")
     return washout, curve
+
+
+def chosen(
+    names: Sequence[str] = CHOSEN, results: Path = RESULTS, models: Path = MODELS, **settings: Any
+) -> xr.Dataset:
+    """Lesions of the place cells of one map, scored on other walks of that map, over networks."""
+    each = {name: pf.load(models / name) for name in names}
+    cases = [(n, layer, m) for n in each for layer in CHOSEN_LAYERS for m in CHOSEN_MAPS]
+    rows = [
+        lesion_place_cells(each[name], layer, m, **(CHOSEN_WALKS | settings)).assign_coords(
+            name=name, seed=seed_of(models / name), alpha=each[name].config.alpha
+        )
+        for name, layer, m in tqdm(cases, desc="lesions", unit="lesion")
+    ]
+    found = xr.concat(rows, "lesion", combine_attrs="drop_conflicts")
+    write(found, results / "place-cell-lesions.nc")
+    return found
+
+
+def lesion_place_cells(
+    model: pf.NavigationTransformer, layer: str, map_index: int, **walks: Any
+) -> xr.Dataset:
+    """Errors after lesions of the place cells of a layer on a map, and of control units."""
+    where: dict[str, Any] = {"layers": layer, "maps": [map_index], "progress": False}
+    recording = pf.record(model, n_walks=64, n_steps=1536, seed=walks["seed"] + 100, **where)
+    cells = pf.place_cells(recording, n=SETTINGS["n"])["is_place_cell"]
+    curve = pf.ablation_curve(model, cells, **where, **walks)
+    last = curve.isel(fraction=-1).sel(maps="trained")
+    names = ["difference", "difference_interval", "p_sets", "p_pairs"]
+    return (
+        last[names]
+        .assign(
+            intact=curve["error"]
+            .sel(maps="trained", fraction=0, selection="ordered")
+            .mean("repeat"),
+            error=last["error"].mean("repeat"),
+            n_place_cells=cells.sum(),
+        )
+        .assign_coords(layer=layer, map=map_index)
+    )
 
 
 def decoding_error(recording: xr.Dataset) -> xr.DataArray:
@@ -139,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     if options.what == "lesions":
         lesions(results=options.results)
+        chosen(results=options.results)
         return 0
     for name, recipes in SETS.items():
         networks = measure(recipes, options.results / f"{name}.nc", options.models)
