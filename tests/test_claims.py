@@ -103,3 +103,10 @@ def test_the_table_is_the_same_again_and_the_networks_are_untouched(shown):
     pd.testing.assert_frame_equal(pf.paper_claims(data, n_boot=200), shown)
     assert data.identical(before)
     assert np.isfinite(shown["value"]).all()
+
+
+def test_an_interval_over_seeds_stays_within_what_effects_can_be():
+    table = table_of(spread=0.2)
+    over = table[table["over"] == "seeds"]
+    assert (over[["lower", "upper"]].abs() <= 1).all(axis=None)
+    assert (over[["lower", "upper"]].abs() == 1).any(axis=None)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import measured
+import numpy as np
 import pytest
 import test_profiles
 import xarray as xr
@@ -97,6 +98,7 @@ def pages(tmp_path_factory):
     networks.isel(model=(few & (networks["seed"] == 0)).values).to_netcdf(folder / "paper.nc")
     measured.doses().to_netcdf(folder / "nmda-a10-washout.nc")
     measured.lesions().to_netcdf(folder / "nmda-a10-lesions.nc")
+    measured.place_cell_lesions().to_netcdf(folder / "place-cell-lesions.nc")
     zoo_pages().write_all(folder / "generated", folder)
     return folder / "generated"
 
@@ -113,6 +115,32 @@ def test_pages_say_what_was_measured(pages):
     specificity = (pages / "claims-specificity.txt").read_text()
     assert "decoding of position" in specificity
     assert "0.1 (0.05 to 0.15)" in specificity
+
+
+def test_lesions_of_one_map_are_told_by_layer_and_alpha(pages):
+    rows = (pages / "claims-one-map.txt").read_text().split("   * - ")[2:]
+    assert [row.split("\n     - ")[:2] for row in rows] == [
+        [alpha, f"``{layer}``"] for alpha in ("1", "10") for layer in ("ffn.0", "ffn.1")
+    ]
+    of_last = rows[1].split("\n     - ")
+    assert of_last[2:7] == ["70", "0.050", "0.500", "0.300", "0.300"]
+    assert of_last[7] == "0.2 (0.175 to 0.225)"  # 0.2 ± t(2) · 0.01 / √3, over seeds
+    assert of_last[9].strip() == "6 of 6"
+    assert "0 of 6" in rows[0]
+
+
+def test_place_cells_of_a_map_are_lesioned_on_it(monkeypatch):
+    def decide(recording, **_):
+        assert (recording["map"] == 1).all() and set(recording["layer"].values) == {"ffn.1"}
+        return xr.Dataset({"is_place_cell": ("unit", np.arange(recording.sizes["unit"]) < 2)})
+
+    monkeypatch.setattr(pf, "place_cells", decide)
+    walks = {"n_walks": 4, "n_steps": 64, "repeats": 2, "seed": 0, "caliper": 9.0}
+    model = test_profiles.network(activation="gelu", alpha=None)
+    found = claims.lesion_place_cells(model, "ffn.1", 1, **walks)
+    assert found.attrs["maps_walked"] == "1" and found.attrs["layers"] == "ffn.1"
+    assert int(found["n_place_cells"]) == int(found["n_units"]) == 2
+    assert found["error"].dims == ("memory", "selection")
 
 
 def test_pages_have_their_figures(pages):

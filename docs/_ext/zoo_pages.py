@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 import placeformer as pf
+from placeformer.trends import over_seeds
 
 RESULTS = Path(__file__).resolve().parents[2] / "zoo" / "results"
 LESIONED = "nmda-a10"
@@ -40,6 +41,7 @@ def write_all(target: Path, results: Path = RESULTS) -> None:
             "claims-verdicts": verdicts(claims),
             "claims-comparison": comparison(together, washout, lesions, target),
             "claims-specificity": specificity(lesions),
+            "claims-one-map": of_one_map(xr.load_dataset(results / "place-cell-lesions.nc")),
             **{f"claims-tests-{name}": tests(each) for name, each in claims.items()},
             **{f"mg-{name}": errors(name, networks[name], claims[name], target) for name in SETS},
         }
@@ -151,6 +153,35 @@ def specificity(lesions: xr.Dataset) -> list[str]:
     )
     said = f"Lesions by score cost reference memory **{word}** lesions of matched units."
     return [said, about, "", *table(header, rows)]
+
+
+def of_one_map(lesions: xr.Dataset) -> list[str]:
+    """What lesions of the place cells of a map cost more on it than those of other units."""
+    reference = lesions.sel(memory="reference")
+    rows = []
+    for (alpha, layer), one in reference.groupby(["alpha", "layer"]):
+        error = one["error"].mean("lesion")
+        less = [
+            with_interval(*over_seeds(seed_means(one["difference"].sel(control=control)))[:3])
+            for control in ("matched", "random")
+        ]
+        beyond = one["p_sets"].sel(control="matched") <= 1 / (1 + lesions.attrs["repeats"])
+        rows.append(
+            [f"{alpha:g}", f"``{layer}``", f"{float(one['n_place_cells'].mean()):.0f}",
+             f"{float(one['intact'].mean()):.3f}",
+             *(f"{float(error.sel(selection=s)):.3f}" for s in ("ordered", "matched", "random")),
+             *less, f"{int(beyond.sum())} of {one.sizes['lesion']}"]
+        )  # fmt: skip
+    header = [
+        "α", "layer", "place cells", "unlesioned", "place cells lesioned", "matched", "random",
+        "less matched", "less random", "beyond all matched sets",
+    ]  # fmt: skip
+    return table(header, rows)
+
+
+def seed_means(values: xr.DataArray) -> Any:
+    """Mean over the maps of every seed."""
+    return values.groupby("seed").mean().values
 
 
 def abilities(lesions: xr.Dataset) -> Iterable[tuple[str, Any, Any, Any, Any]]:

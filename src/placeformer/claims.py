@@ -18,10 +18,10 @@ def paper_claims(networks: xr.Dataset, *, n_boot: int = 1000, seed: int = 0) -> 
     """Test the claims of Kim, Kwon, Cha and Lee (NeurIPS 2023) on networks measured alike.
 
     Seeds of the training are the sample: an effect is computed for every seed apart, on its own
-    maps and walks, and its mean has Student's t interval over seeds. Where only one seed has the
-    networks for it, the interval is a bootstrap interval over walks (claim 5: over networks), which
-    says nothing of other seeds, and the verdict says so. Rank correlations between networks
-    (claim 6) have bootstrap intervals over networks.
+    maps and walks, and its mean has Student's t interval over seeds, cut at -1 and 1. Where only
+    one seed has the networks for it, the interval is a bootstrap interval over walks (claim 5: over
+    networks), which says nothing of other seeds, and the verdict says so. Rank correlations between
+    networks (claim 6) have bootstrap intervals over networks.
 
     Parameters
     ----------

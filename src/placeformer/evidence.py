@@ -80,10 +80,17 @@ class Networks:
         """
         each = self.by_seed(lambda mask: statistic(values, mask))
         if len(each) != 1:
-            return over_seeds(np.array(list(each.values()))), "seeds" if each else "", len(each)
+            found = bounded(over_seeds(np.array(list(each.values()))))
+            return found, "seeds" if each else "", len(each)
         ((only, value),) = each.items()
         mask = self.seed == only
         return over_samples(lambda v: statistic(v, mask), value, samples), "walks", 1
+
+
+def bounded(estimate: Estimate) -> Estimate:
+    """The interval cut at -1 and 1: no correlation, share or difference of errors goes beyond."""
+    low, high = np.clip([estimate.lower, estimate.upper], -1, 1)
+    return estimate._replace(lower=float(low), upper=float(high))
 
 
 def check(networks: xr.Dataset) -> None:
@@ -128,7 +135,7 @@ def mean_effect(found: Networks, values: Floats) -> Effect:
     """Mean of a value of all networks, over seeds; over networks where there is one seed."""
     each = found.by_seed(lambda mask: float(np.nanmean(values[mask])))
     if len(each) != 1:
-        return over_seeds(np.array(list(each.values()))), "seeds", len(each)
+        return bounded(over_seeds(np.array(list(each.values())))), "seeds", len(each)
     known = values[np.isfinite(values)]
     which = np.random.default_rng(found.random).integers(0, known.size, (found.n_boot, known.size))
     ends = quantiles(known[which].mean(1), 0.95) if known.size > 1 else (np.nan, np.nan)
