@@ -244,9 +244,10 @@ def test_interrupt_is_130(monkeypatch, capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_interrupt_in_the_middle_leaves_nothing_behind(zoo_of_two, tmp_path):
     arguments = ["report", str(zoo_of_two / "net-a10"), "--beside", "none", "--out", "there/report"]
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job ignores it
     with subprocess.Popen(
         [sys.executable, "-m", "placeformer", *arguments],
-        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heed,
     ) as running:  # fmt: skip
         said = ""
         while "memory errors" not in said:  # the folder is there, and the work has begun

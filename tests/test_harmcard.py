@@ -1,5 +1,6 @@
 """The card on lesions and Mg²⁺: its words follow from the numbers."""
 
+import measured
 import numpy as np
 import pytest
 import xarray as xr
@@ -120,3 +121,14 @@ def test_a_linear_network_can_only_be_blocked():
     assert harm.test_alphas(0.0).min() == 0 < harm.test_alphas(0.0).max()
     linear = made(0.0)
     assert "At α = 10 instead of 0" in harmcard.card(linear)
+
+
+def test_a_network_of_the_zoo_is_shown_among_those_trained_alike(monkeypatch, one):
+    assert harmcard.beside(one) == []
+    monkeypatch.setattr(harm, "relatives", lambda sha256: measured.networks(seeds=2))
+    together = made(4.0).harm.comparison
+    assert together.sizes["model"] == 30 and together.sizes["fraction"] > 2
+    found = harm.Harm(one.harm.lesions, one.harm.washout, one.harm.equivalents, together)
+    (shown,) = harmcard.beside(portrait.Portrait("net", one.model, *[None] * 4, found))
+    assert "Beside the 30 networks of the zoo that were trained alike (2 seeds" in shown
+    assert "data:image/svg+xml" in shown

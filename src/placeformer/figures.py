@@ -124,6 +124,19 @@ def washout(response: xr.Dataset) -> Picture:
     return _picture(figure, alt)
 
 
+def comparison(together: xr.Dataset) -> Picture:
+    """Draw Mg²⁺ beside lesions, and place cells beside memory over networks."""
+    figure = _figure(4.6, 14.4)
+    with mpl.rc_context(STYLE):
+        plots.comparison(together, ax=figure.subplots(6, 1))
+    alt = (
+        "Errors against α of training, against α at test time and against the share of units "
+        "lesioned; share of place cells and spatial information against α of training; errors "
+        "against the share of place cells."
+    )
+    return _picture(figure, alt)
+
+
 def unit(portrait: Portrait, number: int) -> Picture:
     """Draw one unit on the trained and on the novel map, colours alike, fields outlined."""
     maps = portrait.rate_maps

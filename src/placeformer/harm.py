@@ -9,11 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer.comparison import memory_comparison
 from placeformer.equivalents import equivalent_curve
 from placeformer.lesioncurve import ablation_curve, reference_of
 from placeformer.lesionplan import CONTROLS, TooFewAlike
 from placeformer.mg import dose_response
 from placeformer.model import NavigationTransformer
+from placeformer.relatives import relatives
 from placeformer.settings import Settings
 
 MAPS = (0,)
@@ -38,17 +40,22 @@ class Harm:
         Dose response to α at test time; None without NMDA_α.
     equivalents
         Equivalent α of every lesion; None without NMDA_α.
+    comparison
+        All of this beside the networks of the zoo that were trained alike, see
+        :func:`memory_comparison`; None without NMDA_α, and for a network that is not in the zoo.
     """
 
     lesions: xr.Dataset
     washout: xr.Dataset | None = None
     equivalents: xr.Dataset | None = None
+    comparison: xr.Dataset | None = None
 
     @property
     def datasets(self) -> dict[str, xr.Dataset]:
         """The Datasets that there are, by name."""
         every = {
-            "lesions": self.lesions, "washout": self.washout, "equivalents": self.equivalents
+            "lesions": self.lesions, "washout": self.washout, "equivalents": self.equivalents,
+            "comparison": self.comparison,
         }  # fmt: skip
         return {name: data for name, data in every.items() if data is not None}
 
@@ -84,7 +91,12 @@ def make_harm(
     if model.config.alpha is None:
         return Harm(lesions)
     washout = dose_response(model, alphas=test_alphas(model.config.alpha), **walks)
-    return Harm(lesions, washout, equivalent_curve(washout, lesions, seed=settings.seed))
+    equivalents = equivalent_curve(washout, lesions, seed=settings.seed)
+    family = relatives(str(model.info.get("sha256")))
+    if family is None:
+        return Harm(lesions, washout, equivalents)
+    together = memory_comparison(family, washout, lesions, seed=settings.seed)
+    return Harm(lesions, washout, equivalents, together)
 
 
 def test_alphas(trained: float) -> NDArray[np.float64]:

@@ -26,7 +26,22 @@ def card(portrait: Portrait) -> str:
         shown.append(figure(figures.washout(washout), washout_caption(washout)))
     note = f'<p class="note">{table_note(portrait)}</p>'
     told = (short(portrait), general(portrait), *tests(portrait), *magnesium(portrait))
-    return "\n".join([*shown, bullets(told), table(portrait), note])
+    return "\n".join([*shown, bullets(told), table(portrait), note, *beside(portrait)])
+
+
+def beside(portrait: Portrait) -> list[str]:
+    """Show the network among those trained alike, if they were measured."""
+    together = portrait.harm.comparison
+    if together is None:
+        return []
+    n, seeds = together.sizes["model"], np.unique(together["seed"]).size
+    caption = (
+        f"Beside the {n} networks of the zoo that were trained alike ({seeds} "
+        f"seed{'s' if seeds > 1 else ''}, measured at the ends of chunks of their own walks): (a), "
+        f"(d), (e) and (f). This network alone: (b) and (c). ρ: Spearman's, over networks, with a "
+        "95\xa0% bootstrap interval."
+    )
+    return [figure(figures.comparison(together), caption)]
 
 
 def short(portrait: Portrait) -> str:

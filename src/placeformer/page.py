@@ -269,6 +269,7 @@ def files(portrait: Portrait) -> list[str]:
         "lesions": "errors under every lesion, with the comparisons of units and their controls",
         "washout": "errors at every test-time α",
         "equivalents": "the test-time α that costs as much as each lesion",
+        "comparison": "all of this beside the networks of the zoo that were trained alike",
     }
     return [
         f'<li><a href="{name}"><code>{name}</code></a>: {about[kind]}</li>'
