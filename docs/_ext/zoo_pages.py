@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 import placeformer as pf
-from placeformer.trends import over_seeds
+from placeformer.trends import over_seeds, verdict
 
 RESULTS = Path(__file__).resolve().parents[2] / "zoo" / "results"
 LESIONED = "nmda-a10"
@@ -161,10 +161,7 @@ def of_one_map(lesions: xr.Dataset) -> list[str]:
     rows = []
     for (alpha, layer), one in reference.groupby(["alpha", "layer"]):
         error = one["error"].mean("lesion")
-        less = [
-            with_interval(*over_seeds(seed_means(one["difference"].sel(control=control)))[:3])
-            for control in ("matched", "random")
-        ]
+        less = [judged(one["difference"].sel(control=c)) for c in ("matched", "random")]
         beyond = one["p_sets"].sel(control="matched") <= 1 / (1 + lesions.attrs["repeats"])
         rows.append(
             [f"{alpha:g}", f"``{layer}``", f"{float(one['n_place_cells'].mean()):.0f}",
@@ -179,9 +176,10 @@ def of_one_map(lesions: xr.Dataset) -> list[str]:
     return table(header, rows)
 
 
-def seed_means(values: xr.DataArray) -> Any:
-    """Mean over the maps of every seed."""
-    return values.groupby("seed").mean().values
+def judged(difference: xr.DataArray) -> str:
+    """Mean over seeds of the mean over maps, with its interval, and whether it is above 0."""
+    found = over_seeds(difference.groupby("seed").mean().values)
+    return f"{with_interval(*found[:3])}: **{verdict(found, claimed=1)}**"
 
 
 def abilities(lesions: xr.Dataset) -> Iterable[tuple[str, Any, Any, Any, Any]]:
