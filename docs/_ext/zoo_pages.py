@@ -296,7 +296,7 @@ def table(
     header: Sequence[str], rows: Iterable[Sequence[Any]], widths: Sequence[int] = ()
 ) -> list[str]:
     """Lines of a list-table."""
-    lines = [".. list-table::", "   :header-rows: 1"]
+    lines = [".. list-table::", "   :header-rows: 1", "   :class: dense"]
     lines += [f"   :widths: {' '.join(map(str, widths))}"] if widths else []
     lines.append("")
     for row in (header, *rows):
