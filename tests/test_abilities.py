@@ -55,3 +55,10 @@ def test_abilities_are_scored_along_the_curve(model):
     silent = curve.score.sel(measure="silence", selection="ordered").mean("repeat")
     np.testing.assert_allclose(silent, [0, 0.25, 0.5])
     assert {"score_difference_interval", "score_area_p_sets"} <= set(curve.data_vars)
+
+
+def test_walks_too_short_for_the_ends_of_chunks_have_no_error():
+    model = network(ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 1.0))
+    score = novel_working_memory(n_walks=5, n_steps=8, where="chunk_end")(model)
+    assert score.shape == (5,) and np.isnan(score).any()
+    assert ((score >= 0) | np.isnan(score)).all()

@@ -105,6 +105,14 @@ def test_the_table_is_the_same_again_and_the_networks_are_untouched(shown):
     assert np.isfinite(shown["value"]).all()
 
 
+def test_fewer_than_eight_networks_of_one_seed_have_no_interval_over_networks():
+    for n, tested in ((7, False), (8, True)):
+        table = pf.paper_claims(measured.networks(seeds=1).isel(model=slice(n)), n_boot=20)
+        found = row(table, 5, "on a trained map")
+        assert np.isfinite([found["lower"], found["upper"]]).all() == tested
+        assert (found["verdict"] != "not tested") == tested
+
+
 def test_an_interval_over_seeds_stays_within_what_effects_can_be():
     table = table_of(spread=0.2)
     over = table[table["over"] == "seeds"]

@@ -152,3 +152,10 @@ def test_training_has_a_line_a_network_and_a_label_a_kind(networks):
     labels = ax.get_legend_handles_labels()[1]
     assert labels[0] == "α = 0"
     assert len(labels) == 16
+
+
+def test_networks_too_few_for_a_correlation_show_their_number_alone():
+    few = measured.networks().isel(model=[3, 8])
+    data = pf.memory_comparison(few, measured.doses(), measured.lesions())
+    f = pf.plot.comparison(data).ravel()[5]
+    assert f.get_title(loc="left") == "(f) n = 2"

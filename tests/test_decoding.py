@@ -12,6 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from placeformer.chance import mean_positions
 from placeformer.decoding import decode_map, decode_position
 
 RNG = np.random.default_rng
@@ -252,3 +253,9 @@ def test_maps_that_cannot_be_told_apart_are_refused(rooms):
         decode_map(rooms.isel(walk=[0, 1, 2]))
     with pytest.raises(ValueError, match="must be a classifier"):
         decode_map(rooms, method=DummyRegressor())
+
+
+def test_blind_guesses_of_long_recordings_are_means_in_double_precision():
+    position = np.full((1, 2**19, 1), 300, np.float16)  # their sum is beyond float16
+    fold = np.arange(2**19)[None] % 2
+    np.testing.assert_array_equal(mean_positions(position, fold), [[300.0], [300.0]])

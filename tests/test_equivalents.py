@@ -1,5 +1,7 @@
 """Equivalent Mg²⁺ of a whole curve: that of each of its lesions alone, and nothing else."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,6 +13,7 @@ from placeformer.lesioncurve import ablation_curve
 from placeformer.mg import dose_response
 from placeformer.model import ModelConfig
 from placeformer.recording import record
+from placeformer.schema import PROVENANCE, read_provenance
 
 N_UNITS = 24
 ALPHAS = [1.0, 4.0, 0.0, 0.25, 16.0]
@@ -41,6 +44,13 @@ def curve(model, reference):
 @pytest.fixture(scope="module")
 def washout(model):
     return dose_response(model, alphas=ALPHAS, **WALKS)
+
+
+def of_another(curve):
+    """The curve, which says that it is of another network."""
+    steps = read_provenance(curve)
+    steps["steps"][-1]["network"] |= {"name": "b", "alpha": 2.0}
+    return curve.assign_attrs({PROVENANCE: json.dumps(steps)})
 
 
 @pytest.mark.parametrize("memory", ["working", "reference"])
@@ -87,7 +97,11 @@ def test_doses_above_are_taken_where_none_is_below(model, curve):
             "on the same walks, found where 'chunk_end' and 'every_step'",
         ),
         (lambda w, c: (w, c.assign_attrs(maps_walked="0")), "found maps_walked 'all' and '0'"),
-        (lambda w, c: (w, c.assign(n=c["n"] + 1)), "must be of one network, found 60 and 84 predi"),
+        (lambda w, c: (w, c.assign(n=c["n"] + 1)), "the same predictions, found 60 and 84"),
+        (
+            lambda w, c: (w, of_another(c)),
+            "of one network, found 'network', trained at α = 4, and 'b', trained at α = 2.0",
+        ),
         (
             lambda w, c: (w.isel(model=[0, 2]), c),
             r"at its α of training among others, found α \[0.0, 1.0\] of networks .* \[4.0\]",

@@ -68,6 +68,26 @@ def test_what_was_measured_is_what_the_functions_give(one):
     np.testing.assert_array_equal(one.harm.washout["wrong"], washed["wrong"])
 
 
+class Asked(Exception):
+    """What was asked of ablation_curve."""
+
+
+def test_place_cells_of_the_last_layer_come_first_then_scores(monkeypatch):
+    def ask(model, order, **options):
+        raise Asked(order, options)
+
+    monkeypatch.setattr(harm, "ablation_curve", ask)
+    with pytest.raises(Asked) as asked:
+        made(4.0)
+    order, options = asked.value.args
+    assert set(order["layer"].values) == {"ffn.1"} and options["layers"] == "ffn.1"
+    first = order["index"].values[np.argsort(-order.values)]
+    assert set(first[:3]) == {21, 22, 23}  # the place cells, though their scores are the least
+    assert list(first[3:]) == list(range(21))
+    assert 3 / 24 in options["fractions"]
+    assert (options["maps"], options["seed"]) == ((0,), SETTINGS.seed + 1)
+
+
 @pytest.mark.parametrize(
     ("bounds", "words"),
     [
@@ -130,5 +150,5 @@ def test_a_network_of_the_zoo_is_shown_among_those_trained_alike(monkeypatch, on
     assert together.sizes["model"] == 30 and together.sizes["fraction"] > 2
     found = harm.Harm(one.harm.lesions, one.harm.washout, one.harm.equivalents, together)
     (shown,) = harmcard.beside(portrait.Portrait("net", one.model, *[None] * 4, found))
-    assert "Beside the 30 networks of the zoo that were trained alike (2 seeds" in shown
+    assert "Among the 30 networks of the zoo that were trained alike, itself included (2" in shown
     assert "data:image/svg+xml" in shown

@@ -366,3 +366,11 @@ def test_a_trained_and_a_novel_map_of_one_number_are_never_merged():
         position_variance_explained(both)
     renumbered = xr.concat([one, other.assign_coords(map=("walk", [4]))], "walk")
     assert rate_maps(renumbered, per_map=True).sizes["map"] == 2
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.uint8, np.float32])
+def test_places_in_small_numbers_fall_where_they_are(kind):
+    low = 0 if kind == np.uint8 else -100
+    values = np.arange(low, 101, 20).repeat(60).astype(kind)
+    axis = binning.Axis("x", np.arange(low - 10, 120, 20.0), {})
+    np.testing.assert_array_equal(axis.index(values), (values.astype(int) - low) // 20)

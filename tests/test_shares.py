@@ -28,8 +28,15 @@ def test_planted_place_cells_are_counted_in_their_layer(monkeypatch):
         }
     )
     layers = xr.Dataset(coords={"layer": ("unit", ["a", "a", "a", "a", "b", "b"])})
-    monkeypatch.setattr(shares, "place_cells", lambda *_, **__: decided)
-    found = shares.place_cell_shares(shares.Recordings(layers, layers))
+    novel = layers.copy()
+
+    def decide(recording, *, control, per_map, n, seed):
+        assert recording is layers and control is novel
+        assert (per_map, n, seed) == (True, 7, 3)
+        return decided
+
+    monkeypatch.setattr(shares, "place_cells", decide)
+    found = shares.place_cell_shares(shares.Recordings(layers, novel), n=7, seed=3)
     share = found["place_cell_fraction"]
     assert share.sel(maps="trained").to_series().to_dict() == {"a": 0.5, "b": 0.0}
     assert share.sel(maps="novel").to_series().to_dict() == {"a": 0.25, "b": 0.5}

@@ -39,7 +39,10 @@ SETS = {
 }
 """Recipes of networks that differ in activation, α and seed alone."""
 LESIONED = "nmda-a10"
-SETTINGS: dict[str, Any] = {"washout": 0.0, "n": 250, "seed": 0}
+SETTINGS: dict[str, Any] = {
+    "n_walks": 64, "n_steps": 1024, "recorded_walks": 16, "recorded_steps": 512,
+    "washout": 0.0, "n": 250, "seed": 0,
+}  # fmt: skip
 DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 WALKS: dict[str, Any] = {"n_walks": 24, "n_steps": 2048, "where": "chunk_end"}
 CURVE: dict[str, Any] = {"fractions": (0, 0.1, 0.2, 1), "repeats": 20, **WALKS}

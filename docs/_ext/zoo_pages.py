@@ -238,7 +238,7 @@ def inventory(networks: xr.Dataset) -> str:
     seeds = sorted(map(int, np.unique(networks["seed"].values)))
     dosed = int(np.isfinite(networks["trained_alpha"].values).sum())
     text = (
-        f"Measured so far: {networks.sizes['model']} networks, {dosed} of them with NMDA_α; "
+        f"{networks.sizes['model']} networks, {dosed} of them with NMDA_α; "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
     )
     return text + (" **One seed: everything here is preliminary.**" if len(seeds) == 1 else "")

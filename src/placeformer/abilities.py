@@ -39,7 +39,8 @@ def novel_working_memory(
         walk = world_of(model).walk(n_walks, n_steps, seed=seed, familiar=False)
         wrong, n = count_errors(model, walk, seed=seed, where=where)
         which = MEMORIES.index("working")
-        return wrong[0, :, which] / n[:, which]
+        counted, missed = n[:, which], wrong[0, :, which]
+        return np.divide(missed, counted, out=np.full(counted.shape, np.nan), where=counted > 0)
 
     return score
 

@@ -40,7 +40,8 @@ class Axis:
         if values.dtype.kind in "iu" and values.size:
             low, high = int(values.min()), int(values.max())
             if high - low < values.size:  # every number is looked up once
-                return self._search(np.arange(low, high + 1))[values - low]
+                found = self._search(np.arange(low, high + 1))
+                return found[np.subtract(values, low, dtype=np.intp)]
         return self._search(values)
 
     def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:

@@ -162,7 +162,7 @@ def same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
 def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
     """Mean position over the other folds, for every fold (fold, axis)."""
     others = (position[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
-    return np.asarray([values.mean(axis=0) for values in others])
+    return np.asarray([values.mean(axis=0, dtype=float) for values in others])
 
 
 def commonest(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:

@@ -281,6 +281,13 @@ def _information(ax: Axes, data: xr.Dataset) -> None:
     ax.legend(frameon=False, fontsize="small")
 
 
+def _correlated(found: xr.Dataset, n: int) -> str:
+    """ρ and its interval, as far as they are defined."""
+    rho, (low, high) = float(found["correlation"]), found["correlation_interval"].values
+    interval = f" ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else ""
+    return f"ρ = {rho:.2f}{interval}, n = {n}" if np.isfinite(rho) else f"n = {n}"
+
+
 def _together(ax: Axes, data: xr.Dataset) -> None:
     one = data.sel(maps="trained")
     share = one["place_cell_fraction"].mean("layer").values
@@ -290,9 +297,7 @@ def _together(ax: Axes, data: xr.Dataset) -> None:
     ax.plot(share[~dosed], error[~dosed], "s", color=VERMILION, markersize=4, label="others")
     if SHARE in data["measure"].values:
         found = data.sel(measure=SHARE, given="nothing")
-        low, high = found["correlation_interval"].values
-        text = f"ρ = {float(found['correlation']):.2f} ({low:.2f} to {high:.2f}), n = {share.size}"
-        ax.set_title(text, loc="left")
+        ax.set_title(_correlated(found, share.size), loc="left")
     ax.set(xlabel="place cells among feed-forward units")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _errors(ax, data, errors_label(data, "trained", "reference"))

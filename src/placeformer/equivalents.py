@@ -115,8 +115,8 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
             )
     if not (washout["n"] == curve["n"]).all():
         raise ValueError(
-            "washout and curve must be of one network, found "
-            f"{int(washout['n'].isel(model=0).sum())} and {int(curve['n'].sum())} predictions"
+            "washout and curve must count the same predictions, found "
+            f"{int(washout['n'].isel(model=0).sum())} and {int(curve['n'].sum())}"
         )
     pairs = np.unique([washout["alpha"].values, washout["trained_alpha"].values], axis=1)
     trained = np.unique(pairs[1])
@@ -125,4 +125,17 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
             f"washout must be of one network, at its α of training among others, found α "
             f"{pairs[0].tolist()} of networks trained at {trained.tolist()}"
         )
+    check_one_network(washout, curve, float(trained[0]))
     return float(trained[0])
+
+
+def check_one_network(washout: xr.Dataset, curve: xr.Dataset, trained: float) -> None:
+    """Refuse a curve that says it is of another network."""
+    lesioned = schema.read_provenance(curve)["steps"][-1].get("network", {})
+    name = str(washout["name"].values[0])
+    other = lesioned.get("name") or name  # a network without a name may be any
+    if (other, lesioned.get("alpha", trained)) != (name, trained):
+        raise ValueError(
+            f"washout and curve must be of one network, found {name!r}, trained at α = "
+            f"{trained:g}, and {other!r}, trained at α = {lesioned['alpha']}"
+        )

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.pairing import draws, ratio, resampled
-from placeformer.trends import Estimate, over_samples, over_seeds, quantiles, spearman
+from placeformer.trends import LEAST_DRAWN, Estimate, over_samples, over_seeds, quantiles, spearman
 
 Floats = NDArray[np.float64]
 Effect = tuple[Estimate, str, int]
@@ -132,13 +132,14 @@ def spread(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
 
 
 def mean_effect(found: Networks, values: Floats) -> Effect:
-    """Mean of a value of all networks, over seeds; over networks where there is one seed."""
+    """Mean of a value of all networks, over seeds; over networks (eight or more) of one seed."""
     each = found.by_seed(lambda mask: float(np.nanmean(values[mask])))
     if len(each) != 1:
         return bounded(over_seeds(np.array(list(each.values())))), "seeds", len(each)
     known = values[np.isfinite(values)]
     which = np.random.default_rng(found.random).integers(0, known.size, (found.n_boot, known.size))
-    ends = quantiles(known[which].mean(1), 0.95) if known.size > 1 else (np.nan, np.nan)
+    enough = known.size >= LEAST_DRAWN
+    ends = quantiles(known[which].mean(1), 0.95) if enough else (np.nan, np.nan)
     return Estimate(float(known.mean()), *ends), "networks", 1
 
 

@@ -36,10 +36,10 @@ def beside(portrait: Portrait) -> list[str]:
         return []
     n, seeds = together.sizes["model"], np.unique(together["seed"]).size
     caption = (
-        f"Beside the {n} networks of the zoo that were trained alike ({seeds} "
+        f"Among the {n} networks of the zoo that were trained alike, itself included ({seeds} "
         f"seed{'s' if seeds > 1 else ''}, measured at the ends of chunks of their own walks): (a), "
-        f"(d), (e) and (f). This network alone: (b) and (c). ρ: Spearman's, over networks, with a "
-        "95\xa0% bootstrap interval."
+        f"(d), (e) and (f). This network alone: (b) and (c). ρ, where there is one: Spearman's, "
+        "over networks, with a 95\xa0% bootstrap interval."
     )
     return [figure(figures.comparison(together), caption)]
 
@@ -100,7 +100,8 @@ def error(
     value = float(one["error"].mean("repeat", skipna=False))
     key = f"{portrait.name}/lesions/{maps}/{memory}/{selection}/{fraction:g}"
     about = f"95 % interval {' to '.join(map(percent, one['interval'].values))}"
-    return number(key, value, percent(value), about if np.isfinite(value) else "no units are alike")
+    known = np.isfinite([value, *one["interval"].values]).all()
+    return number(key, value, percent(value), about if known else "no interval")
 
 
 def general(portrait: Portrait) -> str:
@@ -120,6 +121,8 @@ def tests(portrait: Portrait) -> list[str]:
     lesions, told = portrait.harm.lesions, []
     for control in lesions["control"].values:
         one = reference(lesions).sel(control=control, fraction=told_fraction(portrait))
+        if not np.isfinite(one["difference"]):
+            continue
         low, high = (points(float(bound)) for bound in one["difference_interval"].values)
         key = f"{portrait.name}/lesions/{control}"
         gap, sets, pairs = (float(one[k]) for k in ("difference", "p_sets", "p_pairs"))
