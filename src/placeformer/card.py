@@ -13,7 +13,7 @@ import xarray as xr
 from placeformer import hub
 from placeformer.activation import alpha_to_mg
 from placeformer.curve import learning_curve
-from placeformer.memory import memory_errors, world_of
+from placeformer.memory import KINDS, memory_errors, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.readme import LIMITS, head
 from placeformer.shares import place_cell_shares, recorded
@@ -148,7 +148,6 @@ def measure(
     progress: bool = False,
 ) -> xr.Dataset:
     """Memory errors at chunk ends: `error`, `n`, `interval` over ``maps`` and ``memory``."""
-    kinds = ("trained", "novel")
     found = [
         memory_errors(
             model,
@@ -158,10 +157,10 @@ def measure(
             familiar=kind == "trained",
             progress=progress,
         )
-        for kind in kinds
+        for kind in KINDS
     ]
     together = xr.concat(found, "maps", join="exact", combine_attrs="drop_conflicts")
-    return together.assign_coords(maps=list(kinds))
+    return together.assign_coords(maps=list(KINDS))
 
 
 def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from placeformer import schema
 from placeformer.binning import Bins, grid
-from placeformer.decision import check_limits, decide
+from placeformer.decision import TESTED, check_limits, decide
 from placeformer.dependence import check_control, memory_columns
 from placeformer.fields import place_fields
 from placeformer.halves import agreement, half_maps
@@ -28,12 +28,12 @@ OBSERVATION = "observation"
 SAMPLES_A_BIN = 30
 """Fewer samples in the median visited bin make a warning."""
 
-TESTS: dict[str, dict[str, Any]] = {
-    "circular": {"statistic": VARIANCE, "null": "circular"},
-    "beyond": {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
-    "within_observation": {"statistic": "coherence", "null": "within_observation"},
-}
-"""Tests of every unit by the end of the names of their columns."""
+ASKED: tuple[dict[str, Any], ...] = (
+    {"statistic": VARIANCE, "null": "circular"},
+    {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
+    {"statistic": "coherence", "null": "within_observation"},
+)
+"""What :func:`shuffle_test` is asked in each of the tests, in the order of ``TESTED``."""
 
 
 def place_cells(
@@ -248,7 +248,7 @@ def _tests(
     """Tests of every unit against chance: columns of p and q, and of what shuffles gave."""
     options = {**where, **shuffles, "per_map": per_map, "keep_null": keep_null}
     columns: dict[str, xr.DataArray] = {}
-    for name, test in TESTS.items():
+    for name, test in zip(TESTED, ASKED, strict=True):
         if name == "circular" or OBSERVATION in recording.variables:
             found = shuffle_test(recording, **test, **options)
             _warn_of_few_shuffles(found, max_q)

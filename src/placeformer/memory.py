@@ -18,6 +18,7 @@ from placeformer.model import ModelConfig, NavigationTransformer, State
 from placeformer.world import GridWorld
 
 MEMORIES = ("working", "reference")
+KINDS = ("trained", "novel")
 
 RUNNING: ContextVar[xr.Dataset | None] = ContextVar("RUNNING", default=None)
 """Walks and steps that a network is being run on right now: where it stands."""

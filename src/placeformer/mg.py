@@ -18,14 +18,13 @@ from tqdm.auto import tqdm
 from placeformer import schema
 from placeformer.activation import NMDA, alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.branches import count_errors
-from placeformer.memory import MEMORIES, counted_steps, world_of
+from placeformer.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.pairing import LEVEL, bounds, draws, ratio, resampled
 from placeformer.zoo import load, seed_of
 
 Source = str | os.PathLike[str] | NavigationTransformer
 Metric = Callable[[NavigationTransformer], float]
-KINDS = ("trained", "novel")
 
 
 @contextmanager

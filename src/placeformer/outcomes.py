@@ -15,14 +15,13 @@ from placeformer import schema
 from placeformer.ablation import lesioned
 from placeformer.branches import count_errors
 from placeformer.lesionplan import Plan
-from placeformer.memory import MEMORIES, world_of
+from placeformer.memory import KINDS, MEMORIES, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.pairing import by_cluster, compare
 from placeformer.replacement import Replacement
 from placeformer.sites import Site, layer_widths
 
 Score = Callable[[Any], ArrayLike]
-MAPS = ("trained", "novel")
 SETS, GAP, AREA = ("selection", "fraction"), ("control", "fraction"), ("control",)
 ABOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
     "error": ((*SETS, "repeat"), "1", "share of wrong predictions"),
@@ -73,17 +72,19 @@ def memory_part(
 ) -> xr.Dataset:
     """Errors of both memories on both kinds of maps, with their comparisons."""
     masks, world = plan.by_layer(layer_widths(model, None)), world_of(model)
-    steps = len(MAPS) * walks["n_walks"] * walks["n_steps"] * len(plan.masks)
+    steps = len(KINDS) * walks["n_walks"] * walks["n_steps"] * len(plan.masks)
     found = []
     with tqdm(total=steps, unit="step", desc="lesions", disable=not progress) as bar:
-        for kind in MAPS:
+        for kind in KINDS:
             walk = world.walk(**walks, familiar=kind == "trained")
             options = {"masks": masks, "replacements": fill, "bar": bar}
             wrong, n = count_errors(model, walk, seed=walks["seed"], where=where, **options)
             pair = np.arange(len(n)) if cluster == "walk" else walk["map"].values
             each = [compared(wrong[..., i], n[..., i], plan, pair, ask) for i in range(2)]
             found.append(xr.concat(each, "memory", **NEW_DIM))
-    return xr.concat(found, "maps", **NEW_DIM).assign_coords(memory=list(MEMORIES), maps=list(MAPS))
+    return xr.concat(found, "maps", **NEW_DIM).assign_coords(
+        memory=list(MEMORIES), maps=list(KINDS)
+    )
 
 
 def score_part(

@@ -16,7 +16,7 @@ from placeformer.dependence import memory_columns
 from placeformer.fields import place_fields
 from placeformer.harm import Harm, make_harm
 from placeformer.measures import coherence, spatial_information
-from placeformer.memory import memory_errors, world_of
+from placeformer.memory import KINDS, memory_errors, world_of
 from placeformer.model import NavigationTransformer
 from placeformer.negatives import Negatives
 from placeformer.placecells import place_cell_score
@@ -24,7 +24,6 @@ from placeformer.ratemaps import per_unit, rate_maps
 from placeformer.recording import record
 from placeformer.settings import Settings
 
-KINDS = ("trained", "novel")
 POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
 """What is done with negative rates, where a measure needs rates of at least 0."""
 

@@ -14,11 +14,12 @@ from tqdm.auto import tqdm
 from placeformer import schema
 from placeformer.census import OBSERVATION
 from placeformer.measures import spatial_information
+from placeformer.memory import KINDS
 from placeformer.mg import Source, dose_response
 from placeformer.model import NavigationTransformer
 from placeformer.negatives import Negatives
 from placeformer.ratemaps import rate_maps
-from placeformer.shares import KINDS, by_layer, place_cell_shares, recorded
+from placeformer.shares import by_layer, place_cell_shares, recorded
 from placeformer.variance import position_variance_explained
 from placeformer.zoo import load
 

@@ -9,10 +9,9 @@ import xarray as xr
 
 from placeformer import schema
 from placeformer.census import place_cells
+from placeformer.memory import KINDS
 from placeformer.model import NavigationTransformer
 from placeformer.recording import record
-
-KINDS = ("trained", "novel")
 
 
 class Recordings(NamedTuple):
