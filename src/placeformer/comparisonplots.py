@@ -300,5 +300,5 @@ def _together(ax: Axes, data: xr.Dataset) -> None:
         ax.set_title(_correlated(found, share.size), loc="left")
     ax.set(xlabel="place cells among feed-forward units")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _errors(ax, data, errors_label(data, "trained", "reference"))
+    _errors(ax, data, errors_label(data, "trained", "reference").replace(", ", ",\n", 1))
     ax.legend(frameon=False, fontsize="small")
