@@ -121,7 +121,7 @@ def publish(
         hub.save(trainer.model.cpu(), draft)
         stored = hub.read(draft)
         errors = measure(stored, n_walks=n_walks, n_steps=n_steps, progress=progress)
-        shares = place_shares(stored)
+        shares = place_shares(stored, progress=progress)
         hub.save(
             trainer.model,
             draft,
@@ -177,9 +177,13 @@ def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
     return found
 
 
-def place_shares(model: NavigationTransformer) -> dict[str, dict[str, Any]]:
+def place_shares(
+    model: NavigationTransformer, *, progress: bool = False
+) -> dict[str, dict[str, Any]]:
     """Shares of place cells as the `results` of a folder: value and definition."""
-    found = place_cell_shares(recorded(model, **PLACE_WALKS), n=SHUFFLES)["place_cell_fraction"]
+    walked = recorded(model, **PLACE_WALKS, progress=progress)
+    shares = place_cell_shares(walked, n=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress)
+    found = shares["place_cell_fraction"]
     units = model.config.n_layers * model.config.d_inner
     return {
         f"place_cell_fraction_{kind}": {

@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 
 from placeformer.batch import Batch, Recent, describe, judge, next_batch, to_device, totals
 from placeformer.captured import Captured, Step
-from placeformer.memory import attended_window, places, tally, visited
+from placeformer.memory import KINDS, attended_window, places, tally, visited
 from placeformer.model import State
 from placeformer.recipe import Recipe, at
 from placeformer.run import proceed
@@ -146,10 +146,7 @@ class Ensemble:
 
     def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
         """Add a row to every member's history; see :meth:`Trainer.evaluate`."""
-        found = {
-            kind: self.errors(n_walks, n_steps, familiar=kind == "trained")
-            for kind in ("trained", "novel")
-        }
+        found = {kind: self.errors(n_walks, n_steps, familiar=kind == "trained") for kind in KINDS}
         for i, (member, total) in enumerate(zip(self.members, totals(self.recent), strict=True)):
             errors = {kind: of_all[i] for kind, of_all in found.items()}
             member.history.append(member.row(total, errors))

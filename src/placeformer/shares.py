@@ -24,23 +24,26 @@ class Recordings(NamedTuple):
 def recorded(
     model: NavigationTransformer,
     *,
-    n_walks: int = 16,
-    n_steps: int = 512,
+    n_walks: int,
+    n_steps: int,
+    seed: int,
     maps: Sequence[int] = (0,),
-    seed: int = 0,
+    progress: bool = False,
 ) -> Recordings:
     """Record what the shares are counted on."""
     each = [
         record(
             model, n_walks=n_walks, n_steps=n_steps, maps=maps, seed=seed, familiar=familiar,
-            progress=False,
+            progress=progress,
         )
         for familiar in (True, False)
     ]  # fmt: skip
     return Recordings(*each)
 
 
-def place_cell_shares(found: Recordings, *, n: int = 250, seed: int = 0) -> xr.Dataset:
+def place_cell_shares(
+    found: Recordings, *, n: int, seed: int, progress: bool = False
+) -> xr.Dataset:
     """Shares of units that :func:`place_cells` accepts.
 
     Parameters
@@ -49,6 +52,8 @@ def place_cell_shares(found: Recordings, *, n: int = 250, seed: int = 0) -> xr.D
         See :func:`recorded`.
     n, seed
         Shuffles of each test of :func:`place_cells`, and their seed.
+    progress
+        Show progress bars.
 
     Returns
     -------
@@ -58,7 +63,9 @@ def place_cell_shares(found: Recordings, *, n: int = 250, seed: int = 0) -> xr.D
         `memory_dependent_fraction` (layer), which are place cells of the trained maps and depend on
         memory.
     """
-    cells = place_cells(found.trained, control=found.novel, per_map=True, n=n, seed=seed)
+    cells = place_cells(
+        found.trained, control=found.novel, per_map=True, n=n, seed=seed, progress=progress
+    )
     each = [cells[name] for name in ("is_place_cell", "control_is_place_cell")]
     shares = xr.concat([by_layer(one, found.trained) for one in each], "maps")
     return xr.Dataset(

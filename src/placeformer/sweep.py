@@ -22,12 +22,13 @@ from placeformer.cluster import connect
 from placeformer.ensemble import train_ensemble
 from placeformer.family import read_recipes
 from placeformer.manifest import read_config
+from placeformer.memory import KINDS, MEMORIES
 from placeformer.recipe import Recipe
 
 if TYPE_CHECKING:
     from distributed import Client
 
-ERRORS = [f"{m}_error_{kind}" for kind in ("trained", "novel") for m in ("working", "reference")]
+ERRORS = [f"{memory}_error_{kind}" for kind in KINDS for memory in MEMORIES]
 
 
 def run_sweep(

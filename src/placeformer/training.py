@@ -13,7 +13,7 @@ import xarray as xr
 
 from placeformer.batch import Recent, describe, judge, next_batch, totals
 from placeformer.machine import hardware
-from placeformer.memory import memory_errors
+from placeformer.memory import KINDS, memory_errors
 from placeformer.model import NavigationTransformer, State
 from placeformer.recipe import Recipe, TrainingConfig, at
 from placeformer.run import CHECKPOINT as CHECKPOINT
@@ -102,7 +102,7 @@ class Trainer:
     def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
         """Add a row to the history: errors in eval mode on maps in use and on novel ones."""
         errors = {}
-        for kind in ("trained", "novel"):
+        for kind in KINDS:
             errors[kind] = memory_errors(
                 self.model,
                 n_walks=n_walks,
