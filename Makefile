@@ -27,7 +27,7 @@ help:
 	@echo 'make report     record and analyse $(NAME), write the HTML page to $(OUT)/'
 	@echo 'make test       all tests but the slow ones'
 	@echo 'make test-slow  the slow tests'
-	@echo 'make lint       ruff and mypy'
+	@echo 'make lint       ruff, mypy and the layers of the sub-packages'
 	@echo 'make docs       the documentation, warnings as errors, in docs/_build/html'
 	@echo 'make bench      the table of speed against other programs, in benchmarks/results/'
 	@echo 'make zoo-check  recompute every figure of the zoo from its weights (CHECK_ARGS=)'
@@ -65,6 +65,7 @@ lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

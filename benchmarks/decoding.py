@@ -20,9 +20,9 @@ import xarray as xr
 from _timing import least
 from sklearn.naive_bayes import GaussianNB
 
-from placeformer import bayes
-from placeformer.decoding import decode_position
-from placeformer.places import Places
+from placeformer.population import decoders as bayes
+from placeformer.population.decoding import decode_position
+from placeformer.spatial.binning import Places
 
 SIDE = 11
 

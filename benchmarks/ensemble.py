@@ -17,11 +17,10 @@ from pathlib import Path
 import torch
 from _timing import seconds
 
-from placeformer.ensemble import Ensemble
-from placeformer.family import read_recipes
-from placeformer.recipe import Recipe
-from placeformer.sweep import parse
-from placeformer.training import Trainer
+from placeformer.training.ensemble import Ensemble
+from placeformer.training.recipe import Recipe, read_recipes
+from placeformer.training.sweep import parse
+from placeformer.training.trainer import Trainer
 
 FAMILY = Path(__file__).parents[1] / "zoo" / "families" / "mini.toml"
 WARM = 16

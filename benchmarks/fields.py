@@ -7,21 +7,17 @@ CPU seconds of one run; the ratios are what compares between machines.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import _results
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from placeformer.fields import place_fields
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import simulated
+from placeformer.evaluation import simulation
+from placeformer.spatial.place_fields import place_fields
 
 KINDS = {"one field": 1, "two fields": 2, "untuned": 0}
 
@@ -30,7 +26,7 @@ Detector = Callable[[NDArray[np.float64]], NDArray[np.intp]]
 
 def ours(method: str) -> Detector:
     """Number of fields of every map by one of our methods."""
-    return lambda rates: place_fields(simulated.maps(rates), method=method).n_fields.values
+    return lambda rates: place_fields(simulation.maps(rates), method=method).n_fields.values
 
 
 def opexebo() -> Detector:
@@ -85,7 +81,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     rng, n = np.random.default_rng(options.seed), options.units // len(KINDS) + 1
     maps = {
-        kind: np.maximum(10 * simulated.units(rng, n, k, options.noise, offset=0.0), 0)
+        kind: np.maximum(10 * simulation.units(rng, n, k, options.noise, offset=0.0), 0)
         for kind, k in KINDS.items()
     }
     every = np.concatenate(list(maps.values()))[: options.units]

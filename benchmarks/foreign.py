@@ -8,20 +8,16 @@ border units exceed the usual limits, 0.37 and 0.5, and have q < .05 against suc
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import pandas as pd
-import xarray as xr
-
-import placeformer as pf
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import test_foreign_recurrent as recurrent
 import test_foreign_transformers as language
 import test_foreign_views as visual
+import xarray as xr
+
+import placeformer as pf
 
 
 def above(recording: xr.Dataset, statistic: str, limit: float, n: int, bins: int | None) -> int:

@@ -19,9 +19,10 @@ import torch
 from _timing import seconds
 
 import placeformer as pf
-from placeformer import lesioncurve, outcomes
-from placeformer.ablation import replacements
-from placeformer.branches import count_errors
+from placeformer.interventions import ablation_curve as lesioncurve
+from placeformer.interventions import ablation_curve as outcomes
+from placeformer.interventions.batched_lesions import count_errors
+from placeformer.interventions.lesions import replacements
 
 CONFIG = pf.load("nmda-a10").config
 

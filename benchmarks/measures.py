@@ -23,7 +23,7 @@ from rate_maps import simulate as simulate_recording
 from scipy import ndimage
 
 import placeformer as pf
-from placeformer.ratemaps import flatten
+from placeformer.spatial.rate_maps import flatten
 
 PART = 10
 

@@ -7,21 +7,17 @@ default: 64 walks of 1,536 steps on one map of 121 places and 10 letters.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import _results
 import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from placeformer.borders import border_score
-from placeformer.census import place_cells
-from placeformer.ratemaps import rate_maps
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import simulated
+from placeformer.evaluation import simulation
+from placeformer.spatial.border_score import border_score
+from placeformer.spatial.place_cells import place_cells
+from placeformer.spatial.rate_maps import rate_maps
 
 FIRST_SEED = 1000
 """Of the populations; no threshold was chosen on these."""
@@ -35,7 +31,7 @@ def tables(seeds: range, n_each: int, noise: float, n: int) -> xr.Dataset:
     found = []
     for seed in seeds:
         pair = [
-            simulated.population(simulated.KINDS, n_each, seed=seed, familiar=f, noise=noise)
+            simulation.population(simulation.KINDS, n_each, seed=seed, familiar=f, noise=noise)
             for f in (True, False)
         ]
         table = place_cells(pair[0], control=pair[1], n=n)
@@ -80,7 +76,7 @@ def main() -> None:
 def keep(shares: pd.DataFrame, n: int, noise: float, options: argparse.Namespace) -> None:
     """Keep the shares as a table."""
     columns = ["unit", "place cell", "and no border cell", "on the novel map", "depends on memory"]
-    rows = ([simulated.KINDS[str(kind)], *row] for kind, row in shares.iterrows())
+    rows = ([simulation.KINDS[str(kind)], *row] for kind, row in shares.iterrows())
     about = (
         f"{n} units a kind ({options.units} on each of {options.seeds} maps), noise of a step "
         f"{noise:g}, {options.shuffles} shuffles; in brackets 95 % intervals (Wilson)."

@@ -14,7 +14,7 @@ import xarray as xr
 from _timing import least
 from scipy import sparse
 
-from placeformer.ratemaps import rate_maps
+from placeformer.spatial.rate_maps import rate_maps
 
 SIDE = 11
 

@@ -18,7 +18,7 @@ import torch
 from _timing import seconds
 
 import placeformer as pf
-from placeformer.memory import predictions
+from placeformer.models.memory import predictions
 
 CONFIG = pf.load("nmda-a10").config
 

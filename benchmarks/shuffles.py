@@ -16,7 +16,7 @@ import xarray as xr
 from _timing import seconds
 from rate_maps import SIDE, simulate
 
-from placeformer.shuffles import shuffle_test
+from placeformer.spatial.shuffle_test import shuffle_test
 
 Loop = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
 

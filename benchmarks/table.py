@@ -19,13 +19,13 @@ import measures
 import numpy as np
 import rate_maps
 import shuffles
-import simulated
 from _timing import least
 
 import placeformer as pf
-from placeformer import bayes
-from placeformer.places import Places
-from placeformer.ratemaps import flatten
+from placeformer.evaluation import simulation
+from placeformer.population import decoders as bayes
+from placeformer.spatial.binning import Places
+from placeformer.spatial.rate_maps import flatten
 
 Row = tuple[str, str, float, float, str, float]
 """What, the other way, seconds here and there, the aim as text, and the ratio aimed at."""
@@ -58,8 +58,8 @@ def information() -> Iterator[Row]:
 
 def place_fields(n: int) -> Iterator[Row]:
     """Place fields against opexebo."""
-    rates = np.maximum(10 * simulated.units(np.random.default_rng(0), n, 1, offset=0.0), 0)
-    ours = least(partial(pf.place_fields, simulated.maps(rates)))
+    rates = np.maximum(10 * simulation.units(np.random.default_rng(0), n, 1, offset=0.0), 0)
+    ours = least(partial(pf.place_fields, simulation.maps(rates)))
     if measures.installed("opexebo"):
         theirs = least(partial(fields.opexebo(), rates[: n // 4]), 1) * 4
         yield "place fields", "opexebo", ours, theirs, "20 times as fast", 20

@@ -15,9 +15,9 @@ import torch
 from _timing import seconds
 from torch.nn import functional as F
 
-from placeformer.batch import next_batch
-from placeformer.recipe import Recipe
-from placeformer.training import Trainer, set_rate, start_descent
+from placeformer.training.batches import next_batch
+from placeformer.training.recipe import Recipe
+from placeformer.training.trainer import Trainer, set_rate, start_descent
 
 RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 
 import pytest
-from local_hub import LocalHub
+from helpers.local_hub import LocalHub
 
 _HUB = LocalHub({"hf_alice": "alice", "hf_bob": "bob"})
 for _key in [key for key in os.environ if key.startswith(("HF_", "HUGGING_FACE", "HUGGINGFACE"))]:
@@ -28,3 +28,14 @@ def local_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
     return _HUB
+
+
+@pytest.fixture
+def float64():
+    """Networks and tensors in double precision."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 import placeformer as pf
-from placeformer import card, cli, report, zoo
+from placeformer import cli
+from placeformer.report import write as report
+from placeformer.training import model_card as card
+from placeformer.zoo import registry as zoo
 
 CONFIG = {
     "n_letters": 5, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_head": 4, "d_inner": 4,
@@ -172,7 +175,7 @@ def test_train_goes_on_where_it_stopped(recipe, tmp_path):
 
 
 def test_train_refuses_a_folder_in_use_before_it_trains(recipe, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("placeformer.training.train", never)
+    monkeypatch.setattr("placeformer.training.trainer.train", never)
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "notes.txt").write_text("mine")
     assert cli.main(["train", str(recipe), "--out", str(tmp_path / "net")]) == 2

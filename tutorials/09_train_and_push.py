@@ -23,7 +23,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import placeformer as pf
-from placeformer.card import publish
+from placeformer.training.model_card import publish
 
 RECIPE = """
 name = "tiny"

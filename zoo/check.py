@@ -28,9 +28,11 @@ import torch
 from huggingface_hub import ModelCard
 from tqdm.auto import tqdm
 
-from placeformer import card, hub, zoo
-from placeformer.manifest import read_config, refuse
-from placeformer.recipe import Recipe
+from placeformer.training import model_card as card
+from placeformer.training.recipe import Recipe
+from placeformer.zoo import folder as hub
+from placeformer.zoo import registry as zoo
+from placeformer.zoo.config import read_config, refuse
 
 MODELS = Path(__file__).resolve().parent / "models"
 LARGEST = 60_000_000  # bytes of all weight files together

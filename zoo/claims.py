@@ -25,10 +25,10 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 import placeformer as pf
-from placeformer import hub
-from placeformer.family import read_recipes
-from placeformer.manifest import read_config, refuse
-from placeformer.zoo import natural, seed_of
+from placeformer.training.recipe import read_recipes
+from placeformer.zoo import folder as hub
+from placeformer.zoo.config import read_config, refuse
+from placeformer.zoo.registry import natural, seed_of
 
 ZOO = Path(__file__).resolve().parent
 MODELS, RESULTS = ZOO / "models", ZOO / "results"

@@ -10,14 +10,15 @@ import json
 import os
 from pathlib import Path
 
-from placeformer import hub, zoo
+from placeformer.zoo import folder as hub
+from placeformer.zoo import registry as zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def pin(
     models: Path = ROOT / "zoo" / "models",
-    pins: Path = ROOT / "src" / "placeformer" / "zoo_pins.json",
+    pins: Path = ROOT / "src" / "placeformer" / "zoo" / "pins.json",
 ) -> dict[str, str]:
     """Write the sha256 of every network under `models` to the file `pins`, and return them."""
     names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)

@@ -1,12 +1,185 @@
-"""The command line: list, info, report, train, sweep, evaluate, push and pull."""
+"""The command line: ``placeformer list``, ``info``, ``report``, ``train``, ``push`` and others."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from placeformer import commands as do
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAILED = 1  # exit status of what went wrong through no fault of the input
+SHORT = {
+    "working_error_trained": "working",
+    "reference_error_trained": "reference",
+    "working_error_novel": "working_novel",
+    "reference_error_novel": "reference_novel",
+    "place_cell_fraction_trained": "place_cells",
+    "place_cell_fraction_novel": "place_cells_novel",
+}
+"""Columns of measured figures, and what the command line prints above them."""
+
+
+def run_list(options: argparse.Namespace) -> None:
+    """Print the table of the zoo."""
+    from placeformer.zoo import registry as zoo
+
+    table = zoo.zoo_table(options.pattern)
+    if table.empty:
+        print(f"no network of the zoo is named like {options.pattern!r}", file=sys.stderr)
+    if options.json:
+        print(table.to_json(orient="records", indent=2))
+    elif options.names:
+        print(*table["name"], sep="\n", end="\n" if len(table) else "")
+    elif len(table):
+        table["activation"] += [f" (also {alias})" if alias else "" for alias in table.pop("alias")]
+        table["sha256"] = table["sha256"].str[:8]
+        formats = dict.fromkeys(SHORT.values(), "{:.4f}") | {"alpha": "{:g}", "mg_mM": "{:.3g}"}
+        print_table(table.rename(columns=SHORT), formats)
+
+
+def print_table(table: pd.DataFrame, formats: Mapping[str, str]) -> None:
+    """Print a table, a dash where a value is missing."""
+    columns = []
+    for name in table:
+        shown = table[name].astype(object).map(formats.get(name, "{}").format, na_action="ignore")
+        cells = [name, *shown.where(table[name].notna(), "–")]
+        width = max(map(len, cells))
+        columns.append([cell.ljust(width) for cell in cells])
+    for line in zip(*columns, strict=True):
+        print("  ".join(line).rstrip())
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """Print what a network is."""
+    from placeformer.models import summary as glance
+    from placeformer.zoo import registry as zoo
+
+    model = zoo.load(options.name)
+    if options.json:
+        print(json.dumps(glance.summary(model), indent=2, ensure_ascii=False))
+    else:
+        print(repr(model))
+
+
+def run_report(options: argparse.Namespace) -> None:
+    """Write the report and print where it is."""
+    from placeformer.report.measurements import Settings
+    from placeformer.report.write import write_report
+
+    settings = Settings(seed=at_least(options.seed, 0, "--seed"))
+    page = write_report(options.name, options.out, beside=options.beside, settings=settings)
+    print(page.resolve())
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train, measure what was trained, and save it as a folder that ``load`` reads."""
+    from placeformer.training import model_card as card
+    from placeformer.training import trainer as training
+    from placeformer.training.recipe import Recipe
+
+    recipe = Recipe.read(options.recipe)
+    folder = Path(options.out or recipe.name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--out must be a new or empty folder, got {folder}")
+    checkpoints = folder.with_name(folder.name + ".training")
+    trainer = training.train(recipe, checkpoints, device=options.device, minutes=options.minutes)
+    if trainer.step < recipe.training.steps:
+        print(f"stopped at step {trainer.step} of {recipe.training.steps}", file=sys.stderr)
+        return
+    card.publish(trainer, folder, recipe=options.recipe)
+    print(folder.resolve())
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    """Train what is missing, print what there is now, and tell whether all of it is."""
+    from datetime import timedelta
+
+    from placeformer.training import sweep
+
+    if options.ensemble:
+        table = sweep.run_ensemble(
+            options.files, options.out, device=options.device, minutes=options.minutes
+        )
+    elif options.minutes is not None:
+        raise ValueError(f"--minutes stops an ensemble: add --ensemble, got {options.minutes:g}")
+    else:
+        table = sweep.run_sweep(
+            options.files,
+            options.out,
+            workers=options.workers,
+            scheduler=options.scheduler,
+            device=options.device,
+        )
+    if options.json:
+        print(table.to_json(orient="records", indent=2))
+    else:
+        time = [str(timedelta(seconds=round(seconds))) for seconds in table["seconds"]]
+        shown = table.drop(columns="seconds").rename(columns=SHORT)
+        shown.insert(3, "time", time)
+        print_table(shown, dict.fromkeys(SHORT.values(), "{:.4f}"))
+    failed = int(table["state"].str.startswith("failed").sum())
+    if failed:
+        print(f"placeformer: {failed} of {len(table)} runs failed", file=sys.stderr)
+    return FAILED if failed else 0
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Print the memory errors of a network."""
+    from placeformer.training import model_card as card
+    from placeformer.zoo import registry as zoo
+
+    walks, steps = (at_least(getattr(options, k), 1, f"--{k}") for k in ("walks", "steps"))
+    seed, model = at_least(options.seed, 0, "--seed"), zoo.load(options.name)
+    errors = card.measure(model, n_walks=walks, n_steps=steps, seed=seed, progress=True)
+    table = errors[["error", "n"]].to_dataframe().reset_index()
+    for end, bound in enumerate(("low", "high")):
+        table[bound] = errors["interval"].isel(bound=end).values.ravel()
+    table["chance"] = errors.attrs["chance"]
+    if options.json:
+        print(table.to_json(orient="records", indent=2))
+    else:
+        between = [f"{low:.4f} to {high:.4f}" for low, high in table[["low", "high"]].values]
+        shown = table[["maps", "memory", "error"]].assign(
+            **{"95 % interval": between, "n": table["n"]}
+        )
+        print_table(shown, {"error": "{:.4f}"})
+        print(f"chance    {errors.attrs['chance']:.4f}")
+
+
+def run_push(options: argparse.Namespace) -> None:
+    """Push a network and print the URL of the commit."""
+    from placeformer.zoo import hub as remote
+    from placeformer.zoo import registry as zoo
+
+    url = remote.push(
+        zoo.load(options.name),
+        options.repo,
+        private=options.private,
+        revision=options.revision,
+        commit_message=options.message,
+    )
+    print(url)
+
+
+def run_pull(options: argparse.Namespace) -> None:
+    """Copy a network of the hub and print where it is."""
+    from placeformer.zoo import hub as remote
+
+    remote.pull(options.repo, options.folder, force_download=options.force_download)
+    print(Path(options.folder).resolve())
+
+
+def at_least(value: int, least: int, option: str) -> int:
+    """Return an option's number, or say that it is too small."""
+    if value < least:
+        raise ValueError(f"{option} must be at least {least}, got {value}")
+    return value
+
 
 BAD_INPUT, INTERRUPTED = 2, 130
 STATUS = """Exit status: 0 if all went well; 2 for bad input; 130 when interrupted (Ctrl-C), with
@@ -38,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             raise
         print(f"placeformer: {describe(error)}", file=sys.stderr)
-        return BAD_INPUT if is_bad_input(error) else do.FAILED
+        return BAD_INPUT if is_bad_input(error) else FAILED
 
 
 def is_bad_input(error: Exception) -> bool:
@@ -115,7 +288,7 @@ def add_list(commands: Commands[argparse.ArgumentParser]) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--names", action="store_true", help="names alone, one a line")
     form.add_argument("--json", action="store_true", help="every column of the table, as JSON")
-    command.set_defaults(run=do.run_list)
+    command.set_defaults(run=run_list)
 
 
 def add_info(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -125,7 +298,7 @@ def add_info(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("name", help="network of the zoo, folder, or repository")
     add_json(command, "everything, with the definition of every number")
-    command.set_defaults(run=do.run_info)
+    command.set_defaults(run=run_info)
 
 
 def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -144,7 +317,7 @@ def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
         help="network to compare it with, or none (default: nmda-a0, where the zoo has it)",
     )
     command.add_argument("--seed", type=int, default=0, help="of walks and shuffles (default: 0)")
-    command.set_defaults(run=do.run_report)
+    command.set_defaults(run=run_report)
 
 
 def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -164,7 +337,7 @@ def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     add_minutes(command)
-    command.set_defaults(run=do.run_train)
+    command.set_defaults(run=run_train)
 
 
 def add_minutes(command: argparse.ArgumentParser) -> None:
@@ -208,7 +381,7 @@ def add_sweep(commands: Commands[argparse.ArgumentParser]) -> None:
     add_minutes(command)
     command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     add_json(command, "the table")
-    command.set_defaults(run=do.run_sweep)
+    command.set_defaults(run=run_sweep)
 
 
 def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -224,7 +397,7 @@ def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--steps", type=int, default=2048, help="steps of a walk (default: 2048)")
     command.add_argument("--seed", type=int, default=0, help="of the walks (default: 0)")
     add_json(command, "the table")
-    command.set_defaults(run=do.run_evaluate)
+    command.set_defaults(run=run_evaluate)
 
 
 def add_push(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -240,7 +413,7 @@ def add_push(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--private", action="store_true", help="only you can see it")
     command.add_argument("--revision", metavar="BRANCH", help="made if absent (default: main)")
     command.add_argument("--message", metavar="TEXT", help="of the commit")
-    command.set_defaults(run=do.run_push)
+    command.set_defaults(run=run_push)
 
 
 def add_pull(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -256,7 +429,7 @@ def add_pull(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--force-download", action="store_true", help="fetch again what is in the cache"
     )
-    command.set_defaults(run=do.run_pull)
+    command.set_defaults(run=run_pull)
 
 
 if __name__ == "__main__":

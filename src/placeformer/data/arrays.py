@@ -1,0 +1,206 @@
+"""Arrays made elsewhere, labelled as the Dataset of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from placeformer.data import schema
+
+STEPS = (schema.WALK, schema.TIME)
+
+
+def from_arrays(
+    activation: Any,
+    position: Mapping[str, Any],
+    *,
+    layer: str | Sequence[str] | None = None,
+    sample_rate: float | None = None,
+    behaviour: Mapping[str, Any] | None = None,
+    units: str = schema.RECORDING[schema.ACTIVATION].units,
+    position_units: str = schema.RECORDING["x"].units,
+    check_finite: bool = True,
+) -> xr.Dataset:
+    """Label activations or firing rates made elsewhere as a Recording.
+
+    Parameters
+    ----------
+    activation
+        Array (walk, time, unit), or (time, unit) of one walk: NumPy, or dask, which stays lazy. It
+        is not copied.
+    position
+        Where it was: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,).
+        A sample whose position is NaN is left out of maps.
+    layer
+        The layer, population or brain area of all units, or one for each.
+    sample_rate
+        Samples a second, in Hz: `time` is in seconds then, else it counts steps.
+    behaviour
+        What else is known of every step, as arrays (walk, time) or (time,), or of every walk,
+        such as ``"map"``, as arrays (walk,).
+    units, position_units
+        Units of the activation, for example "Hz", and of the position, for example "m".
+    check_finite
+        Refuse activations that are NaN or infinite. Dask arrays are not read and not checked.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit (both are shown, and where they come from), values that are not
+        finite, a sample rate that is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> place = {"x": rng.random(500), "y": rng.random(500)}
+    >>> recording = pf.from_arrays(rng.random((500, 3)), place, sample_rate=50, units="Hz")
+    >>> dict(recording.sizes)
+    {'walk': 1, 'time': 500, 'unit': 3}
+    """
+    values = activation if hasattr(activation, "chunks") else np.asarray(activation)
+    if values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3:
+        found = tuple(values.shape)
+        raise ValueError(f"activation must be (walk, time, unit) or (time, unit), got {found}")
+    n_walks, n_steps, n_units = values.shape
+    source = f"activation has {n_walks} walks of {n_steps} steps"
+    places = label(position, n_walks, n_steps, "position", source)
+    others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
+    for place in places.values():
+        place.attrs["units"] = position_units
+    entry = schema.RECORDING[schema.ACTIVATION]
+    about = {**entry.attrs, "units": units}
+    recording = xr.Dataset(
+        {schema.ACTIVATION: xr.Variable(entry.dims, values, about), **others},
+        coords={**places, **unit_labels(layer, n_units), schema.TIME: clock(n_steps, sample_rate)},
+        attrs={} if sample_rate is None else {"sample_rate": sample_rate},
+    )
+    recording = as_coords(recording)
+    recording.attrs[schema.PROVENANCE] = schema.provenance(None, "from_arrays")
+    schema.check_recording(recording, need=tuple(position))
+    if check_finite and isinstance(values, np.ndarray):
+        schema.check_finite(recording[schema.ACTIVATION], (~np.isfinite(values)).sum((0, 1)))
+    return recording
+
+
+def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dataset:
+    """Behaviour as a Dataset with dimensions walk and time, those first.
+
+    Parameters
+    ----------
+    behaviour
+        A Dataset (walk, time) or (time,), or a mapping of arrays of these shapes.
+    argument
+        What the caller calls it, for errors.
+    """
+    if not isinstance(behaviour, xr.Dataset):
+        if not behaviour:
+            raise ValueError(f'{argument} must hold arrays such as "x" and "y", got none')
+        name, first = next(iter(behaviour.items()))
+        n_walks, n_steps = (1, *np.shape(first))[-2:]
+        source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"
+        behaviour = xr.Dataset(label(behaviour, n_walks, n_steps, argument, source))
+    if schema.TIME not in behaviour.dims:
+        raise ValueError(f"{argument} must have dimension 'time', found {dict(behaviour.sizes)}")
+    if schema.WALK not in behaviour.dims:
+        coords = set(behaviour.coords) - {schema.TIME}
+        behaviour = behaviour.reset_coords(coords).expand_dims(schema.WALK).set_coords(coords)
+    if schema.TIME not in behaviour.variables:
+        behaviour = behaviour.assign_coords(time=clock(behaviour.sizes[schema.TIME], None))
+    return as_coords(behaviour).transpose(*STEPS, ...)
+
+
+def label(
+    arrays: Mapping[str, Any], n_walks: int, n_steps: int, argument: str, source: str
+) -> dict[str, xr.Variable]:
+    """Arrays as variables over walk and time and, where they have more axes, further dimensions.
+
+    `argument` is what the caller calls the arrays, `source` says where the lengths come from.
+    """
+    sizes = {schema.WALK: n_walks, schema.TIME: n_steps}
+    return {name: _variable(name, arrays[name], sizes, argument, source) for name in arrays}
+
+
+def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
+    """Time of every sample: in seconds where the sample rate is known, else in steps."""
+    if sample_rate is None:
+        return xr.Variable(schema.TIME, np.arange(n_steps), {"units": "step"})
+    if not (np.isfinite(sample_rate) and sample_rate > 0):
+        raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
+    return xr.Variable(schema.TIME, np.arange(n_steps) / sample_rate, {"units": "s"})
+
+
+def as_coords(dataset: xr.Dataset) -> xr.Dataset:
+    """Make coordinates of the variables that say where, on which map and with which window."""
+    names = {"x", "y", schema.MAP, "familiar", "window"} & set(dataset.data_vars)
+    return dataset.set_coords(names)
+
+
+def unit_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr.Variable]:
+    """`layer`, `component` (its first part) and `index` of units; without layers only the last."""
+    if layer is None:
+        return {"index": _unit("index", np.arange(n_units))}
+    names = np.asarray([layer] * n_units if isinstance(layer, str) else list(layer), dtype=str)
+    if names.shape != (n_units,):
+        raise ValueError(f"layer must name each of {n_units} units, got {names.shape} names")
+    index = np.empty(n_units, dtype=np.int64)
+    for name in np.unique(names):
+        index[names == name] = np.arange(np.sum(names == name))
+    component = np.array([name.split(".")[0] for name in names], dtype=str)
+    values = {"layer": names, "component": component, "index": index}
+    return {name: _unit(name, value) for name, value in values.items()}
+
+
+def _unit(name: str, values: np.ndarray) -> xr.Variable:
+    return xr.Variable(schema.UNIT, values, schema.RECORDING[name].attrs)
+
+
+def _variable(
+    name: str, values: Any, sizes: Mapping[str, int], argument: str, source: str
+) -> xr.Variable:
+    """One array with its dimensions, told by its shape."""
+    attrs = schema.RECORDING[name].attrs if name in schema.RECORDING else {"long_name": name}
+    if _of_walks(values, sizes):
+        return xr.Variable(values.dims, values.data, {**attrs, **values.attrs})
+    if isinstance(values, xr.DataArray):
+        values = values.transpose(*STEPS, ..., missing_dims="ignore")
+        attrs, values = {**attrs, **values.attrs}, values.data
+    values = values if hasattr(values, "chunks") else np.asarray(values)
+    found, dims = values.shape, _dims(name, values.shape, sizes)
+    if dims is None and sizes[schema.WALK] == 1 and values.ndim:
+        values = values[None]
+        dims = _dims(name, values.shape, sizes)
+    if dims is None:
+        raise ValueError(
+            f"{argument}[{name!r}] must be (walk, time), (time,) of one walk, or (walk,), as long "
+            f"as the rest: it is {found}, and {source}. An array of walks and other axes names its "
+            'axes: xr.DataArray(values, dims=("walk", "axis"))'
+        )
+    return xr.Variable(dims, values, attrs)
+
+
+def _of_walks(values: Any, sizes: Mapping[str, int]) -> bool:
+    """Whether an array names its axes and has one of walks, others, and none of time."""
+    dims = values.dims if isinstance(values, xr.DataArray) else ()
+    named = len(dims) > 1 and dims[0] == schema.WALK and schema.TIME not in dims
+    return named and values.sizes[schema.WALK] == sizes[schema.WALK]
+
+
+def _dims(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[str, ...] | None:
+    """Dimensions of an array of this shape; None where it does not fit."""
+    if name in schema.RECORDING:
+        dims = schema.RECORDING[name].dims
+        return dims if shape == tuple(sizes.get(d, -1) for d in dims) else None
+    if shape[:2] == tuple(sizes.values()):
+        return (*STEPS, *(f"{name}_{axis}" for axis in range(len(shape) - 2)))
+    return (schema.WALK,) if shape == (sizes[schema.WALK],) else None

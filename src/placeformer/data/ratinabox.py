@@ -1,0 +1,102 @@
+"""Simulated animals and neurons of RatInABox as a Recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from placeformer.data import schema, sessions
+from placeformer.data.sessions import Track
+
+Activity = Literal["firingrate", "spikes"]
+
+
+def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate") -> xr.Dataset:
+    """Label the history of a RatInABox agent and its neurons as a Recording.
+
+    Parameters
+    ----------
+    agent
+        ``ratinabox.Agent`` with a history.
+    neurons
+        ``ratinabox.Neurons`` of this agent, or a sequence of several populations, each updated
+        once after every update of the agent.
+    activity
+        ``"firingrate"``, or ``"spikes"``: those RatInABox drew, as a rate.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Recording of one walk on the agent's own time steps: activation in Hz, position in
+        metres, ``layer`` the name of the population, ``timestamp`` the agent's time in seconds,
+        and in two dimensions ``head_direction`` in radians, -π to π, from the x axis.
+
+    Raises
+    ------
+    ValueError
+        No history, neurons of another agent, or histories of different length: both lengths.
+
+    References
+    ----------
+    George, T. M. et al. (2024). RatInABox, a toolkit for modelling locomotion and neuronal
+    activity in continuous environments. eLife 13, e85274. https://doi.org/10.7554/eLife.85274
+
+    Examples
+    --------
+    >>> recording = pf.from_ratinabox(agent, [place_cells, grid_cells])  # doctest: +SKIP
+    >>> maps = pf.rate_maps(recording, bins=20)  # doctest: +SKIP
+    """
+    groups = list(neurons) if isinstance(neurons, Sequence) else [neurons]
+    times = np.asarray(agent.history["t"], float)
+    if len(times) < 2 or not groups:
+        raise ValueError(
+            f"agent must have a history of at least two updates and some neurons, found "
+            f"{len(times)} updates and {len(groups)} populations; call agent.update() and "
+            "neurons.update() in turn, with save_history on"
+        )
+    values = np.concatenate([_history(agent, group, activity, times) for group in groups], axis=1)
+    rate = sessions.sample_rate(times, times[None, [0, -1]], "agent")
+    if activity == "spikes":
+        values = values * np.float32(rate)
+    place = np.asarray(agent.history["pos"], float).reshape(len(times), -1)
+    recording = sessions.of_samples(
+        values,
+        times,
+        Track(times, dict(zip(("x", "y"), place.T, strict=False))),
+        times[[0, -1]],
+        step="from_ratinabox",
+        layer=[group.name for group in groups for _ in range(group.n)],
+        units="Hz",
+        position_units="m",
+        settings={"activity": activity},
+    )
+    return recording.assign_coords(_head_direction(agent))
+
+
+def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> np.ndarray:
+    """Activity (time, unit) of one population, checked against the agent's times."""
+    if activity not in ("firingrate", "spikes"):
+        raise ValueError(f"activity must be 'firingrate' or 'spikes', found {activity!r}")
+    if group.Agent is not agent:
+        raise ValueError(f"neurons {group.name!r} must belong to this agent, not another")
+    values, when = group.history[activity], np.asarray(group.history["t"], float)
+    if not np.array_equal(when, times):
+        raise ValueError(
+            f"neurons {group.name!r} must be updated once after every update of the agent: the "
+            f"agent has {len(times)} updates, the neurons {len(when)}; call reset_history() of "
+            "both and update them in turn"
+        )
+    return np.asarray(values, np.float32)
+
+
+def _head_direction(agent: Any) -> dict[str, xr.Variable]:
+    """Direction of the head (walk, time) of an agent in two dimensions."""
+    heading = np.asarray(agent.history["head_direction"], float)
+    if heading.ndim != 2 or heading.shape[1] != 2:
+        return {}
+    about = {"units": "rad", "long_name": "head direction"}
+    angle = np.arctan2(heading[:, 1], heading[:, 0])[None]
+    return {"head_direction": xr.Variable((schema.WALK, schema.TIME), angle, about)}

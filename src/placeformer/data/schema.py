@@ -1,0 +1,300 @@
+"""The Dataset contract: names, dimensions and units of every variable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+WALK, TIME, UNIT, MAP = "walk", "time", "unit", "map"
+ACTIVATION, RATE, OCCUPANCY = "activation", "rate", "occupancy"
+PROVENANCE = "provenance"
+EDGES_SUFFIX = "_edges"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variable or coordinate of the contract: its dimensions, units and long name."""
+
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Attributes every such variable carries."""
+        return {"units": self.units, "long_name": self.long_name}
+
+
+STEP_DIMS: tuple[str, ...] = (WALK, TIME)
+RECORDING_DIMS: tuple[str, ...] = (*STEP_DIMS, UNIT)
+
+RECORDING: Mapping[str, Entry] = {
+    ACTIVATION: Entry(RECORDING_DIMS, "a.u.", "activation"),
+    "x": Entry((WALK, TIME), "place", "x position"),
+    "y": Entry((WALK, TIME), "place", "y position"),
+    "action": Entry((WALK, TIME), "1", "action taken to reach the place"),
+    "observation": Entry((WALK, TIME), "1", "letter seen at the place"),
+    "prediction": Entry((WALK, TIME), "1", "letter predicted at the place"),
+    "visited": Entry((WALK, TIME), "1", "place lies within the attended window"),
+    "correct": Entry((WALK, TIME), "1", "letter was predicted correctly"),
+    MAP: Entry((WALK,), "1", "map the walk was made on"),
+    "familiar": Entry((WALK,), "1", "map was trained on"),
+    "window": Entry((TIME,), "steps", "earlier steps that could be attended to"),
+    "layer": Entry((UNIT,), "1", "layer of the unit"),
+    "component": Entry((UNIT,), "1", "component of the unit"),
+    "index": Entry((UNIT,), "1", "number of the unit within its layer"),
+}
+"""Every name a Recording may use; only ``activation`` must be there."""
+
+OCCUPANCY_ENTRY = Entry(("y", "x"), "samples", "samples per place")
+RATE_ENTRY = Entry((UNIT, "y", "x"), "a.u.", "mean activation per place")
+
+
+def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
+    """Raise one error that lists everything that keeps a Dataset from being a Recording.
+
+    Parameters
+    ----------
+    recording
+        Dataset with ``activation`` (walk, time, unit), in any order of dimensions.
+    need
+        Further variables or coordinates that the analysis asks for. Names of the contract
+        must have the contract's dimensions; others any of (walk, time).
+
+    Raises
+    ------
+    TypeError
+        ``recording`` is no Dataset.
+    ValueError
+        Something is missing or has other dimensions; all problems are named at once.
+    """
+    _check_dataset(recording, "recording", "wrap arrays with placeformer.from_arrays")
+    problems = _activation_problems(recording)
+    for name in dict.fromkeys(need):
+        problems += _need_problems(recording, name)
+    for name in sorted(set(map(str, recording.variables)) & set(RECORDING) - set(need)):
+        if name != ACTIVATION:
+            problems += _dims_problems(recording, name, RECORDING[name].dims)
+    _raise_all(
+        "recording",
+        recording,
+        problems,
+        "see the Recording contract, or build one "
+        "with placeformer.record or placeformer.from_arrays",
+    )
+
+
+def check_rate_maps(maps: xr.Dataset) -> None:
+    """Raise one error that lists everything that keeps a Dataset from being RateMaps.
+
+    Parameters
+    ----------
+    maps
+        Dataset with ``rate`` (..., unit, place dimensions) and ``occupancy`` (..., place
+        dimensions), every place dimension with its bin centres as coordinate.
+
+    Raises
+    ------
+    TypeError
+        ``maps`` is no Dataset.
+    ValueError
+        Something is missing or has other dimensions; all problems are named at once.
+    """
+    _check_dataset(maps, "maps", "compute it with placeformer.rate_maps(recording)")
+    problems = [f"variable {name!r} is missing" for name in (RATE, OCCUPANCY) if name not in maps]
+    if not problems:
+        problems += _map_problems(maps)
+    _raise_all(
+        "maps",
+        maps,
+        problems,
+        "compute it with placeformer.rate_maps(recording) and "
+        "pick one unit with isel(unit=[0]), which keeps the dimension",
+    )
+
+
+def place_dims(maps: xr.Dataset) -> tuple[str, ...]:
+    """Dimensions of ``rate`` that are places: those with edges, else all that follow ``unit``."""
+    dims = tuple(str(d) for d in maps[RATE].dims)
+    with_edges = tuple(d for d in dims if d + EDGES_SUFFIX in maps.variables)
+    return with_edges or (dims[dims.index(UNIT) + 1 :] if UNIT in dims else ())
+
+
+def unit_names(units: xr.DataArray | xr.Dataset, which: np.ndarray, limit: int = 5) -> str:
+    """Name the first units of a selection as ``layer/index``, or by number without those."""
+    chosen = np.asarray(which)[:limit]
+    if {"layer", "index"} <= set(units.coords):
+        layer, index = np.asarray(units["layer"]), np.asarray(units["index"])
+        named = [f"{layer[i]}/{index[i]}" for i in chosen]
+    else:
+        named = [str(int(i)) for i in chosen]
+    return ", ".join(named) + (", ..." if len(which) > limit else "")
+
+
+def check_finite(units: xr.DataArray, not_finite: np.ndarray, *, name: str = ACTIVATION) -> None:
+    """Refuse values that are NaN or infinite, naming the units.
+
+    Parameters
+    ----------
+    units
+        Anything with the coordinates of the units.
+    not_finite
+        Number of values that are not finite, shape (unit,).
+    name
+        The variable that holds them.
+
+    Raises
+    ------
+    ValueError
+        Any count is above 0.
+    """
+    bad = np.flatnonzero(not_finite)
+    if bad.size:
+        raise ValueError(
+            f"{name} must be finite: {int(np.sum(not_finite)):,} values of {bad.size} units are "
+            f"NaN or infinite (units {unit_names(units, bad)}); drop those units, or pass "
+            "skipna=True to rate_maps to leave out the values"
+        )
+
+
+def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of a recording, and the number of each walk's among them.
+
+    Raises
+    ------
+    ValueError
+        A map number stands for a trained map in some walks and for a novel one in others.
+    """
+    maps, number = np.unique(recording[MAP].values, return_inverse=True)
+    if "familiar" in recording.variables:
+        familiar = np.asarray(recording["familiar"].values, bool)
+        both = np.intersect1d(number[familiar], number[~familiar])
+        if both.size:
+            raise ValueError(
+                f"map must stand for one map, but {', '.join(map(str, maps[both]))} occurs as "
+                "trained and as novel map (coordinate 'familiar'); analyse them apart, for example "
+                "recording.isel(walk=recording.familiar.values), or renumber one of them"
+            )
+    return maps, number
+
+
+def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
+    """Provenance of a Dataset as a dict; empty where it has none.
+
+    Raises
+    ------
+    ValueError
+        The attribute is no JSON object.
+    """
+    text = dataset.attrs.get(PROVENANCE, "{}")
+    try:
+        found = json.loads(text)
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, found {text!r}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, found {text!r}")
+    return found
+
+
+def provenance(source: xr.Dataset | xr.DataArray | None, step: str, **settings: Any) -> str:
+    """JSON text: the provenance of ``source`` with one more analysis step at its end.
+
+    Parameters
+    ----------
+    source
+        What the result was computed from; ``None`` starts anew.
+    step
+        Name of the function that made the result.
+    settings
+        Its options: numbers, texts, and lists, tuples, arrays or mappings of them.
+    """
+    found = {} if source is None else read_provenance(source)
+    steps = [*found.get("steps", []), {"step": step, **_plain(settings)}]
+    return json.dumps({**found, "steps": steps})
+
+
+def unit_coords(dataset: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArray]:
+    """Coordinates that lie along ``unit`` alone."""
+    return {k: v for k, v in dataset.coords.items() if v.dims == (UNIT,)}
+
+
+def _plain(value: Any) -> Any:
+    """Value as JSON knows it; what it does not know, as text."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _check_dataset(found: object, argument: str, way_out: str) -> None:
+    if not isinstance(found, xr.Dataset):
+        raise TypeError(
+            f"{argument} must be an xarray.Dataset, found {type(found).__name__}; {way_out}"
+        )
+
+
+def _activation_problems(recording: xr.Dataset) -> list[str]:
+    if ACTIVATION not in recording:
+        return [f"variable {ACTIVATION!r} is missing"]
+    values = recording[ACTIVATION]
+    if set(values.dims) != set(RECORDING_DIMS):
+        return [_wrong_dims(ACTIVATION, RECORDING_DIMS, values.dims)]
+    problems = [f"dimension {str(d)!r} has length 0" for d in values.dims if not values.sizes[d]]
+    if values.dtype.kind not in "fiub":
+        problems.append(f"{ACTIVATION!r} must hold real numbers, found dtype {values.dtype}")
+    return problems
+
+
+def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
+    if name not in recording.variables:
+        return [f"{name!r} is missing"]
+    if name in RECORDING:
+        return _dims_problems(recording, name, RECORDING[name].dims)
+    dims = recording[name].dims
+    inside = set(dims) <= {WALK, TIME}
+    return [] if inside and dims else [_wrong_dims(name, (WALK, TIME), dims)]
+
+
+def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> list[str]:
+    found = dataset[name].dims
+    return [] if set(found) == set(dims) else [_wrong_dims(name, dims, found)]
+
+
+def _wrong_dims(name: str, dims: tuple[str, ...], found: tuple[Hashable, ...]) -> str:
+    return f"{name!r} must have dims ({', '.join(dims)}), found ({', '.join(map(str, found))})"
+
+
+def _map_problems(maps: xr.Dataset) -> list[str]:
+    space, dims = place_dims(maps), maps[RATE].dims
+    if UNIT not in dims or not space:
+        return [_wrong_dims(RATE, (UNIT, "y", "x"), dims)]
+    problems = [f"dimension {str(d)!r} has length 0" for d in dims if not maps.sizes[d]]
+    problems += [
+        f"coordinate {d!r} (bin centres) is missing" for d in space if d not in maps.coords
+    ]
+    allowed = set(dims) - {UNIT}
+    occupancy = maps[OCCUPANCY].dims
+    if not set(space) <= set(occupancy) <= allowed:
+        want = tuple(str(d) for d in dims if d != UNIT)
+        problems.append(_wrong_dims(OCCUPANCY, want, occupancy))
+    return problems
+
+
+def _raise_all(argument: str, dataset: xr.Dataset, problems: list[str], way_out: str) -> None:
+    if problems:
+        has = (
+            f"variables {sorted(map(str, dataset.data_vars))}, coordinates "
+            f"{sorted(map(str, dataset.coords))}, dims {dict(dataset.sizes)}"
+        )
+        raise ValueError(
+            f"{argument} breaks the Dataset contract: {'; '.join(problems)}. "
+            f"It has {has}. Way out: {way_out}."
+        )

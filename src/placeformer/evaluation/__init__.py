@@ -1,0 +1,1 @@
+"""Networks measured alike, and the paper's claims tested on them."""

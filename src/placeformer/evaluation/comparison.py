@@ -1,0 +1,135 @@
+"""Mg²⁺ and lesions side by side: trained α, test-time α, place units and matched ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from placeformer.data import schema
+from placeformer.evaluation.effects import Networks, place_measures
+from placeformer.stats.estimates import Estimate, correlation
+
+GIVEN = ("nothing", "alpha")
+NETWORKS = (
+    "place_cell_fraction", "memory_dependent_fraction", "information", "eta2_beyond", "error",
+    "interval", "trained_alpha",
+)  # fmt: skip
+LESIONS = {"error": "lesion_error", "interval": "lesion_interval"}
+WASHOUT = {"error": "washout_error", "interval": "washout_interval"}
+
+
+def memory_comparison(
+    networks: xr.Dataset,
+    washout: xr.Dataset,
+    lesions: xr.Dataset,
+    *,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Bring what Mg²⁺ and lesions do to memory into one Dataset.
+
+    Parameters
+    ----------
+    networks
+        Result of :func:`profile_networks`: networks trained at different α.
+    washout
+        Result of :func:`dose_response` over test-time α of one network.
+    lesions
+        Result of :func:`ablation_curve` of the same network.
+    n_boot, seed
+        Of the intervals of the correlations.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``model`` (networks), ``dose`` (test-time α), ``fraction`` and ``selection`` (lesions),
+        ``maps``, ``memory``, ``layer``, ``negatives``, ``bound``:
+
+        - `error`, `interval` (model, maps, memory) against `trained_alpha`;
+        - `washout_error`, `washout_interval` (dose, maps, memory) against `dose`;
+        - `lesion_error`, `lesion_interval` (maps, memory, selection, fraction), means over repeats,
+          of the units in the order of `lesions` ("ordered") and of matched and random ones;
+        - `place_cell_fraction`, `memory_dependent_fraction`, `information` (under each policy for
+          negative rates) and `eta2_beyond` of the networks;
+        - `correlation`, `correlation_interval` and `correlation_p` (measure, given): Spearman's ρ
+          of the reference error on trained maps and each measure of claim 6
+          (:func:`paper_claims`), the mean over layers, over all networks, and partial on α over
+          those with NMDA_α; bootstrap over networks.
+
+        The attributes `where`, `where_washout` and `where_lesions` say which predictions each
+        counts, those at chunk ends or at every step.
+
+    Raises
+    ------
+    ValueError
+        If a Dataset is not what the function named above gives, or `washout` is of several
+        networks.
+    """
+    check(networks, "networks", "profile_networks", NETWORKS)
+    check(washout, "washout", "dose_response", (*WASHOUT, "alpha"))
+    check(lesions, "lesions", "ablation_curve", (*LESIONS, "selection", "fraction"))
+    if len(names := np.unique(washout["name"].values)) != 1:
+        raise ValueError(f"washout must be of one network, found {', '.join(map(str, names))}")
+    together = {
+        name: networks[name] for name in NETWORKS if name != "trained_alpha"
+    } | correlations(networks, n_boot, seed)
+    doses = washout[list(WASHOUT)].reset_coords(drop=True).rename({"model": "dose"} | WASHOUT)
+    doses = doses.assign_coords(dose=("dose", washout["alpha"].values, washout["alpha"].attrs))
+    removed = lesions[list(LESIONS)].reset_coords(drop=True).rename(LESIONS)
+    removed["lesion_error"] = lesions["error"].mean("repeat", skipna=False, keep_attrs=True)
+    result = xr.merge(
+        [xr.Dataset(together), doses.sortby("dose"), removed],
+        combine_attrs="override",
+        join="outer",
+    )
+    about = schema.provenance(networks, "memory_comparison", n_boot=n_boot, seed=seed)
+    return result.assign_attrs(
+        {
+            "chance": networks.attrs.get("chance", np.nan),
+            "chance_lesioned": lesions.attrs.get("chance", np.nan),
+            "lesioned": str(names[0]), "trained_alpha": float(washout["trained_alpha"].values[0]),
+            "order": str(lesions.attrs.get("order", "")),
+            "where": str(networks.attrs.get("where", "")),
+            "where_washout": str(washout.attrs.get("where", "")),
+            "where_lesions": str(lesions.attrs.get("where", "")), "n_boot": n_boot, "seed": seed,
+            schema.PROVENANCE: about,
+        }
+    )  # fmt: skip
+
+
+def check(data: xr.Dataset, argument: str, function: str, needed: tuple[str, ...]) -> None:
+    """Refuse a Dataset that lacks what the named function gives."""
+    missing = [name for name in needed if name not in data.variables]
+    if missing:
+        raise ValueError(
+            f"{argument} must be a result of {function}, but {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing"
+        )
+
+
+def correlations(networks: xr.Dataset, n_boot: int, seed: int) -> dict[str, xr.DataArray]:
+    """Rank correlations of the reference error with measures of place, over networks."""
+    error = networks["error"].sel(maps="trained", memory="reference").values
+    values = place_measures(Networks(networks, n_boot, seed))
+    found = [
+        [correlation(error, v, given, n_boot=n_boot, seed=seed) for given in givens(networks)]
+        for v in values.values()
+    ]
+    each = np.array(found, float).reshape(len(values), len(GIVEN), len(Estimate._fields))
+    coords = {"measure": list(values), "given": list(GIVEN)}
+    labels = {
+        "correlation": (each[..., 0], ("measure", "given"), "Spearman's ρ with reference error"),
+        "correlation_interval": (
+            each[..., 1:3], ("measure", "given", "bound"), "95 % bootstrap interval over networks",
+        ),
+        "correlation_p": (each[..., 3], ("measure", "given"), "two-sided p"),
+    }  # fmt: skip
+    return {
+        name: xr.DataArray(v, coords, dims).assign_attrs(units="1", long_name=text)
+        for name, (v, dims, text) in labels.items()
+    }
+
+
+def givens(networks: xr.Dataset) -> list[np.ndarray | None]:
+    """What the correlations are partial on: nothing, and α."""
+    return [None, networks["trained_alpha"].values.astype(float)]

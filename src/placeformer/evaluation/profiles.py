@@ -1,0 +1,235 @@
+"""Profiles of networks: memory errors, shares of place cells and other measures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import xarray as xr
+from torch import nn
+from tqdm.auto import tqdm
+
+from placeformer.data import schema
+from placeformer.interventions.magnesium import Source, dose_response
+from placeformer.models.memory import KINDS
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.record import record
+from placeformer.spatial.measures import spatial_information
+from placeformer.spatial.negatives import Negatives
+from placeformer.spatial.place_cells import OBSERVATION, place_cells
+from placeformer.spatial.rate_maps import rate_maps
+from placeformer.spatial.variance_explained import position_variance_explained
+from placeformer.zoo.registry import load
+
+
+class Recordings(NamedTuple):
+    """The feed-forward units of a network along walks on its trained and on novel maps."""
+
+    trained: xr.Dataset
+    novel: xr.Dataset
+
+
+def recorded(
+    model: NavigationTransformer,
+    *,
+    n_walks: int,
+    n_steps: int,
+    seed: int,
+    maps: Sequence[int] = (0,),
+    progress: bool = False,
+) -> Recordings:
+    """Record what the shares are counted on."""
+    each = [
+        record(
+            model, n_walks=n_walks, n_steps=n_steps, maps=maps, seed=seed, familiar=familiar,
+            progress=progress,
+        )
+        for familiar in (True, False)
+    ]  # fmt: skip
+    return Recordings(*each)
+
+
+def place_cell_shares(
+    found: Recordings, *, n: int, seed: int, progress: bool = False
+) -> xr.Dataset:
+    """Shares of units that :func:`place_cells` accepts.
+
+    Parameters
+    ----------
+    found
+        See :func:`recorded`.
+    n, seed
+        Shuffles of each test of :func:`place_cells`, and their seed.
+    progress
+        Show progress bars.
+
+    Returns
+    -------
+    xarray.Dataset
+        Of the units of every layer, means over the recorded maps, 0 to 1:
+        `place_cell_fraction` (maps, layer), which are place cells on trained and on novel maps, and
+        `memory_dependent_fraction` (layer), which are place cells of the trained maps and depend on
+        memory.
+    """
+    cells = place_cells(
+        found.trained, control=found.novel, per_map=True, n=n, seed=seed, progress=progress
+    )
+    each = [cells[name] for name in ("is_place_cell", "control_is_place_cell")]
+    shares = xr.concat([by_layer(one, found.trained) for one in each], "maps")
+    return xr.Dataset(
+        {
+            "place_cell_fraction": shares,
+            "memory_dependent_fraction": by_layer(cells["depends_on_memory"], found.trained),
+        }
+    ).assign_coords(maps=list(KINDS))
+
+
+def by_layer(values: xr.DataArray, recording: xr.Dataset) -> xr.DataArray:
+    """Mean of the units of every layer, and over maps; undefined ones left out."""
+    values = values.astype(float)
+    values = values.mean([d for d in values.dims if d == schema.MAP])
+    layer = xr.DataArray(recording["layer"].values, dims=schema.UNIT, name="layer")
+    return (
+        values.drop_vars(list(values.coords.keys() & {"layer", "component", "index"}))
+        .groupby(layer)
+        .mean(schema.UNIT)
+    )
+
+
+POLICIES: tuple[Negatives, ...] = tuple(p for p in get_args(Negatives) if p != "raise")
+LAYERWISE = {
+    "place_cell_fraction": "share of units that are place cells",
+    "memory_dependent_fraction": "share of units that are place cells and depend on memory",
+    "information": "spatial information, mean of the units",
+    "eta2_beyond": "variance explained by place beyond the observation, mean of the units",
+}
+
+
+def profile_networks(
+    models: Source | Iterable[Source],
+    *,
+    n_walks: int = 64,
+    n_steps: int = 1024,
+    recorded_walks: int = 16,
+    recorded_steps: int = 512,
+    maps: Sequence[int] = (0,),
+    n: int = 250,
+    washout: float = 0.0,
+    n_boot: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Measure networks alike: memory errors, washout, place cells and information.
+
+    Parameters
+    ----------
+    models
+        Networks, or what :func:`load` takes (names of the zoo, folders), one or several.
+    n_walks, n_steps
+        Walks for the memory errors, at the ends of chunks, see :func:`dose_response`.
+    recorded_walks, recorded_steps, maps
+        Walks on trained and on novel maps along which the feed-forward units are recorded. A unit
+        counts as a place cell by its map; with several maps shares are means over them.
+    n
+        Shuffles of each test of :func:`place_cells`.
+    washout
+        Test-time α of the washout, of networks with NMDA_α.
+    n_boot
+        Bootstrap samples of the walks.
+    seed
+        Of walks, e₀, shuffles and bootstrap.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims ``model``, ``maps`` (trained, novel), ``memory``, ``walk``, ``layer``, ``negatives``:
+
+        - `error`, `interval`, `wrong` and `n`, with the coordinates along ``model``, as in
+          :func:`dose_response`, and `sha256` of the weights ("" if they were not loaded);
+        - `washout_wrong` (as `wrong`): wrong predictions at the test-time α `washout` on the same
+          walks; NaN without NMDA_α;
+        - `place_cell_fraction` (model, maps, layer); `memory_dependent_fraction` (model, layer),
+          of place cells of the trained maps, see :func:`place_cells`;
+        - `information` (model, negatives, maps, layer), bits/spike, under each policy for
+          negative rates, of the units for which it is defined;
+        - `eta2_beyond` (model, maps, layer), which is signed-safe: variance explained by place
+          beyond the observation.
+
+    Raises
+    ------
+    ValueError
+        No networks, or settings that one of the functions named above refuses.
+
+    Examples
+    --------
+    >>> networks = pf.profile_networks(pf.list_models("mini-nmda-*"))  # doctest: +SKIP
+    >>> pf.paper_claims(networks)  # doctest: +SKIP
+    """
+    sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
+    if not sources:
+        raise ValueError("models must name at least one network, found none")
+    errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "n_boot": n_boot}
+    walks: dict[str, Any] = {"n_walks": recorded_walks, "n_steps": recorded_steps, "maps": maps}
+    rows = []
+    for source in tqdm(sources, desc="networks", disable=not progress):
+        model = source if isinstance(source, NavigationTransformer) else load(source)
+        row = memory_of(model, washout, {**errors, "seed": seed, "progress": False})
+        rows.append(row.merge(units_of(model, walks, n, seed)))
+    result = xr.concat(rows, "model", combine_attrs="drop_conflicts", join="outer")
+    settings: dict[str, Any] = {
+        **errors, "where": "chunk_end", "recorded_walks": recorded_walks,
+        "recorded_steps": recorded_steps, "maps_recorded": " ".join(map(str, maps)), "n": n,
+        "washout": washout, "seed": seed,
+    }  # fmt: skip
+    about = schema.provenance(None, "profile_networks", **settings)
+    return result.assign_attrs({**settings, schema.PROVENANCE: about})
+
+
+def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, Any]) -> xr.Dataset:
+    """Errors of one network as it was trained, and its wrong predictions after washout."""
+    row = dose_response(model, **settings)
+    wrong = xr.full_like(row["wrong"], np.nan, dtype=float)
+    if model.config.alpha is not None:
+        wrong.values = dose_response(model, alphas=washout, **settings)["wrong"].values
+    wrong.attrs = {"units": "predictions", "long_name": "wrong predictions after washout"}
+    sha256 = ("model", [str(model.info.get("sha256") or "")])
+    return row.assign(washout_wrong=wrong).assign_coords(sha256=sha256)
+
+
+def units_of(model: NavigationTransformer, walks: dict[str, Any], n: int, seed: int) -> xr.Dataset:
+    """Shares of place cells, information and partial variance of one network, by layer."""
+    found = recorded(model, **walks, seed=seed)
+    table = {
+        **{str(name): each for name, each in place_cell_shares(found, n=n, seed=seed).items()},
+        "information": over_kinds(information, *found),
+        "eta2_beyond": over_kinds(beyond, *found),
+    }
+    units = {"information": "bits/spike"}
+    labelled = {
+        name: values.drop_attrs().assign_attrs(
+            units=units.get(name, "1"), long_name=LAYERWISE[name]
+        )
+        for name, values in table.items()
+    }
+    return xr.Dataset(labelled).assign_coords(maps=list(KINDS)).expand_dims("model")
+
+
+def over_kinds(measure: Any, *recordings: xr.Dataset) -> xr.DataArray:
+    """A measure of the recordings on trained and on novel maps, by layer."""
+    return xr.concat([by_layer(measure(each), each) for each in recordings], "maps")
+
+
+def information(recording: xr.Dataset) -> xr.DataArray:
+    """Spatial information of every unit under every policy for negative rates."""
+    maps = rate_maps(recording, per_map=True)
+    each = [spatial_information(maps, negatives=policy) for policy in POLICIES]
+    return xr.concat(each, xr.Variable("negatives", list(POLICIES)), combine_attrs="drop")
+
+
+def beyond(recording: xr.Dataset) -> xr.DataArray:
+    """Variance explained by place beyond the observation."""
+    return position_variance_explained(recording, given=OBSERVATION, per_map=True)

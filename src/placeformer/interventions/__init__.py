@@ -1,0 +1,1 @@
+"""Changes to a trained network at test time: lesions of units, and Mg²⁺."""

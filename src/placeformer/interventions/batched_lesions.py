@@ -1,0 +1,165 @@
+"""Many lesions in one pass: the walks branch at the first lesioned layer, not before.
+
+A lesion is a mask over units. Up to the hidden units of the first lesioned layer every lesion sees
+the same network, so that part is run once for a group of lesions; from there on each lesion has
+walks of its own. Of the last chunk's steps only those that are counted are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from placeformer.interventions.replacement import Replacement
+from placeformer.interventions.units import Site
+from placeformer.models.memory import (
+    attended_window,
+    counted_steps,
+    forward_chunks,
+    places,
+    untouched,
+    visited,
+)
+from placeformer.models.transformer import NavigationTransformer, State
+
+Masks = Mapping[str, NDArray[np.bool_]]
+"""Lesions by layer, (lesion, unit)."""
+
+WALKS = 16
+"""Walks at once: few, so that many lesions share what is run once."""
+
+ELEMENTS = 2**23
+"""Hidden activations at once, 32 MiB of them."""
+
+
+def count_errors(
+    model: NavigationTransformer,
+    walk: xr.Dataset,
+    *,
+    seed: int,
+    where: str = "chunk_end",
+    masks: Masks | None = None,
+    replacements: Sequence[tuple[Site, Replacement]] = (),
+    bar: tqdm | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count wrong predictions of every walk under every lesion.
+
+    Parameters
+    ----------
+    model, walk, seed
+        The network, what :meth:`GridWorld.walk` returned, and the seed of e₀.
+    where
+        Which predictions are counted, as in :func:`memory_errors`.
+    masks
+        Lesions of feed-forward layers, all of one length; by default a single one of nothing.
+    replacements
+        Of these layers, as ``ablation.replacements`` gives them.
+    bar
+        Progress bar that counts steps × lesions.
+
+    Returns
+    -------
+    wrong : (lesion, walk, 2)
+        Wrong predictions of working and of reference memory.
+    n : (walk, 2)
+        Predictions of each.
+    """
+    config, n_steps = model.config, walk.sizes["time"]
+    counted = counted_steps(n_steps, config, where)
+    seen = visited(places(walk), attended_window(n_steps, config.chunk, config.memory))
+    memory = np.stack([seen & counted, ~seen & counted], -1)  # (walk, time, memory)
+    masks = masks or {"ffn.0": np.zeros((1, config.d_inner), bool)}
+    n_lesions = len(next(iter(masks.values())))
+    wrong = np.zeros((n_lesions, walk.sizes["walk"], 2), np.int64)
+    size = group_size(model, masks, where)
+    with untouched(model), last_steps(model, where):
+        for first in range(0, n_lesions, size):
+            group = slice(first, min(first + size, n_lesions))
+            part = {layer: torch.from_numpy(mask[group]) for layer, mask in masks.items()}
+            with branching(model, part, replacements) as start:
+                for w, t, answer in answers(model, walk, seed, start):
+                    steps = slice(t.stop - answer.shape[2], t.stop)
+                    missed = answer != walk.target.values[w, steps]
+                    wrong[group, w] += (missed[..., None] & memory[w, steps]).sum(2)
+                    if bar is not None:
+                        bar.update((w.stop - w.start) * (t.stop - t.start) * len(answer))
+    return wrong, memory.sum(1)
+
+
+def group_size(model: NavigationTransformer, masks: Masks, where: str) -> int:
+    """How many lesions are run at once."""
+    config, branch = model.config, first_layer(masks)
+    asked = where == "chunk_end" and branch == config.n_layers - 1
+    steps = 1 if asked else config.chunk
+    return max(1, ELEMENTS // (WALKS * steps * config.d_inner))
+
+
+def first_layer(masks: Iterable[str]) -> int:
+    """Number of the first lesioned layer."""
+    return min(int(layer.rpartition(".")[2]) for layer in masks)
+
+
+def answers(
+    model: NavigationTransformer, walk: xr.Dataset, seed: int, start: Callable[[State], State]
+) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
+    """Most likely letters (lesion, walk, time), part by part."""
+    for w, t, logits in forward_chunks(model, walk, seed=seed, batch=WALKS, start=start):
+        letters = logits.argmax(-1).unflatten(0, (-1, w.stop - w.start))
+        yield w, t, letters.cpu().numpy()
+
+
+@contextmanager
+def last_steps(model: NavigationTransformer, where: str) -> Iterator[None]:
+    """Ask only at the last step of every chunk, if only these are counted."""
+    if where != "chunk_end":
+        yield
+        return
+    handle = model.position.register_forward_hook(lambda module, args, output: output[:, -1:])
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def branching(
+    model: NavigationTransformer,
+    masks: Mapping[str, Tensor],
+    replacements: Sequence[tuple[Site, Replacement]],
+) -> Iterator[Callable[[State], State]]:
+    """Let the walks branch, one branch a lesion; gives what makes a state ready for it."""
+    first, n_lesions = first_layer(masks), len(next(iter(masks.values())))
+
+    def start(state: State) -> State:
+        later = (past.expand(n_lesions, *past.shape).flatten(0, 1) for past in state.memory)
+        kept = zip(state.memory, later, strict=True)
+        return State(state.path, tuple(b if i > first else a for i, (a, b) in enumerate(kept)))
+
+    with ExitStack() as stack:
+        for site, replacement in replacements:
+            hook = branch_hook(site, masks[site.layer], replacement, site.layer == f"ffn.{first}")
+            stack.callback(site.module.register_forward_hook(hook).remove)
+        yield start
+
+
+def branch_hook(
+    site: Site, masks: Tensor, replacement: Replacement, first: bool
+) -> Callable[..., Tensor]:
+    """Return the hook that lesions every branch by its own mask (lesion, unit)."""
+
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        rows = output[None] if first else output.unflatten(0, (len(masks), -1))
+        shape = (rows.shape[1], rows.shape[2])
+        values = replacement(output, shape, masks.shape[1])
+        lesioned = torch.where(masks.to(output.device)[:, None, None], values, rows)
+        return lesioned if first else lesioned.flatten(0, 1)
+
+    return hook

@@ -1,0 +1,343 @@
+"""The α whose change at test time costs as much as a lesion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
+
+from placeformer.data import schema
+from placeformer.interventions.batched_lesions import count_errors
+from placeformer.interventions.lesions import ablate
+from placeformer.interventions.magnesium import magnesium
+from placeformer.interventions.replacement import How, Reference
+from placeformer.interventions.units import Units
+from placeformer.models.activation import alpha_to_mg, check_alpha
+from placeformer.models.memory import MEMORIES, counted_steps, world_of
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.navigation import facts
+from placeformer.stats.resampling import LEVEL, draws, ratio, resampled
+
+BOUNDS = ["lower", "upper"]
+Floats = NDArray[np.float64]
+
+
+def equivalent_alpha(
+    model: NavigationTransformer,
+    lesion: Units,
+    *,
+    alphas: ArrayLike | None = None,
+    how: How = "mean",
+    reference: Reference = None,
+    memory: str = "reference",
+    n_walks: int = 64,
+    n_steps: int = 2048,
+    where: str = "chunk_end",
+    n_boot: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Test-time α that costs as much memory as a lesion, on the same walks.
+
+    The error is measured under the lesion and at every α of a range. From the α of training on,
+    towards the far end of the range, the equivalent α is where the error first equals that of the
+    lesion, between two measured α by interpolation (linear in ln α, in α next to 0).
+
+    Parameters
+    ----------
+    model
+        A navigation Transformer with NMDA_α and its world.
+    lesion
+        Units, as :func:`ablate` takes them.
+    alphas
+        Range of test-time α, all at most that of training (washout) or all at least (block); it
+        need not be in order, and that of training is added. By default washout: the trained α
+        times 1, 1/2, … 1/512, and 0.
+    how, reference
+        Of the lesion, see :func:`ablate`.
+    memory
+        ``"reference"`` or ``"working"``.
+    n_walks, n_steps, where, seed
+        Walks on all trained maps, see :func:`memory_errors`.
+    n_boot
+        Bootstrap samples of the walks.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        - `alpha`, `mg_mM`: the equivalent one; NaN where no α of the range costs as much, and
+          `reason`, empty otherwise;
+        - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, drawn alike for lesion
+          and doses. A bound is NaN where the lesion costs more than any α of the range in that
+          share of the samples, and the α of training where it costs nothing; `found`: share of
+          the samples that have an equivalent;
+        - `lesion_error`, `intact_error`, and `error` (dose) at every test-time α `dose`.
+
+    Raises
+    ------
+    ValueError
+        A network without NMDA_α, α on both sides of the trained one, units that do not exist.
+    """
+    trained = check_network(model, memory, n_steps, where)
+    doses = dose_range(alphas, trained)
+    walk, which = world_of(model).walk(n_walks, n_steps, seed=seed), MEMORIES.index(memory)
+    wrong = []
+    with tqdm(total=1 + doses.size, desc="doses", disable=not progress) as bar:
+        with ablate(model, lesion, how, reference=reference, seed=seed):
+            counts, n = count_errors(model, walk, seed=seed, where=where)
+        for alpha in (None, *doses):
+            if alpha is not None:
+                with magnesium(model, alpha=alpha):
+                    counts, _ = count_errors(model, walk, seed=seed, where=where)
+            wrong.append(counts[0, :, which])
+            bar.update()
+    weights = draws(n_walks, n_boot, np.random.default_rng(seed))
+    error = ratio(np.array(wrong), n[:, which])
+    boot = resampled(np.array(wrong), n[:, which], weights)
+    result = equivalence(doses, error, boot)
+    settings: dict[str, Any] = {
+        "memory": memory, "how": how, "n_walks": n_walks, "n_steps": n_steps, "where": where,
+        "n_boot": n_boot, "seed": seed, "trained_alpha": trained,
+    }  # fmt: skip
+    about = schema.provenance(None, "equivalent_alpha", network=facts(model), **settings)
+    return result.assign_attrs({**settings, schema.PROVENANCE: about})
+
+
+def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
+    """Equivalent α from errors (1 + dose,) of lesion and doses, and bootstrap samples of them.
+
+    `doses` go outwards from the α of training.
+    """
+    at = crossing(error[1:], error[0])
+    samples = np.array([crossing(row[1:], row[0]) for row in boot])
+    tail = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    ends = np.quantile(np.maximum(samples, 0), tail, method="inverted_cdf")
+    alpha = alpha_at(doses, at)
+    interval = np.sort([alpha_at(doses, end) for end in ends])
+    if np.isnan(interval).any() and doses[-1] < doses[0]:
+        interval = interval[::-1]  # NaN is the far end, which for washout is the lower one
+    share = {"units": "1", "long_name": "share of wrong predictions"}
+    a = {"units": "1", "long_name": "equivalent test-time α"}
+    mg = {"units": "mM", "long_name": "[Mg²⁺] of the equivalent α"}
+    have = {"units": "1", "long_name": "share of the samples that have an equivalent"}
+    why = {"units": "1", "long_name": "why there is no equivalent, or nothing"}
+    return xr.Dataset(
+        {
+            "alpha": ((), alpha, a),
+            "mg_mM": ((), alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan, mg),
+            "interval": ("bound", interval, a | {"level": LEVEL}),
+            "found": ((), np.isfinite(samples).mean(), have),
+            "reason": ((), reason_none(at, doses, error), why),
+            "lesion_error": ((), error[0], share),
+            "intact_error": ((), error[1], share),
+            "error": ("dose", error[1:], share),
+        },
+        {"dose": ("dose", doses, {"units": "1", "long_name": "test-time α"}), "bound": BOUNDS},
+    )
+
+
+def check_network(model: NavigationTransformer, memory: str, n_steps: int, where: str) -> float:
+    """Return the α of training, or say what is in the way."""
+    if model.config.alpha is None:
+        raise ValueError(f"model must have NMDA activations, found {model.config.activation!r}")
+    if memory not in MEMORIES:
+        raise ValueError(f"memory must be one of {', '.join(MEMORIES)}, found {memory!r}")
+    counted_steps(n_steps, model.config, where)
+    return model.config.alpha
+
+
+def dose_range(alphas: ArrayLike | None, trained: float) -> Floats:
+    """Test-time α outwards from that of training."""
+    if alphas is None:
+        if trained == 0:
+            raise ValueError("alphas must be given for a network trained at α = 0: none is below")
+        alphas = [*(trained / 2.0 ** np.arange(10)), 0]
+    found = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
+    if found.size < 2 or found[0] < trained < found[-1]:
+        raise ValueError(
+            f"alphas must lie on one side of the trained α, {trained:g}, found {found.tolist()}; "
+            "ask for washout and for block one after the other"
+        )
+    return found if found[0] == trained else found[::-1]
+
+
+def crossing(error: Floats, target: float) -> float:
+    """Where along the doses (0, 1, …, a fraction between two) the error first equals the target.
+
+    Infinite where the target lies beyond all of them; minus infinite where it lies before the
+    first, on the side from which the errors lead away. NaN of a target that is NaN.
+    """
+    gap = error - target
+    if np.isnan(target):
+        return np.nan
+    if gap[0] == 0:
+        return 0.0
+    changes = np.flatnonzero(gap[1:] * gap[:-1] <= 0)
+    if changes.size:
+        i = changes[0]
+        return float(i + gap[i] / (gap[i] - gap[i + 1]))
+    return np.inf if gap[0] < 0 else -np.inf
+
+
+def alpha_at(doses: Floats, at: float) -> float:
+    """Return α at a place along the doses; NaN outside."""
+    if not np.isfinite(at):
+        return np.nan
+    if at == int(at):
+        return float(doses[int(at)])
+    i = int(at)
+    pair, share = doses[i : i + 2], at - i
+    if (pair > 0).all():
+        return float(np.exp(np.log(pair) @ [1 - share, share]))
+    return float(pair @ [1 - share, share])
+
+
+def reason_none(at: float, doses: Floats, error: Floats) -> str:
+    """Say why there is no equivalent; empty where there is one."""
+    if np.isfinite(at):
+        return ""
+    if np.isnan(at):
+        return "there is no such lesion"
+    if at > 0:
+        return (
+            f"the lesion's error, {error[0]:.3f}, is above that of every α from {doses[0]:g} to "
+            f"{doses[-1]:g} (at most {error[1:].max():.3f})"
+        )
+    return (
+        f"the lesion costs nothing: its error, {error[0]:.3f}, is below that of the intact "
+        f"network, {error[1]:.3f}, and of every α of the range"
+    )
+
+
+WALKS = ("n_walks", "n_steps", "where", "seed", "maps_walked")
+"""What both have to be scored with."""
+
+SETS = ("selection", "fraction")
+COUNTS = ("wrong", "n")
+
+
+def equivalent_curve(
+    washout: xr.Dataset,
+    curve: xr.Dataset,
+    *,
+    memory: str = "reference",
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Test-time α that costs as much memory as each lesion of a curve, from what was counted.
+
+    Both were scored on the same walks on trained maps, so that nothing has to be run.
+
+    Parameters
+    ----------
+    washout
+        Result of :func:`dose_response` over test-time α of one network, that of training among
+        them. The doses below it are used (washout); where there is none, those above it (block).
+    curve
+        Result of :func:`ablation_curve` of the same network, with the same `n_walks`, `n_steps`,
+        `where`, `seed` and `maps`.
+    memory
+        ``"reference"`` or ``"working"``.
+    n_boot, seed
+        Bootstrap samples of the walks. The sets of a fraction are not drawn anew.
+
+    Returns
+    -------
+    xarray.Dataset
+        `alpha`, `mg_mM`, `interval`, `found`, `reason` and `lesion_error`, as
+        :func:`equivalent_alpha` gives them, over ``selection`` and ``fraction``; an error is the
+        mean over the sets of a fraction, and NaN where there is no set.
+
+    Raises
+    ------
+    ValueError
+        Other walks or maps, several networks, or doses without that of training.
+
+    Examples
+    --------
+    >>> walks = {"n_walks": 64, "n_steps": 1024}  # doctest: +SKIP
+    >>> washout = pf.dose_response(model, alphas=[0, 1, 3, 10], **walks)  # doctest: +SKIP
+    >>> pf.equivalent_curve(washout, pf.ablation_curve(model, **walks))  # doctest: +SKIP
+    """
+    trained = check(washout, curve)
+    at = {"maps": "trained", "memory": memory}
+    doses, by_dose = counts_by_dose(washout.sel(at), trained)
+    sets = curve["wrong"].sel(at).mean("repeat", skipna=False).transpose(*SETS, "walk")
+    n = curve["n"].sel(at).values
+    wrong = np.concatenate([sets.values.reshape(-1, n.size), by_dose])
+    error = ratio(wrong, n)
+    boot = resampled(wrong, n, draws(n.size, n_boot, np.random.default_rng(seed)))
+    last = range(len(wrong) - doses.size, len(wrong))
+    found = [
+        equivalence(doses, error[[i, *last]], boot[:, [i, *last]]).drop_dims("dose")
+        for i in range(last[0])
+    ]
+    like: dict[str, Any] = {"combine_attrs": "override", "join": "exact"}
+    size = sets.sizes["fraction"]
+    rows = [
+        xr.concat(found[i : i + size], sets["fraction"], **like) for i in range(0, len(found), size)
+    ]
+    result = xr.concat(rows, sets["selection"], **like)
+    settings: dict[str, Any] = {"memory": memory, "n_boot": n_boot, "trained_alpha": trained}
+    about = schema.provenance(curve, "equivalent_curve", seed=seed, **settings)
+    return result.assign_attrs({**settings, schema.PROVENANCE: about})
+
+
+def counts_by_dose(
+    washout: xr.Dataset, trained: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Doses outwards from that of training, and wrong predictions (dose, walk) at each."""
+    each = washout["alpha"].values
+    below = each <= trained
+    doses = dose_range(each[below] if (each < trained).any() else each, trained)
+    which = [int(np.flatnonzero(each == dose)[0]) for dose in doses]
+    return doses, washout["wrong"].transpose("model", "walk").values[which]
+
+
+def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
+    """Return the α of training; refuse what cannot be paired."""
+    for name, data, function in (
+        ("washout", washout, "dose_response"),
+        ("curve", curve, "ablation_curve"),
+    ):
+        if missing := [key for key in COUNTS if key not in data]:
+            raise ValueError(
+                f"{name} must be a result of {function} with its counts, but "
+                f"{', '.join(missing)} is missing"
+            )
+    for key in WALKS:
+        if (a := washout.attrs.get(key)) != (b := curve.attrs.get(key)):
+            raise ValueError(
+                f"washout and curve must be scored on the same walks, found {key} {a!r} and {b!r}"
+            )
+    if not (washout["n"] == curve["n"]).all():
+        raise ValueError(
+            "washout and curve must count the same predictions, found "
+            f"{int(washout['n'].isel(model=0).sum())} and {int(curve['n'].sum())}"
+        )
+    pairs = np.unique([washout["alpha"].values, washout["trained_alpha"].values], axis=1)
+    trained = np.unique(pairs[1])
+    if trained.size != 1 or trained[0] not in pairs[0]:
+        raise ValueError(
+            f"washout must be of one network, at its α of training among others, found α "
+            f"{pairs[0].tolist()} of networks trained at {trained.tolist()}"
+        )
+    check_one_network(washout, curve, float(trained[0]))
+    return float(trained[0])
+
+
+def check_one_network(washout: xr.Dataset, curve: xr.Dataset, trained: float) -> None:
+    """Refuse a curve that says it is of another network."""
+    lesioned = schema.read_provenance(curve)["steps"][-1].get("network", {})
+    name = str(washout["name"].values[0])
+    other = lesioned.get("name") or name  # a network without a name may be any
+    if (other, lesioned.get("alpha", trained)) != (name, trained):
+        raise ValueError(
+            f"washout and curve must be of one network, found {name!r}, trained at α = "
+            f"{trained:g}, and {other!r}, trained at α = {lesioned['alpha']}"
+        )

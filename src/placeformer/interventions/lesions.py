@@ -1,0 +1,216 @@
+"""Lesions: units held at a value that tells nothing, for as long as a ``with`` block lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from placeformer.interventions.replacement import (
+    How,
+    Position,
+    Reference,
+    Replacement,
+    check_how,
+    find_recording,
+    make_replacement,
+)
+from placeformer.interventions.units import (
+    CONTENT,
+    Chosen,
+    Site,
+    Units,
+    changed,
+    chosen_units,
+    layer_widths,
+    sites,
+    unused,
+)
+from placeformer.models.memory import world_of
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.hooks import PATH, leaves
+from placeformer.recording.record import record
+from placeformer.spatial.binning import Bins
+
+REFERENCE_WALKS, REFERENCE_STEPS = 64, 256
+"""Walks over all trained maps, and steps in each, that are recorded where no reference is given."""
+
+
+@contextmanager
+def ablate(
+    model: nn.Module,
+    units: Units,
+    how: How = "mean",
+    *,
+    reference: Reference = None,
+    position: Position = None,
+    bins: Bins = None,
+    seed: int = 0,
+) -> Iterator[None]:
+    """Lesion units of a network for as long as the ``with`` block lasts.
+
+    A lesioned unit no longer tells anything: whatever it computes is replaced, in every stream of
+    the network that uses it, before anything reads it. For the feed-forward units of a navigation
+    Transformer these are the query stream, which predicts, and the letter stream, which is
+    attended to and remembered; each gets the value of its own stream. Lesions may be nested; on
+    exit, by an exception too, the network is as it was. Recordings made inside show the lesion, and
+    name it in their provenance.
+
+    Parameters
+    ----------
+    model
+        A navigation Transformer or any ``torch.nn.Module``.
+    units
+        ``{"ffn.1": [3, 5], "ffn.0": slice(None)}`` (numbers, slices or boolean arrays by layer),
+        a boolean DataArray over ``unit`` such as ``score > 0.5``, or a Dataset of units, the last
+        two with the coordinates ``layer`` and ``index``. For a navigation Transformer the layers
+        are those that :func:`record` knows; "content.ffn.0" and "ffn.0" are the same units. For
+        other networks they are names of modules as :func:`record` knows them ("encoder.2",
+        "lstm[0]"; of several outputs without a name the first), with the units on the last axis.
+    how
+        ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which for a signed
+        activation may be far from anything the unit does. ``"position"``: its mean at the present
+        place, over maps, which keeps its map of places and removes the rest; at a place without
+        samples its mean. ``"resample"``: its value at a moment drawn from the reference, anew for
+        every walk and step and the same for all units of a layer, which keeps their distribution
+        and removes what they tell.
+    reference
+        The data set: a Recording of the layers, or several. By default, for a navigation
+        Transformer, 64 walks of 256 steps over all its trained maps (seed `seed`) are recorded
+        from the network as it is on entry, other lesions included. A Recording of the
+        query stream alone suffices for the last layer only, whose letter stream is not used.
+    position
+        With ``how="position"`` on other networks: the places (walk, time) it is going to be run
+        on, by the names of their coordinates in the reference.
+    bins
+        Bins of these places, see :func:`rate_maps`.
+    seed
+        Of the drawn moments, and of the walks recorded as reference.
+
+    Raises
+    ------
+    ValueError
+        Units that do not exist, an unknown `how`, a reference that lacks the units.
+
+    Notes
+    -----
+    Attention weights (units head × lag) are replaced after the softmax and not renormalised.
+
+    Examples
+    --------
+    >>> with pf.ablate(model, {"ffn.1": [3, 5]}):  # doctest: +SKIP
+    ...     errors = pf.memory_errors(model)
+    """
+    check_how(how)
+    named = [str(name) for name in units] if isinstance(units, Mapping) else []
+    chosen = chosen_units(units, layer_widths(model, reference, also=named))
+    fill = replacements(
+        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed
+    )
+    with lesioned(model, chosen, fill):
+        yield
+
+
+@contextmanager
+def lesioned(
+    model: nn.Module, chosen: Chosen, fill: Sequence[tuple[Site, Replacement]]
+) -> Iterator[None]:
+    """Replace the chosen units at their sites, and let the network's facts say so."""
+    with ExitStack() as stack:
+        if isinstance(model, NavigationTransformer):
+            stack.callback(setattr, model, "info", model.info)
+            units = {layer: numbers.tolist() for layer, numbers in chosen.items()}
+            model.info = {**model.info, "lesions": [*model.info.get("lesions", ()), units]}
+        for site, replacement in fill:
+            if site.layer in chosen:
+                numbers = torch.from_numpy(chosen[site.layer])
+                handle = site.module.register_forward_hook(replace(site, numbers, replacement))
+                stack.callback(handle.remove)
+        yield
+
+
+def replacements(
+    model: nn.Module,
+    layers: Iterable[str],
+    how: How,
+    *,
+    reference: Reference = None,
+    position: Position = None,
+    bins: Bins = None,
+    seed: int = 0,
+) -> list[tuple[Site, Replacement]]:
+    """Return the sites of the layers, each with what stands in place of its units."""
+    where = [site for layer in layers for site in sites(model, layer)]
+    if how != "zero" and reference is None and where:
+        reference = default_reference(model, [site.name for site in where], seed)
+    options: dict[str, Any] = {"bins": bins, "position": position, "seed": seed}
+    if position is not None:
+        options["by"] = tuple(position)
+    found = []
+    for site in where:
+        recording = None if how == "zero" else find_recording(reference, site.name)
+        if how != "zero" and recording is None:
+            if unused(model, site):
+                continue
+            raise ValueError(missing(site))
+        moved = not site.stream and isinstance(model, NavigationTransformer)
+        found.append((site, make_replacement(how, recording, moved=moved, **options)))
+    return found
+
+
+def default_reference(
+    model: nn.Module,
+    names: Sequence[str],
+    seed: int,
+    *,
+    maps: Sequence[int] | None = None,
+    **size: Any,
+) -> list[xr.Dataset]:
+    """Record both streams of a navigation Transformer over trained maps, by default over all."""
+    if not isinstance(model, NavigationTransformer):
+        raise ValueError(
+            f"reference must be a Recording of the lesioned layers for a {type(model).__name__}, "
+            'got None; make one with placeformer.record, or lesion with how="zero"'
+        )
+    size = {"n_walks": REFERENCE_WALKS, "n_steps": REFERENCE_STEPS} | size
+    maps = range(world_of(model).n_maps) if maps is None else maps
+    streams = [[n for n in names if n.startswith(CONTENT) is content] for content in (False, True)]
+    return [
+        record(model, layers=s, maps=maps, seed=seed, progress=False, **size) for s in streams if s
+    ]
+
+
+def missing(site: Site) -> str:
+    """Say that the reference lacks a layer, and how to come by it."""
+    both = (
+        "; the letter stream uses the same units as the query stream, so pass both recordings, "
+        f"the other made with record(..., layers={site.name!r}), or leave reference out"
+        if site.stream
+        else ""
+    )
+    return f"reference must hold the layer {site.name!r}, which it does not{both}"
+
+
+def replace(site: Site, numbers: Tensor, replacement: Replacement) -> Callable[..., Any]:
+    """Return the hook that replaces these units of a module's output."""
+
+    def lesion(tensor: Tensor) -> Tensor:
+        width = tensor.shape[-1] if site.width is None else site.width
+        if int(numbers.max()) >= width:
+            raise ValueError(
+                f"units must be units of the network, but {site.layer} has {width} of them, "
+                f"found {int(numbers.max())}"
+            )
+        mask = torch.zeros(width, dtype=torch.bool, device=tensor.device)
+        mask[numbers] = True
+        return site.replaced(tensor, mask, replacement(tensor, site.shape(tensor), width))
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        path = "".join(f"[{key}]" for key in PATH.findall(site.layer)) or next(leaves(output))[0]
+        return changed(output, PATH.findall(path), lesion)
+
+    return hook

@@ -1,0 +1,168 @@
+"""What stands in place of a lesioned unit: nothing, its mean, its mean at a place, another moment.
+
+Every replacement is a table of values, one row of units after the other, and a rule that says
+which row each walk and step is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from placeformer.data import schema
+from placeformer.models.memory import RUNNING
+from placeformer.spatial.binning import Bins, Places
+from placeformer.spatial.rate_maps import rate_maps
+
+How = Literal["mean", "zero", "position", "resample"]
+Reference = xr.Dataset | Sequence[xr.Dataset] | None
+Position = Mapping[str, ArrayLike] | None
+Rows = Callable[[tuple[int, int]], NDArray[np.intp]]
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Values of every unit of a layer, and which of their rows a walk and step gets.
+
+    Attributes
+    ----------
+    table : (row, unit)
+    rows
+        From (walks, steps) to a row for each; None where there is one row.
+    """
+
+    table: Tensor
+    rows: Rows | None = None
+
+    def __call__(self, output: Tensor, shape: tuple[int, int], width: int) -> Tensor:
+        """Values (unit,) or (walk, time, unit) that `width` units of `output` may take."""
+        table = F.pad(self.table, (0, width - self.table.shape[1])).to(output)
+        return table[0] if self.rows is None else table[torch.from_numpy(self.rows(shape))]
+
+
+def check_how(how: str) -> None:
+    """Refuse an unknown way to lesion."""
+    if how not in get_args(How):
+        raise ValueError(f"how must be one of {', '.join(get_args(How))}, found {how!r}")
+
+
+def recordings(reference: Reference) -> list[xr.Dataset]:
+    """Return the reference recordings as a list, each checked."""
+    given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
+    for recording in given:
+        schema.check_recording(recording, need=["layer", "index"])
+    return given
+
+
+def find_recording(reference: Reference, layer: str) -> xr.Dataset | None:
+    """Return the units of one layer among the reference recordings; None if it is in none."""
+    for recording in recordings(reference):
+        units = recording["layer"].values == layer
+        if units.any():
+            return recording.isel({schema.UNIT: units})
+    return None
+
+
+def make_replacement(
+    how: How,
+    recording: xr.Dataset | None,
+    *,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    position: Position = None,
+    moved: bool = False,
+    seed: int = 0,
+) -> Replacement:
+    """Build the replacement of one layer.
+
+    Parameters
+    ----------
+    how
+        See :func:`placeformer.ablate`.
+    recording
+        Of the units of the layer; not needed for zeros.
+    by, bins
+        Axes and bins of place.
+    position
+        Places (walk, time) the network is going to run on; by default they are asked of the walk
+        it is being run along, `moved` telling that a step's place is the one moved to.
+    seed
+        Of the drawn moments.
+    """
+    if how == "zero" or recording is None:
+        return Replacement(torch.zeros(1, 1))
+    mean: NDArray[np.float64]
+    mean = recording[schema.ACTIVATION].mean((schema.WALK, schema.TIME), dtype=float).values
+    schema.check_finite(recording[schema.ACTIVATION], ~np.isfinite(mean))
+    if how == "mean":
+        return Replacement(_table(mean[None], recording))
+    if how == "resample":
+        samples = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values
+        samples = samples.reshape(-1, samples.shape[-1])
+        return Replacement(_table(samples, recording), _drawn(len(samples), seed))
+    grid = Places.of(recording, by=by, bins=bins, per_map=False).grid
+    maps = rate_maps(recording, by=by, bins=bins)[schema.RATE].transpose(*by, schema.UNIT)
+    rate = maps.values.reshape(grid.size, -1)
+    table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # -1, no place: the mean
+
+    def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
+        here = _standing(by, moved) if position is None else _given(position, shape)
+        return np.asarray(grid.index(here)[:, -shape[1] :], np.intp)
+
+    return Replacement(_table(table, recording), rows)
+
+
+def _table(values: NDArray[np.floating], recording: xr.Dataset) -> Tensor:
+    """Values (row, unit) at the units' numbers in their layer, 0 where it was not recorded."""
+    index = recording["index"].values
+    table = np.zeros((len(values), int(index.max()) + 1), np.float32)
+    table[:, index] = values
+    return torch.from_numpy(table)
+
+
+def _drawn(n: int, seed: int) -> Rows:
+    """Draw a moment for every walk and step; along walks, the same ones whatever the batches."""
+    others = np.random.default_rng(seed)
+
+    def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
+        if (walk := RUNNING.get()) is None:
+            return others.integers(n, size=shape)
+        n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
+        keys = [[seed, number, first] for number in walk[schema.WALK].values]
+        draws = [np.random.default_rng(key).integers(n, size=n_steps) for key in keys]
+        return np.stack(draws)[:, -shape[1] :]
+
+    return rows
+
+
+def _standing(by: Sequence[str], moved: bool) -> xr.Dataset:
+    """Places of the walks and steps the network is being run on."""
+    if (walk := RUNNING.get()) is None:
+        raise ValueError(
+            'how="position" must know where every walk stands: run the network along walks, as '
+            "memory_errors and record do, or pass position"
+        )
+    steps = (schema.WALK, schema.TIME)
+    return xr.Dataset(
+        {axis: (steps, walk[f"next_{axis}" if moved else axis].values) for axis in by}
+    )
+
+
+def _given(position: Mapping[str, ArrayLike], shape: tuple[int, int]) -> xr.Dataset:
+    """Places as they were given, if they fit what the network is run on."""
+    arrays = {axis: np.asarray(values) for axis, values in position.items()}
+    for axis, values in arrays.items():
+        if values.shape != shape:
+            raise ValueError(
+                f"position[{axis!r}] must be (walk, time) = {shape}, the first two axes of the "
+                f"lesioned layer's output, found {values.shape}"
+            )
+    return xr.Dataset({axis: ((schema.WALK, schema.TIME), v) for axis, v in arrays.items()})

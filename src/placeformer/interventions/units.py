@@ -1,0 +1,211 @@
+"""Selections of units to lesion, and the places in a network where they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from placeformer.data import schema
+from placeformer.interventions.replacement import Reference, find_recording, recordings
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.hooks import PATH
+from placeformer.recording.navigation import taps
+
+Units = Mapping[str, Any] | xr.DataArray | xr.Dataset
+Chosen = dict[str, NDArray[np.int64]]
+CONTENT = "content."
+
+
+def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
+    """Numbers of the chosen units by layer, ascending, each once.
+
+    Parameters
+    ----------
+    units
+        A mapping from layer to unit numbers (a number, a sequence, a slice, or a boolean array
+        over the layer); a boolean DataArray over ``unit`` with ``layer`` and ``index``; or a
+        Dataset with those coordinates, of which every unit is meant.
+    widths
+        Number of units of every layer there is; None where it is not known.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Units are given in another way, or some do not exist; all problems are named at once.
+    """
+    named = units if isinstance(units, Mapping) and not isinstance(units, xr.Dataset) else None
+    pairs = _labelled(units) if named is None else list(named.items())
+    problems: list[str] = []
+    chosen: dict[str, list[NDArray[np.int64]]] = {}
+    for name, numbers in pairs:
+        layer = str(name).removeprefix(CONTENT)
+        if layer not in widths:
+            near = get_close_matches(layer, widths, cutoff=0.5) or list(widths)[:8]
+            problems.append(f"there is no layer {name!r} (there is {', '.join(near)})")
+            continue
+        try:
+            chosen.setdefault(layer, []).append(_numbers(numbers, widths[layer]))
+        except ValueError as error:
+            problems.append(f"{layer}: {error}")
+    if problems:
+        raise ValueError(f"units must be units of the network, but {'; '.join(problems)}")
+    joined = {layer: np.unique(np.concatenate(parts)) for layer, parts in chosen.items()}
+    return {layer: numbers for layer, numbers in joined.items() if numbers.size}
+
+
+def _labelled(units: object) -> Iterable[tuple[str, NDArray[np.int64]]]:
+    """Layer and numbers of a choice made in a labelled table."""
+    if not isinstance(units, xr.DataArray | xr.Dataset):
+        raise TypeError(
+            'units must be a mapping such as {"ffn.1": [3, 5]}, a boolean DataArray over unit or '
+            f"a Dataset with units, found {type(units).__name__}"
+        )
+    missing = [name for name in ("layer", "index") if name not in units.coords]
+    if missing:
+        raise ValueError(
+            f"units must carry the coordinates layer and index, {' and '.join(missing)} missing; "
+            'a mapping such as {"ffn.1": [3, 5]} needs none'
+        )
+    layer, index = np.atleast_1d(units["layer"].values), np.atleast_1d(units["index"].values)
+    if isinstance(units, xr.DataArray):
+        if units.dtype != bool or units.dims != (schema.UNIT,):
+            raise ValueError(
+                f"units must be boolean over unit when it is a DataArray, found {units.dtype} "
+                f"over {units.dims}; compare it with a threshold, as in score > 0.5"
+            )
+        layer, index = layer[units.values], index[units.values]
+    return [(str(name), index[layer == name].astype(np.int64)) for name in np.unique(layer)]
+
+
+def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
+    """Unit numbers of one layer as an array."""
+    if isinstance(numbers, slice):
+        if width is None:
+            raise ValueError("a slice needs the layer's width, which a reference would tell")
+        return np.arange(width)[numbers]
+    found = np.atleast_1d(np.asarray(numbers))
+    if found.dtype == bool:
+        if width is not None and found.shape != (width,):
+            raise ValueError(f"a boolean array must have {width} entries, found {found.shape}")
+        return np.flatnonzero(found)
+    if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
+        raise ValueError(f"unit numbers must be whole and in one row, found {numbers!r}")
+    bad = found[(found < 0) | (found >= (np.inf if width is None else width))]
+    if bad.size:
+        range_ = "0 or more" if width is None else f"in 0–{width - 1}"
+        raise ValueError(f"unit numbers must be {range_}, found {bad[:5].tolist()}")
+    return found.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the units of a layer are in one stream: the output of a module.
+
+    Attributes
+    ----------
+    stream
+        "content." for the letter stream, else "".
+    keys
+        Number of keys of its own that an attention weight's query has; None for other units.
+    """
+
+    layer: str
+    stream: str
+    module: nn.Module
+    width: int | None
+    keys: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Layer as a Recording of this stream calls it."""
+        return self.stream + self.layer
+
+    def shape(self, output: Tensor) -> tuple[int, int]:
+        """Walks and steps of an output."""
+        return output.shape[0], output.shape[-2 if self.keys is not None else 1]
+
+    def replaced(self, output: Tensor, mask: Tensor, values: Tensor) -> Tensor:
+        """Output with `values` wherever `mask`, both (..., unit), says."""
+        if self.keys is None:
+            return torch.where(mask, values, output)
+        return torch.where(
+            over_keys(mask, output, self.keys), over_keys(values, output, self.keys), output
+        )
+
+
+def layer_widths(
+    model: nn.Module, reference: Reference, also: Iterable[str] = ()
+) -> dict[str, int | None]:
+    """Units of every layer that can be lesioned; None where only a run would tell.
+
+    `also` are names that may have a path to one of several outputs, as those of the reference may.
+    """
+    if isinstance(model, NavigationTransformer):
+        return {n: tap.width for n, tap in taps(model).items() if not n.startswith(CONTENT)}
+    modules = modules_of(model)
+    recorded = [str(name) for part in recordings(reference) for name in part["layer"].values]
+    names = [*modules, *(n for n in (*recorded, *also) if PATH.sub("", n) in modules)]
+    found = {name: find_recording(reference, name) for name in dict.fromkeys(names)}
+    return {n: None if r is None else int(r["index"].max()) + 1 for n, r in found.items()}
+
+
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules by name, the whole network by that of its class."""
+    return {name or type(model).__name__: module for name, module in model.named_modules()}
+
+
+def sites(model: nn.Module, layer: str) -> list[Site]:
+    """Find where the units of a layer are, in all streams that use them."""
+    if not isinstance(model, NavigationTransformer):
+        return [Site(layer, "", modules_of(model)[PATH.sub("", layer)], None)]
+    known, keys = taps(model), {"": 1, CONTENT: 0}
+    attention = layer.startswith("attention")
+    return [
+        Site(layer, stream, tap.module, tap.width, keys[stream] if attention else None)
+        for stream, tap in ((stream, known[stream + layer]) for stream in keys)
+    ]
+
+
+def unused(model: nn.Module, site: Site) -> bool:
+    """Tell whether no prediction needs this: the letter stream of the last layer."""
+    if not isinstance(model, NavigationTransformer):
+        return False
+    return bool(site.stream) and site.layer.endswith(f".{model.config.n_layers - 1}")
+
+
+def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:
+    """Bring values (..., head × lag) to the keys (walk, head, time, key) of attention weights."""
+    n_walks, n_heads, steps, n_keys = weights.shape
+    key = torch.arange(n_keys, device=weights.device)
+    here = torch.arange(steps, device=weights.device)[:, None] + n_keys - steps
+    lag = here - key
+    seen = lag >= own
+    if own:  # the last key is the query's own
+        lag[:, -1], seen[:, -1] = 0, True
+    by_lag = values.unflatten(-1, (n_heads, -1))
+    by_lag = by_lag.expand(n_walks, steps, *by_lag.shape[-2:])
+    at = lag.clamp(min=0).expand(n_walks, n_heads, -1, -1)
+    found = by_lag.permute(0, 2, 1, 3).gather(3, at)
+    return found if found.dtype == torch.bool else found * seen
+
+
+def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]) -> Any:
+    """Output with one of its tensors changed; nested tuples, lists and mappings are made anew."""
+    if not path:
+        return change(output)
+    if isinstance(output, Mapping):
+        other = copy(output)
+        other[path[0]] = changed(output[path[0]], path[1:], change)  # type: ignore[index]
+        return other
+    items = list(output)
+    items[int(path[0])] = changed(items[int(path[0])], path[1:], change)
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)

@@ -1,0 +1,1 @@
+"""The navigation Transformer, its activation function, its world and its memory errors."""

@@ -1,0 +1,258 @@
+"""Working and reference memory: was the letter right, and could it still be remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from placeformer.models.grid_world import GridWorld
+from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
+
+MEMORIES = ("working", "reference")
+KINDS = ("trained", "novel")
+
+RUNNING: ContextVar[xr.Dataset | None] = ContextVar("RUNNING", default=None)
+"""Walks and steps that a network is being run on right now: where it stands."""
+
+
+@contextmanager
+def running(walk: xr.Dataset) -> Iterator[None]:
+    """Let everything that is called inside know where the network stands."""
+    token = RUNNING.set(walk)
+    try:
+        yield
+    finally:
+        RUNNING.reset(token)
+
+
+def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
+    """How many earlier steps the prediction after each step could attend to, (time,).
+
+    At the last step of a chunk with full memory this is ``memory + chunk``.
+    """
+    within = np.arange(n_steps) % chunk
+    return np.minimum(np.arange(n_steps) - within, memory) + within + 1
+
+
+def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Tell whether the place moved to is among the places of the attended window.
+
+    Parameters
+    ----------
+    place : (walk, time + 1)
+        Place indices, the last column being where the last action led.
+    window : (time,)
+        Earlier steps attended to, see :func:`attended_window`.
+
+    Returns
+    -------
+    (walk, time) bool
+        Entry t says whether ``place[:, t + 1]`` occurs in ``place[:, t + 1 - window[t] : t + 1]``.
+    """
+    seen = np.zeros((len(place), place.shape[1] - 1), dtype=bool)
+    for lag in range(1, int(window.max()) + 1):
+        again = place[:, lag:] == place[:, :-lag]
+        seen[:, lag - 1 :] |= again & (window[lag - 1 :] >= lag)
+    return seen
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Run in eval mode without gradients, and give every submodule its mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def forward_chunks(
+    model: NavigationTransformer,
+    walk: xr.Dataset,
+    *,
+    seed: int,
+    content: bool = False,
+    batch: int = 128,
+    start: Callable[[State], State] = lambda state: state,
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Run a network along walks, chunk by chunk.
+
+    Parameters
+    ----------
+    model, walk
+        The network and what :meth:`GridWorld.walk` returned.
+    seed
+        Of e₀, which is drawn for all walks at once and so does not depend on `batch`.
+    content
+        Run the letter stream to its end too.
+    batch
+        Walks at once.
+    start
+        Applied to the state in which every batch starts.
+
+    Yields
+    ------
+    walks, steps
+        Which part of the walk this is.
+    logits : (walk, time, letter)
+    """
+    device, chunk = model.read_out.weight.device, model.config.chunk
+    n_walks, n_steps = walk["action"].shape
+    path = model.initial_state(n_walks, seed=seed).path
+    action, observation = (torch.from_numpy(walk[k].values) for k in ("action", "observation"))
+    for first in range(0, n_walks, batch):
+        w = slice(first, min(first + batch, n_walks))
+        state = start(model.initial_state(w.stop - w.start, path=path[w]))
+        for begin in range(0, n_steps, chunk):
+            t = slice(begin, min(begin + chunk, n_steps))
+            a, o = action[w, t].to(device), observation[w, t].to(device)
+            with running(walk.isel(walk=w, time=t)):
+                logits, state = model.forward_chunk(a, o, state, content)
+            yield w, t, logits
+
+
+def predictions(
+    model: NavigationTransformer, walk: xr.Dataset, *, seed: int, progress: bool = False
+) -> NDArray[np.uint8]:
+    """Most likely letter after every step of a walk, (walk, time)."""
+    answer = np.empty(walk["action"].shape, dtype=np.uint8)
+    bar = tqdm(total=answer.size, unit="step", desc="predict", disable=not progress)
+    with untouched(model), bar:
+        for w, t, logits in forward_chunks(model, walk, seed=seed):
+            answer[w, t] = logits.argmax(-1).cpu().numpy()
+            bar.update(answer[w, t].size)
+    return answer
+
+
+def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95) -> xr.Dataset:
+    """Error of each memory with its Wilson interval; predictions are taken as independent.
+
+    Parameters
+    ----------
+    wrong, seen
+        Same shape: was the letter wrong, was the place visited within the window.
+    level
+        Coverage of the interval.
+    """
+    n = np.array([seen.sum(), (~seen).sum()])
+    failed = np.array([(wrong & seen).sum(), (wrong & ~seen).sum()])
+    bounds = np.full((2, 2), np.nan)
+    for i in np.flatnonzero(n):
+        bounds[i] = binomtest(int(failed[i]), int(n[i])).proportion_ci(level, method="wilson")
+    error = np.divide(failed, n, out=np.full(2, np.nan), where=n > 0)
+    about = {"units": "1", "long_name": "share of wrong predictions"}
+    interval = {"units": "1", "long_name": f"{level:.0%} Wilson interval of error", "level": level}
+    return xr.Dataset(
+        {
+            "error": ("memory", error, about),
+            "n": ("memory", n, {"units": "predictions", "long_name": "predictions counted"}),
+            "interval": (("memory", "bound"), bounds, interval),
+        },
+        coords={"memory": list(MEMORIES), "bound": ["lower", "upper"]},
+    )
+
+
+def memory_errors(
+    model: NavigationTransformer,
+    *,
+    n_walks: int = 256,
+    n_steps: int = 2048,
+    seed: int = 0,
+    familiar: bool = True,
+    where: str = "chunk_end",
+    maps: Sequence[int] | None = None,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Working- and reference-memory error of a network on its own world.
+
+    A prediction is **working memory** if its place is among the places of the steps the network
+    could attend to, else **reference memory**. Error is the share of predictions whose most likely
+    letter is wrong; chance is ``1 - 1 / n_letters``. On novel maps nothing can be recalled, and
+    reference memory at chance is the control.
+
+    Parameters
+    ----------
+    model
+        A network with its `world`; it is run in eval mode and comes back in the mode it was in.
+    n_walks, n_steps
+        Random walks, and steps in each.
+    seed
+        Seed of the walks and of e₀.
+    familiar
+        Trained maps, or novel ones.
+    where
+        "chunk_end" counts the last prediction of every chunk whose window is full, as the paper
+        does; "every_step" counts every prediction, with the window it really had.
+    maps
+        Map indices to walk on; by default all.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        `error` and `n` (memory), `interval` (memory, bound), 95 % Wilson; NaN where n is 0.
+
+    References
+    ----------
+    Kim, Kwon, Cha & Lee, NeurIPS 2023. Wilson (1927),
+    https://doi.org/10.1080/01621459.1927.10502953
+    """
+    world = world_of(model)
+    counted = counted_steps(n_steps, model.config, where)
+    walk = world.walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)
+    wrong = predictions(model, walk, seed=seed, progress=progress) != walk.target.values
+    seen = visited(places(walk), attended_window(n_steps, model.config.chunk, model.config.memory))
+    result = tally(wrong[:, counted], seen[:, counted])
+    return result.assign_attrs(
+        where=where,
+        familiar=int(familiar),
+        seed=seed,
+        n_walks=n_walks,
+        n_steps=n_steps,
+        chance=1 - 1 / world.n_letters,
+    )
+
+
+def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.bool_]:
+    """Tell which steps are counted: chunk ends whose window is full, or all; (time,)."""
+    if where not in ("chunk_end", "every_step"):
+        raise ValueError(f'where must be "chunk_end" or "every_step", got {where!r}')
+    full = config.memory + config.chunk
+    if where == "every_step":
+        return np.ones(n_steps, dtype=bool)
+    if n_steps < full:
+        raise ValueError(
+            f'n_steps must be at least memory + chunk = {full} for where="chunk_end", got {n_steps}'
+        )
+    return attended_window(n_steps, config.chunk, config.memory) == full
+
+
+def places(walk: xr.Dataset) -> NDArray[np.int64]:
+    """Place indices of a walk, (walk, time + 1), the last being where the last action led."""
+    side = int(walk.attrs["side"])
+    here = walk.y.values.astype(np.int64) * side + walk.x.values
+    last = walk.next_y.values[:, -1:].astype(np.int64) * side + walk.next_x.values[:, -1:]
+    return np.concatenate([here, last], axis=1)
+
+
+def world_of(model: NavigationTransformer) -> GridWorld:
+    """Return the network's world, or say that it has none."""
+    if model.world is None:
+        raise ValueError(
+            "model.world must be a GridWorld (the maps it was trained on), got None; "
+            "set model.world, or pass walks where the function takes them"
+        )
+    return model.world

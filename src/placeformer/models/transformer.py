@@ -1,0 +1,444 @@
+"""The navigation Transformer: path integrator, relative attention, NMDA feed-forward layers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from placeformer.models import paper_weights as paper
+from placeformer.models.activation import check_activation, make_activation
+from placeformer.models.grid_world import ACTIONS, GridWorld
+from placeformer.models.summary import Glance
+
+if TYPE_CHECKING:
+    pass
+
+Streams = tuple[Tensor | None, Tensor]  # content (None where nothing needs it) and query
+
+
+class RelativeAttention(nn.Module):
+    """Causal attention with learned relative position embeddings and biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_heads, self.d_head = config.n_heads, config.d_head
+        width, reach = config.n_heads * config.d_head, config.memory + config.chunk
+        self.norm = nn.LayerNorm(config.d_model)
+        self.qkv = nn.Linear(config.d_model, 3 * width, bias=False)
+        self.out = nn.Linear(width, config.d_model, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(config.n_heads, config.d_head))
+        self.distance = nn.Parameter(torch.zeros(config.n_heads, reach, config.d_head))
+        self.distance_bias = nn.Parameter(torch.zeros(config.n_heads, reach))
+        self.dropout = nn.Dropout(config.dropout)
+        self.weights = nn.Identity()  # query stream, (walk, head, time, memory + chunk + 1)
+        self.content_weights = nn.Identity()
+
+    def heads(self, x: Tensor, first: int, count: int) -> tuple[Tensor, ...]:
+        """Project to `count` of query, key, value from the `first` on: (head, walk, time, d)."""
+        width = self.n_heads * self.d_head
+        y = F.linear(x, self.qkv.weight[first * width : (first + count) * width])
+        y = y.view(*x.shape[:2], count, self.n_heads, self.d_head)
+        return tuple(part.contiguous() for part in y.permute(2, 3, 0, 1, 4).unbind(0))
+
+    def relative(self, q: Tensor, nearest: int, n_keys: int) -> Tensor:
+        """q_i · R_δ + c_δ for every key, (head, walk, query, key).
+
+        Key j of query i is δ = i − j + n_keys − n_queries + `nearest` steps away; `nearest` is the
+        distance of the last key that a query may see, and those it may not see get −∞.
+        """
+        reach, steps, width = self.distance.shape[1], q.shape[2], n_keys + q.shape[2] - 1
+        # Farthest first, keys not to be seen last. Row i needs these columns from steps - 1 - i on,
+        # which is what rows one column shorter find in the same memory (Transformer-XL's trick).
+        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
+        delta = delta.clamp(max=reach - 1)
+        table = F.pad(self.distance[:, delta].transpose(1, 2), (0, steps))  # (head, d, width + 1)
+        bias = F.pad(self.distance_bias[:, None, delta], (0, steps), value=-math.inf)
+        score = torch.baddbmm(bias, q.flatten(1, 2), table).view(*q.shape[:2], -1)
+        score = score[..., steps - 1 : steps - 1 + steps * width].unflatten(2, (steps, width))
+        return score[..., :n_keys]
+
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
+        """Attend; (walk, time, d_model) both → the residual updates of content and query.
+
+        With `last` the content's update is not needed by anything and None is returned for it.
+        """
+        content, query = self.norm(content), self.norm(query)
+        k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
+        u, n_keys = self.query_bias[:, None, None], k.shape[2]
+
+        q, own_k, own_v = self.heads(query, 0, 3)
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_keys)
+        own = ((q + u) * own_k + q * self.distance[:, None, :1]).sum(-1, keepdim=True)
+        own = own + self.distance_bias[:, None, None, :1]
+        weights = self.shares(torch.cat([score, own], -1), self.weights)
+        query = self.merge(weights[..., :-1] @ v + weights[..., -1:] * own_v)
+        if last:
+            return None, query
+
+        (q,) = self.heads(content, 0, 1)
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 0, n_keys)
+        return self.merge(self.shares(score, self.content_weights) @ v), query
+
+    def shares(self, score: Tensor, weights: nn.Module) -> Tensor:
+        """Softmax over keys; the shares pass through `weights`, there (walk, head, time, key)."""
+        share = torch.softmax(score / math.sqrt(self.d_head), -1)
+        return self.dropout(weights(share.transpose(0, 1))).transpose(0, 1)
+
+    def merge(self, read: Tensor) -> Tensor:
+        """(head, walk, time, d) → (walk, time, d_model)."""
+        return self.dropout(self.out(read.permute(1, 2, 0, 3).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """LayerNorm, NMDA_α units, projection; no biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model)
+        self.fc1 = nn.Linear(config.d_model, config.d_inner, bias=False)
+        self.activation = make_activation(config.activation, config.alpha)
+        self.fc2 = nn.Linear(config.d_inner, config.d_model, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.units = nn.Identity()  # query stream, (walk, time, d_inner)
+        self.content_units = nn.Identity()
+
+    def forward(self, x: Tensor, units: nn.Module) -> Tensor:
+        """(walk, time, d_model) → its residual update; the hidden units pass through `units`."""
+        hidden = units(self.activation(self.fc1(self.norm(x))))
+        return self.dropout(self.fc2(self.dropout(hidden)))
+
+
+class Layer(nn.Module):
+    """One pre-LayerNorm Transformer-XL layer over both streams."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = RelativeAttention(config)
+        self.ffn = FeedForward(config)
+
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
+        """Return both streams, updated; the last layer's content only if it is recorded."""
+        update, query_update = self.attention(content, query, memory, last=last)
+        query = query + query_update
+        query = query + self.ffn(query, self.ffn.units)
+        if update is None:
+            return None, query
+        content = content + update
+        return content + self.ffn(content, self.ffn.content_units), query
+
+
+class Pretrained:
+    """``from_pretrained``, ``save_pretrained`` and ``push_to_hub``.
+
+    They take the options of ``huggingface_hub.PyTorchModelHubMixin`` that make sense for a network
+    that is loaded exactly as it was saved: nothing in its configuration can be overridden, and
+    nothing of its weights can be missing. They call the public functions ``load``, ``save`` and
+    ``push``, which know the class this one is a base of; hence the imports inside.
+    """
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        map_location: str = "cpu",
+    ) -> Self:
+        """Load a network of the zoo, of a folder or of the hub, in eval mode.
+
+        See :func:`placeformer.load`; `map_location` is its `device`.
+        """
+        import placeformer as pf
+
+        model = pf.load(
+            pretrained_model_name_or_path,
+            revision=revision,
+            device=map_location,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        if not isinstance(model, cls):
+            raise TypeError(f"{cls.__name__} cannot be loaded: a {type(model).__name__} was saved")
+        return model
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Save the network without rounding; a network that is in the folder is replaced.
+
+        See :func:`placeformer.save`. With `push_to_hub` it is pushed as well, by default to a
+        repository called like the folder, and the URL of the commit is returned.
+        """
+        import placeformer as pf
+
+        if push_to_hub_kwargs and not push_to_hub:
+            raise TypeError(f"push_to_hub must be True to use {', '.join(push_to_hub_kwargs)}")
+        network = cast("NavigationTransformer", self)
+        pf.save(network, save_directory, dtype="exact", overwrite=True)
+        if not push_to_hub:
+            return None
+        name = Path(save_directory).resolve().name
+        return self.push_to_hub(repo_id or name, **push_to_hub_kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        private: bool = False,
+        token: str | bool | None = None,
+        branch: str | None = None,
+    ) -> str:
+        """Push the network as one commit, and return its URL; see :func:`placeformer.push`."""
+        import placeformer as pf
+
+        return pf.push(
+            cast("NavigationTransformer", self),
+            repo_id,
+            private=private,
+            token=token,
+            revision=branch,
+            commit_message=commit_message,
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and activation of a :class:`NavigationTransformer`.
+
+    Attributes
+    ----------
+    n_letters, d_model, n_layers
+        Letters it tells apart, width, layers.
+    n_heads, d_head, d_inner, d_rnn
+        Attention heads, width of a head, feed-forward units of a layer, path integrator's width.
+    chunk, memory
+        Steps processed at once, and earlier steps remembered beyond them.
+    dropout
+        Probability, in training only.
+    activation
+        "nmda", "relu", "gelu", "leaky_relu" or "tanh".
+    alpha
+        [Mg²⁺]/K_Mg of NMDA_α; None exactly for the other activations.
+    """
+
+    n_letters: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_head: int
+    d_inner: int
+    d_rnn: int
+    chunk: int
+    memory: int
+    dropout: float
+    activation: str
+    alpha: float | None
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.type == "int" and (type(value) is not int or value < 1):
+                raise ValueError(f"{entry.name} must be a whole number ≥ 1, got {value!r}")
+        if self.d_model % 2:
+            raise ValueError(f"d_model must be even (place + letter), got {self.d_model}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout!r}")
+        check_activation(self.activation, self.alpha)
+
+
+class State(NamedTuple):
+    """What is carried from chunk to chunk, detached."""
+
+    path: Tensor  # (walk, d_rnn)
+    memory: tuple[Tensor, ...]  # per layer (walk, ≤ memory, d_model)
+
+
+class PathIntegrator(nn.Module):
+    """e_{t+1} = tanh(e_t + e_t W_a): where am I, from actions alone.
+
+    It runs in the precision of its weights under autocast too: rounding errors add up over a walk.
+    """
+
+    def __init__(self, n_actions: int, d_rnn: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_actions, d_rnn, d_rnn))
+
+    def forward(self, path: Tensor, action: Tensor) -> Tensor:
+        """(walk, d_rnn), (walk, time) → (walk, time + 1, d_rnn), the first being `path`."""
+        n_actions, d_rnn, _ = self.weight.shape
+        every = self.weight.permute(1, 0, 2).reshape(d_rnn, n_actions * d_rnn)
+        chosen = F.one_hot(action.long(), n_actions).to(path.dtype)[..., None]  # (walk, time, a, 1)
+        states = [path]
+        with torch.autocast(path.device.type, enabled=False):
+            for t in range(action.shape[1]):
+                moved = (path @ every).view(-1, n_actions, d_rnn)
+                path = torch.tanh(path + (moved * chosen[:, t]).sum(1))
+                states.append(path)
+        return torch.stack(states, dim=1)
+
+
+class NavigationTransformer(Glance, nn.Module, Pretrained):
+    """Walks on grid maps and predicts the letter at its next place.
+
+    Attributes
+    ----------
+    config
+        Sizes and activation.
+    world
+        The maps it is (to be) trained on; None where only the network matters.
+    info : dict
+        Facts of the zoo entry it was loaded from (empty for a new network).
+    """
+
+    def __init__(self, config: ModelConfig, world: GridWorld | None = None) -> None:
+        super().__init__()
+        if world is not None and world.n_letters != config.n_letters:
+            found = f"{config.n_letters} and {world.n_letters}"
+            raise ValueError(f"config.n_letters must equal the world's, got {found}")
+        self.config, self.world, self.info = config, world, dict[str, Any]()
+        self.path = PathIntegrator(len(ACTIONS), config.d_rnn)
+        self.place = nn.Linear(config.d_rnn, config.d_model // 2)
+        # Place embedding of the query and of the content stream, (walk, time, d_model / 2).
+        self.position, self.content_position = nn.Identity(), nn.Identity()
+        self.letter = nn.Embedding(config.n_letters + 1, config.d_model // 2)  # last row: mask
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.read_out = nn.Linear(config.d_model, config.n_letters)
+
+    def init_weights(self, seed: int) -> NavigationTransformer:
+        """Draw new weights: N(0, 0.02) for matrices, 0 for biases and the path integrator."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if name.endswith((".bias", "distance_bias")) or name == "path.weight":
+                    weight.zero_()
+                elif name.endswith("norm.weight"):
+                    weight.fill_(1)
+                else:
+                    weight.copy_(torch.empty(weight.shape).normal_(0, 0.02, generator=generator))
+        return self
+
+    def initial_state(
+        self, n_walks: int, *, seed: int | None = None, path: Tensor | None = None
+    ) -> State:
+        """Nothing remembered, and the path integrator at e₀.
+
+        Exactly one of `path`, e₀ itself (walk, d_rnn), and `seed`, of e₀ ~ N(0, 1/d_rnn), is given.
+        """
+        config = self.config
+        if (seed is None) == (path is None):
+            raise ValueError("exactly one of seed and path must be given: e₀ is random or known")
+        if path is None:
+            generator = torch.Generator().manual_seed(seed)  # type: ignore[arg-type]
+            path = torch.randn(n_walks, config.d_rnn, generator=generator) / config.d_rnn**0.5
+        if tuple(path.shape) != (n_walks, config.d_rnn):
+            raise ValueError(f"path must be {(n_walks, config.d_rnn)}, got {tuple(path.shape)}")
+        empty = self.read_out.weight.new_empty(n_walks, 0, config.d_model)
+        return State(path.to(empty), (empty,) * config.n_layers)
+
+    def forward(
+        self,
+        action: Tensor,
+        observation: Tensor,
+        state: State | None = None,
+        *,
+        content: bool = False,
+    ) -> tuple[Tensor, State]:
+        """Predict the letter after each action.
+
+        Parameters
+        ----------
+        action, observation : (walk, time)
+            Integers: the letter seen at each step and the action then taken. Any length; it is cut
+            into chunks of ``config.chunk``, counted from this call's first step.
+        state
+            What an earlier call returned; by default ``initial_state(walks, seed=0)``.
+        content
+            Also run the letter stream's last layer, which no prediction needs.
+
+        Returns
+        -------
+        logits, state : (walk, time, letter), State
+            Unnormalised log-probabilities of the letter after each action; for the next call.
+        """
+        if action.shape != observation.shape or action.ndim != 2 or not action.shape[1]:
+            found = f"{tuple(action.shape)} and {tuple(observation.shape)}"
+            raise ValueError(f"action and observation must both be (walk, time ≥ 1), got {found}")
+        check_range("action", action, len(ACTIONS))
+        check_range("observation", observation, self.config.n_letters)
+        state = self.initial_state(len(action), seed=0) if state is None else state
+        logits, chunk = [], self.config.chunk
+        for a, o in zip(action.split(chunk, 1), observation.split(chunk, 1), strict=True):
+            answer, state = self.forward_chunk(a, o, state, content)
+            logits.append(answer)
+        return torch.cat(logits, 1), state
+
+    def forward_chunk(
+        self, action: Tensor, observation: Tensor, state: State, content: bool = False
+    ) -> tuple[Tensor, State]:
+        """One pass over one chunk; see :meth:`forward`. A hook may branch walks or ask less."""
+        path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
+        place = torch.relu(self.place(path))
+        here, there = self.content_position(place[:, :-1]), self.position(place[:, 1:])
+        mask = self.letter.weight[-1].expand(*there.shape[:2], -1)
+        seen = self.dropout(torch.cat([here, self.letter(observation.long())], -1))
+        asked = self.dropout(torch.cat([there, mask], -1))
+        memory = []
+        for i, (layer, past) in enumerate(zip(self.layers, state.memory, strict=True)):
+            memory.append(torch.cat([past, seen], 1)[:, -self.config.memory :].detach())
+            last = i == len(self.layers) - 1 and not content
+            seen, asked = layer(seen, asked, past, last=last)
+            seen, asked = (x if x is None else x.flatten(0, -3) for x in (seen, asked))
+        return self.read_out(self.norm(asked)), State(path[:, -1].detach(), tuple(memory))
+
+    @classmethod
+    def from_paper_state_dict(
+        cls,
+        tensors: Mapping[str, Tensor],
+        *,
+        n_head: int,
+        alpha: float,
+        chunk: int = 32,
+        memory: int = 32,
+        world: GridWorld | None = None,
+    ) -> NavigationTransformer:
+        """Build a network from the tensors of the paper's public code, under their names there.
+
+        Sizes are read off `tensors`; `n_head`, `alpha`, `chunk` and `memory` are what they do not
+        tell, `world` the maps they were trained on, if known. Tensors that are missing, unknown or
+        of another shape are refused by name; `rew_emb` and `valid_seq_emb` are unused there.
+        """
+        shape = paper.sizes(tensors, n_head, chunk + memory)
+        config = ModelConfig(
+            **shape, chunk=chunk, memory=memory, dropout=0.1, activation="nmda", alpha=alpha
+        )
+        model = cls(config, world)
+        model.load_state_dict(paper.translate(tensors), strict=True)
+        return model.eval()
+
+
+def check_range(name: str, values: Tensor, n: int) -> None:
+    """Refuse indices outside 0 to n - 1."""
+    if values.min() < 0 or values.max() >= n:
+        raise ValueError(f"{name} must be in 0–{n - 1}, got {values.min()} to {values.max()}")

@@ -1,0 +1,12 @@
+"""Figures: a Dataset and an ``ax`` in, the ``ax`` out; nothing here computes a score."""
+
+from placeformer.plot.lesions import ablation as ablation
+from placeformer.plot.lesions import dose_response as dose_response
+from placeformer.plot.maps import distribution as distribution
+from placeformer.plot.maps import memory as memory
+from placeformer.plot.maps import place_fields as place_fields
+from placeformer.plot.maps import rate_maps as rate_maps
+from placeformer.plot.maps import walk as walk
+from placeformer.plot.networks import activations as activations
+from placeformer.plot.networks import comparison as comparison
+from placeformer.plot.networks import training as training

@@ -1,0 +1,225 @@
+"""Figures of lesions and of Mg²⁺: an ``ax`` in, the ``ax`` out; nothing here computes a score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from placeformer.plot._style import BLUE, COLORS, GREEN, LINES, MARKERS, VERMILION, axes
+
+SELECTIONS = {
+    "ordered": (VERMILION, "o", "-"),
+    "random": ("0.45", "s", ":"),
+    "matched": (BLUE, "D", "--"),
+}
+"""Colour, marker and line of every selection."""
+
+WHERE = {"chunk_end": "chunk ends", "every_step": "every step"}
+"""Words for the predictions that were counted."""
+
+LINSCALE = 0.5
+"""Decades that the axis of α spends between 0 and the least positive dose."""
+
+
+def ablation(
+    curve: xr.Dataset,
+    *,
+    memory: str = "reference",
+    maps: str = "trained",
+    measure: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw errors against the share of units lesioned, beside those of the controls.
+
+    Parameters
+    ----------
+    curve
+        Result of :func:`placeformer.ablation_curve`.
+    memory, maps
+        Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
+    measure
+        One of the `scores` instead of an error.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Means over repeats as lines with markers, their 95 % intervals as bands; the chance level
+        dotted. The label says which predictions were counted, at chunk ends or at every step.
+    """
+    ax = axes(ax)
+    where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
+    names = ("error", "interval") if measure is None else ("score", "score_interval")
+    mean, bounds = (curve[name].sel(where) for name in names)
+    for selection in curve["selection"].values:
+        color, marker, line = SELECTIONS[str(selection)]
+        y = mean.sel(selection=selection).mean("repeat", skipna=False)
+        band = bounds.sel(selection=selection)
+        x = curve["fraction"].values
+        ax.fill_between(
+            x, *band.transpose("bound", ...).values, color=color, alpha=0.15, linewidth=0
+        )
+        label = selection_label(str(selection), str(curve.attrs.get("order", "")))
+        ax.plot(x, y, line, marker=marker, markersize=3.5, color=color, label=label)
+    if measure is None:
+        _share_axis(ax, errors_label(curve, maps, memory))
+        _chance(ax, curve)
+    else:
+        ax.set_ylabel(measure)
+    kept = "kept" if curve.attrs.get("keep") else "lesioned"
+    ax.set(xlim=(-0.02, 1.02), xlabel=f"share of units {kept} ({curve.attrs.get('layers', '')})")
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.legend(frameon=False)
+    return ax
+
+
+def dose_response(
+    response: xr.Dataset | Mapping[str, xr.Dataset],
+    *,
+    memory: str = "reference",
+    maps: str = "trained",
+    metric: str | None = None,
+    fit: xr.Dataset | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw errors, or a metric, against α; with [Mg²⁺] on the upper axis.
+
+    Parameters
+    ----------
+    response
+        Result of :func:`placeformer.dose_response`, or several by label, such as trained and
+        test-time α.
+    memory, maps
+        Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
+    metric
+        A metric of the responses instead of an error.
+    fit
+        Result of :func:`placeformer.fit_hill`; its K is drawn where it is identifiable.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Every network and dose with its 95 % interval over walks, means over the networks of a
+        dose joined by a line. The axis of α is linear below the least positive dose and
+        logarithmic above it. The α of training, where one network was changed at test time, is an
+        arrow on the axis. Networks without α are left out.
+    """
+    ax = axes(ax)
+    named = {"": response} if isinstance(response, xr.Dataset) else dict(response)
+    doses = np.concatenate([one["alpha"].values for one in named.values()])
+    positive = doses[doses > 0]
+    least = positive.min() if positive.size else 1.0
+    ax.set_xscale("symlog", linthresh=least, linscale=LINSCALE)
+    for i, (label, one) in enumerate(named.items()):
+        _responses(ax, one, label, i, memory, maps, metric)
+    if fit is not None:
+        _hill(ax, fit)
+    first = next(iter(named.values()))
+    if metric is None:
+        _share_axis(ax, errors_label(first, maps, memory))
+        _chance(ax, first)
+    else:
+        ax.set_ylabel(metric)
+    _alpha_axis(ax, float(least), float(np.nanmax(doses)), first)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(frameon=False)
+    return ax
+
+
+def _responses(
+    ax: Axes, one: xr.Dataset, label: str, i: int, memory: str, maps: str, metric: str | None
+) -> None:
+    """Points with intervals, and a line through the means of the doses."""
+    color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
+    one = one.isel(model=np.flatnonzero(one["alpha"].notnull().values)).sortby("alpha")
+    x = one["alpha"].values
+    if metric is None:
+        picked = one.sel(maps=maps, memory=memory)
+        y, ends = picked["error"].values, picked["interval"].transpose("bound", ...).values
+        reach: Any = np.nan_to_num(np.abs(ends - y))
+    else:
+        y, reach = one["value"].sel(metric=metric).values, None
+    marker = MARKERS[i % len(MARKERS)]
+    ax.errorbar(x, y, reach, fmt=marker, markersize=4, color=color, capsize=2, label=label or None)
+    each = np.unique(x)
+    ax.plot(each, [y[x == dose].mean() for dose in each], style, color=color, linewidth=1)
+    trained = np.unique(one["trained_alpha"].values)
+    if trained.size == 1 and each.size > 1:
+        place: dict[str, Any] = {"xy": (trained[0], 0), "xycoords": ("data", "axes fraction")}
+        ax.annotate(
+            "", xytext=(0, 22), textcoords="offset points",
+            arrowprops={"arrowstyle": "-|>", "color": color}, **place,
+        )  # fmt: skip
+        ax.annotate(
+            "trained", xytext=(0, 24), textcoords="offset points", ha="center", fontsize="small",
+            color=color, **place,
+        )  # fmt: skip
+
+
+def _hill(ax: Axes, fit: xr.Dataset) -> None:
+    """The fitted curve, and K where it can be told."""
+    dose = str(fit["fitted"].dims[0])
+    ax.plot(fit[dose], fit["fitted"], "-", color=GREEN, linewidth=1.5, label="Hill fit")
+    if bool(fit["identifiable"]):
+        k = float(fit["value"].sel(parameter="K"))
+        ax.axvline(k, color=GREEN, linestyle=":", linewidth=1, label=f"K = {k:.2g}")
+
+
+def _share_axis(ax: Axes, label: str) -> None:
+    """An axis from 0 to 100 %."""
+    ax.set(ylim=(-0.02, 1.02), ylabel=label)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _chance(ax: Axes, result: xr.Dataset) -> None:
+    """The error of guessing."""
+    if "chance" in result.attrs:
+        ink = mpl.rcParams["text.color"]
+        ax.axhline(result.attrs["chance"], color=ink, linestyle=":", linewidth=1, label="chance")
+
+
+def errors_label(
+    result: xr.Dataset, maps: str, memory: str | None = None, *, of: str = "where"
+) -> str:
+    """Which errors, on which maps and, where it is known, which predictions were counted."""
+    which = "errors" if memory is None else f"{memory}-memory errors"
+    counted = WHERE.get(str(result.attrs.get(of)))
+    return ", ".join([which, f"{maps} maps"] + ([counted] if counted else []))
+
+
+def selection_label(selection: str, order: str) -> str:
+    """Words for a selection of units."""
+    given = {"chosen": "chosen units", "given": "by given score", "random": "in random order"}
+    by = f"by {order.replace('_', ' ').replace('place cell score', 'place-cell score')}"
+    words = {"matched": "matched units", "random": "random units"}
+    return words.get(selection) or given.get(order) or by
+
+
+def plain() -> FuncFormatter:
+    """Numbers without powers of ten."""
+    return FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def _alpha_axis(ax: Axes, least: float, greatest: float, first: xr.Dataset) -> None:
+    """Label α below, and the concentration it stands for above."""
+    ax.xaxis.set_major_formatter(plain())
+    ax.set(xlabel="α", xlim=(-least / 10 if greatest else -1, greatest * 1.3 or 1))
+    known = first["alpha"].values > 0
+    if known.any():
+        factor = float((first["mg_mM"].values[known] / first["alpha"].values[known])[0])
+        scale: Any = (lambda alpha: alpha * factor, lambda mg: mg / factor)
+        above = ax.secondary_xaxis("top", functions=scale)
+        above.set_xscale("symlog", linthresh=least * factor, linscale=LINSCALE)
+        tens = 10.0 ** np.arange(np.ceil(np.log10(least * factor)), 6)
+        above.set_xticks([0, *tens[tens <= greatest * factor * 1.3]])
+        above.xaxis.set_major_formatter(plain())
+        above.set_xlabel("[Mg²⁺] (mM)")

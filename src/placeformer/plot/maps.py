@@ -1,0 +1,370 @@
+"""Figures of single units and walks: rate maps, place fields, walks, memory errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from string import ascii_uppercase
+from textwrap import fill
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.plot._style import BLUE, COLORS, LINES, MARKERS, VERMILION
+from placeformer.plot._style import axes as _axes
+
+Edges = tuple[NDArray[Any], NDArray[Any]]
+"""Edges of the bins on the axes y and x."""
+
+Segment = tuple[tuple[float, float], tuple[float, float]]
+
+
+def bin_edges(maps: xr.Dataset) -> Edges:
+    """Edges of the bins on both axes; halfway between the centres where there are none."""
+    ydim, xdim = schema.place_dims(maps)
+    return axis_edges(maps, ydim), axis_edges(maps, xdim)
+
+
+def axis_edges(maps: xr.Dataset, dim: str) -> NDArray[np.float64]:
+    """Edges of the bins on one axis."""
+    if dim + schema.EDGES_SUFFIX in maps.variables:
+        return np.asarray(maps[dim + schema.EDGES_SUFFIX].values, float)
+    centres = np.asarray(maps[dim].values, float)
+    step = np.diff(centres) if centres.size > 1 else np.ones(1)
+    middle = centres[:-1] + step[: centres.size - 1] / 2
+    return np.concatenate([[centres[0] - step[0] / 2], middle, [centres[-1] + step[-1] / 2]])
+
+
+def show_image(
+    ax: Axes,
+    values: np.ma.MaskedArray[Any, Any],
+    edges: Edges,
+    **options: Any,
+) -> Any:
+    """Show values (y, x): as an image where all bins are equal, else as a mesh."""
+    ax.patch.set(facecolor="0.75", hatch="////", edgecolor="0.4")  # shows where there is no value
+    y, x = edges
+    if all(np.allclose(np.diff(e), e[1] - e[0]) for e in edges):
+        extent = (x[0], x[-1], y[-1], y[0])
+        return ax.imshow(values, cmap="viridis", extent=extent, interpolation="none", **options)
+    return ax.pcolormesh(x, y, values, cmap="viridis", edgecolors="face", **options)
+
+
+def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
+    """Axes (y, x) in whole steps, the first downwards; a place of the contract is a grid step."""
+    for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
+        axis.set_label_text(f"{dim} ({'grid steps' if unit in ('', '1', 'place') else unit})")
+        axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    y, x = edges
+    ax.set(xlim=(x[0], x[-1]), ylim=(y[-1], y[0]), aspect="equal")
+
+
+def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
+    """Axes of rate maps."""
+    ydim, xdim = schema.place_dims(maps)
+    units = [str(maps[dim].attrs.get("units", "")) for dim in (ydim, xdim)]
+    set_axes(ax, (ydim, xdim), (units[0], units[1]), edges)
+
+
+def region_outline(inside: NDArray[np.bool_], edges: Edges) -> list[Segment]:
+    """Edges of the lattice between bins inside and bins outside."""
+    y, x = edges
+    padded = np.pad(inside, 1)
+    upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
+    level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    return [
+        *(((x[j], y[i]), (x[j], y[i + 1])) for i, j in upright),
+        *(((x[j], y[i]), (x[j + 1], y[i])) for i, j in level),
+    ]
+
+
+def offsets_aside(
+    x: NDArray[Any], y: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Offsets that set the visits of one place apart: the first in its middle, others around."""
+    visit, seen = np.zeros(len(x)), dict[tuple[float, float], int]()
+    for i, place in enumerate(zip(x, y, strict=True)):
+        visit[i] = seen[place] = seen.get(place, -1) + 1
+    radius = np.minimum(0.15 * np.sqrt(visit), 0.42)
+    return radius * np.cos(2.4 * visit), radius * np.sin(2.4 * visit)
+
+
+def draw_world(ax: Axes, side: int, letters: xr.DataArray | None) -> None:
+    """Draw the grid, with the letter of every place in its upper left corner."""
+    edges = np.arange(side + 1) - 0.5
+    set_axes(ax, ("y", "x"), ("grid steps", "grid steps"), (edges, edges))
+    ink = mpl.rcParams["text.color"]
+    ax.hlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    ax.vlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    if letters is not None:
+        for (y, x), letter in np.ndenumerate(letters.transpose("y", "x").values):
+            name = ascii_uppercase[letter] if letter < len(ascii_uppercase) else str(letter)
+            ax.text(x - 0.44, y - 0.42, name, va="top", ha="left", fontsize="x-small", alpha=0.75)
+
+
+OUTCOMES = (
+    ("working memory, right", True, True, "o", BLUE),
+    ("working memory, wrong", True, False, "o", VERMILION),
+    ("reference memory, right", False, True, "D", BLUE),
+    ("reference memory, wrong", False, False, "D", VERMILION),
+)
+"""Label, visited, correct, marker and colour of a prediction."""
+
+LABEL_WIDTH = 50
+"""Characters after which the label of an axis is broken."""
+
+MOST_POINTS = 400
+"""Points of a curve that are drawn; a file would hold every one of a hundred thousand."""
+
+
+def rate_maps(
+    maps: xr.Dataset,
+    unit: int = 0,
+    *,
+    ax: Axes | None = None,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+) -> Axes:
+    """Draw the rate map of one unit; unvisited places are hatched.
+
+    Parameters
+    ----------
+    maps
+        RateMaps of one map, on two axes of place.
+    unit
+        Number of the unit along ``unit``.
+    ax
+        Where to draw; by default a new figure.
+    limits
+        Least and greatest rate of the colours; by default those of the map.
+    colorbar
+        Draw a colour bar with the units of the rate.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        With the first axis of place (y) downwards, as the worlds of this library count it.
+    """
+    ax = _axes(ax)
+    rate, edges = _rates(maps, unit), bin_edges(maps)
+    low, high = limits or (None, None)
+    image = show_image(ax, np.ma.masked_invalid(rate.values), edges, vmin=low, vmax=high)
+    set_axes_of(ax, maps, edges)
+    ax.set_title(schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit "))
+    if colorbar:
+        units = rate.attrs.get("units", schema.RATE_ENTRY.units)
+        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({units})")
+    return ax
+
+
+def place_fields(
+    maps: xr.Dataset,
+    fields: xr.Dataset | xr.DataArray,
+    unit: int = 0,
+    *,
+    ax: Axes | None = None,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+) -> Axes:
+    """Draw the rate map of one unit with the outlines of its place fields.
+
+    Parameters
+    ----------
+    maps, unit, ax, limits, colorbar
+        As in :func:`rate_maps`.
+    fields
+        Result of :func:`placeformer.place_fields` on these maps, or its ``label``.
+    """
+    ax = rate_maps(maps, unit, ax=ax, limits=limits, colorbar=colorbar)
+    labels = fields["label"] if isinstance(fields, xr.Dataset) else fields
+    label = labels.isel({schema.UNIT: unit}).transpose(*schema.place_dims(maps)).values
+    if label.shape != (shape := _rates(maps, unit).shape):
+        raise ValueError(f"fields must be those of maps, of shape {shape}, found {label.shape}")
+    for number in range(1, int(label.max(initial=0)) + 1):
+        outline = region_outline(label == number, bin_edges(maps))
+        for color, width in (("black", 3.2), ("white", 1.6)):  # seen on bright and dark places
+            ax.add_collection(LineCollection(outline, colors=color, linewidths=width))
+    return ax
+
+
+def walk(
+    recording: xr.Dataset,
+    letters: xr.DataArray | None = None,
+    *,
+    walk: int = 0,
+    ax: Axes | None = None,
+    legend: bool = True,
+) -> Axes:
+    """Draw a walk on its map, and which predictions were right.
+
+    Parameters
+    ----------
+    recording
+        Recording with ``x`` and ``y`` on a grid and, for the predictions, ``visited`` and
+        ``correct``; no activations are needed. A few dozen steps are best.
+    letters
+        Letter index of every place (y, x).
+    walk
+        Number of the walk.
+    ax
+        Where to draw; by default a new figure.
+    legend
+        Explain the markers, with the number of each.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The path as a grey line, from its square start; a marker a prediction at its place, round
+        for working and a diamond for reference memory, filled if right and crossed if wrong.
+        Predictions at the same place stand beside each other.
+    """
+    ax, one = _axes(ax), recording.isel({schema.WALK: walk})
+    x, y = (np.asarray(one[name].values, float) for name in ("x", "y"))
+    side = int(recording.attrs.get("side", max(x.max(), y.max()) + 1))
+    ax.plot(x, y, color="0.55", linewidth=1.2, zorder=1, label="path")
+    ax.plot(x[:1], y[:1], "s", color="0.55", markersize=7, zorder=1, label="start")
+    if {"visited", "correct"} <= set(recording.variables):
+        _outcomes(ax, one, x, y)
+    draw_world(ax, side, letters)
+    if legend:
+        ax.legend(  # below the label of the axis, whatever the size of the figure
+            loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4, ncols=2, columnspacing=1,
+            fontsize="small", frameon=False,
+        )  # fmt: skip
+    return ax
+
+
+def memory(errors: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
+    """Draw working- and reference-memory errors with their intervals and the chance level.
+
+    Parameters
+    ----------
+    errors
+        Result of :func:`placeformer.memory_errors`, or several by label.
+    ax
+        Where to draw; by default a new figure.
+    """
+    ax = _axes(ax)
+    named = {"": errors} if isinstance(errors, xr.Dataset) else dict(errors)
+    first = next(iter(named.values()))
+    memories = [str(name) for name in first["memory"].values]
+    step = min(0.3, 0.8 / len(named))
+    for i, (label, one) in enumerate(named.items()):
+        at = np.arange(len(memories)) + (i - (len(named) - 1) / 2) * step
+        _intervals(ax, at, one, label, i)
+    if "chance" in first.attrs:
+        ink = mpl.rcParams["text.color"]
+        ax.axhline(first.attrs["chance"], color=ink, linestyle=":", linewidth=1, label="chance")
+    ax.set_xticks(range(len(memories)), [f"{name} memory" for name in memories])
+    ax.set(xlim=(-0.6, len(memories) - 0.4), ylim=(-0.02, 1.02), ylabel="wrong predictions")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.legend(frameon=False)
+    return ax
+
+
+def distribution(
+    values: Mapping[str, xr.DataArray | NDArray[Any]],
+    *,
+    ax: Axes | None = None,
+    log: bool = False,
+) -> Axes:
+    """Draw which share of the units lies above each value, a curve a group.
+
+    Parameters
+    ----------
+    values
+        Values by label, of any shape; NaN are left out.
+    ax
+        Where to draw; by default a new figure.
+    log
+        Share on a logarithmic axis, for measures that are 0 for most units.
+    """
+    ax = _axes(ax)
+    for i, (label, group) in enumerate(values.items()):
+        x, share = _above(np.asarray(group, float))
+        style = LINES[i % len(LINES)]
+        ax.plot(x, share, style, color=COLORS[i % len(COLORS)], drawstyle="steps-post", label=label)
+    first = next(iter(values.values()), None)
+    if isinstance(first, xr.DataArray):
+        ax.set_xlabel(_axis_label(first))
+    ax.set_ylabel("share of units above")
+    if log:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(-0.02, 1.02)
+    ax.legend(frameon=False)
+    return ax
+
+
+def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
+    """Rate (y, x) of one unit of one map."""
+    schema.check_rate_maps(maps)
+    space, rate = schema.place_dims(maps), maps[schema.RATE]
+    if len(space) != 2 or set(rate.dims) != {schema.UNIT, *space}:
+        raise ValueError(
+            f"maps must be of one map on two axes of place, found dims {rate.dims}; "
+            "pick a map with isel(map=0)"
+        )
+    return rate.isel({schema.UNIT: unit}).transpose(*space)
+
+
+def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> None:
+    """One marker a prediction, those at one place beside each other."""
+    visited, correct = one["visited"].values.astype(bool), one["correct"].values.astype(bool)
+    right, down = offsets_aside(x, y)
+    for label, seen, right_letter, marker, color in OUTCOMES:
+        which = (visited == seen) & (correct == right_letter)
+        face = color if right_letter else "none"
+        at = (x[which] + right[which], y[which] + down[which])
+        style: dict[str, Any] = {
+            "color": color,
+            "markerfacecolor": face,
+            "markersize": 5,
+            "zorder": 2,
+        }
+        ax.plot(*at, marker, linestyle="none", label=f"{label} ({which.sum()})", **style)
+        if not right_letter:
+            ax.plot(*at, "x", color=color, markersize=2.6, zorder=2, label="_wrong")
+
+
+def _intervals(ax: Axes, at: NDArray[Any], one: xr.Dataset, label: str, i: int) -> None:
+    """Points with their interval, and the value beside each."""
+    error, bounds = one["error"].values, one["interval"].values
+    reach = np.nan_to_num(np.abs(bounds.T - error))
+    marker, color = MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)]
+    ax.errorbar(at, error, reach, fmt=marker, color=color, capsize=3, label=label or None)
+    for place, value, (low, high) in zip(at, error, np.nan_to_num(bounds), strict=True):
+        below = value > 0.2  # there is room, and no chance level
+        at_end, offset = (low, -9) if below else (high, 9)
+        if np.isfinite(value):
+            ax.annotate(
+                f"{value:.1%}", (place, at_end), (0, offset), textcoords="offset points",
+                va="center", ha="center", fontsize="small",
+            )  # fmt: skip
+
+
+def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values in order and the share above each, thinned where there are very many."""
+    x = np.sort(values[np.isfinite(values)])
+    n = x.size
+    if not n:
+        return x, x
+    share = 1 - np.searchsorted(x, x, side="right") / n
+    kept: Iterable[int] = range(n)
+    if n > MOST_POINTS:
+        tail = n - np.geomspace(1, n, MOST_POINTS // 2).astype(int)
+        kept = np.union1d(np.linspace(0, n - 1, MOST_POINTS // 2).astype(int), tail)
+    chosen = np.fromiter(kept, int)
+    return np.insert(x[chosen], 0, x[0]), np.insert(share[chosen], 0, 1.0)
+
+
+def _axis_label(values: xr.DataArray) -> str:
+    """Long name and units."""
+    name, units = values.attrs.get("long_name", values.name), values.attrs.get("units", "1")
+    return fill(str(name) if units == "1" else f"{name} ({units})", LABEL_WIDTH)

@@ -1,0 +1,1 @@
+"""What all units say together: decoding, similarity, dimensionality, remapping."""

@@ -1,0 +1,142 @@
+"""Which walks a decoder learns from, which it is tested on, and how walks are cut."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+
+from placeformer.data import schema
+from placeformer.data.blocks import Numbers, integers
+
+DEFAULT_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Walks, or blocks of time of each walk: what is trained or tested as a whole."""
+
+    n_walks: int
+    n_steps: int
+    blocks: int
+    gap: int
+
+    @property
+    def n(self) -> int:
+        """Number of groups."""
+        return self.n_walks * self.blocks
+
+    @property
+    def length(self) -> int:
+        """Steps of a group, its gaps included."""
+        return self.n_steps // self.blocks
+
+    @property
+    def index(self) -> Numbers:
+        """Group of every sample (walk, time); -1 in the gaps and in what blocks leave over."""
+        return self.spread(np.arange(self.n))
+
+    def spread(self, of_group: NDArray[np.intp]) -> Numbers:
+        """Number of every sample (walk, time), given that of its group; -1 in no group."""
+        step = np.arange(self.n_steps)
+        block, within = step // self.length, step % self.length
+        inside = (block < self.blocks) & (within >= self.gap) & (within < self.length - self.gap)
+        number = of_group.astype(integers(int(of_group.max()) + 1)).reshape(self.n_walks, -1)
+        return np.where(
+            inside, number[:, np.minimum(block, self.blocks - 1)], number.dtype.type(-1)
+        )
+
+    def split(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values (walk, time, ...) laid out as (group, step, ...)."""
+        whole = values[:, : self.blocks * self.length]
+        return whole.reshape(self.n, self.length, *values.shape[2:])
+
+    @classmethod
+    def of(cls, recording: xr.Dataset, blocks: int | None = None, gap: int | None = None) -> Groups:
+        """Groups of a recording: its walks, or so many blocks of each."""
+        n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
+        if blocks is None:
+            if gap is not None:
+                raise ValueError(f"gap is between blocks of time, found gap={gap}; pass blocks too")
+            return cls(n_walks, n_steps, 1, 0)
+        if not 1 <= blocks <= n_steps:
+            raise ValueError(f"blocks must be 1 to {n_steps} (the steps of a walk), found {blocks}")
+        length = n_steps // blocks
+        gap = length // 10 if gap is None else gap
+        if not 0 <= 2 * gap < length:
+            raise ValueError(
+                f"gap must be at least 0 and less than half a block of {length} steps, found {gap}"
+            )
+        return cls(n_walks, n_steps, blocks, gap)
+
+
+def folds(
+    groups: Groups, cv: Any = None, label: NDArray[Any] | None = None, *, seed: int = 0
+) -> NDArray[np.intp]:
+    """Number of the fold that tests each group, shape (group,).
+
+    Parameters
+    ----------
+    groups
+        At least two.
+    cv
+        Number of folds, or a splitter of scikit-learn, which is given the groups (never their
+        samples) and must test each once. By default five folds, or one a group if fewer.
+    label
+        What is decoded of a whole group: every fold then has its share of each label.
+    seed
+        Of the shares.
+
+    Raises
+    ------
+    ValueError
+        A single group, more folds than groups, or a splitter that does not test each group once.
+    """
+    if groups.n < 2:
+        raise ValueError(
+            "recording must have at least 2 walks, since a decoder is tested on walks it has not "
+            "learnt from, found 1; record more walks, or cut it into blocks of time with "
+            "decode_position(..., blocks=10), which leaves a gap between them"
+        )
+    if cv is None or isinstance(cv, int | np.integer):
+        cv = _splitter(groups.n, None if cv is None else int(cv), label, seed)
+    number = np.arange(groups.n)
+    found = np.full(groups.n, -1, np.intp)
+    tested = np.zeros(groups.n, int)
+    with warnings.catch_warnings():  # splitters that need no groups say so
+        warnings.filterwarnings("ignore", "The groups parameter is ignored")
+        splits = list(cv.split(np.zeros((groups.n, 1)), label, number))
+    for fold, (_, test) in enumerate(splits):
+        found[test] = fold
+        tested[test] += 1
+    if (tested != 1).any():
+        raise ValueError(
+            f"cv must test every walk once, found {tested.min()} to {tested.max()} times with "
+            f"{cv!r}; use a number of folds, GroupKFold or LeaveOneGroupOut"
+        )
+    return found
+
+
+def _splitter(n_groups: int, n_folds: int | None, label: NDArray[Any] | None, seed: int) -> Any:
+    """Folds over groups, with a share of every label in each."""
+    most = n_groups
+    if label is not None:
+        names, counts = np.unique(label, return_counts=True)
+        most = int(counts.min())
+        if most < 2:
+            raise ValueError(
+                "recording must have at least 2 walks on every map, found 1 on map "
+                f"{names[counts.argmin()]}; record more walks"
+            )
+    n_folds = min(DEFAULT_FOLDS, most) if n_folds is None else n_folds
+    if not 2 <= n_folds <= most:
+        of = "walks or blocks" if label is None else "walks of a map"
+        raise ValueError(f"cv must be 2 to {most} folds (the number of {of}), found {n_folds}")
+    if label is None:
+        return GroupKFold(n_folds)
+    return StratifiedKFold(n_folds, shuffle=True, random_state=seed)

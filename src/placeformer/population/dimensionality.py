@@ -1,0 +1,137 @@
+"""How many dimensions a population uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.population.vectors import Products, is_maps, vectors
+from placeformer.spatial.variance_explained import centre
+
+
+def dimensionality(
+    data: xr.Dataset, *, variance: float = 0.9, standardize: bool = False
+) -> xr.Dataset:
+    r"""Participation ratio, and the number of principal components for a share of the variance.
+
+    .. math:: PR = \frac{\left(\sum_i \lambda_i\right)^2}{\sum_i \lambda_i^2}
+
+    with λ the eigenvalues of the covariance of the units.
+
+    Parameters
+    ----------
+    data
+        Recording (rows are samples) or RateMaps (rows are visited places, each counted once;
+        the places of several maps all count).
+    variance
+        Share of the variance that the components must explain, above 0 and at most 1.
+    standardize
+        Give every unit variance 1 first, so that units of large activations do not decide; units
+        that do not vary are left out.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``participation_ratio``, 1 (all variance on one axis) to the number of units or
+        ``n_rows`` - 1, whichever is less (variance the same on every axis); unchanged by
+        rotation, shift and isotropic scaling, NaN for a population that does not vary;
+        ``n_components`` (0 then); ``eigenvalues`` (component), descending, in squared units of
+        the activation; ``n_rows`` and ``n_units``. A short recording lowers the ratio: compare
+        equal numbers of rows.
+
+    Raises
+    ------
+    ValueError
+        Activations that are not finite, fewer than two rows, or ``variance`` out of range.
+
+    Notes
+    -----
+    The covariance is a sum over walks, so memory does not grow with the length of a recording
+    in NumPy or dask; it does with the square of the number of units.
+
+    References
+    ----------
+    Gao, P., Trautmann, E., Yu, B., Santhanam, G., Ryu, S., Shenoy, K. and Ganguli, S. (2017).
+    A theory of multineuronal dimensionality, dynamics and measurement. bioRxiv 214262.
+    https://doi.org/10.1101/214262
+
+    Examples
+    --------
+    Of every layer apart::
+
+        recording.groupby("layer").map(pf.dimensionality)
+    """
+    if not 0 < variance <= 1:
+        raise ValueError(f"variance must be above 0 and at most 1, found {variance}")
+    rows = vectors(data)
+    n_rows = rows.shape[0] * rows.shape[1]
+    if n_rows < 2:
+        raise ValueError(f"data must have at least 2 samples or places, found {n_rows}")
+    values = spectrum(rows, data, standardize=standardize)
+    total = values.sum()
+    ratio = total**2 / np.square(values).sum() if total > 0 else np.nan
+    enough = np.searchsorted(np.cumsum(values), variance * total * (1 - 1e-12)) + 1
+    units = "1" if standardize else f"({_units(data)})^2"
+    one = {"units": "1"}
+    return xr.Dataset(
+        {
+            "participation_ratio": ((), ratio, one | {"long_name": "participation ratio"}),
+            "n_components": (
+                (),
+                min(int(enough), len(values)) if total > 0 else 0,
+                one | {"long_name": f"components for {variance:.0%} of the variance"},
+            ),
+            "eigenvalues": (
+                "component",
+                values,
+                {"units": units, "long_name": "variance of a principal component"},
+            ),
+            "n_rows": ((), n_rows, one | {"long_name": "samples or places"}),
+            "n_units": ((), rows.shape[2], one | {"long_name": "units"}),
+        },
+        attrs={
+            "variance": variance,
+            "rows": "places" if is_maps(data) else "samples",
+            schema.PROVENANCE: schema.provenance(
+                data, "dimensionality", variance=variance, standardize=standardize
+            ),
+        },
+    )
+
+
+def spectrum(rows: Any, units: xr.Dataset, *, standardize: bool = False) -> NDArray[np.float64]:
+    """Eigenvalues of the covariance of rows (group, row, unit), descending, shape (component,)."""
+    shift = centre(rows)
+    if rows.shape[0] * rows.shape[1] <= rows.shape[2]:
+        x = _finite(np.asarray(rows, float).reshape(-1, rows.shape[2]) - shift, units)
+        x -= x.mean(axis=0)
+        x = x / _spread(x.var(axis=0, ddof=1), np.abs(x).max(axis=0)) if standardize else x
+        covariance = x @ x.T / (len(x) - 1)
+    else:
+        sums = Products.over(rows, rows, (shift, shift))
+        _finite(sums.x[None], units)
+        covariance = sums.covariance()
+        if standardize:
+            spread = _spread(np.diag(covariance), np.sqrt(np.diag(sums.product) / sums.n))
+            covariance = covariance / np.outer(spread, spread)
+    return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0)
+
+
+def _spread(variance: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation; infinite for a unit whose variance is rounding beside its size."""
+    return np.where(variance > (1e-6 * size) ** 2, np.sqrt(np.maximum(variance, 0)), np.inf)
+
+
+def _finite(rows: NDArray[Any], units: xr.Dataset) -> NDArray[Any]:
+    name = schema.RATE if is_maps(units) else schema.ACTIVATION
+    schema.check_finite(units[name], np.count_nonzero(~np.isfinite(rows), axis=0))
+    return rows
+
+
+def _units(data: xr.Dataset) -> str:
+    name = schema.RATE if is_maps(data) else schema.ACTIVATION
+    return str(data[name].attrs.get("units", "a.u."))

@@ -1,0 +1,296 @@
+"""Remapping: how the rate maps of the same units differ between two conditions."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.population.vectors import check_same_units, shared_places
+
+Centre = Literal["peak", "centroid"]
+
+NAMES = ("maps_a", "maps_b")
+
+BLOCK_UNITS = 512
+"""Units whose maps are compared with those of all units at a time."""
+
+FLAT = 1e-6
+"""A map whose spread is below this share of its size is flat: float32 rounding."""
+
+
+def remapping(
+    maps_a: xr.Dataset,
+    maps_b: xr.Dataset,
+    *,
+    centre: Centre = "peak",
+    significance: float = 0.05,
+    n_shuffles: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compare the rate maps of every unit in two conditions, and the population with chance.
+
+    Parameters
+    ----------
+    maps_a, maps_b
+        RateMaps of the same units and places, one map each; only places visited in both count.
+    centre
+        Of a field: the place of the greatest rate, ``"peak"``, or the ``"centroid"`` of what
+        lies above half-way between the least and the greatest rate.
+    significance
+        Level of the verdict.
+    n_shuffles, seed
+        Shuffles of the null: units of b trade identities at random.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over ``unit``: ``correlation``, Pearson's r of the two maps, -1 to 1; ``p``, the share
+        of the units of b whose maps correlate at least as well with the map of this unit in a as
+        its own, the own among them; ``field_shift``, the distance of the field's centre in units
+        of position; ``rate_change``, the change of the mean rate from a to b over the root mean
+        square of the two maps' standard deviations over places, which unlike (b - a) / (b + a)
+        fits signed rates and is unchanged by scaling and shifting a unit. All NaN for a unit
+        that is flat in a or in b.
+
+        Over ``statistic`` ("correlation", "field_shift"): ``mean`` over units, ``null_mean``,
+        ``null_sd``, ``z`` and ``null_p`` = (k + 1) / (n + 1), with k the shuffles of unit
+        identity in which maps were as alike as the data (a correlation as great, a shift as
+        small). ``global_remapping``: the maps of a unit are no more alike than those of two
+        units, ``null_p`` > ``significance`` for the correlation; with few units this may be for
+        want of data, so read it beside ``mean`` and ``n_units``.
+
+    Raises
+    ------
+    ValueError
+        Other units or places, several maps in one argument, fewer than 3 shared places or fewer
+        than 2 units that vary, or an option out of range.
+
+    Notes
+    -----
+    Units that respond to letters keep their maps where the letters are the same: compare maps
+    with letters of their own.
+
+    References
+    ----------
+    Leutgeb, S., Leutgeb, J. K., Barnes, C. A., Moser, E. I., McNaughton, B. L. and Moser, M.-B.
+    (2005). Independent codes for spatial and episodic memory in hippocampal neuronal ensembles.
+    Science 309, 619-623. https://doi.org/10.1126/science.1114037
+    """
+    _check(centre, significance, n_shuffles)
+    (a, b), known = _two(maps_a, maps_b)
+    place = _positions(maps_a)[known]
+    vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
+    if vary.sum() < 2:
+        raise ValueError(f"maps must have at least 2 units that vary in both, found {vary.sum()}")
+    unit_a, unit_b = (_standard(v[:, vary]).T for v in (a, b))
+    where_a, where_b = (_centres(v[:, vary], place, centre) for v in (a, b))
+    rng = np.random.default_rng(seed)
+    orders = np.array([rng.permutation(len(unit_a)) for _ in range(n_shuffles)])
+    correlation, p, null_correlation = _identity(unit_a, unit_b, orders)
+    shift = _distance(where_a, where_b)
+    null_shift = [_distance(where_a, where_b[order]).mean() for order in orders]
+    change = _change(a[:, vary], b[:, vary])
+    units = str(maps_a[schema.place_dims(maps_a)[0]].attrs.get("units", "1"))
+    columns = {
+        "correlation": (correlation, "1", "correlation of the two rate maps"),
+        "p": (p, "1", "share of units of b as alike, the same unit among them"),
+        "field_shift": (shift, units, f"shift of the field's {centre}"),
+        "rate_change": (change, "1", "change of mean rate over standard deviation over places"),
+    }
+    result = _per_unit(columns, vary, maps_a)
+    observed = np.array([correlation.mean(), shift.mean()])
+    _add_verdict(result, observed, np.array([null_correlation, null_shift]), significance)
+    result.attrs = {"centre": centre, "significance": significance}
+    result.attrs |= {"n_shuffles": n_shuffles, "seed": seed}
+    result.attrs[schema.PROVENANCE] = schema.provenance(
+        maps_a, "remapping", **result.attrs, maps_b=schema.read_provenance(maps_b)
+    )
+    return result
+
+
+def population_vector_correlation(
+    maps_a: xr.Dataset, maps_b: xr.Dataset, *, standardize: bool = False, cross: bool = False
+) -> xr.DataArray:
+    """Correlation, over units, of the population vectors at the same place of two conditions.
+
+    Other programs give this name to correlations between units; here each value belongs to one
+    place in both conditions.
+
+    Parameters
+    ----------
+    maps_a, maps_b
+        RateMaps of the same units and places, one map each.
+    standardize
+        First bring every unit's rates in each condition to mean 0 and standard deviation 1 over
+        the places visited in both. Without it, units that differ in their mean rate alone make
+        the correlation high everywhere, also between unrelated maps.
+    cross
+        Also between different places: every place of a with every place of b.
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x), Pearson's r, -1 to 1; NaN at places not visited in either condition, where a unit
+        is NaN, or where all units have one rate. With ``cross`` (y, x, y_b, x_b).
+
+    Raises
+    ------
+    ValueError
+        Other units or places, or several maps in one argument.
+
+    References
+    ----------
+    Leutgeb, S. et al. (2005). Science 309, 619-623. https://doi.org/10.1126/science.1114037
+    """
+    (a, b), known = _two(maps_a, maps_b)
+    if standardize:
+        a, b = _standard(a), _standard(b)
+    vector_a, vector_b = (_standard(v.T).T for v in (a, b))
+    shape = tuple(maps_a.sizes[d] for d in schema.place_dims(maps_a))
+    some = [np.where((v != 0).any(axis=1)[:, None], v, np.nan) for v in (vector_a, vector_b)]
+    values: NDArray[np.float64] = np.full((known.size,) * (1 + cross), np.nan)
+    if cross:
+        values[np.ix_(known, known)] = some[0] @ some[1].T
+    else:
+        values[known] = np.einsum("pu,pu->p", *some)
+    return _on_places(np.clip(values, -1, 1).reshape(shape * (1 + cross)), maps_a, cross)
+
+
+def _two(
+    maps_a: xr.Dataset, maps_b: xr.Dataset
+) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+    """Rates (place, unit) of both at the places that both visited, and which these are."""
+    rates, known = shared_places(maps_a, maps_b, names=NAMES)
+    for maps, name in zip((maps_a, maps_b), NAMES, strict=True):
+        more = set(maps[schema.RATE].dims) - {schema.UNIT, *schema.place_dims(maps)}
+        if more:
+            raise ValueError(
+                f"{name} must hold one map, found the dimensions {sorted(map(str, more))} too; "
+                "pick one, for example maps.isel(map=0)"
+            )
+    check_same_units(maps_a, maps_b, NAMES)
+    if known.sum() < 3:
+        raise ValueError(f"maps must share at least 3 visited places, found {known.sum()}")
+    return rates, known
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Columns less their mean, with norm 1; 0 for a column that is flat but for rounding."""
+    off = values - values.mean(axis=0)
+    norm = np.linalg.norm(off, axis=0)
+    varies = np.abs(off).max(axis=0) > FLAT * np.abs(values).max(axis=0)
+    return np.divide(off, norm, out=np.zeros_like(off), where=varies)
+
+
+def _identity(
+    a: NDArray[np.float64], b: NDArray[np.float64], orders: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Correlation of each unit's maps, its rank among all units, and means in other orders.
+
+    Parameters
+    ----------
+    a, b
+        Maps (unit, place) of mean 0 and norm 1.
+    orders
+        Orders (shuffle, unit) of the units of b.
+    """
+    own, p, null = np.empty(len(a)), np.empty(len(a)), np.zeros(len(orders))
+    for start in range(0, len(a), BLOCK_UNITS):
+        block = slice(start, start + BLOCK_UNITS)
+        with_all = np.clip(a[block] @ b.T, -1, 1)
+        row = np.arange(len(with_all))
+        own[block] = with_all[row, start + row]
+        p[block] = (with_all >= own[block, None]).mean(axis=1)
+        null += with_all[row, orders[:, block]].sum(axis=1)
+    return own, p, null / len(a)
+
+
+def _positions(maps: xr.Dataset) -> NDArray[np.float64]:
+    """Position of every place (place, axis)."""
+    axes = [maps[d].values.astype(float) for d in schema.place_dims(maps)]
+    return np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=-1)
+
+
+def _centres(
+    rate: NDArray[np.float64], place: NDArray[np.float64], centre: Centre
+) -> NDArray[np.float64]:
+    """Centre of the field of every unit (unit, axis)."""
+    if centre == "peak":
+        return np.asarray(place[rate.argmax(axis=0)])
+    above = np.maximum(rate - (rate.min(axis=0) + rate.max(axis=0)) / 2, 0.0)
+    return np.asarray(above.T @ place / above.sum(axis=0)[:, None])
+
+
+def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(a - b, axis=1))
+
+
+def _change(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Change of the mean over places, over the root mean square of their deviations."""
+    return np.asarray((b.mean(0) - a.mean(0)) / np.sqrt((a.var(0) + b.var(0)) / 2))
+
+
+def _per_unit(
+    columns: dict[str, tuple[NDArray[np.float64], str, str]],
+    vary: NDArray[np.bool_],
+    maps: xr.Dataset,
+) -> xr.Dataset:
+    """Dataset of columns over units, NaN where a unit does not vary."""
+    result = xr.Dataset(coords=schema.unit_coords(maps))
+    for name, (values, units, text) in columns.items():
+        full = np.full(vary.shape, np.nan)
+        full[vary] = values
+        result[name] = (schema.UNIT, full, {"units": units, "long_name": text})
+    return result
+
+
+def _add_verdict(
+    result: xr.Dataset,
+    observed: NDArray[np.float64],
+    null: NDArray[np.float64],
+    significance: float,
+) -> None:
+    """Means over units (statistic,) beside those of the shuffles (statistic, shuffle)."""
+    mean, sd = null.mean(axis=1), null.std(axis=1, ddof=1)
+    as_alike = np.array([null[0] >= observed[0], null[1] <= observed[1]])
+    p = (as_alike.sum(axis=1) + 1) / (null.shape[1] + 1)
+    z = np.divide(observed - mean, sd, out=np.full(2, np.nan), where=sd > 0)
+    columns = {
+        "mean": (observed, "mean over units"),
+        "null_mean": (mean, "mean with unit identities shuffled"),
+        "null_sd": (sd, "standard deviation with unit identities shuffled"),
+        "z": (z, "standard deviations above the null"),
+        "null_p": (p, "share of shuffles as alike"),
+    }
+    for name, (values, text) in columns.items():
+        result[name] = ("statistic", values, {"units": "1", "long_name": text})
+    result.coords["statistic"] = ["correlation", "field_shift"]
+    about = {"units": "1", "long_name": "maps of a unit are no more alike than those of two"}
+    result["global_remapping"] = ((), bool(p[0] > significance), about)
+    n = np.count_nonzero(np.isfinite(result["correlation"]))
+    result["n_units"] = ((), n, {"units": "1", "long_name": "units that vary in both"})
+
+
+def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr.DataArray:
+    """Label values of places, or of pairs of them."""
+    space = schema.place_dims(maps)
+    coords = {k: v for d in space for k, v in maps.coords.items() if v.dims == (d,)}
+    dims = space
+    if cross:
+        coords |= {f"{d}_b": (f"{d}_b", maps[d].values, maps[d].attrs) for d in space}
+        dims = (*space, *(f"{d}_b" for d in space))
+    attrs = {"units": "1", "long_name": "population-vector correlation"}
+    return xr.DataArray(values, coords, dims, "population_vector_correlation", attrs)
+
+
+def _check(centre: str, significance: float, n_shuffles: int) -> None:
+    if centre not in get_args(Centre):
+        raise ValueError(f"centre must be one of {get_args(Centre)}, found {centre!r}")
+    if not 0 < significance < 1:
+        raise ValueError(f"significance must be between 0 and 1, found {significance}")
+    if n_shuffles < 2:
+        raise ValueError(f"n_shuffles must be at least 2, found {n_shuffles}")

@@ -1,0 +1,339 @@
+"""Similarity of two representations: CKA and RSA, with permutation tests over walks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.spatial.distance import pdist, squareform
+
+from placeformer.data import schema
+from placeformer.population.vectors import Products, is_maps, pair
+from placeformer.spatial.variance_explained import centre
+
+MIN_DEBIASED = 4
+"""Least rows of a kernel without its diagonal."""
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Two matrices (row, row) whose likeness is the cosine between them once transformed."""
+
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    transform: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    """Takes the means off, so that the cosine is a correlation or CKA."""
+    rows_of_group: int
+
+    def value(self) -> float:
+        """Likeness of all rows."""
+        return _cosine(self.transform(self.a), self.transform(self.b))
+
+    def without(self, groups: NDArray[np.intp]) -> float:
+        """Likeness without the rows of some groups."""
+        rows = np.delete(np.arange(len(self.a)), self._rows(groups))
+        at = np.ix_(rows, rows)
+        return _cosine(self.transform(self.a[at]), self.transform(self.b[at]))
+
+    def shuffled(self, order: NDArray[np.intp]) -> float:
+        """Likeness when the groups of b are in another order."""
+        rows = self._rows(order)
+        a, b = self.transformed
+        return _cosine(a, b[np.ix_(rows, rows)])
+
+    def _rows(self, groups: NDArray[np.intp]) -> NDArray[np.intp]:
+        return (groups[:, None] * self.rows_of_group + np.arange(self.rows_of_group)).ravel()
+
+    @cached_property
+    def transformed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Both matrices of all rows, transformed."""
+        return self.transform(self.a), self.transform(self.b)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """CKA from sums of products over rows (group, row, unit)."""
+
+    x: Any
+    y: Any
+    debiased: bool
+
+    def value(self) -> float:
+        """CKA of all rows."""
+        return self._cka(*self.total)
+
+    def without(self, groups: NDArray[np.intp]) -> float:
+        """CKA without the rows of some groups that follow one another."""
+        part = slice(groups[0], groups[-1] + 1)
+        left = self._products(self.x[part], self.y[part])
+        return self._cka(*(all_ - some for all_, some in zip(self.total, left, strict=True)))
+
+    def shuffled(self, order: NDArray[np.intp]) -> float:
+        """CKA when the groups of y are in another order."""
+        one = [slice(g, g + 1) for g in range(len(order))]
+        pairs = [
+            Products.over(self.x[one[g]], self.y[one[h]], self.shifts) for g, h in enumerate(order)
+        ]
+        return self._cka(sum(pairs[1:], pairs[0]), *self.total[1:])
+
+    @cached_property
+    def shifts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Near the means of the units."""
+        return centre(self.x), centre(self.y)
+
+    @cached_property
+    def total(self) -> tuple[Products, Products, Products]:
+        """Sums of x y', x x' and y y' over all rows."""
+        return self._products(self.x, self.y)
+
+    def _products(self, x: Any, y: Any) -> tuple[Products, Products, Products]:
+        (a, b), over = self.shifts, Products.over
+        return over(x, y, (a, b)), over(x, x, (a, a)), over(y, y, (b, b))
+
+    def _cka(self, *products: Products) -> float:
+        if self.debiased and products[0].n < MIN_DEBIASED:
+            return np.nan
+        xy, xx, yy = (
+            p.unbiased_independence() if self.debiased else p.independence() for p in products
+        )
+        return xy / np.sqrt(xx * yy) if xx > 0 and yy > 0 else np.nan
+
+
+def distances(rows: NDArray[np.float64], distance: str) -> NDArray[np.float64]:
+    """Distances (row, row) of all pairs of rows; NaN to a row that has no direction."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(squareform(pdist(rows, distance)))
+
+
+def ranks(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks of the distances (row, row), less their mean; 0 on the diagonal."""
+    found = stats.rankdata(squareform(distances, checks=False))
+    return np.asarray(squareform(found - found.mean()))
+
+
+def centred(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kernel (row, row) less the means of rows and columns."""
+    mean = kernel.mean(axis=0)
+    return np.asarray(kernel - mean - mean[:, None] + mean.mean())
+
+
+def without_diagonal(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kernel (row, row) without its diagonal, centred so that its products are unbiased."""
+    n = len(kernel)
+    if n < MIN_DEBIASED:
+        return np.zeros_like(kernel)
+    rest = kernel - np.diag(np.diag(kernel))
+    mean = rest.sum(axis=0) / (n - 2)
+    rest += mean.sum() / (n - 1) - mean - mean[:, None]
+    np.fill_diagonal(rest, 0.0)
+    return np.asarray(rest)
+
+
+def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Cosine of two matrices; NaN if one is 0 or not known."""
+    size = np.sqrt(np.vdot(a, a) * np.vdot(b, b))
+    return float(np.vdot(a, b) / size) if size > 0 else np.nan
+
+
+Method = Literal["cka", "rsa"]
+Distance = Literal["correlation", "euclidean", "cosine"]
+
+LEVEL = 0.95
+"""Coverage of the interval."""
+
+MAX_PARTS = 100
+"""Most parts that the jackknife leaves out in turn."""
+
+MAX_ROWS = 6_000
+"""Most rows whose distances are compared pair by pair (288 MB a matrix)."""
+
+N_SHUFFLES = 1000
+
+NAMES = ("a", "b")
+
+
+def similarity(
+    a: xr.Dataset,
+    b: xr.Dataset,
+    *,
+    method: Method = "cka",
+    debiased: bool = False,
+    distance: Distance = "correlation",
+    every: int = 1,
+    n_shuffles: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> xr.Dataset:
+    r"""Likeness of two populations, which need not have the same number of units.
+
+    .. math:: \mathrm{CKA} = \frac{\lVert Y^\top X \rVert_F^2}
+              {\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F}
+
+    with X and Y the population vectors (row, unit), every unit less its mean over rows. RSA is
+    Spearman's correlation of the distances between all pairs of rows in a with those in b.
+
+    Parameters
+    ----------
+    a, b
+        Two RateMaps of the same places (rows are the places that both visited), or two
+        Recordings of the same walks (rows are samples).
+    method
+        ``"cka"``: linear centred kernel alignment. ``"rsa"``: representational similarity.
+    debiased
+        CKA without the diagonal of the kernels (the unbiased estimate of HSIC, above and below
+        the line). CKA of few rows and many units is near 1 for unrelated populations; the
+        debiased value is near 0 then, and may be below.
+    distance
+        Of RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or ``"cosine"``.
+    every
+        Take every so many steps of a recording.
+    n_shuffles
+        Shuffles of the null: rows of b change places, whole walks in a recording. By default
+        1,000 for rate maps and 0 for recordings, where each may cost a pass over the data.
+    seed
+        Of the shuffles.
+    progress
+        Show a progress bar (tqdm).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``similarity``: CKA 0 to 1 (debiased: up to 1), unchanged by rotation, shift and isotropic
+        scaling of either population; RSA -1 to 1, unchanged by the same with Euclidean
+        distances (the correlation distance keeps scaling, the cosine rotation and scaling). NaN
+        for a population that does not vary. ``interval`` (bound): 95 %, by a jackknife that
+        leaves out a walk, or a place, or one of a hundred strips of places at a time.
+        ``null_mean``, ``null_sd``, ``z`` and ``p`` = (k + 1) / (n + 1), NaN without shuffles;
+        ``n_rows``, ``n_units`` (population).
+
+    Raises
+    ------
+    ValueError
+        Other places or walks, values that are not finite, too few rows, or for RSA too many.
+
+    Notes
+    -----
+    CKA of more rows than units is computed from sums over blocks of walks, NumPy or dask, in
+    memory that does not grow with their number; otherwise, and for RSA, rows are loaded.
+    A bootstrap would draw a row twice, which makes both measures too great; hence the jackknife.
+
+    References
+    ----------
+    Kornblith, S., Norouzi, M., Lee, H. and Hinton, G. (2019). Similarity of neural network
+    representations revisited. ICML. (PMLR 97, 3519-3529; no DOI.)
+    Kriegeskorte, N., Mur, M. and Bandettini, P. (2008). Representational similarity analysis.
+    Frontiers in Systems Neuroscience 2, 4. https://doi.org/10.3389/neuro.06.004.2008
+    Székely, G. J. and Rizzo, M. L. (2014). Partial distance correlation with methods for
+    dissimilarities. Annals of Statistics 42, 2382-2412. https://doi.org/10.1214/14-AOS1255
+    """
+    _check(method, debiased, distance, n_shuffles)
+    x, y = pair(a, b, NAMES, every)
+    n_rows = x.shape[0] * x.shape[1]
+    least = MIN_DEBIASED if debiased else 3
+    if n_rows < least:
+        raise ValueError(f"a and b must have at least {least} rows, found {n_rows}")
+    compared = _comparison(x, y, (a, b), method, debiased, distance)
+    value = compared.value()
+    if n_shuffles is None:
+        n_shuffles = N_SHUFFLES if is_maps(a) else 0
+    rng = np.random.default_rng(seed)
+    orders = (rng.permutation(x.shape[0]) for _ in range(n_shuffles))
+    bar = _bar(progress, n_shuffles)
+    null = np.array([compared.shuffled(order) for order in bar(orders)])
+    groups = np.arange(x.shape[0])
+    parts = np.array_split(groups, min(MAX_PARTS, x.shape[0])) if x.shape[0] > 1 else []
+    left = np.array([compared.without(part) for part in parts])
+    settings = {"method": method, "debiased": int(debiased), "distance": distance, "every": every}
+    settings |= {"n_shuffles": n_shuffles, "seed": seed}
+    return _labelled(value, left, null, (x, y), (a, b), settings)
+
+
+def _comparison(
+    x: Any, y: Any, data: tuple[xr.Dataset, xr.Dataset], method: str, debiased: bool, distance: Any
+) -> Matrices | Sums:
+    """CKA from sums over rows where these are many, else a comparison of matrices."""
+    n_rows = x.shape[0] * x.shape[1]
+    if method == "cka" and n_rows > max(x.shape[2], y.shape[2]):
+        sums = Sums(x, y, debiased)
+        for total, each in zip(sums.total[1:], data, strict=True):
+            _check_finite(total.x[None], each)
+        return sums
+    if method == "rsa" and n_rows > MAX_ROWS:
+        raise ValueError(
+            f"RSA compares all pairs of rows and takes at most {MAX_ROWS:,}, found {n_rows:,}; "
+            "compare rate maps (placeformer.rate_maps), or take every so many steps, every="
+            f"{-(-n_rows // MAX_ROWS)}"
+        )
+    rows = [np.asarray(v, float).reshape(n_rows, -1) for v in (x, y)]
+    for values, each in zip(rows, data, strict=True):
+        _check_finite(values, each)
+    if method == "rsa":
+        a, b = (distances(values, distance) for values in rows)
+        return Matrices(a, b, ranks, x.shape[1])
+    a, b = (values @ values.T for values in (r - r.mean(axis=0) for r in rows))
+    return Matrices(a, b, without_diagonal if debiased else centred, x.shape[1])
+
+
+def _labelled(
+    value: float,
+    left: NDArray[np.float64],
+    null: NDArray[np.float64],
+    rows: tuple[Any, Any],
+    data: tuple[xr.Dataset, xr.Dataset],
+    settings: dict[str, Any],
+) -> xr.Dataset:
+    """Dataset of the likeness, its jackknife interval and its place in the null."""
+    name = {"cka": "centred kernel alignment", "rsa": "representational similarity"}
+    n, g = len(null), len(left)
+    error = np.sqrt((g - 1) / g * np.square(left - left.mean()).sum()) if g > 1 else np.nan
+    reach = error * stats.t.ppf((1 + LEVEL) / 2, g - 1) if g > 1 else np.nan
+    mean, sd = (null.mean(), null.std(ddof=1)) if n > 1 else (np.nan, np.nan)
+    p = (np.count_nonzero(null >= value) + 1) / (n + 1) if n and np.isfinite(value) else np.nan
+    columns: dict[str, tuple[Any, Any, str]] = {
+        "similarity": ((), value, name[settings["method"]]),
+        "interval": ("bound", [value - reach, value + reach], f"{LEVEL:.0%} jackknife interval"),
+        "null_mean": ((), mean, "mean with rows of b shuffled"),
+        "null_sd": ((), sd, "standard deviation with rows of b shuffled"),
+        "z": ((), (value - mean) / sd if sd > 0 else np.nan, "standard deviations above the null"),
+        "p": ((), p, "p-value"),
+        "n_rows": ((), rows[0].shape[0] * rows[0].shape[1], "samples or places"),
+        "n_units": ("population", [r.shape[2] for r in rows], "units"),
+    }
+    result = xr.Dataset(
+        {k: (dims, v, {"units": "1", "long_name": text}) for k, (dims, v, text) in columns.items()},
+        coords={"bound": ["lower", "upper"], "population": list(NAMES)},
+        attrs=settings | {"rows": "places" if is_maps(data[0]) else "samples"},
+    )
+    result["interval"].attrs["level"] = LEVEL
+    other = schema.read_provenance(data[1])
+    result.attrs[schema.PROVENANCE] = schema.provenance(data[0], "similarity", **settings, b=other)
+    return result
+
+
+def _check(method: str, debiased: bool, distance: str, n_shuffles: int | None) -> None:
+    for name, found, known in (("method", method, Method), ("distance", distance, Distance)):
+        if found not in get_args(known):
+            raise ValueError(f"{name} must be one of {get_args(known)}, found {found!r}")
+    if debiased and method != "cka":
+        raise ValueError(f"debiased=True is an option of method='cka', found method={method!r}")
+    if n_shuffles is not None and n_shuffles < 0:
+        raise ValueError(f"n_shuffles must be at least 0, found {n_shuffles}")
+
+
+def _check_finite(values: NDArray[Any], data: xr.Dataset) -> None:
+    name = schema.RATE if is_maps(data) else schema.ACTIVATION
+    schema.check_finite(data[name], np.count_nonzero(~np.isfinite(values), axis=0), name=name)
+
+
+def _bar(progress: bool, total: int) -> Callable[[Any], Any]:
+    if not progress:
+        return lambda steps: steps
+    from tqdm.auto import tqdm
+
+    return partial(tqdm, total=total, desc="shuffles")

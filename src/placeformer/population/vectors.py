@@ -1,0 +1,238 @@
+"""Population vectors: units by bins, their correlation, and products of Gram matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, fields
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import blocks as _blocks
+from placeformer.data import schema
+from placeformer.spatial.binning import activations
+from placeformer.spatial.rate_maps import flatten
+
+
+def is_maps(dataset: object) -> bool:
+    """Tell RateMaps from a Recording; anything else is left to the checks of a Recording."""
+    return isinstance(dataset, xr.Dataset) and schema.RATE in dataset
+
+
+def vectors(dataset: xr.Dataset, every: int = 1) -> Any:
+    """Population vectors (group, row, unit) of a Recording or RateMaps.
+
+    A group is a walk with its steps as rows, a NumPy or dask array, or a visited place (of any
+    map) with a single row.
+    """
+    if is_maps(dataset):
+        (found,) = shared_places(dataset)[0]
+        return found[:, None, :]
+    schema.check_recording(dataset)
+    return _steps(dataset, every)
+
+
+def pair(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], every: int = 1) -> tuple[Any, Any]:
+    """Population vectors (group, row, unit) of two, row for row at the same place or step.
+
+    Raises
+    ------
+    ValueError
+        Other places, or walks that are not the same.
+    """
+    if is_maps(a) and is_maps(b):
+        (at_a, at_b), _ = shared_places(a, b, names=names)
+        return at_a[:, None, :], at_b[:, None, :]
+    if is_maps(a) or is_maps(b):
+        raise ValueError(
+            f"{names[0]} and {names[1]} must both be recordings or both be rate maps; compute the "
+            "rate maps of the other with placeformer.rate_maps"
+        )
+    _check_same_walks(a, b, names)
+    return _steps(a, every), _steps(b, every)
+
+
+def shared_places(
+    *maps: xr.Dataset, names: tuple[str, ...] = ("maps",)
+) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+    """Rates (place, unit) where every unit of all maps has one, and which places these are.
+
+    Raises
+    ------
+    ValueError
+        Maps with other places than the first, or no place in common.
+    """
+    flat = []
+    for each, name in zip(maps, names, strict=True):
+        schema.check_rate_maps(each)
+        check_same_places(maps[0], each, (names[0], name))
+        rate, share = flatten(each)
+        rate = np.moveaxis(np.where(share > 0, rate, np.nan), -2, -1)
+        flat.append(rate.reshape(-1, rate.shape[-1]))
+    known = np.logical_and.reduce([np.isfinite(rate).all(axis=1) for rate in flat])
+    if known.sum() < 2:
+        raise ValueError(
+            f"{' and '.join(names)} must have at least 2 places where no rate is NaN, found "
+            f"{known.sum()}; drop units that are NaN throughout, or lower min_occupancy"
+        )
+    return [rate[known] for rate in flat], known
+
+
+def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
+    """Refuse two RateMaps whose bins differ."""
+    if _places(a) != _places(b):
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have the same places, found {_shape(a)} and "
+            f"{_shape(b)} or other bin centres or edges; pass the same bins to both rate_maps, "
+            "for example bins={'x': edges, 'y': edges}"
+        )
+
+
+def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
+    """Refuse two Datasets whose units differ in number or name."""
+    n = a.sizes[schema.UNIT], b.sizes[schema.UNIT]
+    shared = [k for k in ("layer", "index") if k in a.coords and k in b.coords]
+    other = [k for k in shared if n[0] == n[1] and not np.array_equal(a[k].values, b[k].values)]
+    if n[0] != n[1] or other:
+        found = f"{n[0]} and {n[1]} units" if n[0] != n[1] else f"another {other[0]!r}"
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be of the same units in the same order, found "
+            f"{found}; select the same units of both, or compare populations with "
+            "placeformer.similarity"
+        )
+
+
+def _steps(recording: xr.Dataset, every: int) -> Any:
+    if every < 1:
+        raise ValueError(f"every must be at least 1 step, found {every}")
+    return activations(recording)[:, ::every]
+
+
+def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
+    for each in (a, b):
+        schema.check_recording(each)
+    sizes = [(each.sizes[schema.WALK], each.sizes[schema.TIME]) for each in (a, b)]
+    shared = {"x", "y", schema.MAP, "familiar", "observation"} & set(a.variables) & set(b.variables)
+    differ = sizes[0] != sizes[1] or [
+        k for k in sorted(shared) if not np.array_equal(a[k].values, b[k].values)
+    ]
+    if differ:
+        found = f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"another {differ[0]!r}"
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be of the same walks, found {found}; record both on "
+            "the same walks (placeformer.record(network, walks)), or compare their rate maps"
+        )
+
+
+def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
+    """Bin centres and edges of every axis, and the maps kept apart."""
+    space = schema.place_dims(maps)
+    names = (*space, *(d + schema.EDGES_SUFFIX for d in space), schema.MAP)
+    return {k: maps[k].values.tolist() for k in names if k in maps.coords and maps[k].ndim}
+
+
+def _shape(maps: xr.Dataset) -> tuple[int, ...]:
+    return tuple(n for d, n in maps[schema.RATE].sizes.items() if d != schema.UNIT)
+
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Sums over rows x (unit,) and y (unit,) of two populations; sums of parts add up."""
+
+    n: float
+    product: Array
+    """Sum of x y', shape (unit of x, unit of y)."""
+    x: Array
+    y: Array
+    x_square: Array
+    """Sum of |x|^2, a scalar; the next of |y|^2, of |x|^2 |y|^2, of x |y|^2 and of y |x|^2."""
+    y_square: Array
+    square_square: Array
+    x_y_square: Array
+    y_x_square: Array
+
+    @classmethod
+    def of(cls, x: NDArray[Any], y: NDArray[Any]) -> Products:
+        """Sums of rows (row, unit)."""
+        with np.errstate(invalid="ignore", over="ignore"):  # callers look for what is not finite
+            a, b = (np.einsum("ru,ru->r", v, v) for v in (x, y))
+            x_sum, y_sum = (v.sum(axis=0, dtype=np.float64) for v in (x, y))
+            sums = (x.T @ y, x_sum, y_sum, a.sum(), b.sum(), a @ b, b @ x, a @ y)
+        return cls(len(x), *(np.asarray(s, np.float64) for s in sums))
+
+    @classmethod
+    def over(cls, x: Any, y: Any, shifts: tuple[Array, Array]) -> Products:
+        """Sums of rows (group, row, unit), NumPy or dask, less a shift (unit,) of each.
+
+        Rows are read in blocks, chunks of dask where they are. A shift near the values keeps
+        rounding out of the sums.
+        """
+        if hasattr(x, "dask") or hasattr(y, "dask"):
+            return cls._over_chunks(x, y, shifts)
+        found = None
+        for where in _blocks.blocks((*x.shape[:2], max(x.shape[2], y.shape[2]))):
+            first = _shifted(x[where], shifts[0])
+            second = first if y is x else _shifted(y[where], shifts[1])
+            part = cls.of(first, second)
+            found = part if found is None else found + part
+        if found is None:
+            raise ValueError("rows must not be empty, found none; record at least one step")
+        return found
+
+    @classmethod
+    def _over_chunks(cls, x: Any, y: Any, shifts: tuple[Array, Array]) -> Products:
+        """The same with one task for every chunk of the rows of x, sums added as a tree."""
+        import dask.array as da
+        from dask.delayed import delayed
+
+        rows = da.asarray(x).rechunk({2: -1})
+        others = rows if y is x else da.asarray(y).rechunk((*rows.chunks[:2], -1))
+        pairs = zip(rows.to_delayed().ravel(), others.to_delayed().ravel(), strict=True)
+        same = y is x
+        part = delayed(lambda a, b: cls.over(a, a if same else b, shifts))
+        add = delayed(lambda parts: reduce(cls.__add__, parts))
+        found: Products = _blocks.tree([part(*pair) for pair in pairs], add).compute()
+        return found
+
+    def __add__(self, other: Products) -> Products:
+        return self._with(other, 1)
+
+    def __sub__(self, other: Products) -> Products:
+        return self._with(other, -1)
+
+    def covariance(self) -> Array:
+        """Sum of products of deviations from the means, over n - 1."""
+        return self._centred() / (self.n - 1)
+
+    def independence(self) -> float:
+        """Squared norm of the sum of products of deviations: HSIC of linear kernels, times n^2."""
+        return float(np.square(self._centred()).sum())
+
+    def unbiased_independence(self) -> float:
+        """Unbiased HSIC of linear kernels, times n (n - 3); no shift of x or y changes it."""
+        n, sx, sy = self.n, self.x, self.y
+        both = np.square(self.product).sum() - self.square_square
+        ones = (sx @ sx - self.x_square) * (sy @ sy - self.y_square)
+        path = sx @ self.product @ sy - sx @ self.x_y_square - sy @ self.y_x_square
+        path += self.square_square
+        return float(both + ones / ((n - 1) * (n - 2)) - 2 * path / (n - 2))
+
+    def _centred(self) -> Array:
+        return np.asarray(self.product - np.outer(self.x, self.y) / self.n)
+
+    def _with(self, other: Products, sign: int) -> Products:
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Products(*(mine + sign * others for mine, others in pairs))
+
+
+def _shifted(block: Any, shift: Array) -> NDArray[Any]:
+    """Rows (row, unit) less a shift, in single precision unless they are double."""
+    dtype = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
+    rows = np.asarray(block).reshape(-1, block.shape[2])
+    return np.subtract(rows, shift.astype(dtype), dtype=dtype)

@@ -1,0 +1,1 @@
+"""Activations of any torch network, recorded along behaviour into a Dataset."""

@@ -1,0 +1,247 @@
+"""Listen to the layers of any network: which ones, which of their outputs, where they go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from placeformer.data.schema import UNIT
+from placeformer.recording.output_axes import Dims, Span, arrange, choose
+
+Lay = Callable[[Tensor, int], Tensor]
+"""One output of a layer and the number of walks → (walk, time, unit)."""
+
+Layers = str | nn.Module | Sequence[str | nn.Module]
+Units = Mapping[str, Sequence[int]] | xr.Dataset | xr.DataArray
+
+PATH = re.compile(r"\[(\w+)\]")
+
+
+@dataclass(eq=False)
+class Listener:
+    """Takes a layer's output, call by call, and writes it where it is told.
+
+    An output is written or copied at once, since a later layer may write into it.
+
+    Attributes
+    ----------
+    name, path
+        Name of the layer, and which of its outputs: "" or a path such as "[0]".
+    module
+        The layer.
+    dims
+        Names of the output's axes, where they are known.
+    lay
+        How an output becomes (walk, time, unit); None until :meth:`settle` or :meth:`read`.
+    width
+        Number of its units.
+    units
+        Indices of those that are recorded; None for all.
+    optional
+        Whether it may be left out when the layer is never called.
+    """
+
+    name: str
+    module: nn.Module
+    path: str = ""
+    dims: Dims | None = None
+    lay: Lay | None = None
+    width: int = 0
+    units: NDArray[np.int64] | None = None
+    optional: bool = False
+    label: str = field(init=False)
+    calls: list[dict[str, Tensor]] = field(default_factory=list, init=False)
+    out: Tensor | None = field(default=None, init=False)
+    cut: int = field(default=0, init=False)
+    seen: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.label = self.name + self.path
+        self.check_units()
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """Indices of the recorded units within the layer."""
+        return np.arange(self.width) if self.units is None else self.units
+
+    def hook(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Take one output."""
+        found = pick(output, self.path, self.name)
+        if self.lay is None:
+            self.calls.append({path: x.clone() for path, x in leaves(found, self.path)})
+        elif self.out is not None:
+            self.write(self.out, self.lay(found, len(self.out)))
+
+    def settle(self, span: Span) -> None:
+        """Decide from one forward pass over `span` which output it is and what its axes are."""
+        if self.lay is None:
+            self.check_called()
+            shapes = {path: [tuple(c[path].shape) for c in self.calls] for path in self.calls[0]}
+            path, dims = choose(self.name, shapes, span, self.dims, self.path)
+            self.read(path, dims, arrange(self.calls[0][path], dims, span.walks).shape[2])
+
+    def read(self, path: str, dims: Dims, width: int) -> None:
+        """Take the layer's output and its axes to be these."""
+        self.path, self.dims, self.width = path, dims, width
+        self.lay = lambda output, n_walks: arrange(output, dims, n_walks)
+        self.check_units()
+
+    def ignore(self) -> None:
+        """Take no output any more."""
+        self.lay, self.out = lambda output, n_walks: output, None
+
+    def aim(self, out: Tensor, cut: int) -> None:
+        """Write the next steps but the first `cut` into `out` (walk, time, unit)."""
+        self.out, self.cut, self.seen = out, cut, 0
+        calls, self.calls = self.calls, []
+        for call in calls:
+            if self.lay is not None:
+                self.write(out, self.lay(call[self.path], len(out)))
+
+    def write(self, out: Tensor, value: Tensor) -> None:
+        """Write the next steps (walk, time, unit)."""
+        steps = self.cut + out.shape[1]
+        begin, self.seen = self.seen, self.seen + value.shape[1]
+        if (value.shape[0], value.shape[2]) != (len(out), self.width) or self.seen > steps:
+            raise ValueError(
+                f"layers: {self.label!r} gave {tuple(value.shape)} as (walk, time, unit) after "
+                f"{begin} steps; expected {self.width} units and {Span(len(out), steps)} in all"
+            )
+        first = max(self.cut - begin, 0)
+        if first < value.shape[1]:
+            value = value[:, first:]
+            value = value if self.units is None else value[..., self.units]
+            out[:, begin + first - self.cut : self.seen - self.cut].copy_(value)
+
+    def check_called(self, steps: int | None = None) -> None:
+        """Refuse a layer that was not called, or that gave fewer steps than `steps`."""
+        if not self.calls and not self.seen:
+            raise ValueError(
+                f"layers: {self.label!r} was never called in the forward pass. A layer whose "
+                "forward() is called directly, or whose weights another module uses (out_proj of "
+                "nn.MultiheadAttention), cannot be heard: record the module around it"
+            )
+        if steps is not None and self.seen != steps:
+            raise ValueError(
+                f"layers: {self.label!r} gave {self.seen} steps, and the behaviour has {steps}"
+            )
+
+    def check_units(self) -> None:
+        """Refuse units that the layer does not have."""
+        if self.width and self.units is not None and self.units.max() >= self.width:
+            raise ValueError(
+                f"units: {self.label!r} has units 0–{self.width - 1}, got {int(self.units.max())}"
+            )
+
+
+def leaves(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in nested tuples, lists and mappings, with their paths."""
+    if isinstance(output, Tensor):
+        yield path, output
+    elif isinstance(output, Mapping | Sequence) and not isinstance(output, str):
+        items = output.items() if isinstance(output, Mapping) else enumerate(output)
+        for key, value in items:
+            yield from leaves(value, f"{path}[{key}]")
+
+
+def pick(output: Any, path: str, name: str) -> Any:
+    """Follow a path such as "[hidden][0]" into an output."""
+    found = output
+    try:
+        for key in PATH.findall(path):
+            if isinstance(found, Tensor):
+                raise LookupError
+            found = found[key if isinstance(found, Mapping) else int(key)]
+    except (LookupError, TypeError, ValueError):
+        there = ", ".join(repr(name + other) for other, _ in leaves(output))
+        raise ValueError(
+            f"layers: {name + path!r} is not among its outputs; there are {there}"
+        ) from None
+    return found
+
+
+def match(pattern: str, names: Iterable[str], argument: str = "layers") -> list[str]:
+    """Names that match a pattern; refuse one that matches none, showing the nearest."""
+    names = list(names)
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        near = nearest(pattern, names)
+        meant = f"; did you mean {near}?" if near else "."
+        there = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if names[20:] else "")
+        raise ValueError(f"{argument}: {pattern!r} matches no layer{meant} There are {there}")
+    return found
+
+
+def nearest(pattern: str, names: Sequence[str]) -> str:
+    """What may have been meant: names that end so, else names spelt alike."""
+    ends = [name for name in names if fnmatchcase(name, f"*.{pattern}")]
+    if ends:
+        return f"'*.{pattern}' ({', '.join(ends[:3])}{', ...' if ends[3:] else ''})"
+    return ", ".join(get_close_matches(pattern, names, cutoff=0.5))
+
+
+def select(network: nn.Module, layers: Layers) -> list[Listener]:
+    """Listeners to layers by name, pattern or module, each once, in the order asked for.
+
+    A name is the module's own ("encoder.2"), that of the whole network its class. "*" and "?" stand
+    for any characters, and a path in brackets for one of several outputs: "lstm[0]", "head[key]".
+    Layers that a pattern matches and that turn out not to be called are left out.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    modules = {name or type(network).__name__: module for name, module in modules.items()}
+    chosen: dict[tuple[int, str], Listener] = {}
+    for layer in [layers] if isinstance(layers, str | nn.Module) else layers:
+        if isinstance(layer, nn.Module):
+            names, path = [name for name, module in modules.items() if module is layer][:1], ""
+            if not names:
+                raise ValueError(f"layers: {type(layer).__name__} is no module of the network")
+            pattern = names[0]
+        else:
+            path = "".join(f"[{key}]" for key in PATH.findall(layer))
+            pattern = PATH.sub("", layer)
+            names = match(pattern, modules)
+        for name in names:
+            new = Listener(name, modules[name], path, optional=name != pattern)
+            chosen.setdefault((id(new.module), path), new)
+    if not chosen:
+        raise ValueError(f"layers must name at least one layer; there are {', '.join(modules)}")
+    return list(chosen.values())
+
+
+def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:
+    """Indices of units by layer, from a mapping or from the coordinates of a Dataset's units."""
+    if units is None:
+        return {}
+    if isinstance(units, xr.Dataset | xr.DataArray):
+        layer, index = (np.atleast_1d(units[name].values) for name in ("layer", "index"))
+        units = {str(name): index[layer == name] for name in dict.fromkeys(layer)}
+    found = {name: np.asarray(index) for name, index in units.items()}
+    for name, index in found.items():
+        whole = index.ndim == 1 and index.size and np.issubdtype(index.dtype, np.integer)
+        if not whole or index.min() < 0 or len(np.unique(index)) < index.size:
+            raise ValueError(
+                f"units[{name!r}] must be indices of units, each once and at least one, got "
+                f"{index.tolist()}; a layer's own are 0 to its width - 1"
+            )
+    if not found:
+        raise ValueError(f"units must hold at least one {UNIT} of one layer, got none")
+    return found
+
+
+@contextmanager
+def listening(listeners: Iterable[Listener]) -> Iterator[None]:
+    """Hook the listeners in, and take them out again on every exit."""
+    with ExitStack() as stack:
+        for listener in listeners:
+            stack.callback(listener.module.register_forward_hook(listener.hook).remove)
+        yield

@@ -1,0 +1,134 @@
+"""The state of a network: fingerprints of its weights, and restoring it after a recording."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
+
+SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
+
+
+def original(network: nn.Module) -> nn.Module:
+    """Return the network inside ``torch.compile``, DataParallel and DistributedDataParallel.
+
+    Raises
+    ------
+    ValueError
+        A network that hooks cannot look into, by name: scripted, sharded, or not yet initialised.
+    """
+    inner = getattr(network, "_orig_mod", None)  # of torch.compile
+    if isinstance(network, nn.DataParallel | DistributedDataParallel):
+        inner = network.module
+    if isinstance(inner, nn.Module):
+        return original(inner)
+    for name, module in network.named_modules():
+        where = f"network: {name or 'the network'} ({type(module).__name__})"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(f"{where} is scripted: hooks do not see its layers; pass the original")
+        if SHARDED & {kind.__name__ for kind in type(module).__mro__}:
+            raise ValueError(f"{where} is sharded: gather its weights into the original, pass that")
+        if any(is_lazy(parameter) for parameter in module._parameters.values()):
+            raise ValueError(f"{where} has no weights yet: run the network once")
+    return network
+
+
+@contextmanager
+def as_found(network: nn.Module) -> Iterator[None]:
+    """Run a network in eval mode, eagerly and without gradients, and give it back as it was.
+
+    Modes, attributes, hooks, parameters and buffers of all its modules (whose values are copied to
+    the CPU meanwhile), the gradients, and the random state of torch, NumPy and Python come back on
+    every exit.
+    """
+    put_back = snapshot(network)
+    numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad(), eager(network):
+            network.eval()
+            yield
+    finally:
+        random.setstate(numbers)
+        np.random.set_state(legacy)  # noqa: NPY002
+        put_back()
+
+
+def snapshot(network: nn.Module) -> Callable[[], None]:
+    """Remember a network; the function returned puts back what has changed.
+
+    Parameters, buffers, submodules and hooks stand in dicts of their own among the attributes.
+    """
+    attributes = [vars(module) for module in network.modules()]
+    inside = [value for table in attributes for value in table.values() if isinstance(value, dict)]
+    tables = [(table, dict(table)) for table in attributes + inside]
+    tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
+    grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
+    kept = [(t, t.detach().to("cpu", copy=True)) for t in [*tensors.values(), *grads.values()]]
+    flags = [(t, t.requires_grad, t.grad) for t in tensors.values()]
+
+    def put_back() -> None:
+        for table, before in tables:
+            for name in table.keys() - before.keys():
+                del table[name]
+            table.update(before)
+        for tensor, flag, grad in flags:
+            if tensor.requires_grad != flag:
+                tensor.requires_grad_(flag)
+            tensor.grad = grad
+        with torch.no_grad():
+            for tensor, copy in kept:
+                if not torch.equal(tensor.cpu(), copy):
+                    tensor.copy_(copy)
+
+    return put_back
+
+
+def eager(network: nn.Module) -> AbstractContextManager[None]:
+    """Run what is compiled inside the network as it was before, so that hooks are called."""
+    compiled = any(
+        hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+        for module in network.modules()
+    )
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+BLOCK = 2**26
+"""Bytes of a Dataset that are read at once."""
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over the names and bytes of all parameters and persistent buffers, by name."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        if isinstance(weight, Tensor):
+            flat = weight.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def dataset_sha256(dataset: xr.Dataset) -> str:
+    """SHA-256 over the names, dimensions, types and values of all variables, by name."""
+    digest = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        variable = dataset.variables[name]
+        digest.update(f"{name} {variable.dims} {variable.dtype} {variable.shape}".encode())
+        length = variable.shape[0] if variable.ndim else 1
+        rows = max(1, BLOCK * length // max(variable.nbytes, 1))
+        for first in range(0, length, rows):
+            digest.update(_bytes(variable[first : first + rows] if variable.ndim else variable))
+    return digest.hexdigest()
+
+
+def _bytes(variable: xr.Variable) -> bytes:
+    values = np.asarray(variable.values)
+    return repr(values.tolist()).encode() if values.dtype.kind in "OT" else values.tobytes()

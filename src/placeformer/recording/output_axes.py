@@ -1,0 +1,169 @@
+"""Which axes of a layer's output are walk, time and unit: named, or told by their lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from placeformer.data.schema import TIME, UNIT, WALK
+
+SAMPLE = "sample"
+"""Walk and time in one axis, all steps of the first walk first."""
+
+ROLES = (WALK, TIME, SAMPLE)
+
+Dims = tuple[str, ...]
+Shape = tuple[int, ...]
+
+
+class Span(NamedTuple):
+    """How many walks, and steps of each, one forward pass was run over."""
+
+    walks: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.walks} walks of {self.steps} steps"
+
+
+def choose(
+    layer: str,
+    outputs: Mapping[str, Sequence[Shape]],
+    span: Span,
+    dims: Dims | None,
+    asked: str = "",
+) -> tuple[str, Dims]:
+    """Which of a layer's outputs is recorded, and what its axes are.
+
+    Parameters
+    ----------
+    layer
+        Its name, for errors.
+    outputs
+        For every output, "" or a path such as "[0]", its shape in each call of the forward pass.
+    span
+        Walks and steps of the forward pass.
+    dims
+        Names of the axes; None where their lengths must tell.
+    asked
+        Path by which the layer was asked for.
+
+    Returns
+    -------
+    path, dims
+        The output, and a name for each axis: "walk", "time", "sample", or another for units.
+        Without "time" and "sample" the layer was called once a step.
+
+    Raises
+    ------
+    ValueError
+        No output fits, or several, or one in several ways; they are listed.
+    """
+    ways = {path: readings(calls, span, dims) for path, calls in outputs.items()}
+    ways = {path: found for path, found in ways.items() if found}
+    if len(ways) == 1:
+        path, found = ways.popitem()
+        if len(found) == 1:
+            return path, found[0]
+        names = " or ".join(map(show, found))
+        raise ValueError(
+            f"dims: {layer + path!r} gave {outputs[path][0]} for {span}, which reads as {names}; "
+            f"say which: dims={found[0]} for all layers, or dims={{{layer + asked!r}: {found[0]}}}"
+        )
+    if ways:
+        several = ", ".join(f"{layer + path!r} {outputs[path][0]}" for path in ways)
+        raise ValueError(f"layers: {layer!r} has several outputs with time: {several}; name one")
+    raise ValueError(unreadable(layer, outputs, span, dims))
+
+
+def readings(calls: Sequence[Shape], span: Span, dims: Dims | None = None) -> list[Dims]:
+    """Every way to read an output; ways that differ in axes of length 1 alone count once."""
+    ways: dict[frozenset[tuple[int, str]], Dims] = {}
+    for way in [dims] if dims else every(len(calls[0])):
+        if misfit(way, calls, span) is None:
+            ways.setdefault(meaning(way, calls, span), way)
+    return list(ways.values())
+
+
+def every(n_axes: int) -> Iterator[Dims]:
+    """All layouts in use: walk or sample first, or walk right after time; time anywhere."""
+    for walk in ((WALK,), ()):
+        rest = (UNIT,) * (n_axes - len(walk))
+        for time in range(len(rest)):
+            yield (*walk, *rest[:time], TIME, *rest[time + 1 :])
+        yield (*walk, *rest)
+    yield (SAMPLE, *(UNIT,) * (n_axes - 1))
+    yield (TIME, WALK, *(UNIT,) * (n_axes - 2))
+
+
+def misfit(dims: Dims, calls: Sequence[Shape], span: Span) -> str | None:
+    """Why these names cannot be those of the axes; None where they can."""
+    if any(len(shape) != len(dims) for shape in calls):
+        return f"it has {len(calls[0])} axes"
+    together = SAMPLE in dims and {WALK, TIME} & set(dims)
+    if together or any(dims.count(role) > 1 for role in ROLES):
+        return "walk and time must be named once, apart or together as sample"
+    length = {name: [shape[axis] for shape in calls] for axis, name in enumerate(dims)}
+    if SAMPLE in dims:
+        right = length[SAMPLE] == [span.walks * span.steps]
+        return None if right else f"sample has {length[SAMPLE][0]}"
+    if set(length.get(WALK, [1])) != {span.walks}:
+        return f"walk has {length.get(WALK, [1])[0]}"
+    steps = sum(length[TIME]) if TIME in dims else len(calls)
+    if steps != span.steps:
+        return f"time has {steps}" if TIME in dims else f"it was called {steps} times"
+    return None
+
+
+def meaning(dims: Dims, calls: Sequence[Shape], span: Span) -> frozenset[tuple[int, str]]:
+    """What a reading comes to: the axes longer than 1 that are walk and time."""
+    alone = TIME if span.walks == 1 else WALK if span.steps == 1 else SAMPLE
+    return frozenset(
+        (axis, alone if name == SAMPLE else name)
+        for axis, name in enumerate(dims)
+        if name in ROLES and calls[0][axis] > 1
+    )
+
+
+def arrange(output: Tensor, dims: Dims, n_walks: int) -> Tensor:
+    """Lay an output out as (walk, time, unit), without a copy where that can be."""
+    names = list(dims)
+    if SAMPLE in names:
+        axis = names.index(SAMPLE)
+        output, names[axis : axis + 1] = output.unflatten(axis, (n_walks, -1)), [WALK, TIME]
+    for name in (TIME, WALK):
+        if name not in names:
+            output, names = output[None], [name, *names]
+    units = [axis for axis, name in enumerate(names) if name not in ROLES]
+    output = output.permute(names.index(WALK), names.index(TIME), *units)
+    return output.flatten(2) if units else output[..., None]
+
+
+def show(dims: Dims) -> str:
+    """(walk, time, unit)."""
+    return f"({', '.join(dims)})"
+
+
+def unreadable(
+    layer: str, outputs: Mapping[str, Sequence[Shape]], span: Span, dims: Dims | None
+) -> str:
+    """Say that no output of a layer fits."""
+    gave = ", ".join(
+        f"{layer + path!r} {calls[0]}" + (f" in each of {len(calls)} calls" if calls[1:] else "")
+        for path, calls in outputs.items()
+    )
+    if dims:
+        why = "; ".join(f"{misfit(dims, calls, span)}" for calls in outputs.values())
+        return f"dims: {show(dims)} does not fit {gave} for {span}: {why}"
+    if any(calls[1:] and readings(calls[:1], span) for calls in outputs.values()):
+        return (
+            f"layers: {layer!r} gave {gave}, and {span} in each: modules that share it cannot be "
+            "told apart; record these modules instead"
+        )
+    return (
+        f"layers: {layer!r} holds no time axis of {span.steps} steps: it gave "
+        f"{gave or 'no tensor'} for behaviour of {span}. A layer must give walk and time an axis "
+        "each or one together, of these lengths, or be called once a step"
+    )

@@ -1,0 +1,373 @@
+"""Zarr stores of recordings: streaming, resuming, and one writer at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from placeformer.data import schema
+from placeformer.data.schema import ACTIVATION
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a recording goes on: the walks and the step to be run next.
+
+    Attributes
+    ----------
+    walk, step
+        First of the walks that run together, and their step.
+    stored
+        Recorded steps of these walks that are stored already.
+    state
+        What the network carries to `step`.
+    """
+
+    walk: int = 0
+    step: int = 0
+    stored: int = 0
+    state: Any = None
+
+
+def resume_file(path: Path) -> Path:
+    """Return the file beside the chunks; it is there as long as the recording is not finished."""
+    return path / ACTIVATION / "resume.safetensors"
+
+
+def is_finished(path: Path) -> bool:
+    """Tell whether nothing is to be written to what is there."""
+    return path.exists() and not resume_file(path).exists()
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Hold the right to write to a store; the system takes it back when the process ends.
+
+    The file that is locked lies beside the store, which need not be there yet, and stays with an
+    unfinished recording: were it deleted while others open it, two of them could hold a lock.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process, or another thread, is writing to the store.
+    """
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(
+            f"store: {path} is being recorded by another process (it holds {lock.lock_file}). Wait "
+            "for it, stop it, or choose another path; what is stored can be read meanwhile with "
+            "xarray.open_zarr"
+        ) from None
+    try:
+        yield
+    finally:
+        if not resume_file(path).exists():
+            with suppress(PermissionError):  # on Windows it goes when it is released
+                Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def save_point(path: Path, point: Point) -> None:
+    """Save where to go on, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    about = {"walk": point.walk, "step": point.step, "stored": point.stored}
+    text = json.dumps(about | {"state": pack(point.state, tensors)})
+    file = resume_file(path)
+    fresh = file.with_suffix(".partial")
+    fresh.write_bytes(save(tensors, {"point": text}))
+    fresh.replace(file)
+
+
+def load_point(path: Path) -> Point:
+    """Read where to go on."""
+    with safe_open(resume_file(path), "pt") as file:
+        about = json.loads(file.metadata()["point"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Point(**about | {"state": unpack(about["state"], tensors)})
+
+
+def copied(state: Any) -> Any:
+    """Copy a state, which the next run may change in place."""
+    tensors: dict[str, Tensor] = {}
+    return unpack(pack(state, tensors), tensors)
+
+
+def pack(state: Any, tensors: dict[str, Tensor]) -> Any:
+    """Describe a state as JSON; its tensors go into `tensors`."""
+    if isinstance(state, Tensor):
+        name = str(len(tensors))
+        tensors[name] = state.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name, "device": str(state.device)}
+    if type(state) in (tuple, list):
+        return {type(state).__name__: [pack(value, tensors) for value in state]}
+    if type(state) is dict and all(type(key) is str for key in state):
+        return {"dict": {key: pack(value, tensors) for key, value in state.items()}}
+    if state is None or type(state) in (bool, int, float, str):
+        return {"value": state}
+    raise TypeError(
+        "forward must return a state of tensors, numbers, texts and None in tuples, lists and "
+        f"dicts for a recording with store, which saves it; found {type(state).__name__}"
+    )
+
+
+def unpack(about: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Rebuild what :func:`pack` described."""
+    ((kind, value), *device) = about.items()
+    if kind == "tensor":
+        return tensors[value].to(device[0][1])
+    if kind == "dict":
+        return {key: unpack(item, tensors) for key, item in value.items()}
+    if kind in ("tuple", "list"):
+        items = [unpack(item, tensors) for item in value]
+        return tuple(items) if kind == "tuple" else items
+    return value
+
+
+BLOCK = 2**24
+"""Bytes of activations written at once, uncompressed."""
+
+
+def check_extra() -> None:
+    """Refuse to go on without the libraries a store needs."""
+    try:
+        import dask
+        import zarr
+    except ImportError as error:
+        raise ImportError(
+            "store needs zarr and dask: pip install 'placeformer[zarr]', or leave store out"
+        ) from error
+    del dask, zarr
+
+
+class Memory:
+    """Keeps a recording in memory; `frame` is all of it that is known beforehand."""
+
+    point = Point()
+
+    def __init__(self, frame: xr.Dataset, dtypes: Mapping[str, str]) -> None:
+        self.frame = frame
+        self.values = {name: np.empty(shape(frame, name), dtype) for name, dtype in dtypes.items()}
+
+    def part(self, walks: slice, steps: slice) -> dict[str, Tensor]:
+        """Where values of these walks and recorded steps are to be written, (walk, time, ...)."""
+        return {name: torch.from_numpy(value[walks, steps]) for name, value in self.values.items()}
+
+    def done(self, walks: slice, steps: slice, point: Point) -> None:
+        """Do nothing: what was written is where it stays."""
+
+    def finish(self) -> xr.Dataset:
+        """Return the recording."""
+        return self.frame.assign(
+            {
+                name: xr.Variable(schema.RECORDING[name].dims, value, schema.RECORDING[name].attrs)
+                for name, value in self.values.items()
+            }
+        )
+
+
+class Stream:
+    """Writes a recording to a Zarr store, one block of walks and steps at a time.
+
+    A block is one chunk of the store and is written whole or not at all. After each, the point to
+    go on from is saved beside the chunks; the file is there exactly as long as the recording is
+    not finished, and what is run again after a kill is what is not stored.
+    """
+
+    def __init__(self, path: Path, names: Mapping[str, str], chunk: int) -> None:
+        import zarr
+
+        self.path = path
+        for stray in path.rglob("*.partial"):  # of a process killed while it wrote
+            stray.unlink()
+        group = zarr.open_group(path, mode="r+")
+        self.arrays: dict[str, Any] = {name: group[name] for name in names}
+        self.n_walks, self.n_steps, _ = self.arrays[schema.ACTIVATION].shape
+        batch, self.block, _ = self.arrays[schema.ACTIVATION].chunks
+        self.buffers: dict[str, NDArray[Any]] = {
+            name: np.empty((batch, self.block + chunk, *array.shape[2:]), array.dtype)
+            for name, array in self.arrays.items()
+        }
+        self.point = load_point(path)
+        self.stored, self.filled = self.point.stored, 0
+
+    def part(self, walks: slice, steps: slice) -> dict[str, Tensor]:
+        """Where values of these walks and recorded steps are to be written, (walk, time, ...)."""
+        rows = slice(self.filled, self.filled + steps.stop - steps.start)
+        n_walks = walks.stop - walks.start
+        return {name: torch.from_numpy(b[:n_walks, rows]) for name, b in self.buffers.items()}
+
+    def done(self, walks: slice, steps: slice, point: Point) -> None:
+        """Store all blocks that are full; `point` is where what was just written began."""
+        self.filled += steps.stop - steps.start
+        last, begin = steps.stop == self.n_steps, 0
+        try:
+            while self.filled - begin >= self.block or (last and begin < self.filled):
+                begin += self.write(walks, begin, min(self.block, self.filled - begin))
+            if last:
+                save_point(self.path, Point(walks.stop))
+                self.filled = self.stored = 0
+            elif begin:
+                self.filled -= begin
+                for buffer in self.buffers.values():
+                    buffer[:, : self.filled] = buffer[:, begin : begin + self.filled].copy()
+                save_point(self.path, replace(point, stored=self.stored))
+        except OSError as error:
+            raise OSError(error.errno, self.progress(walks, error), str(self.path)) from error
+
+    def write(self, walks: slice, begin: int, n_steps: int) -> int:
+        """Write one block, the activations last."""
+        steps = slice(self.stored, self.stored + n_steps)
+        for name, buffer in reversed(self.buffers.items()):
+            rows = buffer[: walks.stop - walks.start, begin : begin + n_steps]
+            self.arrays[name][walks, steps] = rows
+        self.stored = steps.stop
+        return n_steps
+
+    def progress(self, walks: slice, error: OSError) -> str:
+        """Say how much is stored, and how to go on."""
+        n = walks.start * self.n_steps + (walks.stop - walks.start) * self.stored
+        return (
+            f"{error.strerror or error}. {n:,} of {self.n_walks * self.n_steps:,} samples are "
+            "stored and can be read with xarray.open_zarr; the others are NaN there. Record again "
+            "with the same arguments to go on from here"
+        )
+
+    def finish(self) -> xr.Dataset:
+        """Return the recording, lazily."""
+        resume_file(self.path).unlink()
+        return opened(self.path)
+
+
+def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
+    """Make a store of a recording that has not begun, under another name first.
+
+    Parameters
+    ----------
+    path
+        A folder that does not exist yet.
+    frame
+        All of the recording that is known beforehand.
+    dtypes
+        Names and types of what is still to be recorded.
+    batch
+        Walks that are run together.
+    """
+    fresh = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fill(fresh, frame, dtypes, batch)
+        fresh.rename(path)
+    except OSError as error:
+        why = f"{error.strerror or error}. Nothing is stored yet"
+        raise OSError(error.errno, why, str(path)) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
+    """Write what is known beforehand, and the empty arrays."""
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    texts = {
+        name: frame[name].astype(np.dtypes.StringDType())
+        for name in frame.variables
+        if frame[name].dtype.kind in "UO"
+    }
+    row = np.dtype(dtypes[schema.ACTIVATION]).itemsize * batch * frame.sizes[schema.UNIT]
+    block = min(max(1, BLOCK // row), frame.sizes[schema.TIME])
+    chunks = {**frame.sizes, schema.WALK: batch, schema.TIME: block}
+    encoding = {  # as the activations; dimensions are read whole when a store is opened
+        name: {"chunks": tuple(chunks[d] for d in frame[name].dims)}
+        for name in set(frame.variables) - set(frame.dims)
+        if frame[name].ndim
+    }
+    known = frame.assign(texts).drop_encoding()
+    known.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
+    group = zarr.open_group(path, mode="r+")
+    for name, dtype in dtypes.items():
+        entry = schema.RECORDING[name]
+        group.create_array(
+            name,
+            shape=shape(frame, name),
+            chunks=(batch, block, *shape(frame, name)[2:]),
+            dtype=dtype,
+            fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+            dimension_names=entry.dims,
+            attributes=dict(entry.attrs),
+            compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+        )
+    save_point(path, Point())
+    with warnings.catch_warnings():  # that other libraries may not read consolidated metadata
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(path)
+
+
+def shape(frame: xr.Dataset, name: str) -> tuple[int, ...]:
+    """Shape of a variable that is still to be recorded."""
+    return tuple(frame.sizes[dim] for dim in schema.RECORDING[name].dims)
+
+
+def opened(path: Path) -> xr.Dataset:
+    """Open a store as a Dataset of dask arrays; the coordinates of units are in memory."""
+    found = xr.open_zarr(path, decode_timedelta=False)
+    units = {
+        name: coord.copy(data=np.array(coord.values.tolist()))  # texts in NumPy's own type
+        for name, coord in schema.unit_coords(found).items()
+    }
+    return found.assign_coords(units).drop_encoding()
+
+
+def check_same(path: Path, provenance: str) -> dict[str, Any]:
+    """Provenance of the recording in a store; refuse one made with other settings.
+
+    Raises
+    ------
+    ValueError
+        The store holds something else, and what; or nothing that is a recording.
+    """
+    import zarr
+
+    try:
+        attrs = dict(zarr.open_group(path, mode="r").attrs)
+        there = json.loads(str(attrs[schema.PROVENANCE]))["steps"][-1]
+    except (OSError, KeyError, ValueError):
+        raise ValueError(
+            f"store: {path} is there and holds no recording; choose a path that is free"
+        ) from None
+    other = differences(there, json.loads(provenance)["steps"][-1])
+    if other:
+        raise ValueError(
+            f"store: {path} holds another recording: {'; '.join(other)}. Choose a path that is "
+            "free, or delete this one"
+        )
+    return dict(there)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that are not the same, with both values; the library's version may differ."""
+    found = []
+    for key, value in here.items():
+        other = there.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += differences(other, value, f"{prefix}{key}.")
+        elif other != value and key != "placeformer":
+            found.append(f"{prefix}{key} is {other!r:.80} there, {value!r:.80} here")
+    return found

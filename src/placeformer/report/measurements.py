@@ -1,0 +1,408 @@
+"""What the report measures of every network, with its settings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.evaluation.comparison import memory_comparison
+from placeformer.interventions.ablation_curve import ablation_curve, reference_of
+from placeformer.interventions.ablation_plan import CONTROLS, TooFewAlike
+from placeformer.interventions.equivalent_alpha import equivalent_curve
+from placeformer.interventions.magnesium import dose_response
+from placeformer.models.memory import KINDS, memory_errors, world_of
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.record import record
+from placeformer.spatial.measures import coherence, spatial_information
+from placeformer.spatial.negatives import Negatives
+from placeformer.spatial.place_cell_score import place_cell_score
+from placeformer.spatial.place_cells import memory_columns, place_cells
+from placeformer.spatial.place_fields import place_fields
+from placeformer.spatial.rate_maps import per_unit, rate_maps
+from placeformer.zoo.registry import relatives
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is recorded, shuffled and lesioned.
+
+    Attributes
+    ----------
+    seed
+        Of walks, e₀ and shuffles.
+    memory_walks, memory_steps
+        Walks for the memory errors on each kind of map, and steps in each.
+    walks, steps
+        Walks recorded on each map, and steps recorded in each.
+    shuffles
+        Shuffles of each null.
+    shown_steps
+        Steps of the walk that is drawn.
+    lesion_walks, lesion_steps
+        Walks under every lesion and test-time α, on each kind of map, and steps in each.
+    lesion_repeats
+        Sets of random and of matched units beside those lesioned by score.
+    """
+
+    seed: int = 0
+    memory_walks: int = 64
+    memory_steps: int = 2048
+    walks: int = 64
+    steps: int = 1536
+    shuffles: int = 39
+    shown_steps: int = 96
+    lesion_walks: int = 32
+    lesion_steps: int = 2048
+    lesion_repeats: int = 19
+
+
+MAPS = (0,)
+FRACTIONS = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)
+WASHOUT = (0, 0.01, 0.03, 0.1, 0.3, 1)
+"""Test-time α over that of training."""
+
+BLOCK = (0, 0.1, 0.3, 1, 3, 10)
+"""Test-time α of a network trained at 0, which cannot be washed out."""
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What was measured in one network.
+
+    Attributes
+    ----------
+    lesions
+        Ablation curve of the last feed-forward layer, place cells first. Its attribute
+        `n_place_cells` says how many there are.
+    washout
+        Dose response to α at test time; None without NMDA_α.
+    equivalents
+        Equivalent α of every lesion; None without NMDA_α.
+    comparison
+        All of this beside the networks of the zoo that were trained alike, see
+        :func:`memory_comparison`; None without NMDA_α, and for a network that is not in the zoo.
+    """
+
+    lesions: xr.Dataset
+    washout: xr.Dataset | None = None
+    equivalents: xr.Dataset | None = None
+    comparison: xr.Dataset | None = None
+
+    @property
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """The Datasets that there are, by name."""
+        every = {
+            "lesions": self.lesions, "washout": self.washout, "equivalents": self.equivalents,
+            "comparison": self.comparison,
+        }  # fmt: skip
+        return {name: data for name, data in every.items() if data is not None}
+
+
+def make_harm(
+    model: NavigationTransformer,
+    units: xr.Dataset,
+    settings: Settings,
+    *,
+    progress: bool = False,
+) -> Harm:
+    """Lesion units of the last feed-forward layer by what they do on a map, and change α.
+
+    Both are scored on the same walks on the first map, at the ends of chunks, so that every lesion
+    has an equivalent α. Lesions of the last layer are cheap: what comes before is run once for all.
+
+    Parameters
+    ----------
+    model
+        A network with its world.
+    units
+        Of the first trained map: `is_place_cell` and `score` (unit).
+    settings
+        How much is scored. The walks are others than those on which `units` were measured.
+    progress
+        Show progress bars.
+    """
+    walks: dict[str, Any] = {
+        "n_walks": settings.lesion_walks, "n_steps": settings.lesion_steps, "maps": MAPS,
+        "seed": settings.seed + 1, "progress": progress,
+    }  # fmt: skip
+    lesions = curve_of(model, units, settings.lesion_repeats, walks)
+    if model.config.alpha is None:
+        return Harm(lesions)
+    washout = dose_response(model, alphas=test_alphas(model.config.alpha), **walks)
+    equivalents = equivalent_curve(washout, lesions, seed=settings.seed)
+    family = relatives(str(model.info.get("sha256")))
+    if family is None:
+        return Harm(lesions, washout, equivalents)
+    together = memory_comparison(family, washout, lesions, seed=settings.seed)
+    return Harm(lesions, washout, equivalents, together)
+
+
+def test_alphas(trained: float) -> NDArray[np.float64]:
+    """Test-time α, that of training among them."""
+    return np.array(WASHOUT) * trained if trained else np.array(BLOCK, float)
+
+
+def curve_of(
+    model: NavigationTransformer, units: xr.Dataset, repeats: int, walks: dict[str, Any]
+) -> xr.Dataset:
+    """Ablation curve of the last layer; random controls alone where no units are alike."""
+    last = f"ffn.{model.config.n_layers - 1}"
+    order = place_cells_first(units.isel(unit=np.flatnonzero(units["layer"].values == last)))
+    options = {"layers": last, "repeats": repeats, **walks}
+    options["fractions"] = np.union1d(FRACTIONS, (order > 1).mean())
+    options["reference"] = reference_of(model, [last], MAPS, walks["seed"] + 1)
+    try:
+        found = ablation_curve(model, order, controls=CONTROLS, **options)
+    except TooFewAlike:
+        found = ablation_curve(model, order, controls=CONTROLS[:1], **options)
+    return found.assign_attrs(n_place_cells=int((order > 1).sum()))
+
+
+def place_cells_first(units: xr.Dataset) -> xr.DataArray:
+    """An order of the units: place cells have a score above 1, others their own."""
+    score = units["score"].fillna(0) + 2 * units["is_place_cell"]
+    return score.rename("place cells, then score")
+
+
+POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
+"""What is done with negative rates, where a measure needs rates of at least 0."""
+
+NULLS = {
+    "eta2": "null_circular",
+    "eta2_beyond": "null_beyond",
+    "coherence": "null_within_observation",
+}
+"""Measures that are tested against chance, and their values in every shuffle."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What was measured in one network.
+
+    Attributes
+    ----------
+    name
+        Name of the network.
+    model
+        The network itself, for its facts.
+    memory
+        Memory errors on the trained and on the novel maps, over ``maps``.
+    rate_maps
+        RateMaps of the first trained and the first novel map, over ``map``, with the numbers of
+        the place fields (``field_label``) and the letters of the places (``letter``).
+    units
+        One value a unit and map of every measure, the tests with their shuffles, and which
+        units are place cells, as :func:`placeformer.place_cells` tells.
+    walk
+        The beginning of a recorded walk on the trained map, without activations.
+    harm
+        What lesions and Mg²⁺ at test time do to it.
+    """
+
+    name: str
+    model: NavigationTransformer
+    memory: xr.Dataset
+    rate_maps: xr.Dataset
+    units: xr.Dataset
+    walk: xr.Dataset
+    harm: Harm
+
+    @property
+    def datasets(self) -> dict[str, xr.Dataset]:
+        """The Datasets by kind."""
+        kinds = ("memory", "rate_maps", "units", "walk")
+        return {kind: getattr(self, kind) for kind in kinds} | self.harm.datasets
+
+    def file(self, kind: str) -> str:
+        """Name of the netCDF file of a Dataset."""
+        return f"{self.name}.{kind}.nc"
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the recorded layers, first to last."""
+        return list(dict.fromkeys(self.units["layer"].values.tolist()))
+
+    def of_layer(self, layer: str) -> xr.Dataset:
+        """Measures of the units of one layer."""
+        return self.units.isel({schema.UNIT: np.flatnonzero(self.units["layer"].values == layer)})
+
+
+def make_portrait(
+    model: NavigationTransformer,
+    settings: Settings,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    progress: bool = False,
+) -> Portrait:
+    """Measure everything the report shows of a network.
+
+    Parameters
+    ----------
+    model
+        A network with its world.
+    settings
+        How much is recorded and shuffled.
+    say
+        Is told what begins.
+    progress
+        Show progress bars.
+    """
+    memory = _concat(
+        [_memory(model, settings, kind, say, progress) for kind in KINDS],
+        xr.Variable("maps", list(KINDS), {"long_name": "kind of maps"}),
+    )
+    recordings = [_record(model, settings, kind, say, progress) for kind in KINDS]
+    world = world_of(model)
+    maps, units = [], []
+    for kind, recording in zip(KINDS, recordings, strict=True):
+        say(f"measures and shuffles on the first {kind} map")
+        maps.append(_maps(recording, world.letters(kind == "trained")[0]))
+        units.append(_units(recording, maps[-1], settings, progress))
+    memories = _memory_of(units, recordings)
+    walk = _beginning(recordings[0], maps[0], settings.shown_steps)
+    all_maps, all_units = (_of_kinds(parts) for parts in (maps, units))
+    all_units = all_units.assign(memories)
+    about = {"settings": asdict(settings), "file_sha256": model.info.get("sha256", "")}
+    for dataset in (memory, all_maps, all_units):
+        dataset.attrs[schema.PROVENANCE] = schema.provenance(recordings[0], "report", **about)
+    name = str(model.info.get("name") or "network")
+    say("lesions and Mg²⁺ at test time")
+    harm = make_harm(model, all_units.isel({schema.MAP: 0}), settings, progress=progress)
+    return Portrait(name, model, memory, all_maps, all_units, walk, harm)
+
+
+def best_units(portrait: Portrait, layer: str, n: int) -> list[int]:
+    """Numbers along ``unit`` of a layer's units with the greatest place-cell scores.
+
+    Scores are those on the trained map, the lesser of both policies for negative rates; among
+    equal ones, such as the many that are 0, the variance that place explains beyond the letter
+    decides.
+    """
+    units = portrait.units.isel({schema.MAP: 0})
+    scores, beyond = (np.nan_to_num(units[k].values) for k in ("score", "eta2_beyond"))
+    order = np.lexsort((-beyond, -scores))
+    return [int(i) for i in order if units["layer"].values[i] == layer][:n]
+
+
+def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Every measure of rate maps that the report shows, under both policies for negative rates.
+
+    ``score`` is the lesser of the place-cell scores under the two policies: where a map is
+    negative but for a place or two, nearly all that is left of it lies in one field.
+    """
+    fields = place_fields(maps)
+    found = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
+    found |= {f"score_{p}": place_cell_score(maps, negatives=p, fields=fields) for p in POLICIES}
+    values = np.minimum(*(found[f"score_{p}"].values for p in POLICIES))
+    about = {"units": "1", "long_name": "place-cell score (lesser of both policies)"}
+    lesser = per_unit(maps, values, "place_cell_score", **about)
+    return found | {"score": lesser, "coherence": coherence(maps)}
+
+
+def _memory(
+    model: NavigationTransformer,
+    settings: Settings,
+    kind: str,
+    say: Callable[[str], None],
+    progress: bool,
+) -> xr.Dataset:
+    """Memory errors on one kind of map."""
+    say(f"memory errors on {kind} maps")
+    errors = memory_errors(
+        model,
+        n_walks=settings.memory_walks,
+        n_steps=settings.memory_steps,
+        seed=settings.seed,
+        familiar=kind == "trained",
+        progress=progress,
+    )
+    del errors.attrs["familiar"]  # the dimension ``maps`` will say it
+    return errors
+
+
+def _record(
+    model: NavigationTransformer,
+    settings: Settings,
+    kind: str,
+    say: Callable[[str], None],
+    progress: bool,
+) -> xr.Dataset:
+    """Record all feed-forward units on the first map of a kind."""
+    say(f"recording of all feed-forward units on the first {kind} map")
+    return record(
+        model,
+        n_walks=settings.walks,
+        n_steps=settings.steps,
+        seed=settings.seed,
+        familiar=kind == "trained",
+        maps=(0,),
+        progress=progress,
+    )
+
+
+def _maps(recording: xr.Dataset, letters: NDArray[np.integer]) -> xr.Dataset:
+    """Rate maps, with the numbers of the fields and the letters of the places."""
+    maps = rate_maps(recording)
+    about = {"units": "1", "long_name": "index of the letter"}
+    letter = xr.Variable(("y", "x"), letters.reshape(maps["occupancy"].shape), about)
+    label = place_fields(maps)["label"].astype(np.int16)
+    return maps.assign(field_label=label, letter=letter)
+
+
+def _units(
+    recording: xr.Dataset, maps: xr.Dataset, settings: Settings, progress: bool
+) -> xr.Dataset:
+    """Every measure of every unit on one map, with the tests and the decision.
+
+    What the tests warn of is kept in ``attrs["caveats"]``: the page says it.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        table = place_cells(
+            recording, n=settings.shuffles, seed=settings.seed, keep_null=True, progress=progress
+        )
+    caveats = "\n".join(dict.fromkeys(str(warning.message) for warning in told))
+    table = table.drop_vars(["spatial_information", "place_cell_score"])
+    return table.assign(of_maps(maps)).assign_attrs(caveats=caveats)
+
+
+def _memory_of(
+    units: Sequence[xr.Dataset], recordings: Sequence[xr.Dataset]
+) -> dict[str, xr.DataArray]:
+    """Whether the tuning on the trained map depends on memory: ``place_cells`` with a control."""
+    where = {"by": ("y", "x"), "bins": None}
+    (table, alone), (recording, control) = units, recordings
+    found = memory_columns(table, alone, recording, control, where, table.attrs["max_q"])
+    return {name: found[name] for name in ("p_memory", "q_memory", "depends_on_memory")}
+
+
+def _beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Dataset:
+    """The beginning of the first walk, without activations."""
+    shown = recording.drop_vars(schema.ACTIVATION).drop_dims(schema.UNIT)
+    shown = shown.isel({schema.WALK: [0], schema.TIME: slice(steps)})
+    return shown.assign(letter=maps["letter"].variable)
+
+
+def _of_kinds(parts: list[xr.Dataset]) -> xr.Dataset:
+    """Put what was found on the trained and on the novel map side by side."""
+    first = xr.Variable(schema.MAP, [f"{kind} 0" for kind in KINDS], {"long_name": "map"})
+    familiar = (schema.MAP, [kind == "trained" for kind in KINDS])
+    joined = _concat(parts, first).assign_coords(familiar=familiar)
+    caveats = [part.attrs.get("caveats", "") for part in parts]
+    return joined.assign_attrs(caveats="\n".join(dict.fromkeys(filter(None, caveats))))
+
+
+def _concat(parts: list[xr.Dataset], along: xr.Variable) -> xr.Dataset:
+    """Put Datasets side by side along a new dimension."""
+    joined = xr.concat(
+        parts, along.dims[0], data_vars="all", coords="minimal", compat="override", join="exact",
+        combine_attrs="override",
+    )  # fmt: skip
+    return joined.assign_coords({along.dims[0]: along})

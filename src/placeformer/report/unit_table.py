@@ -1,0 +1,138 @@
+"""The units of the report as compact data, from which the page makes its table and its pictures."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.report.measurements import KINDS, NULLS, Portrait
+from placeformer.report.text import DEFINITIONS
+
+UNVISITED = 255
+"""Stands for a place without a rate; rates are 0 to 254 of a unit's own range."""
+
+FINE = 1e-4
+"""Step of the values of the shuffles, which lie between -1 and 1."""
+
+COLUMNS = {
+    "information_rectify": "information, rectified (bits/spike)",
+    "information_shift": "information, shifted (bits/spike)",
+    "score": "place-cell score",
+    "eta2": "η²",
+    "eta2_beyond": "η² beyond letter",
+    "coherence": "coherence",
+    "n_fields": "fields",
+    "field_share": "share in fields",
+    "stability": "stability",
+    "q_circular": "q of η²",
+    "q_beyond": "q beyond letter",
+    "q_within_observation": "q of coherence",
+}
+"""Heads of the columns of numbers, in order."""
+
+TESTS = {"eta2": "circular", "eta2_beyond": "beyond", "coherence": "within_observation"}
+"""Ends of the names of the p and q of every measure that is tested."""
+
+
+def columns() -> str:
+    """Say what the columns mean, as the items of a list of definitions."""
+    told = {head: DEFINITIONS[key][1] for key, head in COLUMNS.items()} | {
+        "place cell, reason": "whether the unit passes every criterion of placeformer.place_cells, "
+        "and the first that it fails",
+        "memory": "whether the tuning of a place cell depends on memory of the trained map",
+    }
+    return "\n".join(
+        f"<dt>{escape(head)}</dt><dd>{escape(text)}</dd>" for head, text in told.items()
+    )
+
+
+def data(portraits: Sequence[Portrait]) -> str:
+    """Everything the page's script shows, as JSON that can stand inside of HTML."""
+    colors = mpl.colormaps["viridis"](np.arange(256))[:, :3] * 255
+    everything = {
+        "columns": COLUMNS,
+        "tests": TESTS,
+        "maps": KINDS,
+        "unvisited": UNVISITED,
+        "fine": FINE,
+        "colors": packed(colors.round().astype(np.uint8)),
+        "networks": [network(portrait) for portrait in portraits],
+    }
+    text = json.dumps(everything, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def network(portrait: Portrait) -> dict[str, Any]:
+    """Measures, maps and shuffles of one network."""
+    units = portrait.units
+    ydim, xdim = schema.place_dims(portrait.rate_maps)
+    maps = portrait.rate_maps.transpose(schema.MAP, schema.UNIT, ydim, xdim, ...)
+    reasons, reason = np.unique(units["reason"].values, return_inverse=True)
+    alpha = portrait.model.config.alpha
+    rates, low, high = shades(maps[schema.RATE].values)
+    return {
+        "name": portrait.name,
+        "about": portrait.model.config.activation if alpha is None else f"α = {alpha:g}",
+        "layer": units["layer"].values.tolist(),
+        "index": units["index"].values.tolist(),
+        "y": [maps.sizes[ydim], axis(maps, ydim)],
+        "x": [maps.sizes[xdim], axis(maps, xdim)],
+        "unit": maps[schema.RATE].attrs.get("units", schema.RATE_ENTRY.units),
+        "values": {key: rounded(units[key]) for key in COLUMNS},
+        "p": {key: rounded(units[f"p_{test}"]) for key, test in TESTS.items()},
+        "reasons": reasons.tolist(),
+        "reason": reason.reshape(units["reason"].shape).tolist(),
+        "remembered": units["depends_on_memory"].values.astype(int).tolist(),
+        "low": low,
+        "high": high,
+        "rates": packed(rates),
+        "fields": packed(np.minimum(maps["field_label"].values, 255).astype(np.uint8)),
+        "nulls": {key: packed(steps(units[null])) for key, null in NULLS.items()},
+    }
+
+
+def axis(maps: xr.Dataset, dim: str) -> str:
+    """Name of an axis with its unit; a place of a grid world is a step of its grid."""
+    unit = str(maps[dim].attrs.get("units", ""))
+    return f"{dim} ({'grid steps' if unit in ('', '1', 'place') else unit})"
+
+
+def shades(rate: NDArray[Any]) -> tuple[NDArray[np.uint8], list[float], list[float]]:
+    """Rates (map, unit, y, x) between the least and the greatest of every unit, and these two."""
+    axes, known = (0, 2, 3), np.isfinite(rate)
+    low = np.min(rate, axis=axes, where=known, initial=np.inf)
+    high = np.max(rate, axis=axes, where=known, initial=-np.inf)
+    low, high = (np.where(np.isfinite(end), end, 0.0) for end in (low, high))
+    span = np.where(high > low, high - low, 1.0)[:, None, None]
+    share = (np.where(known, rate, 0.0) - low[:, None, None]) / span * (UNVISITED - 1)
+    shade = np.where(known, share.round(), UNVISITED).astype(np.uint8)
+    least, greatest = ([float(f"{value:.4g}") for value in end] for end in (low, high))
+    return shade, least, greatest
+
+
+def steps(values: xr.DataArray) -> NDArray[np.int16]:
+    """Values of the shuffles (map, unit, shuffle) in whole steps; the least number for NaN."""
+    ordered = values.transpose(schema.MAP, schema.UNIT, ...).values
+    kind = np.iinfo(np.int16)
+    whole = np.clip(np.round(ordered / FINE), kind.min + 1, kind.max)
+    return np.nan_to_num(whole, nan=kind.min).astype("<i2")
+
+
+def rounded(values: xr.DataArray) -> list[list[float | None]]:
+    """Values (map, unit) with four digits; None for NaN."""
+    ordered = values.transpose(schema.MAP, schema.UNIT).values
+    return [[float(f"{v:.4g}") if np.isfinite(v) else None for v in row] for row in ordered]
+
+
+def packed(values: NDArray[Any]) -> str:
+    """Bytes of an array as base64, in the order of its dimensions."""
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

@@ -1,0 +1,157 @@
+"""The report: one self-contained HTML page about a network, and the netCDF files behind it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import xarray as xr
+
+from placeformer.models.memory import world_of
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.report import page
+from placeformer.report.measurements import Portrait, Settings, make_portrait
+from placeformer.zoo import registry as zoo
+
+PAGE = "index.html"
+BESIDE = "nmda-a0"
+MARK = '<meta name="generator" content="placeformer'
+STAGES = 7
+"""Things that are told of every network while the report is made."""
+
+
+def write_report(
+    name: str,
+    out: str | os.PathLike[str] = "report",
+    *,
+    beside: str | None = None,
+    settings: Settings | None = None,
+    progress: bool = True,
+) -> Path:
+    """Record and analyse a network, and write the page and the Datasets behind it.
+
+    Parameters
+    ----------
+    name
+        A name of the zoo, or a folder.
+    out
+        Folder for the page and the netCDF files: a new one, or one in which an earlier report and
+        files of the same names are replaced. It appears or changes only when all is done.
+    beside
+        Network shown beside it. By default the linear network "nmda-a0", where the zoo has it and
+        it is not the network itself; "none" for no other.
+    settings
+        How much is recorded and shuffled, and the seed.
+    progress
+        Show what is done, with progress bars.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+
+    Raises
+    ------
+    ValueError
+        Unknown networks, a network without a world, two networks of one name, or a folder that
+        cannot be written; all before any work is done.
+    """
+    settings = settings or Settings()
+    with workspace(Path(out)) as folder:
+        models = load(names(name, beside))
+        portraits = [portray(i, models, settings, progress) for i in range(len(models))]
+        for portrait in portraits:
+            for kind, dataset in portrait.datasets.items():
+                write_dataset(dataset, folder / portrait.file(kind))
+        (folder / PAGE).write_text(page.render(portraits, settings), encoding="utf-8")
+    return Path(out) / PAGE
+
+
+def names(name: str, beside: str | None) -> list[str]:
+    """Name the networks of a report."""
+    if beside is None:
+        other = Path(name).name != BESIDE  # a folder of that name is taken for the same network
+        beside = BESIDE if other and BESIDE in zoo.list_models() else "none"
+    return [name] if beside == "none" else [name, beside]
+
+
+def load(sources: Sequence[str]) -> list[NavigationTransformer]:
+    """Load the networks; each needs a world and a name of its own."""
+    models = [zoo.load(source) for source in sources]
+    for model in models:
+        world_of(model)
+    found = [model.info["name"] for model in models]
+    if len(set(found)) < len(found):
+        raise ValueError(
+            f"beside must be a network of another name, got {sources[1]!r} beside {sources[0]!r}, "
+            f"both named {found[0]!r}; pass beside='none', or rename one folder"
+        )
+    return models
+
+
+def portray(
+    i: int, models: Sequence[NavigationTransformer], settings: Settings, progress: bool
+) -> Portrait:
+    """Measure one of the networks, telling what is done."""
+    told = iter(range(STAGES * i + 1, STAGES * len(models) + 1))
+    name = models[i].info["name"]
+
+    def say(text: str) -> None:
+        if progress:
+            print(f"[{next(told)}/{STAGES * len(models)}] {name}: {text}", file=sys.stderr)
+
+    return make_portrait(models[i], settings, say=say, progress=progress)
+
+
+def write_dataset(dataset: xr.Dataset, file: Path) -> None:
+    """Write compressed netCDF."""
+    small = {
+        name: {"zlib": True, "complevel": 4}
+        for name, values in dataset.data_vars.items()
+        if values.ndim and values.dtype.kind in "fiu"
+    }
+    dataset.to_netcdf(file, encoding=small)
+
+
+@contextmanager
+def workspace(out: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files take their place in `out` if all goes well."""
+    check_folder(out)
+    inside = out if out.is_dir() else out.absolute().parent
+    new = inside / f".{out.absolute().name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        new.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"out must be where files can be written: {error}") from error
+    try:
+        yield new
+        publish(new, out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a file, a folder without leave to write, and the page of somebody else."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {out}")
+    if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
+        raise ValueError(f"out must be where files can be written, got {out} without leave to")
+    page_there = out / PAGE
+    if page_there.exists() and MARK not in page_there.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(
+            f"out must not hold a page of another kind, got {page_there}; choose another folder"
+        )
+
+
+def publish(new: Path, out: Path) -> None:
+    """Move the files to where they belong, the page last."""
+    if not out.exists():
+        os.rename(new, out)
+        return
+    for file in sorted(new.iterdir(), key=lambda file: file.name == PAGE):
+        os.replace(file, out / file.name)

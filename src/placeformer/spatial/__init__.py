@@ -1,0 +1,1 @@
+"""What single units say about place: rate maps, place fields, tests, place cells."""

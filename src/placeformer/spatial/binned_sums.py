@@ -1,0 +1,265 @@
+"""Sums of activations by bin: the one NumPy kernel that maps, variances and nulls share.
+
+The array is read once, in blocks of a few thousand samples. Within a block the sum over the
+samples of each bin is one sparse product (SciPy's column-wise product reads the samples in
+order and lets go of the interpreter lock, so blocks run on several threads); blocks are added
+in float64 and in a fixed order, so a result depends neither on the number of threads nor,
+beyond about 1e-6, on the number of samples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from placeformer.data.blocks import blocks, integers, tree
+
+FLOAT32_SAMPLES = 128
+"""Most samples of one bin added in float32 before the sum is carried on in float64."""
+
+MAX_THREADS = 4
+
+ALL = slice(None)
+
+Terms = Callable[[NDArray[Any], slice], Iterator[NDArray[Any]]]
+"""What is summed of a block (sample, unit) that holds a slice of the units."""
+
+
+def plain(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
+    """The activations themselves: one term."""
+    yield block
+
+
+def finite(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
+    """Activations with NaN and infinite values at 0, then 1 where they are finite, else 0."""
+    good = np.isfinite(block)
+    yield np.where(good, block, np.zeros((), block.dtype))
+    yield good.astype(block.dtype)
+
+
+def deviations(shift: NDArray[Any]) -> Terms:
+    """Deviations from ``shift`` (unit,): one term."""
+
+    def terms(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
+        yield block - shift[units].astype(block.dtype)
+
+    return terms
+
+
+def moments(shift: NDArray[Any]) -> Terms:
+    """Deviations from ``shift`` (unit,), then their squares.
+
+    A shift near the values keeps the sums of squares free of cancellation; a constant unit
+    shifted by its own value gives exactly 0.
+    """
+
+    def terms(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
+        deviation = block - shift[units].astype(block.dtype)
+        yield deviation
+        yield np.multiply(deviation, deviation, out=deviation)
+
+    return terms
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Bins (shift, walk, time) of walks rolled in time, made block by block where they are read."""
+
+    index: NDArray[np.integer[Any]]
+    """Bins before the shifts (walk, time), in any integers that hold them; negative: none."""
+    amounts: NDArray[np.integer[Any]]
+    """Steps (shift, walk) that a walk's bins are moved by."""
+    size: int
+    """Number of bins; those of every shift are counted on from the last."""
+
+    def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
+        """Bins (shift, walk, time) of a slice of the walks and of the steps."""
+        shape = zip(self.index.shape, where[1:], strict=True)
+        rows, steps = (np.arange(*part.indices(n)) for n, part in shape)
+        earlier = steps - self.amounts[:, rows, None]  # a negative one counts from the end
+        kind = np.promote_types(np.int32, integers(len(self.amounts) * self.size))
+        bins = self.index[rows[:, None], earlier].astype(kind)
+        first = self.size * np.arange(len(bins), dtype=kind)[:, None, None]
+        return np.add(bins, first, out=bins, where=bins >= 0)
+
+
+Index = Any
+"""Bins (walk, time) or (n, walk, time): NumPy, :class:`Shifted`, or dask in the values' chunks."""
+
+
+def bin_sums(
+    values: Any,
+    index: Sequence[Index],
+    sizes: Sequence[int],
+    *,
+    terms: Terms = plain,
+    threads: int | None = None,
+    units: slice = ALL,
+) -> list[NDArray[np.float64]]:
+    """Sum each term of the values over the samples of every bin.
+
+    Parameters
+    ----------
+    values
+        Activations, shape (walk, time, unit): NumPy or dask, any real dtype.
+    index
+        For every term the bin of each sample, shape (walk, time), or (n, walk, time) where a
+        sample counts in n bins, also as :class:`Shifted`; negative: it counts in none. Of dask
+        values also dask, in their chunks.
+    sizes
+        Number of bins of every term.
+    terms
+        Yields the arrays to be summed of a block of samples (sample, unit).
+    threads
+        Threads that share the blocks; by default up to four.
+    units
+        Which of the units that the terms know the values hold.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        For every term an array (bin, unit), float64.
+    """
+    if hasattr(values, "dask"):
+        return _dask_sums(values, index, sizes, terms)
+    totals = [np.zeros((size, values.shape[2])) for size in sizes]
+    for parts in _parts(values, index, sizes, lambda block: terms(block, units), threads):
+        for total, (rows, part) in zip(totals, parts, strict=True):
+            with np.errstate(invalid="ignore"):  # inf - inf: callers look for what is not finite
+                if rows is None:
+                    total += part
+                else:
+                    total[rows] += part
+    return totals
+
+
+Part = tuple[NDArray[np.intp] | None, NDArray[Any]]
+
+
+def _parts(
+    values: NDArray[Any],
+    index: Sequence[Index],
+    sizes: Sequence[int],
+    terms: Callable[[NDArray[Any]], Iterator[NDArray[Any]]],
+    threads: int | None,
+) -> Iterator[list[Part]]:
+    """Sums of every block, in the order of the blocks."""
+
+    def work(where: tuple[slice, slice]) -> list[Part]:
+        block = _as_float(values[where].reshape(-1, values.shape[2]))
+        with np.errstate(invalid="ignore", over="ignore"):
+            return [
+                scatter(term, ix[(..., *where)].reshape(-1, len(block)), size)
+                for term, ix, size in zip(terms(block), index, sizes, strict=True)
+            ]
+
+    todo = list(blocks(values.shape))
+    workers = min(threads or _cpus(), len(todo))
+    if workers < 2:
+        yield from map(work, todo)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(work, where) for where in todo[: 2 * workers])
+        for where in todo[2 * workers :]:
+            yield waiting.popleft().result()
+            waiting.append(pool.submit(work, where))
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> Part:
+    """Sums over the samples of every bin that occurs in a block.
+
+    Parameters
+    ----------
+    block
+        Values (sample, unit), float32 or float64.
+    index
+        Bins of every sample (n, sample); negative: none.
+    size
+        Number of bins.
+
+    Returns
+    -------
+    rows, sums
+        Bins (``None``: all of them) and their sums (row, unit); bins left out do not occur.
+    """
+    chosen, start = index.T.ravel(), np.arange(len(block) + 1) * len(index)
+    if chosen.min(initial=0) < 0:
+        keep = chosen >= 0
+        chosen, start = chosen[keep], np.concatenate([[0], np.cumsum(keep)])[start]
+    rows = None
+    if size > chosen.size:  # most bins do not occur
+        rows, chosen = np.unique(chosen, return_inverse=True)
+        size = rows.size
+    if block.dtype == np.float32 and np.bincount(chosen).max(initial=0) > FLOAT32_SAMPLES:
+        block = block.astype(np.float64)
+    ones = np.ones(chosen.size, block.dtype)
+    return rows, sparse.csc_array((ones, chosen, start), shape=(size, len(block))) @ block
+
+
+def _as_float(block: NDArray[Any]) -> NDArray[Any]:
+    """Float32 and float64 as they are, small floats as float32, whole numbers as float64."""
+    if block.dtype in (np.float32, np.float64):
+        return block
+    return block.astype(np.float32 if block.dtype == np.float16 else np.float64)
+
+
+def _cpus() -> int:
+    """Threads to use: the processors this process may run on, at most ``MAX_THREADS``."""
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no affinity
+        available = os.cpu_count() or 1
+    return min(MAX_THREADS, available)
+
+
+def _dask_sums(
+    values: Any, index: Sequence[Index], sizes: Sequence[int], terms: Terms
+) -> list[NDArray[np.float64]]:
+    """The same over a dask array: one task a chunk, partial sums added as a tree.
+
+    Shifts are made within the tasks, which share the bins before the shift.
+    """
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    def work(chunk: Any, bins: list[NDArray[Any]], units: slice) -> list[NDArray[np.float64]]:
+        return bin_sums(np.asarray(chunk), bins, sizes, terms=terms, threads=1, units=units)
+
+    sums = delayed(work)
+    bins = [_of_chunks(ix, values.chunks[:2]) for ix in index]
+    add = delayed(lambda parts: [np.sum(term, axis=0) for term in zip(*parts, strict=True)])
+    units = _slices(values.chunks[2])
+    columns = []
+    for column, u in zip(np.moveaxis(values.to_delayed(), 2, 0), units, strict=True):
+        parts = [
+            sums(chunk, list(here), u) for chunk, *here in zip(column.ravel(), *bins, strict=True)
+        ]
+        columns.append(tree(parts, add))
+    done = compute(*columns)
+    return [np.concatenate(term, axis=1) for term in zip(*done, strict=True)]
+
+
+def _of_chunks(index: Index, chunks: Sequence[Sequence[int]]) -> list[Any]:
+    """Bins of every chunk of samples, in the order of the chunks."""
+    from dask.delayed import delayed
+
+    if hasattr(index, "dask"):
+        return list(index.to_delayed().ravel())
+    bins = delayed(index, traverse=False) if isinstance(index, Shifted) else index
+    return [bins[..., w, t] for w, t in product(*map(_slices, chunks))]
+
+
+def _slices(lengths: Sequence[int]) -> list[slice]:
+    stops = np.cumsum(lengths)
+    return [slice(int(b - n), int(b)) for n, b in zip(lengths, stops, strict=True)]

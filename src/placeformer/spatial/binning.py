@@ -1,0 +1,501 @@
+"""Bins of place: edges, the bin of every sample, and occupancy."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from placeformer.data import blocks as _blocks
+from placeformer.data import schema
+from placeformer.data.blocks import integers, mapped, reduced
+from placeformer.spatial import binned_sums as _kernels
+
+MAX_BINS = 10_000_000
+"""More bins than this are refused: the coordinate is hardly a grid."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The least and the greatest of values, and one that is no whole number, if there is any."""
+
+    low: Any
+    high: Any
+    broken: Any
+
+    @classmethod
+    def over(cls, values: Any) -> Extent:
+        """Extent of samples (walk, time), NumPy or dask."""
+        whole: Extent = reduced(cls.of, cls.__add__, values)
+        return whole
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Extent:
+        """Extent of the finite values."""
+        broken = values[:0]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+            broken = values[values != np.round(values)]
+        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
+        return cls(low, high, broken[0] if broken.size else None)
+
+    def __add__(self, other: Extent) -> Extent:
+        broken = other.broken if self.broken is None else self.broken
+        return Extent(min(self.low, other.low), max(self.high, other.high), broken)
+
+
+def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
+    """Edges as they were given, refused unless they are finite and ascend."""
+    edges = np.asarray(bins, dtype=np.float64)
+    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
+        raise ValueError(
+            f"bins of {name!r} must be at least two finite ascending edges, found {bins!r}; "
+            "for a number of equal bins pass an int"
+        )
+    return edges
+
+
+def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
+    """Edges from the values' extent: of whole numbers without ``bins``, else so many equal bins."""
+    if extent.low > extent.high:
+        raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
+    return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
+
+
+def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
+    """Edges half-way between whole numbers."""
+    if extent.broken is not None:
+        raise ValueError(
+            f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
+            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
+        )
+    low, high = int(extent.low), int(extent.high)
+    if side is not None:
+        if low < 0 or high >= side:
+            raise ValueError(
+                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, found "
+                f"{low}..{high}; correct the attribute or pass bins"
+            )
+        low, high = 0, side - 1
+    if high - low >= MAX_BINS:
+        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
+    return np.arange(low, high + 2, dtype=np.float64) - 0.5
+
+
+def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
+    """Edges at equal distances."""
+    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(
+            f"bins of {name!r} must be None, a number of bins >= 1 or edges, found {bins!r}"
+        )
+    low, high = float(extent.low), float(extent.high)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
+
+
+Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of behaviour: its name, the edges of its bins, units and long name."""
+
+    name: str
+    edges: NDArray[np.float64]
+    attrs: Mapping[str, Any]
+
+    @property
+    def n(self) -> int:
+        """Number of bins."""
+        return len(self.edges) - 1
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Centres of the bins."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+    def index(self, values: NDArray[Any]) -> NDArray[np.intp]:
+        """Bin of every value; -1 outside the edges and for NaN. The last bin is closed."""
+        if values.dtype.kind in "iu" and values.size:
+            low, high = int(values.min()), int(values.max())
+            if high - low < values.size:  # every number is looked up once
+                found = self._search(np.arange(low, high + 1))
+                return found[np.subtract(values, low, dtype=np.intp)]
+        return self._search(values)
+
+    def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:
+        found = np.searchsorted(self.edges, values, side="right") - 1
+        found[values == self.edges[-1]] = self.n - 1
+        found[found == self.n] = -1  # above the edges, or NaN
+        return found
+
+    def coords(self) -> dict[str, xr.Variable]:
+        """Bin centres on the axis' own dimension, its edges on theirs."""
+        edges = self.name + schema.EDGES_SUFFIX
+        return {
+            self.name: xr.Variable(self.name, self.centres, dict(self.attrs)),
+            edges: xr.Variable(edges, self.edges, _edge_attrs(self.attrs)),
+        }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The bins of a behaviour of one or several axes, counted with the last axis fastest."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Bins along every axis."""
+        return tuple(axis.n for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of bins."""
+        return math.prod(self.shape)
+
+    def index(self, recording: xr.Dataset) -> Any:
+        """Bin of every sample (walk, time); -1 where any position is NaN or outside.
+
+        In the smallest integers that hold it; dask where the activations are dask.
+        """
+        values = (samples(recording, axis.name) for axis in self.axes)
+        return mapped(self.bins, *values, dtype=integers(self.size))
+
+    def bins(self, *values: NDArray[Any]) -> NDArray[np.intp]:
+        """Bins of the values on every axis."""
+        found = self.axes[0].index(values[0])
+        outside = found < 0
+        for axis, each in zip(self.axes[1:], values[1:], strict=True):
+            number = axis.index(each)
+            outside |= number < 0
+            found *= axis.n
+            found += number
+        found[outside] = -1
+        return found
+
+    def coords(self) -> dict[str, xr.Variable]:
+        """Coordinates of all axes: centres and edges."""
+        return {name: value for axis in self.axes for name, value in axis.coords().items()}
+
+
+def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
+    """Bins for a recording's behaviour.
+
+    Parameters
+    ----------
+    recording
+        Recording with every name of ``by``, on (walk, time) or one of them.
+    by
+        Names of the axes, slowest first.
+    bins
+        ``None``: whole numbers, one bin each, from the least to the greatest found (``x`` and
+        ``y`` of a recording that carries its ``side``: 0 to side - 1). A number: so many equal
+        bins from the least to the greatest value. Edges: ascending; the last bin includes its
+        right edge. A mapping from names to any of these, or a sequence of one for each name.
+        RateMaps: the edges of those maps.
+
+    Raises
+    ------
+    ValueError
+        No whole numbers without ``bins``, edges that do not ascend, names that do not exist,
+        or more than ten million bins.
+    """
+    names = axis_names(by)
+    given = _bins_by_name(bins, names)
+    found = Grid(tuple(_axis(recording, name, given[name]) for name in names))
+    if found.size > MAX_BINS:
+        raise ValueError(
+            f"bins make a grid of {found.shape} = {found.size:,} places, more than "
+            f"{MAX_BINS:,}; pass fewer or wider bins"
+        )
+    return found
+
+
+def samples(recording: xr.Dataset, name: str) -> Any:
+    """Values of a behavioural variable, shape (walk, time).
+
+    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
+    variable lacks are broadcast.
+    """
+    variable = recording[name]
+    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
+    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
+    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
+    chunks = _chunks(recording)
+    if chunks is None:
+        return np.broadcast_to(np.asarray(values), shape)
+    import dask.array as da
+
+    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
+
+
+def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
+    """Chunks of the activations along walk and time; ``None`` of NumPy."""
+    if schema.ACTIVATION not in recording.variables:
+        return None
+    chunks = recording.variables[schema.ACTIVATION].chunksizes
+    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
+
+
+def axis_names(by: Sequence[str]) -> tuple[str, ...]:
+    """Names of the axes; one name may come without a list."""
+    names = (by,) if isinstance(by, str) else tuple(by)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"by must name at least one coordinate, each once; found {by!r}")
+    reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
+    if reserved:
+        raise ValueError(
+            f"by must not name {sorted(reserved)}, which are dimensions of the result or the "
+            "recording; use per_map=True for maps, or rename the coordinate"
+        )
+    return names
+
+
+def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
+    """The specification of bins of every name."""
+    if isinstance(bins, xr.Dataset):
+        return _edges_of(bins, names)
+    if isinstance(bins, Mapping):
+        unknown = set(bins) - set(names)
+        if unknown:
+            raise ValueError(f"bins names {sorted(unknown)}, but by is {names}")
+        return {name: bins.get(name) for name in names}
+    if bins is None or np.ndim(_first_level(bins)) == 0:
+        return dict.fromkeys(names, bins)
+    listed = list(bins)  # type: ignore[arg-type]
+    if len(names) == 1 and all(np.ndim(item) == 0 for item in listed):
+        return {names[0]: listed}
+    if len(listed) != len(names):
+        raise ValueError(
+            f"bins must hold one entry for each of by={names}, found {len(listed)}; pass a "
+            "mapping such as {'x': edges, 'y': edges}"
+        )
+    return dict(zip(names, listed, strict=True))
+
+
+def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
+    """The edges that RateMaps carry."""
+    missing = [name for name in names if name + schema.EDGES_SUFFIX not in maps.variables]
+    if missing:
+        edges = sorted(str(v) for v in maps.variables if str(v).endswith(schema.EDGES_SUFFIX))
+        raise ValueError(
+            f"bins must be rate maps with the edges of {missing}, found the edges {edges}; make "
+            f"those maps with by={names}"
+        )
+    return {name: maps[name + schema.EDGES_SUFFIX].values for name in names}
+
+
+def _first_level(bins: Any) -> Any:
+    return bins if np.isscalar(bins) else np.empty(len(bins))
+
+
+def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
+    if name not in recording.variables:
+        raise ValueError(
+            f"by names {name!r}, which the recording lacks; it has "
+            f"{sorted(map(str, recording.variables))}"
+        )
+    if bins is not None and np.ndim(bins) == 1:
+        edges = checked_edges(name, bins)
+    else:
+        extent = Extent.over(samples(recording, name))
+        edges = edges_of_extent(name, extent, bins, _side(recording, name))
+    attrs = {"units": "1", "long_name": name, **_text_attrs(recording[name].attrs)}
+    return Axis(name, edges, attrs)
+
+
+def _side(recording: xr.Dataset, name: str) -> int | None:
+    """Side of the square world, from the attributes or the provenance of a recording."""
+    if name not in ("x", "y"):
+        return None
+    known = schema.read_provenance(recording)
+    nested = [value for value in known.values() if isinstance(value, dict)]
+    for place in (recording.attrs, known, *nested):
+        side = place.get("side")
+        if side is not None:
+            return int(side)
+    return None
+
+
+def _text_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes the contract allows: text and numbers."""
+    return {str(k): v for k, v in attrs.items() if isinstance(v, str | int | float)}
+
+
+def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**attrs, "long_name": f"bin edges of {attrs['long_name']}"}
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places of one or several maps: the grid, the maps kept apart, every sample's place."""
+
+    grid: Grid
+    maps: xr.DataArray | None
+    index: Any
+    """Place of every sample (walk, time); -1: none. Dask where the activations are dask."""
+
+    @property
+    def size(self) -> int:
+        """Places of all maps."""
+        return self.grid.size * (1 if self.maps is None else self.maps.size)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the occupancy."""
+        return (() if self.maps is None else (schema.MAP,)) + self.grid.names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the occupancy."""
+        return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
+
+    @classmethod
+    def of(cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, per_map: bool) -> Places:
+        """Places of a recording; with ``per_map`` those of every map apart."""
+        names = axis_names(by)
+        schema.check_recording(recording, need=(*names, *((schema.MAP,) if per_map else ())))
+        found = grid(recording, by, bins)
+        index = found.index(recording)
+        if not per_map:
+            return cls(found, None, index)
+        maps, number = schema.map_numbers(recording)
+        index = of_part(index, number[:, None], found.size, maps.size)
+        attrs = {"units": "1", "long_name": "map the walk was made on"}
+        return cls(found, xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index)
+
+
+def of_part(index: Any, part: Any, size: int, n: int) -> Any:
+    """Bins of every sample (walk, time) counted on, by ``size`` a part, over n parts; -1 stays."""
+
+    def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
+        return np.where(i < 0, -1, i + p.astype(np.intp) * size)
+
+    return mapped(count, index, part, dtype=integers(n * size))
+
+
+def letters_of(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
+    """Number of the observation at every place of the places; -1 where unvisited.
+
+    Raises
+    ------
+    ValueError
+        A place of a map shows more than one observation.
+    """
+    schema.check_recording(recording, need=("observation",))
+    seen = samples(recording, "observation")
+    known, _ = _blocks.distinct(seen)
+    n = len(known) + 1  # NaN is a letter of its own
+
+    def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
+        whole = place.astype(np.intp) * n + np.searchsorted(known, value)
+        return np.where(place < 0, -1, whole)
+
+    pairs, _ = _blocks.distinct(mapped(pair, places.index, seen, dtype=integers(places.size * n)))
+    found, letter = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
+    if np.unique(found).size < found.size:
+        raise ValueError(
+            "null='within_observation' needs one observation a place of a map, found "
+            f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
+            "coordinate 'map', use null='circular', or leave the observation out with "
+            "recording.drop_vars('observation')"
+        )
+    number: NDArray[np.intp] = np.full(places.size, -1, np.intp)
+    number[found] = letter
+    return number
+
+
+def activations(recording: xr.Dataset) -> Any:
+    """Activations as an array (walk, time, unit), NumPy or dask, without a copy."""
+    return recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).data
+
+
+def picked(values: Any, where: tuple[NDArray[np.intp], ...]) -> NDArray[Any]:
+    """Activations (sample, unit) at walks and times, of an array (walk, time, unit)."""
+    return np.asarray((values.vindex if hasattr(values, "dask") else values)[where])
+
+
+def unit_sums(
+    recording: xr.Dataset, index: Any, size: int, *, skipna: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Sums of every unit's activation over the samples of every bin.
+
+    Returns
+    -------
+    sums, finite
+        Arrays (bin, unit); ``finite`` counts the samples in the sums and is ``None`` without
+        ``skipna``, when every sample of a bin is in them.
+
+    Raises
+    ------
+    ValueError
+        A sum is not finite: the units, the number of values and the way out are named; or the
+        sums are too large for the memory of the machine.
+    """
+    values = activations(recording)
+    refuse_too_large(size, values.shape[2])
+    if skipna:
+        terms = _kernels.finite
+        sums, finite = _kernels.bin_sums(values, [index, index], [size, size], terms=terms)
+        return sums, finite
+    (sums,) = _kernels.bin_sums(values, [index], [size])
+    refuse_not_finite(recording, sums, index)
+    return sums, None
+
+
+def refuse_too_large(n_places: int, n_units: int, n_arrays: int = 4) -> None:
+    """Refuse arrays (place, unit) of float64 that do not fit into the memory of the machine.
+
+    Parameters
+    ----------
+    n_places, n_units
+        Shape of an array.
+    n_arrays
+        How many such arrays an analysis holds at once: sums, counts, rates and a copy.
+
+    Raises
+    ------
+    ValueError
+        Together they are larger than the physical memory.
+    """
+    need, there = 8 * n_places * n_units * n_arrays, memory()
+    if need > there:
+        raise ValueError(
+            f"bins make {n_places:,} places, which for {n_units:,} units take "
+            f"{need / 1e9:,.1f} GB, but the machine has {there / 1e9:,.1f} GB; pass fewer or wider "
+            "bins, or take the units in parts, such as recording.isel(unit=slice(0, 100))"
+        )
+
+
+def memory() -> float:
+    """Physical memory in bytes; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return float("inf")
+
+
+def refuse_not_finite(recording: xr.Dataset, sums: NDArray[np.float64], index: Any) -> None:
+    """Raise the error that names units and values where sums (bin, unit) are not finite."""
+    units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
+    if not units.size:
+        return
+    bad = np.zeros(sums.shape[1], int)
+    inside = np.asarray(index >= 0)[..., None]
+    for unit in units:  # few, and only on the way to an error
+        values = np.asarray(activations(recording)[:, :, unit : unit + 1])
+        bad[unit] = max(1, np.sum(~np.isfinite(values) & inside))  # 1: the sum overflows
+    schema.check_finite(recording[schema.ACTIVATION], bad)

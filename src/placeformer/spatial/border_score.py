@@ -1,0 +1,148 @@
+"""Border score: how far a unit's fields stretch along a wall rather than away from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from placeformer.data import schema
+from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
+from placeformer.spatial.rate_maps import flatten, per_unit
+
+LEAST_SHARE = 0.02
+"""Least share of the visited places in a field: the source's 200 cm² of a square metre."""
+
+
+def border_score(
+    maps: xr.Dataset,
+    *,
+    negatives: Negatives = "rectify",
+    threshold: float = 0.3,
+    min_bins: int | None = None,
+) -> xr.DataArray:
+    r"""How far a unit's fields stretch along a wall rather than away from it.
+
+    .. math:: b = \frac{c_M - d_m}{c_M + d_m}
+
+    Fields are the connected places (sides touch) whose rate exceeds ``threshold`` times the
+    unit's greatest. c_M is the greatest share of the visited places along one of the four walls
+    that one field covers; d_m the mean distance from the nearest wall of the places in fields,
+    weighted by rate, in halves of the shorter side.
+
+    Parameters
+    ----------
+    maps
+        RateMaps of two axes that fill a rectangle: its first and last rows and columns are the
+        walls.
+    negatives
+        What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
+    threshold
+        Share of the greatest rate, 0.3 in the source.
+    min_bins
+        Least size of a field in bins; by default 2 % of the visited places, as the source's 200
+        cm² in a box of a square metre.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (..., unit), -1 (central fields) to 1 (a line along a wall; with bins of finite
+        width a little less: 0.95 on 40 x 40 bins); unchanged when rates are scaled, and with
+        ``negatives="shift"`` when they are shifted. A constant map is one field and scores about
+        0.5 under ``"rectify"``. NaN for a unit without a field.
+
+    Raises
+    ------
+    ValueError
+        Maps break the contract or do not have two axes, an option is out of range, or rates are
+        negative under ``"raise"``.
+
+    References
+    ----------
+    Solstad, T., Boccara, C. N., Kropff, E., Moser, M.-B. and Moser, E. I. (2008). Representation
+    of geometric borders in the entorhinal cortex. Science 322, 1865-1868.
+    https://doi.org/10.1126/science.1166466
+    """
+    schema.check_rate_maps(maps)
+    _check_options(maps, threshold, min_bins)
+    rate, share = flatten(maps)
+    rate = apply_negatives(rate, share > 0, negatives, maps[schema.RATE])
+    distance = wall_distance(maps)
+    shape = (-1, *distance.shape)
+    values = scores(
+        rate.reshape(shape), (share > 0).reshape(shape), distance, threshold, min_bins
+    ).reshape(rate.shape[:-1])
+    name = f"border score ({WORDS[negatives]})"
+    attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
+    return per_unit(maps, values, "border_score", **attrs)
+
+
+def scores(
+    rate: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    distance: NDArray[np.float64],
+    threshold: float,
+    min_bins: int | None,
+) -> NDArray[np.float64]:
+    """Border score of each map (map, y, x) of rates of at least 0; distance (y, x) from a wall."""
+    label, owner, size = _fields(rate, valid, threshold)
+    least = np.ceil(LEAST_SHARE * valid.sum((1, 2))) if min_bins is None else min_bins
+    kept = size >= np.broadcast_to(least, len(rate))[owner]
+    kept[0] = False  # label 0: outside of fields
+    covered = np.zeros(len(rate))
+    np.maximum.at(covered, owner[kept], _coverage(label, owner, valid)[kept])
+    weight = np.where(kept[label], rate, 0.0)
+    total = weight.sum((1, 2))
+    known = total > 0
+    far = np.divide((weight * distance).sum((1, 2)), total, out=np.zeros(len(rate)), where=known)
+    out = np.full(len(rate), np.nan)
+    return np.divide(covered - far, covered + far, out=out, where=known)
+
+
+def wall_distance(maps: xr.Dataset) -> NDArray[np.float64]:
+    """Distance of each bin's centre from the nearest wall, in halves of the shorter side."""
+    axes = []
+    for name in schema.place_dims(maps):
+        n, edges = maps.sizes[name], maps.get(name + schema.EDGES_SUFFIX)
+        wall = np.arange(n + 1.0) if edges is None else edges.values.astype(float)
+        centre = (wall[:-1] + wall[1:]) / 2
+        axes.append((np.minimum(centre - wall[0], wall[-1] - centre), wall[-1] - wall[0]))
+    (y, height), (x, width) = axes
+    return np.minimum(y[:, None], x[None, :]) / (min(height, width) / 2)
+
+
+def _fields(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], threshold: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers of the fields of all maps (map, y, x), the map and the size of every field."""
+    high = valid & (rate > threshold * rate.max((1, 2), keepdims=True))
+    within_map = np.zeros((3, 3, 3), int)
+    within_map[1] = ndimage.generate_binary_structure(2, 1)
+    label, n = ndimage.label(high, within_map)
+    where = np.nonzero(label)
+    owner = np.zeros(n + 1, np.intp)
+    owner[label[where]] = where[0]
+    return label, owner, np.bincount(label.ravel(), minlength=n + 1)
+
+
+def _coverage(
+    label: NDArray[np.intp], owner: NDArray[np.intp], valid: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Greatest share of the visited places along a wall that every field covers."""
+    best = np.zeros(len(owner))
+    for wall in (np.s_[:, 0], np.s_[:, -1], np.s_[:, :, 0], np.s_[:, :, -1]):
+        bins = np.bincount(label[wall].ravel(), minlength=len(owner))
+        visited = np.maximum(valid[wall].sum(axis=1), 1)
+        best = np.maximum(best, bins / visited[owner])
+    return best
+
+
+def _check_options(maps: xr.Dataset, threshold: float, min_bins: int | None) -> None:
+    space = schema.place_dims(maps)
+    if len(space) != 2:
+        raise ValueError(f"maps must have two axes for a border score, found {space}")
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1 (share of peak), found {threshold}")
+    if min_bins is not None and min_bins < 1:
+        raise ValueError(f"min_bins must be at least 1 bin, found {min_bins}")

@@ -1,0 +1,250 @@
+"""Spatial measures of rate maps: information, sparsity, selectivity, coherence."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from placeformer.data import schema
+from placeformer.spatial.negatives import FLAT, WORDS, Negatives, apply_negatives, policy_attrs
+from placeformer.spatial.rate_maps import flatten, per_unit
+from placeformer.spatial.variance_explained import position_variance_explained
+
+__all__ = [
+    "coherence",
+    "position_variance_explained",
+    "selectivity",
+    "sparsity",
+    "spatial_information",
+]
+
+Per = Literal["spike", "second"]
+
+TINY = np.finfo(float).tiny
+
+PER_SECOND_UNITS = ("Hz", "hz", "1/s", "s-1", "s^-1", "spikes/s")
+
+
+def spatial_information(
+    maps: xr.Dataset, *, negatives: Negatives = "rectify", per: Per = "spike"
+) -> xr.DataArray:
+    r"""Skaggs' spatial information of every unit.
+
+    .. math:: I = \sum_i p_i \frac{r_i}{\bar r} \log_2 \frac{r_i}{\bar r},
+              \qquad \bar r = \sum_i p_i r_i
+
+    with p the share of time at place i over the visited places (those with a finite rate),
+    renormalised to 1, and r the rate after the policy for negatives; 0 log 0 = 0.
+
+    Parameters
+    ----------
+    maps
+        RateMaps.
+    negatives
+        What is done with negative rates, for which the measure is undefined: ``"rectify"``
+        (set to 0), ``"shift"`` (subtract each map's least rate) or ``"raise"``. The choice
+        changes the values and can change their order across activation functions: report two,
+        or use :func:`position_variance_explained`.
+    per
+        ``"spike"``: bits per unit of activation, 0 to log2 of the number of places, unchanged
+        when rates are scaled. ``"second"``: that times the mean rate.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (..., unit), in bits/spike, or with ``per="second"`` in bits/s where rates
+        are per second or the maps carry ``sample_rate`` (samples a second), else in bits/step.
+        NaN for a unit whose mean rate is 0 after the policy, as there is no spike to inform.
+        ``attrs["negatives"]`` holds the policy.
+
+    Raises
+    ------
+    ValueError
+        Maps break the contract, an unknown option, or negative rates under ``"raise"``.
+
+    References
+    ----------
+    Skaggs, W. E., McNaughton, B. L., Gothard, K. M. and Markus, E. J. (1993). An
+    information-theoretic approach to deciphering the hippocampal code. NIPS 5, 1030-1037.
+    (The proceedings have no DOI.)
+    """
+    if per not in get_args(Per):
+        raise ValueError(f"per must be one of {get_args(Per)}, found {per!r}")
+    rate, share = _rates(maps, negatives)
+    bits = information(rate, share)
+    units = "bits/spike"
+    if per == "second":
+        factor, units = _per_second(maps)
+        bits = bits * _mean(rate, share) * factor
+    name = f"spatial information ({WORDS[negatives]})"
+    attrs = {"units": units, "long_name": name, "per": per, **policy_attrs(negatives)}
+    return per_unit(maps, bits, "spatial_information", **attrs)
+
+
+def sparsity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataArray:
+    r"""Share of the arena over which a unit fires: (sum p r)^2 / sum p r^2.
+
+    Parameters
+    ----------
+    maps
+        RateMaps.
+    negatives
+        What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (..., unit), in (0, 1]; 1 for a constant map, p of the place for a unit that
+        fires at one place only; NaN for a unit that is 0 everywhere after the policy.
+
+    References
+    ----------
+    Skaggs, W. E., McNaughton, B. L., Wilson, M. A. and Barnes, C. A. (1996). Hippocampus 6,
+    149-172. https://doi.org/10.1002/(SICI)1098-1063(1996)6:2<149::AID-HIPO6>3.0.CO;2-K
+    """
+    rate, share = _rates(maps, negatives)
+    values = _ratio(_mean(rate, share) ** 2, _mean(rate**2, share))
+    name = f"sparsity ({WORDS[negatives]})"
+    attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
+    return per_unit(maps, values, "sparsity", **attrs)
+
+
+def selectivity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataArray:
+    """Greatest rate over mean rate.
+
+    Parameters
+    ----------
+    maps
+        RateMaps.
+    negatives
+        What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (..., unit), at least 1 (a constant map); NaN for a unit that is 0 everywhere
+        after the policy.
+
+    References
+    ----------
+    Skaggs, W. E., McNaughton, B. L., Wilson, M. A. and Barnes, C. A. (1996). Hippocampus 6,
+    149-172. https://doi.org/10.1002/(SICI)1098-1063(1996)6:2<149::AID-HIPO6>3.0.CO;2-K
+    """
+    rate, share = _rates(maps, negatives)
+    values = _ratio(np.where(share > 0, rate, 0.0).max(axis=-1), _mean(rate, share))
+    name = f"selectivity ({WORDS[negatives]})"
+    attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
+    return per_unit(maps, values, "selectivity", **attrs)
+
+
+def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
+    """Correlation of the rate of each place with the mean rate of its neighbours.
+
+    Parameters
+    ----------
+    maps
+        RateMaps, not smoothed. Signed rates are fine.
+    fisher
+        Return Fisher's z of the correlation, as the source does.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (..., unit), -1 to 1, unchanged when rates are scaled, shifted or negated; NaN
+        where rates do not vary or fewer than three places have a neighbour. Neighbours are the
+        visited places that touch the place by a side or corner; beyond the border there are none
+        (some programs put zeros there, which lowers the values of fields at a border).
+
+    References
+    ----------
+    Muller, R. U. and Kubie, J. L. (1989). The firing of hippocampal place cells predicts the
+    future position of freely moving rats. Journal of Neuroscience 9, 4101-4110.
+    https://doi.org/10.1523/JNEUROSCI.09-12-04101.1989
+    """
+    schema.check_rate_maps(maps)
+    rate, share = flatten(maps)
+    sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
+    around, known = _neighbours(np.where(share > 0, rate, 0.0), share > 0, sizes)
+    values = correlation(np.where(known, rate, 0.0), around, known)
+    if fisher:
+        with np.errstate(divide="ignore"):
+            values = np.arctanh(values)
+    name = "spatial coherence" + (" (Fisher's z)" if fisher else "")
+    return per_unit(maps, values, "coherence", units="1", long_name=name)
+
+
+def information(rate: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Skaggs information in bits per spike of non-negative rates; last axis bins."""
+    mean = _mean(rate, share)
+    terms = np.maximum(rate, TINY)  # 0 log 0 = 0
+    np.multiply(np.log2(terms, out=terms), rate, out=terms)
+    known = mean > 0
+    log = np.log2(mean, out=np.zeros_like(mean), where=known)
+    bits = np.divide(_mean(terms, share), mean, out=np.full(mean.shape, np.nan), where=known) - log
+    return np.where(known, np.maximum(bits, 0.0), np.nan)
+
+
+def correlation(
+    a: NDArray[np.float64], b: NDArray[np.float64], valid: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Pearson's r over the valid bins of the last axis; NaN without variance or three bins."""
+    number = valid.sum(-1)
+    kept = [np.where(valid, v, 0.0) for v in (a, b)]
+    size = [np.abs(v).max(-1) for v in kept]
+    mean = [v.sum(-1, keepdims=True) / np.maximum(number, 1)[..., None] for v in kept]
+    off = [np.where(valid, v - m, 0.0) for v, m in zip(kept, mean, strict=True)]
+    spread = np.sqrt(np.prod([(v**2).sum(-1) for v in off], axis=0))
+    flat = [np.abs(v).max(-1) <= FLAT * s for v, s in zip(off, size, strict=True)]
+    spread[flat[0] | flat[1] | (number < 3)] = 0.0
+    return np.clip(_ratio((off[0] * off[1]).sum(-1), spread), -1.0, 1.0)
+
+
+def _rates(
+    maps: xr.Dataset, negatives: Negatives
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Non-negative rates and shares of time, both (..., unit, bin)."""
+    schema.check_rate_maps(maps)
+    rate, share = flatten(maps)
+    return apply_negatives(rate, share > 0, negatives, maps[schema.RATE]), share
+
+
+def _mean(rate: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("...b,...b->...", rate, share))
+
+
+def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+    """Quotient; NaN where the divisor is 0."""
+    shape = np.broadcast_shapes(above.shape, below.shape)
+    out: NDArray[np.float64] = np.full(shape, np.nan)
+    np.divide(above, below, out=out, where=below > 0)
+    return out
+
+
+def _per_second(maps: xr.Dataset) -> tuple[float, str]:
+    """What turns the mean rate into a rate a second, and the units of information then."""
+    if maps[schema.RATE].attrs.get("units") in PER_SECOND_UNITS:
+        return 1.0, "bits/s"
+    if "sample_rate" in maps.attrs:
+        return float(maps.attrs["sample_rate"]), "bits/s"
+    return 1.0, "bits/step"
+
+
+def _neighbours(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], sizes: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Mean rate of the valid neighbours of every bin, and where there is both; last axis bins."""
+
+    def around(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        laid_out = values.reshape(-1, *sizes)
+        box = laid_out
+        for axis in range(1, len(sizes) + 1):
+            box = ndimage.convolve1d(box, np.ones(3), axis=axis, mode="constant")
+        return (box - laid_out).reshape(values.shape)
+
+    number = np.round(around(valid.astype(float)))
+    known = valid & (number > 0)
+    return np.divide(around(rate), number, out=np.zeros_like(rate), where=known), known

@@ -1,0 +1,266 @@
+"""Mutual information between an activation and the place: made for signed activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from placeformer.data import blocks as _blocks
+from placeformer.spatial import binned_sums as _kernels
+from placeformer.spatial.binning import (
+    Bins,
+    activations,
+    picked,
+    refuse_not_finite,
+    refuse_too_large,
+)
+from placeformer.spatial.variance_explained import Cells, add_rows, check_options
+
+Correction = Literal["shuffle", "miller_madow", "none"]
+
+QUANTILE_SAMPLES = 2**12
+"""Most samples that the levels of a unit are made from, evenly spaced over the recording."""
+
+GROUP_VALUES = 2**25
+"""Most values in the sums of the shuffles that share one read of the activations."""
+
+
+def mutual_information(
+    recording: xr.Dataset,
+    *,
+    levels: int = 4,
+    given: str | None = None,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    maps: str = "apart",
+    per_map: bool = False,
+    correction: Correction = "shuffle",
+    n: int = 10,
+    min_shift: int | None = None,
+    seed: int = 0,
+) -> xr.DataArray:
+    r"""Mutual information between the level of each unit's activation and the place.
+
+    .. math:: I = \sum_{g, c, k} p(c, k) \log_2 \frac{p(k \mid c)}{p(k \mid g)}
+
+    with k the level, c the place of a map and g its map: what place tells beyond the map. With
+    ``given`` g is a pair of map and given value. Levels are quantiles of the unit, so that signed
+    activations of any scale will do.
+
+    Parameters
+    ----------
+    recording
+        Recording.
+    levels
+        Number of levels that each unit's samples are split into, about equally many in each; equal
+        values stay together (a unit that is 0 most of the time has fewer levels). More levels see
+        finer differences and need more samples: about 8 in every place and level.
+    given
+        Discrete variable (walk, time) that is known beforehand: ``"observation"`` gives what
+        place tells beyond the letter.
+    by, bins
+        Axes and bins of place, as in :func:`rate_maps`.
+    maps
+        ``"apart"``: a place of one map is another place than that of another map. ``"together"``:
+        the ``map`` coordinate is ignored.
+    per_map
+        One value for every map, on a leading dimension ``map``.
+    correction
+        Samples are limited, which makes the plain estimate too high. ``"shuffle"``: subtract the
+        mean of ``n`` circular shifts of the places of every walk; this also takes off what slow
+        activations and slow walks share by chance. ``"miller_madow"``: subtract
+        :math:`[\sum_c (k_c - 1) - \sum_g (k_g - 1)] / (2 N \ln 2)`, with k_c the levels that occur
+        in c; right for many independent samples a place, too little along walks. ``"none"``:
+        nothing.
+    n, min_shift, seed
+        Number, least size (steps from either end, by default a tenth of the walk) and seed of the
+        shifts.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (map, unit), in bits per sample, at most log2 of ``levels``; not below 0 without
+        correction, around 0 with it for a unit that ignores place. Unchanged by an increasing
+        function of the activation, such as scaling or shifting; changed only by ties and rounding
+        when a unit is negated. A constant unit has 0 bits.
+
+    Raises
+    ------
+    ValueError
+        The recording breaks the contract, activations are not finite, an option is out of range,
+        or places times units exceed the memory of the machine.
+
+    Notes
+    -----
+    This is no Skaggs information (:func:`spatial_information`, which other programs also call
+    mutual information): that is information per spike of a Poisson unit, undefined for negative
+    rates. The borders of the levels come from at most 4,096 samples, evenly spaced.
+
+    References
+    ----------
+    Shannon, C. E. (1948). Bell System Technical Journal 27, 379-423.
+    https://doi.org/10.1002/j.1538-7305.1948.tb01338.x
+    Treves, A. and Panzeri, S. (1995). The upward bias in measures of information derived from
+    limited data samples. Neural Computation 7, 399-407.
+    https://doi.org/10.1162/neco.1995.7.2.399
+    """
+    check_options(recording, maps, per_map)
+    _check(levels, correction, n)
+    cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps).held()
+    edges = level_edges(activations(recording), cells.index, levels)
+    unmoved = np.zeros((1, len(cells.index)), int)
+    counts = next(_level_counts(recording, cells, edges, unmoved))
+    values = _bits(cells, counts, per_map)
+    if correction == "miller_madow":
+        values = values - _bias(cells, counts, per_map)
+    if correction == "shuffle":
+        shifts = _shifts(cells.index.shape, n, min_shift, seed)
+        chance = shifted_bits(recording, cells, levels, shifts, per_map=per_map)
+        values = values - np.mean(list(chance), axis=0)
+    beyond = f" beyond {given}" if given else ""
+    attrs = {
+        "units": "bits",
+        "long_name": f"mutual information of activation and place{beyond}",
+        "levels": levels,
+        "correction": correction,
+        "given": given or "none",
+        "maps": maps,
+    }
+    return cells.label(recording, values, "mutual_information", attrs)
+
+
+def shifted_bits(
+    recording: xr.Dataset,
+    cells: Cells,
+    levels: int,
+    shifts: NDArray[np.integer[Any]],
+    *,
+    per_map: bool,
+) -> Iterator[NDArray[np.float64]]:
+    """Plain estimates (unit,) or (map, unit) under circular shifts (shift, walk) of held cells."""
+    edges = level_edges(activations(recording), cells.index, levels)
+    for counts in _level_counts(recording, cells, edges, shifts):
+        yield _bits(cells, counts, per_map)
+
+
+def level_edges(values: Any, index: NDArray[Any], levels: int) -> NDArray[np.float64]:
+    """Greatest value of every level but the last (level, unit), of samples with a place."""
+    walk, time = _evenly_spaced(index, QUANTILE_SAMPLES)
+    if not walk.size:
+        return np.zeros((levels - 1, values.shape[2]))
+    chosen = np.sort(picked(values, (walk, time)), axis=0)
+    rank = np.ceil(np.arange(1, levels) / levels * len(walk)).astype(int) - 1
+    return chosen[rank].astype(float)
+
+
+def _evenly_spaced(index: NDArray[Any], most: int) -> tuple[NDArray[np.intp], ...]:
+    """Walks and times of some of the samples with a place."""
+    flat = index.ravel()
+    starts = np.arange(0, flat.size, _blocks.PLAIN_SAMPLES)
+    parts = [flat[start : start + _blocks.PLAIN_SAMPLES] for start in starts]
+    number = np.cumsum([0, *(np.count_nonzero(part >= 0) for part in parts)])
+    step = np.linspace(0, number[-1] - 1, min(number[-1], most)).astype(int)
+    chosen = [
+        start + np.flatnonzero(part >= 0)[step[(step >= low) & (step < high)] - low]
+        for start, part, low, high in zip(starts, parts, number, number[1:], strict=False)
+    ]
+    return np.unravel_index(np.concatenate(chosen), index.shape)
+
+
+def _level_counts(
+    recording: xr.Dataset,
+    cells: Cells,
+    edges: NDArray[np.float64],
+    shifts: NDArray[np.integer[Any]],
+) -> Iterator[NDArray[np.float64]]:
+    """Samples of every level, cell and unit (level, cell, unit), for shifts (shift, walk)."""
+
+    def terms(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
+        marked = block - block  # 0, but NaN where a value is not finite
+        for edge in edges[:, units].astype(block.dtype):
+            yield marked + (block > edge)
+
+    values, n_cells = activations(recording), len(cells.counts)
+    refuse_too_large(n_cells, values.shape[2], 4 * (len(edges) + 1))
+    each = n_cells * values.shape[2] * len(edges)
+    group = int(np.clip(GROUP_VALUES // max(each, 1), 1, 16))
+    for start in range(0, len(shifts), group):
+        part = shifts[start : start + group]
+        index = _kernels.Shifted(cells.index, part, n_cells)
+        above = _kernels.bin_sums(
+            values, [index] * len(edges), [len(part) * n_cells] * len(edges), terms=terms
+        )
+        for sums in zip(*(np.split(a, len(part)) for a in above), strict=True):
+            refuse_not_finite(recording, sums[0], np.zeros_like(cells.index))
+            total = np.broadcast_to(cells.counts[:, None], sums[0].shape)
+            yield -np.diff(np.stack([total, *sums, np.zeros_like(sums[0])]), axis=0)
+
+
+def _bits(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[np.float64]:
+    """Plain estimate (unit,) or (map, unit) from samples of every level (level, cell, unit)."""
+    of_place = _deviance(counts, cells.counts)
+    groups, of_group = _grouped(cells, counts)
+    of_map = _deviance(groups, of_group)
+    return np.maximum(_per_map(cells, of_place, of_map, per_map), 0.0)
+
+
+def _bias(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[np.float64]:
+    """What the plain estimate is too high by, from the number of levels that occur."""
+    groups, _ = _grouped(cells, counts)
+    free = [(np.maximum((c > 0).sum(axis=0), 1) - 1) / (2 * np.log(2)) for c in (counts, groups)]
+    return _per_map(cells, free[0], free[1], per_map)
+
+
+def _deviance(counts: NDArray[np.float64], total: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Samples times minus the entropy of the levels in bits, (cell, unit)."""
+    whole = xlogy(total, total)[:, None]
+    return np.asarray((xlogy(counts, counts).sum(axis=0) - whole) / np.log(2))
+
+
+def _grouped(
+    cells: Cells, counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Samples of every level in every group (level, group, unit), and of every group."""
+    n = len(cells.map_of_group)
+    return (
+        np.stack([add_rows(c, cells.group, n) for c in counts]),
+        add_rows(cells.counts, cells.group, n),
+    )
+
+
+def _per_map(
+    cells: Cells, of_cell: NDArray[np.float64], of_group: NDArray[np.float64], per_map: bool
+) -> NDArray[np.float64]:
+    """Sums over cells less sums over groups, by sample: of each map (map, unit), or of all."""
+    n_maps, map_of_cell = len(cells.maps), cells.map_of_group[cells.group]
+    gain = add_rows(of_cell, map_of_cell, n_maps) - add_rows(of_group, cells.map_of_group, n_maps)
+    number = add_rows(cells.counts, map_of_cell, n_maps)[:, None]
+    if not per_map:
+        gain, number = gain.sum(axis=0), number.sum(axis=0)
+    return np.divide(gain, number, out=np.full(gain.shape, np.nan), where=number > 0)
+
+
+def _shifts(shape: tuple[int, ...], n: int, min_shift: int | None, seed: int) -> NDArray[np.int64]:
+    """Steps (shift, walk) that walks of a shape (walk, time) are rolled by."""
+    n_walks, n_steps = shape
+    low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
+    if low < 1 or 2 * low > n_steps:
+        raise ValueError(
+            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found "
+            f"{low}; for shorter walks pass correction='miller_madow'"
+        )
+    return np.random.default_rng(seed).integers(low, n_steps - low + 1, (n, n_walks))
+
+
+def _check(levels: int, correction: str, n: int) -> None:
+    if levels < 2:
+        raise ValueError(f"levels must be at least 2, found {levels}")
+    if correction not in get_args(Correction):
+        raise ValueError(f"correction must be one of {get_args(Correction)}, found {correction!r}")
+    if n < 1:
+        raise ValueError(f"n must be at least 1 shift, found {n}; for none pass correction='none'")

@@ -1,0 +1,165 @@
+"""How much of a unit's activity, or of what its map tells, lies in its place fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
+from placeformer.spatial.place_fields import FIELD, place_fields
+from placeformer.spatial.rate_maps import flatten, per_unit
+
+
+def place_cell_score(
+    maps: xr.Dataset,
+    *,
+    negatives: Negatives = "rectify",
+    fields: xr.Dataset | None = None,
+    **criteria: Any,
+) -> xr.DataArray:
+    r"""How much of a unit's activity lies in one small place field, from 0 to 1.
+
+    .. math:: s = \max_F \left(1 - \frac{|F|}{|B|}\right)
+              \frac{\sum_{i \in F} r_i}{\sum_{i \in B} r_i}
+
+    with B the visited places, F a place field (:func:`place_fields`) and r the rate after the
+    policy for negatives. The first factor is the share of the arena outside the field, the
+    second the share of the activity inside it: a unit that fires at one of 121 places only,
+    were one place a field, would score 120/121.
+
+    The source of the word gives no formula (neither its slides nor its code): this is the
+    definition of this library.
+
+    Parameters
+    ----------
+    maps
+        RateMaps.
+    negatives
+        What is done with negative rates before they are summed: ``"rectify"``, ``"shift"`` or
+        ``"raise"``. Fields are found in the signed rates and do not depend on it.
+    fields
+        What :func:`place_fields` found in these maps, where it is known already.
+    criteria
+        Without ``fields``: criteria of :func:`place_fields`, such as ``threshold``,
+        ``min_bins``, ``min_contrast``.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (..., unit), 0 to 1. A unit without a field scores 0; a unit without a
+        visited place is NaN. ``attrs["negatives"]`` holds the policy.
+
+    Raises
+    ------
+    ValueError
+        Maps break the contract, a criterion is out of range, rates are negative under
+        ``"raise"``, or fields that are not those of the maps.
+
+    References
+    ----------
+    Kim, D., Kwon, J., Cha, M. and Lee, C. J. (2023). Transformer as a hippocampal memory
+    consolidation model based on NMDAR-inspired nonlinearity. NeurIPS 36.
+    """
+    fields = place_fields(maps, **criteria) if fields is None else _checked(fields, maps, criteria)
+    rate, share = flatten(maps)
+    valid = np.broadcast_to(share > 0, rate.shape)
+    rate = apply_negatives(rate, valid, negatives, maps[schema.RATE])
+    label = fields["label"].values.reshape(rate.shape)
+    scores = score(rate, valid, label, fields.sizes[FIELD])
+    attrs = {
+        "units": "1",
+        "long_name": f"place-cell score ({WORDS[negatives]})",
+        **policy_attrs(negatives),
+        **{k: v for k, v in fields.attrs.items() if k != schema.PROVENANCE},
+    }
+    return per_unit(maps, scores, "place_cell_score", **attrs)
+
+
+def field_share(
+    halves: xr.Dataset, fields: xr.Dataset, letters: NDArray[np.intp] | None = None
+) -> xr.DataArray:
+    r"""How much of what two halves of a recording agree on lies in the place fields.
+
+    .. math:: \frac{\sum_{i \in F} h_{1i} h_{2i}}{\sum_{i \in B} h_{1i} h_{2i}}
+
+    with h the distance of a rate from the median of its half's map, or of those of its places that
+    show the same letter, F the places of all fields and B those visited in both halves. Noise of
+    the halves is independent and adds nothing on average; the measure is free of scale, sign and
+    offset of the activations and, with letters, of whatever each letter adds to them.
+
+    Parameters
+    ----------
+    halves
+        Result of :func:`half_maps`.
+    fields
+        Result of :func:`place_fields` for the maps of the whole recording.
+    letters
+        Number of the letter at every place of every map, as :func:`letters_of` gives them.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (map, unit): 1 where the map is flat outside the fields, 0 without a field, and
+        above 1 or below 0 only by noise. NaN where the halves agree on nothing (sum of 0 or less).
+    """
+    rate, share = flatten(halves)
+    visited = np.broadcast_to(share > 0, rate.shape)
+    of_map = (*rate.shape[1:-2], rate.shape[-1])
+    same = np.zeros(of_map, int) if letters is None else letters.reshape(of_map)
+    height = np.where(visited, rate - _baseline(rate, visited, same), 0.0).prod(axis=0)
+    inside = fields["label"].values.reshape(height.shape) > 0
+    total = height.sum(axis=-1)
+    within = np.where(inside, height, 0.0).sum(axis=-1)
+    values = np.divide(within, total, out=np.full(total.shape, np.nan), where=total > 0)
+    about = {"units": "1", "long_name": "share of the map that lies in place fields"}
+    return per_unit(halves.isel(half=0, drop=True), values, "field_share", **about)
+
+
+def _baseline(
+    rate: NDArray[np.float64], visited: NDArray[np.bool_], same: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Median of rates (half, ..., unit, bin) over the visited bins of one number (..., bin)."""
+    found = np.zeros_like(rate)
+    for where in np.ndindex(same.shape[:-1]):
+        of_map = (slice(None), *where)
+        for number in np.unique(same[where]):
+            here = same[where] == number
+            part = np.ma.array(rate[of_map][..., here], mask=~visited[of_map][..., here])
+            found[of_map][..., here] = np.ma.filled(np.ma.median(part, axis=-1, keepdims=True), 0.0)
+    return found
+
+
+def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> xr.Dataset:
+    """Fields with the dimensions of the maps' rates."""
+    schema.check_rate_maps(maps)
+    if criteria:
+        raise ValueError(
+            f"fields are found already: {sorted(criteria)} belong to place_fields(maps, ...)"
+        )
+    found, want = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
+    if found != want:
+        raise ValueError(f"fields must be those of maps with rate {want}, found label {found}")
+    return fields
+
+
+def score(
+    rate: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    label: NDArray[np.integer[Any]],
+    n_fields: int,
+) -> NDArray[np.float64]:
+    """Score of non-negative rates, valid bins and field labels, all (..., unit, bin)."""
+    places = valid.sum(axis=-1)
+    total = rate.sum(axis=-1)
+    best = np.where(places > 0, 0.0, np.nan)
+    for number in range(1, n_fields + 1):
+        inside = label == number
+        outside = 1.0 - inside.sum(axis=-1) / np.maximum(places, 1)
+        activity = np.where(inside, rate, 0.0).sum(axis=-1)
+        share = np.divide(activity, total, out=np.zeros_like(total), where=total > 0)
+        best = np.maximum(best, outside * share)
+    return best

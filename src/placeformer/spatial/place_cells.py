@@ -1,0 +1,440 @@
+"""The decision which units are place cells: criteria, reasons and dependence on memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import stats
+
+from placeformer.data import schema
+from placeformer.spatial.binning import Bins, Places, grid, letters_of
+from placeformer.spatial.measures import spatial_information
+from placeformer.spatial.negatives import Negatives
+from placeformer.spatial.place_cell_score import field_share, place_cell_score
+from placeformer.spatial.place_fields import place_fields
+from placeformer.spatial.rate_maps import rate_maps
+from placeformer.spatial.shuffle_test import VARIANCE, benjamini_hochberg, shuffle_test
+from placeformer.spatial.stability import agreement, half_maps
+from placeformer.spatial.variance_explained import position_variance_explained
+
+PLACE_CELL = "place cell"
+TESTED = ("circular", "beyond", "within_observation")
+"""Tests of every unit, by the end of the names of their columns."""
+
+LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
+"""Ranges of the limits, where they are not 0 to 1."""
+
+
+def check_limits(limits: Mapping[str, float]) -> None:
+    """Refuse limits out of range."""
+    for name, value in limits.items():
+        low, high = LEAST.get(name, 0), MOST.get(name, 1)
+        if not low <= value <= high:
+            raise ValueError(f"{name} must lie between {low} and {high}, found {value}")
+
+
+def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
+    """Whether each unit is a place cell, and the first criterion it fails."""
+    letters = not np.isnan(table["q_beyond"]).all()
+    above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
+    failed = {
+        "constant": np.isnan(table["eta2"].values),
+        "not tuned to place": above["circular"],
+        "follows the observation": above["beyond"] & letters,
+        "places scattered": above["within_observation"] & letters,
+        "too few fields": table["n_fields"].values < limits["min_fields"],
+        "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
+        "unstable": ~(table["stability"].values >= limits["min_stability"]),
+    }
+    reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
+    like = table["eta2"].drop_attrs()
+    columns = {
+        "is_place_cell": (reason == PLACE_CELL, "unit is a place cell"),
+        "reason": (reason, "first criterion failed"),
+    }
+    return {
+        name: like.copy(data=values).assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
+    }
+
+
+PARTS = 8
+"""Parts of a recording whose values are the sample of a test."""
+
+IDENTITY = ("layer", "component", "index")
+
+
+def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
+    """Refuse a control with other units, or one made on trained maps.
+
+    Raises
+    ------
+    ValueError
+        The units differ in number, layer, component or index, or a walk of the control is on a
+        trained map.
+    """
+    schema.check_recording(control)
+    units = [each.sizes[schema.UNIT] for each in (recording, control)]
+    if units[0] != units[1]:
+        raise ValueError(f"control must hold the {units[0]} units of recording, found {units[1]}")
+    for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
+        if not np.array_equal(recording[name].values, control[name].values):
+            raise ValueError(
+                f"control must hold the units of recording in their order, but {name!r} differs"
+            )
+    if "familiar" in control.variables and np.any(control["familiar"].values):
+        raise ValueError(
+            "control must be recorded on novel maps, but 'familiar' is true for some walks; "
+            "record it with familiar=False"
+        )
+
+
+def memory_columns(
+    table: xr.Dataset,
+    alone: xr.Dataset,
+    recording: xr.Dataset,
+    control: xr.Dataset,
+    where: Mapping[str, Any],
+    max_q: float,
+) -> dict[str, xr.DataArray]:
+    """What a control adds to a table of place cells.
+
+    Parameters
+    ----------
+    table, alone
+        Tables of the recording and of the control by itself.
+    recording, control
+        Recordings of the same units.
+    where
+        Axes and edges of place: ``by`` and ``bins``.
+    max_q
+        Greatest q of a unit whose tuning depends on memory.
+    """
+    of_maps = [d for d in alone["is_place_cell"].dims if d != schema.UNIT]
+    there = alone["is_place_cell"].any(of_maps)
+    given = "observation" if _both_have("observation", recording, control) else None
+    explained = position_variance_explained(control, given=given, **where)
+    p = _test(recording, control, table["eta2"], given, where)
+    q = benjamini_hochberg(p)
+    depends = table["is_place_cell"].values & ~there.values & (q <= max_q)
+    less = "place explains less in the control"
+    columns = {
+        "control_is_place_cell": (there, "unit is a place cell of a map of the control"),
+        "control_eta2_beyond": (explained, f"{explained.attrs['long_name']}, control"),
+        "p_memory": (table["eta2"].copy(data=p), f"p that {less}"),
+        "q_memory": (table["eta2"].copy(data=q), f"q that {less}"),
+        "depends_on_memory": (
+            table["is_place_cell"].copy(data=depends),
+            "place cell of no map of the control, and place explains less there",
+        ),
+    }
+    return {
+        name: values.drop_attrs().assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
+    }
+
+
+def _test(
+    recording: xr.Dataset,
+    control: xr.Dataset,
+    like: xr.DataArray,
+    given: str | None,
+    where: Mapping[str, Any],
+) -> NDArray[np.float64]:
+    """P of every unit (and map) of the recording, shaped as ``like``."""
+    second = _parts(control, given, where)
+    if schema.MAP not in like.dims:
+        return _welch(_parts(recording, given, where), second)
+    walks = [np.flatnonzero(recording[schema.MAP].values == m) for m in like[schema.MAP].values]
+    each = (_parts(recording.isel({schema.WALK: w}), given, where) for w in walks)
+    return np.stack([_welch(first, second) for first in each])
+
+
+def _both_have(name: str, *recordings: xr.Dataset) -> bool:
+    return all(name in each.variables for each in recordings)
+
+
+def _parts(
+    recording: xr.Dataset, given: str | None, where: Mapping[str, Any]
+) -> NDArray[np.float64]:
+    """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks."""
+    dim = schema.WALK if recording.sizes[schema.WALK] >= PARTS else schema.TIME
+    cuts = np.array_split(np.arange(recording.sizes[dim]), min(PARTS, recording.sizes[dim]))
+    parts = [recording.isel({dim: slice(cut[0], cut[-1] + 1)}) for cut in cuts]
+    return np.stack([position_variance_explained(p, given=given, **where).values for p in parts])
+
+
+def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One-sided p of Welch's test that the first sample (part, unit) has the greater mean."""
+    numbers = [
+        (values.mean(axis=0), values.std(axis=0, ddof=1), len(values)) for values in (first, second)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):  # units without variance: NaN
+        test = stats.ttest_ind_from_stats(
+            *numbers[0], *numbers[1], equal_var=False, alternative="greater"
+        )
+    return np.asarray(test.pvalue)
+
+
+OBSERVATION = "observation"
+
+SAMPLES_A_BIN = 30
+"""Fewer samples in the median visited bin make a warning."""
+
+ASKED: tuple[dict[str, Any], ...] = (
+    {"statistic": VARIANCE, "null": "circular"},
+    {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
+    {"statistic": "coherence", "null": "within_observation"},
+)
+"""What :func:`shuffle_test` is asked in each of the tests, in the order of ``TESTED``."""
+
+
+def place_cells(
+    recording: xr.Dataset,
+    *,
+    control: xr.Dataset | None = None,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    per_map: bool = False,
+    negatives: Negatives = "rectify",
+    n: int = 1000,
+    min_shift: int | None = None,
+    seed: int = 0,
+    max_q: float = 0.05,
+    min_fields: int = 1,
+    min_field_share: float = 0.5,
+    min_stability: float = 0.5,
+    field_criteria: Mapping[str, Any] | None = None,
+    keep_null: bool = False,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Decide which units are place cells, and say why the others are not.
+
+    A unit is a place cell of a map if, in this order,
+
+    1. place explains more of its variance than under circular shifts of the places,
+    2. also of what the observation (the letter) at the place leaves unexplained,
+    3. its rate map is more coherent than when places of the same letter trade their rates,
+    4. it has a place field,
+    5. which holds most of what two halves of the recording agree on beyond the letter, and
+    6. the maps of the halves agree.
+
+    No criterion depends on a policy for negative activations, on their scale or their offset.
+
+    Parameters
+    ----------
+    recording
+        Recording on one map, or with ``per_map`` on several.
+    control
+        Recording of the same units on novel maps: adds whether the tuning depends on memory.
+    by, bins
+        Axes and bins of place, as in :func:`rate_maps`.
+    per_map
+        Decide for every map of the recording apart.
+    negatives
+        Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
+        in the decision.
+    n, min_shift, seed
+        Shuffles of each test, as in :func:`shuffle_test`.
+    max_q
+        Greatest q in the tests (1) to (3): the share of false discoveries that is put up with,
+        5 % by convention (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles
+        that is usual for single cells lets through tens among thousands of untuned units.
+    min_fields
+        Least number of fields (:func:`place_fields`): at least one is what the word means
+        (O'Keefe and Dostrovsky, 1971).
+    min_field_share
+        Least share of the map that lies in fields (of the products of the halves' distances from
+        their medians, over the places of each letter apart, summed over places): above 0.5 the
+        fields are more than all else that place does to the unit. What letters add is left to (2).
+    min_stability
+        Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
+        Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
+        over places would be found again.
+    field_criteria
+        Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
+    keep_null
+        Also return the statistics of the tests in every shuffle.
+    progress
+        Show progress bars (tqdm).
+
+    Returns
+    -------
+    xarray.Dataset
+        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` makes a row a unit.
+        ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
+        by place), ``eta2_beyond`` (beyond the observation), ``n_fields``, ``field_share``,
+        ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
+        ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
+        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
+        measure is undefined; a constant unit is no place cell ("constant").
+
+        With ``keep_null`` also ``null_circular``, ``null_beyond`` and
+        ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
+        every shuffle, on a leading dimension ``shuffle``.
+
+        Without ``observation`` criteria (2) and (3) are left out, their columns and
+        ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` says so.
+
+        With ``control`` also ``control_is_place_cell`` (on any map of the control),
+        ``control_eta2_beyond`` (over its maps), ``p_memory``, ``q_memory`` and
+        ``depends_on_memory``: a place cell that is none on any map of the control and whose
+        partial eta squared is greater than there. The test is Welch's, one-sided, between the
+        values of eight parts of each recording (groups of walks; parts of the time where walks
+        are fewer). It speaks of the maps recorded: to speak of maps in general record several.
+
+    Raises
+    ------
+    ValueError
+        Several maps without ``per_map``, a control with other units or on trained maps, or an
+        option out of range.
+
+    Warns
+    -----
+    UserWarning
+        Fewer than 30 samples in the median bin, or so few shuffles that the least possible p of
+        a unit cannot pass ``max_q``.
+
+    Notes
+    -----
+    Where every place has a letter of its own, place and letter cannot be told apart and no unit
+    passes. A unit that follows the letters of neighbouring places varies smoothly over places and
+    can pass; it does so on novel maps as well.
+
+    References
+    ----------
+    O'Keefe, J. and Dostrovsky, J. (1971). Brain Research 34, 171-175.
+    https://doi.org/10.1016/0006-8993(71)90358-1
+    Muller, R. U. and Kubie, J. L. (1989). Journal of Neuroscience 9, 4101-4110 (coherence).
+    https://doi.org/10.1523/JNEUROSCI.09-12-04101.1989
+    Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
+    289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+    """
+    limits: dict[str, Any] = {
+        "max_q": max_q,
+        "min_fields": min_fields,
+        "min_field_share": min_field_share,
+        "min_stability": min_stability,
+    }
+    _check(recording, per_map, limits)
+    edges = {axis.name: axis.edges for axis in grid(recording, by, bins).axes}
+    where: dict[str, Any] = {"by": tuple(edges), "bins": edges}
+    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed, "progress": progress}
+    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
+    if control is not None:
+        check_control(recording, control)
+    table = _measures(recording, where, per_map, negatives, options["field_criteria"])
+    table = table.assign(_tests(recording, where, per_map, shuffles, max_q, keep_null))
+    table = table.assign(decide(table, limits))
+    if control is not None:
+        alone = place_cells(
+            control, per_map=_several(control), **where, **shuffles, **options, **limits
+        )
+        table = table.assign(memory_columns(table, alone, recording, control, where, max_q))
+    table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
+    table.attrs[schema.PROVENANCE] = schema.provenance(
+        recording, "place_cells", **limits, **shuffles, **options, per_map=per_map
+    )
+    return table
+
+
+def _check(recording: xr.Dataset, per_map: bool, limits: Mapping[str, float]) -> None:
+    """Refuse several maps taken for one, and limits out of range."""
+    schema.check_recording(recording)
+    check_limits(limits)
+    if _several(recording) and not per_map:
+        raise ValueError(
+            "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
+            "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
+        )
+
+
+def _several(recording: xr.Dataset) -> bool:
+    """Whether a recording was made on more than one map."""
+    return schema.MAP in recording.variables and np.unique(recording[schema.MAP].values).size > 1
+
+
+def _left_out(recording: xr.Dataset) -> str:
+    """Which criteria the recording does not allow."""
+    if OBSERVATION in recording.variables:
+        return "nothing"
+    return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
+
+
+def _measures(
+    recording: xr.Dataset,
+    where: Mapping[str, Any],
+    per_map: bool,
+    negatives: Negatives,
+    criteria: Mapping[str, Any],
+) -> xr.Dataset:
+    """Measures of every unit, without tests."""
+    maps = rate_maps(recording, per_map=per_map, **where)
+    _warn_of_few_samples(maps[schema.OCCUPANCY])
+    fields = place_fields(maps, **criteria)
+    eta2 = position_variance_explained(recording, per_map=per_map, **where)
+    beyond, letters = eta2.copy(data=np.full(eta2.shape, np.nan)), None
+    if OBSERVATION in recording.variables:
+        beyond = position_variance_explained(recording, given=OBSERVATION, per_map=per_map, **where)
+        letters = letters_of(recording, Places.of(recording, per_map=per_map, **where))
+    halves = half_maps(recording, per_map=per_map, **where)
+    columns = {
+        "spatial_information": spatial_information(maps, negatives=negatives),
+        "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
+        "eta2": eta2,
+        "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
+        "n_fields": fields["n_fields"],
+        "field_share": field_share(halves, fields, letters),
+        "stability": agreement(halves),
+    }
+    return xr.Dataset(columns)
+
+
+def _tests(
+    recording: xr.Dataset,
+    where: Mapping[str, Any],
+    per_map: bool,
+    shuffles: Mapping[str, Any],
+    max_q: float,
+    keep_null: bool,
+) -> dict[str, xr.DataArray]:
+    """Tests of every unit against chance: columns of p and q, and of what shuffles gave."""
+    options = {**where, **shuffles, "per_map": per_map, "keep_null": keep_null}
+    columns: dict[str, xr.DataArray] = {}
+    for name, test in zip(TESTED, ASKED, strict=True):
+        if name == "circular" or OBSERVATION in recording.variables:
+            found = shuffle_test(recording, **test, **options)
+            _warn_of_few_shuffles(found, max_q)
+        else:
+            found = xr.full_like(found, np.nan)
+        kept = ("p", "q", "null") if keep_null else ("p", "q")
+        columns |= {f"{column}_{name}": found[column] for column in kept}
+    return columns
+
+
+def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
+    visits = occupancy.values[occupancy.values > 0]
+    if visits.size and np.median(visits) < SAMPLES_A_BIN:
+        warnings.warn(
+            f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
+            "makes rate maps of so few samples look spatial; record longer or take wider bins",
+            stacklevel=4,
+        )
+
+
+def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
+    """Say where units that no shuffle reached fail for want of shuffles."""
+    n, q = test.attrs["n"], test["q"].values
+    least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
+    if least.any():
+        warnings.warn(
+            f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
+            f"to {q[least].max():.2g} > max_q={max_q}: with n={n} shuffles and "
+            f"{q.shape[-1]} units p cannot be small enough; raise n",
+            stacklevel=4,
+        )

@@ -1,0 +1,204 @@
+"""Place fields: compact regions of a rate map that stand out from the rest of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.spatial.field_detection import Criteria, Found, Method, detect
+from placeformer.spatial.rate_maps import flatten
+
+FIELD = "field"
+
+MIN_BINS: dict[str, int] = {"peak": 4, "fraction": 9, "opexebo": 9}
+"""Least size of a field by default."""
+
+
+def place_fields(
+    maps: xr.Dataset,
+    *,
+    method: Method = "peak",
+    threshold: float = 0.2,
+    min_bins: int | None = None,
+    min_contrast: float = 4.5,
+    min_prominence: float = 0.25,
+    connectivity: int = 4,
+) -> xr.Dataset:
+    """Find the place fields of every unit.
+
+    The height of a rate is its distance from the unit's baseline, the median of its map. A
+    field is a connected set of bins of at least ``threshold`` times the greatest height, with
+    one peak, that stands out from the noise of the map; two peaks that touch are two fields when
+    the saddle between them is deep enough. Only differences of rates count, so signed
+    activations of any scale and offset will do.
+
+    Parameters
+    ----------
+    maps
+        RateMaps, of one map or several.
+    method
+        ``"peak"``: as described. Two conventions for firing rates, for comparison:
+        ``"fraction"``, connected bins of at least ``threshold`` times the peak rate itself, and
+        ``"opexebo"``, that package's adaptive threshold (two axes only; it falls to
+        ``threshold``, bins touch by sides). Both know neither a baseline nor a contrast: a noise
+        map has fields, and with ``"fraction"`` a flat map is one field.
+    threshold
+        Share of the unit's greatest height that a bin of a field must reach. The 20 % are those
+        of the literature on place cells.
+    min_bins
+        Least size in bins; by default 4 for ``"peak"``, the least that is not a single place and
+        a neighbour or two, which a letter that happens to recur can mimic, and the conventional
+        9 for the others.
+    min_contrast
+        For ``"peak"``: how far the mean of some 3 x 3 bins in the field must lie above the median
+        of such means, in standard errors. The noise of a bin is the root mean square difference
+        of neighbours (von Neumann and others, 1941), fields included, which bounds the contrast
+        of a noiseless field to about 20 on 11 x 11 places; where the background of the means
+        spreads more than that, as in smoothed maps, its spread counts: the distance of their
+        5 % and 30 % quantiles as a normal standard deviation. Of maps of 11 x 11 independent
+        normal values less than 1 % reach 4.5, of exponential ones 3 %.
+    min_prominence
+        For ``"peak"``: least depth of the saddle below the lower of two peaks, as a share of the
+        unit's greatest height; at least 2.5 standard deviations of a bin are always asked for.
+    connectivity
+        Bins of a field touch by sides (4), or by sides and corners (8).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``label`` (unit, y, x): 0 outside fields, 1 in the unit's field of the highest peak, 2 in
+        the next. ``n_fields`` (unit). And a table over (unit, field), numbered as the labels and
+        padded: ``size`` (bins, 0 where padded), ``peak`` (rate), ``height`` (rate above the
+        baseline), ``contrast`` (standard errors), ``centroid_y``, ``centroid_x`` (units of the
+        axes, weighted by height) and ``eccentricity`` (0 round to 1 line; NaN on one axis), NaN
+        where padded. A leading ``map`` stays. :func:`field_table` makes a DataFrame of it, one
+        row a field.
+
+    Raises
+    ------
+    ValueError
+        Maps break the contract, a criterion is out of range, or ``"opexebo"`` with other than
+        two axes.
+
+    Notes
+    -----
+    Unvisited places (NaN) belong to no field and part what they separate, except under
+    ``"opexebo"``, where their rate is 0. Maps of many fine bins should be smoothed first
+    (``rate_maps(..., smooth=1)``) when their noise is more than a twentieth of the peak.
+
+    References
+    ----------
+    Muller, R. U., Kubie, J. L. and Ranck, J. B. (1987). Spatial firing patterns of hippocampal
+    complex-spike cells in a fixed environment. Journal of Neuroscience 7, 1935-1950.
+    https://doi.org/10.1523/JNEUROSCI.07-07-01935.1987
+    von Neumann, J., Kent, R. H., Bellinson, H. R. and Hart, B. I. (1941). The mean square
+    successive difference. Annals of Mathematical Statistics 12, 153-162.
+    Soille, P. (2004). Morphological Image Analysis, chapters 6 (h-maxima) and 9 (watersheds).
+    https://doi.org/10.1007/978-3-662-05088-0
+    """
+    least = MIN_BINS.get(method, 1) if min_bins is None else min_bins
+    criteria = Criteria(method, threshold, least, min_contrast, min_prominence, connectivity)
+    criteria.check()
+    schema.check_rate_maps(maps)
+    rate, share = flatten(maps)
+    sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
+    if method == "opexebo" and len(sizes) != 2:
+        raise ValueError(f"method='opexebo' needs maps of two axes, found {len(sizes)}")
+    valid = np.broadcast_to(share > 0, rate.shape)
+    lead = rate.shape[:-1]
+    found = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria)
+    return _label(maps, found, lead, criteria)
+
+
+def field_table(fields: xr.Dataset) -> Any:
+    """Fields as a pandas DataFrame, one row a field, without the padding.
+
+    Parameters
+    ----------
+    fields
+        Result of :func:`place_fields`.
+    """
+    table = fields.drop_dims([d for d in fields["label"].dims if d not in fields["size"].dims])
+    frame = table.drop_vars("n_fields").to_dataframe()
+    return frame[frame["size"] > 0]
+
+
+def _label(maps: xr.Dataset, found: Found, lead: tuple[int, ...], criteria: Criteria) -> xr.Dataset:
+    """Label what was found as a Dataset with the coordinates of the maps."""
+    space = schema.place_dims(maps)
+    rate = maps[schema.RATE]
+    first = tuple(d for d in rate.dims if d not in (schema.UNIT, *space))
+    outer = (*first, schema.UNIT)
+    n_fields = np.bincount(found.owner, minlength=len(found.label))
+    width = max(1, int(n_fields.max(initial=0)))
+    table = {
+        name: ((*outer, FIELD), _pad(found, values, (*lead, width), name), attrs)
+        for name, values, attrs in _columns(maps, found, space)
+    }
+    result = xr.Dataset(
+        {
+            "label": (
+                (*outer, *space),
+                found.label.reshape(*lead, *found.label.shape[1:]),
+                {"units": "1", "long_name": "number of the field, 0 outside fields"},
+            ),
+            "n_fields": (
+                outer,
+                n_fields.reshape(lead),
+                {"units": "1", "long_name": "number of fields"},
+            ),
+            **table,
+        },
+        coords={
+            **rate.coords,
+            FIELD: (
+                FIELD,
+                np.arange(1, width + 1),
+                {"units": "1", "long_name": "field by height of peak"},
+            ),
+        },
+    )
+    result.attrs = {name: getattr(criteria, name) for name in Criteria.__dataclass_fields__}
+    result.attrs[schema.PROVENANCE] = schema.provenance(maps, "place_fields", **result.attrs)
+    return result
+
+
+def _columns(
+    maps: xr.Dataset, found: Found, space: tuple[str, ...]
+) -> list[tuple[str, NDArray[np.float64], dict[str, str]]]:
+    """Name, values and attributes of every column of the table."""
+    columns, units = found.columns, str(maps[schema.RATE].attrs.get("units", "a.u."))
+
+    def entry(name: str, unit: str, long_name: str) -> tuple[str, Any, dict[str, str]]:
+        return name, columns[name], {"units": unit, "long_name": long_name}
+
+    listed = [
+        entry("size", "bins", "bins of the field"),
+        entry("peak", units, "greatest rate in the field"),
+        entry("height", units, "greatest rate above the baseline of the map"),
+        entry("contrast", "1", "mean of 3 x 3 bins above the background, in standard errors"),
+        entry("eccentricity", "1", "eccentricity of the field"),
+    ]
+    for i, dim in enumerate(space):
+        centres = np.asarray(maps[dim].values, float)
+        position = np.interp(columns[f"axis_{i}"], np.arange(len(centres)), centres)
+        attrs = {
+            "units": str(maps[dim].attrs.get("units", "1")),
+            "long_name": f"{dim} of the centroid weighted by height",
+        }
+        listed.append((f"centroid_{dim}", position, attrs))
+    return listed
+
+
+def _pad(
+    found: Found, values: NDArray[np.float64], shape: tuple[int, ...], name: str
+) -> NDArray[Any]:
+    """Flat column laid out over (..., unit, field)."""
+    fill, kind = (0, np.int64) if name == "size" else (np.nan, np.float64)
+    laid_out = np.full((len(found.label), shape[-1]), fill, kind)
+    laid_out[found.owner, found.number - 1] = values
+    return laid_out.reshape(shape)

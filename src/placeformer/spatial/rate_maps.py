@@ -1,0 +1,283 @@
+"""Rate maps: the mean activation of every unit at every place, with how often it was visited."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from placeformer.data import blocks as _blocks
+from placeformer.data import schema
+from placeformer.data.blocks import Numbers
+from placeformer.spatial.binning import Bins, Places, of_part, unit_sums
+
+Smooth = float | Sequence[float] | Mapping[str, float] | None
+
+
+def rate_maps(
+    recording: xr.Dataset,
+    *,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    smooth: Smooth = None,
+    min_occupancy: int = 1,
+    per_map: bool = False,
+    skipna: bool = False,
+) -> xr.Dataset:
+    """Mean activation of every unit at every place.
+
+    Parameters
+    ----------
+    recording
+        Recording: ``activation`` (walk, time, unit), NumPy or dask, and the coordinates named
+        in ``by`` (walk, time).
+    by
+        Coordinates that make the axes of the map, slowest first: one, two or more.
+    bins
+        ``None`` for a grid of whole numbers (one bin each, from the least to the greatest
+        found, or 0 to side - 1 where the recording carries its ``side``); a number of equal
+        bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
+        other RateMaps, whose edges are taken over.
+    smooth
+        Standard deviation of a Gaussian in bins, one number or one for each axis. Sums and
+        occupancy are smoothed apart and then divided, so that a constant map stays constant up
+        to the borders; unvisited places lend nothing and stay NaN. On an 11 x 11 lattice no
+        smoothing is advised.
+    min_occupancy
+        Least number of samples of a place; below it the rate is NaN. With ``skipna`` it holds
+        for every unit apart.
+    per_map
+        Keep the maps (places) of the recording apart, on a leading dimension ``map``. Otherwise
+        samples of all maps are pooled, and ``maps_pooled`` in the attributes says how many.
+    skipna
+        Leave out activations that are NaN or infinite instead of refusing them.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``rate`` (unit, y, x), float64, in the units of the activations, NaN where unvisited;
+        ``occupancy`` (y, x), samples, 0 where unvisited; both with a leading ``map`` when
+        ``per_map``. Coordinates: bin centres on the axes, ``y_edges`` and ``x_edges`` on
+        dimensions of their own, and the coordinates of the units.
+
+    Raises
+    ------
+    ValueError
+        The recording breaks the contract, activations are not finite, an option is out of range,
+        or places times units exceed the memory of the machine.
+
+    Notes
+    -----
+    A sample whose position is NaN, or outside explicit edges, is left out; no other is. Values
+    are summed in blocks and carried on in float64: the mean of float32 activations is right to
+    about 1e-6 of their size at any length.
+
+    References
+    ----------
+    O'Keefe, J. and Dostrovsky, J. (1971). Brain Research 34, 171-175.
+    https://doi.org/10.1016/0006-8993(71)90358-1
+    """
+    options: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy}
+    options |= {"per_map": per_map, "skipna": skipna}
+    (maps,) = maps_of_parts(recording, None, 1, by=by, bins=bins, **options)
+    settings = {"by": schema.place_dims(maps), **options}
+    maps.attrs[schema.PROVENANCE] = schema.provenance(recording, "rate_maps", **settings)
+    return maps
+
+
+def maps_of_parts(
+    recording: xr.Dataset,
+    part: Numbers | None,
+    n: int,
+    *,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    smooth: Smooth = None,
+    min_occupancy: int = 1,
+    per_map: bool = False,
+    skipna: bool = False,
+) -> list[xr.Dataset]:
+    """RateMaps of parts of a recording on the same bins, in one read.
+
+    ``part`` numbers the samples, shape (walk, 1), (1, time) or both; ``None``: all are of one.
+    The options are those of :func:`rate_maps`.
+    """
+    _check_options(min_occupancy, smooth, by)
+    places = Places.of(recording, by=by, bins=bins, per_map=per_map)
+    index = places.index if part is None else of_part(places.index, part, places.size, n)
+    sums, finite = unit_sums(recording, index, n * places.size, skipna=skipna)
+    counts = _blocks.counts(index, n * places.size)
+    finite_of = [None] * n if finite is None else np.split(finite, n)
+    each = zip(np.split(sums, n), np.split(counts, n), finite_of, strict=True)
+    return [assemble(recording, places, s, c, f, min_occupancy, smooth) for s, c, f in each]
+
+
+def assemble(
+    recording: xr.Dataset,
+    places: Places,
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    finite: NDArray[np.float64] | None = None,
+    min_occupancy: int = 1,
+    smooth: Smooth = None,
+) -> xr.Dataset:
+    """Label sums (bin, unit) and counts (bin,) as RateMaps."""
+    per_unit = counts[:, None].astype(float) if finite is None else finite
+    rate = _mean(sums, per_unit, places, min_occupancy, smooth)
+    unit_last = rate.reshape(*places.shape, -1)
+    lead = () if places.maps is None else (schema.MAP,)
+    dims = (*lead, schema.UNIT, *places.grid.names)
+    maps = xr.Dataset(
+        {
+            schema.RATE: (dims, np.moveaxis(unit_last, -1, len(lead)), _rate_attrs(recording)),
+            schema.OCCUPANCY: (
+                places.dims,
+                counts.reshape(places.shape),
+                schema.OCCUPANCY_ENTRY.attrs,
+            ),
+        },
+        coords={
+            **places.grid.coords(),
+            **schema.unit_coords(recording),
+            **_map_coords(recording, places),
+        },
+        attrs=_attrs(recording, places, min_occupancy, smooth),
+    )
+    maps[schema.RATE].data = np.ascontiguousarray(maps[schema.RATE].data)
+    return maps
+
+
+def flatten(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rates and the share of time p over the valid bins of each unit, both (..., unit, bin).
+
+    Valid is a bin with a finite rate and some occupancy; p is 0 elsewhere and sums to 1. NaN
+    occupancy counts as 0. Neither array is a copy: write into none.
+
+    Raises
+    ------
+    ValueError
+        Some occupancy is negative or infinite.
+    """
+    space = schema.place_dims(maps)
+    lead = tuple(d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space))
+    rate = maps[schema.RATE].transpose(*lead, schema.UNIT, *space).values
+    occupancy = maps[schema.OCCUPANCY]
+    _check_occupancy(occupancy)
+    missing = {d: maps.sizes[d] for d in lead if d not in occupancy.dims}
+    time = occupancy.expand_dims(missing).transpose(*lead, *space).values
+    rate = rate.reshape(*rate.shape[: len(lead) + 1], -1).astype(float, copy=False)
+    time = time.reshape(*time.shape[: len(lead)], 1, -1)
+    finite = np.isfinite(rate)
+    if (finite == finite[..., :1, :]).all():
+        finite = finite[..., :1, :]  # the usual case: the same places for all units
+    weight = np.where(finite, np.nan_to_num(time), 0.0)
+    total = weight.sum(-1, keepdims=True)
+    share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+    return rate, np.broadcast_to(share, rate.shape)
+
+
+def per_unit(maps: xr.Dataset, values: NDArray[Any], name: str, **attrs: Any) -> xr.DataArray:
+    """Label one value for every map and unit, shape (..., unit), with the maps' coordinates."""
+    space = schema.place_dims(maps)
+    rate = maps[schema.RATE]
+    dims = (*(d for d in rate.dims if d not in (schema.UNIT, *space)), schema.UNIT)
+    coords = {k: v for k, v in rate.coords.items() if set(v.dims) <= set(dims)}
+    return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs=attrs)
+
+
+def _check_occupancy(occupancy: xr.DataArray) -> None:
+    values = np.nan_to_num(occupancy.values.astype(float), posinf=np.inf, neginf=-np.inf)
+    wrong = (values < 0) | np.isinf(values)
+    if wrong.any():
+        raise ValueError(
+            f"occupancy must be finite and at least 0 samples or seconds, found "
+            f"{values[wrong][0]} in {int(wrong.sum()):,} places; set places that do not count to 0"
+        )
+
+
+def _check_options(min_occupancy: int, smooth: Smooth, by: Sequence[str]) -> None:
+    if min_occupancy < 1:
+        raise ValueError(f"min_occupancy must be at least 1 sample, found {min_occupancy}")
+    _sigmas(smooth, (by,) if isinstance(by, str) else tuple(by))
+
+
+def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
+    """Standard deviation of the Gaussian on every axis, in bins."""
+    if smooth is None:
+        return None
+    if isinstance(smooth, Mapping):
+        unknown = set(smooth) - set(names)
+        if unknown:
+            raise ValueError(f"smooth names {sorted(unknown)}, but by is {names}")
+        sigmas = tuple(float(smooth.get(name, 0.0)) for name in names)
+    else:
+        given = np.atleast_1d(np.asarray(smooth, float))
+        if given.size not in (1, len(names)):
+            raise ValueError(f"smooth must be one number or {len(names)}, found {smooth!r}")
+        sigmas = tuple(float(s) for s in np.broadcast_to(given, len(names)))
+    if not all(np.isfinite(s) and s >= 0 for s in sigmas):
+        raise ValueError(f"smooth must be 0 or more bins, found {smooth!r}; None for no smoothing")
+    return sigmas
+
+
+def _mean(
+    sums: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    places: Places,
+    min_occupancy: int,
+    smooth: Smooth,
+) -> NDArray[np.float64]:
+    """Sums over counts (bin, unit); NaN below the least occupancy."""
+    enough = counts >= min_occupancy
+    sigmas = _sigmas(smooth, places.grid.names)
+    if sigmas is not None:
+        sums, counts = _blur(sums, places, sigmas), _blur(counts, places, sigmas)
+    out = np.full(sums.shape, np.nan)
+    np.divide(sums, counts, out=out, where=np.broadcast_to(enough, sums.shape))
+    return out
+
+
+def _blur(
+    values: NDArray[np.float64], places: Places, sigmas: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """Gaussian over the places of each map, nothing beyond the borders; shape (bin, unit)."""
+    laid_out = values.reshape(-1, *places.grid.shape, values.shape[1])
+    blurred = ndimage.gaussian_filter(laid_out, (0, *sigmas, 0), mode="constant")
+    return np.asarray(blurred).reshape(values.shape)
+
+
+def _rate_attrs(recording: xr.Dataset) -> dict[str, str]:
+    units = recording[schema.ACTIVATION].attrs.get("units", schema.RATE_ENTRY.units)
+    return {**schema.RATE_ENTRY.attrs, "units": str(units)}
+
+
+def _map_coords(recording: xr.Dataset, places: Places) -> dict[Hashable, xr.DataArray]:
+    """The maps and whether each was trained on."""
+    if places.maps is None:
+        return {}
+    coords: dict[Hashable, xr.DataArray] = {schema.MAP: places.maps}
+    if "familiar" in recording.variables:
+        _, first = np.unique(recording[schema.MAP].values, return_index=True)
+        attrs = schema.RECORDING["familiar"].attrs
+        values = np.asarray(recording["familiar"].values)[first]
+        coords["familiar"] = xr.DataArray(values, dims=schema.MAP, attrs=attrs)
+    return coords
+
+
+def _attrs(
+    recording: xr.Dataset, places: Places, min_occupancy: int, smooth: Smooth
+) -> dict[str, Any]:
+    """Attributes of the maps: text and numbers."""
+    sigmas = _sigmas(smooth, places.grid.names)
+    attrs: dict[str, Any] = {"min_occupancy": min_occupancy}
+    attrs["smooth"] = "none" if sigmas is None else ", ".join(f"{s:g}" for s in sigmas) + " bins"
+    if places.maps is None and schema.MAP in recording.variables:
+        attrs["maps_pooled"] = int(np.unique(recording[schema.MAP].values).size)
+    for name in ("sample_rate", "side"):
+        if name in recording.attrs:
+            attrs[name] = recording.attrs[name]
+    return attrs

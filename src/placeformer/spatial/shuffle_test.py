@@ -1,0 +1,252 @@
+"""Tests against chance: a statistic of every unit beside its values on shuffled places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import stats
+from tqdm.auto import tqdm
+
+from placeformer.data import schema
+from placeformer.spatial import null_distributions as nulls
+from placeformer.spatial import null_distributions as trades
+from placeformer.spatial.binning import Bins
+from placeformer.spatial.border_score import border_score
+from placeformer.spatial.grid_score import grid_score
+from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
+from placeformer.spatial.place_cell_score import place_cell_score
+
+Null = Literal["circular", "within_observation"]
+Statistic = str | Callable[..., xr.DataArray]
+
+OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
+    "spatial_information": spatial_information,
+    "place_cell_score": place_cell_score,
+    "coherence": coherence,
+    "selectivity": selectivity,
+    "sparsity": sparsity,
+    "grid_score": grid_score,
+    "border_score": border_score,
+}
+VARIANCE = "position_variance_explained"
+OF_SAMPLES = {VARIANCE: nulls.circular_variance, "mutual_information": nulls.circular_information}
+BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", *OF_SAMPLES)
+"""Statistics that do not change when places trade their names."""
+
+
+def shuffle_test(
+    recording: xr.Dataset,
+    statistic: Statistic = "spatial_information",
+    *,
+    n: int = 1000,
+    null: Null = "circular",
+    min_shift: int | None = None,
+    seed: int = 0,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    per_map: bool = False,
+    keep_null: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> xr.Dataset:
+    """Test a statistic of every unit against chance.
+
+    Parameters
+    ----------
+    recording
+        Recording.
+    statistic
+        ``"spatial_information"``, ``"place_cell_score"``, ``"position_variance_explained"``,
+        ``"coherence"``, ``"selectivity"``, ``"grid_score"``, ``"border_score"`` or ``"sparsity"``
+        (great values count as extreme; for sparsity negate in a function of your own), or a
+        function from RateMaps to a DataArray over ``unit``. ``"mutual_information"`` is not
+        corrected, as its bias is the ``null_mean``; each shuffle takes as many sums as it has
+        ``levels`` less one.
+    n
+        Number of shuffles; the least p-value is 1 / (n + 1).
+    null
+        ``"circular"``: each walk's places are shifted along time against its activations, every
+        walk by a shift of its own, wrapping round; keeps the statistics of walks and units in
+        time and destroys whatever ties them to each other, a tuning to letters included; with
+        the option ``given`` of ``position_variance_explained``, the means over the given values
+        are taken out first, so that what is tested is place beyond them.
+        ``"within_observation"``: places of a map with the same ``observation`` trade their rates;
+        keeps any tuning to letters and destroys the layout of the places. Needs a statistic to
+        which the layout matters (the score, coherence, or a function). Noise that hangs together
+        in time makes neighbouring places alike and is no part of this null: use both.
+    min_shift
+        Least circular shift in steps, from either end; it must exceed the time over which
+        activations and places hang together. By default a tenth of the walk.
+    seed
+        Seed of the shuffles: one seed, one result.
+    by, bins
+        Axes and bins of place, as in :func:`rate_maps`; the bins are those of the recording for
+        every shuffle.
+    per_map
+        Test every map (room) apart. Otherwise samples of all maps are pooled, except that
+        ``position_variance_explained`` always keeps the maps' places apart and adds up the
+        variances.
+    keep_null
+        Also return the statistic in every shuffle, as ``null``.
+    progress
+        Show a progress bar (tqdm).
+    options
+        Options of the statistic, such as ``negatives``, ``threshold`` or ``given``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over ``unit`` (and ``map``): ``observed``, ``null_mean``, ``null_sd``, ``z``, ``p`` (the
+        share of shuffles, the data counted among them, at least as great as the data:
+        (k + 1) / (n + 1)) and ``q`` (p corrected for the number of units, the false discovery
+        rate of Benjamini and Hochberg, every map apart). NaN where the statistic is; shuffles in
+        which it is undefined are left out of n. With ``keep_null`` also ``null``, float32, with a
+        leading dimension ``shuffle``.
+
+    Raises
+    ------
+    ValueError
+        An unknown option, walks too short for ``min_shift``, or a null to which the statistic is
+        blind.
+
+    References
+    ----------
+    Phipson, B. and Smyth, G. K. (2010). Statistical Applications in Genetics and Molecular
+    Biology 9, 39. https://doi.org/10.2202/1544-6115.1585
+    Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
+    289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+    """
+    _check(statistic, n, null)
+    rng = np.random.default_rng(seed)
+    layout = nulls.Layout(by, bins, per_map)
+    if null == "circular":
+        low = _least_shift(recording, min_shift)
+        if isinstance(statistic, str) and statistic in OF_SAMPLES:
+            found = OF_SAMPLES[statistic](recording, layout, n, low, rng, options)
+        else:
+            measure = _measure(statistic, options)
+            found = nulls.circular_maps(recording, layout, n, low, rng, measure)
+    else:
+        low = 0
+        found = trades.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
+    data, draws = found
+    kept: list[NDArray[np.float32]] = []
+    draws = _keeping(draws, kept) if keep_null else draws
+    result = _summary(data, draws, tqdm(total=n, desc="shuffles", disable=not progress))
+    if keep_null:
+        dims = (nulls.SHUFFLE, *data.dims)
+        about = {"units": data.attrs.get("units", "1"), "long_name": "statistic in every shuffle"}
+        result["null"] = (dims, np.concatenate(kept), about)
+    name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
+    settings = {"statistic": name, "null": null, "n": n, "min_shift": low, "seed": seed}
+    result.attrs.update(settings)
+    result.attrs[schema.PROVENANCE] = schema.provenance(
+        recording, "shuffle_test", **settings, **options
+    )
+    return result
+
+
+def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """False discovery rate over the last axis; NaN stay NaN and do not count."""
+    q = np.full(p.shape, np.nan)
+    for row in np.ndindex(p.shape[:-1]):
+        known = np.isfinite(p[row])
+        if known.any():
+            q[row][known] = stats.false_discovery_control(p[row][known])
+    return q
+
+
+def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
+    """The statistic as a function of rate maps alone; those with a name keep dimensions."""
+    function = OF_MAPS[statistic] if isinstance(statistic, str) else statistic
+    return nulls.Measure(partial(function, **options), isinstance(statistic, str))
+
+
+def _check(statistic: Statistic, n: int, null: str) -> None:
+    if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
+        raise ValueError(
+            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, found "
+            f"{statistic!r}"
+        )
+    if n < 1:
+        raise ValueError(f"n must be at least 1 shuffle, found {n}")
+    if null not in ("circular", "within_observation"):
+        raise ValueError(f"null must be 'circular' or 'within_observation', found {null!r}")
+    if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
+        raise ValueError(
+            f"null='within_observation' trades places, which {statistic!r} does not see; use "
+            "statistic='place_cell_score' or 'coherence', or null='circular'"
+        )
+
+
+def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
+    schema.check_recording(recording)
+    n_steps = recording.sizes[schema.TIME]
+    low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
+    if low < 1 or 2 * low > n_steps:
+        raise ValueError(
+            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found {low}"
+        )
+    return low
+
+
+def _keeping(
+    draws: Iterator[NDArray[Any]], kept: list[NDArray[np.float32]]
+) -> Iterator[NDArray[Any]]:
+    """The same shuffles, added to ``kept`` as they come."""
+    for values in draws:
+        kept.append(values.astype(np.float32))
+        yield values
+
+
+def _summary(data: xr.DataArray, draws: Iterator[NDArray[Any]], bar: Any) -> xr.Dataset:
+    """Data against shuffles, which come several at a time."""
+    observed = np.asarray(data.values, float)
+    n, mean, squares, extreme = (np.zeros(observed.shape) for _ in range(4))
+    least = observed - 1e-12 * np.abs(observed)  # ties are ties whatever the order of a sum
+    for value in chain.from_iterable(draws):
+        known = np.isfinite(value)
+        n += known
+        step = np.where(known, value - mean, 0.0)
+        mean += step / np.maximum(n, 1)
+        squares += step * np.where(known, value - mean, 0.0)
+        extreme += known & (value >= least)
+        bar.update()
+    bar.close()
+    return _table(data, observed, n, mean, squares, extreme)
+
+
+def _table(
+    data: xr.DataArray,
+    observed: NDArray[np.float64],
+    n: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    extreme: NDArray[np.float64],
+) -> xr.Dataset:
+    """Means, deviations and p-values with names and units."""
+    sd = np.sqrt(np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1))
+    mean = np.where(n > 0, mean, np.nan)
+    z = np.divide(observed - mean, sd, out=np.full(n.shape, np.nan), where=sd > 0)
+    p = np.where(np.isfinite(observed) & (n > 0), (extreme + 1) / (n + 1), np.nan)
+    units, what = data.attrs.get("units", "1"), data.attrs.get("long_name", "statistic")
+    columns = {
+        "observed": (observed, units, what),
+        "null_mean": (mean, units, f"mean of shuffles: {what}"),
+        "null_sd": (sd, units, f"standard deviation of shuffles: {what}"),
+        "z": (z, "1", "distance from the mean of shuffles in their standard deviations"),
+        "p": (p, "1", "share of shuffles at least as great, the data counted: (k + 1) / (n + 1)"),
+        "q": (benjamini_hochberg(p), "1", "p corrected for the number of units (FDR)"),
+    }
+    variables = {
+        name: data.copy(data=values).drop_attrs(deep=False).assign_attrs(units=u, long_name=text)
+        for name, (values, u, text) in columns.items()
+    }
+    settings = {k: v for k, v in data.attrs.items() if k not in ("units", "long_name")}
+    return xr.Dataset(variables, attrs=settings)

@@ -1,0 +1,168 @@
+"""Halves of a recording: rate maps of each, and how well the two agree."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.data.blocks import Numbers
+from placeformer.spatial.measures import correlation
+from placeformer.spatial.rate_maps import flatten, maps_of_parts, per_unit
+
+Halves = Literal["odd_even", "first_second", "walks"]
+
+HALF = "half"
+NAMES = {
+    "odd_even": ("odd", "even"),
+    "first_second": ("first", "second"),
+    "walks": ("odd-walk", "even-walk"),
+}
+
+
+def half_maps(
+    recording: xr.Dataset, *, halves: Halves = "odd_even", block: int | None = None, **options: Any
+) -> xr.Dataset:
+    """Rate maps of the two halves of a recording, on the same bins.
+
+    Parameters
+    ----------
+    recording
+        Recording.
+    halves
+        ``"odd_even"``: blocks of every walk, taken in turn. ``"first_second"``: the first and
+        the second half of every walk. ``"walks"``: the walks of each map, taken in turn, so that
+        nothing that lasts for a walk is shared by the halves.
+    block
+        Samples of a block of ``"odd_even"``, at most half a walk. By default a minute where the
+        recording carries ``sample_rate`` (samples a second) and a walk lasts two, else a tenth
+        of a walk. Blocks should be longer than the memory of the units and of the walk:
+        neighbouring samples resemble each other whether or not a unit is tuned to places.
+    options
+        Options of :func:`rate_maps`: ``by``, ``bins``, ``smooth``, ``min_occupancy``,
+        ``per_map``, ``skipna``.
+
+    Returns
+    -------
+    xarray.Dataset
+        RateMaps with a leading dimension ``half`` of two. Every measure of rate maps keeps it.
+
+    Raises
+    ------
+    ValueError
+        As :func:`rate_maps`; an unknown option; walks too short to be halved.
+    """
+    schema.check_recording(recording)
+    parts = maps_of_parts(recording, half_numbers(recording, halves, block), 2, **options)
+    coordinate = xr.Variable(HALF, list(NAMES[halves]), {"units": "1", "long_name": "half"})
+    both = xr.concat(
+        parts, HALF, data_vars="all", coords="minimal", compat="override", join="override",
+        combine_attrs="override",
+    )  # fmt: skip
+    settings = {"halves": halves, "block": block, **options}
+    both.attrs[schema.PROVENANCE] = schema.provenance(recording, "half_maps", **settings)
+    return both.assign_coords({HALF: coordinate})
+
+
+def stability(
+    recording: xr.Dataset, *, halves: Halves = "odd_even", block: int | None = None, **options: Any
+) -> xr.DataArray:
+    """Correlation of the rate maps of two halves of a recording.
+
+    Pearson's r over the places that both halves visit, every place counting once.
+
+    Parameters
+    ----------
+    recording
+        Recording.
+    halves, block
+        How the recording is halved, as in :func:`half_maps`.
+    options
+        Options of :func:`rate_maps`; with ``per_map`` every map is halved and correlated apart.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (map, unit), -1 to 1, without a unit; unchanged when a unit is scaled by a
+        positive number, shifted, or negated. NaN where a map of either half does not vary or
+        fewer than three places are shared.
+
+    Raises
+    ------
+    ValueError
+        As :func:`half_maps`.
+
+    Notes
+    -----
+    A unit that follows the letter at a place is stable as well: stability speaks for places only
+    together with a test against letters. Each half has half the samples, so the value is lower
+    than the correlation of the whole map with another of its length.
+
+    References
+    ----------
+    Muller, R. U. and Kubie, J. L. (1987). The effects of changes in the environment on the
+    spatial firing of hippocampal complex-spike cells. Journal of Neuroscience 7, 1951-1968.
+    https://doi.org/10.1523/JNEUROSCI.07-07-01951.1987
+    """
+    found = agreement(half_maps(recording, halves=halves, block=block, **options))
+    return found.assign_attrs(halves=halves)
+
+
+def agreement(maps: xr.Dataset) -> xr.DataArray:
+    """Correlation (unit,) or (map, unit) of the two maps that :func:`half_maps` gives."""
+    rate, share = flatten(maps)
+    values = correlation(rate[0], rate[1], np.asarray((share > 0).all(axis=0)))
+    name = f"correlation of the maps of the {' and '.join(maps[HALF].values.tolist())} halves"
+    attrs = {"units": "1", "long_name": name}
+    return per_unit(maps.isel({HALF: 0}, drop=True), values, "stability", **attrs)
+
+
+def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> Numbers:
+    """Half of every sample, 0 or 1, shape (walk, 1) or (1, time)."""
+    if halves not in get_args(Halves):
+        raise ValueError(f"halves must be one of {get_args(Halves)}, found {halves!r}")
+    if block is not None and halves != "odd_even":
+        raise ValueError(f"block belongs to halves='odd_even', found halves={halves!r}")
+    n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
+    if halves == "walks":
+        return (_turns(recording)[:, None] % 2).astype(np.int8)
+    if n_steps < 2:
+        raise ValueError(
+            f"halves={halves!r} needs walks of at least 2 samples, found {n_steps}; with "
+            f"{n_walks} walks, halves='walks' is a way"
+        )
+    length = (n_steps + 1) // 2 if halves == "first_second" else _block(recording, block)
+    return np.resize(np.repeat(np.array([0, 1], np.int8), length), (1, n_steps))
+
+
+def _block(recording: xr.Dataset, block: int | None) -> int:
+    """Samples of a block."""
+    n_steps = recording.sizes[schema.TIME]
+    if block is None:
+        minute = round(60 * float(recording.attrs.get("sample_rate", 0)))
+        return minute if 0 < minute <= n_steps // 2 else max(1, n_steps // 10)
+    if not 1 <= block <= n_steps // 2:
+        raise ValueError(
+            f"block must be 1 to {n_steps // 2} samples, half a walk, found {block}; to compare "
+            "whole walks pass halves='walks'"
+        )
+    return int(block)
+
+
+def _turns(recording: xr.Dataset) -> NDArray[np.intp]:
+    """Number of every walk among the walks of its map."""
+    n_walks = recording.sizes[schema.WALK]
+    maps = np.zeros(n_walks, np.intp)
+    if schema.MAP in recording.variables:
+        maps = schema.map_numbers(recording)[1]
+    turn = np.empty(n_walks, np.intp)
+    for number in range(maps.max() + 1):
+        turn[maps == number] = np.arange((maps == number).sum())
+    if turn.max() == 0:
+        raise ValueError(
+            "halves='walks' needs two walks of a map, found one of each; pass halves='odd_even'"
+        )
+    return turn

@@ -1,0 +1,281 @@
+"""Variance of an activation that position explains: a measure made for signed activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import sparse
+
+from placeformer.data import blocks as _blocks
+from placeformer.data import schema
+from placeformer.data.blocks import integers, mapped
+from placeformer.spatial import binned_sums as _kernels
+from placeformer.spatial.binning import Bins, Places, activations, refuse_not_finite, samples
+
+NO_VARIANCE = 1e-6
+"""Share of a unit's raw sum of squares below which what is left counts as rounding."""
+
+SHIFT_SAMPLES = 4096
+"""Samples of the first walk whose mean is taken off every activation before squaring."""
+
+
+def position_variance_explained(
+    recording: xr.Dataset,
+    *,
+    given: str | None = None,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    maps: str = "apart",
+    per_map: bool = False,
+    adjusted: bool = True,
+) -> xr.DataArray:
+    r"""Share of each unit's variance that its mean at every place explains.
+
+    .. math:: \eta^2 = \frac{SS_0 - SS_1}{SS_0}, \qquad
+              \eta^2_{adj} = 1 - \frac{SS_1 / (n - k_1)}{SS_0 / (n - k_0)}
+
+    SS1 is the sum of squares about the means of the k1 cells (map, place), SS0 about the k0
+    means of the maps; with ``given``, SS0 is about the means of (map, given value) and SS1 of
+    (map, given value, place): the partial eta squared of place beyond, say, the letter.
+
+    Parameters
+    ----------
+    recording
+        Recording.
+    given
+        Discrete variable (walk, time) whose means are taken out first, within every map:
+        ``"observation"`` gives what place explains beyond the letter. In a world of letters
+        places nest in letters. ``None``: nothing.
+    by, bins
+        Axes and bins of place, as in :func:`rate_maps`.
+    maps
+        ``"apart"``: a place of one map is another place than that of another map, and the
+        means of the maps are taken out (sums of squares are pooled over maps). ``"together"``:
+        the ``map`` coordinate is ignored. A recording without ``map`` is one map.
+    per_map
+        One value for every map, on a leading dimension ``map``.
+    adjusted
+        Correct for the variance that k means explain by chance (epsilon squared): with
+        independent samples of a unit that ignores place the expected value is 0, single values
+        may be below it. Samples along a walk are not independent: for a test against chance use
+        :func:`shuffle_test`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (unit,) or (map, unit), at most 1; at least 0 unless ``adjusted``. Unchanged by scaling,
+        shifting or negating a unit. NaN for a unit without variance left by the maps and by
+        ``given``, or when every cell holds a single sample and ``adjusted``.
+
+    Raises
+    ------
+    ValueError
+        The recording breaks the contract, activations are not finite, or an option is unknown.
+
+    References
+    ----------
+    Kelley, T. L. (1935). An unbiased correlation ratio measure. PNAS 21, 554-559.
+    https://doi.org/10.1073/pnas.21.9.554
+    """
+    check_options(recording, maps, per_map)
+    cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps)
+    squares = sums_of_squares(recording, cells)
+    values = cells.explained(*squares, adjusted=adjusted, per_map=per_map)
+    beyond = f" beyond {given}" if given else ""
+    kind = "adjusted" if adjusted else "not adjusted"
+    attrs = {
+        "units": "1",
+        "long_name": f"variance explained by place{beyond} ({kind})",
+        "given": given or "none",
+        "maps": maps,
+    }
+    return cells.label(recording, values, "position_variance_explained", attrs)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells (map, given, place) and the groups (map, given) and maps that they nest in."""
+
+    maps: NDArray[np.generic]
+    index: Any
+    """Cell of every sample (walk, time); -1: none. Dask where the activations are dask."""
+    counts: NDArray[np.int64]
+    """Samples of every cell."""
+    group: NDArray[np.intp]
+    """Group of every cell."""
+    map_of_group: NDArray[np.intp]
+    """Map of every group."""
+    walk_map: Any
+    """Map of every sample (walk, time); -1 where it has no cell."""
+
+    @classmethod
+    def of(
+        cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, given: str | None, maps: str
+    ) -> Cells:
+        """Cells of a recording, only those that occur."""
+        places = Places.of(recording, by=by, bins=bins, per_map=False)
+        names, number = _map_numbers(recording, maps)
+        levels, values = _given(recording, given)
+        third, number = max(len(levels), 1), number[:, None]
+
+        def key(place: NDArray[Any], value: NDArray[Any], n: NDArray[Any]) -> NDArray[Any]:
+            rank = np.minimum(np.searchsorted(levels, value), third - 1) if given else 0
+            whole = (n * third + rank) * places.size + place
+            return np.where((place >= 0) & (value == value), whole, -1)  # NaN differs from itself
+
+        size = len(names) * third * places.size
+        keys = mapped(key, places.index, values, number, dtype=integers(size))
+        cell, index, counts = _ranks(keys, size)
+        groups, group_of_cell = np.unique(cell // places.size, return_inverse=True)
+        walk_map = np.broadcast_to(number.astype(integers(len(names))), index.shape)
+        if counts.sum() < index.size:
+            walk_map = mapped(
+                lambda c, n: np.where(c < 0, -1, n), index, number, dtype=walk_map.dtype
+            )
+        return cls(names, index, counts, group_of_cell, groups // third, walk_map)
+
+    def held(self) -> Cells:
+        """The same with the cell of every sample in memory."""
+        return replace(self, index=np.asarray(self.index), walk_map=np.asarray(self.walk_map))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has a cell."""
+        return bool(self.counts.sum() == self.index.size)
+
+    def label(
+        self, recording: xr.Dataset, values: NDArray[Any], name: str, attrs: dict[str, Any]
+    ) -> xr.DataArray:
+        """Name the dimensions of values (unit,) or (map, unit)."""
+        coords: dict[Any, Any] = dict(schema.unit_coords(recording))
+        if values.ndim == 2:
+            coords[schema.MAP] = self.maps
+        return xr.DataArray(values, coords, (schema.MAP, schema.UNIT)[-values.ndim :], name, attrs)
+
+    def explained(
+        self,
+        cell_sums: NDArray[np.float64],
+        squares: NDArray[np.float64],
+        *,
+        adjusted: bool,
+        per_map: bool,
+    ) -> NDArray[np.float64]:
+        """Variance explained (unit,) or (map, unit) of sums (cell, unit), squares (map, unit)."""
+        n_groups, n_maps = len(self.map_of_group), len(self.maps)
+        group_sums = add_rows(cell_sums, self.group, n_groups)
+        group_counts = add_rows(self.counts, self.group, n_groups)
+        by_cell = add_rows(
+            cell_sums**2 / self.counts[:, None], self.map_of_group[self.group], n_maps
+        )
+        by_group = add_rows(group_sums**2 / group_counts[:, None], self.map_of_group, n_maps)
+        n = add_rows(group_counts, self.map_of_group, n_maps)[:, None]
+        k0 = np.bincount(self.map_of_group, minlength=n_maps)[:, None]
+        k1 = np.bincount(self.map_of_group[self.group], minlength=n_maps)[:, None]
+        terms = [squares, squares - by_group, squares - by_cell, n - k0, n - k1]
+        if not per_map:
+            terms = [term.sum(axis=0) for term in terms]
+        raw, before, after, free_before, free_after = terms
+        return _share_explained(raw, before, after, free_before, free_after, adjusted=adjusted)
+
+
+def sums_of_squares(
+    recording: xr.Dataset, cells: Cells
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of every cell (cell, unit) and sums of squares of every map (map, unit).
+
+    Both are of the deviations from the mean of the unit's first samples, which changes no sum of
+    squares about a mean and keeps rounding out of them; a constant unit gives exactly 0.
+    """
+    values = activations(recording)
+    index, sizes = [cells.index, cells.walk_map], [len(cells.counts), len(cells.maps)]
+    terms = _kernels.moments(centre(values))
+    sums, squares = _kernels.bin_sums(values, index, sizes, terms=terms)
+    refuse_not_finite(recording, squares, cells.index)
+    return sums, squares
+
+
+def centre(values: Any) -> NDArray[np.float64]:
+    """Mean of every unit's first finite activations (walk, time, unit), shape (unit,)."""
+    first = np.asarray(values[0, :SHIFT_SAMPLES])
+    usable = np.isfinite(first)
+    total = np.sum(first, axis=0, where=usable, dtype=np.float64)
+    return np.asarray(total / np.maximum(usable.sum(axis=0), 1))
+
+
+def _share_explained(
+    raw: NDArray[np.float64],
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    free_before: NDArray[np.float64],
+    free_after: NDArray[np.float64],
+    *,
+    adjusted: bool,
+) -> NDArray[np.float64]:
+    """1 - after / before, each over its degrees of freedom when adjusted."""
+    known = (before > NO_VARIANCE * raw) & (np.broadcast_to(free_after, before.shape) > 0)
+    if not adjusted:
+        known = before > NO_VARIANCE * raw
+    left = np.divide(np.maximum(after, 0.0), before, out=np.full(before.shape, np.nan), where=known)
+    factor = free_before / np.maximum(free_after, 1) if adjusted else 1.0
+    return np.asarray(1.0 - left * factor)
+
+
+def add_rows(
+    values: NDArray[np.generic], index: NDArray[np.intp], size: int
+) -> NDArray[np.float64]:
+    """Sum rows that share an index."""
+    columns = np.arange(len(index))
+    matrix = sparse.csr_array((np.ones(len(index)), (index, columns)), shape=(size, len(index)))
+    return np.asarray(matrix @ values)
+
+
+def _ranks(keys: Any, size: int) -> tuple[NDArray[Any], Any, NDArray[np.int64]]:
+    """Keys below a size that occur, the rank of every key among them (-1 of -1), and counts."""
+    if size > _blocks.MANY:
+        found, counts = _blocks.distinct(keys)
+        found, counts = found[found >= 0], counts[found >= 0]
+
+        def rank(block: NDArray[Any]) -> NDArray[Any]:
+            return np.where(block < 0, -1, np.searchsorted(found, block))
+
+    else:
+        counts = _blocks.counts(keys, size)
+        found = np.flatnonzero(counts)
+        counts, table = counts[found], np.full(size + 1, -1, integers(len(found)))
+        table[found] = np.arange(len(found))  # the last is that of -1
+
+        def rank(block: NDArray[Any]) -> NDArray[Any]:
+            return table[block]
+
+    return found, mapped(rank, keys, dtype=integers(len(found))), counts
+
+
+def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
+    """The maps and the number of each walk's."""
+    if maps == "together" or schema.MAP not in recording.variables:
+        return np.zeros(1, int), np.zeros(recording.sizes[schema.WALK], np.intp)
+    return schema.map_numbers(recording)
+
+
+def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]:
+    """The given values that occur, ascending, and that of every sample; one 0 where none is."""
+    if given is None:
+        return np.zeros(1, np.int8), np.zeros((1, 1), np.int8)
+    schema.check_recording(recording, need=(given,))
+    values = samples(recording, given)
+    return _blocks.distinct(values)[0], values
+
+
+def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
+    """Refuse an unknown way to treat maps, or maps that the recording lacks."""
+    if maps not in ("apart", "together"):
+        raise ValueError(f"maps must be 'apart' or 'together', found {maps!r}")
+    if per_map and (maps == "together" or schema.MAP not in recording.variables):
+        raise ValueError(
+            "per_map=True needs maps='apart' and a recording with the coordinate 'map'"
+        )

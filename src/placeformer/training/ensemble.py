@@ -1,0 +1,435 @@
+"""Many networks trained at once, as one stacked network, each as if it were alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from placeformer.models.activation import make_activation
+from placeformer.models.memory import KINDS, attended_window, places, tally, visited
+from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
+from placeformer.training.batches import (
+    Batch,
+    Recent,
+    describe,
+    judge,
+    next_batch,
+    to_device,
+    totals,
+)
+from placeformer.training.recipe import Recipe, at
+from placeformer.training.trainer import Trainer, adamw, autocast, proceed, set_rate, start_descent
+
+
+class OwnActivations(nn.Module):
+    """The activation of every member, in the place of one: inside vmap, which hides the members."""
+
+    def __init__(self, configs: Sequence[ModelConfig], device: torch.device) -> None:
+        super().__init__()
+        groups = [list(group) for _, group in groupby(configs, lambda config: config.activation)]
+        self.sizes = [len(group) for group in groups]
+        self.units = [activation_of_all(group, device) for group in groups]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to (walk, time, unit) of a member."""
+        return Unhidden.apply(x, self.of_all)
+
+    def of_all(self, x: Tensor) -> Tensor:
+        """Apply to (member, walk, time, unit)."""
+        parts = [unit(part) for unit, part in zip(self.units, x.split(self.sizes), strict=True)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def activation_of_all(
+    configs: Sequence[ModelConfig], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Return the activation of members of one kind; NMDA_α with the α of each."""
+    if configs[0].alpha is None:
+        return make_activation(configs[0].activation, None)
+    logs = [math.log(config.alpha) if config.alpha else -math.inf for config in configs]
+    shift = torch.tensor(logs, device=device)[:, None, None, None]
+    return lambda x: x * torch.sigmoid(x - shift).to(x.dtype)
+
+
+class Unhidden(torch.autograd.Function):
+    """A function of all members inside vmap."""
+
+    @staticmethod
+    def forward(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Apply `function` to a single network, outside vmap."""
+        raise NotImplementedError("an ensemble's activation only runs inside vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Save nothing: the gradient is that of `function` itself."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, function: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, int]:
+        """Apply `function` to all members, (member, …)."""
+        return function(x.movedim(in_dims[0], 0)), 0
+
+
+def shared_network(configs: Sequence[ModelConfig], device: torch.device) -> NavigationTransformer:
+    """Make the network whose weights are given to it: it has none of its own."""
+    with torch.device("meta"):
+        network = NavigationTransformer(configs[0])
+    own = OwnActivations(configs, device)
+    for layer in network.layers:
+        layer.get_submodule("ffn").activation = own
+    network.forward = network.forward_chunk  # type: ignore[assignment]
+    return network
+
+
+def stack_states(states: Sequence[State]) -> State:
+    """Put the states of the members' walks in one tensor each."""
+    memory = zip(*(state.memory for state in states), strict=True)
+    return State(torch.stack([state.path for state in states]), tuple(map(torch.stack, memory)))
+
+
+def stack_moments(moments: Sequence[Mapping[str, Tensor]], whole: Tensor) -> dict[str, Tensor]:
+    """Put AdamW's state of one weight of every member in one tensor each; zeros before step 1."""
+    names = ("exp_avg", "exp_avg_sq")
+    if not moments[0]:
+        zeros = {name: torch.zeros_like(whole) for name in names}
+        return {"step": torch.zeros((), dtype=torch.float32, device=whole.device), **zeros}
+    stacks = {name: torch.stack([one[name] for one in moments]) for name in names}
+    return {"step": moments[0]["step"].clone(), **stacks}
+
+
+def clip_each(gradients: Sequence[Tensor], most: float) -> None:
+    """Clip every member's gradient, (member, …) each, as ``clip_grad_norm_`` does a single one."""
+    norms = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
+    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    factor = (most / (norm + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor.view(-1, *(1,) * (gradient.ndim - 1)))
+
+
+Step = Callable[..., tuple[Tensor, ...]]
+
+WARM = 3
+"""Ordinary calls before a graph is captured: libraries set themselves up in them."""
+
+
+class Graph(NamedTuple):
+    """A captured call: what it reads, and what it writes, at every replay."""
+
+    replay: Callable[[], None]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class Captured:
+    """A function on a GPU that is captured once for every shape of its inputs, and then replayed.
+
+    Parameters
+    ----------
+    function
+        Takes one hashable argument and tensors, and returns tensors that no gradient is asked of.
+        Whatever else it reads or changes, such as weights and an optimizer's moments, stays at the
+        same place in memory and is changed in place.
+    """
+
+    def __init__(self, function: Step) -> None:
+        self.function = function
+        self.stream, self.pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        self.calls = Counter[Any]()
+        self.graphs: dict[Any, Graph] = {}
+
+    def __call__(self, way: Hashable, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Call the function: as it is at first, by its graph from then on."""
+        key = (way, *((x.shape, x.dtype) for x in inputs))
+        if key not in self.graphs:
+            self.calls[key] += 1
+            if self.calls[key] <= WARM:
+                return self.plainly(way, *inputs)
+            self.graphs[key] = self.capture(way, *inputs)
+        graph = self.graphs[key]
+        for own, x in zip(graph.inputs, inputs, strict=True):
+            own.copy_(x)
+        graph.replay()
+        return tuple(x.clone() for x in graph.outputs)
+
+    def plainly(self, way: Hashable, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Call the function on another stream than the usual one, as before a capture it must."""
+        usual = torch.cuda.current_stream()
+        self.stream.wait_stream(usual)
+        with torch.cuda.stream(self.stream):
+            outputs = self.function(way, *inputs)
+        usual.wait_stream(self.stream)
+        return outputs
+
+    def capture(self, way: Hashable, *inputs: Tensor) -> Graph:
+        """Write down the kernels of a call; none of them runs. One pool serves all graphs."""
+        own, graph = tuple(x.clone() for x in inputs), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            outputs = self.function(way, *own)
+        return Graph(graph.replay, own, outputs)
+
+
+class Ensemble:
+    """Training runs that take every step together, for the sake of a large GPU.
+
+    Each keeps its own seed, world, walks, α or activation, and its gradient is clipped alone: what
+    becomes of it is what :class:`Trainer` would make of it, up to rounding and, where there is
+    dropout, up to the random units dropped.
+
+    Parameters
+    ----------
+    recipes
+        What to train. Names differ; the training, the side of the world, and the network but for
+        its activation and α are the same for all.
+    device
+        "cpu", "cuda", …
+
+    Attributes
+    ----------
+    members : list of Trainer
+        The runs, ordered by activation. Their weights are parts of the ensemble's, and they can be
+        evaluated and published like any other.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], device: str = "cpu") -> None:
+        check_alike(recipes)
+        recipes = sorted(recipes, key=lambda recipe: recipe.network.activation)
+        self.members = [Trainer(recipe, device) for recipe in recipes]
+        self.config, self.device = self.members[0].config, self.members[0].device
+        for member in self.members:
+            member.hardware += f", ensemble of {len(recipes)}"
+        self.network = shared_network([recipe.network for recipe in recipes], self.device)
+
+        def forward_chunk(weights: Any, action: Tensor, seen: Tensor, state: State) -> Any:
+            return functional_call(self.network, weights, (action, seen, state))
+
+        self.forward = vmap(forward_chunk, randomness="different")
+        if self.config.compile:
+            self.forward = torch.compile(self.forward, dynamic=False)
+        self.weights: dict[str, Tensor] = {}  # (member, …) each
+        self.stack_weights()
+        self.state: State  # (member, walk, …) each
+        self.recent: Recent = []
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.members[0].step
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, of all members together."""
+        return self.members[0].seconds
+
+    @seconds.setter
+    def seconds(self, value: float) -> None:
+        for member in self.members:
+            member.seconds = value
+
+    def stack_weights(self) -> None:
+        """Put the members' weights and moments in one tensor each; theirs become parts of it.
+
+        Graphs read and change these tensors, so they are captured anew.
+        """
+        parts = {
+            name: [member.model.get_parameter(name) for member in self.members]
+            for name, _ in self.network.named_parameters()
+        }
+        self.weights = {
+            name: torch.stack([part.detach() for part in own]).requires_grad_()
+            for name, own in parts.items()
+        }
+        self.optimizer = adamw(list(self.weights.values()), self.config, stacked=True)
+        for name, whole in self.weights.items():
+            moments = [m.optimizer.state[p] for m, p in zip(self.members, parts[name], strict=True)]
+            state = stack_moments(moments, whole)
+            self.optimizer.state[whole] = state
+            for i, (member, part) in enumerate(zip(self.members, parts[name], strict=True)):
+                part.data = whole.data[i]
+                member.optimizer.state[part] = {
+                    key: value[i] if value.ndim else value for key, value in state.items()
+                }
+        self.descent, self.answers = self.captured(self.descend), self.captured(self.answer)
+
+    def captured(self, step: Step) -> Step:
+        """On a GPU a graph of it."""
+        return Captured(step) if self.device.type == "cuda" else step
+
+    def train_step(self) -> None:
+        """One chunk of every walk, one optimiser step of every member; nothing waits for a GPU."""
+        first = self.members[0]
+        batch = next_batch(self.members)
+        if first.age == 1:
+            self.state = stack_states([member.state for member in self.members])
+        set_rate(self.optimizer, self.config.rate(self.step))
+        state = self.state.path, *self.state.memory
+        loss, counts, path, *memory = self.descent(len(first.fresh), *batch, *state)
+        self.state = State(path, tuple(memory))
+        self.recent.append((loss, counts))
+        for member in self.members:
+            member.step += 1
+
+    def descend(self, n_fresh: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """One optimiser step from a batch and a state: loss, counts, and the next state."""
+        batch, state = Batch(*tensors[:4]), State(tensors[4], tensors[5:])
+        with autocast(self.config, self.device):
+            logits, state = self.forward(self.weights, batch.action, batch.seen, state)
+        loss, counts = judge(batch, logits, n_fresh)
+        start_descent(self.optimizer, loss)
+        clip_each([w.grad for w in self.weights.values() if w.grad is not None], self.config.clip)
+        self.optimizer.step()
+        return loss.detach(), counts, state.path, *state.memory
+
+    def answer(self, _: None, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Most likely letters after actions and letters seen, from a state, and the next state."""
+        action, seen, path, *memory = tensors
+        logits, state = self.forward(self.weights, action, seen, State(path, tuple(memory)))
+        return logits.argmax(-1), state.path, *state.memory
+
+    def running(self) -> str:
+        """Loss and errors of the last steps, for the progress bar."""
+        return describe(self.recent, at(self.config.maps, max(0, self.step - 1)))
+
+    def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
+        """Add a row to every member's history; see :meth:`Trainer.evaluate`."""
+        found = {kind: self.errors(n_walks, n_steps, familiar=kind == "trained") for kind in KINDS}
+        for i, (member, total) in enumerate(zip(self.members, totals(self.recent), strict=True)):
+            errors = {kind: of_all[i] for kind, of_all in found.items()}
+            member.history.append(member.row(total, errors))
+        self.recent = []
+
+    def errors(self, n_walks: int, n_steps: int, *, familiar: bool) -> list[xr.Dataset]:
+        """Memory errors at every step, as :func:`memory_errors` gives them for each member."""
+        network, seed = self.members[0].recipe.network, self.step
+        walks = [
+            member.world.walk(n_walks, n_steps, seed=seed, familiar=familiar)
+            for member in self.members
+        ]
+        window = attended_window(n_steps, network.chunk, network.memory)
+        return [
+            tally(answer != walk.target.values, visited(places(walk), window))
+            for answer, walk in zip(self.predictions(walks, seed), walks, strict=True)
+        ]
+
+    @torch.no_grad()
+    def predictions(self, walks: Sequence[xr.Dataset], seed: int) -> np.ndarray:
+        """Most likely letters on a walk of each member in eval mode, (member, walk, time)."""
+        n_walks, chunk, answers = walks[0].sizes["walk"], self.network.config.chunk, []
+        state = stack_states([m.model.initial_state(n_walks, seed=seed) for m in self.members])
+        action, seen = (
+            to_device(np.stack([walk[name].values for walk in walks]), self.device)
+            for name in ("action", "observation")
+        )
+        self.network.eval()
+        for a, s in zip(action.split(chunk, 2), seen.split(chunk, 2), strict=True):
+            letters, path, *memory = self.answers(None, a, s, state.path, *state.memory)
+            answers.append(letters)
+            state = State(path, tuple(memory))
+        self.network.train()
+        return torch.cat(answers, 2).cpu().numpy()
+
+    def save_history(self, folder: Path) -> None:
+        """Write ``NAME/history.csv`` of every member."""
+        for member in self.members:
+            place = folder / member.recipe.name
+            place.mkdir(exist_ok=True)
+            member.save_history(place)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every member's, as if it were alone."""
+        recent = [(loss.cpu(), counts.cpu()) for loss, counts in self.recent]
+        for i, member in enumerate(self.members):
+            member.state = State(self.state.path[i], tuple(past[i] for past in self.state.memory))
+            member.recent = [(loss[i], counts[i]) for loss, counts in recent]
+        return {"members": [member.state_dict() for member in self.members]}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` stopped; a checkpoint of other recipes is refused."""
+        theirs = {json.loads(one["recipe"])["name"]: one for one in saved.get("members", [saved])}
+        names = [member.recipe.name for member in self.members]
+        if "members" not in saved or theirs.keys() != set(names):
+            raise ValueError(
+                f"the checkpoint must be of an ensemble of {', '.join(names)}, got one of "
+                f"{', '.join(theirs)}; choose another folder, or remove the checkpoint"
+            )
+        for member in self.members:
+            member.load_state_dict(theirs[member.recipe.name])
+        self.stack_weights()
+        self.state = stack_states([member.state for member in self.members])
+        steps = zip(*(member.recent for member in self.members), strict=True)
+        self.recent = [
+            (torch.stack([loss for loss, _ in step]), torch.stack([counts for _, counts in step]))
+            for step in steps
+        ]
+
+
+def check_alike(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes that cannot be trained together, by name."""
+    names = [recipe.name for recipe in recipes]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"recipes must hold at least one, each with a name of its own, got {names}"
+        )
+    first = common(recipes[0])
+    for recipe in recipes[1:]:
+        for key, value in common(recipe).items():
+            if value != first[key]:
+                raise ValueError(
+                    f"{key} must be the same in an ensemble, got {first[key]!r} in {names[0]} and "
+                    f"{value!r} in {recipe.name}; train the one or the other apart"
+                )
+
+
+def common(recipe: Recipe) -> dict[str, Any]:
+    """What the members of an ensemble share."""
+    tables = recipe.to_dict()
+    shared = {f"training.{key}": value for key, value in tables["training"].items()}
+    shared |= {f"network.{key}": value for key, value in tables["network"].items()}
+    del shared["network.activation"], shared["network.alpha"]
+    return shared | {"world.side": recipe.world["side"]}
+
+
+def train_ensemble(
+    recipes: Sequence[Recipe | str | Path],
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    stop_at: int | None = None,
+    minutes: float | None = None,
+    progress: bool = True,
+) -> list[Trainer]:
+    """Train networks together, or go on with an ensemble that was stopped.
+
+    Parameters
+    ----------
+    recipes
+        What to train, or the paths of TOML files; see :class:`Ensemble`.
+    folder
+        Where the checkpoint and ``NAME/history.csv`` are kept; an ensemble found there is resumed.
+    device, stop_at, minutes, progress
+        See :func:`placeformer.train`.
+
+    Returns
+    -------
+    list of Trainer
+        One a recipe, in their order, with the trained `model` in eval mode and its `history`.
+    """
+    read = [r if isinstance(r, Recipe) else Recipe.read(r) for r in recipes]
+    ensemble = Ensemble(read, device)
+    name = f"{len(read)} networks"
+    proceed(ensemble, Path(folder), name, stop_at=stop_at, minutes=minutes, progress=progress)
+    members = {member.recipe.name: member for member in ensemble.members}
+    for member in ensemble.members:
+        member.model.eval()
+    return [members[recipe.name] for recipe in read]

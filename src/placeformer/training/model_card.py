@@ -1,0 +1,317 @@
+"""Model cards: measured figures, training curves and the text of a network's README."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from placeformer.evaluation.profiles import place_cell_shares, recorded
+from placeformer.models.activation import alpha_to_mg
+from placeformer.models.memory import KINDS, memory_errors, world_of
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.training.trainer import Trainer
+from placeformer.zoo import folder as hub
+from placeformer.zoo.card import LIMITS, head
+
+ERRORS = {
+    "reference_error_trained": ("reference memory", "-"),
+    "working_error_trained": ("working memory", "-"),
+    "reference_error_novel": ("reference memory, novel maps", ":"),
+    "working_error_novel": ("working memory, novel maps", ":"),
+}
+
+
+def learning_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw the memory errors of a training against its steps.
+
+    Parameters
+    ----------
+    history
+        Rows of ``history.csv``: "step", and the errors on trained and novel maps.
+
+    Returns
+    -------
+    bytes
+        A PNG picture of 640 × 400 pixels.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), dpi=100, layout="constrained")
+    ax = figure.subplots()
+    steps = [float(row["step"]) for row in history]
+    for i, (key, (label, style)) in enumerate(ERRORS.items()):
+        errors = [float(row[key]) for row in history]
+        ax.plot(steps, errors, style, color=f"C{i % 2}", marker=".", markersize=3, label=label)
+    ax.set(xlabel="optimiser step", ylabel="share of wrong letters", ylim=(0, 1))
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
+    ax.spines[["top", "right"]].set_visible(False)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+PLACE_WALKS: dict[str, Any] = {"n_walks": 16, "n_steps": 512, "seed": 0}
+SHUFFLES = 250
+PLACE_PROTOCOL = "{n_walks} walks of {n_steps} steps, seed {seed}".format(**PLACE_WALKS)
+PLACE_PROTOCOL += f", {SHUFFLES} shuffles"
+PAPER = {"side": 11, "n_letters": 10, "n_maps": 32}
+TEXT = """---
+{head}
+---
+# {name}
+
+A Transformer that walks on grid maps of letters and predicts the letter at its next place, after
+Kim, Kwon, Cha & Lee, "Transformer as a hippocampal memory consolidation model based on
+NMDAR-inspired nonlinearity", NeurIPS 2023. Feed-forward activation: {activation}.
+
+## How to load it
+
+```python
+import placeformer as pf
+
+model = pf.load("{name}")  # the zoo in the installed package
+model = pf.load("org/name")  # the hub; "org/name@commit" pins what is loaded
+```
+
+## What it reaches
+
+Measured on the stored weights ({dtype}), {protocol}. Chance is {chance:.0%} error.
+
+| error | trained maps | novel maps |
+| --- | --- | --- |
+{table}
+
+Working memory: the place is among the places of the steps the network could attend to. Reference
+memory: it is not. On novel maps reference memory cannot be better than chance: that is the control.
+
+Place cells: {place_cell_fraction_trained:.1%} of the {units:,} feed-forward units on the first
+trained map, {place_cell_fraction_novel:.1%} on the first novel map (`placeformer.place_cells`,
+{place_protocol}).
+{curve}
+## How it was made
+
+- World: {world}. {difference}
+- Network: {c.n_layers} layers of width {c.d_model}, {c.n_heads} heads of {c.d_head},
+  {c.d_inner} feed-forward units each, path integrator of {c.d_rnn}, chunks of {c.chunk} steps with
+  {c.memory} remembered; {parameters:,} parameters.
+- Training: {steps:,} optimiser steps, {predictions:,} predictions, on walks that never repeat;
+  seed {seed} for weights, walks and e₀. Trained maps in use: {maps}. Chunks of a walk: {chunks}.
+  Share of walks on maps that are drawn anew and never met again: {fresh}.
+- Wall time {hours:.2f} h on {hardware}.
+- `recipe.toml` repeats the run (`placeformer train recipe.toml`), `history.csv` holds its course.
+
+## Limits
+
+One seed of one recipe: it shows what such a network can do, not how often.
+{limits}
+
+## Licence
+
+MIT, code and weights. The paper: https://openreview.net/forum?id=vKpVJxplmB
+"""
+CURVE = """
+Errors during the training, at every one of the first 256 steps of 64 other walks. They are higher:
+at the beginning of a walk the network has not yet seen enough to know where it is.
+
+![Errors against optimiser steps](curve.png)
+"""
+
+
+def publish(
+    trainer: Trainer,
+    folder: str | os.PathLike[str],
+    *,
+    recipe: str | os.PathLike[str],
+    n_walks: int = 256,
+    n_steps: int = 2048,
+    progress: bool = True,
+) -> NavigationTransformer:
+    """Store a trained network, measure it as stored, and write its card.
+
+    Parameters
+    ----------
+    trainer
+        A finished training run.
+    folder
+        New or empty folder; it appears with its card, or not at all.
+    recipe
+        The TOML file it was trained with.
+    n_walks, n_steps
+        Walks of the measurement, on trained and on novel maps each.
+    progress
+        Show progress bars.
+
+    Returns
+    -------
+    NavigationTransformer
+        The network as read back.
+    """
+    target = Path(folder)
+    with hub.new_folder(target.resolve(), overwrite=False) as staging:
+        draft = staging / target.name
+        hub.save(trainer.model.cpu(), draft)
+        stored = hub.read(draft)
+        errors = measure(stored, n_walks=n_walks, n_steps=n_steps, progress=progress)
+        shares = place_shares(stored, progress=progress)
+        hub.save(
+            trainer.model,
+            draft,
+            history=trainer.history or None,
+            recipe=recipe,
+            card=text(target.name, stored, errors, shares, trainer),
+            results=results(errors) | shares,
+            overwrite=True,
+        )
+        if trainer.history:
+            hub.write_file(draft / hub.CURVE, learning_curve(trainer.history))
+        for file in draft.iterdir():
+            os.rename(file, staging / file.name)
+        draft.rmdir()
+    return hub.read(target)
+
+
+def measure(
+    model: NavigationTransformer,
+    *,
+    n_walks: int = 256,
+    n_steps: int = 2048,
+    seed: int = 0,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Memory errors at chunk ends: `error`, `n`, `interval` over ``maps`` and ``memory``."""
+    found = [
+        memory_errors(
+            model,
+            n_walks=n_walks,
+            n_steps=n_steps,
+            seed=seed,
+            familiar=kind == "trained",
+            progress=progress,
+        )
+        for kind in KINDS
+    ]
+    together = xr.concat(found, "maps", join="exact", combine_attrs="drop_conflicts")
+    return together.assign_coords(maps=list(KINDS))
+
+
+def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Errors as the `results` of a folder: value and definition."""
+    found = {}
+    for kind, memory in product(errors["maps"].values, errors["memory"].values):
+        one = errors.sel(maps=kind, memory=memory)
+        definition = (
+            f"share of wrong letters at chunk ends, {memory} memory, {kind} maps; 95 % Wilson "
+            f"interval {interval(one)}, {int(one['n'])} predictions, {protocol(errors)}"
+        )
+        value = round(float(one["error"]), 6)
+        found[f"{memory}_error_{kind}"] = {"value": value, "definition": definition}
+    return found
+
+
+def place_shares(
+    model: NavigationTransformer, *, progress: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Shares of place cells as the `results` of a folder: value and definition."""
+    walked = recorded(model, **PLACE_WALKS, progress=progress)
+    shares = place_cell_shares(walked, n=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress)
+    found = shares["place_cell_fraction"]
+    units = model.config.n_layers * model.config.d_inner
+    return {
+        f"place_cell_fraction_{kind}": {
+            "value": round(float(found.sel(maps=kind).mean("layer")), 6),
+            "definition": (
+                f"share of the {units:,} feed-forward units that place_cells accepts on the first "
+                f"{kind} map, {PLACE_PROTOCOL}"
+            ),
+        }
+        for kind in found["maps"].values
+    }
+
+
+def protocol(errors: xr.Dataset) -> str:
+    """Say on how much was measured."""
+    attrs = errors.attrs
+    return f"{attrs['n_walks']} walks of {attrs['n_steps']} steps, seed {attrs['seed']}"
+
+
+def interval(one: xr.Dataset) -> str:
+    """Bounds of one error's interval."""
+    low, high = one["interval"].values
+    return f"{low:.4f} to {high:.4f}"
+
+
+def table(errors: xr.Dataset) -> str:
+    """Rows of errors with their intervals."""
+    rows: list[str] = []
+    for memory in errors["memory"].values:
+        cells = [f"{memory} memory"]
+        for kind in errors["maps"].values:
+            one = errors.sel(maps=kind, memory=memory)
+            cells.append(f"{float(one['error']):.4f} ({interval(one)}; n = {int(one['n'])})")
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def text(
+    name: str,
+    model: NavigationTransformer,
+    errors: xr.Dataset,
+    shares: dict[str, dict[str, Any]],
+    trainer: Trainer,
+) -> str:
+    """Write the card: what it reaches, how it was made, what it is not for."""
+    config, world, training = model.config, world_of(model), trainer.config
+    activation = config.activation
+    if config.alpha is not None:
+        activation = f"NMDA_α, α = {config.alpha:g} ({alpha_to_mg(config.alpha):.3g} mM Mg²⁺)"
+    return TEXT.format(
+        head=head(name, results(errors) | shares),
+        name=name,
+        activation=activation,
+        dtype=model.info["dtype"],
+        protocol=f"at the last step of every chunk of {protocol(errors)}",
+        chance=errors.attrs["chance"],
+        table=table(errors),
+        units=config.n_layers * config.d_inner,
+        place_protocol=PLACE_PROTOCOL,
+        **{key: entry["value"] for key, entry in shares.items()},
+        curve=CURVE if trainer.history else "",
+        limits=LIMITS,
+        world=(
+            f"side {world.side}, {world.n_letters} letters, {world.n_maps} trained maps, "
+            f"seed {world.seed}"
+        ),
+        difference=difference(model),
+        c=config,
+        parameters=model.info["parameters"],
+        steps=trainer.step,
+        predictions=trainer.step * training.walks * config.chunk,
+        maps=course(training.maps),
+        chunks=course(training.chunks_per_walk),
+        fresh=course(training.fresh_maps),
+        seed=trainer.recipe.seed,
+        hours=trainer.seconds / 3600,
+        hardware=trainer.hardware,
+    )
+
+
+def course(schedule: Sequence[tuple[int, float]]) -> str:
+    """Put a schedule into words."""
+    return ", ".join(f"{value:g} from step {step}" for step, value in schedule)
+
+
+def difference(model: NavigationTransformer) -> str:
+    """Say how world and width differ from the paper's."""
+    world, config = world_of(model), model.config
+    sizes = {key: getattr(world, key) for key in PAPER}
+    other = [f"{key} {PAPER[key]}" for key in PAPER if sizes[key] != PAPER[key]]
+    where = f"The paper has {', '.join(other)}." if other else "This is the paper's world."
+    if (config.d_model, config.d_inner) != (512, 2048):
+        where += " The network is narrower than the paper's (width 512, 2,048 units)."
+    return where

@@ -1,0 +1,282 @@
+"""Recipes: everything that decides a trained network, as TOML files, and families of recipes."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from placeformer.models.transformer import ModelConfig
+
+Schedule = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    steps
+        Optimiser steps; each learns from ``walks · chunk`` predictions.
+    walks
+        Walks at once.
+    chunks_per_walk
+        Pairs (step, chunks after which all walks start afresh, from that step on). Short walks
+        come first: the path integrator must learn to tell places apart before it can keep that
+        up for thousands of steps.
+    learning_rate, warmup, final_rate
+        Peak of AdamW's rate, steps of linear warm-up, and the share of the peak that each cosine
+        decay ends at.
+    restarts
+        Pairs (step, peak): where the rate rises again and the decay starts afresh (Loshchilov
+        & Hutter 2017, https://doi.org/10.48550/arXiv.1608.03983). Empty: one decay to the end.
+    betas, weight_decay, clip
+        AdamW's moments and decay (matrices only), and the largest gradient norm.
+    maps
+        Pairs (step, number of trained maps in use from that step on), the first at step 0.
+    fresh_maps
+        Pairs (step, share of walks on maps drawn anew for each of them, from that step on). Such a
+        map is never met again, so working memory alone can predict its letters; without them,
+        recall of the trained maps takes the place of working memory.
+    precision
+        "float32", or "bfloat16" for autocast.
+    compile
+        Run the chunk through ``torch.compile``.
+    evaluate_every, checkpoint_every
+        Steps between evaluations, and between checkpoints.
+    """
+
+    steps: int
+    walks: int
+    chunks_per_walk: Schedule
+    learning_rate: float
+    warmup: int
+    final_rate: float
+    restarts: tuple[tuple[int, float], ...]
+    betas: tuple[float, float]
+    weight_decay: float
+    clip: float
+    maps: Schedule
+    fresh_maps: tuple[tuple[int, float], ...]
+    precision: str
+    compile: bool
+    evaluate_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for name, kind, least, most in (
+            ("maps", int, 1, np.inf),
+            ("chunks_per_walk", int, 1, np.inf),
+            ("fresh_maps", float, 0, 1),
+        ):
+            pairs = check_schedule(name, getattr(self, name), kind, least, most)
+            object.__setattr__(self, name, pairs)
+        for name in ("steps", "walks", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be ≥ 1, got {getattr(self, name)}")
+        restarts = tuple((int(step), float(peak)) for step, peak in self.restarts)
+        object.__setattr__(self, "restarts", restarts)
+        steps = [self.warmup, *(step for step, _ in restarts), self.steps]
+        if steps != sorted(steps):
+            raise ValueError(
+                "training.warmup, restarts and steps must follow each other, got "
+                f"{self.warmup}, {self.restarts}, {self.steps}"
+            )
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(
+                f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
+            )
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, then cosine decays."""
+        starts = ((self.warmup, self.learning_rate), *self.restarts, (self.steps, 0.0))
+        now = max(0, sum(start <= step for start, _ in starts[:-1]) - 1)
+        (start, peak), (end, _) = starts[now : now + 2]
+        done = min(1.0, max(0, step - start) / max(1, end - start))
+        decay = self.final_rate + (1 - self.final_rate) * (1 + np.cos(np.pi * done)) / 2
+        return float(peak * min(1, (step + 1) / max(1, self.warmup)) * decay)
+
+
+def check_schedule(
+    name: str, pairs: Any, kind: type, least: float, most: float
+) -> tuple[tuple[int, Any], ...]:
+    """Return pairs (step, value) as tuples: from step 0 on, steps rising, values in range."""
+    schedule = tuple((int(step), kind(value)) for step, value in pairs)
+    starts = [step for step, _ in schedule]
+    if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+        raise ValueError(f"training.{name} must start at step 0 and rise, got {pairs}")
+    if not all(least <= value <= most for _, value in schedule):
+        raise ValueError(f"training.{name} must hold values of {least} to {most}, got {pairs}")
+    return schedule
+
+
+def at(schedule: tuple[tuple[int, Any], ...], step: int) -> Any:
+    """Return what a schedule holds at a step."""
+    return [value for start, value in schedule if start <= step][-1]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a trained network: seed, world, network, training."""
+
+    name: str
+    seed: int
+    world: Mapping[str, int]
+    network: ModelConfig
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name, re.ASCII):
+            raise ValueError(
+                "name must be letters, digits, points, dashes and underscores, for it becomes a "
+                f"folder's, got {self.name!r}"
+            )
+
+    @classmethod
+    def read(cls, file: str | Path) -> Recipe:
+        """Read a TOML recipe; unknown and missing keys are refused by name."""
+        with open(file, "rb") as stream:
+            return cls.from_dict(tomllib.load(stream), str(file))
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any], source: str = "recipe") -> Recipe:
+        """Build a recipe from its tables; see :meth:`read`."""
+        expect(entries, ("name", "seed", "world", "network", "training"), source)
+        expect(entries["world"], ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
+        network: dict[str, Any] = {"alpha": None} | dict(entries["network"])
+        expect(network, [f.name for f in fields(ModelConfig)], f"{source} [network]")
+        expect(
+            entries["training"], [f.name for f in fields(TrainingConfig)], f"{source} [training]"
+        )
+        return cls(
+            str(entries["name"]),
+            int(entries["seed"]),
+            dict(entries["world"]),
+            ModelConfig(**network),
+            TrainingConfig(**entries["training"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tables :meth:`from_dict` takes."""
+        return asdict(self)
+
+    def to_toml(self) -> str:
+        """Return the text of a file that :meth:`read` takes."""
+        lines: list[str] = []
+        for key, value in self.to_dict().items():
+            if isinstance(value, dict):
+                lines += ["", f"[{key}]"]
+                lines += [f"{k} = {json.dumps(v)}" for k, v in value.items() if v is not None]
+            else:
+                lines.append(f"{key} = {json.dumps(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def expect(entries: Mapping[str, Any], keys: Any, where: str) -> None:
+    """Refuse unknown or missing keys by name."""
+    unknown, missing = sorted(set(entries) - set(keys)), sorted(set(keys) - set(entries))
+    if unknown or missing:
+        raise ValueError(
+            f"{where}: unknown keys {unknown or 'none'}, missing keys {missing or 'none'}; "
+            f"expected exactly {sorted(keys)}"
+        )
+
+
+SHARED = [f.name for f in fields(ModelConfig) if f.name not in ("activation", "alpha")]
+LISTS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "alphas": ("numbers", (int, float)),
+    "activations": ("names", (str,)),
+    "seeds": ("whole numbers", (int,)),
+}
+
+
+def read_recipes(file: str | Path) -> dict[str, str]:
+    """Read the recipes in a TOML file: the one it is, or one for each member of its family.
+
+    Parameters
+    ----------
+    file
+        A recipe, or a family: see :func:`members`.
+
+    Returns
+    -------
+    dict
+        Name → text of its recipe as a TOML file.
+    """
+    text = Path(file).read_text(encoding="utf-8")
+    try:
+        entries = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file} must be TOML: {error}") from error
+    if "family" not in entries:
+        return {Recipe.from_dict(entries, str(file)).name: text}
+    about = f"# A member of the family {Path(file).name}.\n"
+    return {member.name: about + member.to_toml() for member in members(entries, str(file))}
+
+
+def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
+    """Expand a family into its recipes.
+
+    Parameters
+    ----------
+    entries
+        The tables ``world``, ``network`` and ``training`` of a recipe without what the members
+        differ in (``name``, ``seed``, ``world.seed``, ``network.activation``, ``network.alpha``),
+        and the table ``family``: ``prefix`` of their names, and the lists ``alphas`` of NMDA_α,
+        ``activations`` in its place, and ``seeds``.
+    source
+        Where the entries are from, for errors.
+
+    Returns
+    -------
+    list of Recipe
+        Seed by seed, each in the order of the lists. A seed is that of the initial weights, the
+        walks and the maps alike; "-s1" follows the name of all but seed 0.
+    """
+    expect(entries, ("family", "world", "network", "training"), source)
+    expect(entries["family"], ("prefix", *LISTS), f"{source} [family]")
+    check_lists(entries["family"], source)
+    expect(entries["world"], ("side", "n_letters", "n_maps"), f"{source} [world]")
+    expect(entries["network"], SHARED, f"{source} [network]")
+    family = entries["family"]
+    units: list[tuple[str, str, float | None]]
+    units = [(f"nmda-a{alpha:g}", "nmda", float(alpha)) for alpha in family["alphas"]]
+    units += [(activation, activation, None) for activation in family["activations"]]
+    found = [
+        Recipe.from_dict(
+            {
+                "name": f"{family['prefix']}{unit}" + (f"-s{seed}" if seed else ""),
+                "seed": seed,
+                "world": {**entries["world"], "seed": seed},
+                "network": {**entries["network"], "activation": activation, "alpha": alpha},
+                "training": entries["training"],
+            },
+            source,
+        )
+        for seed in family["seeds"]
+        for unit, activation, alpha in units
+    ]
+    twice = [name for name, times in Counter(member.name for member in found).items() if times > 1]
+    if twice or not found:
+        raise ValueError(
+            f"{source} [family] must name one member or more, each once, "
+            f"got {', '.join(twice) + ' more than once' if twice else 'none'}"
+        )
+    return found
+
+
+def check_lists(family: Mapping[str, Any], source: str) -> None:
+    """Refuse a list that is none, or that holds something else."""
+    for key, (what, kinds) in LISTS.items():
+        value = family[key]
+        if not isinstance(value, list) or any(type(item) not in kinds for item in value):
+            raise ValueError(f"{source} [family]: {key} must be a list of {what}, got {value!r}")

@@ -1,0 +1,391 @@
+"""The trainer: one pass over walks that never repeat, resumable to the bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm.auto import tqdm
+
+from placeformer.models.grid_world import GridWorld, Walker
+from placeformer.models.memory import KINDS, memory_errors
+from placeformer.models.transformer import NavigationTransformer, State
+from placeformer.training.batches import Recent, describe, judge, next_batch, totals
+from placeformer.training.recipe import Recipe, TrainingConfig, at
+
+
+def hardware(device: torch.device) -> str:
+    """Name the processor and the threads used, or the accelerator and any lower precision."""
+    if device.type == "cuda":
+        fast = torch.get_float32_matmul_precision() != "highest"
+        rounded = ", float32 products in TensorFloat-32" if fast else ""
+        return f"one {torch.cuda.get_device_name(device)}, torch {torch.__version__}{rounded}"
+    threads = torch.get_num_threads()
+    return (
+        f"{threads} processor core{'s' if threads > 1 else ''} ({processor()}), "
+        f"torch {torch.__version__}"
+    )
+
+
+def processor() -> str:
+    """Model name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines: Sequence[str] = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
+
+
+class Run(Protocol):
+    """What :func:`proceed` takes: the training of one network or of an ensemble."""
+
+    config: TrainingConfig
+    seconds: float
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+
+    def train_step(self) -> None:
+        """Take one optimiser step."""
+
+    def evaluate(self) -> None:
+        """Add to the history what the run has reached."""
+
+    def running(self) -> str:
+        """Describe the last steps for the progress bar."""
+
+    def save_history(self, folder: Path) -> None:
+        """Write the history."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on."""
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` stopped."""
+
+
+def proceed(
+    run: Run,
+    folder: Path,
+    name: str,
+    *,
+    stop_at: int | None = None,
+    minutes: float | None = None,
+    progress: bool = True,
+    report: Callable[[], object] | None = None,
+) -> None:
+    """Go on with a run from the checkpoint in `folder`, if there is one; see ``training.train``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        run.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    last = min(run.config.steps, stop_at or run.config.steps)
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    done = run.step >= last
+    with tqdm(total=last, initial=run.step, desc=name, mininterval=1, disable=not progress) as bar:
+        while not done:
+            take_step(run, folder)
+            done = run.step == last or time.monotonic() >= end
+            if done or run.step % run.config.checkpoint_every == 0:
+                replace_file(checkpoint, lambda file: torch.save(run.state_dict(), file))
+            if bar.update():
+                bar.set_postfix_str(run.running())
+            if report is not None:
+                report()
+
+
+def take_step(run: Run, folder: Path) -> None:
+    """One step, with the evaluation that is due after it."""
+    config, begin = run.config, time.perf_counter()
+    run.train_step()
+    if run.step % config.evaluate_every == 0 or run.step == config.steps:
+        run.evaluate()
+        run.save_history(folder)
+    run.seconds += time.perf_counter() - begin
+
+
+def replace_file(file: Path, write: Callable[[Path], None]) -> None:
+    """Write to a temporary name, then rename: readers see the old file or the new one."""
+    temporary = file.with_name(file.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, file)
+
+
+def write_history(file: Path, history: list[dict[str, float]]) -> None:
+    """Write the rows of a history as CSV."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(history[0]) if history else [])
+            writer.writeheader()
+            writer.writerows(history)
+
+    replace_file(file, write)
+
+
+class Trainer:
+    """A training run that can stop at any step and go on from there.
+
+    Parameters
+    ----------
+    recipe
+        What to train.
+    device
+        "cpu", "cuda", …
+    """
+
+    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
+        self.recipe, self.config, self.device = recipe, recipe.training, torch.device(device)
+        self.world = GridWorld(**recipe.world)
+        if self.config.maps[-1][1] > self.world.n_maps:
+            raise ValueError(
+                f"training.maps must stay within world.n_maps = {self.world.n_maps}, "
+                f"got {self.config.maps}"
+            )
+        torch.manual_seed(recipe.seed)
+        self.rng = np.random.default_rng([recipe.seed, 3])
+        self.model = NavigationTransformer(recipe.network, self.world)
+        self.model.init_weights(recipe.seed).to(self.device).train()
+        self.optimizer = adamw(list(self.model.parameters()), self.config)
+        self.forward = self.model.forward_chunk
+        if self.config.compile:
+            self.forward = torch.compile(self.forward, dynamic=False)
+        self.hardware = hardware(self.device)
+        self.step, self.seconds = 0, 0.0
+        self.age = 0  # chunks walked since the walks started
+        self.history: list[dict[str, float]] = []
+        self.walker: Walker
+        self.state: State
+        self.fresh: np.ndarray  # letters of the fresh maps, (walk, place)
+        self.trail: np.ndarray  # last places, (walk, ≤ memory + 1)
+        self.recent: Recent = []  # of the steps since the last row of history
+
+    def begin_chunk(self) -> None:
+        """Start new walks where the schedule says so."""
+        if self.step == 0 or self.age >= at(self.config.chunks_per_walk, self.step):
+            self.start_walks()
+        self.age += 1
+
+    def start_walks(self) -> None:
+        """Put new walks on the maps in use."""
+        maps = range(at(self.config.maps, self.step))
+        self.walker = self.world.walker(self.config.walks, self.rng, maps=maps)
+        seed = int(self.rng.integers(2**62))
+        self.state = self.model.initial_state(self.config.walks, seed=seed)
+        self.trail = self.walker.place[:, None]
+        self.age = 0
+        n_fresh = round(at(self.config.fresh_maps, self.step) * self.config.walks)
+        shape = (n_fresh, self.world.side**2)
+        self.fresh = self.rng.integers(self.world.n_letters, size=shape, dtype=np.uint8)
+
+    def letters(self, place: np.ndarray) -> np.ndarray:
+        """Letters at places (walk, time); the first walks are on fresh maps."""
+        maps = self.world.maps[self.walker.map]
+        maps[: len(self.fresh)] = self.fresh
+        return np.take_along_axis(maps, place, 1)
+
+    def train_step(self) -> None:
+        """One chunk of every walk, one optimiser step."""
+        batch = next_batch([self])
+        with autocast(self.config, self.device):
+            logits, self.state = self.forward(batch.action[0], batch.seen[0], self.state)
+        loss, counts = judge(batch, logits[None], len(self.fresh))
+        set_rate(self.optimizer, self.config.rate(self.step))
+        start_descent(self.optimizer, loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.recent.append((loss.detach()[0], counts[0]))
+        self.step += 1
+
+    def running(self) -> str:
+        """Loss and errors of the last steps, for the progress bar."""
+        return describe(self.recent, at(self.config.maps, max(0, self.step - 1)))
+
+    def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
+        """Add a row to the history: errors in eval mode on maps in use and on novel ones."""
+        errors = {}
+        for kind in KINDS:
+            errors[kind] = memory_errors(
+                self.model,
+                n_walks=n_walks,
+                n_steps=n_steps,
+                familiar=kind == "trained",
+                seed=self.step,
+                where="every_step",
+            )
+        self.history.append(self.row(totals(self.recent), errors))
+        self.recent = []
+
+    def row(self, total: np.ndarray, errors: Mapping[str, xr.Dataset]) -> dict[str, float]:
+        """One row of history: where the run stands, errors while training and in eval mode."""
+        loss, seen, seen_wrong, unseen, unseen_wrong = map(float, total)
+        row = {
+            "step": self.step,
+            "predictions": self.step * self.config.walks * self.recipe.network.chunk,
+            "seconds": round(self.seconds, 1),
+            "n_maps": at(self.config.maps, self.step - 1),
+            "learning_rate": self.config.rate(self.step - 1),
+            "loss": loss,
+            "working_error_running": seen_wrong / max(1, seen),
+            "reference_error_running": unseen_wrong / max(1, unseen),
+        }
+        for kind, found in errors.items():
+            for m in found.memory.values:
+                row[f"{m}_error_{kind}"] = float(found.error.sel(memory=m))
+        return row
+
+    def save_history(self, folder: Path) -> None:
+        """Write ``history.csv``."""
+        write_history(folder / HISTORY, self.history)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True),
+            "step": self.step,
+            "seconds": self.seconds,
+            "age": self.age,
+            "history": json.dumps(self.history),
+            "recent": json.dumps([(float(loss), c.tolist()) for loss, c in self.recent]),
+            "hardware": self.hardware,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "torch_rng": torch.get_rng_state(),
+            "place": torch.from_numpy(self.walker.place),
+            "map": torch.from_numpy(self.walker.map),
+            "fresh": torch.from_numpy(self.fresh),
+            "trail": torch.from_numpy(self.trail.copy()),
+            "path": self.state.path,
+            "memory": list(self.state.memory),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` stopped; a checkpoint of another recipe is refused."""
+        ours = json.dumps(self.recipe.to_dict(), sort_keys=True)
+        if saved["recipe"] != ours:
+            theirs = json.loads(saved["recipe"])
+            differ = [k for k, v in json.loads(ours).items() if theirs.get(k) != v]
+            raise ValueError(
+                f"the checkpoint was made with another recipe (differs in {', '.join(differ)}); "
+                "choose another folder, or remove the checkpoint to start afresh"
+            )
+        self.step, self.seconds, self.age = (saved[k] for k in ("step", "seconds", "age"))
+        self.history = json.loads(saved["history"])
+        self.recent = [
+            (torch.tensor(loss, device=self.device), torch.tensor(counts, device=self.device))
+            for loss, counts in json.loads(saved["recent"])
+        ]
+        before = saved.get("hardware", self.hardware)
+        goes_on = self.step < self.config.steps and not before.endswith(self.hardware)
+        self.hardware = f"{before}, then {self.hardware}" if goes_on else before
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.rng.bit_generator.state = json.loads(saved["rng"])
+        torch.set_rng_state(saved["torch_rng"])
+        place, maps = saved["place"].numpy(), saved["map"].numpy()
+        self.walker = Walker(self.world.side, place, maps, self.rng)
+        self.fresh, self.trail = saved["fresh"].numpy(), saved["trail"].numpy()
+        self.state = State(
+            saved["path"].to(self.device), tuple(m.to(self.device) for m in saved["memory"])
+        )
+
+
+def adamw(
+    weights: Sequence[torch.Tensor], config: TrainingConfig, *, stacked: bool = False
+) -> torch.optim.AdamW:
+    """AdamW; weight decay on matrices only, which have one axis more where weights are stacked.
+
+    The learning rate of stacked weights is a tensor beside them, so that a captured step reads it.
+    """
+    matrices = [w for w in weights if w.ndim - stacked > 1]
+    vectors = [w for w in weights if w.ndim - stacked == 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    capturable = stacked and weights[0].is_cuda
+    rate = torch.zeros((), dtype=torch.float32, device=weights[0].device) if capturable else 0.0
+    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True, capturable=capturable)
+
+
+def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
+    """Autocast to bfloat16 if the recipe says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def start_descent(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """Compute the gradient; networks do not share any of it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.sum().backward()
+
+
+def train(
+    recipe: Recipe | str | Path,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    stop_at: int | None = None,
+    minutes: float | None = None,
+    progress: bool = True,
+    report: Callable[[Trainer], None] | None = None,
+) -> Trainer:
+    """Train a network, or go on with a run that was stopped.
+
+    Parameters
+    ----------
+    recipe
+        A :class:`placeformer.training.recipe.Recipe` or the path of its TOML file.
+    folder
+        Where the checkpoint and ``history.csv`` are kept; a run found there is resumed.
+    device
+        "cpu", "cuda", …
+    stop_at
+        Stop at this step (checkpointed) instead of at the recipe's last.
+    minutes
+        Stop (checkpointed) after this time, wherever the training is by then.
+    progress
+        Show a progress bar: steps/s, loss, working and reference error.
+    report
+        Called with the trainer after every step.
+
+    Returns
+    -------
+    Trainer
+        With the trained `model` in eval mode, and its `history`.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    trainer = Trainer(recipe, device)
+    proceed(
+        trainer,
+        Path(folder),
+        recipe.name,
+        stop_at=stop_at,
+        minutes=minutes,
+        progress=progress,
+        report=report and (lambda: report(trainer)),
+    )
+    trainer.model.eval()
+    return trainer

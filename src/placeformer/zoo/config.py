@@ -1,0 +1,238 @@
+"""The manifest of a network: what ``config.json`` says, every key and value of it checked."""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from placeformer.models.transformer import ModelConfig
+
+FORMAT_VERSION, LIBRARY = 1, "placeformer"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DTYPES = ("float16", "float32")
+LARGEST = 2**20  # bytes of config.json
+SHOWN = 12  # problems listed in one error
+
+KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number of at most 63 bits", (int,)),
+    "float": ("a number", (int, float)),
+    "float | None": ("a number or null", (int, float, type(None))),
+    "str": ("text", (str,)),
+}
+NETWORK = {f.name: str(f.type) for f in fields(ModelConfig)}
+WORLD = dict.fromkeys(("side", "n_letters", "n_maps", "seed"), "int")
+STORED = dict.fromkeys(("file", "sha256", "dtype"), "str")
+RESULT = {"value": "float", "definition": "str"}
+SECTIONS = ("format_version", "library", "network", "world", "weights")
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+class FolderError(ValueError):
+    """A folder that cannot be read or written, with everything that is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``config.json`` says.
+
+    Attributes
+    ----------
+    network
+        Sizes and activation.
+    world
+        Side, letters, number of maps and seed; None for a network without a world.
+    sha256, dtype
+        Of the weight file, and of the weights in it.
+    results
+        Name → value and definition.
+    """
+
+    network: ModelConfig
+    world: Mapping[str, int] | None
+    sha256: str
+    dtype: str
+    results: Results
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Network and world, key by key; they stand in the weight file as well."""
+        return facts(self.network, self.world)
+
+
+def refuse(what: str, problems: Sequence[str]) -> None:
+    """Raise one error with all problems, if there are any."""
+    if problems:
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        lines = "".join(f"\n  - {line}" for line in [*problems[:SHOWN], *more])
+        raise FolderError(f"{what}:{lines}")
+
+
+def parse(text: str) -> Any:
+    """JSON, but every key once and every number a number."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        key, times = Counter(k for k, _ in pairs).most_common(1)[0] if pairs else ("", 1)
+        if times > 1:
+            raise ValueError(f'the key "{key}" occurs {times} times')
+        return dict(pairs)
+
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
+
+
+def read_config(folder: Path, problems: list[str]) -> Description | None:
+    """Read ``config.json``; None if anything in it is wrong."""
+    try:
+        size = (folder / CONFIG).stat().st_size
+        if size > LARGEST:
+            raise ValueError(f"{size} bytes, more than {LARGEST}")
+        entries = parse((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{CONFIG}: the file is missing")
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"{CONFIG}: expected JSON, found {error}")
+        return None
+    return check_config(entries, problems)
+
+
+def check_config(entries: Any, problems: list[str]) -> Description | None:
+    """Check every key, type and value of ``config.json``."""
+    before = len(problems)
+    if not check_keys(entries, SECTIONS, CONFIG, problems, optional=("results",)):
+        return None
+    for key, expected in (("format_version", FORMAT_VERSION), ("library", LIBRARY)):
+        if key in entries and (
+            entries[key] != expected or type(entries[key]) is not type(expected)
+        ):
+            problems.append(
+                f"{CONFIG}: {key}: expected {expected!r}, found {brief(entries[key])}; "
+                "another version of placeformer may read it"
+            )
+    network, world = check_network_entries(entries, problems), entries.get("world")
+    if world is not None and check_section(world, WORLD, "world", problems) and network:
+        check_letter_count(world["n_letters"], network.n_letters, problems)
+    weights, results = entries.get("weights"), entries.get("results", {})
+    if "weights" in entries and check_section(weights, STORED, "weights", problems):
+        check_stored(weights, problems)
+    check_results(results, problems)
+    if network is None or len(problems) > before:
+        return None
+    return Description(network, world, weights["sha256"], weights["dtype"], results)
+
+
+def check_network_entries(entries: Mapping[str, Any], problems: list[str]) -> ModelConfig | None:
+    """Return the configuration, or add what is wrong with it."""
+    if "network" not in entries:
+        return None
+    if not check_section(entries["network"], NETWORK, "network", problems):
+        return None
+    try:
+        return exact(entries["network"])
+    except (ValueError, OverflowError) as error:
+        problems.append(f"{CONFIG}: network: {error}")
+        return None
+
+
+def exact(network: Mapping[str, Any]) -> ModelConfig:
+    """Make the configuration, with 10 for α read as 10.0."""
+    values: dict[str, Any] = {
+        key: float(value) if NETWORK[key].startswith("float") and value is not None else value
+        for key, value in network.items()
+    }
+    return ModelConfig(**values)
+
+
+def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
+    """World and network must tell apart the same letters."""
+    if found != expected:
+        problems.append(
+            f"{CONFIG}: world.n_letters: expected {expected} (network.n_letters), found {found}"
+        )
+
+
+def check_stored(weights: Mapping[str, str], problems: list[str]) -> None:
+    """Values of the section on the weight file."""
+    rules = {"file": re.escape(WEIGHTS), "sha256": "[0-9a-f]{64}", "dtype": "|".join(DTYPES)}
+    wanted = {"file": WEIGHTS, "sha256": "64 digits 0–9a–f", "dtype": " or ".join(DTYPES)}
+    for key, rule in rules.items():
+        if not re.fullmatch(rule, weights[key]):
+            problems.append(
+                f"{CONFIG}: weights.{key}: expected {wanted[key]}, found {brief(weights[key])}"
+            )
+
+
+def check_results(results: Any, problems: list[str]) -> None:
+    """Every result is a finite number with its definition."""
+    if not isinstance(results, Mapping):
+        problems.append(f"{CONFIG}: results: expected an object, found {brief(results)}")
+        return
+    for name, entry in results.items():
+        if check_section(entry, RESULT, f"results.{name}", problems):
+            value = entry["value"]
+            if not abs(value) <= sys.float_info.max:
+                problems.append(
+                    f"{CONFIG}: results.{name}.value: expected a finite number, found "
+                    f"{brief(value)}"
+                )
+
+
+def check_section(entries: Any, kinds: Mapping[str, str], where: str, problems: list[str]) -> bool:
+    """Check keys and types of one object; True if there is nothing wrong."""
+    before = len(problems)
+    if check_keys(entries, kinds, f"{CONFIG}: {where}", problems):
+        for key in (k for k in kinds if k in entries):
+            if not is_a(entries[key], kinds[key]):
+                problems.append(
+                    f"{CONFIG}: {where}.{key}: expected {KINDS[kinds[key]][0]}, "
+                    f"found {brief(entries[key])}"
+                )
+    return len(problems) == before
+
+
+def is_a(value: Any, kind: str) -> bool:
+    """Tell whether a value is of this kind; True is no number."""
+    right = isinstance(value, KINDS[kind][1]) and not isinstance(value, bool)
+    return right and (kind != "int" or abs(value) < 2**63)
+
+
+def check_keys(
+    entries: Any,
+    expected: Collection[str],
+    where: str,
+    problems: list[str],
+    optional: Collection[str] = (),
+) -> bool:
+    """Name unknown and missing keys; False only if `entries` is no object at all."""
+    if not isinstance(entries, Mapping):
+        problems.append(f"{where}: expected an object, found {brief(entries)}")
+        return False
+    for key in entries:
+        if key not in expected and key not in optional:
+            near = get_close_matches(str(key), [*expected, *optional], 1)
+            hint = f", did you mean {near[0]}?" if near else f"; expected {', '.join(expected)}"
+            problems.append(f'{where}: unknown key "{key}"{hint}')
+    problems += [f'{where}: missing key "{key}"' for key in expected if key not in entries]
+    return True
+
+
+def facts(network: ModelConfig, world: Mapping[str, int] | None) -> dict[str, Any]:
+    """Network and world as one flat mapping, from ``network.alpha`` to ``world.seed``."""
+    flat = {f"network.{key}": value for key, value in asdict(network).items()}
+    return flat | ({"world": None} if world is None else {f"world.{k}": world[k] for k in WORLD})
+
+
+def brief(value: Any) -> str:
+    """Short form of a value for an error."""
+    return reprlib.repr(value)

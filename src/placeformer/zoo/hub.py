@@ -1,0 +1,326 @@
+"""The model hub: pull and push of network folders, with errors that say how to fix them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    RevisionResolutionError,
+)
+from huggingface_hub.utils import httpx, validate_repo_id
+
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.zoo import folder as hub
+from placeformer.zoo.card import addressed
+from placeformer.zoo.config import CONFIG, LIBRARY, WEIGHTS, FolderError, read_config, refuse
+from placeformer.zoo.weights import check_size
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # no "..", so it stays inside the cache
+
+OFFLINE = (
+    "it is not in the cache and the hub cannot be asked (local_files_only, HF_HUB_OFFLINE or no "
+    "connection); load it once with a connection, or give the cache_dir it was loaded to"
+)
+REASONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((GatedRepoError,), "its owner grants access one by one; ask for it on its page"),
+    (
+        (RepositoryNotFoundError,),
+        "the hub has no such repository that you may see; check the name (is a folder meant?), or "
+        "give a token: token=..., HF_TOKEN, or `hf auth login`",
+    ),
+    ((RevisionNotFoundError,), "the repository has no such branch, tag or commit"),
+    ((LocalEntryNotFoundError, OfflineModeIsEnabled, RevisionResolutionError), OFFLINE),
+)
+FAILURES = (OSError, RuntimeError, httpx.HTTPError, EntryNotFoundError, RevisionResolutionError)
+STATUS = {
+    401: "the hub does not know the token, or got none; check token=, HF_TOKEN, `hf auth login`",
+    403: "the token may not write there; use one with write access, or a repository of your own",
+    412: "something else was pushed there meanwhile; push again",
+}
+
+
+class HubError(FolderError):
+    """A repository that cannot be read or written, with the way out."""
+
+
+def split(source: str, revision: str | None) -> tuple[str, str | None]:
+    """Part "org/name@revision" and check both."""
+    repo_id, at, pinned = source.partition("@")
+    if at and revision not in (None, pinned):
+        raise ValueError(f"revision must be the one in {source!r} or None, got {revision!r}")
+    revision = pinned if at else revision
+    check_repo_id(repo_id, r"[^/]+/[^/]+", '"org/name"')
+    check_revision(revision, "a branch, tag or commit")
+    return repo_id, revision
+
+
+def check_target(repo_id: str, revision: str | None) -> None:
+    """Refuse what cannot be pushed to."""
+    check_repo_id(repo_id, r"([^/]+/)?[^/]+", '"org/name" or "name"')
+    check_revision(revision, "a branch")
+    if revision is not None and COMMIT.fullmatch(revision):
+        raise ValueError(f"revision must be a branch to push to, got the commit {revision}")
+
+
+def check_repo_id(repo_id: str, pattern: str, wanted: str) -> None:
+    """Refuse what is no name of a repository; a name cannot leave the cache."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"repo_id must be {wanted}, got {repo_id!r}: {error}") from error
+    if not re.fullmatch(pattern, repo_id):
+        raise ValueError(f"repo_id must be {wanted}, got {repo_id!r}")
+
+
+def check_revision(revision: str | None, wanted: str) -> None:
+    """Refuse what is no name of a revision."""
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise ValueError(f"revision must be {wanted}, got {revision!r}")
+
+
+def client(token: str | bool | None) -> HfApi:
+    """Return the hub's client, which says who is asking."""
+    return HfApi(token=token, library_name=LIBRARY, library_version=version(LIBRARY))
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn the client's errors into one that says the way out."""
+    try:
+        yield
+    except FAILURES as error:
+        raise HubError(f"{what}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Say what an error of the client means."""
+    for kinds, text in REASONS:
+        if isinstance(error, kinds):
+            return text
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status in STATUS:
+        return STATUS[status]
+    text = str(error) or type(error).__name__
+    return f"the transfer failed, nothing half-written is kept, try again later ({text})"
+
+
+SMALL = 2**24  # bytes of any file but the weights
+
+
+def load(
+    source: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> NavigationTransformer:
+    """Load a network from the repository "org/name" or "org/name@revision"; see ``zoo.load``."""
+    repo_id, revision = split(source, revision)
+    try:
+        folder = download(
+            repo_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        model = hub.read(folder)
+    except HubError:
+        raise
+    except FolderError as error:
+        raise HubError(
+            f"{source}: {error}\nIf a file was damaged on its way, fetch it again with "
+            "force_download=True (--force-download)"
+        ) from error
+    name, commit = repo_id.rpartition("/")[2], folder.name
+    model.info |= {"name": name, "source": f"hf:{repo_id}@{commit}", "revision": commit}
+    return model
+
+
+def pull(
+    source: str, folder: str | os.PathLike[str], *, force_download: bool = False
+) -> NavigationTransformer:
+    """Copy the network of a repository, with its card, recipe and history, to a new folder."""
+    with hub.new_folder(Path(folder).resolve(), overwrite=False) as new:
+        cached = Path(load(source, force_download=force_download).info["folder"])
+        for file in hub.FILES:
+            if (cached / file).is_file():
+                shutil.copyfile(cached / file, new / file)
+    return hub.read(folder)
+
+
+def download(
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
+    """Fetch what is missing of one commit, and return its folder in the cache.
+
+    The revision is resolved once, so that all files are of the same commit. The folder is called
+    like the commit. Its files are not checked yet: :func:`placeformer.zoo.folder.read` does.
+    """
+    api, at = client(token), f"{repo_id} at {revision or 'main'}"
+    cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
+    with explained(f"{at} cannot be found"):
+        commit = api.resolve_revision(
+            repo_id, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
+        ).resolved
+    if not COMMIT.fullmatch(commit):
+        raise HubError(f"{at} must be a commit of 40 digits, the hub says {commit!r}")
+    absent = [f for f in (CONFIG, WEIGHTS) if cached(repo_id, f, commit, cache_dir) is None]
+    if absent or force_download:
+        with explained(f"{' and '.join(absent) or 'files'} of {at} ({commit}) cannot be had"):
+            if local_files_only:
+                raise OfflineModeIsEnabled
+            fetch(api, repo_id, commit, cache_dir=cache_dir, force_download=force_download)
+    found = cached(repo_id, CONFIG, commit, cache_dir)
+    assert found is not None  # for the type checker: it was fetched
+    return found.parent
+
+
+def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
+    """Fetch the files of a network, no others; the weights last, if their size is right."""
+    listing = api.model_info(repo_id, revision=commit, files_metadata=True).siblings or []
+    sizes = {s.rfilename: s.size or 0 for s in listing if s.rfilename in hub.FILES}
+    what, problems = f"{repo_id} at {commit} cannot be loaded", list[str]()
+    problems += [f"{f}: the file is missing" for f in (CONFIG, WEIGHTS) if f not in sizes]
+    check_small(sizes, problems)
+    refuse(what, problems)
+    for file in (f for f in hub.FILES if f in sizes and f != WEIGHTS):
+        path = api.hf_hub_download(repo_id, file, revision=commit, **options)
+        if file == CONFIG and (said := read_config(Path(path).parent, problems)):
+            check_size(sizes[WEIGHTS], said, problems)
+        refuse(what, problems)
+    api.hf_hub_download(repo_id, WEIGHTS, revision=commit, **options)
+
+
+def check_small(sizes: Mapping[str, int], problems: list[str]) -> None:
+    """Everything but the weights is small."""
+    problems += [
+        f"{file}: expected at most {SMALL:,} bytes, found {size:,}"
+        for file, size in sizes.items()
+        if file != WEIGHTS and size > SMALL
+    ]
+
+
+def cached(repo_id: str, file: str, commit: str, cache_dir: Path | None) -> Path | None:
+    """Return where a file lies in the cache, if it does."""
+    found = try_to_load_from_cache(repo_id, file, cache_dir=cache_dir, revision=commit)
+    return Path(found) if isinstance(found, str) else None
+
+
+def push(
+    model: NavigationTransformer,
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+) -> str:
+    """Push a network to a repository of the hub, as one commit.
+
+    The commit holds what :func:`placeformer.save` writes with ``dtype="exact"``: weights,
+    configuration with their sha256, model card and, for a network that is still as it was loaded,
+    its recipe and history. Other files of the repository stay.
+
+    Parameters
+    ----------
+    model
+        A network.
+    repo_id
+        "org/name", or "name" for one of your own. It is created if it does not exist.
+    private
+        Whether a new repository is private; with True, one that is public is refused.
+    token
+        With write access; by default ``HF_TOKEN`` or that of ``hf auth login``.
+    revision
+        Branch, created if it does not exist; by default "main".
+    commit_message
+        By default one that names this library and its version.
+
+    Returns
+    -------
+    str
+        URL of the commit; of the last one if nothing has changed.
+
+    Raises
+    ------
+    HubError
+        If the hub cannot be reached or does not take it; a FolderError and ValueError.
+    FolderError
+        If the network cannot be saved as it is.
+
+    Examples
+    --------
+    >>> url = pf.push(model, "org/my-network", private=True)  # doctest: +SKIP
+    """
+    check_target(repo_id, revision)
+    files, api = packed(model, repo_id.rpartition("/")[2]), client(token)
+    with explained(f"{repo_id} cannot be pushed to"):
+        if "/" not in repo_id:
+            repo_id = f"{api.whoami()['name']}/{repo_id}"
+        files[hub.CARD] = addressed(files[hub.CARD].decode(), repo_id).encode()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.model_info(repo_id).private:
+            raise HubError(
+                f"private must be False for {repo_id}, which is public, got True; make it private "
+                "on its settings page, or choose another repository"
+            )
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        head = api.model_info(repo_id, revision=revision)
+        old = {s.rfilename for s in head.siblings or []} & set(hub.FILES) - set(files)
+        commit = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(name, content) for name, content in files.items()),
+                *(CommitOperationDelete(name) for name in sorted(old)),
+            ],
+            commit_message=commit_message or f"Push with {LIBRARY} {version(LIBRARY)}",
+            revision=revision,
+            parent_commit=head.sha,
+        )
+    return str(commit.commit_url)
+
+
+def packed(model: NavigationTransformer, name: str) -> dict[str, bytes]:
+    """Files to push, read back once before they are."""
+    with TemporaryDirectory() as temporary:
+        folder, problems = Path(temporary) / name, list[str]()
+        hub.save(model, folder, dtype="exact")
+        hub.read(folder)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    check_small({file: len(content) for file, content in files.items()}, problems)
+    refuse("the network cannot be pushed", problems)
+    return files

@@ -1,0 +1,241 @@
+"""The weight file: ``model.safetensors``, its tensors named, shaped, typed and finite."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from placeformer.models.grid_world import ACTIONS, GridWorld
+from placeformer.models.transformer import ModelConfig, NavigationTransformer
+from placeformer.zoo.config import CONFIG, LIBRARY, WEIGHTS, Description, brief, parse
+
+TORCH = {"float16": torch.float16, "float32": torch.float32}
+CODES = {"float16": "F16", "float32": "F32", "uint8": "U8"}  # as safetensors calls them
+MAPS = ("world.maps", "world.novel_maps")
+HEADER = 2**24  # bytes; no header of ours is longer
+
+
+def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every stored tensor, without making any."""
+    found, layer = outer_shapes(config, world), layer_shapes(config)
+    for i in range(config.n_layers):
+        found |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
+    return found
+
+
+def outer_shapes(
+    config: ModelConfig, world: Mapping[str, int] | None
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of what is not in a layer."""
+    d, half, d_rnn, letters = config.d_model, config.d_model // 2, config.d_rnn, config.n_letters
+    maps = {} if world is None else dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
+    return {
+        "path.weight": (len(ACTIONS), d_rnn, d_rnn),
+        "place.weight": (half, d_rnn),
+        "place.bias": (half,),
+        "letter.weight": (letters + 1, half),
+        "norm.weight": (d,),
+        "norm.bias": (d,),
+        "read_out.weight": (letters, d),
+        "read_out.bias": (letters,),
+        **maps,
+    }
+
+
+def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of one layer."""
+    d, heads, d_head = config.d_model, config.n_heads, config.d_head
+    reach = config.memory + config.chunk
+    return {
+        "attention.query_bias": (heads, d_head),
+        "attention.distance": (heads, reach, d_head),
+        "attention.distance_bias": (heads, reach),
+        "attention.norm.weight": (d,),
+        "attention.norm.bias": (d,),
+        "attention.qkv.weight": (3 * heads * d_head, d),
+        "attention.out.weight": (d, heads * d_head),
+        "ffn.norm.weight": (d,),
+        "ffn.norm.bias": (d,),
+        "ffn.fc1.weight": (config.d_inner, d),
+        "ffn.fc2.weight": (d, config.d_inner),
+    }
+
+
+def check_size(size: int, said: Description, problems: list[str]) -> None:
+    """Hold the size of a weight file against what ``config.json`` asks for, in plain numbers."""
+    config, bytes_each = said.network, 2 if said.dtype == "float16" else 4
+    layers = config.n_layers * sum(map(math.prod, layer_shapes(config).values()))
+    outer = outer_shapes(config, said.world)
+    maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
+    least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
+    if not least <= size <= least + HEADER:
+        problems.append(
+            f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), found {size:,}"
+        )
+
+
+def exact_dtype(model: NavigationTransformer) -> str:
+    """Return the smallest dtype that keeps every weight as it is."""
+    weights = model.state_dict().values()
+    return "float16" if all(torch.equal(w, w.half().to(w)) for w in weights) else "float32"
+
+
+def check_network(model: NavigationTransformer, problems: list[str]) -> None:
+    """A network is saved only if its `config` still describes it."""
+    expected = shapes(model.config, None)
+    compare_shapes({k: tuple(v.shape) for k, v in model.state_dict().items()}, expected, problems)
+    for i, layer in enumerate(model.layers):
+        unit = layer.get_submodule("ffn.activation")
+        if getattr(unit, "alpha", None) != model.config.alpha or getattr(unit, "beta", 1) != 1:
+            problems.append(
+                f"layers.{i}.ffn.activation: expected α = {model.config.alpha} (config), found "
+                f"{unit}; save the network as it was trained"
+            )
+
+
+def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) -> dict[str, Tensor]:
+    """Weights on the CPU in `dtype`; what is not finite there is a problem."""
+    found = {}
+    for name, weight in model.state_dict().items():
+        value = weight.detach().cpu()
+        found[name] = value.to(TORCH[dtype]).contiguous()
+        if not value.isfinite().all():
+            problems.append(f"{name}: expected finite weights, found NaN or infinity")
+        elif not found[name].isfinite().all():
+            problems.append(
+                f"{name}: expected at most {torch.finfo(TORCH[dtype]).max:g} ({dtype}), found "
+                f'{value.abs().max():g}; save it with dtype="float32"'
+            )
+    return found
+
+
+def maps_of(world: GridWorld | None, problems: list[str]) -> dict[str, Tensor]:
+    """Maps of a world as uint8 tensors."""
+    found: dict[str, Tensor] = {}
+    if world is not None:
+        expected = (world.n_maps, world.side**2)
+        for name, maps in zip(MAPS, (world.maps, world.novel_maps), strict=True):
+            found[name] = torch.from_numpy(np.array(maps, dtype=np.uint8, order="C"))
+            if np.shape(maps) != expected:
+                problems.append(f"{name}: expected shape {expected}, found {np.shape(maps)}")
+            check_letters(name, np.asarray(maps), world.n_letters, problems)
+    return found
+
+
+def read_tensors(
+    folder: Path, said: Description | None, pin: str | None, problems: list[str]
+) -> dict[str, Tensor]:
+    """Read the weight file; its header is checked before any memory is taken for tensors."""
+    file = folder / WEIGHTS
+    try:
+        if said is not None:
+            check_size(file.stat().st_size, said, problems)
+            check_hash(file, said.sha256, pin, problems)
+        with safe_open(file, framework="pt") as stream:
+            if said is not None:
+                check_header(stream, said, problems)
+            if said is None or problems:
+                return {}
+            names = stream.keys()
+            tensors = {name: stream.get_tensor(name).clone() for name in names}
+    except FileNotFoundError:
+        problems.append(f"{WEIGHTS}: the file is missing")
+        return {}
+    except (SafetensorError, OSError, ValueError) as error:
+        problems.append(f"{WEIGHTS}: expected a whole safetensors file, found: {error}")
+        return {}
+    check_values(tensors, said, problems)
+    return tensors
+
+
+def check_hash(file: Path, recorded: str, pin: str | None, problems: list[str]) -> None:
+    """Every byte of the weight file counts."""
+    with open(file, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    for where, expected in ((CONFIG, recorded), ("the pin of the zoo", pin)):
+        if expected is not None and found != expected:
+            problems.append(
+                f"{WEIGHTS}: expected sha256 {expected} ({where}), found {found}; "
+                "the file was altered or is of another network"
+            )
+
+
+def check_header(stream: Any, said: Description, problems: list[str]) -> None:
+    """Names, shapes and dtypes of the tensors, and the facts stored beside them."""
+    names = stream.keys()
+    slices = {name: stream.get_slice(name) for name in names}
+    if said.network.n_layers > len(slices):
+        problems.append(
+            f"{WEIGHTS}: expected the tensors of {said.network.n_layers} layers, "
+            f"found {len(slices)} tensors in all"
+        )
+        return
+    expected = shapes(said.network, said.world)
+    compare_shapes({k: tuple(s.get_shape()) for k, s in slices.items()}, expected, problems)
+    for name in expected.keys() & slices.keys():
+        code, found = CODES["uint8" if name in MAPS else said.dtype], slices[name].get_dtype()
+        if found != code:
+            problems.append(f"{WEIGHTS}: {name}: expected dtype {code}, found {found}")
+    check_facts(stream.metadata() or {}, said, problems)
+
+
+def check_facts(metadata: Mapping[str, str], said: Description, problems: list[str]) -> None:
+    """Network and world must be those the weights were saved with: α has no shape."""
+    try:
+        saved = dict(parse(metadata[LIBRARY]))
+    except (KeyError, TypeError, ValueError, RecursionError):
+        problems.append(f"{WEIGHTS}: expected the network's settings in its header, found none")
+        return
+    found = said.facts
+    for key in [*found, *(k for k in saved if k not in found)]:
+        ours, theirs = found.get(key, "nothing"), saved.get(key, "nothing")
+        if ours != theirs:
+            problems.append(
+                f"{CONFIG}: {key}: expected {brief(theirs)} (the weights were saved with it), "
+                f"found {brief(ours)}"
+            )
+
+
+def compare_shapes(
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    problems: list[str],
+) -> None:
+    """Name every tensor that is missing, unexpected or of another shape."""
+    for name in [*expected, *(k for k in found if k not in expected)]:
+        if name not in found:
+            problems.append(f"{WEIGHTS}: {name}: expected shape {expected[name]}, found no tensor")
+        elif name not in expected:
+            near = get_close_matches(name, expected, 1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            problems.append(f"{WEIGHTS}: {name}: expected no such tensor{hint}")
+        elif found[name] != expected[name]:
+            problems.append(
+                f"{WEIGHTS}: {name}: expected shape {expected[name]}, found {found[name]}"
+            )
+
+
+def check_values(tensors: Mapping[str, Tensor], said: Description, problems: list[str]) -> None:
+    """Weights are finite, letters are ones the world has."""
+    for name, tensor in tensors.items():
+        if name in MAPS:
+            check_letters(f"{WEIGHTS}: {name}", tensor.numpy(), said.network.n_letters, problems)
+        elif not tensor.isfinite().all():
+            problems.append(f"{WEIGHTS}: {name}: expected finite weights, found NaN or infinity")
+
+
+def check_letters(name: str, maps: np.ndarray, n_letters: int, problems: list[str]) -> None:
+    """Every letter must be one the world has."""
+    if maps.size and (maps.min() < 0 or maps.max() >= n_letters):
+        problems.append(
+            f"{name}: expected letters 0–{n_letters - 1}, found {maps.min()}–{maps.max()}"
+        )

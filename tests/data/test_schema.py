@@ -1,0 +1,116 @@
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from placeformer.data import schema
+from placeformer.evaluation import simulation
+
+
+@pytest.fixture
+def recording():
+    return simulation.walks(np.random.default_rng(0), n_steps=40)
+
+
+def test_a_recording_passes_whatever_the_order_of_its_dims(recording):
+    schema.check_recording(recording, need=("x", "y", "map"))
+    schema.check_recording(recording.transpose("unit", "time", "walk"), need=("x",))
+
+
+def test_all_problems_are_named_at_once_with_what_there_is(recording):
+    broken = recording.drop_vars(["x", "map"]).assign_coords(y=("time", np.zeros(40)))
+    with pytest.raises(ValueError, match="contract") as caught:
+        schema.check_recording(broken, need=("x", "y", "map"))
+    text = str(caught.value)
+    assert "'x' is missing" in text
+    assert "'map' is missing" in text
+    assert "'y' must have dims (walk, time), found (time)" in text
+    assert "variables ['activation']" in text
+    assert "placeformer.record" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ds: ds.rename(activation="act"), "'activation' is missing"),
+        (lambda ds: ds.isel(walk=0), "must have dims (walk, time, unit), found (time, unit)"),
+        (lambda ds: ds.isel(unit=[]), "'unit' has length 0"),
+        (lambda ds: ds.astype(str), "real numbers"),
+        (lambda ds: ds.assign(window=(("walk", "time"), np.ones((3, 40)))), "'window' must have"),
+    ],
+)
+def test_a_broken_recording_is_refused(recording, change, words):
+    with pytest.raises(ValueError) as caught:
+        schema.check_recording(change(recording))
+    assert words in str(caught.value)
+
+
+def test_names_beyond_the_contract_must_lie_along_walk_and_time(recording):
+    ok = recording.assign_coords(heading=(("walk", "time"), np.zeros((3, 40))))
+    schema.check_recording(ok, need=("heading",))
+    with pytest.raises(ValueError, match="'heading' must have dims"):
+        schema.check_recording(recording.assign_coords(heading=("unit", range(5))), ["heading"])
+
+
+@pytest.mark.parametrize("check", [schema.check_recording, schema.check_rate_maps])
+def test_other_types_are_refused_by_name(check):
+    with pytest.raises(TypeError, match=r"xarray\.Dataset, found ndarray"):
+        check(np.zeros(3))
+
+
+def test_rate_maps_pass_with_and_without_leading_dims():
+    maps = simulation.maps(np.ones((2, 4, 5)))
+    schema.check_rate_maps(maps)
+    schema.check_rate_maps(xr.concat([maps, maps], "map"))
+    assert schema.place_dims(maps) == ("y", "x")
+
+
+def test_place_dims_follow_the_edges_whatever_the_order():
+    maps = simulation.maps(np.ones((2, 4, 5))).transpose("y", "unit", "x")
+    maps = maps.assign_coords(y_edges=np.arange(5), x_edges=np.arange(6))
+    assert schema.place_dims(maps) == ("y", "x")
+    schema.check_rate_maps(maps)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ds: ds.drop_vars("occupancy"), "'occupancy' is missing"),
+        (lambda ds: ds.drop_vars("rate"), "'rate' is missing"),
+        (lambda ds: ds.drop_vars("y"), "coordinate 'y' (bin centres) is missing"),
+        (lambda ds: ds.isel(unit=0), "isel(unit=[0])"),
+        (lambda ds: ds.assign(occupancy=ds.occupancy.sum("x")), "'occupancy' must have dims"),
+    ],
+)
+def test_broken_rate_maps_are_refused(change, words):
+    with pytest.raises(ValueError) as caught:
+        schema.check_rate_maps(change(simulation.maps(np.ones((2, 4, 5)))))
+    assert words in str(caught.value)
+
+
+def test_units_are_named_by_layer_and_index(recording):
+    with pytest.raises(ValueError, match=r"7 values of 2 units .*ffn\.1/1, ffn\.1/3.*skipna"):
+        schema.check_finite(recording.activation, np.array([0, 3, 0, 4, 0]))
+    schema.check_finite(recording.activation, np.zeros(5, int))
+    assert schema.unit_names(recording.activation.drop_vars("layer"), np.arange(9)).endswith("...")
+
+
+def test_provenance_is_json_text_that_keeps_what_came_before(recording):
+    recording.attrs["provenance"] = json.dumps({"network": "nmda-a10", "seed": 3})
+    text = schema.provenance(recording, "rate_maps", bins=np.arange(3), smooth=None, by=("y",))
+    assert isinstance(text, str)
+    assert json.loads(text) == {
+        "network": "nmda-a10",
+        "seed": 3,
+        "steps": [{"step": "rate_maps", "bins": [0, 1, 2], "smooth": None, "by": ["y"]}],
+    }
+    again = schema.provenance(xr.Dataset(attrs={"provenance": text}), "next", f=np.float32(2))
+    assert [step["step"] for step in json.loads(again)["steps"]] == ["rate_maps", "next"]
+    assert json.loads(schema.provenance(None, "a"))["steps"] == [{"step": "a"}]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", 3])
+def test_provenance_that_is_no_json_object_is_refused(text):
+    with pytest.raises(ValueError, match="provenance"):
+        schema.read_provenance(xr.Dataset(attrs={"provenance": text}))

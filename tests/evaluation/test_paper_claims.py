@@ -1,0 +1,119 @@
+"""Claims tested on simulated networks: known trends, none, the opposite, and few seeds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import measured
+
+import placeformer as pf
+from placeformer.evaluation.paper_claims import COLUMNS, STATEMENTS
+
+
+def table_of(*args, **options):
+    return pf.paper_claims(measured.networks(*args, **options), n_boot=200)
+
+
+def row(table, claim, part):
+    found = table[(table["claim"] == claim) & (table["part"] == part)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+@pytest.fixture(scope="module")
+def shown():
+    return table_of()
+
+
+def test_networks_that_do_as_the_paper_says_show_every_claim(shown):
+    assert list(shown.columns) == list(COLUMNS)
+    assert pf.claim_verdicts(shown).to_dict() == dict.fromkeys(STATEMENTS, "shown")
+    assert set(shown["n_seeds"]) == {3}
+
+
+def test_effects_are_those_put_in(shown):
+    assert row(shown, 2, "Hill curve")["value"] == pytest.approx(0.3, abs=0.1)
+    gelu = row(shown, 3, "gelu")
+    assert gelu["value"] == pytest.approx(0.5 - measured.falling("nmda", 10), abs=0.05)
+    assert (gelu["lower"] < gelu["value"]) and (gelu["value"] < gelu["upper"])
+    assert gelu["n_networks"] == 6
+    washout = row(shown, 7, "washout, reference memory")
+    assert washout["value"] == pytest.approx(0.85 - measured.falling("nmda", 10), abs=0.05)
+    assert row(shown, 3, "linear (α = 0)")["value"] > 0.5
+    assert row(shown, 1, "trained α")["value"] < -0.9
+    assert row(shown, 6, "share of place cells")["value"] < -0.8
+    assert row(shown, 6, "share of place cells, given α")["n_networks"] == 33
+
+
+def test_networks_without_an_effect_show_none():
+    table = table_of(measured.flat)
+    said = pf.claim_verdicts(table)
+    assert (said[[1, 2, 3, 7]] == "not shown").all()
+    assert said[4] == "shown"
+    assert row(table, 1, "trained α")["p"] > 0.05
+
+
+def test_networks_that_do_the_opposite_say_so():
+    table = table_of(
+        lambda *kind: 1 - measured.falling(*kind), lambda name, alpha: 0.3 * (alpha == 0)
+    )
+    assert (pf.claim_verdicts(table)[[1, 2, 3, 4, 7]] == "opposite").all()
+
+
+def test_a_better_activation_is_enough_against_claim_3():
+    table = table_of(lambda name, alpha: 0.05 if name == "gelu" else measured.falling(name, alpha))
+    assert row(table, 3, "gelu")["verdict"] == "opposite"
+    assert row(table, 3, "relu")["verdict"] == "shown"
+    assert pf.claim_verdicts(table)[3] == "opposite"
+
+
+def test_one_seed_has_intervals_over_walks_and_says_so():
+    table = table_of(seeds=1)
+    assert row(table, 3, "gelu")["over"] == "walks"
+    assert row(table, 5, "on a trained map")["over"] == "networks"
+    named = table[table["verdict"] != "not tested"]["verdict"]
+    assert named.str.endswith(" (one seed: preliminary)").all()
+    assert pf.claim_verdicts(table)[3] == "shown (one seed: preliminary)"
+
+
+def test_a_seed_that_lacks_a_network_takes_no_part():
+    data = measured.networks()
+    lacking = (data["seed"].values == 2) & (data["activation_name"].values == "gelu")
+    table = pf.paper_claims(data.isel(model=~lacking), n_boot=50)
+    assert row(table, 3, "gelu")["n_seeds"] == 2
+    assert row(table, 3, "relu")["n_seeds"] == 3
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_few_networks_are_no_error(n):
+    table = pf.paper_claims(measured.networks(seeds=1).isel(model=slice(n)), n_boot=20)
+    said = pf.claim_verdicts(table)
+    assert (said[[2, 3, 7]] == "not tested").all()
+    assert (said[1] == "not tested") == (n < 4)  # a trend over three doses is none
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(ValueError, match="profile_networks gives, but eta2_beyond is missing"):
+        pf.paper_claims(measured.networks().drop_vars("eta2_beyond"))
+
+
+def test_the_table_is_the_same_again_and_the_networks_are_untouched(shown):
+    data = measured.networks()
+    before = data.copy(deep=True)
+    pd.testing.assert_frame_equal(pf.paper_claims(data, n_boot=200), shown)
+    assert data.identical(before)
+    assert np.isfinite(shown["value"]).all()
+
+
+def test_fewer_than_eight_networks_of_one_seed_have_no_interval_over_networks():
+    for n, tested in ((7, False), (8, True)):
+        table = pf.paper_claims(measured.networks(seeds=1).isel(model=slice(n)), n_boot=20)
+        found = row(table, 5, "on a trained map")
+        assert np.isfinite([found["lower"], found["upper"]]).all() == tested
+        assert (found["verdict"] != "not tested") == tested
+
+
+def test_an_interval_over_seeds_stays_within_what_effects_can_be():
+    table = table_of(spread=0.2)
+    over = table[table["over"] == "seeds"]
+    assert (over[["lower", "upper"]].abs() <= 1).all(axis=None)
+    assert (over[["lower", "upper"]].abs() == 1).any(axis=None)

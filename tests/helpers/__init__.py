@@ -1,0 +1,1 @@
+"""What tests share: networks, recipes, measured Datasets, a browser and a model hub."""

@@ -1,0 +1,257 @@
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+import placeformer as pf
+from placeformer.evaluation import simulation
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def ax():
+    return Figure().add_subplot()
+
+
+def maps():
+    """Three units on 4 x 5 places, one of them not visited."""
+    rate = np.arange(60.0).reshape(3, 4, 5) - 20
+    rate[:, 1, 2] = np.nan
+    return simulation.maps(rate)
+
+
+def behaviour():
+    """Six steps on a 3 x 3 map, one of every outcome and two visits of one place."""
+    steps = ("walk", "time")
+    return xr.Dataset(
+        {
+            "visited": (steps, [[False, True, True, False, True, False]]),
+            "correct": (steps, [[True, True, False, False, True, False]]),
+        },
+        coords={
+            "x": (steps, [[0, 1, 1, 2, 1, 2]], {"units": "grid steps"}),
+            "y": (steps, [[0, 0, 1, 1, 1, 2]], {"units": "grid steps"}),
+        },
+        attrs={"side": 3},
+    )
+
+
+def errors(shift=0.0):
+    error = np.array([0.1, 0.5]) + shift
+    bounds = np.stack([error - 0.05, error + 0.02], axis=1)
+    return xr.Dataset(
+        {"error": ("memory", error), "interval": (("memory", "bound"), bounds)},
+        coords={"memory": ["working", "reference"], "bound": ["lower", "upper"]},
+        attrs={"chance": 0.9},
+    )
+
+
+def drawn(ax):
+    """A figure can be drawn without a warning."""
+    ax.figure.canvas.draw()
+
+
+def by_label(ax):
+    return {line.get_label(): line for line in ax.get_lines()}
+
+
+def test_image_is_the_rate_and_unvisited_places_are_masked(ax):
+    data = maps()
+    assert pf.plot.rate_maps(data, 1, ax=ax) is ax
+    (image,) = ax.images
+    shown, rate = image.get_array(), data["rate"].values[1]
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown), np.isnan(rate))
+    np.testing.assert_array_equal(shown.compressed(), rate[np.isfinite(rate)])
+    assert ax.patch.get_hatch()
+    drawn(ax)
+
+
+def test_rate_map_has_the_place_of_every_rate(ax):
+    pf.plot.rate_maps(maps(), ax=ax)
+    left, right, bottom, top = ax.images[0].get_extent()
+    assert (left, right, top, bottom) == (-0.5, 4.5, -0.5, 3.5)
+    assert ax.images[0].origin == "upper"
+    assert ax.get_xlim() == (-0.5, 4.5)
+    assert ax.get_ylim() == (3.5, -0.5)
+    assert ax.get_xlabel() == "x (grid steps)"
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+def test_colour_bar_names_the_units_and_keeps_the_limits(ax):
+    data = maps()
+    data["rate"].attrs["units"] = "mV"
+    pf.plot.rate_maps(data, ax=ax, limits=(-50, 50))
+    assert ax.images[0].get_clim() == (-50, 50)
+    assert ax.figure.axes[1].get_ylabel() == "mean activation (mV)"
+    pf.plot.rate_maps(data, ax=(bare := Figure().add_subplot()), colorbar=False)
+    assert bare.figure.axes == [bare]
+
+
+def test_title_says_layer_and_unit(ax):
+    data = maps().assign_coords(layer=("unit", ["ffn.0", "ffn.0", "ffn.1"]))
+    pf.plot.rate_maps(data, 2, ax=ax)
+    assert ax.get_title() == "ffn.1 unit 2"
+
+
+def test_bins_of_unequal_size_keep_their_edges(ax):
+    data = maps().assign_coords(x_edges=("x_edges", [0.0, 1, 2, 4, 8, 16]))
+    data = data.assign_coords(y_edges=("y_edges", np.arange(5.0)))
+    pf.plot.rate_maps(data, ax=ax)
+    (mesh,) = ax.collections
+    corners = mesh.get_coordinates()
+    np.testing.assert_array_equal(corners[0, :, 0], [0, 1, 2, 4, 8, 16])
+    assert np.ma.getmaskarray(mesh.get_array()).sum() == 1
+    drawn(ax)
+
+
+def test_without_an_ax_there_is_a_new_figure_of_pyplot():
+    before = plt.get_fignums()
+    ax = pf.plot.rate_maps(maps())
+    assert plt.get_fignums() == [*before, ax.figure.number]
+    plt.close(ax.figure)
+
+
+def test_several_maps_are_refused_with_the_way_out(ax):
+    several = xr.concat(
+        [maps(), maps()], "map", data_vars="all", coords="minimal", compat="override", join="exact"
+    )
+    with pytest.raises(ValueError, match=r"isel\(map=0\)"):
+        pf.plot.rate_maps(several, ax=ax)
+
+
+def test_outline_runs_along_the_edges_of_the_field(ax):
+    data = maps()
+    label = np.zeros((3, 4, 5), int)
+    label[1, 0, 0] = label[1, 0, 1] = 1
+    label[1, 3, 4] = 2
+    fields = data["rate"].copy(data=label)
+    assert pf.plot.place_fields(data, fields, 1, ax=ax) is ax
+    outlines = [c for c in ax.collections if isinstance(c, LineCollection)]
+    assert len(outlines) == 4  # dark and white, two fields
+    segments = {tuple(map(tuple, s)) for s in outlines[1].get_segments()}
+    assert segments == {
+        ((-0.5, -0.5), (0.5, -0.5)), ((0.5, -0.5), (1.5, -0.5)),
+        ((-0.5, 0.5), (0.5, 0.5)), ((0.5, 0.5), (1.5, 0.5)),
+        ((-0.5, -0.5), (-0.5, 0.5)), ((1.5, -0.5), (1.5, 0.5)),
+    }  # fmt: skip
+    assert {tuple(map(tuple, s)) for s in outlines[3].get_segments()} == {
+        ((3.5, 2.5), (4.5, 2.5)), ((3.5, 3.5), (4.5, 3.5)),
+        ((3.5, 2.5), (3.5, 3.5)), ((4.5, 2.5), (4.5, 3.5)),
+    }  # fmt: skip
+    drawn(ax)
+
+
+def test_fields_that_were_found_can_be_drawn(ax):
+    data = simulation.maps([simulation.bump((3, 4)), simulation.bump((8, 8))])
+    found = pf.place_fields(data)
+    pf.plot.place_fields(data, found, 1, ax=ax)
+    points = np.concatenate(ax.collections[1].get_segments())
+    inside = found["label"].values[1] > 0
+    y, x = np.nonzero(inside)
+    assert points.min(axis=0).tolist() == [x.min() - 0.5, y.min() - 0.5]
+    assert points.max(axis=0).tolist() == [x.max() + 0.5, y.max() + 0.5]
+
+
+def test_fields_of_other_maps_are_refused(ax):
+    other = simulation.maps(np.zeros((3, 6, 6)))
+    with pytest.raises(ValueError, match=r"fields must be those of maps"):
+        pf.plot.place_fields(maps(), other["rate"], ax=ax)
+
+
+def test_walk_marks_every_prediction_at_its_place(ax):
+    data = behaviour()
+    assert pf.plot.walk(data, ax=ax) is ax
+    lines = by_label(ax)
+    np.testing.assert_array_equal(lines["path"].get_xdata(), data["x"].values[0])
+    np.testing.assert_array_equal(lines["path"].get_ydata(), data["y"].values[0])
+    for label, steps in {
+        "working memory, right": [1, 4],
+        "working memory, wrong": [2],
+        "reference memory, right": [0],
+        "reference memory, wrong": [3, 5],
+    }.items():
+        line = lines[f"{label} ({len(steps)})"]
+        for axis, at in (("x", line.get_xdata()), ("y", line.get_ydata())):
+            np.testing.assert_array_less(np.abs(at - data[axis].values[0][steps]), 0.5)
+        assert (line.get_markerfacecolor() == "none") == label.endswith("wrong")
+        assert line.get_marker() == ("o" if label.startswith("working") else "D")
+    drawn(ax)
+
+
+def test_predictions_at_one_place_are_apart(ax):
+    steps = ("walk", "time")
+    still = behaviour().assign_coords(x=(steps, np.ones((1, 6))), y=(steps, np.ones((1, 6))))
+    pf.plot.walk(still, ax=ax, legend=False)
+    points = np.concatenate(
+        [line.get_xydata() for line in ax.get_lines() if "memory" in str(line.get_label())]
+    )
+    assert len(np.unique(points.round(3), axis=0)) == 6
+    assert ax.get_legend() is None
+
+
+def test_walk_shows_the_letters_where_they_stand(ax):
+    letters = xr.DataArray(np.arange(20, 29).reshape(3, 3), dims=("y", "x"))
+    pf.plot.walk(behaviour()[["x", "y"]], letters, ax=ax)
+    shown = {t.get_text(): t.get_position() for t in ax.texts}
+    assert len(shown) == 9
+    assert shown["V"] == (1 - 0.44, 0 - 0.42)
+    assert shown["28"] == (2 - 0.44, 2 - 0.42)
+
+
+def test_memory_shows_errors_intervals_and_chance(ax):
+    assert pf.plot.memory({"trained": errors(), "novel": errors(0.3)}, ax=ax) is ax
+    first, second = ax.containers
+    np.testing.assert_allclose(first.lines[0].get_ydata(), [0.1, 0.5])
+    np.testing.assert_allclose(second.lines[0].get_ydata(), [0.4, 0.8])
+    bars = first.lines[2][0].get_segments()
+    np.testing.assert_allclose([bar[:, 1] for bar in bars], [[0.05, 0.12], [0.45, 0.52]])
+    assert by_label(ax)["chance"].get_ydata() == [0.9, 0.9]
+    assert [t.get_text() for t in ax.texts] == ["10.0%", "50.0%", "40.0%", "80.0%"]
+    drawn(ax)
+
+
+def test_memory_without_predictions_is_left_out(ax):
+    data = errors()
+    data["error"][1] = data["interval"][1] = np.nan
+    pf.plot.memory(data, ax=ax)
+    assert [t.get_text() for t in ax.texts] == ["10.0%"]
+    drawn(ax)
+
+
+def share_above(line, value):
+    x, y = line.get_data()
+    return y[np.searchsorted(x, value, side="right") - 1]
+
+
+@pytest.mark.parametrize("n", [9, 5000])
+def test_distribution_is_the_share_above(ax, n):
+    values = np.random.default_rng(0).normal(size=n)
+    some = xr.DataArray(values, dims="unit", attrs={"units": "bits", "long_name": "information"})
+    assert pf.plot.distribution({"some": some, "zeros": np.zeros(4)}, ax=ax) is ax
+    line = by_label(ax)["some"]
+    for value in np.quantile(values, [0.1, 0.5, 0.9]):
+        assert abs(share_above(line, value) - (values > value).mean()) < 0.01
+    assert line.get_ydata()[0] == 1
+    assert line.get_ydata()[-1] == 0
+    assert len(line.get_xdata()) <= pf.plot.maps.MOST_POINTS + 1
+    assert ax.get_xlabel() == "information (bits)"
+    drawn(ax)
+
+
+def test_distribution_leaves_out_what_is_not_a_number(ax):
+    pf.plot.distribution({"a": np.array([np.nan, 1.0, 2.0]), "b": np.array([np.nan])}, ax=ax)
+    assert share_above(by_label(ax)["a"], 1.5) == 0.5
+    assert len(by_label(ax)["b"].get_xdata()) == 0
+    drawn(ax)
+
+
+def test_nothing_that_is_given_changes(ax):
+    data, walk = maps(), behaviour()
+    pf.plot.place_fields(data, pf.place_fields(data), ax=ax)
+    pf.plot.walk(walk)
+    xr.testing.assert_identical(data, maps())
+    xr.testing.assert_identical(walk, behaviour())

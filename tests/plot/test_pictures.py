@@ -1,0 +1,166 @@
+"""Every figure beside a picture of it that was looked at: tests/pictures/<test>.png.
+
+After a change that is meant, ``pytest tests/test_pictures.py --mpl-generate-path=tests/pictures``
+draws them anew: look at each.
+"""
+
+import inspect
+from functools import partial
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+from helpers import measured
+from matplotlib.figure import Figure
+
+import placeformer as pf
+from placeformer.evaluation import simulation
+
+mpl.use("agg")
+SIDE = 7
+picture = partial(
+    pytest.mark.mpl_image_compare,
+    baseline_dir="pictures",
+    style="default",
+    tolerance=12,  # RMS of 255: fonts are drawn a little differently from version to version
+    savefig_kwargs={"dpi": 60},
+)
+
+
+def blank(width=4.6, height=3.6):
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def maps():
+    """One unit with a field, 0 on the left half of the rest, and four places not visited."""
+    rate = np.round(simulation.bump((2, 4), side=SIDE), 3)
+    rate[:, :2] = 0
+    rate[5, 1:5] = np.nan
+    return simulation.maps(rate[None]).assign_coords(
+        layer=("unit", ["ffn.1"]),
+        index=("unit", [17]),
+        x=("x", np.arange(SIDE), {"units": "place"}),
+        y=("y", np.arange(SIDE), {"units": "place"}),
+    )
+
+
+def memories(shift):
+    error = np.array([0.1, 0.4]) + shift
+    bounds = np.stack([error - 0.05, error + 0.05], axis=1)
+    return xr.Dataset(
+        {"error": ("memory", error), "interval": (("memory", "bound"), bounds)},
+        coords={"memory": ["working", "reference"], "bound": ["lower", "upper"]},
+        attrs={"chance": 0.9},
+    )
+
+
+def errors(*first):
+    """Errors (…, maps, memory) that rise with ``first``, and their intervals."""
+    rise = np.array(first)[..., None, None]
+    error = 0.1 + rise * np.array([[0.1, 0.6], [0.2, 0.8]])
+    return error, np.stack([error - 0.05, error + 0.05], axis=-1)
+
+
+@picture()
+def test_rate_maps():
+    return pf.plot.rate_maps(maps(), ax=blank()).figure
+
+
+@picture()
+def test_place_fields():
+    data = maps()
+    return pf.plot.place_fields(data, pf.place_fields(data), ax=blank()).figure
+
+
+@picture()
+def test_walk():
+    steps = ("walk", "time")
+    x, y = [[0, 1, 1, 2, 3, 3, 2, 1, 1]], [[0, 0, 1, 1, 1, 2, 2, 2, 1]]
+    visited = [[False, False, False, False, True, False, True, True, True]]
+    correct = [[True, False, True, True, True, False, True, False, True]]
+    data = xr.Dataset(
+        {"visited": (steps, visited), "correct": (steps, correct)},
+        coords={"x": (steps, x), "y": (steps, y)},
+        attrs={"side": 4},
+    )
+    letters = xr.DataArray(np.arange(16).reshape(4, 4) % 5, dims=("y", "x"))
+    return pf.plot.walk(data, letters, ax=blank(4.2, 4.8)).figure
+
+
+@picture()
+def test_memory():
+    return pf.plot.memory({"trained": memories(0), "novel": memories(0.5)}, ax=blank()).figure
+
+
+@picture()
+def test_distribution():
+    about = {"units": "bits/spike", "long_name": "spatial information"}
+    trained = xr.DataArray(np.linspace(0, 2, 41) ** 2, dims="unit", attrs=about)
+    groups = {"trained map": trained, "novel map": trained * 0.5, "shifted in time": trained * 0.1}
+    return pf.plot.distribution(groups, ax=blank()).figure
+
+
+@picture()
+def test_ablation():
+    error, interval = errors([0.0, 0.3, 0.8, 1.0], [0.0, 0.1, 0.3, 1.0], [0.0, 0.1, 0.4, np.nan])
+    dims = ("selection", "fraction", "maps", "memory")
+    curve = xr.Dataset(
+        {"error": ((*dims, "repeat"), error[..., None]), "interval": ((*dims, "bound"), interval)},
+        coords={
+            "selection": ["ordered", "random", "matched"],
+            "fraction": [0, 0.1, 0.5, 1],
+            "maps": ["trained", "novel"],
+            "memory": ["working", "reference"],
+            "bound": ["lower", "upper"],
+        },
+        attrs={"order": "place_cell_score", "layers": "ffn.1", "keep": 0, "chance": 0.9},
+    )
+    return pf.plot.ablation(curve, ax=blank()).figure
+
+
+@picture()
+def test_dose_response():
+    alpha = np.array([0, 0.1, 1, 10])
+    error, interval = errors(*(1 - alpha / (1 + alpha)))
+    dims = ("model", "maps", "memory")
+    response = xr.Dataset(
+        {"error": (dims, error), "interval": ((*dims, "bound"), interval)},
+        coords={
+            "alpha": ("model", alpha),
+            "mg_mM": ("model", [pf.alpha_to_mg(a) for a in alpha]),
+            "trained_alpha": ("model", np.full(4, 1.0)),
+            "maps": ["trained", "novel"],
+            "memory": ["working", "reference"],
+            "bound": ["lower", "upper"],
+        },
+        attrs={"chance": 0.9},
+    )
+    return pf.plot.dose_response(response, ax=blank()).figure
+
+
+@picture()
+def test_comparison():
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    data = pf.memory_comparison(measured.networks(), measured.doses(), measured.lesions())
+    pf.plot.comparison(data, ax=figure.subplots(2, 3))
+    return figure
+
+
+@picture()
+def test_activations():
+    return pf.plot.activations(measured.networks(), memory="reference", ax=blank(7)).figure
+
+
+@picture()
+def test_training():
+    return pf.plot.training(measured.networks(), memory="reference", ax=blank(7)).figure
+
+
+def test_every_figure_has_a_picture():
+    public = {
+        name
+        for name, value in vars(pf.plot).items()
+        if inspect.isfunction(value) and not name.startswith("_") and name != "fill"
+    }
+    assert all(f"test_{name}" in globals() for name in public), public

@@ -1,0 +1,260 @@
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from placeformer.evaluation import simulation
+from placeformer.population.decoding import decode_map, decode_position, mean_positions
+
+RNG = np.random.default_rng
+FEW = {"n_resamples": 50}
+
+
+@pytest.fixture(scope="module")
+def coded():
+    return simulation.place_code(RNG(0))
+
+
+@pytest.fixture(scope="module")
+def untuned(coded):
+    noise = RNG(1).standard_normal(coded.activation.shape).astype(np.float32)
+    return coded.assign(activation=coded.activation.copy(data=noise))
+
+
+METHODS = [
+    ("ridge", {}, 1.3),
+    ("knn", {"n_neighbors": 3}, 0.5),
+    ("bayes", {}, 0.1),
+    ("bayes", {"variance": "place", "prior": "occupancy"}, 0.1),
+    ("poisson", {"negatives": "shift"}, 0.1),
+    (LinearRegression(), {}, 1.3),
+    (GaussianNB(), {}, 0.1),
+]
+
+
+@pytest.mark.parametrize(("method", "options", "most"), METHODS)
+def test_a_place_code_is_decoded_and_noise_is_not(coded, untuned, method, options, most):
+    found = decode_position(coded, method=method, **options, **FEW)
+    assert found.median_error <= most
+    assert found.p == 1 / 51
+    assert (found.r2 > 0.7).all()
+    assert found.median_error < 0.5 * found.chance_error
+    chance = decode_position(untuned, method=method, **options, **FEW)
+    assert chance.p > 0.05
+    assert chance.median_error >= 0.95 * chance.chance_error
+    np.testing.assert_allclose(chance.mean_error, chance.null_error, atol=5 * chance.null_sd)
+
+
+def test_figures_are_those_of_the_decoded_positions(coded):
+    found = decode_position(coded, method="ridge", cv=3, **FEW)
+    truth = np.stack([coded.y, coded.x], -1)
+    error = np.hypot(*np.moveaxis(found.decoded.values - truth, -1, 0))
+    np.testing.assert_allclose(found.error, error)
+    np.testing.assert_allclose(found.median_error, np.median(error))
+    np.testing.assert_allclose(found.mean_error, error.mean())
+    flat = truth.reshape(-1, 2), found.decoded.values.reshape(-1, 2)
+    np.testing.assert_allclose(found.r2, r2_score(*flat, multioutput="raw_values"))
+    for k in range(3):
+        np.testing.assert_allclose(found.fold_error[k], np.median(error[found.test_fold == k]))
+    assert found.n == found.fold_n.sum() == error.size
+    low, high = found.interval.values
+    assert low <= found.median_error <= high
+    blind = np.concatenate(
+        [
+            np.hypot(*(truth[test] - truth[~test].mean(axis=0)).T)
+            for test in (found.test_fold.values == k for k in range(3))
+        ]
+    )
+    np.testing.assert_allclose(found.chance_error, np.median(blind))
+
+
+def test_ridge_is_sklearns_cross_validated_over_walks(coded):
+    found = decode_position(coded, method="ridge", cv=GroupKFold(3), alpha=10.0, **FEW)
+    x = coded.activation.values.reshape(-1, coded.sizes["unit"])
+    y = np.stack([coded.y, coded.x], -1).reshape(-1, 2)
+    walk = np.repeat(np.arange(coded.sizes["walk"]), coded.sizes["time"])
+    model = make_pipeline(StandardScaler(), Ridge(alpha=10.0))
+    want = cross_val_predict(model, x, y, groups=walk, cv=GroupKFold(3))
+    np.testing.assert_allclose(found.decoded.values.reshape(-1, 2), want, rtol=1e-4, atol=1e-4)
+
+
+def test_neighbouring_samples_are_never_on_both_sides():
+    """Noise that lasts a whole walk tells the walk's samples apart, but not from outside."""
+    rng = RNG(2)
+    rec = simulation.place_code(rng, 6, 200, 40)
+    steps = rng.integers(-1, 2, (2, 6, 200)).cumsum(axis=2)
+    y, x = np.abs((steps + 6) % 12 - 6)
+    slow = np.repeat(rng.standard_normal((6, 20, 40)), 10, axis=1)
+    rec = rec.assign(activation=rec.activation.copy(data=slow))
+    rec = rec.assign_coords(x=(("walk", "time"), x), y=(("walk", "time"), y))
+    found = decode_position(rec, method="knn", n_neighbors=1, **FEW)
+    assert found.mean_error > 0.8 * found.null_error
+
+
+def test_a_single_walk_is_refused_and_blocks_are_the_way_out(coded):
+    one = coded.isel(walk=[0])
+    with pytest.raises(ValueError, match="at least 2 walks.*blocks=10"):
+        decode_position(one)
+    found = decode_position(one, method="bayes", blocks=5, gap=4, **FEW)
+    assert found.n == 300 - 5 * 2 * 4
+    assert np.isnan(found.error.values[0, :4]).all()
+    assert (found.test_fold.values[0, :4] == -1).all()
+    assert found.p == 1 / 51
+    assert found.attrs["blocks"] == 5
+
+
+def test_samples_without_a_place_are_left_out_alone(coded):
+    x = coded.x.values.astype(float)
+    x[0, :30] = np.nan
+    holed = coded.assign_coords(x=(("walk", "time"), x))
+    holed = holed.assign(activation=coded.activation.copy())
+    holed.activation[0, :30, 0] = np.nan
+    for method in ("ridge", "bayes"):
+        found = decode_position(holed, method=method, **FEW)
+        assert found.n == x.size - 30
+        assert np.isnan(found.decoded[0, :30]).all()
+        assert np.isfinite(found.error.values[np.isfinite(x)]).all()
+        inside = decode_position(holed, method=method, bins={"x": [-0.5, 3.5, 6.5]}, **FEW)
+        assert inside.n == x.size - 30
+        part = decode_position(holed, method=method, bins={"x": np.arange(5) - 0.5}, **FEW)
+        assert part.n == (x < 4).sum()
+
+
+def test_one_axis_and_other_names():
+    rec = simulation.place_code(RNG(3), 4, 200, 60).rename(x="phase").drop_vars("y")
+    rec = rec.assign_coords(phase=rec.phase * 0.5)
+    rec.phase.attrs["units"] = "rad"
+    found = decode_position(rec, by="phase", method="ridge", **FEW)
+    assert list(found.axis.values) == ["phase"]
+    assert found.median_error.attrs["units"] == "rad"
+    bayes = decode_position(rec, by="phase", method="bayes", bins=7, **FEW)
+    np.testing.assert_allclose(bayes.error, np.abs(bayes.decoded[..., 0] - rec.phase))
+
+
+def test_seeds_subsamples_and_the_order_of_units(coded):
+    few = [decode_position(coded, max_samples=200, seed=s, **FEW) for s in (0, 0, 1)]
+    xr.testing.assert_identical(few[0], few[1])
+    assert not few[0].decoded.equals(few[2].decoded)
+    assert few[0].attrs["max_samples"] == 200
+    assert decode_position(coded, method="knn", **FEW).attrs["max_samples"] == 20_000
+    turned = coded.isel(unit=slice(None, None, -1))
+    a, b = (decode_position(r, method="bayes", **FEW).decoded for r in (coded, turned))
+    assert (a == b).mean() > 0.999
+    lazy = decode_position(coded.chunk(walk=2, time=100, unit=33), method="bayes", **FEW)
+    assert (lazy.decoded == a).all()
+
+
+def test_what_is_given_is_left_as_it_was(coded):
+    before = coded.copy(deep=True)
+    model = LinearRegression()
+    decode_position(coded, method=model, progress=True, **FEW)
+    decode_position(coded, method="poisson", negatives="shift", **FEW)
+    xr.testing.assert_identical(coded, before)
+    assert not hasattr(model, "coef_")
+
+
+@pytest.mark.parametrize("decode", [decode_position, decode_map])
+def test_result_is_documented_and_goes_to_netcdf(tmp_path, decode):
+    rec = simulation.place_code(RNG(4), 6, 50, 20, maps=(3, 5))
+    found = decode(rec, method="bayes", prior="occupancy", seed=4, **FEW)
+    for name in found.data_vars:
+        assert {"units", "long_name"} <= set(found[name].attrs), name
+    step = json.loads(found.attrs["provenance"])["steps"][-1]
+    assert step["step"] == decode.__name__
+    assert step["prior"] == found.attrs["prior"] == "occupancy"
+    assert found.attrs["seed"] == 4
+    found.to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as back:
+        xr.testing.assert_identical(found, back.load())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "forest"}, "'ridge', 'knn', 'bayes', 'poisson'.*found 'forest'"),
+        ({"method": 3}, "an estimator of scikit-learn, found 3"),
+        ({"method": "poisson"}, "negatives='rectify' or 'shift'"),
+        ({"method": "bayes", "alpha": 1}, r"among \['prior', 'variance'\], found \['alpha'\]"),
+        ({"method": "ridge", "prior": "uniform"}, "those of sklearn's Ridge"),
+        ({"method": LinearRegression(), "alpha": 1}, "set them on the estimator"),
+        ({"method": "bayes", "max_samples": 10}, "max_samples must be None"),
+        ({"max_samples": 0}, "max_samples must be at least 1"),
+        ({"n_resamples": 0}, "n_resamples must be at least 1"),
+        ({"cv": 7}, "2 to 6 folds"),
+        ({"by": ("y", "z")}, "'z' is missing"),
+    ],
+)
+def test_options_out_of_range_are_refused(coded, options, words):
+    with pytest.raises(ValueError, match=words):
+        decode_position(coded, **options)
+
+
+@pytest.mark.parametrize("method", ["ridge", "bayes"])
+def test_activations_that_are_not_finite_are_refused(coded, method):
+    rec = coded.copy(deep=True)
+    rec.activation[1, 2, 3] = np.inf
+    with pytest.raises(ValueError, match="1 values of 1 units .* ffn.1/3"):
+        decode_position(rec, method=method)
+    nowhere = coded.assign_coords(x=coded.x * np.nan)
+    with pytest.raises(ValueError, match="samples with a position"):
+        decode_position(nowhere, method=method)
+
+
+# Maps
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    return simulation.place_code(RNG(5), 8, 250, 60, maps=(4, 7))
+
+
+@pytest.mark.parametrize("method", ["bayes", "knn", LogisticRegression(max_iter=1000), "poisson"])
+def test_maps_with_places_of_their_own_are_told_apart(rooms, method):
+    options = {"negatives": "shift"} if method == "poisson" else {}
+    found = decode_map(rooms, method=method, **options, **FEW)
+    least = {"bayes": 0.9, "poisson": 0.9, "knn": 0.7}.get(str(method), 0.55)
+    assert found.accuracy > least
+    assert found.p < 6 / 51  # 70 ways to share the maps among 8 walks, each twice
+    np.testing.assert_allclose(found.confusion.sum("decoded_map"), 1)
+    np.testing.assert_allclose(found.confusion[0, 0], (found.decoded[::2] == 4).mean())
+    assert found.chance_accuracy == 0.5
+    np.testing.assert_array_equal(found.true_map, rooms["map"])
+    same = found.decoded == rooms["map"].values[:, None]
+    np.testing.assert_allclose(found.accuracy, same.mean())
+
+
+def test_maps_with_the_same_places_are_not(coded):
+    number = xr.DataArray(np.arange(6) % 2, dims="walk")
+    found = decode_map(coded.assign_coords(map=number), **FEW)
+    assert found.p > 0.05
+    assert abs(found.accuracy - 0.5) < 0.1
+
+
+def test_the_commonest_map_of_training_is_chance():
+    rec = simulation.place_code(RNG(6), 9, 50, 20)
+    rec = rec.assign_coords(map=("walk", np.array([0, 0, 0, 0, 0, 0, 1, 1, 1])))
+    found = decode_map(rec, **FEW)
+    np.testing.assert_allclose(found.chance_accuracy, 6 / 9)
+
+
+def test_maps_that_cannot_be_told_apart_are_refused(rooms):
+    with pytest.raises(ValueError, match="at least 2 maps"):
+        decode_map(rooms.isel(walk=rooms["map"].values == 4))
+    with pytest.raises(ValueError, match="at least 2 walks on every map"):
+        decode_map(rooms.isel(walk=[0, 1, 2]))
+    with pytest.raises(ValueError, match="must be a classifier"):
+        decode_map(rooms, method=DummyRegressor())
+
+
+def test_blind_guesses_of_long_recordings_are_means_in_double_precision():
+    position = np.full((1, 2**19, 1), 300, np.float16)  # their sum is beyond float16
+    fold = np.arange(2**19)[None] % 2
+    np.testing.assert_array_equal(mean_positions(position, fold), [[300.0], [300.0]])

@@ -1,0 +1,130 @@
+"""A network, and the random state, come back as they were on every exit."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from placeformer.recording.network_state import as_found, original
+
+
+class Meddler(nn.Module):
+    """Changes all it can reach in its forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.embedding = nn.Embedding(4, 3, max_norm=0.1)
+        self.register_buffer("count", torch.zeros(()))
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))
+        self.last = None
+
+    def forward(self, x):
+        self.train()
+        x = self.spectral(self.norm(x + self.embedding(torch.tensor([0, 1]))))
+        self.count += 1
+        self.last = x + torch.rand(3) + random.random() + np.random.rand()  # noqa: NPY002
+        self.added = x
+        self.count = self.count + 1
+        if not hasattr(self, "hooked"):
+            self.hooked = self.norm.register_forward_hook(lambda *_: None)
+        self.frozen.requires_grad_(True)
+        self.norm.weight.grad.zero_()
+        self.norm.bias.grad = None
+        return x
+
+
+def state(net):
+    tensors = {k: v.clone() for k, v in net.state_dict().items()}
+    grads = {k: None if p.grad is None else p.grad.clone() for k, p in net.named_parameters()}
+    rest = {
+        "modes": [m.training for m in net.modules()],
+        "flags": [p.requires_grad for p in net.parameters()],
+        "tensors": [id(t) for t in [*net.parameters(), *net.buffers()]],
+        "attributes": [{k: id(v) for k, v in vars(m).items()} for m in net.modules()],
+        "hooks": [dict(m._forward_hooks) for m in net.modules()],
+        "enabled": torch.is_grad_enabled(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
+        "torch": torch.get_rng_state().tolist(),
+    }
+    return tensors, grads, rest
+
+
+def same(one, other):
+    equal = all(torch.equal(one[0][k], other[0][k]) for k in one[0])
+    grads = all(
+        (g is None and other[1][k] is None) or torch.equal(g, other[1][k])
+        for k, g in one[1].items()
+    )
+    return equal and grads and one[2] == other[2] and one[0].keys() == other[0].keys()
+
+
+@pytest.fixture
+def net():
+    network = Meddler()
+    network.norm.eval()
+    network.norm(torch.randn(2, 3)).sum().backward()
+    return network
+
+
+def test_the_meddler_meddles(net):
+    before = state(net)
+    net(torch.randn(2, 3))
+    assert not same(before, state(net))
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_all_of_it_comes_back_on_every_exit(net, error):
+    before = state(net)
+    try:
+        with as_found(net):
+            assert not net.training
+            assert not torch.is_grad_enabled()
+            net(torch.randn(2, 3))
+            if error:
+                raise error
+    except (RuntimeError, KeyboardInterrupt) as raised:
+        assert type(raised) is error
+    assert same(before, state(net))
+
+
+def test_weights_that_did_not_change_are_not_written():
+    net = nn.Linear(2, 2)
+    version = net.weight._version
+    with as_found(net):
+        net(torch.ones(1, 2))
+    assert net.weight._version == version
+
+
+def test_wrappers_give_the_original():
+    net = nn.Linear(2, 2)
+    assert original(net) is net
+    assert original(nn.DataParallel(net)) is net
+
+
+@pytest.mark.slow  # torch.compile takes seconds to import
+def test_compiled_networks_give_the_original():
+    net = nn.Linear(2, 2)
+    assert original(torch.compile(net, backend="eager")) is net
+    assert original(torch.compile(nn.DataParallel(net), backend="eager")) is net
+
+
+def test_what_hooks_cannot_look_into_is_refused_by_name():
+    class FSDPModule:
+        pass
+
+    class Sharded(FSDPModule, nn.Linear):
+        pass
+
+    with pytest.warns(DeprecationWarning):
+        scripted = torch.jit.script(nn.ReLU())
+    with pytest.raises(ValueError, match=r"network: 1 \(RecursiveScriptModule\) is scripted"):
+        original(nn.Sequential(nn.ReLU(), scripted))
+    with pytest.raises(ValueError, match=r"network: 0 \(Sharded\) is sharded"):
+        original(nn.Sequential(Sharded(1, 1)))
+    with pytest.raises(ValueError, match=r"network: the network \(LazyLinear\) has no weights yet"):
+        original(nn.LazyLinear(3))

@@ -1,0 +1,464 @@
+"""Any network: every value is the one its layer put out, whatever the way it is run."""
+
+import ast
+import pathlib
+import re
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+from placeformer.data.schema import check_recording, read_provenance
+from placeformer.recording.record import record
+
+RNG = np.random.default_rng(0)
+PLACE = RNG.random((2, 5, 40)).astype(np.float32)
+WALKS = {"x": PLACE[0], "y": PLACE[1]}
+VELOCITY = np.gradient(PLACE, axis=2).transpose(1, 2, 0).astype(np.float32)
+INPUTS = {"velocity": VELOCITY}
+
+
+class Path(nn.Module):
+    """A cell called once a step, layers that write into what the ones before them put out."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(2, 6)
+        self.head = nn.Sequential(nn.Linear(6, 9), nn.ReLU(inplace=True), nn.Linear(9, 3))
+
+    def forward(self, velocity, state=None):
+        hidden = []
+        for t in range(velocity.shape[1]):
+            state = self.cell(velocity[:, t], state)
+            hidden.append(state[0])
+        return self.head(torch.stack(hidden, 1)), state
+
+
+@pytest.fixture
+def path():
+    torch.manual_seed(0)
+    return Path()
+
+
+def run(network, walks=WALKS, **settings):
+    return record(network, walks, **({"inputs": INPUTS, "progress": False} | settings))
+
+
+def expected(path):
+    """Cell, first linear layer before and after the in-place ReLU, computed by hand."""
+    with torch.no_grad():
+        state, hidden = None, []
+        for t in range(40):
+            state = path.cell(torch.from_numpy(VELOCITY[:, t]), state)
+            hidden.append(state[0])
+        cell = torch.stack(hidden, 1)
+        linear = path.head[0](cell)
+        return {"cell[0]": cell, "head.0": linear, "head.1": linear.relu()}
+
+
+def carry(module, batch, state):
+    return module(torch.from_numpy(batch["velocity"].values), state)[1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"batch": 2},
+        {"forward": carry},
+        {"forward": carry, "chunk": 7, "batch": 3},
+        {"forward": carry, "chunk": 1},
+    ],
+)
+def test_values_are_those_the_layers_put_out(path, settings):
+    want = expected(path)
+    got = run(path, layers=list(want), burn_in=9, **settings)
+    check_recording(got, need=("x", "y"))
+    for name, value in want.items():
+        unit = got.activation.where(got.layer == name, drop=True)
+        np.testing.assert_allclose(unit, value[:, 9:], atol=1e-6, err_msg=name)
+    assert (got.activation.where(got.layer == "head.0", drop=True) < 0).any()
+    np.testing.assert_array_equal(got.x, PLACE[0][:, 9:])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_recurrent_layers_of_either_order(kind, batch_first):
+    net = kind(2, 6, batch_first=batch_first)
+
+    def forward(module, batch):
+        velocity = torch.from_numpy(batch["velocity"].values)
+        module(velocity if batch_first else velocity.transpose(0, 1))
+
+    got = run(net, layers=net, forward=forward)
+    with torch.no_grad():
+        velocity = torch.from_numpy(VELOCITY)
+        want = net(velocity if batch_first else velocity.transpose(0, 1))[0]
+    np.testing.assert_array_equal(got.activation, want if batch_first else want.transpose(0, 1))
+    assert set(got.layer.values) == {kind.__name__}
+
+
+def test_a_transformer_encoder_equals_its_own_forward():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net = nn.Sequential(nn.Linear(2, 8), nn.TransformerEncoder(layer, 2)).eval()
+    got = run(net, layers="1.layers.*")  # out_proj and others are never called
+    with torch.no_grad():
+        want = net(torch.from_numpy(VELOCITY))
+    last = got.activation.where(got.layer == "1.layers.1", drop=True)
+    np.testing.assert_allclose(last, want, atol=1e-5)
+    assert {"1.layers.0.linear1", "1.layers.1.norm2"} <= set(got.layer.values)
+    assert not any("out_proj" in name for name in got.layer.values)
+
+
+def test_images_in_one_axis_of_samples_are_flattened_into_units():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(48, 4))
+    views = RNG.random((5, 40, 1, 6, 6)).astype(np.float32)
+
+    def forward(module, batch):
+        module(torch.from_numpy(batch["views"].values).flatten(0, 1))
+
+    got = run(net, layers=["0", "3"], forward=forward, inputs={"views": views})
+    with torch.no_grad():
+        want = net[0](torch.from_numpy(views).flatten(0, 1)).reshape(5, 40, 48)
+    np.testing.assert_array_equal(got.activation[..., :48], want)
+    assert got.sizes["unit"] == 52
+    assert "views" not in got
+
+
+class Rich(nn.Module):
+    def forward(self, x):
+        pair = (x, x * 2, x.sum(1))
+        return {"hidden": pair, "note": "no tensor", "last": x[:, -1]}
+
+
+def test_outputs_are_named_by_paths():
+    net = nn.Sequential(Rich())
+    for path, factor in (("[hidden][0]", 1), ("[hidden][1]", 2)):
+        got = run(net, layers=f"0{path}")
+        np.testing.assert_array_equal(got.activation, VELOCITY * factor)
+        assert set(got.layer.values) == {f"0{path}"}
+    several = r"'0' has several outputs with time: '0\[hidden\]\[0\]' .*, '0\[hidden\]\[1\]'"
+    with pytest.raises(ValueError, match=several):
+        run(net, layers="0")
+    with pytest.raises(
+        ValueError, match=r"'0\[hiden\]' is not among its outputs; there are '0\[hid"
+    ):
+        run(net, layers="0[hiden]")
+
+
+def test_axes_can_be_named_for_all_layers_or_for_each():
+    net = nn.Sequential(nn.Linear(2, 40), nn.ReLU())
+    named = ("walk", "time", "unit")
+    with pytest.raises(ValueError, match=r"reads as \(walk, time, unit\) or \(walk, unit, time\)"):
+        run(net, layers="0")
+    one = run(net, layers=["0", "1"], dims=named)
+    each = run(net, layers=["0", "1"], dims={"0": named, "1": list(named)})
+    xr.testing.assert_equal(one, each)
+    with pytest.raises(ValueError, match=r"dims: 2 is no layer recorded; these are 0, 1"):
+        run(net, layers=["0", "1"], dims={"2": named})
+
+
+def test_the_way_out_of_two_readings_works_as_it_is_printed():
+    net = nn.LSTM(2, 3, batch_first=True)
+    walks, velocity = {"x": PLACE[0, :, :5]}, VELOCITY[:, :5]
+    with pytest.raises(ValueError, match=r"for 5 walks of 5 steps") as error:
+        run(net, walks, layers="LSTM", inputs={"velocity": velocity})
+    whole, each = re.findall(r"dims=(\(.*?\)) for all layers, or dims=(\{.*\})", str(error.value))[
+        0
+    ]
+    for dims in (ast.literal_eval(whole), ast.literal_eval(each)):
+        run(net, walks, layers="LSTM", inputs={"velocity": velocity}, dims=dims)
+
+
+def test_positions_are_in_the_units_that_are_named():
+    net = nn.Linear(2, 3)
+    assert run(net, layers="Linear", position_units="m").y.units == "m"
+    assert run(net, layers="Linear").y.units == run(net, layers="Linear").x.units != "m"
+    named = xr.Dataset({"x": (("walk", "time"), PLACE[0], {"units": "cm"})})
+    assert run(net, named, layers="Linear").x.units == "cm"
+
+
+def test_inputs_of_any_number_type_and_of_whole_walks():
+    class Start(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.letter = nn.Embedding(4, 3)
+
+        def forward(self, letters, start):
+            return self.letter(letters) + start[:, None]
+
+    net, letters, start = Start(), RNG.integers(0, 4, (5, 40)), RNG.random((5, 3))
+    with torch.no_grad():
+        want = net(torch.from_numpy(letters), torch.from_numpy(start).float())
+    named = xr.DataArray(start, dims=("walk", "axis"))
+    for kind in ("uint8", "int16", "int32"):
+        read_only = letters.astype(kind)
+        read_only.flags.writeable = False
+        got = run(net, layers="Start", inputs={"letters": read_only, "start": named}, batch=2)
+        np.testing.assert_array_equal(got.activation, want)
+    assert "start" not in got
+    with pytest.raises(
+        ValueError, match=r"inputs\['start'\].* it is \(5, 3\).*names its axes: xr.Data"
+    ):
+        run(net, layers="Start", inputs={"letters": letters, "start": start})
+
+
+def test_an_error_of_the_network_says_how_it_was_called():
+    with pytest.raises(
+        RuntimeError, match=r"called Conv2d with velocity \(5, 40, 2\) torch\.float32"
+    ):
+        run(nn.Conv2d(1, 1, 3), layers="Conv2d")
+
+
+def test_a_module_that_several_share_is_refused():
+    relu = nn.ReLU()
+    net = nn.Sequential(nn.Linear(2, 3), relu, nn.Linear(3, 3), relu)
+    with pytest.raises(
+        ValueError, match=r"'1' \(5, 40, 3\) in each of 2 calls.*share it cannot be"
+    ):
+        run(net, layers="1")
+
+
+def test_only_the_wanted_units_are_recorded():
+    net = nn.Sequential(nn.Linear(2, 6), nn.Tanh())
+    whole = run(net, layers=["0", "1"])
+    few = run(net, units={"1": [4, 0], "0": np.array([5])})
+    assert few["index"].values.tolist() == [4, 0, 5]
+    np.testing.assert_array_equal(few.activation, whole.activation[..., [10, 6, 5]])
+    again = run(net, units=whole.isel(unit=[10, 6, 5]))
+    np.testing.assert_array_equal(again.activation, few.activation)
+    rest = run(net, layers=["0", "1"], units={"0": [2]})
+    assert rest.sizes["unit"] == 7
+
+
+def test_behaviour_is_carried_along():
+    walks = xr.Dataset(
+        {
+            "speed": (("walk", "time"), PLACE[0]),
+            "images": (("walk", "time", "pixel"), VELOCITY),
+            "x": (("time", "walk"), PLACE[0].T, {"units": "m"}),
+        },
+        coords={"time": np.arange(40) / 10, "map": ("walk", [0, 0, 1, 1, 1])},
+        attrs={"sample_rate": 10, "edges": np.arange(3)},
+    )
+
+    def forward(module, batch):
+        assert batch.images.dims == ("walk", "time", "pixel")
+        module(torch.from_numpy(batch.images.values))
+
+    got = run(nn.Linear(2, 3), walks, layers="Linear", forward=forward, inputs=None, burn_in=4)
+    assert set(got.data_vars) == {"activation", "speed"}
+    np.testing.assert_array_equal(got.x, PLACE[0][:, 4:])
+    assert got.x.units == "m"
+    assert got.time.values[0] == 0.4
+    assert got["map"].values.tolist() == [0, 0, 1, 1, 1]
+    assert set(got.attrs) == {"sample_rate", "provenance"}
+    step = read_provenance(got)["steps"][-1]
+    assert step["outputs"]["Linear"] == {"path": "", "dims": ["walk", "time", "unit"], "width": 3}
+    assert len(step["network"]["weights_sha256"]) == len(step["walks_sha256"]) == 64
+
+
+def test_noise_is_the_same_again_and_depends_on_the_seed():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    net = nn.Sequential(Noisy())
+    one, two, other = (run(net, layers="0", batch=2, seed=s).activation for s in (0, 0, 1))
+    np.testing.assert_array_equal(one, two)
+    assert (one != other).any()
+    assert len(np.unique((one.values - VELOCITY).round(4))) > 100  # each part draws anew
+
+
+SLOW = [pytest.param(where, marks=pytest.mark.slow) for where in ("whole", "inside", "in place")]
+
+
+@pytest.mark.parametrize("where", ["parallel", *SLOW])  # torch.compile takes seconds to import
+def test_compiled_and_parallel_networks_are_recorded_as_the_original(where):
+    net = nn.Sequential(nn.Linear(2, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 3)))
+    layers, want = ["0", "1.1"], run(net, layers=["0", "1.1"])
+    if where == "whole":
+        net = torch.compile(net, backend="eager")
+    elif where == "inside":
+        net[1], layers = torch.compile(net[1], backend="eager"), ["0", "1._orig_mod.1"]
+    elif where == "in place":
+        net[1].compile(backend="eager")
+    else:
+        net = nn.DataParallel(net)
+    with torch.no_grad():
+        net(torch.from_numpy(VELOCITY))
+    np.testing.assert_array_equal(run(net, layers=layers).activation, want.activation)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_no_hook_is_left_when_the_forward_pass_fails(path, error):
+    def forward(module, batch):
+        module(torch.from_numpy(batch["velocity"].values))
+        raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        run(path, layers="head.0", forward=forward)
+    assert not any(module._forward_hooks for module in path.modules())
+    assert path.training
+
+
+def test_a_pattern_takes_the_layers_that_are_called_first():
+    class Sometimes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Identity(), nn.Identity(), nn.Identity()
+
+        def forward(self, x, count=0):
+            return (self.b if count else self.c)(self.a(x)), count + 1
+
+    def forward(module, batch, state):
+        return module(torch.from_numpy(batch["velocity"].values), state or 0)[1]
+
+    net = Sometimes()
+    assert set(run(net, layers="?", forward=forward).layer.values) == {"a", "c"}
+    with pytest.raises(ValueError, match="'c' gave 0 steps|'c' was never called"):
+        run(net, layers="?", forward=forward, chunk=20)
+    for named in (["a", "b"], [net.a, net.b]):
+        with pytest.raises(ValueError, match="'b' was never called"):
+            run(net, layers=named, forward=forward)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"layers": "haed.0"},
+            r"'haed\.0' matches no layer; did you mean head\.0.*There are Path, c",
+        ),
+        ({"layers": nn.ReLU()}, "layers: ReLU is no module of the network"),
+        ({"layers": []}, "layers must name at least one layer; there are Path, cell, head"),
+        ({}, "layers must name at least one layer"),
+        (
+            {"layers": "cell"},
+            r"'cell' has several outputs with time: 'cell\[0\]' \(5, 6\), 'cell\[1\]'",
+        ),
+        ({"layers": "head.0", "inputs": None}, "forward or inputs must say how the network is run"),
+        ({"layers": "head.0", "walks": None}, "walks must hold the behaviour"),
+        (
+            {"layers": "head.0", "walks": xr.Dataset({"map": (("walk", "time"), PLACE[0])})},
+            r"'map' must have dims \(walk\), found \(walk, time\)",
+        ),
+        ({"layers": "head.0", "inputs": {"x": VELOCITY}}, "inputs: x is in walks as well"),
+        (
+            {"layers": "head.0", "inputs": {"v": VELOCITY[:, :39]}},
+            r"inputs\['v'\].* it is \(5, 39, 2\), and walks has 5 walks of 40 steps",
+        ),
+        (
+            {"layers": "head.0", "chunk": 8},
+            "chunk must be left out unless forward takes a state, got 8",
+        ),
+        ({"layers": "head.0", "batch": 0}, "batch and chunk must be at least 1, got 0 and 40"),
+        (
+            {"layers": "head.0", "forward": carry, "chunk": 0},
+            "batch and chunk must be at least 1",
+        ),
+        (
+            {"layers": "head.0", "burn_in": 40},
+            r"burn_in must be in 0–39 for walks of 40 steps, got 40",
+        ),
+        ({"units": {"head.0": [9]}}, r"units: 'head\.0' has units 0–8, got 9"),
+        ({"units": {"head.0": [1, 1]}}, r"units\['head\.0'\] must be indices of units, each once"),
+        ({"units": {"head.0": [True]}}, "must be indices of units"),
+        ({"units": {}}, "units must hold at least one unit"),
+        (
+            {"units": {"cell[0]": [0]}, "layers": "head.0"},
+            r"units: cell\[0\] is no layer recorded; t",
+        ),
+        ({"layers": "head.0", "store": "s3://bucket/a"}, "store must be a folder on this machine"),
+    ],
+)
+def test_bad_arguments_are_refused(path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(path, **settings)
+    assert not any(module._forward_hooks for module in path.modules())
+
+
+def test_a_layer_that_is_never_called_says_so():
+    net = nn.MultiheadAttention(2, 1, batch_first=True)
+
+    def forward(module, batch):
+        velocity = torch.from_numpy(batch["velocity"].values)
+        module(velocity, velocity, velocity)
+
+    with pytest.raises(
+        ValueError, match=r"'out_proj' was never called.*record the module around it"
+    ):
+        run(net, layers="out_proj", forward=forward)
+
+
+def test_a_forward_pass_of_another_length_is_refused():
+    def shorter(module, batch):
+        module(torch.from_numpy(batch["velocity"].values)[:, 1:])
+
+    net = nn.Linear(2, 3)
+    with pytest.raises(
+        ValueError, match=r"it gave 'Linear' \(5, 39, 3\) for behaviour of 5 walks of 40 steps"
+    ):
+        run(net, layers="Linear", forward=shorter)
+    with pytest.raises(ValueError, match=r"does not fit.*time has 39"):
+        run(net, layers="Linear", forward=shorter, dims=("walk", "time", "unit"))
+
+    def later_shorter(module, batch, state):
+        module(torch.from_numpy(batch["velocity"].values)[:, 1 if state else 0 :])
+        return True
+
+    with pytest.raises(ValueError, match="'Linear' gave 9 steps, and the behaviour has 10"):
+        run(net, layers="Linear", forward=later_shorter, chunk=10)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(np.nan, "float32"), (-np.inf, "float32"), (1e5, "float16")]
+)
+def test_values_that_are_not_finite_are_refused_by_name(value, dtype):
+    class Broken(nn.Module):
+        def forward(self, x):
+            x = x.clone()
+            x[3, 20, 1] = value
+            return x
+
+    net = nn.Sequential(Broken())
+    message = (
+        rf"1 values of 1 units \(0/1\) are NaN or infinite as {dtype} in walks 0 to 4, steps 0"
+    )
+    with pytest.raises(ValueError, match=message):
+        run(net, layers="0", dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        got = run(net, layers="0", dtype=dtype, check_finite=False)
+    assert np.sum(~np.isfinite(got.activation.values)) == 1
+
+
+def test_large_values_that_are_finite_pass():
+    net = nn.Linear(2, 4)
+    nn.init.constant_(net.weight, 3e38)
+    nn.init.constant_(net.bias, 1e38)
+    walks = {"x": np.zeros((2, 5), np.float32)}
+    got = record(
+        net, walks, layers="Linear", inputs={"v": np.zeros((2, 5, 2), "f4")}, progress=False
+    )
+    assert (got.activation == np.float32(1e38)).all()
+
+
+def test_the_code_of_the_page_on_recording_runs(tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    page = pathlib.Path(__file__).parents[2] / "docs" / "recording.rst"
+    blocks = re.findall(r"code-block:: python\n\n((?:   .*\n|\n)+)", page.read_text("utf-8"))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec("".join(map(textwrap.dedent, blocks)), names)
+    want = names["recording"].activation
+    np.testing.assert_allclose(names["again"].activation, want, atol=1e-6)
+    np.testing.assert_allclose(names["stored"].activation, want, atol=1e-6)
+    assert names["seen"].sizes["unit"] == 4 * 4 * 4
+    assert names["start"].sizes == {"walk": 8, "axis": 2}
+    assert names["maps"].rate.shape == (32, 10, 10)
+    assert names["neurons"].activation.units == "Hz"

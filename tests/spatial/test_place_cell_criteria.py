@@ -1,0 +1,27 @@
+"""The decision on place cells, criterion by criterion."""
+
+import numpy as np
+import xarray as xr
+
+from placeformer.spatial.place_cells import decide
+
+
+def test_the_reason_is_the_first_criterion_that_fails():
+    """Unit k fails criterion k and all after it, unit 6 none; unit 7 is constant."""
+    names = ["q_circular", "q_beyond", "q_within_observation"]
+    names += ["n_fields", "field_share", "stability"]
+    unit = np.arange(8)
+    columns = {"eta2": ("unit", np.where(unit == 7, np.nan, 0.5))}
+    for k, name in enumerate(names):
+        good, bad = (0.0, 1.0) if name[0] == "q" else (2.0, 0.0)
+        columns[name] = ("unit", np.where(unit > k, good, bad))
+    limits = {"max_q": 0.05, "min_fields": 1, "min_field_share": 0.5, "min_stability": 0.5}
+    want = ["not tuned to place", "follows the observation", "places scattered"]
+    want += ["too few fields", "active outside its fields", "unstable"]
+    want += ["place cell", "constant"]
+    found = decide(xr.Dataset(columns), limits)
+    assert found["reason"].values.tolist() == want
+    assert found["is_place_cell"].values.tolist() == [r == "place cell" for r in want]
+    nothing = {name: ("unit", np.full(8, np.nan)) for name in names[1:3]}
+    found = decide(xr.Dataset(columns | nothing), limits)
+    assert found["reason"].values.tolist()[:3] == [want[0], want[3], want[3]]

@@ -1,0 +1,144 @@
+"""Model cards: measured on the stored weights, complete or absent."""
+
+import csv
+import json
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers.recipes import RECIPE, toml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
+
+from placeformer.models.memory import memory_errors
+from placeformer.recording.record import record
+from placeformer.spatial.place_cells import place_cells
+from placeformer.training import model_card as card
+from placeformer.training.model_card import learning_curve
+from placeformer.training.recipe import Recipe
+from placeformer.training.trainer import train
+from placeformer.zoo import folder as hub
+
+SIZE = {"n_walks": 8, "n_steps": 32, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    file.write_text(toml(RECIPE))
+    return file
+
+
+@pytest.fixture(scope="module")
+def trainer(recipe_file, tmp_path_factory):
+    return train(Recipe.read(recipe_file), tmp_path_factory.mktemp("run"), progress=False)
+
+
+def test_what_is_published_was_measured_on_the_stored_weights(trainer, recipe_file, tmp_path):
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    model = card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    assert sorted(f.name for f in (tmp_path / "tiny").iterdir()) == sorted(hub.FILES)
+    assert [f.name for f in tmp_path.iterdir()] == ["tiny"]
+    half = trainer.model.read_out.weight.half().float()
+    torch.testing.assert_close(model.read_out.weight, half, rtol=0, atol=0)
+    errors = memory_errors(model, n_walks=8, n_steps=32, familiar=False)
+    got = model.info["results"]["working_error_novel"]
+    assert got == pytest.approx(float(errors.error.sel(memory="working")), abs=1e-6)
+    assert "8 walks of 32 steps, seed 0" in model.info["definitions"]["working_error_novel"]
+    assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+
+
+def test_the_card_says_what_made_it_in_the_hubs_format(trainer, recipe_file, tmp_path):
+    card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    text = (tmp_path / "tiny" / hub.CARD).read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    results = json.loads((tmp_path / "tiny" / "config.json").read_text())["results"]
+    metrics = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
+    assert metrics == {key: entry["value"] for key, entry in results.items()}
+    assert front["library_name"] == "placeformer"
+    share = results["place_cell_fraction_trained"]["value"]
+    for phrase in (
+        "NMDA_α, α = 10 (35.7 mM Mg²⁺)",
+        "24 optimiser steps, 768 predictions",
+        "2 from step 0, 4 from step 7",
+        "The paper has side 11, n_letters 10, n_maps 32.",
+        f"torch {torch.__version__}",
+        'pf.load("tiny")',
+        f"Place cells: {share:.1%} of the 32 feed-forward units",
+    ):
+        assert phrase in text
+    stored = tomllib.loads((tmp_path / "tiny" / hub.RECIPE).read_text())
+    assert Recipe.from_dict(stored) == trainer.recipe
+
+
+def test_the_shares_of_place_cells_are_those_of_place_cells(trainer):
+    found = card.place_shares(trainer.model)
+    walks = {"n_walks": 16, "n_steps": 512, "maps": [0], "progress": False}
+    for kind, entry in zip(("trained", "novel"), found.values(), strict=True):
+        recording = record(trainer.model, **walks, familiar=kind == "trained")
+        share = float(place_cells(recording, n=250)["is_place_cell"].mean())
+        assert entry["value"] == pytest.approx(share, abs=1e-6)
+        assert (
+            f"accepts on the first {kind} map, 16 walks of 512 steps, seed 0, 250 shuffles"
+            in (entry["definition"])
+        )
+
+
+def test_the_hub_reads_the_head_of_every_card_as_it_was_meant(trainer, recipe_file, tmp_path):
+    card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    results = json.loads((tmp_path / "tiny" / "config.json").read_text())["results"]
+    hub.save(trainer.model, tmp_path / "own: net #1", results=results)
+    hub.save(trainer.model, tmp_path / "bare")
+    for name, known in (("tiny", results), ("own: net #1", results), ("bare", {})):
+        read = ModelCard.load(tmp_path / name / hub.CARD)
+        assert read.data.library_name == "placeformer" and read.data.license == "mit"
+        assert "placeformer" in read.data.tags
+        assert "it must not be used for statements about patients or medication" in read.text
+        found = read.data.eval_results or []
+        assert {r.metric_type: r.metric_value for r in found} == {
+            key: entry["value"] for key, entry in known.items()
+        }
+        assert yaml.safe_load(read.data.to_yaml()) == read.data.to_dict()
+        if known:
+            assert read.data.model_name == name
+            index = eval_results_to_model_index(name, found)
+            assert index == read.data.to_dict()["model-index"]
+            assert {r.task_type for r in found} == {"other"}
+            assert {(r.dataset_type, r.dataset_name) for r in found} == {
+                ("placeformer", "GridWorld")
+            }
+    assert "Nothing was measured" in (tmp_path / "bare" / hub.CARD).read_text()
+
+
+def test_the_curve_is_a_small_picture_on_the_card(trainer, recipe_file, tmp_path):
+    card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    picture = (tmp_path / "tiny" / hub.CURVE).read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n") and len(picture) < 2**16
+    assert "](curve.png)" in (tmp_path / "tiny" / hub.CARD).read_text()
+    assert learning_curve(trainer.history) == picture
+    with open(tmp_path / "tiny" / hub.HISTORY, newline="") as stream:
+        assert learning_curve(list(csv.DictReader(stream))) == picture
+    changed = [row | {"working_error_trained": 0.5} for row in trainer.history]
+    assert learning_curve(changed) != picture
+
+
+def test_a_failure_leaves_nothing(trainer, recipe_file, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(card, "memory_errors", fails)
+    with pytest.raises(RuntimeError, match="stopped"):
+        card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_holds_the_measured_numbers(trainer):
+    errors = card.measure(trainer.model, **SIZE)
+    assert errors.error.dims == ("maps", "memory")
+    first = card.table(errors).splitlines()[0]
+    one = errors.sel(maps="trained", memory="working")
+    assert f"{float(one.error):.4f}" in first
+    assert f"n = {int(one.n)}" in first
+    assert np.isfinite(errors.interval).all()

@@ -1,0 +1,142 @@
+"""The check of the zoo finds every figure, file and pin that is not as it should be."""
+
+import json
+import shutil
+
+import pytest
+from helpers.recipes import RECIPE, toml
+from helpers.scripts import script
+
+from placeformer.training import model_card as card
+from placeformer.training.recipe import Recipe
+from placeformer.training.trainer import train
+from placeformer.zoo import folder as hub
+
+check = script("check").check
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A zoo of one network, trained and published."""
+    folder = tmp_path_factory.mktemp("zoo")
+    recipe = RECIPE | {"training": RECIPE["training"] | {"evaluate_every": 24}}
+    (folder / "tiny.toml").write_text(toml(recipe))
+    trainer = train(Recipe.from_dict(recipe), folder / "run", progress=False)
+    small = {"n_walks": 8, "n_steps": 32, "progress": False}
+    card.publish(trainer, folder / "models" / "tiny", recipe=folder / "tiny.toml", **small)
+    script("pin").pin(folder / "models", folder / "pins.json")
+    return folder
+
+
+@pytest.fixture
+def models(made, tmp_path):
+    """A copy of it to tamper with, and its pins."""
+    shutil.copytree(made / "models", tmp_path / "models")
+    shutil.copy(made / "pins.json", tmp_path)
+    return tmp_path / "models", tmp_path / "pins.json"
+
+
+def edit_config(models, change):
+    file = models / "tiny" / hub.CONFIG
+    entries = json.loads(file.read_text())
+    change(entries)
+    file.write_text(json.dumps(entries))
+
+
+def test_a_zoo_as_it_says_passes(models):
+    assert check(*models) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["working_error_trained", "reference_error_novel", "place_cell_fraction_novel"]
+)
+def test_a_tampered_figure_is_found(models, key):
+    def change(entries):
+        entries["results"][key]["value"] = round(entries["results"][key]["value"] + 1e-6, 6)
+
+    edit_config(models[0], change)
+    shown, problem = check(*models)
+    assert shown == "tiny: README.md: its metrics are not those of config.json"
+    assert problem.startswith(f"tiny: results.{key}: recomputed ")
+    assert check(*models, sample=0) == [shown]
+
+
+def test_a_tampered_interval_is_found(models):
+    def change(entries):
+        entry = entries["results"]["working_error_novel"]
+        entry["definition"] = entry["definition"].replace("interval 0.", "interval 0.0")
+
+    edit_config(models[0], change)
+    (problem,) = check(*models)
+    assert problem.startswith("tiny: results.working_error_novel: recomputed ")
+
+
+def test_a_figure_too_many_or_missing_is_found(models):
+    def change(entries):
+        results = entries["results"]
+        results["place_cells"] = results.pop("working_error_novel")
+
+    edit_config(models[0], change)
+    assert [p.split(":")[1] for p in check(*models)] == [
+        " README.md",
+        " results.working_error_novel",
+        " results.place_cells",
+    ]
+
+
+def test_other_weights_are_found(models):
+    folder = models[0] / "tiny"
+    model = hub.read(folder).init_weights(9)
+    results = json.loads((folder / hub.CONFIG).read_text())["results"]
+    hub.save(
+        model, folder, results=results, recipe=folder / hub.RECIPE, history=folder / hub.HISTORY,
+        overwrite=True,
+    )  # fmt: skip
+    pinned, *figures = check(*models)
+    assert pinned == "tiny: model.safetensors is not as pins.json says"
+    assert figures and all(figure.startswith("tiny: results.") for figure in figures)
+
+
+def test_a_pin_without_a_network_is_found(models):
+    models[1].write_text(json.dumps(json.loads(models[1].read_text()) | {"gone": "0" * 64}))
+    assert check(*models) == ["gone: model.safetensors is not as pins.json says"]
+
+
+@pytest.mark.parametrize("file", [hub.HISTORY, hub.RECIPE, hub.CARD, hub.WEIGHTS])
+def test_a_missing_file_is_found(models, file):
+    (models[0] / "tiny" / file).unlink()
+    assert any(file in problem for problem in check(*models))
+
+
+def test_the_curve_must_reach_the_end_and_the_recipe_be_the_networks(models):
+    history, recipe = (models[0] / "tiny" / name for name in (hub.HISTORY, hub.RECIPE))
+    history.write_text(history.read_text().replace("\n24,", "\n23,"))
+    recipe.write_text(recipe.read_text().replace("alpha = 10.0", "alpha = 5.0"))
+    assert check(*models, sample=0) == [
+        "tiny: recipe.toml: not the recipe of this network",
+        "tiny: history.csv: not the course of 24 steps",
+    ]
+
+
+def test_weights_too_large_to_ship_are_found(models):
+    (problem,) = check(*models, sample=0, largest=1000)
+    assert problem.endswith("bytes together, more than 1000")
+
+
+def test_the_sample_is_drawn_by_lot_from_the_seed(models, monkeypatch):
+    folder, pins = models
+    for i in range(1, 8):
+        shutil.copytree(folder / "tiny", folder / f"tiny{i}")
+    module, drawn = script("check"), {}
+    for seed in (0, 0, 1):
+        measured = []
+        monkeypatch.setattr(module, "recompute", lambda f, seen=measured: seen.append(f.name) or [])
+        module.check(folder, pins, sample=3, seed=seed)
+        assert len(set(measured)) == 3
+        assert drawn.setdefault(seed, measured) == measured
+    assert drawn[0] != drawn[1]
+
+
+def test_a_config_that_cannot_be_read_is_a_problem(models):
+    edit_config(models[0], lambda entries: entries["network"].pop("alpha"))
+    assert any('missing key "alpha"' in problem for problem in check(*models))
