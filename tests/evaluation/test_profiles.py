@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from helpers import networks
+from helpers.networks import small_network as network
 
 import placeformer as pf
 
@@ -11,14 +11,6 @@ SIZE = {
     "n_walks": 4, "n_steps": 64, "recorded_walks": 8, "recorded_steps": 200, "n": 500,
     "n_boot": 20, "progress": False,
 }  # fmt: skip
-CONFIG = {
-    "n_letters": 4, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_head": 4, "d_inner": 12,
-    "d_rnn": 8, "chunk": 8, "memory": 8, "dropout": 0.0,
-}  # fmt: skip
-
-
-def network(**activation):
-    return networks.network(pf.ModelConfig(**CONFIG, **activation))
 
 
 @pytest.fixture(scope="module")

@@ -30,3 +30,14 @@ def network(config, **world):
                 weight.copy_(torch.empty_like(weight).normal_(generator=generator))
         model.letter.weight[-1] = 0
     return model
+
+
+SMALL = {
+    "n_letters": 4, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_head": 4, "d_inner": 12,
+    "d_rnn": 8, "chunk": 8, "memory": 8, "dropout": 0.0,
+}  # fmt: skip
+
+
+def small_network(**activation):
+    """Return a network of a few units, of a given activation function."""
+    return network(ModelConfig(**SMALL, **activation))

@@ -6,9 +6,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-import test_profiles
 import xarray as xr
 from helpers import measured
+from helpers.networks import small_network
 from helpers.scripts import ZOO, script
 
 import placeformer as pf
@@ -33,7 +33,7 @@ def zoo_pages():
 def models(tmp_path_factory):
     """A zoo of one network."""
     folder = tmp_path_factory.mktemp("models")
-    pf.save(test_profiles.network(activation="gelu", alpha=None), folder / "tiny")
+    pf.save(small_network(activation="gelu", alpha=None), folder / "tiny")
     (folder / "tiny" / "history.csv").write_text(HISTORY)
     return folder
 
@@ -137,7 +137,7 @@ def test_place_cells_of_a_map_are_lesioned_on_it(monkeypatch):
 
     monkeypatch.setattr(pf, "place_cells", decide)
     walks = {"n_walks": 4, "n_steps": 64, "repeats": 2, "seed": 0, "caliper": 9.0}
-    model = test_profiles.network(activation="gelu", alpha=None)
+    model = small_network(activation="gelu", alpha=None)
     found = claims.lesion_place_cells(model, "ffn.1", 1, **walks)
     assert found.attrs["maps_walked"] == "1" and found.attrs["layers"] == "ffn.1"
     assert int(found["n_place_cells"]) == int(found["n_units"]) == 2
