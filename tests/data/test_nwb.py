@@ -4,11 +4,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from placeformer.data.nwb import from_nwb, to_nwb
+from placeformer.data.pynapple import from_pynapple
 from placeformer.spatial.rate_maps import rate_maps
 
 pynwb = pytest.importorskip("pynwb")
+from hdmf.common import EnumData  # noqa: E402
 from pynwb.behavior import CompassDirection, Position, SpatialSeries  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -81,8 +84,11 @@ def test_maps_of_a_file_are_those_of_a_histogram(path):
 def test_intervals_become_walks():
     by_name = from_nwb(session(), epochs="trials")
     assert np.isfinite(by_name.timestamp).sum("time").values.tolist() == [201, 81]
+    np.testing.assert_allclose(by_name.dwell.sum("time"), [10, 4])
     by_rows = from_nwb(session(), epochs=[[2, 12], [20, 24]])
     np.testing.assert_array_equal(by_name.activation, by_rows.activation)
+    some = from_nwb(session(), epochs=session().trials.to_dataframe().iloc[1:])
+    np.testing.assert_array_equal(some.activation[0], by_name.activation[1, :81])
     assert from_nwb(session(), epochs="trials", join=True).sizes["time"] == 282
 
 
@@ -90,11 +96,11 @@ def test_a_position_among_several_is_named():
     file = session(series=("tracker", "camera"))
     with pytest.raises(
         ValueError,
-        match=r"position must name one .* found None for 2 of them; the file holds: "
+        match=r"position must name one .* got None for 2 of them; the file holds: "
         r"'behavior/Position/camera', 'behavior/Position/tracker'",
     ):
         from_nwb(file)
-    with pytest.raises(ValueError, match=r"found 'nose' for 0.*CompassDirection/heading'"):
+    with pytest.raises(ValueError, match=r"got 'nose' for 0.*CompassDirection/heading'"):
         from_nwb(file, position="nose")
     for name in ("camera", "behavior/Position/camera"):
         assert "y" in from_nwb(file, position=name).coords
@@ -103,13 +109,122 @@ def test_a_position_among_several_is_named():
     assert heading.x.units == "rad"
 
 
+def of_series(*series):
+    """An NWBFile of one unit and series of the position, each (name, values, times)."""
+    file = pynwb.NWBFile("walk", "session-2", datetime(2026, 1, 1, tzinfo=UTC))
+    file.add_unit(spike_times=np.arange(0.05, 9, 0.5))
+    made = [
+        SpatialSeries(name=name, data=values, timestamps=times, reference_frame="corner", unit="m")
+        for name, values, times in series
+    ]
+    home = file.create_processing_module("behavior", "behaviour")
+    home.add(Position(name="tracking", spatial_series=made))
+    return file
+
+
+CLOCK = np.arange(100) / 10
+
+
+@pytest.mark.parametrize("position", [["y", "x"], "tracking", "behavior/tracking"])
+def test_axes_in_series_of_their_own_are_put_side_by_side(position):
+    file = of_series(("x", PLACE[:100, 0], CLOCK), ("y", PLACE[:100, 1], CLOCK))
+    got = from_nwb(file, position=position)
+    np.testing.assert_array_equal(np.stack([got.x[0], got.y[0]], axis=1), PLACE[:100])
+    other = of_series(("east", PLACE[:100, 0], CLOCK), ("north", PLACE[:100, 1], CLOCK))
+    assert {"x", "y"} <= set(from_nwb(other, position=["east", "north"]).coords)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_leds_are_named_by_their_columns(apart):
+    leds = PLACE[:200].reshape(100, 4)
+    series = [("leds", leds, CLOCK)]
+    if apart:
+        series = [("red", leds[:, :2], CLOCK), ("green", leds[:, 2:], CLOCK)]
+    options = {"position": "tracking"} if apart else {}
+    with pytest.raises(ValueError, match=r"1 to 3 columns.*columns=.* placeformer.from_arrays"):
+        from_nwb(of_series(*series), **options)
+    got = from_nwb(of_series(*series), columns={"x": [0, 2], "y": [1, 3]}, **options)
+    np.testing.assert_allclose(got.x[0], leds[:, [0, 2]].mean(axis=1))
+    np.testing.assert_allclose(got.y[0], leds[:, [1, 3]].mean(axis=1))
+    with pytest.raises(ValueError, match="columns must name columns 0 to 3"):
+        from_nwb(of_series(*series), columns={"x": 4}, **options)
+
+
+def test_a_series_for_every_epoch_is_one_track():
+    file = of_series(("b", PLACE[50:100], CLOCK[50:] + 1), ("a", PLACE[:50], CLOCK[:50]))
+    got = from_nwb(file, position=["b", "a"])
+    assert dict(got.sizes) == {"walk": 2, "time": 50, "unit": 1}
+    np.testing.assert_array_equal(got.x, PLACE[:100, 0].reshape(2, 50))
+    np.testing.assert_allclose(got.dwell, 0.1)
+    overlap = of_series(("a", PLACE[:50], CLOCK[:50]), ("b", PLACE[:50], CLOCK[:50] + 2.05))
+    with pytest.raises(ValueError, match="same times in all of them .*placeformer.from_arrays"):
+        from_nwb(overlap, position="tracking")
+
+
+def test_units_are_chosen():
+    def ids(where):
+        return from_nwb(session(), where=where).unit_id.values.tolist()
+
+    assert ids("quality == 'q9'") == ids([False, True]) == ids([9]) == [9]
+    assert ids("quality in ['q5', 'q9'] and quality != 'q7'") == [5, 9]
+    for where, message in (
+        ("depth > 3", r"query on the columns \['quality'\], got 'depth > 3'"),
+        ("quality == 'mua'", "where must leave at least one of 2 units, got \"quality == 'mua'\""),
+        ([7], r"ids of units, got \[7\]; the file holds \[5, 9\]"),
+        ([True], r"true or false or ids of units, got \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_nwb(session(), where=where)
+
+
+@pytest.mark.filterwarnings("ignore:EnumData is experimental")
+def test_columns_of_units_are_one_value_a_unit_or_refused(tmp_path):
+    file = session(units=False)
+    device = file.create_device("probe")
+    group = file.create_electrode_group("shank", "of the probe", "CA1", device)
+    file.add_unit_column("amplitudes", "of every spike", index=True)
+    file.add_unit_column("label", "curated", col_cls=EnumData, enum=True)
+    for k, label in enumerate(["noise", "good"]):
+        file.add_unit(
+            spike_times=[2.0], electrode_group=group, amplitudes=[1.0] * (k + 1), label=label
+        )
+    got = from_nwb(file, unit_columns=["label", "electrode_group"], where="label == 'good'")
+    assert got.label.values.tolist() == ["good"]
+    assert got.electrode_group.values.tolist() == ["shank"]
+    got.to_netcdf(tmp_path / "r.nc")
+    with pytest.raises(
+        ValueError, match="one value for every unit, but 'amplitudes' holds several"
+    ):
+        from_nwb(file, unit_columns=["amplitudes"])
+
+
+def test_a_bad_trial_is_left_out_by_name():
+    file = session()
+    file.add_trial(start_time=30.0, stop_time=np.nan)
+    with pytest.warns(UserWarning, match=r"1 of 3 epochs .*row 2: \[30.0, nan\]"):
+        assert from_nwb(file, epochs="trials").sizes["walk"] == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"bin_size": 0.3}, {"min_speed": 0.5}])
+@pytest.mark.parametrize("epochs", [None, [[2, 12.03], [20, 24]]])
+def test_pynapple_gives_the_same_recording(options, epochs):
+    nap = pytest.importorskip("pynapple")
+    times = 1 + np.arange(1200) / 20
+    group = nap.TsGroup({key: nap.Ts(train) for key, train in TRAINS.items()})
+    place = nap.TsdFrame(t=times, d=PLACE / 100, columns=["x", "y"])
+    rows = None if epochs is None else nap.IntervalSet(*np.transpose(epochs))
+    got = from_pynapple(group, place, epochs=rows, position_units="m", **options)
+    want = from_nwb(session(), epochs=epochs, **options)
+    xr.testing.assert_allclose(got.drop_attrs(), want.drop_attrs())
+
+
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
         ({"units": False}, {}, "'session-1' holds no units with spike times"),
         ({"series": ()}, {}, "position must name one SpatialSeries.* holds: .*heading"),
-        ({}, {"epochs": "laps"}, "found 'laps'; the file holds: trials"),
-        ({}, {"unit_columns": ["depth"]}, r"unit_columns names \['depth'\], the units have"),
+        ({}, {"epochs": "laps"}, "got 'laps'; the file holds: trials"),
+        ({}, {"unit_columns": ["depth"]}, r"unit_columns names 'depth', the units have"),
         ({}, {"epochs": [90, 99]}, "two samples in an epoch.* it has 1 to 60.95 s"),
         ({"timestamps": np.zeros(1200)}, {}, "times of position must ascend"),
     ],
@@ -120,9 +235,9 @@ def test_what_does_not_fit_is_refused(source, options, message):
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="found nothing at .*none.nwb"):
+    with pytest.raises(FileNotFoundError, match="got nothing at .*none.nwb"):
         from_nwb(tmp_path / "none.nwb")
-    with pytest.raises(TypeError, match=r"path or a pynwb.NWBFile, found dict"):
+    with pytest.raises(TypeError, match=r"path or a pynwb.NWBFile, got dict"):
         from_nwb({})
 
 
@@ -151,9 +266,9 @@ def test_maps_that_the_table_cannot_hold_are_refused():
     maps = rate_maps(from_nwb(file), bins=EDGES)
     signed = maps.assign(rate=maps.rate.assign_attrs(units="a.u."))
     del signed.attrs["sample_rate"]
-    with pytest.raises(ValueError, match="must be in Hz, found 'a.u.'; attrs must hold sample_ra"):
+    with pytest.raises(ValueError, match="must be in Hz, got 'a.u.'; attrs must hold sample_ra"):
         to_nwb(signed, file)
-    with pytest.raises(ValueError, match=r"ids of the file's units.*found None; .*\[5, 9\] \(2\)"):
+    with pytest.raises(ValueError, match=r"ids of the file's units.*got None; .*\[5, 9\] \(2\)"):
         to_nwb(maps.drop_vars("unit_id"), file)
     with pytest.raises(ValueError, match=r"found \[5, 9\]; the file holds \[\] \(0\)"):
         to_nwb(maps, session(units=False))

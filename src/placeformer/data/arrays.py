@@ -9,16 +9,22 @@ import numpy as np
 import xarray as xr
 
 from placeformer.data import schema
+from placeformer.data.clock import Clock, check_times, gap_of
 
 STEPS = (schema.WALK, schema.TIME)
+
+AXES = ("x", "y", "z")
+"""Names of the columns of a position that has none of its own."""
 
 
 def from_arrays(
     activation: Any,
-    position: Mapping[str, Any],
+    position: Any,
     *,
     layer: str | Sequence[str] | None = None,
     sample_rate: float | None = None,
+    timestamps: Any = None,
+    max_gap: float | None = None,
     behaviour: Mapping[str, Any] | None = None,
     units: str = schema.RECORDING[schema.ACTIVATION].units,
     position_units: str = schema.RECORDING["x"].units,
@@ -29,68 +35,207 @@ def from_arrays(
     Parameters
     ----------
     activation
-        Array (walk, time, unit), or (time, unit) of one walk: NumPy, or dask, which stays lazy. It
-        is not copied.
+        Array (walk, time, unit), or (time, unit) of one walk: NumPy, which is not copied; dask,
+        which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
+        ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names.
     position
-        Where it was: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,).
-        A sample whose position is NaN is left out of maps.
+        Where it was: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,);
+        or one array (time, axis) or (walk, time, axis) of x, y and z; or a DataFrame. A sample
+        whose position is NaN or masked is left out of maps.
     layer
         The layer, population or brain area of all units, or one for each.
     sample_rate
-        Samples a second, in Hz: `time` is in seconds then, else it counts steps.
+        Samples a second, in Hz, of a regular clock: `time` is in seconds then, else it counts
+        steps.
+    timestamps
+        Instead of ``sample_rate`` the times of the samples in seconds, (time,) or (walk, time), in
+        ascending order: for cameras that drop frames and clocks that jitter.
+    max_gap
+        Distance in seconds of two ``timestamps`` above which the tracking counts as lost between
+        them; by default 5 median intervals, and at least 0.25 s.
     behaviour
         What else is known of every step, as arrays (walk, time) or (time,), or of every walk,
         such as ``"map"``, as arrays (walk,).
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m".
     check_finite
-        Refuse activations that are NaN or infinite. Dask arrays are not read and not checked.
+        Refuse activations that are NaN, infinite or masked. Dask arrays are not read and not
+        checked.
 
     Returns
     -------
     xarray.Dataset
         A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer.
+        With ``sample_rate`` or ``timestamps`` it is timed: ``dwell`` (walk, time) holds the seconds
+        that every sample stands for, and with ``timestamps`` these are a coordinate.
 
     Raises
     ------
     ValueError
         Shapes that do not fit (both are shown, and where they come from), values that are not
-        finite, a sample rate that is not positive.
+        finite, a sample rate that is not positive, times that do not ascend.
 
     Examples
     --------
     >>> import numpy as np, placeformer as pf
     >>> rng = np.random.default_rng(0)
-    >>> place = {"x": rng.random(500), "y": rng.random(500)}
+    >>> place = rng.random((500, 2))
     >>> recording = pf.from_arrays(rng.random((500, 3)), place, sample_rate=50, units="Hz")
     >>> dict(recording.sizes)
     {'walk': 1, 'time': 500, 'unit': 3}
     """
-    values = activation if hasattr(activation, "chunks") else np.asarray(activation)
+    values = _in_order(activation)
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3:
-        found = tuple(values.shape)
-        raise ValueError(f"activation must be (walk, time, unit) or (time, unit), got {found}")
+        raise ValueError(
+            f"activation must be (walk, time, unit) or (time, unit), got {tuple(values.shape)}"
+        )
     n_walks, n_steps, n_units = values.shape
+    columns = _columns(position)
+    _check_not_transposed(values.shape, columns)
     source = f"activation has {n_walks} walks of {n_steps} steps"
-    places = label(position, n_walks, n_steps, "position", source)
+    places = label(columns, n_walks, n_steps, "position", source)
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
     for place in places.values():
         place.attrs["units"] = position_units
     entry = schema.RECORDING[schema.ACTIVATION]
     about = {**entry.attrs, "units": units}
+    times, attrs = _timing((n_walks, n_steps), sample_rate, timestamps, max_gap)
     recording = xr.Dataset(
         {schema.ACTIVATION: xr.Variable(entry.dims, values, about), **others},
-        coords={**places, **unit_labels(layer, n_units), schema.TIME: clock(n_steps, sample_rate)},
-        attrs={} if sample_rate is None else {"sample_rate": sample_rate},
+        coords={
+            **places,
+            **unit_labels(layer, n_units),
+            schema.TIME: clock(n_steps, attrs.get("sample_rate")),
+        },
+        attrs=attrs,
     )
-    recording = as_coords(recording)
+    recording = as_coords(recording.assign(times))
     recording.attrs[schema.PROVENANCE] = schema.provenance(None, "from_arrays")
-    schema.check_recording(recording, need=tuple(position))
+    schema.check_recording(recording, need=tuple(columns))
     if check_finite and isinstance(values, np.ndarray):
         schema.check_finite(recording[schema.ACTIVATION], (~np.isfinite(values)).sum((0, 1)))
     return recording
+
+
+def _timing(
+    shape: tuple[int, int], sample_rate: float | None, timestamps: Any, max_gap: float | None
+) -> tuple[dict[str, xr.Variable], dict[str, float]]:
+    """Variables and attributes that say when the samples (walk, time) were taken."""
+    entry = schema.RECORDING[schema.DWELL]
+    if timestamps is None:
+        if max_gap is not None:
+            raise ValueError("max_gap needs timestamps, got none; a regular clock has no gaps")
+        if sample_rate is None:
+            return {}, {}
+        if not (np.isfinite(sample_rate) and sample_rate > 0):
+            raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
+        dwell = np.full(shape, 1 / sample_rate)
+        return {schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs)}, {"sample_rate": sample_rate}
+    if sample_rate is not None:
+        raise ValueError(
+            f"sample_rate must be None where timestamps are given, got {sample_rate!r}: it is "
+            "taken from them"
+        )
+    times = as_array(timestamps).astype(float)
+    times = times[None] if times.ndim == 1 else times
+    if times.shape != shape:
+        raise ValueError(
+            f"timestamps must be (time,) or (walk, time) as the activation, {shape}, got "
+            f"{times.shape}"
+        )
+    dwell, steps = np.full(shape, np.nan), []
+    for walk, row in enumerate(times):
+        known = np.isfinite(row)
+        check_times(row[: known.sum()], f"timestamps of walk {walk}")  # NaN only at the end
+        gap = gap_of(row[known], max_gap, f"timestamps of walk {walk}")
+        dwell[walk, known] = Clock.of(row[known], gap).dwell
+        steps.append(np.diff(row[known])[np.diff(row[known]) <= gap])
+    about = {"units": "s", "long_name": "time on the session's clock"}
+    variables = {
+        schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs),
+        schema.TIMESTAMP: xr.Variable(STEPS, times, about),
+    }
+    return variables, {"sample_rate": float(1 / np.mean(np.concatenate(steps)))}
+
+
+def as_array(values: Any) -> Any:
+    """Values as NumPy or dask: files are read, what is masked becomes NaN."""
+    if hasattr(values, "dask"):
+        return values
+    if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
+        values = values[...]
+    if np.ma.isMaskedArray(values):
+        kind = np.result_type(values.dtype, np.float32)
+        return np.ma.filled(values.astype(kind), np.nan)
+    return np.asarray(values)
+
+
+def _in_order(activation: Any) -> Any:
+    """Activations (walk, time, unit) or (time, unit) as an array."""
+    if isinstance(activation, xr.DataArray):
+        dims = activation.dims
+        if not {schema.TIME, schema.UNIT} <= set(dims) <= set(schema.RECORDING_DIMS):
+            raise ValueError(
+                "activation, a DataArray, must have dims ('time', 'unit') or ('walk', 'time', "
+                f"'unit'), got {dims}; rename them with activation.rename(old='time')"
+            )
+        activation = activation.transpose(*schema.RECORDING_DIMS, missing_dims="ignore").data
+    return as_array(activation)
+
+
+def _columns(position: Any) -> Mapping[str, Any]:
+    """Position as a mapping of its axes."""
+    if isinstance(position, Mapping):
+        return position
+    if isinstance(position, xr.DataArray):
+        return _named_columns(position)
+    if hasattr(position, "columns") and hasattr(position, "to_numpy"):  # a DataFrame
+        return {str(name): np.asarray(position[name]) for name in position.columns}
+    values = as_array(position)
+    n = values.shape[-1] if values.ndim in (2, 3) else 0
+    if not 1 <= n <= len(AXES):
+        transposed = values.ndim == 2 and values.shape[0] <= len(AXES)
+        advice = "transpose it with position.T" if transposed else 'or pass {"x": ..., "y": ...}'
+        raise ValueError(
+            f"position must be a mapping of arrays, or an array (time, axis) or (walk, time, axis) "
+            f"of at most {len(AXES)} axes, got shape {tuple(values.shape)}; {advice}"
+        )
+    return {name: values[..., k] for k, name in enumerate(AXES[:n])}
+
+
+def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
+    """Axes of a DataArray: those of its one dimension that is not walk or time, by its labels."""
+    others = [d for d in position.dims if d not in STEPS]
+    if schema.TIME not in position.dims or len(others) != 1:
+        raise ValueError(
+            "position, a DataArray, must have the dimension 'time' and one of axes, got "
+            f"{position.dims}"
+        )
+    (axis,) = others
+    labels = position[axis].values if axis in position.coords else np.empty(0)
+    names = [str(v) for v in labels] if labels.dtype.kind in "UOT" else list(AXES)
+    n = position.sizes[axis]
+    if n > len(names):
+        raise ValueError(f"position must have at most {len(AXES)} axes without names, got {n}")
+    return {
+        name: position.isel({axis: k}, drop=True).reset_coords(drop=True)
+        for k, name in enumerate(names[:n])
+    }
+
+
+def _check_not_transposed(shape: tuple[int, ...], position: Mapping[str, Any]) -> None:
+    """Refuse activations (walk, unit, time), which the lengths of the position tell."""
+    _, n_steps, n_units = shape
+    plain = (axis for axis in position.values() if not isinstance(axis, xr.DataArray))
+    lengths = {np.shape(axis)[-1] for axis in plain if np.ndim(axis)}
+    if n_steps not in lengths and lengths == {n_units}:
+        raise ValueError(
+            f"activation must be (time, unit) or (walk, time, unit), but its last axis has "
+            f"{n_units} entries, as many as the position has samples: it looks like (unit, time); "
+            "transpose it with np.swapaxes(activation, -1, -2)"
+        )
 
 
 def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dataset:
@@ -135,14 +280,12 @@ def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
     """Time of every sample: in seconds where the sample rate is known, else in steps."""
     if sample_rate is None:
         return xr.Variable(schema.TIME, np.arange(n_steps), {"units": "step"})
-    if not (np.isfinite(sample_rate) and sample_rate > 0):
-        raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
     return xr.Variable(schema.TIME, np.arange(n_steps) / sample_rate, {"units": "s"})
 
 
 def as_coords(dataset: xr.Dataset) -> xr.Dataset:
     """Make coordinates of the variables that say where, on which map and with which window."""
-    names = {"x", "y", schema.MAP, "familiar", "window"} & set(dataset.data_vars)
+    names = {"x", "y", schema.MAP, "familiar", "window", schema.TIMESTAMP} & set(dataset.data_vars)
     return dataset.set_coords(names)
 
 
@@ -175,7 +318,7 @@ def _variable(
     if isinstance(values, xr.DataArray):
         values = values.transpose(*STEPS, ..., missing_dims="ignore")
         attrs, values = {**attrs, **values.attrs}, values.data
-    values = values if hasattr(values, "chunks") else np.asarray(values)
+    values = as_array(values)
     found, dims = values.shape, _dims(name, values.shape, sizes)
     if dims is None and sizes[schema.WALK] == 1 and values.ndim:
         values = values[None]

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
-from placeformer.data.sessions import Track
+from placeformer.data.arrays import AXES
+from placeformer.data.clock import Floats
+from placeformer.data.sessions import Cut, Track
+
+SAME_TIME = 1e-6
+"""Seconds that times of series side by side may differ by."""
 
 
 def from_nwb(
     source: str | os.PathLike[str] | Any,
     *,
-    position: str | None = None,
-    epochs: str | ArrayLike | None = None,
+    position: str | Sequence[str] | None = None,
+    columns: Mapping[str, int | Sequence[int]] | None = None,
+    epochs: Any = None,
     join: bool = False,
+    bin_size: float | None = None,
+    min_speed: float | None = None,
+    max_gap: float | None = None,
     layer: str | Sequence[str] | None = None,
+    where: str | ArrayLike | None = None,
     unit_columns: Sequence[str] = (),
 ) -> xr.Dataset:
     """Label the sorted units and the position of an NWB file as a Recording.
@@ -34,24 +44,33 @@ def from_nwb(
     position
         The ``SpatialSeries``, by its name or by its path such as
         ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
-        compass directions and eyes are found by their name alone.
+        compass directions and eyes are found by their name alone. A list of names, or the name of a
+        container, takes several series: with the same times their columns are put side by side (x
+        and y apart, two LEDs); one after another in time they make one track (a series an epoch).
+    columns
+        Columns that make the axes, where they are not x, y and z: ``{"x": 0, "y": 1}`` are those of
+        the first of two LEDs, ``{"x": [0, 2], "y": [1, 3]}`` their midpoints.
     epochs
-        Name of a table of intervals (``"trials"``, ``"epochs"``, ...) or rows of start and stop
-        in seconds; by default from the first to the last sample of the position. Every row makes
-        a walk.
-    join
-        Put the epochs behind one another as one walk, as in :func:`from_pynapple`; otherwise
-        walks that are shorter than the longest end in NaN.
+        Name of a table of intervals (``"trials"``, ``"epochs"``, ...), a DataFrame with its columns
+        (some of its rows, for example), or rows of start and stop in seconds; by default from the
+        first to the last sample of the position. Every row makes a walk.
+    join, bin_size, min_speed, max_gap
+        As in :func:`from_pynapple`: epochs as one walk, bins of time in seconds, the least speed in
+        units of the series a second, and the longest distance of samples that is no gap.
     layer
         Brain area or population of all units, or one for each.
+    where
+        Which units: a query on their columns, such as ``"quality == 'good' and depth > 500"``; one
+        true or false for every row; or ids.
     unit_columns
-        Columns of the table of units to take along as coordinates of ``unit``.
+        Columns of the table of units to take along as coordinates of ``unit``; of objects, such as
+        groups of electrodes, the names.
 
     Returns
     -------
     xarray.Dataset
-        A Recording on the time base of the position: every spike counts at the nearest sample of
-        its epoch, and a count times the sample rate is the rate in Hz. Position in the units of
+        A Recording as :func:`from_pynapple` makes it of the same spikes and position: a count over
+        ``dwell``, the seconds that a sample stands for, is the rate in Hz. Position in the units of
         the series, its conversion and offset applied, columns as x, y, z. ``timestamp`` (walk,
         time) is in seconds on the clock of the session, ``unit_id`` the ids of the units.
 
@@ -63,12 +82,18 @@ def from_nwb(
         There is no such file.
     ValueError
         No units with spike times, no position or several (they are listed), no such table of
-        intervals or column.
+        intervals or column, spike times that are not finite or none of which lies within the
+        tracking.
+
+    Warns
+    -----
+    UserWarning
+        Spike times do not ascend (they are sorted), epochs do not end after they start (they are
+        left out), or few spikes lie within the tracking (two clocks?).
 
     Notes
     -----
-    Spikes further than one sample interval from any sample of the position (a gap in the
-    tracking) are left out. Observation intervals of single units are not applied.
+    Observation intervals of single units are not applied.
 
     References
     ----------
@@ -81,21 +106,24 @@ def from_nwb(
     >>> maps = pf.rate_maps(recording, bins=20)  # doctest: +SKIP
     """
     with _open(source) as file:
-        units = _units(file, unit_columns)
-        path, series = _position(file, position)
-        track = _track(path, series)
-        spans = _epochs(file, epochs) if epochs is not None else track.times[[0, -1]]
-        labels = {name: list(units[name].data[:]) for name in unit_columns}
+        units = _units(file)
+        rows = _chosen(units, where)
+        paths, series = _position(file, position)
+        track = _track(paths, series, columns, max_gap)
+        spans = np.asarray(track.support if epochs is None else _epochs(file, epochs), float)
+        ids = np.asarray(units.id[:])
         return sessions.of_spikes(
-            [np.asarray(units["spike_times"][row], float) for row in range(len(units))],
+            {ids[row]: units["spike_times"][row] for row in rows},
             track,
-            spans,
+            Cut(spans, join, bin_size, min_speed),
             step="from_nwb",
-            join=join,
             layer=layer,
-            position_units=series.unit,
-            unit_labels={"unit_id": units.id[:], **labels},
-            settings={"identifier": file.identifier, "position": path},
+            position_units=series[0].unit,
+            unit_labels={
+                "unit_id": ids[rows],
+                **{name: _column(units, name, rows) for name in unit_columns},
+            },
+            settings={"identifier": file.identifier, "position": ", ".join(paths)},
         )
 
 
@@ -109,7 +137,7 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
     Parameters
     ----------
     maps
-        RateMaps of one or two axes in Hz, of a recording with a sample rate.
+        RateMaps of one or two axes in Hz, of a timed recording.
     file
         Open ``pynwb.NWBFile`` with the units; write it with ``pynwb.NWBHDF5IO`` afterwards.
     name
@@ -128,7 +156,7 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
     ImportError
         pynwb or ndx-rate-maps is not installed; ``pip install 'placeformer[nwb]'``.
     ValueError
-        Rates not in Hz, more than two axes or several maps, no sample rate, units that the file
+        Rates not in Hz, occupancy not in s, more than two axes or several maps, units that the file
         does not hold, or a table of this name in the module.
 
     Examples
@@ -147,12 +175,12 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
     if home is not None and name in home.data_interfaces:
         raise ValueError(f"name must be new in module {module!r}, which already holds {name!r}")
     rate = maps[schema.RATE].transpose(schema.UNIT, *space).values.astype(float)
-    seconds = maps[schema.OCCUPANCY].transpose(*space).values / maps.attrs["sample_rate"]
+    seconds = maps[schema.OCCUPANCY].transpose(*space).values
     axes: dict[str, Any] = {}
     for number, dim in enumerate(space):
         axes[f"dim{number}_label"] = dim
         axes[f"dim{number}_unit"] = str(maps[dim].attrs.get("units", "1"))
-        axes[f"bin_edges_dim{number}"] = maps[dim + schema.EDGES_SUFFIX].values
+        axes[f"bin_edges_dim{number}"] = schema.edges_of(maps, dim)
     table = RateMapTable(
         name=name,
         description=f"mean rate by {', '.join(space)}; smoothing: {maps.attrs.get('smooth')}",
@@ -182,44 +210,118 @@ def _open(source: Any) -> Iterator[Any]:
         yield source
         return
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"source must be a path or a pynwb.NWBFile, found {type(source).__name__}")
+        raise TypeError(f"source must be a path or a pynwb.NWBFile, got {type(source).__name__}")
     if not os.path.isfile(source):
-        raise FileNotFoundError(f"source must be an NWB file, found nothing at {os.fspath(source)}")
+        raise FileNotFoundError(f"source must be an NWB file, got nothing at {os.fspath(source)}")
     with pynwb.NWBHDF5IO(os.fspath(source), "r") as io:
         yield io.read()
 
 
-def _units(file: Any, columns: Sequence[str]) -> Any:
-    """Table of units with spike times and the columns asked for."""
+def _units(file: Any) -> Any:
+    """Table of units with spike times."""
     units = file.units
     if units is None or not len(units) or "spike_times" not in units.colnames:
         raise ValueError(
             f"file {file.identifier!r} holds no units with spike times; continuous signals go "
             "through placeformer.from_pynapple or placeformer.from_arrays"
         )
-    unknown = [name for name in columns if name not in units.colnames]
-    if unknown:
-        raise ValueError(f"unit_columns names {unknown}, the units have {list(units.colnames)}")
     return units
 
 
-def _position(file: Any, wanted: str | None) -> tuple[str, Any]:
-    """Path and series of the position."""
+def _chosen(units: Any, where: str | ArrayLike | None) -> NDArray[np.intp]:
+    """Rows of units."""
+    rows, ids = np.arange(len(units)), np.asarray(units.id[:])
+    if where is None:
+        return rows
+    if isinstance(where, str):
+        chosen = _query(units, where)
+    else:
+        given = np.asarray(where)
+        unknown = [] if given.dtype == bool else np.setdiff1d(given, ids).tolist()
+        if unknown or (given.dtype == bool and given.shape != ids.shape):
+            raise ValueError(
+                f"where must be a query, {len(ids)} values true or false or ids of units, got "
+                f"{unknown[:5] or given.shape}; the file holds {ids[:5].tolist()} ({len(ids)})"
+            )
+        chosen = given if given.dtype == bool else np.isin(ids, given)
+    if not chosen.any():
+        raise ValueError(f"where must leave at least one of {len(ids)} units, got {where!r}")
+    return rows[chosen]
+
+
+def _query(units: Any, query: str) -> NDArray[np.bool_]:
+    """Whether every unit meets a query on the columns of one value a unit."""
+    import pandas as pd
+
+    values = {}
+    for name in units.colnames:
+        with suppress(ValueError):
+            values[name] = _column(units, name, np.arange(len(units)))
+    table = pd.DataFrame(values)
+    try:
+        found = np.asarray(table.eval(query))
+    except Exception as error:  # of pandas and of Python's parser
+        raise ValueError(
+            f"where must be a query on the columns {list(values)}, got {query!r}: {error}"
+        ) from error
+    if found.shape != (len(table),) or found.dtype != bool:
+        raise ValueError(f"where must say true or false of every unit, got {query!r}")
+    return found
+
+
+def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
+    """One value for every unit; of objects with a name, the name."""
+    if name not in units.colnames:
+        raise ValueError(f"unit_columns names {name!r}, the units have {list(units.colnames)}")
+    column = units[name]
+    single = type(column).__name__ != "VectorIndex"
+    values = [column[int(row)] for row in rows] if single else []
+    if not single or any(np.ndim(value) for value in values):
+        raise ValueError(
+            f"unit_columns must hold one value for every unit, but {name!r} holds several; add "
+            "what you need of them with recording.assign_coords"
+        )
+    found = np.asarray([getattr(value, "name", value) for value in values])
+    return found if found.dtype.kind in "biufUS" else found.astype(str)
+
+
+def _position(file: Any, wanted: str | Sequence[str] | None) -> tuple[list[str], list[Any]]:
+    """Paths and series of the position."""
     from pynwb.behavior import CompassDirection, EyeTracking, SpatialSeries
 
     series = {_path(s): s for s in file.objects.values() if isinstance(s, SpatialSeries)}
+
+    def named(name: str) -> list[str]:
+        found = [path for path, s in series.items() if name in (path, s.name)]
+        inside = (path for path in series if name in _containers(path))
+        return found or sorted(inside)
+
     if wanted is None:
         elsewhere = CompassDirection | EyeTracking
-        found = {p: s for p, s in series.items() if not isinstance(s.parent, elsewhere)}
+        found = [p for p, s in series.items() if not isinstance(s.parent, elsewhere)]
+        good = len(found) == 1
+    elif isinstance(wanted, str):
+        found = named(wanted)
+        good = len(found) == 1 or (len(found) > 1 and wanted in _containers(found[0]))
     else:
-        found = {p: s for p, s in series.items() if wanted in (p, s.name)}
-    if len(found) != 1:
+        each = [named(name) for name in wanted]
+        found = [path for paths in each for path in paths]
+        good = bool(each) and all(len(paths) == 1 for paths in each)
+    if not good:
         listed = ", ".join(repr(path) for path in sorted(found or series)) or "none"
         raise ValueError(
-            f"position must name one SpatialSeries of file {file.identifier!r}, found {wanted!r} "
-            f"for {len(found)} of them; the file holds: {listed}"
+            f"position must name one SpatialSeries of file {file.identifier!r}, got {wanted!r} "
+            f"for {len(found)} of them; the file holds: {listed}. Several that belong together are "
+            "named as a list or by their container; anything else goes through "
+            "placeformer.from_pynapple or placeformer.from_arrays"
         )
-    return next(iter(found.items()))
+    return found, [series[path] for path in found]
+
+
+def _containers(path: str) -> list[str]:
+    """Names and paths of what a series lies in, such as Position and behavior/Position."""
+    parts = path.split("/")[:-1]
+    return [*parts, *("/".join(parts[:k]) for k in range(2, len(parts) + 1))]
 
 
 def _path(series: Any) -> str:
@@ -231,29 +333,81 @@ def _path(series: Any) -> str:
     return "/".join(reversed(names))
 
 
-def _track(path: str, series: Any) -> Track:
-    """Position in the units of the series."""
+def _track(
+    paths: list[str],
+    series: list[Any],
+    columns: Mapping[str, int | Sequence[int]] | None,
+    max_gap: float | None,
+) -> Track:
+    """Position in the units of the series: side by side, or one after another."""
+    parts = [_samples(path, each) for path, each in zip(paths, series, strict=True)]
+    shapes = ", ".join(f"{p!r} {v.shape}" for p, (_, v) in zip(paths, parts, strict=True))
+    units = {each.unit for each in series}
+    if len(units) > 1:
+        raise ValueError(f"position must be in one unit, got {sorted(units)} for {paths}")
+    parts.sort(key=lambda part: part[0][0])
+    times, values = parts[0]
+    support = np.array([[t[0], t[-1]] for t, _ in parts])
+    names: Sequence[str] = AXES
+    if len(parts) > 1 and all(_same(t, times) for t, _ in parts[1:]):
+        values = np.concatenate([v for _, v in parts], axis=1)
+        own = [each.name for each in series]
+        names = own if set(own) <= set(AXES) and len(own) == values.shape[1] else AXES
+        support = support[:1]
+    elif len(parts) > 1:
+        if (support[:-1, 1] >= support[1:, 0]).any() or len({v.shape[1] for _, v in parts}) > 1:
+            raise ValueError(
+                "position, where it names several series, must have the same times in all of them "
+                "(columns side by side) or be one after another with the same columns, got "
+                f"{shapes} from {support.tolist()[:3]} s; put them together yourself and pass them "
+                "to placeformer.from_pynapple or placeformer.from_arrays"
+            )
+        times, values = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    n = values.shape[1]
+    if columns is None:
+        if n > len(AXES):
+            raise ValueError(
+                f"position must have 1 to {len(AXES)} columns, got {shapes}; name the columns that "
+                'make its axes, columns={"x": 0, "y": 1} or, for the midpoint of two LEDs, '
+                'columns={"x": [0, 2], "y": [1, 3]}, or pass arrays to placeformer.from_arrays'
+            )
+        columns = {name: k for k, name in enumerate(names[:n])}
+    wrong = [k for which in columns.values() for k in np.ravel(which) if not 0 <= k < n]
+    if wrong or not columns:
+        raise ValueError(f"columns must name columns 0 to {n - 1} of {shapes}, got {columns}")
+    axes = {name: values[:, np.ravel(which)].mean(axis=1) for name, which in columns.items()}
+    return Track(times, axes, max_gap, support)
+
+
+def _samples(path: str, series: Any) -> tuple[Floats, Floats]:
+    """Times (sample,) and values (sample, column) of a series."""
     values = np.asarray(series.get_data_in_units(), float)
     values = values.reshape(len(values), -1)
     times = np.asarray(series.get_timestamps(), float)
-    if len(times) != len(values) or len(times) < 2 or values.shape[1] > 3:
+    if len(times) != len(values) or len(times) < 2:
         raise ValueError(
-            f"position {path!r} must be (time,) or (time, 1 to 3) of at least two samples, found "
+            f"position {path!r} must be (time,) or (time, column) of at least two samples, got "
             f"{values.shape} and {len(times)} timestamps"
         )
-    return Track(times, dict(zip(("x", "y", "z"), values.T, strict=False)))
+    return times, values
 
 
-def _epochs(file: Any, epochs: str | ArrayLike) -> ArrayLike:
+def _same(times: Floats, others: Floats) -> bool:
+    return len(times) == len(others) and bool(np.abs(times - others).max() <= SAME_TIME)
+
+
+def _epochs(file: Any, epochs: Any) -> Any:
     """Rows of start and stop."""
     if not isinstance(epochs, str):
+        if hasattr(epochs, "columns"):
+            return np.stack([epochs["start_time"], epochs["stop_time"]], axis=1)
         return epochs
     tables: Mapping[str, Any] = {"trials": file.trials, "epochs": file.epochs, **file.intervals}
     table = tables.get(epochs)
     if table is None:
-        known = sorted(name for name, found in tables.items() if found is not None)
+        known = sorted(name for name, rows in tables.items() if rows is not None)
         raise ValueError(
-            f"epochs must name a table of intervals, found {epochs!r}; the file holds: "
+            f"epochs must name a table of intervals, got {epochs!r}; the file holds: "
             f"{', '.join(known) or 'none'}"
         )
     return np.stack([table["start_time"][:], table["stop_time"][:]], axis=1)
@@ -265,11 +419,12 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
     space = schema.place_dims(maps)
     problems = []
     if maps[schema.RATE].attrs.get("units") != "Hz":
-        problems.append(f"rates must be in Hz, found {maps[schema.RATE].attrs.get('units')!r}")
+        problems.append(f"rates must be in Hz, got {maps[schema.RATE].attrs.get('units')!r}")
     if len(space) > 2 or maps[schema.RATE].ndim != 1 + len(space):
-        problems.append(f"rate must be (unit, 1 or 2 axes), found {maps[schema.RATE].dims}")
-    if "sample_rate" not in maps.attrs:
-        problems.append("attrs must hold sample_rate in Hz, for the occupancy in seconds")
+        problems.append(f"rate must be (unit, 1 or 2 axes), got {maps[schema.RATE].dims}")
+    if maps[schema.OCCUPANCY].attrs.get("units") != "s":
+        units = maps[schema.OCCUPANCY].attrs.get("units")
+        problems.append(f"occupancy must be in s, as that of a timed recording is, got {units!r}")
     if problems:
         raise ValueError(
             f"maps do not fit NWB's RateMapTable: {'; '.join(problems)}. Maps of any kind are "
@@ -284,7 +439,7 @@ def _rows(maps: xr.Dataset, file: Any) -> list[int]:
     wanted = maps["unit_id"].values.tolist() if "unit_id" in maps.coords else None
     if wanted is None or not set(wanted) <= set(ids):
         raise ValueError(
-            f"maps must carry the ids of the file's units as coordinate 'unit_id', found "
+            f"maps must carry the ids of the file's units as coordinate 'unit_id', got "
             f"{wanted if wanted is None else wanted[:5]}; the file holds {ids[:5]} ({len(ids)})"
         )
     return [ids.index(each) for each in wanted]

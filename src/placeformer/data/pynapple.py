@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,8 @@ import xarray as xr
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
-from placeformer.data.sessions import Track
-
-AXES = ("x", "y", "z")
+from placeformer.data.arrays import AXES
+from placeformer.data.sessions import Cut, Track
 
 
 def from_pynapple(
@@ -21,6 +21,9 @@ def from_pynapple(
     *,
     epochs: Any = None,
     join: bool = False,
+    bin_size: float | None = None,
+    min_speed: float | None = None,
+    max_gap: float | None = None,
     names: Sequence[str] | None = None,
     layer: str | Sequence[str] | None = None,
     units: str | None = None,
@@ -31,21 +34,32 @@ def from_pynapple(
     Parameters
     ----------
     data
-        ``TsGroup`` or ``Ts`` of spikes: the time base is that of the position, every spike
-        counts at the nearest sample, and a count times the sample rate is the rate in Hz. Pass
-        ``position.bin_average(0.1)`` for bins of 100 ms. Or ``TsdFrame`` or ``Tsd`` of a
-        continuous signal: it keeps its own time base, and every sample takes the nearest
-        position.
+        ``TsGroup`` or ``Ts`` of spikes: every spike counts at the nearest sample of the position,
+        and a count over the seconds that the sample stands for (``dwell``) is the rate in Hz. Or
+        ``TsdFrame`` or ``Tsd`` of a continuous signal: it keeps its own time base, and every sample
+        takes the nearest position.
     position
-        ``TsdFrame``, one column an axis, or ``Tsd`` of one axis.
+        ``TsdFrame``, one column an axis; ``Tsd`` of one axis; or a mapping of ``Tsd`` with the same
+        times, such as ``{"x": ..., "y": ...}``.
     epochs
-        ``IntervalSet`` to keep. Kept are only times at which data and position are both known
-        (the intersection of their time supports): give a ``TsGroup`` its ``time_support``, which
-        is otherwise taken to reach from the first to the last spike.
+        ``IntervalSet`` to keep, every interval a walk; by default the time support of the position.
+        As in pynapple the time support of spikes is not asked: a unit is silent where it has no
+        spike. Of a continuous signal only times within its own support are kept.
     join
-        Every epoch makes a walk, and NaN fill up the shorter ones: maps and measures leave these
-        out, while analyses that shift activations in time (:func:`shuffle_test`) refuse them.
+        Every epoch makes a walk, and NaN fill up the shorter ones, which analyses leave out.
         ``join=True`` puts all epochs behind one another as one walk instead.
+    bin_size
+        Width in seconds of bins of time, which then are the samples: spikes in a bin are counted, a
+        signal and the position are averaged. By default every sample of the position, or of the
+        signal, is one.
+    min_speed
+        Least speed, in units of the position a second: slower samples get position NaN, which
+        keeps their spikes and their time out of maps. The velocity is smoothed with a triangle
+        0.5 s wide; the recording holds the speed as ``speed``.
+    max_gap
+        Distance in seconds of two samples of the position above which the tracking counts as lost
+        between them; by default 5 median intervals, and at least 0.25 s. Beside a gap a sample
+        stands for as long on that side as on its other side; spikes within the gap are left out.
     names
         Names of the axes; by default the names of the columns, or x, y, z where these are
         numbers.
@@ -59,9 +73,11 @@ def from_pynapple(
     Returns
     -------
     xarray.Dataset
-        A Recording. ``time`` is in seconds since the start of each walk at the nominal rate
-        (``attrs["sample_rate"]``, 1 over the median interval); ``timestamp`` (walk, time) holds
-        the times on pynapple's clock; ``unit_id`` the keys of the units.
+        A Recording. ``dwell`` (walk, time) holds the seconds that every sample stands for;
+        activation times dwell, added up, is the number of spikes. ``timestamp`` (walk, time) holds
+        the times on pynapple's clock, ``unit_id`` the keys of the units. ``time`` counts seconds
+        from the start of each walk at the nominal rate ``attrs["sample_rate"]``, 1 over the mean
+        interval.
 
     Raises
     ------
@@ -70,13 +86,23 @@ def from_pynapple(
     TypeError
         Objects of another kind.
     ValueError
-        Data and position do not overlap in time, or values are not finite.
+        Data and position do not overlap in time, values or spike times are not finite, or an option
+        is out of range.
+
+    Warns
+    -----
+    UserWarning
+        Few spikes lie within the tracking (two clocks?), or the time support that spikes were given
+        covers only a part of the position.
 
     Notes
     -----
-    A spike or sample further than one interval of the position from any of its samples (a gap in
-    the tracking) is left out, or has position NaN. Elsewhere the maps are those of
-    ``pynapple.compute_tuning_curves`` on the same edges.
+    Maps are those of ``pynapple.compute_tuning_curves`` on the same edges where samples of the
+    position are regular. Three differences are meant. pynapple takes every sample for the mean
+    interval, here it is the time that it stands for: with dropped frames a place that was sampled
+    rarely keeps its rate. Where ``epochs`` end within the tracking, the samples at their ends stand
+    for the time within the epoch alone, half an interval or so, where pynapple takes a whole one.
+    Spikes in a gap, which pynapple gives to the nearest sample however far, are left out.
 
     References
     ----------
@@ -91,34 +117,44 @@ def from_pynapple(
     with extra("pynapple"):
         import pynapple as nap
     _check_kind("data", data, (nap.TsGroup, nap.Ts, nap.TsdFrame, nap.Tsd))
+    if isinstance(position, Mapping):
+        position = _side_by_side(position)
     _check_kind("position", position, (nap.TsdFrame, nap.Tsd))
-    support = position.time_support.intersect(data.time_support)
+    spikes = isinstance(data, nap.Ts | nap.TsGroup)
+    support = position.time_support
     if epochs is not None:
         _check_kind("epochs", epochs, (nap.IntervalSet,))
         support = support.intersect(epochs)
+    if spikes and len(support):
+        _warn_of_support(data, support)
+    else:
+        support = support.intersect(data.time_support)
     if not len(support):
         spans = (
             f"{name} from {_span(each)}"
             for name, each in (("data", data), ("position", position), ("epochs", epochs))
             if each is not None
         )
-        raise ValueError(f"data and position must overlap in time, found {', '.join(spans)} s")
-    labels = {"step": "from_pynapple", "join": join, "layer": layer}
-    labels["position_units"] = position_units
-    track = _track(position, names)
-    if isinstance(data, nap.Ts | nap.TsGroup):
+        raise ValueError(f"data and position must overlap in time, got {', '.join(spans)} s")
+    track = _track(position, names, max_gap)
+    cut = Cut(support.values, join, bin_size, min_speed)
+    labels: dict[str, Any] = {
+        "step": "from_pynapple",
+        "layer": layer,
+        "position_units": position_units,
+    }
+    if spikes:
         if units not in (None, "Hz"):
-            raise ValueError(f"units must be None for spikes, whose rate is in Hz, found {units!r}")
+            raise ValueError(f"units must be None for spikes, whose rate is in Hz, got {units!r}")
         group = {0: data} if isinstance(data, nap.Ts) else data
-        keys = list(group.keys())
-        trains = [group[key].index.values for key in keys]
-        return sessions.of_spikes(trains, track, support.values, unit_labels=_ids(keys), **labels)
+        trains = {key: group[key].index.values for key in group.keys()}  # noqa: SIM118
+        return sessions.of_spikes(trains, track, cut, **labels)
     values = np.asarray(data.values).reshape(len(data), -1)
-    keys = list(getattr(data, "columns", [0]))
-    labels |= {"units": units or schema.RECORDING[schema.ACTIVATION].units}
-    return sessions.of_samples(
-        values, data.index.values, track, support.values, unit_labels=_ids(keys), **labels
-    )
+    labels |= {
+        "units": units or schema.RECORDING[schema.ACTIVATION].units,
+        "unit_labels": {"unit_id": list(getattr(data, "columns", [0]))},
+    }
+    return sessions.of_samples(values, data.index.values, track, cut, **labels)
 
 
 def to_pynapple(
@@ -179,7 +215,7 @@ def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(
-            f"{argument} must be pynapple's {wanted}, found {type(value).__name__}; for plain "
+            f"{argument} must be pynapple's {wanted}, got {type(value).__name__}; for plain "
             "arrays there is placeformer.from_arrays"
         )
 
@@ -189,7 +225,45 @@ def _span(timed: Any) -> str:
     return f"{support.start[0]:g} to {support.end[-1]:g}" if len(support) else "no time"
 
 
-def _track(position: Any, names: Sequence[str] | None) -> Track:
+def _side_by_side(position: Mapping[str, Any]) -> Any:
+    """``Tsd`` of one axis each as one ``TsdFrame``."""
+    import pynapple as nap
+
+    series = list(position.values())
+    for each in series:
+        _check_kind("position", each, (nap.Tsd,))
+    if not series or any(not np.array_equal(each.t, series[0].t) for each in series[1:]):
+        sizes = {name: len(each) for name, each in position.items()}
+        raise ValueError(
+            f"position, a mapping, must hold Tsd with the same times, got {sizes} samples; take "
+            "one to the times of another with its value_from"
+        )
+    values = np.stack([each.values for each in series], axis=1)
+    support = series[0].time_support
+    return nap.TsdFrame(t=series[0].t, d=values, columns=list(position), time_support=support)
+
+
+def _warn_of_support(data: Any, support: Any) -> None:
+    """Say so where spikes were cut to a part of the position's time, which counts as silence."""
+    own = data.time_support
+    times = [data] if not hasattr(data, "keys") else [data[key] for key in data.keys()]  # noqa: SIM118
+    times = [train.t for train in times if len(train)]
+    if not times or (
+        own.start[0] >= min(train[0] for train in times)
+        and own.end[-1] <= max(train[-1] for train in times)
+    ):
+        return  # pynapple made it from the spikes
+    total, common = support.tot_length(), support.intersect(own).tot_length()
+    if 0 < common < 0.99 * total:
+        warnings.warn(
+            f"the time support of data covers {common:.6g} s of {total:.6g} s of the position; in "
+            "the rest its units count as silent, as in pynapple: to leave it out pass "
+            "epochs=data.time_support",
+            stacklevel=3,
+        )
+
+
+def _track(position: Any, names: Sequence[str] | None, max_gap: float | None) -> Track:
     """Position with the names of its axes."""
     values = np.asarray(position.values, float).reshape(len(position), -1)
     columns = getattr(position, "columns", AXES[:1])
@@ -198,28 +272,28 @@ def _track(position: Any, names: Sequence[str] | None) -> Track:
         names = [str(c) for c in columns] if textual else AXES[: values.shape[1]]
     if len(names) != values.shape[1]:
         raise ValueError(
-            f"names must name each of the {values.shape[1]} axes of the position, found "
-            f"{list(names)}"
+            f"names must name each of the {values.shape[1]} axes of the position, got {list(names)}"
         )
-    return Track(position.index.values, dict(zip(names, values.T, strict=True)))
-
-
-def _ids(keys: Sequence[Any]) -> dict[str, Any]:
-    return {"unit_id": np.asarray(keys)}
+    axes = dict(zip(names, values.T, strict=True))
+    return Track(position.index.values, axes, max_gap, position.time_support.values)
 
 
 def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
     """Time of every sample (walk, time) in seconds; NaN where a walk has ended."""
-    if sessions.TIMESTAMP in recording.coords:
-        return np.asarray(
-            recording[sessions.TIMESTAMP].transpose(schema.WALK, schema.TIME).values, float
-        )
+    if schema.TIMESTAMP in recording.coords:
+        times = recording[schema.TIMESTAMP].transpose(*schema.STEP_DIMS).values
+        return np.asarray(times, float)
+    n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
+    time = recording.get(schema.TIME)
+    if time is not None and time.attrs.get("units") == "s":
+        steps = np.asarray(time.values, float)
+        rest = np.median(np.diff(steps)) if n_steps > 1 else 0.0
+        return np.arange(n_walks)[:, None] * (steps[-1] - steps[0] + 2 * rest) + steps
     rate = recording.attrs.get("sample_rate", sample_rate)
     if rate is None or not rate > 0:
         raise ValueError(
-            f"sample_rate must be a positive number of Hz, found {rate!r}: the recording counts "
+            f"sample_rate must be a positive number of Hz, got {rate!r}: the recording counts "
             "steps, and pynapple seconds; sample_rate=1 makes a step a second"
         )
-    n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     starts = np.arange(n_walks)[:, None] * (n_steps + 1)
     return (starts + np.arange(n_steps)) / rate

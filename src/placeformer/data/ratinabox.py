@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from placeformer.data import schema, sessions
-from placeformer.data.sessions import Track
+from placeformer.data.sessions import Cut, Track
 
 Activity = Literal["firingrate", "spikes"]
 
@@ -30,9 +30,10 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
     Returns
     -------
     xarray.Dataset
-        A Recording of one walk on the agent's own time steps: activation in Hz, position in
-        metres, ``layer`` the name of the population, ``timestamp`` the agent's time in seconds,
-        and in two dimensions ``head_direction`` in radians, -π to π, from the x axis.
+        A Recording of one walk on the agent's own time steps, ``dwell`` the duration of each:
+        activation in Hz, position in metres, ``layer`` the name of the population, ``timestamp``
+        the agent's time in seconds, and in two dimensions ``head_direction`` in radians, -π to π,
+        from the x axis.
 
     Raises
     ------
@@ -53,22 +54,30 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
     times = np.asarray(agent.history["t"], float)
     if len(times) < 2 or not groups:
         raise ValueError(
-            f"agent must have a history of at least two updates and some neurons, found "
+            f"agent must have a history of at least two updates and some neurons, got "
             f"{len(times)} updates and {len(groups)} populations; call agent.update() and "
             "neurons.update() in turn, with save_history on"
         )
-    values = np.concatenate([_history(agent, group, activity, times) for group in groups], axis=1)
-    rate = sessions.sample_rate(times, times[None, [0, -1]], "agent")
+    parts = [_history(agent, group, activity, times) for group in groups]
+    values = np.concatenate(parts, axis=1)
+    dwell = np.diff(
+        times, prepend=2 * times[0] - times[1]
+    )  # an update is that of the step before it
     if activity == "spikes":
-        values = values * np.float32(rate)
+        values = values / dwell[:, None].astype(np.float32)
     place = np.asarray(agent.history["pos"], float).reshape(len(times), -1)
     recording = sessions.of_samples(
         values,
         times,
-        Track(times, dict(zip(("x", "y"), place.T, strict=False))),
-        times[[0, -1]],
+        Track(times, dict(zip(("x", "y"), place.T, strict=False)), max_gap=np.inf),
+        Cut(times[[0, -1]]),
+        dwell=dwell,
         step="from_ratinabox",
-        layer=[group.name for group in groups for _ in range(group.n)],
+        layer=[
+            group.name
+            for group, part in zip(groups, parts, strict=True)
+            for _ in range(part.shape[1])
+        ],
         units="Hz",
         position_units="m",
         settings={"activity": activity},
@@ -79,7 +88,7 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
 def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> np.ndarray:
     """Activity (time, unit) of one population, checked against the agent's times."""
     if activity not in ("firingrate", "spikes"):
-        raise ValueError(f"activity must be 'firingrate' or 'spikes', found {activity!r}")
+        raise ValueError(f"activity must be 'firingrate' or 'spikes', got {activity!r}")
     if group.Agent is not agent:
         raise ValueError(f"neurons {group.name!r} must belong to this agent, not another")
     values, when = group.history[activity], np.asarray(group.history["t"], float)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 WALK, TIME, UNIT, MAP = "walk", "time", "unit", "map"
 ACTIVATION, RATE, OCCUPANCY = "activation", "rate", "occupancy"
+DWELL, TIMESTAMP = "dwell", "timestamp"
 PROVENANCE = "provenance"
 EDGES_SUFFIX = "_edges"
 
@@ -42,6 +44,7 @@ RECORDING: Mapping[str, Entry] = {
     "prediction": Entry((WALK, TIME), "1", "letter predicted at the place"),
     "visited": Entry((WALK, TIME), "1", "place lies within the attended window"),
     "correct": Entry((WALK, TIME), "1", "letter was predicted correctly"),
+    DWELL: Entry((WALK, TIME), "s", "time that the sample stands for"),
     MAP: Entry((WALK,), "1", "map the walk was made on"),
     "familiar": Entry((WALK,), "1", "map was trained on"),
     "window": Entry((TIME,), "steps", "earlier steps that could be attended to"),
@@ -123,6 +126,29 @@ def place_dims(maps: xr.Dataset) -> tuple[str, ...]:
     dims = tuple(str(d) for d in maps[RATE].dims)
     with_edges = tuple(d for d in dims if d + EDGES_SUFFIX in maps.variables)
     return with_edges or (dims[dims.index(UNIT) + 1 :] if UNIT in dims else ())
+
+
+def edges_of(maps: xr.Dataset, name: str) -> NDArray[np.float64]:
+    """Edges of the bins that an axis of rate maps has: those that its centres lie between.
+
+    A selection such as ``maps.isel(x=slice(5, 15))`` leaves the coordinate ``x_edges`` whole.
+
+    Raises
+    ------
+    ValueError
+        The bins are no stretch of those that the edges make.
+    """
+    edges = np.asarray(maps[name + EDGES_SUFFIX].values, np.float64)
+    centres = np.atleast_1d(np.asarray(maps[name].values, np.float64))
+    first = max(int(np.searchsorted(edges, centres[0], side="right")) - 1, 0)
+    part = edges[first : first + len(centres) + 1]
+    if len(part) == len(centres) + 1 and np.all((part[:-1] <= centres) & (centres <= part[1:])):
+        return part
+    raise ValueError(
+        f"{name!r} must be neighbouring bins of {name + EDGES_SUFFIX!r} in ascending order, got "
+        f"{len(centres)} centres from {centres[0]:g} to {centres[-1]:g} for {len(edges)} edges "
+        f"from {edges[0]:g} to {edges[-1]:g}; select slices without a step, or map again"
+    )
 
 
 def unit_names(units: xr.DataArray | xr.Dataset, which: np.ndarray, limit: int = 5) -> str:

@@ -1,4 +1,4 @@
-"""A session of an animal: spikes or samples on a clock, beside its position, cut into walks.
+"""A session of an animal: spikes or samples on a clock, with its position, cut into walks.
 
 Times are seconds on the session's clock, in ascending order; epochs are rows of start and stop,
 both ends included. One epoch makes one walk.
@@ -6,8 +6,9 @@ both ends included. One epoch makes one walk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,151 +17,336 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import from_arrays
+from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
-Floats = NDArray[np.floating[Any]]
+SPEED = "speed"
 
-TIMESTAMP = "timestamp"
-"""Coordinate (walk, time): when a sample was taken on the session's clock; NaN: no sample."""
+SPEED_WINDOW = 0.5
+"""Width in seconds of the triangle that smooths the velocity."""
+
+FEW = 200
+"""Clocks look like two where fewer than one spike in so many lies within the tracking, or where all
+spikes lie within so small a part of it."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """Position on a clock: times (sample,) and every axis by its name (sample,)."""
+    """Position on a clock: times (sample,), every axis by its name (sample,), and its gaps."""
 
     times: Floats
     axes: Mapping[str, Floats]
+    max_gap: float | None = None
+    support: ArrayLike | None = None
+    """Rows of start and stop of the tracking; by default from the first to the last sample."""
+    clock: Clock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse times that do not ascend."""
-        _check_times(self.times, "position")
+        check_times(self.times, "position")
+        gap = gap_of(self.times, self.max_gap, "position")
+        part = None
+        if self.support is not None:
+            part = np.searchsorted(np.atleast_2d(self.support)[:, 0], self.times, side="right")
+        object.__setattr__(self, "max_gap", gap)
+        object.__setattr__(self, "clock", Clock.of(self.times, gap, part))
 
-    def between(self, start: float, stop: float) -> Track:
+    def frames(self, start: float, stop: float) -> Frames:
         """The samples of one epoch."""
-        part = inside(self.times, start, stop)
-        return Track(self.times[part], {name: axis[part] for name, axis in self.axes.items()})
+        clock, part = self.clock.between(start, stop), inside(self.times, start, stop)
+        axes = {name: axis[part] for name, axis in self.axes.items()}
+        return Frames(clock.times, axes, clock.dwell, clock.number)
 
-    def at(self, times: Floats, reach: float) -> Track:
-        """Position at other times: the nearest sample's, NaN where none is within reach."""
-        near = nearest(times, self.times, reach)
-        known = near >= 0
-        axes = {name: np.full(len(times), np.nan) for name in self.axes}
-        for name, axis in axes.items():
-            axis[known] = self.axes[name][near[known]]
-        return Track(times, axes)
+    def bins(self, start: float, stop: float, width: float) -> Frames:
+        """Bins of time of one epoch, each at the mean position of its samples.
+
+        The last bin ends with the epoch: it is half to one and a half times as wide as the others.
+        A bin without a sample takes the position of the sample nearest to its centre.
+        """
+        samples = self.frames(start, stop)
+        if not len(samples.times):
+            return samples
+        n = max(1, int((stop - start) / width + 0.5 + ROUNDING))
+        edges = np.append(start + width * np.arange(n), stop)
+        centres = (edges[:-1] + edges[1:]) / 2
+
+        def number(times: Floats) -> NDArray[np.intp]:
+            found = np.searchsorted(edges, times, side="right") - 1
+            return np.where(times == stop, n - 1, np.where(found < n, found, -1))
+
+        bins, near = number(samples.times), samples.number(centres)
+        axes = {}
+        for name, axis in samples.axes.items():
+            known = np.isfinite(axis)
+            total = np.bincount(bins[known], axis[known], n)
+            count = np.bincount(bins[known], minlength=n)
+            lent = np.append(axis, np.nan)[near]  # the last is that of no sample
+            lent[np.bincount(bins, minlength=n) > 0] = np.nan
+            axes[name] = np.divide(total, count, out=lent, where=count > 0)
+        return Frames(centres, axes, np.diff(edges), number)
+
+    def with_speed(self) -> Track:
+        """The same with the speed as one more axis."""
+        if SPEED in self.axes:
+            raise ValueError(
+                f"min_speed computes {SPEED!r} from the position, which already has an axis of "
+                "this name; leave min_speed out and use recording.where(recording.speed >= least)"
+            )
+        assert self.max_gap is not None
+        fast = speed(self.times, list(self.axes.values()), self.max_gap, SPEED_WINDOW)
+        return Track(self.times, {**self.axes, SPEED: fast}, self.max_gap, self.support)
 
 
-def of_spikes(
-    trains: Sequence[Floats], track: Track, epochs: ArrayLike, **labels: Any
-) -> xr.Dataset:
-    """Recording of spike trains, in Hz, on the samples of the position.
+@dataclass(frozen=True)
+class Frames:
+    """What makes the steps of one walk: samples of the position, bins of time, or samples."""
 
-    Every spike counts at the nearest sample of its epoch, and a count times the sample rate is
-    the rate. A spike further than one sample interval from any sample is left out.
+    times: Floats
+    axes: Mapping[str, Floats]
+    dwell: Floats
+    number: Callable[[Floats], NDArray[np.intp]]
+    """Frame of every time within the epoch; -1: it belongs to none."""
+
+    def counts(self, trains: Sequence[Floats], start: float, stop: float) -> NDArray[np.float64]:
+        """Spikes of every frame and unit, those of one epoch."""
+        found = np.zeros((len(self.times), len(trains)))
+        for unit, train in enumerate(trains):
+            number = self.number(train[inside(train, start, stop)])
+            found[:, unit] = np.bincount(number[number >= 0], minlength=len(found))
+        return found
+
+    def kept(self, frames: NDArray[np.bool_]) -> Frames:
+        """Some of the frames, without a way to number times."""
+        axes = {name: axis[frames] for name, axis in self.axes.items()}
+        return Frames(self.times[frames], axes, self.dwell[frames], self.number)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a session is cut into steps and walks."""
+
+    epochs: ArrayLike
+    join: bool = False
+    bin_size: float | None = None
+    min_speed: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range."""
+        for name in ("bin_size", "min_speed"):
+            value = getattr(self, name)
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
+
+    def spans(self) -> Floats:
+        """Epochs as an array (epoch, 2); those that end before they start are left out."""
+        spans = np.atleast_2d(np.asarray(self.epochs, float))
+        if spans.ndim != 2 or spans.shape[1] != 2:
+            raise ValueError(
+                "epochs must be rows of start and stop in seconds, got an array of shape "
+                f"{spans.shape}"
+            )
+        good = spans[:, 0] < spans[:, 1]
+        bad = np.flatnonzero(~good)
+        rows = ", ".join(f"row {k}: {spans[k].tolist()}" for k in bad[:3])
+        rows += ", ..." if len(bad) > 3 else ""
+        if not good.any():
+            raise ValueError(
+                "epochs must be rows of start and stop in seconds, start before stop, got "
+                f"{rows or 'no row'}"
+            )
+        if bad.size:
+            warnings.warn(
+                f"{len(bad)} of {len(spans)} epochs do not end after they start and are left out "
+                f"({rows})",
+                stacklevel=4,
+            )
+        return np.asarray(spans[good])
+
+
+def of_spikes(trains: Mapping[Any, ArrayLike], track: Track, cut: Cut, **labels: Any) -> xr.Dataset:
+    """Recording of spike trains, in Hz, on the samples of the position or in bins of time.
+
+    Every spike counts at the nearest sample of its epoch; a count over the seconds that the sample
+    stands for is the rate. Spikes in gaps of the tracking are left out.
+
+    Parameters
+    ----------
+    trains
+        Spike times of every unit by its id.
+    track, cut
+        Position, and how it is cut into walks.
+    labels
+        Options of :func:`from_arrays`, and ``step`` and ``settings`` of the provenance.
     """
-    spans = _spans(epochs)
-    rate = sample_rate(track.times, spans, "position")
+    spans = cut.spans()
+    track = track.with_speed() if cut.min_speed is not None else track
+    rate = _sample_rate(track, spans) if cut.bin_size is None else 1 / cut.bin_size
+    times = _checked_trains(trains, track)
     walks = []
     for start, stop in spans:
-        part = track.between(start, stop)
-        counts = np.empty((len(part.times), len(trains)), np.float32)
-        for unit, train in enumerate(trains):
-            near = nearest(train[inside(train, start, stop)], part.times, 1 / rate)
-            counts[:, unit] = np.bincount(near[near >= 0], minlength=len(counts))
-        walks.append((part, counts * np.float32(rate)))
-    return _label(walks, rate, **{"units": "Hz", **labels})
+        if cut.bin_size is None:
+            frames = track.frames(start, stop)
+        else:
+            frames = track.bins(start, stop, cut.bin_size)
+        rates = frames.counts(times, start, stop) / frames.dwell[:, None]
+        walks.append((frames, rates.astype(np.float32)))
+    labels = {"units": "Hz", "unit_labels": {"unit_id": list(trains)}, **labels}
+    return _label(walks, rate, track, cut, **labels)
 
 
 def of_samples(
-    values: NDArray[Any], times: Floats, track: Track, epochs: ArrayLike, **labels: Any
+    values: NDArray[Any],
+    times: Floats,
+    track: Track,
+    cut: Cut,
+    *,
+    dwell: Floats | None = None,
+    **labels: Any,
 ) -> xr.Dataset:
-    """Recording of samples (sample, unit) on their own times, each at the nearest position.
+    """Recording of samples (sample, unit) on their own times, or of their means in bins of time.
 
-    A sample further than one interval of the position from any of its samples has position NaN.
+    Every sample takes the position of the nearest sample of the track, NaN in a gap. ``dwell``: the
+    seconds that every sample stands for, where they are known otherwise.
     """
-    _check_times(times, "data")
-    spans = _spans(epochs)
-    rate = sample_rate(times, spans, "data")
-    reach = 1 / sample_rate(track.times, spans, "position")
+    check_times(times, "data")
+    spans = cut.spans()
+    track = track.with_speed() if cut.min_speed is not None else track
+    gap = gap_of(times, None, "data")
+    own = Track(times, {}, gap)
+    rate = _sample_rate(own, spans, "data") if cut.bin_size is None else 1 / cut.bin_size
     walks = []
     for start, stop in spans:
         part = inside(times, start, stop)
-        walks.append((track.between(start, stop).at(times[part], reach), values[part]))
-    return _label(walks, rate, **labels)
+        if cut.bin_size is not None:
+            bins = track.bins(start, stop, cut.bin_size)
+            number = bins.number(times[part])
+            n = np.bincount(number, minlength=len(bins.times))
+            sums = np.zeros((len(n), values.shape[1]))
+            np.add.at(sums, number, values[part])
+            walks.append((bins.kept(n > 0), sums[n > 0] / n[n > 0, None]))
+            continue
+        position = track.frames(start, stop)
+        near = position.number(times[part])
+        axes = {name: np.append(axis, np.nan)[near] for name, axis in position.axes.items()}
+        seconds = Clock.of(times[part], gap).dwell if dwell is None else dwell[part]
+        walks.append((Frames(times[part], axes, seconds, position.number), values[part]))
+    return _label(walks, rate, track, cut, **labels)
 
 
-def inside(times: Floats, start: float, stop: float) -> slice:
-    """Samples of ascending times from start to stop, both included."""
-    return slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, stop, "right")))
-
-
-def nearest(times: Floats, targets: Floats, reach: float) -> NDArray[np.intp]:
-    """Number of the nearest target of every time, the later of two as near; -1 out of reach."""
-    if not len(targets):
-        return np.full(len(times), -1)
-    after = np.searchsorted(targets, times)
-    left, right = (np.clip(after - back, 0, len(targets) - 1) for back in (1, 0))
-    found = np.where(targets[right] - times <= times - targets[left], right, left)
-    return np.where(np.abs(targets[found] - times) <= reach, found, -1)
-
-
-def sample_rate(times: Floats, epochs: Floats, argument: str) -> float:
-    """Samples a second: 1 over the median interval between samples of one epoch."""
-    steps = np.concatenate([np.diff(times[inside(times, *epoch)]) for epoch in epochs])
+def _sample_rate(track: Track, spans: Floats, argument: str = "position") -> float:
+    """Samples a second: 1 over the mean interval between samples of one epoch, gaps apart."""
+    steps = np.concatenate([np.diff(track.times[inside(track.times, *span)]) for span in spans])
+    steps = steps[steps <= track.max_gap]
     if not steps.size:
-        span = f"{times[0]:g} to {times[-1]:g} s" if len(times) else "no sample"
         raise ValueError(
-            f"{argument} must have two samples in an epoch to tell its sample rate: it has {span}, "
-            f"and the epochs are {epochs.tolist()[:3]} s; check that both use one clock"
+            f"{argument} must have two samples in an epoch to tell its sample rate: it has "
+            f"{track.times[0]:g} to {track.times[-1]:g} s, and the epochs are "
+            f"{spans.tolist()[:3]} s; check that both use one clock"
         )
-    return float(1 / np.median(steps))
+    return float(1 / np.mean(steps))
 
 
-def _check_times(times: Floats, argument: str) -> None:
-    faults = np.flatnonzero(~(np.diff(times) > 0))
-    if faults.size:
-        raise ValueError(
-            f"times of {argument} must ascend and not be NaN, found {times[faults[0]]:g} s and "
-            f"then {times[faults[0] + 1]:g} s; sort the samples and drop those without a time"
+def _checked_trains(trains: Mapping[Any, ArrayLike], track: Track) -> list[Floats]:
+    """Ascending spike times of every unit.
+
+    Raises
+    ------
+    ValueError
+        Times that are not finite, or no spike within the tracking.
+    """
+    found, shuffled = [], []
+    for key, train in trains.items():
+        times = np.asarray(train, float).ravel()
+        bad = np.count_nonzero(~np.isfinite(times))
+        if bad:
+            raise ValueError(
+                f"spike times of unit {key} must be finite, got {bad} of {len(times)} that are NaN "
+                "or infinite; drop these spikes, or leave out the unit"
+            )
+        if np.any(np.diff(times) < 0):
+            shuffled.append(key)
+            times = np.sort(times)
+        found.append(times)
+    if shuffled:
+        warnings.warn(
+            f"spike times of {len(shuffled)} units do not ascend and were sorted (units "
+            f"{', '.join(map(str, shuffled[:5]))}{', ...' if len(shuffled) > 5 else ''}); times "
+            "that start anew within a unit may be of several clocks",
+            stacklevel=4,
         )
+    _check_one_clock(found, track.times[0], track.times[-1])
+    return found
 
 
-def _spans(epochs: ArrayLike) -> Floats:
-    """Epochs as an array (epoch, 2)."""
-    spans = np.atleast_2d(np.asarray(epochs, float))
-    if spans.ndim != 2 or spans.shape[1] != 2 or not np.all(spans[:, 0] < spans[:, 1]):
-        raise ValueError(
-            "epochs must be rows of start and stop in seconds, start before stop, found "
-            f"{spans.tolist()[:3]}"
+def _check_one_clock(trains: list[Floats], start: float, stop: float) -> None:
+    """Refuse spikes none of which lies within the tracking; warn where few do."""
+    n = sum(map(len, trains))
+    if not n:
+        return
+    n_inside = sum(len(train[inside(train, start, stop)]) for train in trains)
+    first = min(train[0] for train in trains if len(train))
+    last = max(train[-1] for train in trains if len(train))
+    where = (
+        f"the spikes are from {first:g} to {last:g} s, the position from {start:g} to {stop:g} s"
+    )
+    advice = "both must be in seconds on one clock"
+    if not n_inside:
+        raise ValueError(f"spikes and position must overlap in time, but {where}; {advice}")
+    if n_inside * FEW < n or (n >= FEW and (last - first) * FEW < stop - start):
+        warnings.warn(
+            f"{n_inside} of {n:,} spikes lie within the position's time: {where}; {advice}",
+            stacklevel=5,
         )
-    return spans
 
 
 def _label(
-    walks: list[tuple[Track, NDArray[Any]]],
+    walks: list[tuple[Frames, NDArray[Any]]],
     rate: float,
+    track: Track,
+    cut: Cut,
     *,
     step: str,
-    join: bool = False,
     unit_labels: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Walks as a Recording; shorter ones end in NaN. Epochs without a sample make no walk."""
-    walks = [(track, values) for track, values in walks if len(values)]
-    stack = _join if join else _pad
+    walks = [(frames, values) for frames, values in walks if len(values)]
+    if not walks:
+        raise ValueError(
+            f"epochs must hold samples, but the position is from {track.times[0]:g} to "
+            f"{track.times[-1]:g} s; check that both use one clock"
+        )
+    stack = _join if cut.join else _pad
     values = stack([values for _, values in walks])
-    axes = {name: stack([track.axes[name] for track, _ in walks]) for name in walks[0][0].axes}
-    times = stack([track.times for track, _ in walks])
-    recording = from_arrays(values, axes, sample_rate=rate, check_finite=False, **options)
+    axes = {name: stack([frames.axes[name] for frames, _ in walks]) for name in track.axes}
+    times, dwell = (stack([getattr(f, name) for f, _ in walks]) for name in ("times", "dwell"))
+    behaviour = {}
+    if cut.min_speed is not None:
+        moving = axes.pop(SPEED)
+        behaviour[SPEED] = moving
+        axes = {
+            name: np.where(moving >= cut.min_speed, axis, np.nan) for name, axis in axes.items()
+        }
+    recording = from_arrays(
+        values, axes, sample_rate=rate, behaviour=behaviour, check_finite=False, **options
+    )
     bad = (~np.isfinite(values) & ~np.isnan(times)[..., None]).sum((0, 1))
     schema.check_finite(recording[schema.ACTIVATION], bad)
+    if behaviour:
+        place = recording[next(iter(axes))].attrs["units"]
+        about = {"units": f"{place}/s", "long_name": f"speed, smoothed over {SPEED_WINDOW} s"}
+        recording[SPEED].attrs.update(about)
+    recording[schema.DWELL].values[:] = dwell
     about = {"units": "s", "long_name": "time on the session's clock"}
     recording = recording.assign_coords(
-        {TIMESTAMP: ((schema.WALK, schema.TIME), times, about)}
+        {schema.TIMESTAMP: (schema.STEP_DIMS, times, about)}
         | {name: (schema.UNIT, np.asarray(v)) for name, v in (unit_labels or {}).items()}
     )
+    chosen = {name: getattr(cut, name) for name in ("bin_size", "min_speed")}
+    chosen = {"max_gap": track.max_gap} | {k: v for k, v in chosen.items() if v is not None}
+    recording.attrs |= chosen
     recording.attrs[schema.PROVENANCE] = schema.provenance(
-        None, step, epochs=len(walks), join=join, **(settings or {})
+        None, step, epochs=len(walks), join=cut.join, **chosen, **(settings or {})
     )
     return recording
 

@@ -1,0 +1,206 @@
+"""Sampling times of a session, and the seconds that every sample stands for.
+
+Times are seconds in ascending order. A sample stands for the time from half-way to the sample
+before it to half-way to the sample after it. Where the next sample is further away than
+``max_gap``, or there is none, it stands for as long on that side as on its other side, so that
+every sample of a regular clock stands for one interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+GAP_INTERVALS = 5
+GAP_SECONDS = 0.25
+"""A gap is longer than this many median intervals and than this many seconds, by default."""
+
+ROUNDING = 1e-6
+"""Share of a distance that differences of times may be off by."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Samples, the seconds that they stand for on either side, and how far they reach."""
+
+    times: Floats
+    before: Floats
+    after: Floats
+    reach_before: Floats
+    """Greatest distance at which an earlier time counts as this sample's; infinite where the sample
+    before it takes over."""
+    reach_after: Floats
+
+    @classmethod
+    def of(
+        cls, times: Floats, max_gap: float, part: NDArray[np.integer[Any]] | None = None
+    ) -> Clock:
+        """Clock of ascending times.
+
+        Parameters
+        ----------
+        times
+            Seconds, shape (sample,).
+        max_gap
+            Greatest distance of two samples between which time is shared out.
+        part
+            Number of the stretch of tracking of every sample; between two stretches no time is
+            shared out. By default all samples are of one.
+        """
+        steps = np.diff(times)
+        whole = np.ones(len(steps), bool) if part is None else np.diff(part) == 0
+        joined = whole & (steps <= max_gap)
+        alone = np.median(steps) / 2 if len(steps) else np.nan
+        half = np.where(joined, steps / 2, np.nan)
+        before, after = np.concatenate([[np.nan], half]), np.concatenate([half, [np.nan]])
+        own = np.isnan(before), np.isnan(after)
+        before, after = (
+            np.where(np.isnan(side), np.where(np.isnan(other), alone, other), side)
+            for side, other in ((before, after), (after, before))
+        )
+        # Tracking that ends is no gap: pynapple counts all spikes of its support, here those
+        # within one interval.
+        gap = whole & ~joined
+        beyond = (np.where(np.concatenate(edge), 1, 2) for edge in (([False], gap), (gap, [False])))
+        reach = (
+            np.where(end, side * factor, np.inf)
+            for end, side, factor in zip(own, (before, after), beyond, strict=True)
+        )
+        return cls(times, before, after, *reach)
+
+    @property
+    def dwell(self) -> Floats:
+        """Seconds that every sample stands for."""
+        return self.before + self.after
+
+    def between(self, start: float, stop: float) -> Clock:
+        """Samples from start to stop, both included.
+
+        Where the tracking goes on beyond an end, the samples there stand for the time up to it and
+        no longer: over the samples of an epoch without gaps the seconds add up to its length.
+        """
+        where = inside(self.times, start, stop)
+        found = Clock(*(a[where].copy() for a in vars(self).values()))
+        if len(found.times):
+            if np.isinf(found.reach_before[0]):
+                found.before[0] = found.times[0] - start
+            if np.isinf(found.reach_after[-1]):
+                found.after[-1] = stop - found.times[-1]
+        return found
+
+    def number(self, times: Floats) -> NDArray[np.intp]:
+        """Number of the nearest sample of every time, the later of two as near; -1: in a gap."""
+        if not len(self.times):
+            return np.full(len(times), -1)
+        after = np.searchsorted(self.times, times)
+        left, right = (np.clip(after - back, 0, len(self.times) - 1) for back in (1, 0))
+        found = np.where(self.times[right] - times <= times - self.times[left], right, left)
+        away = times - self.times[found]
+        reach = np.where(away < 0, self.reach_before[found], self.reach_after[found])
+        return np.where(np.abs(away) <= reach * (1 + ROUNDING), found, -1)
+
+
+def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
+    """Greatest distance of samples that is no gap: what was asked for, or the default.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two samples, or a ``max_gap`` below their median distance.
+    """
+    if len(times) < 2:
+        raise ValueError(f"{argument} must have at least two samples, got {len(times)}")
+    interval = float(np.median(np.diff(times)))
+    if max_gap is None:
+        return max(GAP_INTERVALS * interval, GAP_SECONDS)
+    if not max_gap >= interval * (1 - ROUNDING):
+        raise ValueError(
+            f"max_gap must be at least the median interval of {argument}, {interval:.6g} s, got "
+            f"{max_gap!r}; pass None for {GAP_INTERVALS} intervals and at least {GAP_SECONDS} s"
+        )
+    return float(max_gap)
+
+
+def inside(times: Floats, start: float, stop: float) -> slice:
+    """Samples of ascending times from start to stop, both included."""
+    return slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, stop, "right")))
+
+
+def check_times(times: Floats, argument: str) -> None:
+    """Refuse times that are not finite, that descend or that occur twice."""
+    steps = np.diff(times)
+    if len(times) and not np.isfinite(times[0]):
+        steps = np.concatenate([[np.nan], steps])
+    faults = np.flatnonzero(~(steps > 0))
+    if not faults.size:
+        return
+    at = int(faults[0])
+    here, later = times[at], times[min(at + 1, len(times) - 1)]
+    advice = "sort the samples and drop those without a time"
+    if here == later:
+        advice = f"{np.count_nonzero(steps == 0)} times occur twice: drop one sample of each"
+    raise ValueError(
+        f"times of {argument} must ascend and not be NaN, got {here:.9g} s and then {later:.9g} s "
+        f"(samples {at} and {at + 1}); {advice}"
+    )
+
+
+def speed(times: Floats, axes: list[Floats], max_gap: float, window: float) -> Floats:
+    """Speed at every sample, in units of the axes a second; NaN where it is not known.
+
+    The distance between the mean positions over half a window after and before the sample, over
+    the time between them: the velocity smoothed with a triangle of the width of the window. Between
+    samples the position is taken to be linear; a window ends at a gap.
+    """
+    known = np.isfinite(axes).all(axis=0)
+    t = times[known] - (times[0] if len(times) else 0.0)
+    out = np.full(len(times), np.nan)
+    if len(t) < 2:
+        return out
+    breaks = np.flatnonzero(np.diff(t) > max_gap)
+    first = t[np.concatenate([[0], breaks + 1])]
+    last = t[np.concatenate([breaks, [len(t) - 1]])]
+    piece = np.searchsorted(first, t, side="right") - 1
+    start, stop = np.maximum(t - window / 2, first[piece]), np.minimum(t + window / 2, last[piece])
+    moved = np.zeros(len(t))
+    for axis in axes:
+        x = axis[known] - axis[known][0]
+        area = _Integral.of(t, x)
+        here = area(np.arange(len(t)), t)
+        earlier, later = here - area.at(start), area.at(stop) - here
+        behind = np.divide(earlier, t - start, out=x.copy(), where=t > start)
+        ahead = np.divide(later, stop - t, out=x.copy(), where=stop > t)
+        moved += (ahead - behind) ** 2
+    apart = (stop - start) / 2
+    out[known] = np.divide(np.sqrt(moved), apart, out=np.full(len(t), np.nan), where=apart > 0)
+    return out
+
+
+@dataclass(frozen=True)
+class _Integral:
+    """Integral over time of a position that is linear between its samples."""
+
+    t: Floats
+    x: Floats
+    slope: Floats
+    area: Floats
+
+    @classmethod
+    def of(cls, t: Floats, x: Floats) -> _Integral:
+        steps = np.diff(t)
+        slope = np.append(np.diff(x) / steps, 0.0)
+        area = np.concatenate([[0.0], np.cumsum((x[:-1] + x[1:]) / 2 * steps)])
+        return cls(t, x, slope, area)
+
+    def at(self, times: Floats) -> Floats:
+        """Integral up to any times between the first and the last sample."""
+        return self(np.searchsorted(self.t, times, side="right") - 1, times)
+
+    def __call__(self, k: NDArray[np.integer[Any]], times: Floats) -> Floats:
+        u = times - self.t[k]
+        return np.asarray(self.area[k] + self.x[k] * u + self.slope[k] * u**2 / 2)
