@@ -217,7 +217,7 @@ def test_within_observation_refuses_what_it_cannot_test():
     for blind in ("spatial_information", "position_variance_explained"):
         with pytest.raises(ValueError, match="does not see"):
             shuffle_test(rec, blind, null="within_observation")
-    with pytest.raises(ValueError, match="one observation a place"):
+    with pytest.raises(ValueError, match="one observation per place"):
         shuffle_test(rec.drop_vars("map"), "coherence", null="within_observation", n=2)
     with pytest.raises(ValueError, match="'observation' is missing"):
         shuffle_test(rec.drop_vars("observation"), "coherence", null="within_observation")
