@@ -10,15 +10,12 @@ from placeformer.interventions.control_units import imbalance, matched, ordered
 from placeformer.stats.resampling import (
     bounds,
     by_cluster,
-    compare,
     draws,
     rank_p,
     ratio,
     resampled,
     sign_flip_p,
 )
-
-INSIDE = np.array([True, True])
 
 
 def test_an_error_is_a_ratio_of_sums():
@@ -52,32 +49,6 @@ def test_sign_flips_are_scipys_paired_permutation_test():
 def test_rank_by_hand():
     controls = np.array([[0.1, 0.2, 0.3], [0.1, np.nan, 0.1]])
     np.testing.assert_array_equal(rank_p(np.array([0.2, 0.5]), controls), [0.75, np.nan])
-
-
-def test_p_keeps_its_level_where_the_ordered_units_are_one_more_control():
-    rng = np.random.default_rng(2)
-    n = np.full(20, 10)
-    p = []
-    for seed in range(200):
-        wrong = rng.binomial(10, 0.4, (2, 2, 9, 20)).astype(float)
-        wrong[0] = wrong[0, :, :1]  # one ordered set, whatever the repeat
-        found = compare(wrong, n, INSIDE, sign=1, n_boot=20, seed=seed)
-        p.append(found.p_sets[0, 0])
-    assert 0.04 < np.mean(np.array(p) <= 0.1) < 0.17
-
-
-def test_intervals_cover_the_difference():
-    rng = np.random.default_rng(3)
-    n, hits = np.full(40, 20), []
-    for seed in range(120):
-        skill = rng.normal(0, 0.1, 40)  # walks differ, and alike for both: the pairs
-        p = np.clip(np.array([0.5, 0.4])[:, None] + skill, 0, 1)
-        wrong = rng.binomial(20, p)[:, None, None, :].astype(float)
-        found = compare(wrong, n, np.array([True]), sign=1, n_boot=300, seed=seed)
-        low, high = found.difference_interval[0, 0]
-        assert found.area_interval[0].tolist() == [low, high]
-        hits.append(low <= 0.1 <= high)
-    assert 0.88 < np.mean(hits) < 0.99
 
 
 def test_walks_are_added_up_by_map():

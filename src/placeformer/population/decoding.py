@@ -15,7 +15,7 @@ from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import CLASSIFIERS, REGRESSORS, Learner
-from placeformer.spatial.binning import Bins, Places, axis_names, samples
+from placeformer.spatial.binning import BinnedRecording, Bins, axis_names, samples
 
 LEVEL = 0.95
 """Coverage of the intervals."""
@@ -356,7 +356,7 @@ def decode_position(
     position = _positions(recording, names)
     fold = _within(fold, np.asarray(np.isfinite(position).all(axis=2)))
     if learner.categorical or bins is not None:
-        places = Places.of(recording, by=by, bins=bins, per_map=False)
+        places = BinnedRecording.of(recording, by=by, bins=bins, per_map=False)
         fold = _within(fold, np.asarray(places.index >= 0))
     if learner.categorical:
         index = learner.places(recording, places.index, places.size, fold, progress)
@@ -438,7 +438,7 @@ def decode_map(
     fold = groups.spread(folds(groups, cv, number, seed=seed))
     truth = np.broadcast_to(number[:, None], fold.shape)
     if learner.estimator is None:
-        places = Places.of(recording, by=by, bins=bins, per_map=True)
+        places = BinnedRecording.of(recording, by=by, bins=bins, per_map=True)
         fold = _within(fold, np.asarray(places.index >= 0))
         place = learner.places(recording, places.index, places.size, fold, progress)
         named = place // places.grid.size
@@ -464,9 +464,9 @@ def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[Any]:
     return found
 
 
-def _centres(places: Places) -> NDArray[np.float64]:
+def _centres(binned: BinnedRecording) -> NDArray[np.float64]:
     """Centres of the bins, shape (bin, axis)."""
-    mesh = np.meshgrid(*(axis.centres for axis in places.grid.axes), indexing="ij")
+    mesh = np.meshgrid(*(axis.centres for axis in binned.grid.axes), indexing="ij")
     return np.stack([centre.ravel() for centre in mesh], axis=-1)
 
 

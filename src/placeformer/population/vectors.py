@@ -216,6 +216,11 @@ class Products:
 
     def unbiased_independence(self) -> float:
         """Unbiased HSIC of linear kernels, times n (n - 3); no shift of x or y changes it."""
+        # Song et al. (2012): with K and L the Gram matrices whose diagonals are set to 0,
+        # tr(K L) + (1'K1)(1'L1) / ((n - 1)(n - 2)) - 2 (1'K L 1) / (n - 2). K and L have a row for
+        # every sample and are never formed: tr(X X' Y Y') is the squared norm of X'Y, a unit by
+        # unit matrix, and the diagonals, |x|^2 and |y|^2 of the samples, are subtracted term by
+        # term. `both` is tr(K L), `ones` the product of the sums, `path` 1'K L 1.
         n, sx, sy = self.n, self.x, self.y
         both = np.square(self.product).sum() - self.square_square
         ones = (sx @ sx - self.x_square) * (sy @ sy - self.y_square)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -340,17 +340,41 @@ def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Places:
-    """The places of one or several maps: the grid, the maps kept apart, every sample's place."""
+class BinnedRecording:
+    """A recording that meets the contract, with the bin of every sample.
 
+    Every spatial analysis starts from it, so that an analysis made of several others checks the
+    recording and bins its samples once.
+    """
+
+    recording: xr.Dataset
     grid: Grid
     maps: xr.DataArray | None
+    """Maps whose bins are counted separately; ``None``: the samples of all maps are pooled."""
     index: Any
-    """Place of every sample (walk, time); -1: none. Dask where the activations are dask."""
+    """Bin of every sample (walk, time); -1: none. Dask where the activations are dask."""
+
+    @classmethod
+    def of(
+        cls,
+        recording: xr.Dataset,
+        *,
+        by: Sequence[str],
+        bins: Bins,
+        per_map: bool = False,
+        need: Sequence[str] = (),
+    ) -> BinnedRecording:
+        """Check a recording, with the further variables it needs, and bin its samples."""
+        names = axis_names(by)
+        maps = (schema.MAP,) if per_map else ()
+        schema.check_recording(recording, need=(*names, *maps, *need))
+        bins_of_place = grid(recording, by, bins)
+        binned = cls(recording, bins_of_place, None, bins_of_place.index(recording))
+        return binned.split_by_map() if per_map else binned
 
     @property
     def size(self) -> int:
-        """Places of all maps."""
+        """Number of bins, those of all maps together."""
         return self.grid.size * (1 if self.maps is None else self.maps.size)
 
     @property
@@ -363,19 +387,19 @@ class Places:
         """Shape of the occupancy."""
         return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
 
-    @classmethod
-    def of(cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, per_map: bool) -> Places:
-        """Places of a recording; with ``per_map`` those of every map apart."""
-        names = axis_names(by)
-        schema.check_recording(recording, need=(*names, *((schema.MAP,) if per_map else ())))
-        found = grid(recording, by, bins)
-        index = found.index(recording)
-        if not per_map:
-            return cls(found, None, index)
-        maps, number = schema.map_numbers(recording)
-        index = of_part(index, number[:, None], found.size, maps.size)
+    def split_by_map(self) -> BinnedRecording:
+        """Count the bins of every map separately, those of the first map first."""
+        maps, number = schema.map_numbers(self.recording)
+        index = of_part(self.index, number[:, None], self.grid.size, maps.size)
         attrs = {"units": "1", "long_name": "map the walk was made on"}
-        return cls(found, xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index)
+        return replace(self, maps=xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index=index)
+
+    def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
+        """Some of the walks or of the steps, in the bins of the whole recording."""
+        recording = self.recording.isel({dim: which})
+        index = self.index[tuple(which if d == dim else slice(None) for d in schema.STEP_DIMS)]
+        chunks = _chunks(recording)
+        return replace(self, recording=recording, index=index.rechunk(chunks) if chunks else index)
 
 
 def of_part(index: Any, part: Any, size: int, n: int) -> Any:
@@ -387,35 +411,37 @@ def of_part(index: Any, part: Any, size: int, n: int) -> Any:
     return mapped(count, index, part, dtype=integers(n * size))
 
 
-def letters_of(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
-    """Number of the observation at every place of the places; -1 where unvisited.
+def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
+    """Number of the observation in every bin, shape (bin,); -1 where unvisited.
 
     Raises
     ------
     ValueError
-        A place of a map shows more than one observation.
+        A bin shows more than one observation.
     """
-    schema.check_recording(recording, need=("observation",))
-    seen = samples(recording, "observation")
-    known, _ = _blocks.distinct(seen)
-    n = len(known) + 1  # NaN is a letter of its own
+    observation = samples(binned.recording, "observation")
+    known, _ = _blocks.distinct(observation)
+    n = len(known) + 1  # NaN counts as one more observation
 
     def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
         whole = place.astype(np.intp) * n + np.searchsorted(known, value)
         return np.where(place < 0, -1, whole)
 
-    pairs, _ = _blocks.distinct(mapped(pair, places.index, seen, dtype=integers(places.size * n)))
-    found, letter = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
-    if np.unique(found).size < found.size:
+    pairs, _ = _blocks.distinct(
+        mapped(pair, binned.index, observation, dtype=integers(binned.size * n))
+    )
+    bins, number = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
+    n_visited = np.unique(bins).size
+    if n_visited < bins.size:
         raise ValueError(
-            "null='within_observation' needs one observation a place of a map, found "
-            f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
-            "coordinate 'map', use null='circular', or leave the observation out with "
+            "null='within_observation' needs one observation per place of a map, got "
+            f"{bins.size} pairs for {n_visited} places; tell the maps of a recording with several "
+            "by the coordinate 'map', use null='circular', or drop the observation with "
             "recording.drop_vars('observation')"
         )
-    number: NDArray[np.intp] = np.full(places.size, -1, np.intp)
-    number[found] = letter
-    return number
+    observation_of: NDArray[np.intp] = np.full(binned.size, -1, np.intp)
+    observation_of[bins] = number
+    return observation_of
 
 
 def activations(recording: xr.Dataset) -> Any:

@@ -116,9 +116,15 @@ def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDAr
         values = np.roll(fft.irfft2(spectrum, room), [n // 2 for n in lags], (1, 2))
         return np.asarray(values[:, : lags[0], : lags[1]])
 
+    # Pearson's r at a lag needs, over the pairs of visited places that far apart, the number of
+    # pairs and the sums of both maps, their squares and their product. Each is a correlation of
+    # two images (Padfield, 2012), so three forward transforms give all lags at once. The other
+    # map of a pair is the same map: its sums at a lag are the first map's at minus the lag. Rates
+    # less their mean keep the differences below free of cancellation; the zero padding up to
+    # ``room`` keeps the map from wrapping round.
     off, variance = _centred(rate, valid)
     there, of, square = forward(valid.astype(float)), forward(off), forward(off**2)
-    pairs = np.round(back(there * there.conj()))
+    pairs = np.round(back(there * there.conj()))  # a transform returns whole numbers inexactly
     sums, squares = back(of * there.conj()), back(square * there.conj())
     n = np.maximum(pairs, 1)
     spread = np.maximum(squares - sums**2 / n, 0.0)  # of the one map; of the other, seen from -lag
@@ -192,11 +198,17 @@ def _ring_r(
     edge: NDArray[np.intp],
 ) -> NDArray[np.float64]:
     """Pearson's r of each map with itself turned, over rings from the edge to every distance."""
+    # Turning is linear in the values, so it is one sparse product for all maps. A turned value
+    # counts only if all lags that it is interpolated from are known, i.e. their weights sum to 1.
     a, b, use = value[turns.pixels], turns.turn[angle] @ value, known[turns.pixels]
     if not known.all():
         use = use & (turns.turn[angle] @ known.astype(float) > 1 - 1e-9)
         a, b = np.where(use, a, 0.0), np.where(use, b, 0.0)
     maps = np.arange(a.shape[1])
+    # The ring from the edge of the central peak to a radius is a difference of two discs, and the
+    # discs of all radii are a cumulative sum over distance: every ring of a map for the price of
+    # one. ``pixels`` are half of the lags; the other half has the same values, so the sums are
+    # half of the ring's, which leaves r as it is, but there are 2 n pairs.
     sums = (
         np.cumsum(turns.ring @ v, axis=0) for v in (use.astype(float), a, b, a * a, b * b, a * b)
     )

@@ -12,15 +12,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from placeformer.data import schema
-from placeformer.spatial.binning import Bins, Places, grid, letters_of
+from placeformer.spatial.binning import BinnedRecording, Bins, observation_of_bins
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
-from placeformer.spatial.rate_maps import rate_maps
-from placeformer.spatial.shuffle_test import VARIANCE, benjamini_hochberg, shuffle_test
-from placeformer.spatial.stability import agreement, half_maps
-from placeformer.spatial.variance_explained import position_variance_explained
+from placeformer.spatial.rate_maps import maps_of_parts
+from placeformer.spatial.shuffle_test import (
+    OBSERVATION,
+    VARIANCE,
+    benjamini_hochberg,
+    compare_with_shuffles,
+)
+from placeformer.spatial.stability import agreement, maps_of_halves
+from placeformer.spatial.variance_explained import Cells, sums_of_squares, variance_explained
 
 PLACE_CELL = "place cell"
 TESTED = ("circular", "beyond", "within_observation")
@@ -78,10 +83,9 @@ def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
         The units differ in number, layer, component or index, or a walk of the control is on a
         trained map.
     """
-    schema.check_recording(control)
-    units = [each.sizes[schema.UNIT] for each in (recording, control)]
-    if units[0] != units[1]:
-        raise ValueError(f"control must hold the {units[0]} units of recording, found {units[1]}")
+    n_units, n_control = recording.sizes[schema.UNIT], control.sizes[schema.UNIT]
+    if n_units != n_control:
+        raise ValueError(f"control must hold the {n_units} units of recording, got {n_control}")
     for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
         if not np.array_equal(recording[name].values, control[name].values):
             raise ValueError(
@@ -96,30 +100,28 @@ def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
 
 def memory_columns(
     table: xr.Dataset,
-    alone: xr.Dataset,
-    recording: xr.Dataset,
-    control: xr.Dataset,
-    where: Mapping[str, Any],
+    control_table: xr.Dataset,
+    recording: BinnedRecording,
+    control: BinnedRecording,
     max_q: float,
 ) -> dict[str, xr.DataArray]:
-    """What a control adds to a table of place cells.
+    """Columns that a control adds to a table of place cells.
 
     Parameters
     ----------
-    table, alone
-        Tables of the recording and of the control by itself.
+    table, control_table
+        Tables of the recording and of the control, each without the other.
     recording, control
-        Recordings of the same units.
-    where
-        Axes and edges of place: ``by`` and ``bins``.
+        Recordings of the same units, maps pooled.
     max_q
         Greatest q of a unit whose tuning depends on memory.
     """
-    of_maps = [d for d in alone["is_place_cell"].dims if d != schema.UNIT]
-    there = alone["is_place_cell"].any(of_maps)
-    given = "observation" if _both_have("observation", recording, control) else None
-    explained = position_variance_explained(control, given=given, **where)
-    p = _test(recording, control, table["eta2"], given, where)
+    maps = [d for d in control_table["is_place_cell"].dims if d != schema.UNIT]
+    there = control_table["is_place_cell"].any(maps)
+    both = (OBSERVATION in binned.recording.variables for binned in (recording, control))
+    given = OBSERVATION if all(both) else None
+    explained = _variance_explained(control, given)
+    p = _memory_p(recording, control, table["eta2"], given)
     q = benjamini_hochberg(p)
     depends = table["is_place_cell"].values & ~there.values & (q <= max_q)
     less = "place explains less in the control"
@@ -139,34 +141,32 @@ def memory_columns(
     }
 
 
-def _test(
-    recording: xr.Dataset,
-    control: xr.Dataset,
-    like: xr.DataArray,
-    given: str | None,
-    where: Mapping[str, Any],
+def _memory_p(
+    recording: BinnedRecording, control: BinnedRecording, like: xr.DataArray, given: str | None
 ) -> NDArray[np.float64]:
     """P of every unit (and map) of the recording, shaped as ``like``."""
-    second = _parts(control, given, where)
+    control_parts = _variance_of_parts(control, given)
     if schema.MAP not in like.dims:
-        return _welch(_parts(recording, given, where), second)
-    walks = [np.flatnonzero(recording[schema.MAP].values == m) for m in like[schema.MAP].values]
-    each = (_parts(recording.isel({schema.WALK: w}), given, where) for w in walks)
-    return np.stack([_welch(first, second) for first in each])
+        return _welch(_variance_of_parts(recording, given), control_parts)
+    map_of_walk = recording.recording[schema.MAP].values
+    walks = [np.flatnonzero(map_of_walk == number) for number in like[schema.MAP].values]
+    of_maps = (_variance_of_parts(recording.isel(schema.WALK, w), given) for w in walks)
+    return np.stack([_welch(parts, control_parts) for parts in of_maps])
 
 
-def _both_have(name: str, *recordings: xr.Dataset) -> bool:
-    return all(name in each.variables for each in recordings)
-
-
-def _parts(
-    recording: xr.Dataset, given: str | None, where: Mapping[str, Any]
-) -> NDArray[np.float64]:
+def _variance_of_parts(binned: BinnedRecording, given: str | None) -> NDArray[np.float64]:
     """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks."""
-    dim = schema.WALK if recording.sizes[schema.WALK] >= PARTS else schema.TIME
-    cuts = np.array_split(np.arange(recording.sizes[dim]), min(PARTS, recording.sizes[dim]))
-    parts = [recording.isel({dim: slice(cut[0], cut[-1] + 1)}) for cut in cuts]
-    return np.stack([position_variance_explained(p, given=given, **where).values for p in parts])
+    sizes = binned.recording.sizes
+    dim = schema.WALK if sizes[schema.WALK] >= PARTS else schema.TIME
+    parts = np.array_split(np.arange(sizes[dim]), min(PARTS, sizes[dim]))
+    slices = (slice(part[0], part[-1] + 1) for part in parts)
+    return np.stack([_variance_explained(binned.isel(dim, s), given).values for s in slices])
+
+
+def _variance_explained(binned: BinnedRecording, given: str | None) -> xr.DataArray:
+    """Variance explained by place, over all maps."""
+    cells = Cells.of(binned, given=given)
+    return variance_explained(cells, *sums_of_squares(cells))
 
 
 def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -181,8 +181,6 @@ def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[n
     return np.asarray(test.pvalue)
 
 
-OBSERVATION = "observation"
-
 SAMPLES_A_BIN = 30
 """Fewer samples in the median visited bin make a warning."""
 
@@ -191,7 +189,7 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
     {"statistic": "coherence", "null": "within_observation"},
 )
-"""What :func:`shuffle_test` is asked in each of the tests, in the order of ``TESTED``."""
+"""Options of :func:`shuffle_test` in each of the tests, in the order of ``TESTED``."""
 
 
 def place_cells(
@@ -321,37 +319,52 @@ def place_cells(
         "min_field_share": min_field_share,
         "min_stability": min_stability,
     }
-    _check(recording, per_map, limits)
-    edges = {axis.name: axis.edges for axis in grid(recording, by, bins).axes}
-    where: dict[str, Any] = {"by": tuple(edges), "bins": edges}
-    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed, "progress": progress}
-    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
-    if control is not None:
-        check_control(recording, control)
-    table = _measures(recording, where, per_map, negatives, options["field_criteria"])
-    table = table.assign(_tests(recording, where, per_map, shuffles, max_q, keep_null))
-    table = table.assign(decide(table, limits))
-    if control is not None:
-        alone = place_cells(
-            control, per_map=_several(control), **where, **shuffles, **options, **limits
-        )
-        table = table.assign(memory_columns(table, alone, recording, control, where, max_q))
-    table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
-    table.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "place_cells", **limits, **shuffles, **options, per_map=per_map
-    )
-    return table
-
-
-def _check(recording: xr.Dataset, per_map: bool, limits: Mapping[str, float]) -> None:
-    """Refuse several maps taken for one, and limits out of range."""
-    schema.check_recording(recording)
     check_limits(limits)
+    need = (schema.MAP,) if per_map else ()
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
             "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
         )
+    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed}
+    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
+    settings = {**shuffles, "progress": progress}
+    if control is not None:
+        edges = {axis.name: axis.edges for axis in binned.grid.axes}
+        binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
+        check_control(recording, control)
+    table = _decided(binned, per_map, limits, settings, keep_null=keep_null, **options)
+    if control is not None:
+        several = _several(control)
+        control_table = _decided(binned_control, several, limits, settings, **options)
+        table = table.assign(memory_columns(table, control_table, binned, binned_control, max_q))
+    table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
+    table.attrs[schema.PROVENANCE] = schema.provenance(
+        recording, "place_cells", **limits, **settings, **options, per_map=per_map
+    )
+    return table
+
+
+def _decided(
+    binned: BinnedRecording,
+    per_map: bool,
+    limits: Mapping[str, float],
+    shuffles: Mapping[str, Any],
+    *,
+    negatives: Negatives,
+    field_criteria: Mapping[str, Any],
+    keep_null: bool = False,
+) -> xr.Dataset:
+    """Measures, tests and decision of every unit of one recording."""
+    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned)
+    _warn_of_few_samples(maps[schema.OCCUPANCY])
+    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null)
+    table = _measures(binned, maps, tests, negatives, field_criteria)
+    columns = ("p", "q", "null") if keep_null else ("p", "q")
+    for name, test in tests.items():
+        table = table.assign({f"{column}_{name}": test[column] for column in columns})
+    return table.assign(decide(table, limits))
 
 
 def _several(recording: xr.Dataset) -> bool:
@@ -367,54 +380,49 @@ def _left_out(recording: xr.Dataset) -> str:
 
 
 def _measures(
-    recording: xr.Dataset,
-    where: Mapping[str, Any],
-    per_map: bool,
+    binned: BinnedRecording,
+    maps: xr.Dataset,
+    tests: Mapping[str, xr.Dataset],
     negatives: Negatives,
-    criteria: Mapping[str, Any],
+    field_criteria: Mapping[str, Any],
 ) -> xr.Dataset:
-    """Measures of every unit, without tests."""
-    maps = rate_maps(recording, per_map=per_map, **where)
-    _warn_of_few_samples(maps[schema.OCCUPANCY])
-    fields = place_fields(maps, **criteria)
-    eta2 = position_variance_explained(recording, per_map=per_map, **where)
-    beyond, letters = eta2.copy(data=np.full(eta2.shape, np.nan)), None
-    if OBSERVATION in recording.variables:
-        beyond = position_variance_explained(recording, given=OBSERVATION, per_map=per_map, **where)
-        letters = letters_of(recording, Places.of(recording, per_map=per_map, **where))
-    halves = half_maps(recording, per_map=per_map, **where)
+    """Measures of every unit; the variances explained are the observed statistics of the tests."""
+    if schema.MAP in maps.dims:
+        binned = binned.split_by_map()
+    fields = place_fields(maps, **field_criteria)
+    has_observation = OBSERVATION in binned.recording.variables
+    observation = observation_of_bins(binned) if has_observation else None
+    halves = maps_of_halves(binned)
+    beyond = tests["beyond"]["observed"]
     columns = {
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
-        "eta2": eta2,
+        "eta2": tests["circular"]["observed"],
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
         "n_fields": fields["n_fields"],
-        "field_share": field_share(halves, fields, letters),
+        "field_share": field_share(halves, fields, observation),
         "stability": agreement(halves),
     }
     return xr.Dataset(columns)
 
 
 def _tests(
-    recording: xr.Dataset,
-    where: Mapping[str, Any],
+    binned: BinnedRecording,
     per_map: bool,
     shuffles: Mapping[str, Any],
     max_q: float,
     keep_null: bool,
-) -> dict[str, xr.DataArray]:
-    """Tests of every unit against chance: columns of p and q, and of what shuffles gave."""
-    options = {**where, **shuffles, "per_map": per_map, "keep_null": keep_null}
-    columns: dict[str, xr.DataArray] = {}
-    for name, test in zip(TESTED, ASKED, strict=True):
-        if name == "circular" or OBSERVATION in recording.variables:
-            found = shuffle_test(recording, **test, **options)
-            _warn_of_few_shuffles(found, max_q)
+) -> dict[str, xr.Dataset]:
+    """Tests of every unit against chance, NaN where the recording has no observation."""
+    options: dict[str, Any] = {**shuffles, "per_map": per_map, "keep_null": keep_null}
+    tests: dict[str, xr.Dataset] = {}
+    for name, question in zip(TESTED, ASKED, strict=True):
+        if name == "circular" or OBSERVATION in binned.recording.variables:
+            tests[name] = compare_with_shuffles(binned, **question, **options)
+            _warn_of_few_shuffles(tests[name], max_q)
         else:
-            found = xr.full_like(found, np.nan)
-        kept = ("p", "q", "null") if keep_null else ("p", "q")
-        columns |= {f"{column}_{name}": found[column] for column in kept}
-    return columns
+            tests[name] = xr.full_like(tests["circular"], np.nan)
+    return tests
 
 
 def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
@@ -436,5 +444,5 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
             f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
             f"to {q[least].max():.2g} > max_q={max_q}: with n={n} shuffles and "
             f"{q.shape[-1]} units p cannot be small enough; raise n",
-            stacklevel=4,
+            stacklevel=5,
         )

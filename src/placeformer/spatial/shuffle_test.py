@@ -15,8 +15,7 @@ from tqdm.auto import tqdm
 
 from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
-from placeformer.spatial import null_distributions as trades
-from placeformer.spatial.binning import Bins
+from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
@@ -35,9 +34,13 @@ OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
     "border_score": border_score,
 }
 VARIANCE = "position_variance_explained"
-OF_SAMPLES = {VARIANCE: nulls.circular_variance, "mutual_information": nulls.circular_information}
+OBSERVATION = "observation"
+OF_SAMPLES: dict[str, Callable[..., nulls.Null]] = {
+    VARIANCE: nulls.circular_variance,
+    "mutual_information": nulls.circular_information,
+}
 BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", *OF_SAMPLES)
-"""Statistics that do not change when places trade their names."""
+"""Statistics that do not change when places are permuted."""
 
 
 def shuffle_test(
@@ -123,31 +126,60 @@ def shuffle_test(
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
     """
     _check(statistic, n, null)
+    given = options.get("given") if statistic == VARIANCE else None
+    need = [OBSERVATION] if null == "within_observation" else [given] if given else []
+    if per_map and statistic not in OF_SAMPLES:
+        need.append(schema.MAP)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    return compare_with_shuffles(
+        binned,
+        statistic,
+        n=n,
+        null=null,
+        min_shift=min_shift,
+        seed=seed,
+        per_map=per_map,
+        keep_null=keep_null,
+        progress=progress,
+        **options,
+    )
+
+
+def compare_with_shuffles(
+    binned: BinnedRecording,
+    statistic: Statistic,
+    *,
+    n: int,
+    null: Null,
+    min_shift: int | None,
+    seed: int,
+    per_map: bool,
+    keep_null: bool,
+    progress: bool,
+    **options: Any,
+) -> xr.Dataset:
+    """Do a :func:`shuffle_test` of a binned recording that has what the test needs."""
     rng = np.random.default_rng(seed)
-    layout = nulls.Layout(by, bins, per_map)
-    if null == "circular":
-        low = _least_shift(recording, min_shift)
-        if isinstance(statistic, str) and statistic in OF_SAMPLES:
-            found = OF_SAMPLES[statistic](recording, layout, n, low, rng, options)
-        else:
-            measure = _measure(statistic, options)
-            found = nulls.circular_maps(recording, layout, n, low, rng, measure)
+    low = _least_shift(binned.recording, min_shift) if null == "circular" else 0
+    if isinstance(statistic, str) and statistic in OF_SAMPLES:
+        data, draws = OF_SAMPLES[statistic](binned, per_map, n, low, rng, **options)
+    elif null == "circular":
+        places = binned.split_by_map() if per_map else binned
+        data, draws = nulls.circular_maps(places, n, low, rng, _measure(statistic, options))
     else:
-        low = 0
-        found = trades.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
-    data, draws = found
-    kept: list[NDArray[np.float32]] = []
-    draws = _keeping(draws, kept) if keep_null else draws
+        data, draws = nulls.permuted_maps(binned, per_map, n, rng, _measure(statistic, options))
+    shuffles: list[NDArray[np.float32]] = []
+    draws = _keeping(draws, shuffles) if keep_null else draws
     result = _summary(data, draws, tqdm(total=n, desc="shuffles", disable=not progress))
     if keep_null:
         dims = (nulls.SHUFFLE, *data.dims)
         about = {"units": data.attrs.get("units", "1"), "long_name": "statistic in every shuffle"}
-        result["null"] = (dims, np.concatenate(kept), about)
+        result["null"] = (dims, np.concatenate(shuffles), about)
     name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
     settings = {"statistic": name, "null": null, "n": n, "min_shift": low, "seed": seed}
     result.attrs.update(settings)
     result.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "shuffle_test", **settings, **options
+        binned.recording, "shuffle_test", **settings, **options
     )
     return result
 
@@ -180,13 +212,12 @@ def _check(statistic: Statistic, n: int, null: str) -> None:
         raise ValueError(f"null must be 'circular' or 'within_observation', found {null!r}")
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
-            f"null='within_observation' trades places, which {statistic!r} does not see; use "
+            f"null='within_observation' permutes places, which {statistic!r} does not see; use "
             "statistic='place_cell_score' or 'coherence', or null='circular'"
         )
 
 
 def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
-    schema.check_recording(recording)
     n_steps = recording.sizes[schema.TIME]
     low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
     if low < 1 or 2 * low > n_steps:
@@ -197,11 +228,11 @@ def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
 
 
 def _keeping(
-    draws: Iterator[NDArray[Any]], kept: list[NDArray[np.float32]]
+    draws: Iterator[NDArray[Any]], shuffles: list[NDArray[np.float32]]
 ) -> Iterator[NDArray[Any]]:
-    """The same shuffles, added to ``kept`` as they come."""
+    """Pass the shuffles on, and add them to a list as they come."""
     for values in draws:
-        kept.append(values.astype(np.float32))
+        shuffles.append(values.astype(np.float32))
         yield values
 
 
