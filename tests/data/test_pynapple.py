@@ -23,21 +23,92 @@ SIGNAL = nap.TsdFrame(t=3 + np.arange(1500) / 15, d=RNG.standard_normal((1500, 4
 EDGES = {"x": np.linspace(0, 100, 9), "y": np.linspace(0, 100, 6)}
 
 
-def tuning(data, epochs=None):
-    curves = nap.compute_tuning_curves(data, POSITION, bins=[EDGES["x"], EDGES["y"]], epochs=epochs)
-    return curves.transpose("unit", "y", "x").values
+def tuning(data, epochs=None, position=POSITION, **options):
+    bins = [EDGES["x"], EDGES["y"]]
+    curves = nap.compute_tuning_curves(data, position, bins=bins, epochs=epochs, **options)
+    return curves.transpose("unit", "y", "x")
 
 
-@pytest.mark.parametrize("epochs", [None, PARTS])
+@pytest.mark.parametrize("support", [WHOLE, PARTS])
 @pytest.mark.parametrize("join", [False, True])
-def test_rate_maps_of_spikes_are_pynapples_tuning_curves(epochs, join):
-    recording = from_pynapple(SPIKES, POSITION, epochs=epochs, join=join, position_units="cm")
-    assert recording.sizes["walk"] == (3 if epochs is not None and not join else 1)
-    maps = rate_maps(recording, bins=EDGES)
-    np.testing.assert_allclose(maps.rate, tuning(SPIKES, epochs), rtol=1e-5)
+def test_rate_maps_of_spikes_are_pynapples_tuning_curves(support, join):
+    position = POSITION.restrict(support)
+    recording = from_pynapple(SPIKES, position, join=join, position_units="cm")
+    assert recording.sizes["walk"] == (1 if join else len(support))
+    maps, curves = rate_maps(recording, bins=EDGES), tuning(SPIKES, position=position)
+    np.testing.assert_allclose(maps.rate, curves, rtol=1e-5)
+    np.testing.assert_allclose(maps.occupancy, curves.attrs["occupancy"].T / curves.attrs["fs"])
     assert recording.attrs["sample_rate"] == pytest.approx(40)
     assert recording.unit_id.values.tolist() == [3, 7, 8]
     assert (recording.activation.units, recording.x.units) == ("Hz", "cm")
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_spikes_of_epochs_are_those_of_pynapple_and_the_seconds_are_the_epochs(join):
+    recording = from_pynapple(SPIKES, POSITION, epochs=PARTS, join=join)
+    maps = rate_maps(recording, bins=EDGES)
+    counts = tuning(SPIKES, PARTS, return_counts=True)
+    np.testing.assert_allclose((maps.rate * maps.occupancy).fillna(0), counts, rtol=1e-5)
+    assert float(maps.occupancy.sum()) == pytest.approx(PARTS.tot_length())
+    # pynapple takes a whole interval of the samples at the ends of epochs, here it is a part of it
+    samples = tuning(SPIKES, PARTS).attrs["occupancy"].T / 40
+    np.testing.assert_allclose(maps.occupancy, samples, atol=2 / 40)
+
+
+def clocks():
+    """Position samples at irregular times: dropped frames, jitter, two frame rates."""
+    rng = np.random.default_rng(3)
+    frames = np.arange(18000) / 30
+    yield "dropped", frames[rng.random(18000) > 0.1]
+    yield "jitter", np.floor(frames / 0.0156) * 0.0156
+    yield "two rates", np.concatenate([frames[:9000], np.arange(300, 600, 1 / 60)])
+
+
+@pytest.mark.parametrize(("name", "times"), list(clocks()))
+def test_irregular_positions_give_the_rates_of_a_regular_one(name, times):
+    """Counts are pynapple's; seconds are those of the clock, which pynapple takes for regular."""
+    rng = np.random.default_rng(4)
+    path = 50 + 45 * np.sin(np.stack([np.arange(18000) / 30, np.arange(18000) / 19], axis=1))
+    at = np.clip(np.round(times * 30).astype(int), 0, 17999)
+    spikes = nap.TsGroup({k: nap.Ts(np.sort(rng.uniform(0, 600, 3000))) for k in range(3)})
+    regular = nap.TsdFrame(t=np.arange(18000) / 30, d=path, columns=["x", "y"])
+    position = nap.TsdFrame(t=times, d=path[at], columns=["x", "y"])
+    maps = rate_maps(from_pynapple(spikes, position), bins=EDGES)
+    counts = tuning(spikes, position=position, return_counts=True)
+    np.testing.assert_allclose((maps.rate * maps.occupancy).fillna(0), counts, rtol=1e-5)
+    true = tuning(spikes, position=regular)
+    seconds = true.attrs["occupancy"].T / 30
+    often = seconds > 5
+    np.testing.assert_allclose(maps.occupancy.values[often], seconds[often], rtol=0.05)
+    np.testing.assert_allclose(maps.rate.values[:, often], true.values[:, often], rtol=0.1)
+    mean = (maps.rate * maps.occupancy).sum(("y", "x")) / maps.occupancy.sum()
+    np.testing.assert_allclose(mean, 5, rtol=1e-3)
+
+
+def test_silence_is_data():
+    times = np.arange(0, 1000, 0.1)
+    x = (times % 20) / 20
+    position = nap.Tsd(t=times, d=x)
+    late = nap.TsGroup({0: nap.Ts(times[(times >= 900) & (x >= 0.4) & (x < 0.5)])})
+    curve = nap.compute_tuning_curves(late, position, bins=10)
+    for epochs in (None, position.time_support):
+        maps = rate_maps(from_pynapple(late, position, epochs=epochs), by="x", bins=10)
+        np.testing.assert_allclose(maps.rate, curve.values, rtol=1e-5)
+    assert float(maps.rate[0, 4]) == pytest.approx(1)
+
+
+def test_spikes_of_a_part_of_the_position_are_noticed():
+    part = nap.IntervalSet(3, 50)
+    with pytest.warns(UserWarning, match=r"covers 47 s of 100 s .* epochs=data.time_support"):
+        from_pynapple(SPIKES.restrict(part), POSITION)
+    assert from_pynapple(SPIKES.restrict(part), POSITION, epochs=part).sizes["walk"] == 1
+
+
+def test_axes_of_their_own_make_a_position():
+    axes = {name: POSITION[name] for name in ("x", "y")}
+    xr.testing.assert_identical(from_pynapple(SPIKES, axes), from_pynapple(SPIKES, POSITION))
+    with pytest.raises(ValueError, match=r"same times, got {'x': 4000, 'y': 3999} samples"):
+        from_pynapple(SPIKES, {**axes, "y": axes["y"][:-1]})
 
 
 def test_rate_maps_of_signals_are_pynapples_tuning_curves():
@@ -49,10 +120,14 @@ def test_rate_maps_of_signals_are_pynapples_tuning_curves():
 
 
 def test_bins_of_another_width_are_those_of_pynapple():
-    recording = from_pynapple(SPIKES, POSITION.bin_average(0.5))
     counts = SPIKES.count(0.5, WHOLE)
-    np.testing.assert_allclose(recording.timestamp[0], counts.t)
-    np.testing.assert_allclose(recording.activation[0], counts.values / 0.5, rtol=1e-6)
+    for recording in (
+        from_pynapple(SPIKES, POSITION.bin_average(0.5)),
+        from_pynapple(SPIKES, POSITION, bin_size=0.5),
+    ):
+        np.testing.assert_allclose(recording.timestamp[0], counts.t)
+        np.testing.assert_allclose(recording.activation[0], counts.values / 0.5, rtol=1e-6)
+        np.testing.assert_allclose(recording.x[0], POSITION.bin_average(0.5).values[:, 0])
 
 
 def test_single_units_and_single_axes():
@@ -108,7 +183,7 @@ def test_a_networks_walks_become_epochs():
             nap.Tsd(t=TIMES + 500, d=TIMES),
             {},
             ValueError,
-            "must overlap in time, got data from 3 to 103, position from 503 to 602",
+            "must overlap in time, but the spikes are .*, the position from 503 to 602",
         ),
     ],
 )

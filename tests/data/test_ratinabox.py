@@ -32,7 +32,7 @@ def test_place_cells_are_found_where_they_are(simulation):
     recording = from_ratinabox(agent, places)
     width = 0.1
     edges = np.linspace(0, 1, 11)
-    maps = rate_maps(recording, bins={"x": edges, "y": edges}, min_occupancy=2)
+    maps = rate_maps(recording, bins={"x": edges, "y": edges}, min_occupancy=0.2)
     peak = maps.rate.stack(place=("y", "x")).fillna(-1).idxmax("place").values
     found = np.array([(x, y) for y, x in peak])
     distance = np.abs(found - places.place_cell_centres).max(axis=1)

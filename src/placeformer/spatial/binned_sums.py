@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, repeat
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,7 @@ def bin_sums(
     sizes: Sequence[int],
     *,
     terms: Terms = plain,
+    weights: NDArray[np.float64] | None = None,
     threads: int | None = None,
     units: slice = ALL,
 ) -> list[NDArray[np.float64]]:
@@ -119,6 +120,8 @@ def bin_sums(
         Number of bins of every term.
     terms
         Yields the arrays to be summed of a block of samples (sample, unit).
+    weights
+        What every sample counts, shape (walk, time); by default 1.
     threads
         Threads that share the blocks; by default up to four.
     units
@@ -130,9 +133,13 @@ def bin_sums(
         For every term an array (bin, unit), float64.
     """
     if hasattr(values, "dask"):
-        return _dask_sums(values, index, sizes, terms)
+        return _dask_sums(values, index, sizes, terms, weights)
     totals = [np.zeros((size, values.shape[2])) for size in sizes]
-    for parts in _parts(values, index, sizes, lambda block: terms(block, units), threads):
+
+    def of_units(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        return terms(block, units)
+
+    for parts in _parts(values, index, sizes, of_units, weights, threads):
         for total, (rows, part) in zip(totals, parts, strict=True):
             with np.errstate(invalid="ignore"):  # inf - inf: callers look for what is not finite
                 if rows is None:
@@ -150,15 +157,17 @@ def _parts(
     index: Sequence[Index],
     sizes: Sequence[int],
     terms: Callable[[NDArray[Any]], Iterator[NDArray[Any]]],
+    weights: NDArray[np.float64] | None,
     threads: int | None,
 ) -> Iterator[list[Part]]:
     """Sums of every block, in the order of the blocks."""
 
     def work(where: tuple[slice, slice]) -> list[Part]:
         block = _as_float(values[where].reshape(-1, values.shape[2]))
+        weight = None if weights is None else weights[where].ravel()
         with np.errstate(invalid="ignore", over="ignore"):
             return [
-                scatter(term, ix[(..., *where)].reshape(-1, len(block)), size)
+                scatter(term, ix[(..., *where)].reshape(-1, len(block)), size, weight)
                 for term, ix, size in zip(terms(block), index, sizes, strict=True)
             ]
 
@@ -176,7 +185,12 @@ def _parts(
             yield waiting.popleft().result()
 
 
-def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> Part:
+def scatter(
+    block: NDArray[Any],
+    index: NDArray[np.integer[Any]],
+    size: int,
+    weight: NDArray[np.float64] | None = None,
+) -> Part:
     """Sums over the samples of every bin that occurs in a block.
 
     Parameters
@@ -187,6 +201,8 @@ def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> 
         Bins of every sample (n, sample); negative: none.
     size
         Number of bins.
+    weight
+        What every sample counts, shape (sample,); by default 1.
 
     Returns
     -------
@@ -194,8 +210,10 @@ def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> 
         Bins (``None``: all of them) and their sums (row, unit); bins left out do not occur.
     """
     chosen, start = index.T.ravel(), np.arange(len(block) + 1) * len(index)
+    entries = None if weight is None else np.repeat(weight, len(index))
     if chosen.min(initial=0) < 0:
         keep = chosen >= 0
+        entries = None if entries is None else entries[keep]
         chosen, start = chosen[keep], np.concatenate([[0], np.cumsum(keep)])[start]
     rows = None
     if size > chosen.size:  # most bins do not occur
@@ -203,8 +221,10 @@ def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> 
         size = rows.size
     if block.dtype == np.float32 and np.bincount(chosen).max(initial=0) > FLOAT32_SAMPLES:
         block = block.astype(np.float64)
-    ones = np.ones(chosen.size, block.dtype)
-    return rows, sparse.csc_array((ones, chosen, start), shape=(size, len(block))) @ block
+    if entries is None:
+        entries = np.ones(chosen.size)
+    entries = entries.astype(block.dtype, copy=False)
+    return rows, sparse.csc_array((entries, chosen, start), shape=(size, len(block))) @ block
 
 
 def _as_float(block: NDArray[Any]) -> NDArray[Any]:
@@ -224,7 +244,11 @@ def _cpus() -> int:
 
 
 def _dask_sums(
-    values: Any, index: Sequence[Index], sizes: Sequence[int], terms: Terms
+    values: Any,
+    index: Sequence[Index],
+    sizes: Sequence[int],
+    terms: Terms,
+    weights: NDArray[np.float64] | None,
 ) -> list[NDArray[np.float64]]:
     """The same over a dask array: one task a chunk, partial sums added as a tree.
 
@@ -233,17 +257,24 @@ def _dask_sums(
     from dask.base import compute
     from dask.delayed import delayed
 
-    def work(chunk: Any, bins: list[NDArray[Any]], units: slice) -> list[NDArray[np.float64]]:
-        return bin_sums(np.asarray(chunk), bins, sizes, terms=terms, threads=1, units=units)
+    def work(
+        chunk: Any, weight: Any, bins: list[NDArray[Any]], units: slice
+    ) -> list[NDArray[np.float64]]:
+        own = {"terms": terms, "weights": weight, "threads": 1, "units": units}
+        return bin_sums(np.asarray(chunk), bins, sizes, **own)
 
     sums = delayed(work)
-    bins = [_of_chunks(ix, values.chunks[:2]) for ix in index]
+    chunks = values.chunks[:2]
+    weight_of = repeat(None) if weights is None else _of_chunks(weights, chunks)
+    bins = [_of_chunks(ix, chunks) for ix in index]
     add = delayed(lambda parts: [np.sum(term, axis=0) for term in zip(*parts, strict=True)])
     units = _slices(values.chunks[2])
     columns = []
     for column, u in zip(np.moveaxis(values.to_delayed(), 2, 0), units, strict=True):
+        of_chunk = zip(column.ravel(), *bins, strict=True)
         parts = [
-            sums(chunk, list(here), u) for chunk, *here in zip(column.ravel(), *bins, strict=True)
+            sums(chunk, weight, list(here), u)
+            for (chunk, *here), weight in zip(of_chunk, weight_of, strict=False)
         ]
         columns.append(tree(parts, add))
     done = compute(*columns)

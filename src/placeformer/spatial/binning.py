@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped, reduced
+from placeformer.data.dwell import dwell_of
 from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
@@ -295,7 +296,7 @@ def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
             f"bins must be rate maps with the edges of {missing}, found the edges {edges}; make "
             f"those maps with by={names}"
         )
-    return {name: maps[name + schema.EDGES_SUFFIX].values for name in names}
+    return {name: schema.edges_of(maps, name) for name in names}
 
 
 def _first_level(bins: Any) -> Any:
@@ -353,6 +354,11 @@ class BinnedRecording:
     """Maps whose bins are counted separately; ``None``: the samples of all maps are pooled."""
     index: Any
     """Bin of every sample (walk, time); -1: none. Dask where the activations are dask."""
+    weights: NDArray[np.float64] | None = None
+    """Seconds that every sample (walk, time) stands for; ``None``: all samples count alike."""
+    unit_of_time: float | None = None
+    """Seconds of what a sample counts: 1 with ``weights``, else those that every sample stands for;
+    ``None``: the recording counts steps."""
 
     @classmethod
     def of(
@@ -369,7 +375,16 @@ class BinnedRecording:
         maps = (schema.MAP,) if per_map else ()
         schema.check_recording(recording, need=(*names, *maps, *need))
         bins_of_place = grid(recording, by, bins)
-        binned = cls(recording, bins_of_place, None, bins_of_place.index(recording))
+        dwell, index = dwell_of(recording), bins_of_place.index(recording)
+        weights, unit_of_time = (dwell, 1.0) if isinstance(dwell, np.ndarray) else (None, dwell)
+        if weights is not None:
+            index = mapped(
+                lambda i, seconds: np.where(seconds > 0, i, -1),
+                index,
+                weights,
+                dtype=integers(bins_of_place.size),
+            )
+        binned = cls(recording, bins_of_place, None, index, weights, unit_of_time)
         return binned.split_by_map() if per_map else binned
 
     @property
@@ -387,6 +402,30 @@ class BinnedRecording:
         """Shape of the occupancy."""
         return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
 
+    def totals(self, index: Any, size: int) -> NDArray[Any]:
+        """What the samples of every bin count together, shape (bin,)."""
+        if self.weights is None:
+            return _blocks.counts(index, size)
+        bins = np.asarray(index)
+        inside = bins >= 0
+        return np.bincount(bins[inside], self.weights[inside], size)
+
+    def observed(self) -> BinnedRecording:
+        """The same without samples at which no unit has a finite activation."""
+        values = activations(self.recording)
+        if hasattr(values, "dask"):
+            import dask.array as da
+
+            known = da.isfinite(values).any(axis=2)
+        else:
+            known = np.empty(values.shape[:2], bool)
+            for where in _blocks.blocks(values.shape):
+                known[where] = np.isfinite(values[where]).any(axis=2)
+        index = mapped(
+            lambda i, seen: np.where(seen, i, -1), self.index, known, dtype=integers(self.size)
+        )
+        return replace(self, index=index)
+
     def split_by_map(self) -> BinnedRecording:
         """Count the bins of every map separately, those of the first map first."""
         maps, number = schema.map_numbers(self.recording)
@@ -397,9 +436,14 @@ class BinnedRecording:
     def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
         """Some of the walks or of the steps, in the bins of the whole recording."""
         recording = self.recording.isel({dim: which})
-        index = self.index[tuple(which if d == dim else slice(None) for d in schema.STEP_DIMS)]
-        chunks = _chunks(recording)
-        return replace(self, recording=recording, index=index.rechunk(chunks) if chunks else index)
+        part = tuple(which if d == dim else slice(None) for d in schema.STEP_DIMS)
+        index, chunks = self.index[part], _chunks(recording)
+        return replace(
+            self,
+            recording=recording,
+            index=index.rechunk(chunks) if chunks else index,
+            weights=None if self.weights is None else self.weights[part],
+        )
 
 
 def of_part(index: Any, part: Any, size: int, n: int) -> Any:
@@ -455,15 +499,20 @@ def picked(values: Any, where: tuple[NDArray[np.intp], ...]) -> NDArray[Any]:
 
 
 def unit_sums(
-    recording: xr.Dataset, index: Any, size: int, *, skipna: bool
+    recording: xr.Dataset,
+    index: Any,
+    size: int,
+    *,
+    skipna: bool,
+    weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Sums of every unit's activation over the samples of every bin.
+    """Sums of every unit's activation over the samples of every bin, by weight.
 
     Returns
     -------
     sums, finite
-        Arrays (bin, unit); ``finite`` counts the samples in the sums and is ``None`` without
-        ``skipna``, when every sample of a bin is in them.
+        Arrays (bin, unit); ``finite`` counts the samples in the sums, by weight, and is ``None``
+        without ``skipna``, when every sample of a bin is in them.
 
     Raises
     ------
@@ -474,10 +523,11 @@ def unit_sums(
     values = activations(recording)
     refuse_too_large(size, values.shape[2])
     if skipna:
-        terms = _kernels.finite
-        sums, finite = _kernels.bin_sums(values, [index, index], [size, size], terms=terms)
+        sums, finite = _kernels.bin_sums(
+            values, [index, index], [size, size], terms=_kernels.finite, weights=weights
+        )
         return sums, finite
-    (sums,) = _kernels.bin_sums(values, [index], [size])
+    (sums,) = _kernels.bin_sums(values, [index], [size], weights=weights)
     refuse_not_finite(recording, sums, index)
     return sums, None
 

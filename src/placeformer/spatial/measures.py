@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from placeformer.data import schema
 from placeformer.spatial.negatives import FLAT, WORDS, Negatives, apply_negatives, policy_attrs
-from placeformer.spatial.rate_maps import flatten, per_unit
+from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, flatten, per_unit
 from placeformer.spatial.variance_explained import position_variance_explained
 
 __all__ = [
@@ -57,7 +57,7 @@ def spatial_information(
     -------
     xarray.DataArray
         (unit,) or (..., unit), in bits/spike, or with ``per="second"`` in bits/s where rates
-        are per second or the maps carry ``sample_rate`` (samples a second), else in bits/step.
+        are per second or those of a timed recording, else in bits/step.
         NaN for a unit whose mean rate is 0 after the policy, as there is no spike to inform.
         ``attrs["negatives"]`` holds the policy.
 
@@ -228,6 +228,8 @@ def _per_second(maps: xr.Dataset) -> tuple[float, str]:
     """What turns the mean rate into a rate a second, and the units of information then."""
     if maps[schema.RATE].attrs.get("units") in PER_SECOND_UNITS:
         return 1.0, "bits/s"
+    if SECONDS_PER_SAMPLE in maps.attrs:
+        return 1 / float(maps.attrs[SECONDS_PER_SAMPLE]), "bits/s"
     if "sample_rate" in maps.attrs:
         return float(maps.attrs["sample_rate"]), "bits/s"
     return 1.0, "bits/step"

@@ -59,24 +59,34 @@ def circular_maps(
 ) -> Null:
     """A measure of rate maps under circular shifts of the places of every walk."""
     recording, size = binned.recording, binned.size
-    sums, _ = unit_sums(recording, binned.index, size, skipna=False)
-    counts = _blocks.counts(binned.index, size)
+    sums, _ = unit_sums(recording, binned.index, size, skipna=False, weights=binned.weights)
+    counts = binned.totals(binned.index, size)
     maps = assemble(binned, sums, counts)
-    visits = counts[None]  # a walk keeps its places, so counts stay
 
     def draws() -> Iterator[NDArray[np.float64]]:
         values, index = activations(recording), np.asarray(binned.index)
         for group in groups(n, size * values.shape[2]):
             amounts = _amounts(index.shape, group, low, rng)
             shifted = _kernels.Shifted(index, amounts, size)
-            (moved,) = _kernels.bin_sums(values, [shifted], [group * size])
+            (moved,) = _kernels.bin_sums(values, [shifted], [group * size], weights=binned.weights)
             _refuse_hidden(moved)
             of_shuffle = moved.reshape(group, size, -1)
-            yield measure.of_shuffles(
-                shuffled_maps(maps, binned, of_shuffle, visits.repeat(group, 0))
-            )
+            if binned.weights is None:  # a walk keeps its places, so counts stay
+                visits = counts[None].repeat(group, 0)
+            else:  # a shift brings other samples to a place, and with them their seconds
+                visits = _moved_seconds(binned.weights, shifted).reshape(group, size)
+            yield measure.of_shuffles(shuffled_maps(maps, binned, of_shuffle, visits))
 
     return measure.function(maps), draws()
+
+
+def _moved_seconds(weights: NDArray[np.float64], shifted: _kernels.Shifted) -> NDArray[np.float64]:
+    """Seconds (shuffle and bin,) of the samples that shifts bring to the bins."""
+    ones = np.ones((*weights.shape, 1))
+    (seconds,) = _kernels.bin_sums(
+        ones, [shifted], [len(shifted.amounts) * shifted.size], weights=weights
+    )
+    return np.asarray(seconds[:, 0])
 
 
 def circular_variance(
@@ -194,7 +204,7 @@ def shuffled_maps(
     data: xr.Dataset,
     binned: BinnedRecording,
     sums: NDArray[np.float64],
-    counts: NDArray[np.int64],
+    counts: NDArray[Any],
 ) -> xr.Dataset:
     """RateMaps of sums (shuffle, place, unit) and counts (shuffle, place), labelled as the data."""
     n, visited = len(sums), np.broadcast_to(counts[..., None] > 0, sums.shape)
@@ -244,8 +254,10 @@ def permuted_maps(
     has_maps = schema.MAP in binned.recording.variables
     split = binned.split_by_map() if has_maps or per_map else binned
     out = split if per_map else binned
-    sums, _ = unit_sums(binned.recording, split.index, split.size, skipna=False)
-    counts = _blocks.counts(split.index, split.size)
+    sums, _ = unit_sums(
+        binned.recording, split.index, split.size, skipna=False, weights=binned.weights
+    )
+    counts = binned.totals(split.index, split.size)
     observation = _within_maps(observation_of_bins(split), split)
 
     def pooled(values: NDArray[Any]) -> NDArray[Any]:

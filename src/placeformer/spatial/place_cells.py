@@ -17,7 +17,7 @@ from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
-from placeformer.spatial.rate_maps import maps_of_parts
+from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, maps_of_parts
 from placeformer.spatial.shuffle_test import (
     OBSERVATION,
     VARIANCE,
@@ -358,7 +358,7 @@ def _decided(
 ) -> xr.Dataset:
     """Measures, tests and decision of every unit of one recording."""
     (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned)
-    _warn_of_few_samples(maps[schema.OCCUPANCY])
+    _warn_of_few_samples(maps)
     tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null)
     table = _measures(binned, maps, tests, negatives, field_criteria)
     columns = ("p", "q", "null") if keep_null else ("p", "q")
@@ -425,8 +425,9 @@ def _tests(
     return tests
 
 
-def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
-    visits = occupancy.values[occupancy.values > 0]
+def _warn_of_few_samples(maps: xr.Dataset) -> None:
+    occupancy = maps[schema.OCCUPANCY].values / maps.attrs.get(SECONDS_PER_SAMPLE, 1)
+    visits = np.round(occupancy[occupancy > 0], 1)
     if visits.size and np.median(visits) < SAMPLES_A_BIN:
         warnings.warn(
             f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "

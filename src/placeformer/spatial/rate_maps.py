@@ -10,12 +10,23 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.spatial.binning import BinnedRecording, Bins, Grid, of_part, unit_sums
 
 Smooth = float | Sequence[float] | Mapping[str, float] | None
+
+ROUNDED_DOWN = 1 - 1e-9
+"""Sums of seconds are rounded: ten times 0.1 s count as 1 s."""
+
+SECONDS_PER_SAMPLE = "seconds_per_sample"
+"""Attribute of maps of timed recordings: turns a mean of samples into one of seconds."""
+
+OCCUPANCY_ATTRS = {
+    False: schema.OCCUPANCY_ENTRY.attrs,
+    True: {"units": "s", "long_name": "time per place"},
+}
+"""Attributes of the occupancy by whether the recording is timed."""
 
 
 def rate_maps(
@@ -24,7 +35,7 @@ def rate_maps(
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
     smooth: Smooth = None,
-    min_occupancy: int = 1,
+    min_occupancy: float | None = None,
     per_map: bool = False,
     skipna: bool = False,
 ) -> xr.Dataset:
@@ -48,21 +59,24 @@ def rate_maps(
         to the borders; unvisited places lend nothing and stay NaN. On an 11 x 11 lattice no
         smoothing is advised.
     min_occupancy
-        Least number of samples of a place; below it the rate is NaN. With ``skipna`` it holds
-        for every unit apart.
+        Least time at a place, below which the rate is NaN: seconds of a timed recording, else
+        samples. By default any. With ``skipna`` it holds for every unit on its own.
     per_map
         Keep the maps (places) of the recording apart, on a leading dimension ``map``. Otherwise
         samples of all maps are pooled, and ``maps_pooled`` in the attributes says how many.
     skipna
-        Leave out activations that are NaN or infinite instead of refusing them.
+        Leave out activations that are NaN or infinite instead of refusing them. A sample at which
+        no unit has a finite activation counts nowhere, as with
+        ``recording.where(recording.speed > 5)``.
 
     Returns
     -------
     xarray.Dataset
         ``rate`` (unit, y, x), float64, in the units of the activations, NaN where unvisited;
-        ``occupancy`` (y, x), samples, 0 where unvisited; both with a leading ``map`` when
-        ``per_map``. Coordinates: bin centres on the axes, ``y_edges`` and ``x_edges`` on
-        dimensions of their own, and the coordinates of the units.
+        ``occupancy`` (y, x), 0 where unvisited, in seconds of a timed recording (the sum of the
+        ``dwell`` of its samples), else in samples; both with a leading ``map`` when ``per_map``.
+        Coordinates: bin centres on the axes, ``y_edges`` and ``x_edges`` on dimensions of their
+        own, and the coordinates of the units.
 
     Raises
     ------
@@ -72,9 +86,11 @@ def rate_maps(
 
     Notes
     -----
-    A sample whose position is NaN, or outside explicit edges, is left out; no other is. Values
-    are summed in blocks and carried on in float64: the mean of float32 activations is right to
-    about 1e-6 of their size at any length.
+    A sample whose position or ``dwell`` is NaN, or outside explicit edges, is left out; no other
+    is. The mean over the samples of a timed recording is weighted by their dwell: of spikes, the
+    rate is their number over the seconds spent at the place. Values are summed in blocks and
+    carried on in float64: the mean of float32 activations is right to about 1e-6 of their size at
+    any length.
 
     References
     ----------
@@ -82,7 +98,11 @@ def rate_maps(
     https://doi.org/10.1016/0006-8993(71)90358-1
     """
     binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map)
-    options: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy, "skipna": skipna}
+    options: dict[str, Any] = {
+        "smooth": smooth,
+        "min_occupancy": least_occupancy(binned, min_occupancy),
+        "skipna": skipna,
+    }
     (maps,) = maps_of_parts(binned, **options)
     settings = {"by": binned.grid.names, **options, "per_map": per_map}
     maps.attrs[schema.PROVENANCE] = schema.provenance(recording, "rate_maps", **settings)
@@ -95,7 +115,7 @@ def maps_of_parts(
     n: int = 1,
     *,
     smooth: Smooth = None,
-    min_occupancy: int = 1,
+    min_occupancy: float | None = None,
     skipna: bool = False,
 ) -> list[xr.Dataset]:
     """RateMaps of n parts of a recording on the same bins, in one read.
@@ -103,10 +123,13 @@ def maps_of_parts(
     ``part`` numbers the samples, shape (walk, 1), (1, time) or both; ``None``: all are in one part.
     The options are those of :func:`rate_maps`.
     """
-    _check_options(min_occupancy, smooth, binned.grid.names)
+    _sigmas(smooth, binned.grid.names)
+    min_occupancy = least_occupancy(binned, min_occupancy)
+    binned = binned.observed() if skipna else binned
     index = binned.index if part is None else of_part(binned.index, part, binned.size, n)
-    sums, finite = unit_sums(binned.recording, index, n * binned.size, skipna=skipna)
-    counts = _blocks.counts(index, n * binned.size)
+    size = n * binned.size
+    sums, finite = unit_sums(binned.recording, index, size, skipna=skipna, weights=binned.weights)
+    counts = binned.totals(index, size)
     finite_parts = [None] * n if finite is None else np.split(finite, n)
     parts = zip(np.split(sums, n), np.split(counts, n), finite_parts, strict=True)
     return [assemble(binned, s, c, f, min_occupancy, smooth) for s, c, f in parts]
@@ -115,14 +138,17 @@ def maps_of_parts(
 def assemble(
     binned: BinnedRecording,
     sums: NDArray[np.float64],
-    counts: NDArray[np.int64],
+    counts: NDArray[Any],
     finite: NDArray[np.float64] | None = None,
-    min_occupancy: int = 1,
+    min_occupancy: float | None = None,
     smooth: Smooth = None,
 ) -> xr.Dataset:
-    """Label sums (bin, unit) and counts (bin,) as RateMaps."""
+    """Label sums (bin, unit) and what the samples count (bin,) as RateMaps."""
     per_unit = counts[:, None].astype(float) if finite is None else finite
-    rate = _mean(sums, per_unit, binned.grid, min_occupancy, smooth)
+    least = least_occupancy(binned, min_occupancy)
+    enough = per_unit * (binned.unit_of_time or 1) >= least * ROUNDED_DOWN
+    enough &= per_unit > 0
+    rate = _mean(sums, per_unit, binned.grid, enough, smooth)
     unit_last = rate.reshape(*binned.shape, -1)
     lead = () if binned.maps is None else (schema.MAP,)
     dims = (*lead, schema.UNIT, *binned.grid.names)
@@ -132,8 +158,8 @@ def assemble(
             schema.RATE: (dims, np.moveaxis(unit_last, -1, len(lead)), _rate_attrs(recording)),
             schema.OCCUPANCY: (
                 binned.dims,
-                counts.reshape(binned.shape),
-                schema.OCCUPANCY_ENTRY.attrs,
+                occupancy(binned, counts).reshape(binned.shape),
+                OCCUPANCY_ATTRS[binned.unit_of_time is not None],
             ),
         },
         coords={
@@ -141,10 +167,26 @@ def assemble(
             **schema.unit_coords(recording),
             **_map_coords(binned),
         },
-        attrs=_attrs(binned, min_occupancy, smooth),
+        attrs=_attrs(binned, least, smooth),
     )
     maps[schema.RATE].data = np.ascontiguousarray(maps[schema.RATE].data)
     return maps
+
+
+def occupancy(binned: BinnedRecording, counts: NDArray[Any]) -> NDArray[Any]:
+    """Seconds, or samples of a recording that counts steps, from what the samples count."""
+    return counts if binned.unit_of_time is None else counts * binned.unit_of_time
+
+
+def least_occupancy(binned: BinnedRecording, min_occupancy: float | None) -> float:
+    """Least occupancy of a place that counts: seconds, or samples."""
+    timed = binned.unit_of_time is not None
+    if min_occupancy is None:
+        return 0.0 if timed else 1
+    if not (np.isfinite(min_occupancy) and min_occupancy >= (0 if timed else 1)):
+        unit = "0 s of a timed recording" if timed else "1 sample"
+        raise ValueError(f"min_occupancy must be at least {unit}, got {min_occupancy}")
+    return min_occupancy
 
 
 def flatten(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -195,12 +237,6 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
         )
 
 
-def _check_options(min_occupancy: int, smooth: Smooth, names: tuple[str, ...]) -> None:
-    if min_occupancy < 1:
-        raise ValueError(f"min_occupancy must be at least 1 sample, found {min_occupancy}")
-    _sigmas(smooth, names)
-
-
 def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     """Standard deviation of the Gaussian on every axis, in bins."""
     if smooth is None:
@@ -224,11 +260,10 @@ def _mean(
     sums: NDArray[np.float64],
     counts: NDArray[np.float64],
     grid: Grid,
-    min_occupancy: int,
+    enough: NDArray[np.bool_],
     smooth: Smooth,
 ) -> NDArray[np.float64]:
-    """Sums over counts (bin, unit); NaN below the least occupancy."""
-    enough = counts >= min_occupancy
+    """Sums over counts (bin, unit); NaN where they are not enough."""
     sigmas = _sigmas(smooth, grid.names)
     if sigmas is not None:
         sums, counts = _blur(sums, grid, sigmas), _blur(counts, grid, sigmas)
@@ -265,14 +300,25 @@ def _map_coords(binned: BinnedRecording) -> dict[Hashable, xr.DataArray]:
     return coords
 
 
-def _attrs(binned: BinnedRecording, min_occupancy: int, smooth: Smooth) -> dict[str, Any]:
+def _attrs(binned: BinnedRecording, min_occupancy: float, smooth: Smooth) -> dict[str, Any]:
     """Attributes of the maps: text and numbers."""
     recording, sigmas = binned.recording, _sigmas(smooth, binned.grid.names)
     attrs: dict[str, Any] = {"min_occupancy": min_occupancy}
     attrs["smooth"] = "none" if sigmas is None else ", ".join(f"{s:g}" for s in sigmas) + " bins"
     if binned.maps is None and schema.MAP in recording.variables:
         attrs["maps_pooled"] = int(np.unique(recording[schema.MAP].values).size)
-    for name in ("sample_rate", "side"):
-        if name in recording.attrs:
-            attrs[name] = recording.attrs[name]
+    if "side" in recording.attrs:
+        attrs["side"] = recording.attrs["side"]
+    if binned.unit_of_time is not None:
+        # Occupancy over sample_rate is a time in seconds, also of maps that count samples.
+        attrs |= {"sample_rate": 1.0, SECONDS_PER_SAMPLE: _seconds_per_sample(binned)}
     return attrs
+
+
+def _seconds_per_sample(binned: BinnedRecording) -> float:
+    """Mean time that the samples with a place stand for."""
+    if binned.weights is None:
+        assert binned.unit_of_time is not None
+        return binned.unit_of_time
+    inside = np.asarray(binned.index) >= 0
+    return float(binned.weights[inside].mean()) if inside.any() else float("nan")
