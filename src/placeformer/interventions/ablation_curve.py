@@ -202,7 +202,7 @@ def ablation_curve(
 def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, cluster: str) -> None:
     """Refuse a network that nothing can be scored on, and walks that cannot be counted."""
     if cluster not in ("walk", "map"):
-        raise ValueError(f'cluster must be "walk" or "map", found {cluster!r}')
+        raise ValueError(f'cluster must be "walk" or "map", got {cluster!r}')
     if isinstance(model, NavigationTransformer):
         world_of(model)
         counted_steps(n_steps, model.config, where)

@@ -46,7 +46,7 @@ def unit_scores(recording: xr.Dataset, order: str, *, negatives: Negatives) -> F
         return position_variance_explained(recording).values
     measures = {"place_cell_score": place_cell_score, "spatial_information": spatial_information}
     if order not in measures:
-        raise ValueError(f"order must be one of {', '.join(get_args(NamedOrder))}, found {order!r}")
+        raise ValueError(f"order must be one of {', '.join(get_args(NamedOrder))}, got {order!r}")
     maps = rate_maps(recording, per_map="map" in recording.variables)
     score = measures[order](maps, negatives=negatives)
     lead = [dim for dim in score.dims if dim != schema.UNIT]
@@ -116,8 +116,8 @@ def nearest(
             return None
         distance = ((scaled[pool] - scaled[unit]) ** 2).sum(1)
         near = np.argpartition(distance, min(NEAREST, pool.size) - 1)[:NEAREST]
-        found = pool[rng.choice(near)]
-        free[found], mask[found] = False, True
+        control = pool[rng.choice(near)]
+        free[control], mask[control] = False, True
     return mask
 
 
@@ -167,11 +167,11 @@ def lesion_sets(
     if "matched" in controls:
         s = 1 + list(controls).index("matched")
         for f in np.flatnonzero(sizes):
-            found = _matched_repeats(sets[0, f], covariates, layer, caliper, seed)
-            drawn[s, f] = found is not None
-            if found is not None:
-                sets[s, f] = found
-                pairs = zip(sets[0, f], found, strict=True)
+            matched_sets = _matched_repeats(sets[0, f], covariates, layer, caliper, seed)
+            drawn[s, f] = matched_sets is not None
+            if matched_sets is not None:
+                sets[s, f] = matched_sets
+                pairs = zip(sets[0, f], matched_sets, strict=True)
                 balance[f] = [imbalance(a, b, covariates) for a, b in pairs]
     return sets, drawn, balance
 
@@ -180,13 +180,13 @@ def _matched_repeats(
     targets: Bools, covariates: Floats, layer: NDArray[Any], caliper: float, seed: int
 ) -> Bools | None:
     """Matched sets (repeat, unit) of target sets (repeat, unit); None unless each has one."""
-    found = []
+    sets = []
     for r, mask in enumerate(targets):
         rng = np.random.default_rng([seed, r, int(mask.sum())])
         if (controls := matched(mask, covariates, layer, caliper, rng)) is None:
             return None
-        found.append(controls)
-    return np.array(found)
+        sets.append(controls)
+    return np.array(sets)
 
 
 OUTPUT_WEIGHT = "output_weight"
@@ -211,7 +211,7 @@ def order_scores(
     scores = np.asarray(order)
     if scores.shape != (units.sizes[schema.UNIT],):
         raise ValueError(
-            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, found "
+            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, got "
             f"shape {scores.shape}"
         )
     return scores
@@ -226,7 +226,7 @@ def decision(table: xr.Dataset) -> xr.DataArray:
     """Which units a table of place cells decided on."""
     if DECISION not in table:
         raise ValueError(
-            f"order must be a table with {DECISION}, as place_cells gives it, found "
+            f"order must be a table with {DECISION}, as place_cells gives it, got "
             f"{', '.join(map(str, table.data_vars)) or 'nothing'}"
         )
     return table[DECISION]
@@ -237,7 +237,7 @@ def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
     if order.dims != (schema.UNIT,):
         dims = ", ".join(map(str, order.dims))
         raise ValueError(
-            f"order must have the dimension {schema.UNIT} alone, found {dims}; choose one map, or "
+            f"order must have the dimension {schema.UNIT} alone, got {dims}; choose one map, or "
             'reduce it: any("map")'
         )
     keys = [
@@ -249,19 +249,19 @@ def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
     return pd.Series(order.values, keys[0])[keys[1]].to_numpy()
 
 
-def shares_of(found: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDArray[np.float64]:
+def shares_of(scores: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """Fractions, by default 21 equal steps; of a decision nothing, and all that it decided on."""
-    if found.dtype != bool:
+    if scores.dtype != bool:
         return np.linspace(0, 1, 21) if fractions is None else fractions
-    if not found.any():
-        raise ValueError(f"order must choose at least one unit, found none of {found.size}")
-    share = found.mean()
+    if not scores.any():
+        raise ValueError(f"order must choose at least one unit, got none of {scores.size}")
+    share = scores.mean()
     if fractions is None:
         return np.array([0, share])
     if fractions[-1] > share:
         raise ValueError(
             f"fractions must be at most the share of the units that order chooses, {share:g}, "
-            f"found {fractions[-1]:g}; pass a score to go on to other units"
+            f"got {fractions[-1]:g}; pass a score to go on to other units"
         )
     return fractions
 

@@ -144,9 +144,9 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
 def check_network(model: NavigationTransformer, memory: str, n_steps: int, where: str) -> float:
     """Return the α of training, or say what is in the way."""
     if model.config.alpha is None:
-        raise ValueError(f"model must have NMDA activations, found {model.config.activation!r}")
+        raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
     if memory not in MEMORIES:
-        raise ValueError(f"memory must be one of {', '.join(MEMORIES)}, found {memory!r}")
+        raise ValueError(f"memory must be one of {', '.join(MEMORIES)}, got {memory!r}")
     counted_steps(n_steps, model.config, where)
     return model.config.alpha
 
@@ -157,13 +157,13 @@ def dose_range(alphas: ArrayLike | None, trained: float) -> Floats:
         if trained == 0:
             raise ValueError("alphas must be given for a network trained at α = 0: none is below")
         alphas = [*(trained / 2.0 ** np.arange(10)), 0]
-    found = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
-    if found.size < 2 or found[0] < trained < found[-1]:
+    doses = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
+    if doses.size < 2 or doses[0] < trained < doses[-1]:
         raise ValueError(
-            f"alphas must lie on one side of the trained α, {trained:g}, found {found.tolist()}; "
+            f"alphas must lie on one side of the trained α, {trained:g}, got {doses.tolist()}; "
             "ask for washout and for block one after the other"
         )
-    return found if found[0] == trained else found[::-1]
+    return doses if doses[0] == trained else doses[::-1]
 
 
 def crossing(error: Floats, target: float) -> float:
@@ -273,14 +273,15 @@ def equivalent_curve(
     error = ratio(wrong, n)
     boot = resampled(wrong, n, draws(n.size, n_boot, np.random.default_rng(seed)))
     last = range(len(wrong) - doses.size, len(wrong))
-    found = [
+    equivalents = [
         equivalence(doses, error[[i, *last]], boot[:, [i, *last]]).drop_dims("dose")
         for i in range(last[0])
     ]
     like: dict[str, Any] = {"combine_attrs": "override", "join": "exact"}
     size = sets.sizes["fraction"]
     rows = [
-        xr.concat(found[i : i + size], sets["fraction"], **like) for i in range(0, len(found), size)
+        xr.concat(equivalents[i : i + size], sets["fraction"], **like)
+        for i in range(0, len(equivalents), size)
     ]
     result = xr.concat(rows, sets["selection"], **like)
     settings: dict[str, Any] = {"memory": memory, "n_boot": n_boot, "trained_alpha": trained}
@@ -292,10 +293,10 @@ def counts_by_dose(
     washout: xr.Dataset, trained: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Doses outwards from that of training, and wrong predictions (dose, walk) at each."""
-    each = washout["alpha"].values
-    below = each <= trained
-    doses = dose_range(each[below] if (each < trained).any() else each, trained)
-    which = [int(np.flatnonzero(each == dose)[0]) for dose in doses]
+    alphas = washout["alpha"].values
+    below = alphas <= trained
+    doses = dose_range(alphas[below] if (alphas < trained).any() else alphas, trained)
+    which = [int(np.flatnonzero(alphas == dose)[0]) for dose in doses]
     return doses, washout["wrong"].transpose("model", "walk").values[which]
 
 
@@ -313,18 +314,18 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
     for key in WALKS:
         if (a := washout.attrs.get(key)) != (b := curve.attrs.get(key)):
             raise ValueError(
-                f"washout and curve must be scored on the same walks, found {key} {a!r} and {b!r}"
+                f"washout and curve must be scored on the same walks, got {key} {a!r} and {b!r}"
             )
     if not (washout["n"] == curve["n"]).all():
         raise ValueError(
-            "washout and curve must count the same predictions, found "
+            "washout and curve must count the same predictions, got "
             f"{int(washout['n'].isel(model=0).sum())} and {int(curve['n'].sum())}"
         )
     pairs = np.unique([washout["alpha"].values, washout["trained_alpha"].values], axis=1)
     trained = np.unique(pairs[1])
     if trained.size != 1 or trained[0] not in pairs[0]:
         raise ValueError(
-            f"washout must be of one network, at its α of training among others, found α "
+            f"washout must be of one network, at its α of training among others, got α "
             f"{pairs[0].tolist()} of networks trained at {trained.tolist()}"
         )
     check_one_network(washout, curve, float(trained[0]))
@@ -338,6 +339,6 @@ def check_one_network(washout: xr.Dataset, curve: xr.Dataset, trained: float) ->
     other = lesioned.get("name") or name  # a network without a name may be any
     if (other, lesioned.get("alpha", trained)) != (name, trained):
         raise ValueError(
-            f"washout and curve must be of one network, found {name!r}, trained at α = "
+            f"washout and curve must be of one network, got {name!r}, trained at α = "
             f"{trained:g}, and {other!r}, trained at α = {lesioned['alpha']}"
         )

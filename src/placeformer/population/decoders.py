@@ -128,21 +128,21 @@ def predict(
         where = da.from_array(fold[..., None], chunks=(*values.chunks[:2], 1))
         places = da.map_blocks(_decoded, values, where, decoders, drop_axis=2, dtype=kind)
         return np.asarray(places.compute())
-    found = np.full(fold.shape, -1, kind)
+    decoded = np.full(fold.shape, -1, kind)
     for where in progress(list(_blocks.blocks(values.shape))):
-        found[where] = _decoded(values[where], fold[where][..., None], decoders)
-    return found
+        decoded[where] = _decoded(values[where], fold[where][..., None], decoders)
+    return decoded
 
 
 def _decoded(block: NDArray[Any], fold: Numbers, decoders: Sequence[Decoder]) -> Numbers:
     """Most probable place of a block (walk, time, unit), shape (walk, time); -1 without fold."""
     fold = fold[..., 0]
-    found = np.full(fold.shape, -1, integers(len(decoders[0].constant)))
+    places = np.full(fold.shape, -1, integers(len(decoders[0].constant)))
     for k in np.unique(fold[fold >= 0]):
         here = fold == k
         samples = block.reshape(-1, block.shape[2]) if here.all() else block[here]
-        found[here] = decoders[k].log_posterior(samples).argmax(axis=1)
-    return found
+        places[here] = decoders[k].log_posterior(samples).argmax(axis=1)
+    return places
 
 
 def _sums(
@@ -174,7 +174,7 @@ def _decoders(
 ) -> list[Decoder]:
     """Decoder of every fold from the sums of the other folds."""
     _check("prior", prior, ("uniform", "occupancy"))
-    found = []
+    decoders = []
     for k in range(len(sums[0])):
         n, *rest = (a.sum(axis=0) - a[k] for a in sums)
         linear, square, constant = weigh(n, *rest)
@@ -182,8 +182,8 @@ def _decoders(
         constant += np.log(weight, out=np.full(n.shape, -np.inf), where=n > 0)
         curved = None if square is None else square.astype(shift.dtype)
         flat = linear.astype(shift.dtype), curved, constant.astype(shift.dtype)
-        found.append(Decoder(shift, rectified, *flat))
-    return found
+        decoders.append(Decoder(shift, rectified, *flat))
+    return decoders
 
 
 def _gaussian(
@@ -257,7 +257,7 @@ def _precision(values: Any) -> type[np.floating]:
 
 def _check(name: str, found: str, allowed: tuple[str, ...]) -> None:
     if found not in allowed:
-        raise ValueError(f"{name} must be one of {allowed}, found {found!r}")
+        raise ValueError(f"{name} must be one of {allowed}, got {found!r}")
 
 
 BAYES: dict[str, Callable[..., list[Decoder]]] = {
@@ -293,12 +293,12 @@ class Learner:
     ) -> Learner:
         """Learner of a method by name or of an estimator, checked."""
         if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, found {max_samples}")
+            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
         if isinstance(method, str) and method in BAYES:
             if max_samples is not None:
                 raise ValueError(
                     f"max_samples must be None with method={method!r}, which takes all samples in "
-                    f"one read, found {max_samples}"
+                    f"one read, got {max_samples}"
                 )
             _check_options(BAYES[method], method, options)
             return cls(method, None, None, seed, options)
@@ -352,10 +352,10 @@ class Learner:
             where = np.unravel_index(train, fold.shape)
             sought = wanted[where] if self.categorical else wanted[where].astype(float)
             models.append(clone(self.estimator).fit(picked(values, where), sought))
-        return _predicted(values, models, fold, target.shape[2])
+        return _predictions(values, models, fold, target.shape[2])
 
 
-def _predicted(
+def _predictions(
     values: Any, models: list[Any], fold: Numbers, n_outputs: int
 ) -> NDArray[np.float64]:
     """What the model of its fold says of every sample (walk, time, output), 0 without a fold."""
@@ -365,22 +365,22 @@ def _predicted(
         values = values.rechunk({2: -1})
         chunks = (*values.chunks[:2], (n_outputs,))
         of_block = da.from_array(fold[..., None], chunks=(*chunks[:2], 1))
-        said = da.map_blocks(
-            _said, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
+        predictions = da.map_blocks(
+            _block_predictions, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
         )
-        return np.asarray(said.compute())
-    return _said(values, fold[..., None], models, n_outputs)
+        return np.asarray(predictions.compute())
+    return _block_predictions(values, fold[..., None], models, n_outputs)
 
 
-def _said(
+def _block_predictions(
     block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
 ) -> NDArray[np.float64]:
     """The same of a block (walk, time, unit), with folds (walk, time, 1)."""
     fold = fold[..., 0]
-    found = np.zeros((*fold.shape, n_outputs))
+    predictions = np.zeros((*fold.shape, n_outputs))
     for k in np.unique(fold[fold >= 0]):
-        found[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
-    return found
+        predictions[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
+    return predictions
 
 
 def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
@@ -393,7 +393,7 @@ def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]
             raise ValueError(f"options must be those of {where}: {error}") from error
     if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
         raise ValueError(
-            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, found "
+            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
             f"{method!r}"
         )
     if options:
@@ -409,7 +409,7 @@ def _check_options(function: Callable[..., Any], method: str, options: Mapping[s
     known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"options of method={method!r} must be among {known}, found {unknown}")
+        raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")
 
 
 def bar(progress: bool, what: str) -> Callable[[Any], Any]:

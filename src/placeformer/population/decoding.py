@@ -28,7 +28,7 @@ Columns = dict[str, tuple[Any, Any, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Judge:
+class DecodingScore:
     """What makes a decoder good: the score of a sample, its summary, and in which direction."""
 
     name: str
@@ -38,9 +38,9 @@ class Judge:
     summary: Summary
     less_is_better: bool
 
-    def judge(
+    def evaluate(
         self,
-        said: NDArray[Any],
+        prediction: NDArray[Any],
         truth: NDArray[Any],
         blind: NDArray[Any],
         fold: Numbers,
@@ -70,10 +70,10 @@ class Judge:
             Of both.
         """
         if n < 1:
-            raise ValueError(f"n_resamples must be at least 1, found {n}")
+            raise ValueError(f"n_resamples must be at least 1, got {n}")
         chance = self.summary(self._guessed(blind, truth, fold))
-        score = self.score(said, truth)
-        observed, null = self._null(groups.split(said), groups.split(truth), n, seed)
+        score = self.score(prediction, truth)
+        observed, null = self._null(groups.split(prediction), groups.split(truth), n, seed)
         as_good = null <= observed if self.less_is_better else null >= observed
         spread = null.std(ddof=1) if n > 1 else np.nan
         number, text = range(int(fold.max()) + 1), self.summary_name
@@ -110,13 +110,13 @@ class Judge:
         return score
 
     def _null(
-        self, said: NDArray[Any], truth: NDArray[Any], n: int, seed: int
+        self, prediction: NDArray[Any], truth: NDArray[Any], n: int, seed: int
     ) -> tuple[float, NDArray[np.float64]]:
         """Mean score of what was said (group, step, ...), and against what is true of others."""
 
         @cache
         def pair(i: int, j: int) -> tuple[float, int]:
-            score = self.score(said[i], truth[j])
+            score = self.score(prediction[i], truth[j])
             return float(np.nansum(score)), int(np.isfinite(score).sum())
 
         def average(order: NDArray[np.intp]) -> float:
@@ -124,8 +124,8 @@ class Judge:
             return float(total / number) if number else np.nan
 
         rng = np.random.default_rng(seed)
-        orders = (rng.permutation(len(said)) for _ in range(n))
-        return average(np.arange(len(said))), np.array([average(order) for order in orders])
+        orders = (rng.permutation(len(prediction)) for _ in range(n))
+        return average(np.arange(len(prediction))), np.array([average(order) for order in orders])
 
     def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
         """Percentiles of summaries of scores (group, step), groups drawn with replacement."""
@@ -150,17 +150,17 @@ def mean(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if known.size else np.nan
 
 
-def distance(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """Euclidean distance of positions (..., axis)."""
-    found = np.square(np.subtract(said[..., 0], truth[..., 0], dtype=float))
+    squares = np.square(np.subtract(prediction[..., 0], truth[..., 0], dtype=float))
     for k in range(1, truth.shape[-1]):
-        found += np.square(np.subtract(said[..., k], truth[..., k], dtype=float))
-    return np.sqrt(found, out=found)
+        squares += np.square(np.subtract(prediction[..., k], truth[..., k], dtype=float))
+    return np.sqrt(squares, out=squares)
 
 
-def same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+def same(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """1 where right, 0 where wrong, NaN where nothing is said."""
-    return np.where(np.isnan(said), np.nan, said == truth)
+    return np.where(np.isnan(prediction), np.nan, prediction == truth)
 
 
 def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
@@ -169,7 +169,7 @@ def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]
     return np.asarray([values.mean(axis=0, dtype=float) for values in others])
 
 
-def commonest(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
+def most_frequent(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
     """Number that is most frequent in the other folds, for every fold (fold,)."""
     others = (number[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
     return np.asarray([np.bincount(values).argmax() for values in others])
@@ -228,14 +228,14 @@ def of_map(
 
 def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: Any) -> xr.Dataset:
     """Dataset of columns with the recording's coordinates of samples."""
-    kept = {
+    coords_of_samples = {
         name: values
         for name, values in recording.coords.items()
         if set(values.dims) <= set(SAMPLE) and name not in coords
     }
     about = {"units": "1", "long_name": "fold that the sample was tested in; -1: left out"}
-    found = xr.Dataset(columns, coords=kept | coords | {"bound": ["lower", "upper"]})
-    return found.assign_coords(test_fold=(SAMPLE, fold, about))
+    result = xr.Dataset(columns, coords=coords_of_samples | coords | {"bound": ["lower", "upper"]})
+    return result.assign_coords(test_fold=(SAMPLE, fold, about))
 
 
 def text(cv: Any) -> Any:
@@ -243,7 +243,7 @@ def text(cv: Any) -> Any:
     return cv if cv is None or isinstance(cv, int) else repr(cv)
 
 
-def signed(
+def with_settings(
     result: xr.Dataset, recording: xr.Dataset, step: str, learner: Learner, **settings: Any
 ) -> xr.Dataset:
     """The result with its settings in its attributes."""
@@ -365,13 +365,15 @@ def decode_position(
         decoded = learner.learn(recording, position, fold, progress)
     decoded[fold < 0] = np.nan
     units = str(recording[names[0]].attrs.get("units", "1"))
-    judge = Judge("error", units, "median distance", distance, median, less_is_better=True)
-    judged = judge.judge(
+    score = DecodingScore("error", units, "median distance", distance, median, less_is_better=True)
+    evaluated = score.evaluate(
         decoded, position, mean_positions(position, fold), fold, groups, n=n_resamples, seed=seed
     )
-    columns = of_position(position, decoded, fold, units) | judged
+    columns = of_position(position, decoded, fold, units) | evaluated
     result = labelled(columns, recording, fold, axis=list(names))
-    return signed(result, recording, "decode_position", learner, cv=text(cv), **asdict(groups))
+    return with_settings(
+        result, recording, "decode_position", learner, cv=text(cv), **asdict(groups)
+    )
 
 
 def decode_map(
@@ -425,13 +427,13 @@ def decode_map(
     maps, number = schema.map_numbers(recording)
     if maps.size < 2:
         raise ValueError(
-            f"recording must have at least 2 maps to tell apart, found only map {maps[0]}; record "
+            f"recording must have at least 2 maps to tell apart, got only map {maps[0]}; record "
             "more, for example placeformer.record(model, maps=(0, 1))"
         )
     learner = Learner.of(method, CLASSIFIERS, max_samples, seed, options)
     if not learner.categorical:
         raise ValueError(
-            f"method must be a classifier to decode maps, found {learner.name}; use 'bayes', "
+            f"method must be a classifier to decode maps, got {learner.name}; use 'bayes', "
             "'ridge', 'knn' or a classifier of scikit-learn"
         )
     groups = Groups.of(recording)
@@ -445,23 +447,23 @@ def decode_map(
     else:
         named = learner.places(recording, truth, maps.size, fold, progress)
     decoded = np.where(fold >= 0, named, np.nan)
-    judge = Judge("accuracy", "1", "share right", same, mean, less_is_better=False)
-    judged = judge.judge(
-        decoded, truth, commonest(truth, fold), fold, groups, n=n_resamples, seed=seed
+    score = DecodingScore("accuracy", "1", "share right", same, mean, less_is_better=False)
+    evaluated = score.evaluate(
+        decoded, truth, most_frequent(truth, fold), fold, groups, n=n_resamples, seed=seed
     )
-    columns = of_map(maps, truth, decoded, fold) | judged
+    columns = of_map(maps, truth, decoded, fold) | evaluated
     result = labelled(columns, recording, fold, map=maps, decoded_map=maps)
     result = result.assign_coords(true_map=recording[schema.MAP].variable)
-    return signed(result, recording, "decode_map", learner, cv=text(cv), **asdict(groups))
+    return with_settings(result, recording, "decode_map", learner, cv=text(cv), **asdict(groups))
 
 
 def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[Any]:
     """Position of every sample (walk, time, axis)."""
     axes = [samples(recording, name) for name in names]
-    found = np.empty((*axes[0].shape, len(axes)), np.result_type(*(a.dtype for a in axes)))
+    positions = np.empty((*axes[0].shape, len(axes)), np.result_type(*(a.dtype for a in axes)))
     for k, values in enumerate(axes):
-        found[..., k] = values
-    return found
+        positions[..., k] = values
+    return positions
 
 
 def _centres(binned: BinnedRecording) -> NDArray[np.float64]:
@@ -475,7 +477,7 @@ def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
     fold = np.where(keep, fold, fold.dtype.type(-1))
     if np.unique(fold[fold >= 0]).size < 2:
         raise ValueError(
-            "recording must have samples with a position in at least 2 folds, found "
+            "recording must have samples with a position in at least 2 folds, got "
             f"{np.count_nonzero(fold >= 0)} samples in all; check positions and bins"
         )
     return fold

@@ -55,7 +55,7 @@ def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
     edges = np.asarray(bins, dtype=np.float64)
     if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
         raise ValueError(
-            f"bins of {name!r} must be at least two finite ascending edges, found {bins!r}; "
+            f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "
             "for a number of equal bins pass an int"
         )
     return edges
@@ -79,7 +79,7 @@ def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
     if side is not None:
         if low < 0 or high >= side:
             raise ValueError(
-                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, found "
+                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
                 f"{low}..{high}; correct the attribute or pass bins"
             )
         low, high = 0, side - 1
@@ -92,7 +92,7 @@ def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
     """Edges at equal distances."""
     if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
         raise ValueError(
-            f"bins of {name!r} must be None, a number of bins >= 1 or edges, found {bins!r}"
+            f"bins of {name!r} must be None, a number of bins >= 1 or edges, got {bins!r}"
         )
     low, high = float(extent.low), float(extent.high)
     if low == high:
@@ -126,15 +126,15 @@ class Axis:
         if values.dtype.kind in "iu" and values.size:
             low, high = int(values.min()), int(values.max())
             if high - low < values.size:  # every number is looked up once
-                found = self._search(np.arange(low, high + 1))
-                return found[np.subtract(values, low, dtype=np.intp)]
+                bins = self._search(np.arange(low, high + 1))
+                return bins[np.subtract(values, low, dtype=np.intp)]
         return self._search(values)
 
     def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:
-        found = np.searchsorted(self.edges, values, side="right") - 1
-        found[values == self.edges[-1]] = self.n - 1
-        found[found == self.n] = -1  # above the edges, or NaN
-        return found
+        bins = np.searchsorted(self.edges, values, side="right") - 1
+        bins[values == self.edges[-1]] = self.n - 1
+        bins[bins == self.n] = -1  # above the edges, or NaN
+        return bins
 
     def coords(self) -> dict[str, xr.Variable]:
         """Bin centres on the axis' own dimension, its edges on theirs."""
@@ -176,15 +176,15 @@ class Grid:
 
     def bins(self, *values: NDArray[Any]) -> NDArray[np.intp]:
         """Bins of the values on every axis."""
-        found = self.axes[0].index(values[0])
-        outside = found < 0
-        for axis, each in zip(self.axes[1:], values[1:], strict=True):
-            number = axis.index(each)
-            outside |= number < 0
-            found *= axis.n
-            found += number
-        found[outside] = -1
-        return found
+        bins = self.axes[0].index(values[0])
+        outside = bins < 0
+        for axis, coordinate in zip(self.axes[1:], values[1:], strict=True):
+            along_axis = axis.index(coordinate)
+            outside |= along_axis < 0
+            bins *= axis.n
+            bins += along_axis
+        bins[outside] = -1
+        return bins
 
     def coords(self) -> dict[str, xr.Variable]:
         """Coordinates of all axes: centres and edges."""
@@ -214,14 +214,14 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         or more than ten million bins.
     """
     names = axis_names(by)
-    given = _bins_by_name(bins, names)
-    found = Grid(tuple(_axis(recording, name, given[name]) for name in names))
-    if found.size > MAX_BINS:
+    bins_by_name = _bins_by_name(bins, names)
+    bins_of_place = Grid(tuple(_axis(recording, name, bins_by_name[name]) for name in names))
+    if bins_of_place.size > MAX_BINS:
         raise ValueError(
-            f"bins make a grid of {found.shape} = {found.size:,} places, more than "
+            f"bins make a grid of {bins_of_place.shape} = {bins_of_place.size:,} places, more than "
             f"{MAX_BINS:,}; pass fewer or wider bins"
         )
-    return found
+    return bins_of_place
 
 
 def samples(recording: xr.Dataset, name: str) -> Any:
@@ -254,7 +254,7 @@ def axis_names(by: Sequence[str]) -> tuple[str, ...]:
     """Names of the axes; one name may come without a list."""
     names = (by,) if isinstance(by, str) else tuple(by)
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"by must name at least one coordinate, each once; found {by!r}")
+        raise ValueError(f"by must name at least one coordinate, each once; got {by!r}")
     reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
     if reserved:
         raise ValueError(
@@ -280,7 +280,7 @@ def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
         return {names[0]: listed}
     if len(listed) != len(names):
         raise ValueError(
-            f"bins must hold one entry for each of by={names}, found {len(listed)}; pass a "
+            f"bins must hold one entry for each of by={names}, got {len(listed)}; pass a "
             "mapping such as {'x': edges, 'y': edges}"
         )
     return dict(zip(names, listed, strict=True))
@@ -292,7 +292,7 @@ def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
     if missing:
         edges = sorted(str(v) for v in maps.variables if str(v).endswith(schema.EDGES_SUFFIX))
         raise ValueError(
-            f"bins must be rate maps with the edges of {missing}, found the edges {edges}; make "
+            f"bins must be rate maps with the edges of {missing}, got the edges {edges}; make "
             f"those maps with by={names}"
         )
     return {name: maps[name + schema.EDGES_SUFFIX].values for name in names}

@@ -41,11 +41,11 @@ def watershed(
     count = inside.sum(axis=1)
     rows = np.argsort(-count, kind="stable")  # fullest first: the maps that go on are a prefix
     order = np.argsort(np.where(inside, -flat, np.inf), axis=1, kind="stable")[rows]
-    steps = _steps(padded.shape[1:], connectivity)
+    steps = _neighbour_steps(padded.shape[1:], connectivity)
     label = np.zeros(flat.shape, np.intp)
     for k in range(int(count.max(initial=0))):
         here = rows[: np.count_nonzero(count > k)]
-        _take(label, flat, here, order[: len(here), k], steps, depth)
+        _flood_next_bin(label, flat, here, order[: len(here), k], steps, depth)
     label += np.where(label > 0, np.arange(len(label))[:, None] * label.shape[1], 0)
     return label.reshape(padded.shape)[(slice(None), *(slice(1, -1),) * (height.ndim - 1))]
 
@@ -58,14 +58,14 @@ def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
     return structure
 
 
-def _steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
+def _neighbour_steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
     """Distances in memory from a bin of a map to its neighbours."""
     offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
     steps = offsets @ np.array([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
     return np.asarray(steps[steps != 0])
 
 
-def _take(
+def _flood_next_bin(
     label: NDArray[np.intp],
     height: NDArray[np.float64],
     rows: NDArray[np.intp],
@@ -74,14 +74,14 @@ def _take(
     depth: NDArray[np.float64],
 ) -> None:
     """Label one more bin of every map; a region's label is the bin of its peak."""
-    each, lines = np.arange(len(rows)), rows[:, None]
+    maps, map_rows = np.arange(len(rows)), rows[:, None]
     around = bins[:, None] + steps
-    near = label[lines, around]
+    near = label[map_rows, around]
     taken = near > 0
-    uphill = np.where(taken, height[lines, around], -np.inf).argmax(axis=1)
-    label[rows, bins] = np.where(taken.any(axis=1), near[each, uphill], bins)
-    peak = np.where(taken, height[lines, near], -np.inf)
-    highest = near[each, peak.argmax(axis=1)]
+    uphill = np.where(taken, height[map_rows, around], -np.inf).argmax(axis=1)
+    label[rows, bins] = np.where(taken.any(axis=1), near[maps, uphill], bins)
+    peak = np.where(taken, height[map_rows, near], -np.inf)
+    highest = near[maps, peak.argmax(axis=1)]
     rise = peak - height[rows, bins][:, None]
     weak = taken & (near != highest[:, None]) & (rise < depth[rows][:, None])
     for column in np.flatnonzero(weak.any(axis=0)):
@@ -98,7 +98,7 @@ SQUARE = (1, 3, 3)
 CROSS = ndimage.generate_binary_structure(2, 1)[None]
 
 
-def adaptive(rate: Image, visited: Mask, lowest: float) -> NDArray[np.intp]:
+def opexebo_regions(rate: Image, visited: Mask, lowest: float) -> NDArray[np.intp]:
     """Fields of a stack of maps (map, y, x), numbered through the stack; 0 outside.
 
     Parameters
@@ -115,7 +115,7 @@ def adaptive(rate: Image, visited: Mask, lowest: float) -> NDArray[np.intp]:
     tops = _regional_maxima(images)
     region = np.zeros(rate.shape, np.intp)
     for k in np.flatnonzero(rate.max(axis=(1, 2)) > 0):
-        _fields(images[k], visited[k], _centres(tops[k]), lowest, region[k])
+        _opexebo_fields(images[k], visited[k], _peak_centres(tops[k]), lowest, region[k])
     first = np.arange(len(region)).reshape(-1, 1, 1) * rate[0].size
     return np.where(region > 0, region + first, 0)
 
@@ -133,7 +133,7 @@ def _regional_maxima(image: Image) -> Mask:
     """Plateaus without a higher neighbour, none in a flat map."""
     top = ndimage.maximum_filter(image, SQUARE) <= image
     while True:
-        # a bin beside an equal one that is not on top is not on top either
+        # a bin next to an equal one that is not a maximum is no maximum either
         below = np.where(top, -np.inf, image)
         fallen = top & (ndimage.maximum_filter(below, SQUARE) >= image)
         if not fallen.any():
@@ -141,13 +141,13 @@ def _regional_maxima(image: Image) -> Mask:
         top &= ~fallen
 
 
-def _centres(top: Mask) -> NDArray[np.intp]:
+def _peak_centres(top: Mask) -> NDArray[np.intp]:
     """Whole-number centres (peak, axis) of the plateaus of one map."""
     label, n = ndimage.label(top, np.ones((3, 3)))
     return np.array(ndimage.center_of_mass(top, label, range(1, n + 1))).reshape(n, 2).astype(int)
 
 
-def _fields(
+def _opexebo_fields(
     image: Image,
     visited: Mask,
     peaks: NDArray[np.intp],
@@ -160,12 +160,12 @@ def _fields(
         others = np.zeros(image.shape, bool)
         others[tuple(peaks.T)] = True
         others[tuple(peak)] = False
-        field = _grow(image, visited, tuple(peak), others, lowest)
+        field = _grow_field(image, visited, tuple(peak), others, lowest)
         if field is not None:
             image[field], region[field] = taken, number
 
 
-def _grow(
+def _grow_field(
     image: Image, visited: Mask, peak: tuple[Any, ...], others: Mask, lowest: float
 ) -> Mask | None:
     """Field around a peak, or None."""
@@ -180,24 +180,26 @@ def _grow(
         first, second = around(level), around(below)
         if first is not None and second is not None:
             growth, area = second.sum() / first.sum(), second.sum()
-            return _lower(around, level if level == 0.96 else below, lowest, growth, area)
+            return _lower_threshold(around, level if level == 0.96 else below, lowest, growth, area)
     return None
 
 
-def _lower(around: Any, start: float, lowest: float, growth: float, area: int) -> Mask | None:
+def _lower_threshold(
+    around: Any, start: float, lowest: float, growth: float, area: int
+) -> Mask | None:
     """Last region before the threshold is too low: it jumps, shrinks, or has long been the same."""
-    kept, same, shrunk = None, 0, 0
+    field_before, n_same, n_shrunk = None, 0, 0
     for level in np.linspace(start, lowest, max(1, int((start - lowest) / 0.02) + 1)).round(2):
         field = around(level)
         if field is None:
             break
         change = field.sum() / area
-        shrunk = shrunk + 1 if change < 1 else 0
-        same = same + 1 if change == 1 else 0
-        if change / growth >= 3 or shrunk == 3 or same == 10:
+        n_shrunk = n_shrunk + 1 if change < 1 else 0
+        n_same = n_same + 1 if change == 1 else 0
+        if change / growth >= 3 or n_shrunk == 3 or n_same == 10:
             break
-        kept, area = field, field.sum()
-    return kept
+        field_before, area = field, field.sum()
+    return field_before
 
 
 Method = Literal["peak", "fraction", "opexebo"]
@@ -239,7 +241,7 @@ class Criteria:
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedFields:
     """Fields of a stack of maps: labels (map, *bins) and columns of a flat table."""
 
     label: NDArray[np.int32]
@@ -248,7 +250,9 @@ class Found:
     columns: dict[str, NDArray[np.float64]]
 
 
-def detect(rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria) -> Found:
+def detect(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria
+) -> DetectedFields:
     """Fields of a stack of maps (map, *bins), all maps at once."""
     (baseline,) = _quantiles(rate, valid, (0.5,)) if criteria.method == "peak" else (0.0,)
     height = np.where(valid, rate - baseline, 0.0)
@@ -261,8 +265,8 @@ def detect(rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criter
     elif criteria.method == "fraction":
         region = ndimage.label(mask, neighbourhood(rate.ndim - 1, criteria.connectivity))[0]
     else:
-        region = adaptive(height, valid, criteria.threshold)
-    return _keep(rate, height, _contrast(rate, valid, noise), region, criteria)
+        region = opexebo_regions(height, valid, criteria.threshold)
+    return _select_fields(rate, height, _contrast(rate, valid, noise), region, criteria)
 
 
 def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -313,14 +317,14 @@ def _quantiles(
     flat = np.where(valid, values, np.inf).reshape(len(values), -1)
     last = valid.reshape(len(values), -1).sum(axis=1) - 1
     ordered, rows = np.sort(flat, axis=1), np.arange(len(values))
-    found = []
+    quantiles = []
     for share in shares:
         place = np.maximum(share * last, 0.0)
         below = place.astype(int)
         above = np.minimum(below + 1, np.maximum(last, 0))
         ends = [np.where(last >= 0, ordered[rows, k], 0.0) for k in (below, above)]
-        found.append(ends[0] + (place - below) * (ends[1] - ends[0]))
-    return [f.reshape(-1, *(1,) * (values.ndim - 1)) for f in found]
+        quantiles.append(ends[0] + (place - below) * (ends[1] - ends[0]))
+    return [f.reshape(-1, *(1,) * (values.ndim - 1)) for f in quantiles]
 
 
 def _over_bins(reduce: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -328,13 +332,13 @@ def _over_bins(reduce: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _keep(
+def _select_fields(
     rate: NDArray[np.float64],
     height: NDArray[np.float64],
     contrast: NDArray[np.float64],
     region: NDArray[np.intp],
     criteria: Criteria,
-) -> Found:
+) -> DetectedFields:
     """Regions that are large and high enough, numbered in each map by the height of the peak."""
     where = np.nonzero(region)
     number = np.unique(region[where], return_inverse=True)[1]
@@ -351,14 +355,16 @@ def _keep(
     order = np.lexsort((-columns["height"], owner))
     order = order[good[order]]
     rank = np.zeros(n, np.intp)
-    rank[order] = _count_within(owner[order])
+    rank[order] = _rank_within(owner[order])
     label = np.zeros(region.shape, np.int32)
     label[where] = rank[number]
     columns |= {"size": size.astype(float), **_shape(height, where, number, n)}
-    return Found(label, owner[order], rank[order], {k: v[order] for k, v in columns.items()})
+    return DetectedFields(
+        label, owner[order], rank[order], {k: v[order] for k, v in columns.items()}
+    )
 
 
-def _count_within(sorted_owner: NDArray[np.intp]) -> NDArray[np.intp]:
+def _rank_within(sorted_owner: NDArray[np.intp]) -> NDArray[np.intp]:
     """1, 2, ... within every run of equal numbers."""
     first = np.searchsorted(sorted_owner, sorted_owner)
     return np.arange(len(sorted_owner)) - first + 1
@@ -376,8 +382,8 @@ def _shape(
     mean = [np.bincount(number, weight * w, n) / total for w in where[1:]]
     off = [w - m[number] for w, m in zip(where[1:], mean, strict=True)]
     spread = [[np.bincount(number, weight * a * b, n) / total for b in off] for a in off]
-    found = {f"axis_{i}": m for i, m in enumerate(mean)}
-    return {**found, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
+    centroid = {f"axis_{i}": m for i, m in enumerate(mean)}
+    return {**centroid, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
 
 
 def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,7 +40,7 @@ def check_limits(limits: Mapping[str, float]) -> None:
     for name, value in limits.items():
         low, high = LEAST.get(name, 0), MOST.get(name, 1)
         if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, found {value}")
+            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
 
 
 def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:

@@ -203,13 +203,13 @@ def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
 def _check(statistic: Statistic, n: int, null: str) -> None:
     if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
-            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, found "
+            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, got "
             f"{statistic!r}"
         )
     if n < 1:
-        raise ValueError(f"n must be at least 1 shuffle, found {n}")
+        raise ValueError(f"n must be at least 1 shuffle, got {n}")
     if null not in ("circular", "within_observation"):
-        raise ValueError(f"null must be 'circular' or 'within_observation', found {null!r}")
+        raise ValueError(f"null must be 'circular' or 'within_observation', got {null!r}")
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
             f"null='within_observation' permutes places, which {statistic!r} does not see; use "
@@ -222,7 +222,7 @@ def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
     low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
     if low < 1 or 2 * low > n_steps:
         raise ValueError(
-            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found {low}"
+            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, got {low}"
         )
     return low
 
