@@ -173,9 +173,7 @@ def check_fractions(fractions: ArrayLike | None) -> NDArray[np.float64] | None:
     if shares.ndim != 1 or not shares.size or (np.diff(shares) <= 0).any():
         raise ValueError(f"fractions must be one row of ascending numbers, got {fractions!r}")
     if not ((shares >= 0) & (shares <= 1)).all():
-        raise ValueError(
-            f"fractions must be within 0–1, got {shares.min():g} to {shares.max():g}"
-        )
+        raise ValueError(f"fractions must be within 0–1, got {shares.min():g} to {shares.max():g}")
     return shares
 
 

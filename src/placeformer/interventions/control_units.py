@@ -23,10 +23,10 @@ NamedOrder = Literal[
     "place_cell_score", "spatial_information", "variance", "activity", "output_weight", "random"
 ]
 NEAREST = 5
-"""Matched units are drawn among so many nearest ones."""
+"""Number of nearest units among which a matched unit is drawn."""
 
 TRIES = 20
-"""Draws of a matched set before it is said that there is none."""
+"""Draws of a matched set before giving up."""
 
 Numbers = NDArray[np.intp]
 Floats = NDArray[np.float64]
@@ -197,7 +197,7 @@ Order = str | ArrayLike | xr.DataArray | xr.Dataset
 def order_scores(
     model: nn.Module, units: xr.Dataset, order: Order, negatives: Negatives
 ) -> NDArray[Any]:
-    """Score of every unit (unit,), or whether it was decided on."""
+    """Score of every unit (unit,), or booleans where units were chosen."""
     if isinstance(order, str):
         if order == "random":
             return np.zeros(units.sizes[schema.UNIT])
@@ -218,12 +218,12 @@ def order_scores(
 
 
 def name_of(order: Order) -> str:
-    """What an order is called."""
+    """Name of an order."""
     return order if isinstance(order, str) else str(getattr(order, "name", None) or "given")
 
 
 def decision(table: xr.Dataset) -> xr.DataArray:
-    """Which units a table of place cells decided on."""
+    """Units that a table of place cells accepts."""
     if DECISION not in table:
         raise ValueError(
             f"order must be a table with {DECISION}, as place_cells gives it, got "
@@ -250,7 +250,7 @@ def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
 
 
 def shares_of(scores: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Fractions, by default 21 equal steps; of a decision nothing, and all that it decided on."""
+    """Fractions, by default 21 equal steps, or of chosen units 0 and their share."""
     if scores.dtype != bool:
         return np.linspace(0, 1, 21) if fractions is None else fractions
     if not scores.any():

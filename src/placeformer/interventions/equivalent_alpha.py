@@ -72,10 +72,10 @@ def equivalent_alpha(
     xarray.Dataset
         - `alpha`, `mg_mM`: the equivalent one; NaN where no α of the range costs as much, and
           `reason`, empty otherwise;
-        - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, drawn alike for lesion
-          and doses. A bound is NaN where the lesion costs more than any α of the range in that
-          share of the samples, and the α of training where it costs nothing; `found`: share of
-          the samples that have an equivalent;
+        - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, resampled in the
+          same way for the lesion and the doses. A bound is NaN where the lesion costs more than any
+          α of the range in that share of the samples, and the α of training where it costs nothing;
+          `found`: share of the samples that have an equivalent;
         - `lesion_error`, `intact_error`, and `error` (dose) at every test-time α `dose`.
 
     Raises
@@ -142,7 +142,7 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
 
 
 def check_network(model: NavigationTransformer, memory: str, n_steps: int, where: str) -> float:
-    """Return the α of training, or say what is in the way."""
+    """Return the α of training; refuse networks and options that have none to compare."""
     if model.config.alpha is None:
         raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
     if memory not in MEMORIES:
@@ -198,7 +198,7 @@ def alpha_at(doses: Floats, at: float) -> float:
 
 
 def reason_none(at: float, doses: Floats, error: Floats) -> str:
-    """Say why there is no equivalent; empty where there is one."""
+    """Reason why there is no equivalent; empty where there is one."""
     if np.isfinite(at):
         return ""
     if np.isnan(at):
@@ -215,7 +215,7 @@ def reason_none(at: float, doses: Floats, error: Floats) -> str:
 
 
 WALKS = ("n_walks", "n_steps", "where", "seed", "maps_walked")
-"""What both have to be scored with."""
+"""Attributes that the washout and the curve must share."""
 
 SETS = ("selection", "fraction")
 COUNTS = ("wrong", "n")
@@ -333,7 +333,7 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
 
 
 def check_one_network(washout: xr.Dataset, curve: xr.Dataset, trained: float) -> None:
-    """Refuse a curve that says it is of another network."""
+    """Refuse a curve whose provenance names another network."""
     lesioned = schema.read_provenance(curve)["steps"][-1].get("network", {})
     name = str(washout["name"].values[0])
     other = lesioned.get("name") or name  # a network without a name may be any

@@ -31,7 +31,7 @@ Variance = Literal["pooled", "place"]
 Weigh = Callable[..., tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any]]]
 
 FLOOR = 1e-3
-"""Least variance of a unit as a share of its total variance, and least rate of its mean rate."""
+"""Minimum variance of a unit as a share of its total variance, and minimum rate of its mean."""
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class Learner:
 
     @property
     def categorical(self) -> bool:
-        """Whether it says one of several places rather than a position."""
+        """Whether the estimator is a classifier, which predicts one of several places."""
         return self.estimator is None or is_classifier(self.estimator)
 
     def places(
@@ -335,7 +335,7 @@ class Learner:
         fold: Numbers,
         progress: bool,
     ) -> NDArray[np.float64]:
-        """Targets (walk, time, output) as said by an estimator that is trained on other folds.
+        """Targets (walk, time, output) predicted by an estimator that is trained on other folds.
 
         Of a dask array only the samples to train on are loaded; the others are read in blocks.
         """
@@ -358,7 +358,7 @@ class Learner:
 def _predictions(
     values: Any, models: list[Any], fold: Numbers, n_outputs: int
 ) -> NDArray[np.float64]:
-    """What the model of its fold says of every sample (walk, time, output), 0 without a fold."""
+    """Predictions (walk, time, output) by the model of every sample's fold, 0 without a fold."""
     if hasattr(values, "dask"):
         import dask.array as da
 
@@ -375,7 +375,7 @@ def _predictions(
 def _block_predictions(
     block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
 ) -> NDArray[np.float64]:
-    """The same of a block (walk, time, unit), with folds (walk, time, 1)."""
+    """Predictions for a block (walk, time, unit) with folds (walk, time, 1)."""
     fold = fold[..., 0]
     predictions = np.zeros((*fold.shape, n_outputs))
     for k in np.unique(fold[fold >= 0]):
@@ -413,7 +413,7 @@ def _check_options(function: Callable[..., Any], method: str, options: Mapping[s
 
 
 def bar(progress: bool, what: str) -> Callable[[Any], Any]:
-    """What wraps a loop: a progress bar or nothing."""
+    """Function that wraps a loop in a progress bar, or leaves it as it is."""
     if not progress:
         return lambda steps: steps
     from tqdm.auto import tqdm

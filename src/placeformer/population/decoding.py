@@ -21,7 +21,7 @@ LEVEL = 0.95
 """Coverage of the intervals."""
 
 Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
-"""Score (walk, time) of what is said of every sample and what is true, NaN where unknown."""
+"""Score (walk, time) of predictions against the truth, NaN where there is no prediction."""
 
 Summary = Callable[[NDArray[np.float64]], float]
 Columns = dict[str, tuple[Any, Any, dict[str, Any]]]
@@ -29,7 +29,7 @@ Columns = dict[str, tuple[Any, Any, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class DecodingScore:
-    """What makes a decoder good: the score of a sample, its summary, and in which direction."""
+    """How decoding is scored: the score of a sample, its summary, and its direction."""
 
     name: str
     units: str
@@ -49,25 +49,25 @@ class DecodingScore:
         n: int,
         seed: int,
     ) -> Columns:
-        """Interval, chance, null and p of what was decoded.
+        """Interval, chance level, null distribution and p of decoded values.
 
-        The null and p are of the mean score: a median stays at its best while most walks keep
-        their own truth.
+        The null distribution and p are of the mean score: a median stays at its best as long as
+        most walks keep their own truth.
 
         Parameters
         ----------
-        said, truth
-            Decoded and true, shape (walk, time, ...); NaN is said where nothing is.
+        prediction, truth
+            Decoded and true values, shape (walk, time, ...); NaN where nothing is decoded.
         blind
-            Guessed without the activations in every fold, shape (fold, ...).
+            Best guess without the activations in every fold, shape (fold, ...).
         fold
             Fold of every sample; -1: left out.
         groups
             Walks, drawn with replacement for the interval and exchanged for the null.
         n
-            Draws and shuffles.
+            Number of bootstrap samples and of shuffles.
         seed
-            Of both.
+            Random seed of both.
         """
         if n < 1:
             raise ValueError(f"n_resamples must be at least 1, got {n}")
@@ -103,7 +103,7 @@ class DecodingScore:
     def _guessed(
         self, blind: NDArray[Any], truth: NDArray[Any], fold: Numbers
     ) -> NDArray[np.float64]:
-        """Score (walk, time) of what is guessed in every fold; NaN outside."""
+        """Score (walk, time) of the blind guess of every fold; NaN outside."""
         score = np.full(fold.shape, np.nan)
         for k, value in enumerate(blind):
             score[fold == k] = self.score(value, truth[fold == k])
@@ -112,7 +112,7 @@ class DecodingScore:
     def _null(
         self, prediction: NDArray[Any], truth: NDArray[Any], n: int, seed: int
     ) -> tuple[float, NDArray[np.float64]]:
-        """Mean score of what was said (group, step, ...), and against what is true of others."""
+        """Mean score of predictions (group, step, ...), and with the truth of other groups."""
 
         @cache
         def pair(i: int, j: int) -> tuple[float, int]:
@@ -159,7 +159,7 @@ def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float6
 
 
 def same(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """1 where right, 0 where wrong, NaN where nothing is said."""
+    """1 where the prediction is right, 0 where it is wrong, NaN where there is none."""
     return np.where(np.isnan(prediction), np.nan, prediction == truth)
 
 
@@ -170,7 +170,7 @@ def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]
 
 
 def most_frequent(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
-    """Number that is most frequent in the other folds, for every fold (fold,)."""
+    """Most frequent number in the other folds, for every fold (fold,)."""
     others = (number[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
     return np.asarray([np.bincount(values).argmax() for values in others])
 
@@ -246,7 +246,7 @@ def text(cv: Any) -> Any:
 def with_settings(
     result: xr.Dataset, recording: xr.Dataset, step: str, learner: Learner, **settings: Any
 ) -> xr.Dataset:
-    """The result with its settings in its attributes."""
+    """Result with its settings in the attributes."""
     settings = {"method": learner.name, "seed": learner.seed, **settings, **learner.options}
     if learner.max_samples is not None:
         settings["max_samples"] = learner.max_samples
@@ -271,7 +271,7 @@ def decode_position(
     progress: bool = False,
     **options: Any,
 ) -> xr.Dataset:
-    r"""Decode the position of every sample with a decoder that never met its walk.
+    r"""Decode the position of every sample with a decoder trained on other walks.
 
     Parameters
     ----------
@@ -290,21 +290,21 @@ def decode_position(
         a classifier on bins.
     by, bins
         Axes of position and their bins, as in :func:`rate_maps`. A Bayesian decoder or
-        a classifier says the centre of a bin; a regressor needs no bins.
+        a classifier predicts the centre of a bin; a regressor needs no bins.
     cv
         Number of folds of walks (default 5, or as many as there are walks), or a splitter of
         scikit-learn, which is given the walks. Samples of one walk are never on both sides.
     blocks, gap
-        Cut every walk into so many blocks of time, which then take the part of walks; `gap`
-        samples at both ends of each block are left out (default a tenth of the block).
-        Nearby blocks share what changes slowly: more walks are better.
+        Cut every walk into this many blocks of time, which then take the place of walks; `gap`
+        samples at both ends of each block are left out (default a tenth of the block). Nearby
+        blocks share whatever changes slowly, so more walks are better.
     max_samples
-        Train on at most so many samples of each fold, drawn at random; by default on all, with
-        "knn" on 20,000. Not for Bayesian decoders, which take all in one read.
+        Train on at most this many samples of each fold, drawn at random; by default on all, with
+        "knn" on 20,000. Not for Bayesian decoders, which take all samples in one read.
     n_resamples
         Bootstrap samples of the interval, and shuffles of the null.
     seed
-        Of every random choice.
+        Random seed of every choice.
     progress
         Show a progress bar (tqdm).
     options
@@ -313,16 +313,16 @@ def decode_position(
     Returns
     -------
     xarray.Dataset
-        ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from
-        the position, both in its units and NaN where the position is NaN, outside explicit
-        bins, or in a gap. ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 %
-        bootstrap interval of the median over walks; ``r2`` (axis), 1 less the squared error
-        over the variance, at most 1, negative where the mean is a better guess, NaN on an axis
-        that does not vary. ``chance_error``: median error of saying the mean position of the
-        training walks, whatever the activations. ``null_error``, ``null_sd`` and ``p``: mean
-        error when decoded walks are compared with the positions of walks that trade places at
-        random, and (k + 1) / (n + 1) with k the shuffles whose mean error is as small.
-        ``n``; ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
+        ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from the
+        position, both in its units and NaN where the position is NaN, outside explicit bins, or in
+        a gap. ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 % bootstrap
+        interval of the median over walks; ``r2`` (axis), 1 less the squared error over the
+        variance, at most 1, negative where the mean is a better guess, NaN on an axis that does not
+        vary. ``chance_error``: median error of always predicting the mean position of the training
+        walks. ``null_error``, ``null_sd`` and ``p``: mean error when the positions of walks are
+        permuted among the decoded walks, and (k + 1) / (n + 1) with k the shuffles whose mean error
+        is as small. ``n``; ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk,
+        time).
 
     Raises
     ------
@@ -389,7 +389,7 @@ def decode_map(
     progress: bool = False,
     **options: Any,
 ) -> xr.Dataset:
-    """Decode on which map every sample was taken, with a decoder that never met its walk.
+    """Decode on which map every sample was taken, with a decoder trained on other walks.
 
     Parameters
     ----------
@@ -412,11 +412,11 @@ def decode_map(
     Returns
     -------
     xarray.Dataset
-        ``decoded`` (walk, time), the map; NaN where a place is needed and missing. ``accuracy``,
-        0 to 1, with the 95 % bootstrap ``interval`` (bound) over walks; ``chance``, the accuracy
-        of always naming the map most frequent in training; ``null_accuracy``, ``null_sd`` and
-        ``p``: accuracy when walks trade their maps; ``confusion`` (map, decoded_map), share of
-        the samples of each map; ``n``; ``fold_accuracy``, ``fold_n`` (fold).
+        ``decoded`` (walk, time), the map; NaN where a place is needed and missing. ``accuracy``, 0
+        to 1, with the 95 % bootstrap ``interval`` (bound) over walks; ``chance``, the accuracy of
+        always predicting the most frequent map of the training walks; ``null_accuracy``,
+        ``null_sd`` and ``p``: accuracy when maps are permuted among walks; ``confusion`` (map,
+        decoded_map), share of the samples of each map; ``n``; ``fold_accuracy``, ``fold_n`` (fold).
 
     Raises
     ------
@@ -427,7 +427,7 @@ def decode_map(
     maps, number = schema.map_numbers(recording)
     if maps.size < 2:
         raise ValueError(
-            f"recording must have at least 2 maps to tell apart, got only map {maps[0]}; record "
+            f"recording must have at least 2 maps to decode, got only map {maps[0]}; record "
             "more, for example placeformer.record(model, maps=(0, 1))"
         )
     learner = Learner.of(method, CLASSIFIERS, max_samples, seed, options)

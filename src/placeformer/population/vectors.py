@@ -1,4 +1,4 @@
-"""Population vectors: units by bins, their correlation, and products of Gram matrices."""
+"""Population vectors at places or along walks, and sums of their products in one read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from placeformer.spatial.rate_maps import flatten
 
 
 def is_maps(dataset: object) -> bool:
-    """Tell RateMaps from a Recording; anything else is left to the checks of a Recording."""
+    """Whether a Dataset is RateMaps; anything else is checked as a Recording."""
     return isinstance(dataset, xr.Dataset) and schema.RATE in dataset
 
 
@@ -124,13 +124,13 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
             f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"another {differ[0]!r}"
         )
         raise ValueError(
-            f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both on "
-            "the same walks (placeformer.record(network, walks)), or compare their rate maps"
+            f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both "
+            "on the same walks (placeformer.record(network, walks)), or compare their rate maps"
         )
 
 
 def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
-    """Bin centres and edges of every axis, and the maps kept apart."""
+    """Bin centres and edges of every axis, and the maps of a leading dimension."""
     space = schema.place_dims(maps)
     names = (*space, *(d + schema.EDGES_SUFFIX for d in space), schema.MAP)
     return {k: maps[k].values.tolist() for k in names if k in maps.coords and maps[k].ndim}
@@ -189,7 +189,7 @@ class Products:
 
     @classmethod
     def _over_chunks(cls, x: Any, y: Any, shifts: tuple[Array, Array]) -> Products:
-        """The same with one task for every chunk of the rows of x, sums added as a tree."""
+        """Sums over dask arrays: one task per chunk of the rows of x, reduced as a tree."""
         import dask.array as da
         from dask.delayed import delayed
 

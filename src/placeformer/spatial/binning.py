@@ -1,4 +1,4 @@
-"""Bins of place: edges, the bin of every sample, and occupancy."""
+"""Binning of behaviour: edges, the bin of every sample, and a recording with its bins."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from placeformer.data.blocks import integers, mapped, reduced
 from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
-"""More bins than this are refused: the coordinate is hardly a grid."""
+"""Maximum number of bins; a coordinate that spans more whole numbers is hardly a grid."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """The least and the greatest of values, and one that is no whole number, if there is any."""
+    """Minimum and maximum of a coordinate, and a value that is not a whole number, if any."""
 
     low: Any
     high: Any
@@ -51,7 +51,7 @@ class Extent:
 
 
 def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
-    """Edges as they were given, refused unless they are finite and ascend."""
+    """Explicit edges as an array; they must be finite and ascending."""
     edges = np.asarray(bins, dtype=np.float64)
     if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
         raise ValueError(
@@ -62,7 +62,7 @@ def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
 
 
 def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
-    """Edges from the values' extent: of whole numbers without ``bins``, else so many equal bins."""
+    """Edges from the extent of the values: whole numbers without ``bins``, else equal bins."""
     if extent.low > extent.high:
         raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
     return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
@@ -147,7 +147,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The bins of a behaviour of one or several axes, counted with the last axis fastest."""
+    """Bins over one or more behavioural axes, numbered with the last axis fastest."""
 
     axes: tuple[Axis, ...]
 
@@ -169,7 +169,7 @@ class Grid:
     def index(self, recording: xr.Dataset) -> Any:
         """Bin of every sample (walk, time); -1 where any position is NaN or outside.
 
-        In the smallest integers that hold it; dask where the activations are dask.
+        The integers are the smallest that hold it; dask where the activations are dask.
         """
         values = (samples(recording, axis.name) for axis in self.axes)
         return mapped(self.bins, *values, dtype=integers(self.size))
@@ -201,11 +201,11 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     by
         Names of the axes, slowest first.
     bins
-        ``None``: whole numbers, one bin each, from the least to the greatest found (``x`` and
-        ``y`` of a recording that carries its ``side``: 0 to side - 1). A number: so many equal
-        bins from the least to the greatest value. Edges: ascending; the last bin includes its
-        right edge. A mapping from names to any of these, or a sequence of one for each name.
-        RateMaps: the edges of those maps.
+        ``None``: one bin per whole number, from the minimum to the maximum (for ``x`` and ``y`` of
+        a recording that carries its ``side``: 0 to side - 1). A number: that many equal bins from
+        the minimum to the maximum. Edges: ascending; the last bin includes its right edge. A
+        mapping from names to any of these, or a sequence of one for each name. RateMaps: the edges
+        of those maps.
 
     Raises
     ------
@@ -403,7 +403,7 @@ class BinnedRecording:
 
 
 def of_part(index: Any, part: Any, size: int, n: int) -> Any:
-    """Bins of every sample (walk, time) counted on, by ``size`` a part, over n parts; -1 stays."""
+    """Bins of every sample (walk, time), offset by ``size`` per part of n parts; -1 stays."""
 
     def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
         return np.where(i < 0, -1, i + p.astype(np.intp) * size)
@@ -468,7 +468,7 @@ def unit_sums(
     Raises
     ------
     ValueError
-        A sum is not finite: the units, the number of values and the way out are named; or the
+        A sum is not finite: the error names the units, the number of values and the remedy; or the
         sums are too large for the memory of the machine.
     """
     values = activations(recording)

@@ -1,4 +1,4 @@
-"""Regions of a rate map: thresholds, watersheds and adaptive levels, vectorised over maps."""
+"""Detection of fields in rate maps: criteria, watershed, and the adaptive threshold of opexebo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def watershed(
     depth: NDArray[np.float64],
     connectivity: int,
 ) -> NDArray[np.intp]:
-    """Regions of a mask, parted where both peaks rise by ``depth`` or more above the saddle.
+    """Regions of a mask, split where both peaks rise by ``depth`` or more above the saddle.
 
     Parameters
     ----------
@@ -39,7 +39,9 @@ def watershed(
     flat = padded.reshape(len(height), -1)
     inside = np.pad(mask, border).reshape(len(height), -1)
     count = inside.sum(axis=1)
-    rows = np.argsort(-count, kind="stable")  # fullest first: the maps that go on are a prefix
+    rows = np.argsort(
+        -count, kind="stable"
+    )  # fullest first, so the maps with bins left are a prefix
     order = np.argsort(np.where(inside, -flat, np.inf), axis=1, kind="stable")[rows]
     steps = _neighbour_steps(padded.shape[1:], connectivity)
     label = np.zeros(flat.shape, np.intp)
@@ -187,7 +189,7 @@ def _grow_field(
 def _lower_threshold(
     around: Any, start: float, lowest: float, growth: float, area: int
 ) -> Mask | None:
-    """Last region before the threshold is too low: it jumps, shrinks, or has long been the same."""
+    """Last region before the threshold gets too low: it jumps, shrinks, or stays the same."""
     field_before, n_same, n_shrunk = None, 0, 0
     for level in np.linspace(start, lowest, max(1, int((start - lowest) / 0.02) + 1)).round(2):
         field = around(level)
@@ -216,7 +218,7 @@ SADDLE_NOISE = 2.5
 
 @dataclass(frozen=True)
 class Criteria:
-    """What makes a region of a rate map a field; see :func:`placeformer.place_fields`."""
+    """Criteria for a region of a rate map to be a field; see :func:`placeformer.place_fields`."""
 
     method: Method
     threshold: float

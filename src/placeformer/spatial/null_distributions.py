@@ -1,4 +1,4 @@
-"""Null distributions: circular shifts of walks, and permutations of rates within an observation."""
+"""Null distributions: circular shifts of walks, and permutations of places within observations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Null = tuple[xr.DataArray, Iterator[NDArray[np.float64]]]
 SHUFFLE = "shuffle"
 
 GROUP_VALUES = 2**25
-"""Most values in the sums of the shuffles that share one read of the activations."""
+"""Maximum number of values in the sums of shuffles that share one read of the activations."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _amounts(shape: tuple[int, int], n: int, low: int, rng: np.random.Generator)
 
 
 def _refuse_hidden(sums: NDArray[np.float64]) -> None:
-    """Refuse values that the data leave out, for want of a place, and a shift brings in."""
+    """Refuse values that the data leave out, as they have no place, and a shift brings in."""
     units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
     if units.size:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""How much of a unit's activity, or of what its map tells, lies in its place fields."""
+"""Share of a unit's activity, or of the structure of its map, that lies in its place fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decision which units are place cells: criteria, reasons and dependence on memory."""
+"""Place cells: criteria for every unit, the first one failed, and dependence on memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TESTED = ("circular", "beyond", "within_observation")
 """Tests of every unit, by the end of the names of their columns."""
 
 LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
-"""Ranges of the limits, where they are not 0 to 1."""
+"""Minimum and maximum of the limits whose range is not 0 to 1."""
 
 
 def check_limits(limits: Mapping[str, float]) -> None:
@@ -69,7 +69,7 @@ def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataA
 
 
 PARTS = 8
-"""Parts of a recording whose values are the sample of a test."""
+"""Number of parts of a recording; a value per part is the sample of the test."""
 
 IDENTITY = ("layer", "component", "index")
 
@@ -182,7 +182,7 @@ def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[n
 
 
 SAMPLES_A_BIN = 30
-"""Fewer samples in the median visited bin make a warning."""
+"""Number of samples in the median visited bin below which there is a warning."""
 
 ASKED: tuple[dict[str, Any], ...] = (
     {"statistic": VARIANCE, "null": "circular"},
@@ -217,7 +217,8 @@ def place_cells(
 
     1. place explains more of its variance than under circular shifts of the places,
     2. also of what the observation (the letter) at the place leaves unexplained,
-    3. its rate map is more coherent than when places of the same letter trade their rates,
+    3. its rate map is more coherent than when the rates of places with the same observation are
+       permuted,
     4. it has a place field,
     5. which holds most of what two halves of the recording agree on beyond the letter, and
     6. the maps of the halves agree.
@@ -233,27 +234,28 @@ def place_cells(
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
     per_map
-        Decide for every map of the recording apart.
+        Decide for every map of the recording separately.
     negatives
         Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
         in the decision.
     n, min_shift, seed
         Shuffles of each test, as in :func:`shuffle_test`.
     max_q
-        Greatest q in the tests (1) to (3): the share of false discoveries that is put up with,
-        5 % by convention (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles
-        that is usual for single cells lets through tens among thousands of untuned units.
+        Greatest q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
+        (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles that is usual for
+        single cells lets through tens among thousands of untuned units.
     min_fields
         Least number of fields (:func:`place_fields`): at least one is what the word means
         (O'Keefe and Dostrovsky, 1971).
     min_field_share
         Least share of the map that lies in fields (of the products of the halves' distances from
-        their medians, over the places of each letter apart, summed over places): above 0.5 the
-        fields are more than all else that place does to the unit. What letters add is left to (2).
+        their medians, taken separately over the places of each observation, summed over places):
+        above 0.5 the fields outweigh everything else that place does to the unit. What the
+        observations add is left to (2).
     min_stability
         Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
         Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
-        over places would be found again.
+        over places would be replicated.
     field_criteria
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
     keep_null
@@ -264,7 +266,7 @@ def place_cells(
     Returns
     -------
     xarray.Dataset
-        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` makes a row a unit.
+        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
         ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
         by place), ``eta2_beyond`` (beyond the observation), ``n_fields``, ``field_share``,
         ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
@@ -300,9 +302,9 @@ def place_cells(
 
     Notes
     -----
-    Where every place has a letter of its own, place and letter cannot be told apart and no unit
-    passes. A unit that follows the letters of neighbouring places varies smoothly over places and
-    can pass; it does so on novel maps as well.
+    Where every place has an observation of its own, place and observation cannot be distinguished
+    and no unit passes. A unit that follows the observations at neighbouring places varies smoothly
+    over places and can pass; it does so on novel maps as well.
 
     References
     ----------
@@ -373,7 +375,7 @@ def _several(recording: xr.Dataset) -> bool:
 
 
 def _left_out(recording: xr.Dataset) -> str:
-    """Which criteria the recording does not allow."""
+    """Criteria that the recording does not allow to test."""
     if OBSERVATION in recording.variables:
         return "nothing"
     return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
@@ -436,7 +438,7 @@ def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
 
 
 def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
-    """Say where units that no shuffle reached fail for want of shuffles."""
+    """Warn where units that no shuffle reached fail because there are too few shuffles."""
     n, q = test.attrs["n"], test["q"].values
     least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
     if least.any():

@@ -38,20 +38,20 @@ def rate_maps(
     by
         Coordinates that make the axes of the map, slowest first: one, two or more.
     bins
-        ``None`` for a grid of whole numbers (one bin each, from the least to the greatest
-        found, or 0 to side - 1 where the recording carries its ``side``); a number of equal
+        ``None`` for a grid of whole numbers (one bin each, from the minimum to the maximum,
+        or 0 to side - 1 where the recording carries its ``side``); a number of equal
         bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
         other RateMaps, whose edges are taken over.
     smooth
         Standard deviation of a Gaussian in bins, one number or one for each axis. Sums and
-        occupancy are smoothed apart and then divided, so that a constant map stays constant up
+        occupancy are smoothed separately and then divided, so that a constant map stays constant up
         to the borders; unvisited places lend nothing and stay NaN. On an 11 x 11 lattice no
         smoothing is advised.
     min_occupancy
         Least number of samples of a place; below it the rate is NaN. With ``skipna`` it holds
-        for every unit apart.
+        for every unit separately.
     per_map
-        Keep the maps (places) of the recording apart, on a leading dimension ``map``. Otherwise
+        One rate map for every map of the recording, on a leading dimension ``map``. Otherwise
         samples of all maps are pooled, and ``maps_pooled`` in the attributes says how many.
     skipna
         Leave out activations that are NaN or infinite instead of refusing them.

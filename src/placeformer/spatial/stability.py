@@ -100,7 +100,8 @@ def stability(
     halves, block
         How the recording is halved, as in :func:`half_maps`.
     options
-        Options of :func:`rate_maps`; with ``per_map`` every map is halved and correlated apart.
+        Options of :func:`rate_maps`; with ``per_map`` every map is halved and correlated
+        separately.
 
     Returns
     -------
