@@ -26,12 +26,170 @@ from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.variance_explained import centre
 
 Prior = Literal["uniform", "occupancy"]
+
 Variance = Literal["pooled", "place"]
 
 Weigh = Callable[..., tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any]]]
 
 FLOOR = 1e-3
 """Minimum variance of a unit as a share of its total variance, and minimum rate of its mean."""
+
+KNN_SAMPLES = 20_000
+"""Most training samples of k-nearest neighbours unless ``max_samples`` says otherwise."""
+
+REGRESSORS = {"ridge": Ridge, "knn": KNeighborsRegressor}
+
+CLASSIFIERS = {"ridge": RidgeClassifier, "knn": KNeighborsClassifier}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A method of decoding with its options."""
+
+    name: str
+    estimator: Any
+    """Of scikit-learn; ``None`` for Bayes."""
+    max_samples: int | None
+    seed: int
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        method: Any,
+        known: Mapping[str, Any],
+        max_samples: int | None,
+        seed: int,
+        options: Mapping[str, Any],
+    ) -> Learner:
+        """Learner of a method by name or of an estimator, checked."""
+        if max_samples is not None and max_samples < 1:
+            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
+        if isinstance(method, str) and method in BAYES:
+            if max_samples is not None:
+                raise ValueError(
+                    f"max_samples must be None with method={method!r}, which takes all samples in "
+                    f"one read, got {max_samples}"
+                )
+            _check_options(BAYES[method], method, options)
+            return cls(method, None, None, seed, options)
+        estimator = _estimator(method, known, options)
+        if method == "knn" and max_samples is None:
+            max_samples = KNN_SAMPLES
+        name = method if isinstance(method, str) else type(method).__name__
+        return cls(name, estimator, max_samples, seed, options)
+
+    @property
+    def categorical(self) -> bool:
+        """Whether the estimator is a classifier, which predicts one of several places."""
+        return self.estimator is None or is_classifier(self.estimator)
+
+    def places(
+        self,
+        recording: xr.Dataset,
+        index: Any,
+        size: int,
+        fold: Numbers,
+        progress: bool,
+    ) -> Numbers:
+        """Decoded place of every sample (walk, time)."""
+        if self.estimator is not None:
+            target = np.asarray(index)[..., None]
+            return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
+        decoders = BAYES[self.name](recording, index, size, fold, **self.options)
+        return predict(activations(recording), decoders, fold, bar(progress, "blocks"))
+
+    def learn(
+        self,
+        recording: xr.Dataset,
+        target: NDArray[Any],
+        fold: Numbers,
+        progress: bool,
+    ) -> NDArray[np.float64]:
+        """Targets (walk, time, output) predicted by an estimator that is trained on other folds.
+
+        Of a dask array only the samples to train on are loaded; the others are read in blocks.
+        """
+        values = activations(recording)
+        (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
+        refuse_not_finite(recording, sums, fold)
+        rng = np.random.default_rng(self.seed)
+        wanted = target[..., 0] if self.categorical else target
+        models = []
+        for k in bar(progress, "folds")(range(int(fold.max()) + 1)):
+            train = np.flatnonzero((fold >= 0) & (fold != k))
+            if self.max_samples is not None and train.size > self.max_samples:
+                train = np.sort(rng.choice(train, self.max_samples, replace=False))
+            where = np.unravel_index(train, fold.shape)
+            sought = wanted[where] if self.categorical else wanted[where].astype(float)
+            models.append(clone(self.estimator).fit(picked(values, where), sought))
+        return _predictions(values, models, fold, target.shape[2])
+
+
+def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Estimator of scikit-learn: a named one on standardised units, or the one given."""
+    if isinstance(method, str) and method in known:
+        try:
+            return make_pipeline(StandardScaler(), known[method](**options))
+        except TypeError as error:
+            where = f"sklearn's {known[method].__name__}"
+            raise ValueError(f"options must be those of {where}: {error}") from error
+    if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
+        raise ValueError(
+            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
+            f"{method!r}"
+        )
+    if options:
+        raise ValueError(
+            f"options {sorted(options)} are of named methods; set them on the estimator "
+            f"{type(method).__name__} instead"
+        )
+    return method
+
+
+def _check_options(function: Callable[..., Any], method: str, options: Mapping[str, Any]) -> None:
+    parameters = signature(function).parameters.values()
+    known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")
+
+
+def bar(progress: bool, what: str) -> Callable[[Any], Any]:
+    """Function that wraps a loop in a progress bar, or leaves it as it is."""
+    if not progress:
+        return lambda steps: steps
+    from tqdm.auto import tqdm
+
+    return partial(tqdm, desc=what)
+
+
+def _predictions(
+    values: Any, models: list[Any], fold: Numbers, n_outputs: int
+) -> NDArray[np.float64]:
+    """Predictions (walk, time, output) by the model of every sample's fold, 0 without a fold."""
+    if hasattr(values, "dask"):
+        import dask.array as da
+
+        values = values.rechunk({2: -1})
+        chunks = (*values.chunks[:2], (n_outputs,))
+        of_block = da.from_array(fold[..., None], chunks=(*chunks[:2], 1))
+        predictions = da.map_blocks(
+            _block_predictions, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
+        )
+        return np.asarray(predictions.compute())
+    return _block_predictions(values, fold[..., None], models, n_outputs)
+
+
+def _block_predictions(
+    block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
+) -> NDArray[np.float64]:
+    """Predictions for a block (walk, time, unit) with folds (walk, time, 1)."""
+    fold = fold[..., 0]
+    predictions = np.zeros((*fold.shape, n_outputs))
+    for k in np.unique(fold[fold >= 0]):
+        predictions[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
+    return predictions
 
 
 @dataclass(frozen=True)
@@ -108,6 +266,12 @@ def poisson(
     sums = _sums(recording, index, size, fold, _rates(least), 1)
     shift = least.astype(_precision(activations(recording)))
     return _decoders(sums, _poisson, shift, prior, rectified=True)
+
+
+BAYES: dict[str, Callable[..., list[Decoder]]] = {
+    "bayes": gaussian,
+    "poisson": poisson,
+}
 
 
 def predict(
@@ -258,164 +422,3 @@ def _precision(values: Any) -> type[np.floating]:
 def _check(name: str, found: str, allowed: tuple[str, ...]) -> None:
     if found not in allowed:
         raise ValueError(f"{name} must be one of {allowed}, got {found!r}")
-
-
-BAYES: dict[str, Callable[..., list[Decoder]]] = {
-    "bayes": gaussian,
-    "poisson": poisson,
-}
-REGRESSORS = {"ridge": Ridge, "knn": KNeighborsRegressor}
-CLASSIFIERS = {"ridge": RidgeClassifier, "knn": KNeighborsClassifier}
-
-KNN_SAMPLES = 20_000
-"""Most training samples of k-nearest neighbours unless ``max_samples`` says otherwise."""
-
-
-@dataclass(frozen=True)
-class Learner:
-    """A method of decoding with its options."""
-
-    name: str
-    estimator: Any
-    """Of scikit-learn; ``None`` for Bayes."""
-    max_samples: int | None
-    seed: int
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(
-        cls,
-        method: Any,
-        known: Mapping[str, Any],
-        max_samples: int | None,
-        seed: int,
-        options: Mapping[str, Any],
-    ) -> Learner:
-        """Learner of a method by name or of an estimator, checked."""
-        if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
-        if isinstance(method, str) and method in BAYES:
-            if max_samples is not None:
-                raise ValueError(
-                    f"max_samples must be None with method={method!r}, which takes all samples in "
-                    f"one read, got {max_samples}"
-                )
-            _check_options(BAYES[method], method, options)
-            return cls(method, None, None, seed, options)
-        estimator = _estimator(method, known, options)
-        if method == "knn" and max_samples is None:
-            max_samples = KNN_SAMPLES
-        name = method if isinstance(method, str) else type(method).__name__
-        return cls(name, estimator, max_samples, seed, options)
-
-    @property
-    def categorical(self) -> bool:
-        """Whether the estimator is a classifier, which predicts one of several places."""
-        return self.estimator is None or is_classifier(self.estimator)
-
-    def places(
-        self,
-        recording: xr.Dataset,
-        index: Any,
-        size: int,
-        fold: Numbers,
-        progress: bool,
-    ) -> Numbers:
-        """Decoded place of every sample (walk, time)."""
-        if self.estimator is not None:
-            target = np.asarray(index)[..., None]
-            return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
-        decoders = BAYES[self.name](recording, index, size, fold, **self.options)
-        return predict(activations(recording), decoders, fold, bar(progress, "blocks"))
-
-    def learn(
-        self,
-        recording: xr.Dataset,
-        target: NDArray[Any],
-        fold: Numbers,
-        progress: bool,
-    ) -> NDArray[np.float64]:
-        """Targets (walk, time, output) predicted by an estimator that is trained on other folds.
-
-        Of a dask array only the samples to train on are loaded; the others are read in blocks.
-        """
-        values = activations(recording)
-        (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
-        refuse_not_finite(recording, sums, fold)
-        rng = np.random.default_rng(self.seed)
-        wanted = target[..., 0] if self.categorical else target
-        models = []
-        for k in bar(progress, "folds")(range(int(fold.max()) + 1)):
-            train = np.flatnonzero((fold >= 0) & (fold != k))
-            if self.max_samples is not None and train.size > self.max_samples:
-                train = np.sort(rng.choice(train, self.max_samples, replace=False))
-            where = np.unravel_index(train, fold.shape)
-            sought = wanted[where] if self.categorical else wanted[where].astype(float)
-            models.append(clone(self.estimator).fit(picked(values, where), sought))
-        return _predictions(values, models, fold, target.shape[2])
-
-
-def _predictions(
-    values: Any, models: list[Any], fold: Numbers, n_outputs: int
-) -> NDArray[np.float64]:
-    """Predictions (walk, time, output) by the model of every sample's fold, 0 without a fold."""
-    if hasattr(values, "dask"):
-        import dask.array as da
-
-        values = values.rechunk({2: -1})
-        chunks = (*values.chunks[:2], (n_outputs,))
-        of_block = da.from_array(fold[..., None], chunks=(*chunks[:2], 1))
-        predictions = da.map_blocks(
-            _block_predictions, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
-        )
-        return np.asarray(predictions.compute())
-    return _block_predictions(values, fold[..., None], models, n_outputs)
-
-
-def _block_predictions(
-    block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
-) -> NDArray[np.float64]:
-    """Predictions for a block (walk, time, unit) with folds (walk, time, 1)."""
-    fold = fold[..., 0]
-    predictions = np.zeros((*fold.shape, n_outputs))
-    for k in np.unique(fold[fold >= 0]):
-        predictions[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
-    return predictions
-
-
-def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Estimator of scikit-learn: a named one on standardised units, or the one given."""
-    if isinstance(method, str) and method in known:
-        try:
-            return make_pipeline(StandardScaler(), known[method](**options))
-        except TypeError as error:
-            where = f"sklearn's {known[method].__name__}"
-            raise ValueError(f"options must be those of {where}: {error}") from error
-    if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
-        raise ValueError(
-            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
-            f"{method!r}"
-        )
-    if options:
-        raise ValueError(
-            f"options {sorted(options)} are of named methods; set them on the estimator "
-            f"{type(method).__name__} instead"
-        )
-    return method
-
-
-def _check_options(function: Callable[..., Any], method: str, options: Mapping[str, Any]) -> None:
-    parameters = signature(function).parameters.values()
-    known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")
-
-
-def bar(progress: bool, what: str) -> Callable[[Any], Any]:
-    """Function that wraps a loop in a progress bar, or leaves it as it is."""
-    if not progress:
-        return lambda steps: steps
-    from tqdm.auto import tqdm
-
-    return partial(tqdm, desc=what)

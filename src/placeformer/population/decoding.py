@@ -20,240 +20,14 @@ from placeformer.spatial.binning import BinnedRecording, Bins, axis_names, sampl
 LEVEL = 0.95
 """Coverage of the intervals."""
 
+SAMPLE = (schema.WALK, schema.TIME)
+
 Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 """Score (walk, time) of predictions against the truth, NaN where there is no prediction."""
 
 Summary = Callable[[NDArray[np.float64]], float]
+
 Columns = dict[str, tuple[Any, Any, dict[str, Any]]]
-
-
-@dataclass(frozen=True)
-class DecodingScore:
-    """How decoding is scored: the score of a sample, its summary, and its direction."""
-
-    name: str
-    units: str
-    summary_name: str
-    score: Score
-    summary: Summary
-    less_is_better: bool
-
-    def evaluate(
-        self,
-        prediction: NDArray[Any],
-        truth: NDArray[Any],
-        blind: NDArray[Any],
-        fold: Numbers,
-        groups: Groups,
-        *,
-        n: int,
-        seed: int,
-    ) -> Columns:
-        """Interval, chance level, null distribution and p of decoded values.
-
-        The null distribution and p are of the mean score: a median stays at its best as long as
-        most walks keep their own truth.
-
-        Parameters
-        ----------
-        prediction, truth
-            Decoded and true values, shape (walk, time, ...); NaN where nothing is decoded.
-        blind
-            Best guess without the activations in every fold, shape (fold, ...).
-        fold
-            Fold of every sample; -1: left out.
-        groups
-            Walks, drawn with replacement for the interval and exchanged for the null.
-        n
-            Number of bootstrap samples and of shuffles.
-        seed
-            Random seed of both.
-        """
-        if n < 1:
-            raise ValueError(f"n_resamples must be at least 1, got {n}")
-        chance = self.summary(self._guessed(blind, truth, fold))
-        score = self.score(prediction, truth)
-        observed, null = self._null(groups.split(prediction), groups.split(truth), n, seed)
-        as_good = null <= observed if self.less_is_better else null >= observed
-        spread = null.std(ddof=1) if n > 1 else np.nan
-        number, text = range(int(fold.max()) + 1), self.summary_name
-        of_fold = [score[fold == k] for k in number]
-        bounds = {"units": self.units, "long_name": f"{LEVEL:.0%} interval", "level": LEVEL}
-        return {
-            "interval": ("bound", self._interval(groups.split(score), n, seed), bounds),
-            f"chance_{self.name}": self._column(chance, f"{text} of a blind guess"),
-            f"null_{self.name}": self._column(
-                null.mean(), f"mean {self.name} with walks exchanged"
-            ),
-            "null_sd": self._column(spread, "standard deviation of the null"),
-            "p": ((), (as_good.sum() + 1) / (n + 1), {"units": "1", "long_name": "p-value"}),
-            "n": ((), np.isfinite(score).sum(), {"units": "samples", "long_name": "samples"}),
-            f"fold_{self.name}": (
-                "fold",
-                [self.summary(values) for values in of_fold],
-                {"units": self.units, "long_name": f"{text} in a fold"},
-            ),
-            "fold_n": (
-                "fold",
-                [np.isfinite(values).sum() for values in of_fold],
-                {"units": "samples", "long_name": "samples in a fold"},
-            ),
-        }
-
-    def _guessed(
-        self, blind: NDArray[Any], truth: NDArray[Any], fold: Numbers
-    ) -> NDArray[np.float64]:
-        """Score (walk, time) of the blind guess of every fold; NaN outside."""
-        score = np.full(fold.shape, np.nan)
-        for k, value in enumerate(blind):
-            score[fold == k] = self.score(value, truth[fold == k])
-        return score
-
-    def _null(
-        self, prediction: NDArray[Any], truth: NDArray[Any], n: int, seed: int
-    ) -> tuple[float, NDArray[np.float64]]:
-        """Mean score of predictions (group, step, ...), and with the truth of other groups."""
-
-        @cache
-        def pair(i: int, j: int) -> tuple[float, int]:
-            score = self.score(prediction[i], truth[j])
-            return float(np.nansum(score)), int(np.isfinite(score).sum())
-
-        def average(order: NDArray[np.intp]) -> float:
-            total, number = np.sum([pair(i, int(j)) for i, j in enumerate(order)], axis=0)
-            return float(total / number) if number else np.nan
-
-        rng = np.random.default_rng(seed)
-        orders = (rng.permutation(len(prediction)) for _ in range(n))
-        return average(np.arange(len(prediction))), np.array([average(order) for order in orders])
-
-    def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
-        """Percentiles of summaries of scores (group, step), groups drawn with replacement."""
-        rng = np.random.default_rng([seed, 1])
-        size = len(score)
-        draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
-        return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-
-    def _column(self, value: float, text: str) -> tuple[Any, Any, dict[str, Any]]:
-        return (), value, {"units": self.units, "long_name": text}
-
-
-def median(values: NDArray[np.float64]) -> float:
-    """Median of the finite values; NaN without any."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known, overwrite_input=True)) if known.size else np.nan
-
-
-def mean(values: NDArray[np.float64]) -> float:
-    """Mean of the finite values; NaN without any."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else np.nan
-
-
-def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Euclidean distance of positions (..., axis)."""
-    squares = np.square(np.subtract(prediction[..., 0], truth[..., 0], dtype=float))
-    for k in range(1, truth.shape[-1]):
-        squares += np.square(np.subtract(prediction[..., k], truth[..., k], dtype=float))
-    return np.sqrt(squares, out=squares)
-
-
-def same(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """1 where the prediction is right, 0 where it is wrong, NaN where there is none."""
-    return np.where(np.isnan(prediction), np.nan, prediction == truth)
-
-
-def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
-    """Mean position over the other folds, for every fold (fold, axis)."""
-    others = (position[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
-    return np.asarray([values.mean(axis=0, dtype=float) for values in others])
-
-
-def most_frequent(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
-    """Most frequent number in the other folds, for every fold (fold,)."""
-    others = (number[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
-    return np.asarray([np.bincount(values).argmax() for values in others])
-
-
-SAMPLE = (schema.WALK, schema.TIME)
-
-
-def of_position(
-    position: NDArray[Any],
-    decoded: NDArray[np.float64],
-    fold: Numbers,
-    units: str,
-) -> Columns:
-    """Columns of decoded positions."""
-    error = distance(decoded, position)
-    r2 = [_r2(position[..., k], decoded[..., k], fold >= 0) for k in range(position.shape[-1])]
-    length = {"units": units}
-    return {
-        "decoded": ((*SAMPLE, "axis"), decoded, length | {"long_name": "decoded position"}),
-        "error": (SAMPLE, error, length | {"long_name": "distance of decoded and true position"}),
-        "median_error": ((), median(error), length | {"long_name": "median distance"}),
-        "mean_error": ((), mean(error), length | {"long_name": "mean distance"}),
-        "r2": ("axis", r2, {"units": "1", "long_name": "variance of position decoded"}),
-    }
-
-
-def _r2(truth: NDArray[Any], decoded: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
-    """1 less the squared error over the variance of known values; NaN without variance."""
-    values = truth[known].astype(float)
-    left = np.square(decoded[known] - values).sum()
-    spread = np.square(values - values.mean()).sum()
-    return float(1 - left / spread) if spread > 0 else np.nan
-
-
-def of_map(
-    maps: NDArray[Any],
-    truth: NDArray[np.intp],
-    decoded: NDArray[np.float64],
-    fold: Numbers,
-) -> Columns:
-    """Columns of decoded maps."""
-    known = fold >= 0
-    pairs = np.zeros((maps.size, maps.size))
-    np.add.at(pairs, (truth[known], decoded[known].astype(np.intp)), 1)
-    share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
-    named = np.full(fold.shape, np.nan)
-    named[known] = maps[decoded[known].astype(np.intp)]
-    about = {"units": "1", "long_name": "share of a map's samples decoded as each map"}
-    return {
-        "decoded": (SAMPLE, named, {"units": "1", "long_name": "decoded map"}),
-        "accuracy": ((), mean(same(decoded, truth)), {"units": "1", "long_name": "share right"}),
-        "confusion": ((schema.MAP, "decoded_map"), share, about),
-    }
-
-
-def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: Any) -> xr.Dataset:
-    """Dataset of columns with the recording's coordinates of samples."""
-    coords_of_samples = {
-        name: values
-        for name, values in recording.coords.items()
-        if set(values.dims) <= set(SAMPLE) and name not in coords
-    }
-    about = {"units": "1", "long_name": "fold that the sample was tested in; -1: left out"}
-    result = xr.Dataset(columns, coords=coords_of_samples | coords | {"bound": ["lower", "upper"]})
-    return result.assign_coords(test_fold=(SAMPLE, fold, about))
-
-
-def text(cv: Any) -> Any:
-    """Folds as an attribute: a number or a text."""
-    return cv if cv is None or isinstance(cv, int) else repr(cv)
-
-
-def with_settings(
-    result: xr.Dataset, recording: xr.Dataset, step: str, learner: Learner, **settings: Any
-) -> xr.Dataset:
-    """Result with its settings in the attributes."""
-    settings = {"method": learner.name, "seed": learner.seed, **settings, **learner.options}
-    if learner.max_samples is not None:
-        settings["max_samples"] = learner.max_samples
-    result.attrs.update({k: v for k, v in settings.items() if isinstance(v, str | int | float)})
-    result.attrs["n_units"] = recording.sizes[schema.UNIT]
-    result.attrs[schema.PROVENANCE] = schema.provenance(recording, step, **settings)
-    return result
 
 
 def decode_position(
@@ -481,3 +255,229 @@ def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
             f"{np.count_nonzero(fold >= 0)} samples in all; check positions and bins"
         )
     return fold
+
+
+@dataclass(frozen=True)
+class DecodingScore:
+    """How decoding is scored: the score of a sample, its summary, and its direction."""
+
+    name: str
+    units: str
+    summary_name: str
+    score: Score
+    summary: Summary
+    less_is_better: bool
+
+    def evaluate(
+        self,
+        prediction: NDArray[Any],
+        truth: NDArray[Any],
+        blind: NDArray[Any],
+        fold: Numbers,
+        groups: Groups,
+        *,
+        n: int,
+        seed: int,
+    ) -> Columns:
+        """Interval, chance level, null distribution and p of decoded values.
+
+        The null distribution and p are of the mean score: a median stays at its best as long as
+        most walks keep their own truth.
+
+        Parameters
+        ----------
+        prediction, truth
+            Decoded and true values, shape (walk, time, ...); NaN where nothing is decoded.
+        blind
+            Best guess without the activations in every fold, shape (fold, ...).
+        fold
+            Fold of every sample; -1: left out.
+        groups
+            Walks, drawn with replacement for the interval and exchanged for the null.
+        n
+            Number of bootstrap samples and of shuffles.
+        seed
+            Random seed of both.
+        """
+        if n < 1:
+            raise ValueError(f"n_resamples must be at least 1, got {n}")
+        chance = self.summary(self._guessed(blind, truth, fold))
+        score = self.score(prediction, truth)
+        observed, null = self._null(groups.split(prediction), groups.split(truth), n, seed)
+        as_good = null <= observed if self.less_is_better else null >= observed
+        spread = null.std(ddof=1) if n > 1 else np.nan
+        number, text = range(int(fold.max()) + 1), self.summary_name
+        of_fold = [score[fold == k] for k in number]
+        bounds = {"units": self.units, "long_name": f"{LEVEL:.0%} interval", "level": LEVEL}
+        return {
+            "interval": ("bound", self._interval(groups.split(score), n, seed), bounds),
+            f"chance_{self.name}": self._column(chance, f"{text} of a blind guess"),
+            f"null_{self.name}": self._column(
+                null.mean(), f"mean {self.name} with walks exchanged"
+            ),
+            "null_sd": self._column(spread, "standard deviation of the null"),
+            "p": ((), (as_good.sum() + 1) / (n + 1), {"units": "1", "long_name": "p-value"}),
+            "n": ((), np.isfinite(score).sum(), {"units": "samples", "long_name": "samples"}),
+            f"fold_{self.name}": (
+                "fold",
+                [self.summary(values) for values in of_fold],
+                {"units": self.units, "long_name": f"{text} in a fold"},
+            ),
+            "fold_n": (
+                "fold",
+                [np.isfinite(values).sum() for values in of_fold],
+                {"units": "samples", "long_name": "samples in a fold"},
+            ),
+        }
+
+    def _guessed(
+        self, blind: NDArray[Any], truth: NDArray[Any], fold: Numbers
+    ) -> NDArray[np.float64]:
+        """Score (walk, time) of the blind guess of every fold; NaN outside."""
+        score = np.full(fold.shape, np.nan)
+        for k, value in enumerate(blind):
+            score[fold == k] = self.score(value, truth[fold == k])
+        return score
+
+    def _null(
+        self, prediction: NDArray[Any], truth: NDArray[Any], n: int, seed: int
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Mean score of predictions (group, step, ...), and with the truth of other groups."""
+
+        @cache
+        def pair(i: int, j: int) -> tuple[float, int]:
+            score = self.score(prediction[i], truth[j])
+            return float(np.nansum(score)), int(np.isfinite(score).sum())
+
+        def average(order: NDArray[np.intp]) -> float:
+            total, number = np.sum([pair(i, int(j)) for i, j in enumerate(order)], axis=0)
+            return float(total / number) if number else np.nan
+
+        rng = np.random.default_rng(seed)
+        orders = (rng.permutation(len(prediction)) for _ in range(n))
+        return average(np.arange(len(prediction))), np.array([average(order) for order in orders])
+
+    def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
+        """Percentiles of summaries of scores (group, step), groups drawn with replacement."""
+        rng = np.random.default_rng([seed, 1])
+        size = len(score)
+        draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
+        return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+
+    def _column(self, value: float, text: str) -> tuple[Any, Any, dict[str, Any]]:
+        return (), value, {"units": self.units, "long_name": text}
+
+
+def median(values: NDArray[np.float64]) -> float:
+    """Median of the finite values; NaN without any."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known, overwrite_input=True)) if known.size else np.nan
+
+
+def mean(values: NDArray[np.float64]) -> float:
+    """Mean of the finite values; NaN without any."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """Euclidean distance of positions (..., axis)."""
+    squares = np.square(np.subtract(prediction[..., 0], truth[..., 0], dtype=float))
+    for k in range(1, truth.shape[-1]):
+        squares += np.square(np.subtract(prediction[..., k], truth[..., k], dtype=float))
+    return np.sqrt(squares, out=squares)
+
+
+def same(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """1 where the prediction is right, 0 where it is wrong, NaN where there is none."""
+    return np.where(np.isnan(prediction), np.nan, prediction == truth)
+
+
+def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
+    """Mean position over the other folds, for every fold (fold, axis)."""
+    others = (position[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
+    return np.asarray([values.mean(axis=0, dtype=float) for values in others])
+
+
+def most_frequent(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
+    """Most frequent number in the other folds, for every fold (fold,)."""
+    others = (number[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
+    return np.asarray([np.bincount(values).argmax() for values in others])
+
+
+def of_position(
+    position: NDArray[Any],
+    decoded: NDArray[np.float64],
+    fold: Numbers,
+    units: str,
+) -> Columns:
+    """Columns of decoded positions."""
+    error = distance(decoded, position)
+    r2 = [_r2(position[..., k], decoded[..., k], fold >= 0) for k in range(position.shape[-1])]
+    length = {"units": units}
+    return {
+        "decoded": ((*SAMPLE, "axis"), decoded, length | {"long_name": "decoded position"}),
+        "error": (SAMPLE, error, length | {"long_name": "distance of decoded and true position"}),
+        "median_error": ((), median(error), length | {"long_name": "median distance"}),
+        "mean_error": ((), mean(error), length | {"long_name": "mean distance"}),
+        "r2": ("axis", r2, {"units": "1", "long_name": "variance of position decoded"}),
+    }
+
+
+def _r2(truth: NDArray[Any], decoded: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
+    """1 less the squared error over the variance of known values; NaN without variance."""
+    values = truth[known].astype(float)
+    left = np.square(decoded[known] - values).sum()
+    spread = np.square(values - values.mean()).sum()
+    return float(1 - left / spread) if spread > 0 else np.nan
+
+
+def of_map(
+    maps: NDArray[Any],
+    truth: NDArray[np.intp],
+    decoded: NDArray[np.float64],
+    fold: Numbers,
+) -> Columns:
+    """Columns of decoded maps."""
+    known = fold >= 0
+    pairs = np.zeros((maps.size, maps.size))
+    np.add.at(pairs, (truth[known], decoded[known].astype(np.intp)), 1)
+    share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
+    named = np.full(fold.shape, np.nan)
+    named[known] = maps[decoded[known].astype(np.intp)]
+    about = {"units": "1", "long_name": "share of a map's samples decoded as each map"}
+    return {
+        "decoded": (SAMPLE, named, {"units": "1", "long_name": "decoded map"}),
+        "accuracy": ((), mean(same(decoded, truth)), {"units": "1", "long_name": "share right"}),
+        "confusion": ((schema.MAP, "decoded_map"), share, about),
+    }
+
+
+def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: Any) -> xr.Dataset:
+    """Dataset of columns with the recording's coordinates of samples."""
+    coords_of_samples = {
+        name: values
+        for name, values in recording.coords.items()
+        if set(values.dims) <= set(SAMPLE) and name not in coords
+    }
+    about = {"units": "1", "long_name": "fold that the sample was tested in; -1: left out"}
+    result = xr.Dataset(columns, coords=coords_of_samples | coords | {"bound": ["lower", "upper"]})
+    return result.assign_coords(test_fold=(SAMPLE, fold, about))
+
+
+def text(cv: Any) -> Any:
+    """Folds as an attribute: a number or a text."""
+    return cv if cv is None or isinstance(cv, int) else repr(cv)
+
+
+def with_settings(
+    result: xr.Dataset, recording: xr.Dataset, step: str, learner: Learner, **settings: Any
+) -> xr.Dataset:
+    """Result with its settings in the attributes."""
+    settings = {"method": learner.name, "seed": learner.seed, **settings, **learner.options}
+    if learner.max_samples is not None:
+        settings["max_samples"] = learner.max_samples
+    result.attrs.update({k: v for k, v in settings.items() if isinstance(v, str | int | float)})
+    result.attrs["n_units"] = recording.sizes[schema.UNIT]
+    result.attrs[schema.PROVENANCE] = schema.provenance(recording, step, **settings)
+    return result

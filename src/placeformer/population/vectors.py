@@ -16,6 +16,8 @@ from placeformer.data import schema
 from placeformer.spatial.binning import activations
 from placeformer.spatial.rate_maps import flatten
 
+Array = NDArray[np.float64]
+
 
 def is_maps(dataset: object) -> bool:
     """Whether a Dataset is RateMaps; anything else is checked as a Recording."""
@@ -81,6 +83,12 @@ def shared_places(
     return [rate[known] for rate in flat], known
 
 
+def _steps(recording: xr.Dataset, every: int) -> Any:
+    if every < 1:
+        raise ValueError(f"every must be at least 1 step, got {every}")
+    return activations(recording)[:, ::every]
+
+
 def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
     """Refuse two RateMaps whose bins differ."""
     if _places(a) != _places(b):
@@ -103,12 +111,6 @@ def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> No
             f"{difference}; select the same units of both, or compare populations with "
             "placeformer.similarity"
         )
-
-
-def _steps(recording: xr.Dataset, every: int) -> Any:
-    if every < 1:
-        raise ValueError(f"every must be at least 1 step, got {every}")
-    return activations(recording)[:, ::every]
 
 
 def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
@@ -138,9 +140,6 @@ def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
 
 def _shape(maps: xr.Dataset) -> tuple[int, ...]:
     return tuple(n for d, n in maps[schema.RATE].sizes.items() if d != schema.UNIT)
-
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

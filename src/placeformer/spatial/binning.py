@@ -20,87 +20,112 @@ from placeformer.spatial import binned_sums as _kernels
 MAX_BINS = 10_000_000
 """Maximum number of bins; a coordinate that spans more whole numbers is hardly a grid."""
 
+Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
+
 
 @dataclass(frozen=True)
-class Extent:
-    """Minimum and maximum of a coordinate, and a value that is not a whole number, if any."""
+class BinnedRecording:
+    """A recording that meets the contract, with the bin of every sample.
 
-    low: Any
-    high: Any
-    broken: Any
+    Every spatial analysis starts from it, so that an analysis made of several others checks the
+    recording and bins its samples once.
+    """
+
+    recording: xr.Dataset
+    grid: Grid
+    maps: xr.DataArray | None
+    """Maps whose bins are counted separately; ``None``: the samples of all maps are pooled."""
+    index: Any
+    """Bin of every sample (walk, time); -1: none. Dask where the activations are dask."""
 
     @classmethod
-    def over(cls, values: Any) -> Extent:
-        """Extent of samples (walk, time), NumPy or dask."""
-        whole: Extent = reduced(cls.of, cls.__add__, values)
-        return whole
+    def of(
+        cls,
+        recording: xr.Dataset,
+        *,
+        by: Sequence[str],
+        bins: Bins,
+        per_map: bool = False,
+        need: Sequence[str] = (),
+    ) -> BinnedRecording:
+        """Check a recording, with the further variables it needs, and bin its samples."""
+        names = axis_names(by)
+        maps = (schema.MAP,) if per_map else ()
+        schema.check_recording(recording, need=(*names, *maps, *need))
+        bins_of_place = grid(recording, by, bins)
+        binned = cls(recording, bins_of_place, None, bins_of_place.index(recording))
+        return binned.split_by_map() if per_map else binned
 
-    @classmethod
-    def of(cls, values: NDArray[Any]) -> Extent:
-        """Extent of the finite values."""
-        broken = values[:0]
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-            broken = values[values != np.round(values)]
-        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
-        return cls(low, high, broken[0] if broken.size else None)
+    @property
+    def size(self) -> int:
+        """Number of bins, those of all maps together."""
+        return self.grid.size * (1 if self.maps is None else self.maps.size)
 
-    def __add__(self, other: Extent) -> Extent:
-        broken = other.broken if self.broken is None else self.broken
-        return Extent(min(self.low, other.low), max(self.high, other.high), broken)
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the occupancy."""
+        return (() if self.maps is None else (schema.MAP,)) + self.grid.names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the occupancy."""
+        return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
+
+    def split_by_map(self) -> BinnedRecording:
+        """Count the bins of every map separately, those of the first map first."""
+        maps, number = schema.map_numbers(self.recording)
+        index = of_part(self.index, number[:, None], self.grid.size, maps.size)
+        attrs = {"units": "1", "long_name": "map the walk was made on"}
+        return replace(self, maps=xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index=index)
+
+    def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
+        """Some of the walks or of the steps, in the bins of the whole recording."""
+        recording = self.recording.isel({dim: which})
+        index = self.index[tuple(which if d == dim else slice(None) for d in schema.STEP_DIMS)]
+        chunks = _chunks(recording)
+        return replace(self, recording=recording, index=index.rechunk(chunks) if chunks else index)
 
 
-def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
-    """Explicit edges as an array; they must be finite and ascending."""
-    edges = np.asarray(bins, dtype=np.float64)
-    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
+def of_part(index: Any, part: Any, size: int, n: int) -> Any:
+    """Bins of every sample (walk, time), offset by ``size`` per part of n parts; -1 stays."""
+
+    def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
+        return np.where(i < 0, -1, i + p.astype(np.intp) * size)
+
+    return mapped(count, index, part, dtype=integers(n * size))
+
+
+def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
+    """Number of the observation in every bin, shape (bin,); -1 where unvisited.
+
+    Raises
+    ------
+    ValueError
+        A bin shows more than one observation.
+    """
+    observation = samples(binned.recording, "observation")
+    known, _ = _blocks.distinct(observation)
+    n = len(known) + 1  # NaN counts as one more observation
+
+    def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
+        whole = place.astype(np.intp) * n + np.searchsorted(known, value)
+        return np.where(place < 0, -1, whole)
+
+    pairs, _ = _blocks.distinct(
+        mapped(pair, binned.index, observation, dtype=integers(binned.size * n))
+    )
+    bins, number = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
+    n_visited = np.unique(bins).size
+    if n_visited < bins.size:
         raise ValueError(
-            f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "
-            "for a number of equal bins pass an int"
+            "null='within_observation' needs one observation per place of a map, got "
+            f"{bins.size} pairs for {n_visited} places; tell the maps of a recording with several "
+            "by the coordinate 'map', use null='circular', or drop the observation with "
+            "recording.drop_vars('observation')"
         )
-    return edges
-
-
-def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
-    """Edges from the extent of the values: whole numbers without ``bins``, else equal bins."""
-    if extent.low > extent.high:
-        raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
-    return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
-
-
-def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
-    """Edges half-way between whole numbers."""
-    if extent.broken is not None:
-        raise ValueError(
-            f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
-            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
-        )
-    low, high = int(extent.low), int(extent.high)
-    if side is not None:
-        if low < 0 or high >= side:
-            raise ValueError(
-                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
-                f"{low}..{high}; correct the attribute or pass bins"
-            )
-        low, high = 0, side - 1
-    if high - low >= MAX_BINS:
-        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
-    return np.arange(low, high + 2, dtype=np.float64) - 0.5
-
-
-def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
-    """Edges at equal distances."""
-    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
-        raise ValueError(
-            f"bins of {name!r} must be None, a number of bins >= 1 or edges, got {bins!r}"
-        )
-    low, high = float(extent.low), float(extent.high)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
-
-
-Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
+    observation_of: NDArray[np.intp] = np.full(binned.size, -1, np.intp)
+    observation_of[bins] = number
+    return observation_of
 
 
 @dataclass(frozen=True)
@@ -224,32 +249,6 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     return bins_of_place
 
 
-def samples(recording: xr.Dataset, name: str) -> Any:
-    """Values of a behavioural variable, shape (walk, time).
-
-    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
-    variable lacks are broadcast.
-    """
-    variable = recording[name]
-    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
-    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
-    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
-    chunks = _chunks(recording)
-    if chunks is None:
-        return np.broadcast_to(np.asarray(values), shape)
-    import dask.array as da
-
-    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
-
-
-def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
-    """Chunks of the activations along walk and time; ``None`` of NumPy."""
-    if schema.ACTIVATION not in recording.variables:
-        return None
-    chunks = recording.variables[schema.ACTIVATION].chunksizes
-    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
-
-
 def axis_names(by: Sequence[str]) -> tuple[str, ...]:
     """Names of the axes; one name may come without a list."""
     names = (by,) if isinstance(by, str) else tuple(by)
@@ -340,108 +339,108 @@ def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class BinnedRecording:
-    """A recording that meets the contract, with the bin of every sample.
+class Extent:
+    """Minimum and maximum of a coordinate, and a value that is not a whole number, if any."""
 
-    Every spatial analysis starts from it, so that an analysis made of several others checks the
-    recording and bins its samples once.
-    """
-
-    recording: xr.Dataset
-    grid: Grid
-    maps: xr.DataArray | None
-    """Maps whose bins are counted separately; ``None``: the samples of all maps are pooled."""
-    index: Any
-    """Bin of every sample (walk, time); -1: none. Dask where the activations are dask."""
+    low: Any
+    high: Any
+    broken: Any
 
     @classmethod
-    def of(
-        cls,
-        recording: xr.Dataset,
-        *,
-        by: Sequence[str],
-        bins: Bins,
-        per_map: bool = False,
-        need: Sequence[str] = (),
-    ) -> BinnedRecording:
-        """Check a recording, with the further variables it needs, and bin its samples."""
-        names = axis_names(by)
-        maps = (schema.MAP,) if per_map else ()
-        schema.check_recording(recording, need=(*names, *maps, *need))
-        bins_of_place = grid(recording, by, bins)
-        binned = cls(recording, bins_of_place, None, bins_of_place.index(recording))
-        return binned.split_by_map() if per_map else binned
+    def over(cls, values: Any) -> Extent:
+        """Extent of samples (walk, time), NumPy or dask."""
+        whole: Extent = reduced(cls.of, cls.__add__, values)
+        return whole
 
-    @property
-    def size(self) -> int:
-        """Number of bins, those of all maps together."""
-        return self.grid.size * (1 if self.maps is None else self.maps.size)
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Extent:
+        """Extent of the finite values."""
+        broken = values[:0]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+            broken = values[values != np.round(values)]
+        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
+        return cls(low, high, broken[0] if broken.size else None)
 
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Dimensions of the occupancy."""
-        return (() if self.maps is None else (schema.MAP,)) + self.grid.names
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the occupancy."""
-        return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
-
-    def split_by_map(self) -> BinnedRecording:
-        """Count the bins of every map separately, those of the first map first."""
-        maps, number = schema.map_numbers(self.recording)
-        index = of_part(self.index, number[:, None], self.grid.size, maps.size)
-        attrs = {"units": "1", "long_name": "map the walk was made on"}
-        return replace(self, maps=xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index=index)
-
-    def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
-        """Some of the walks or of the steps, in the bins of the whole recording."""
-        recording = self.recording.isel({dim: which})
-        index = self.index[tuple(which if d == dim else slice(None) for d in schema.STEP_DIMS)]
-        chunks = _chunks(recording)
-        return replace(self, recording=recording, index=index.rechunk(chunks) if chunks else index)
+    def __add__(self, other: Extent) -> Extent:
+        broken = other.broken if self.broken is None else self.broken
+        return Extent(min(self.low, other.low), max(self.high, other.high), broken)
 
 
-def of_part(index: Any, part: Any, size: int, n: int) -> Any:
-    """Bins of every sample (walk, time), offset by ``size`` per part of n parts; -1 stays."""
-
-    def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
-        return np.where(i < 0, -1, i + p.astype(np.intp) * size)
-
-    return mapped(count, index, part, dtype=integers(n * size))
-
-
-def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
-    """Number of the observation in every bin, shape (bin,); -1 where unvisited.
-
-    Raises
-    ------
-    ValueError
-        A bin shows more than one observation.
-    """
-    observation = samples(binned.recording, "observation")
-    known, _ = _blocks.distinct(observation)
-    n = len(known) + 1  # NaN counts as one more observation
-
-    def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
-        whole = place.astype(np.intp) * n + np.searchsorted(known, value)
-        return np.where(place < 0, -1, whole)
-
-    pairs, _ = _blocks.distinct(
-        mapped(pair, binned.index, observation, dtype=integers(binned.size * n))
-    )
-    bins, number = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
-    n_visited = np.unique(bins).size
-    if n_visited < bins.size:
+def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
+    """Explicit edges as an array; they must be finite and ascending."""
+    edges = np.asarray(bins, dtype=np.float64)
+    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
         raise ValueError(
-            "null='within_observation' needs one observation per place of a map, got "
-            f"{bins.size} pairs for {n_visited} places; tell the maps of a recording with several "
-            "by the coordinate 'map', use null='circular', or drop the observation with "
-            "recording.drop_vars('observation')"
+            f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "
+            "for a number of equal bins pass an int"
         )
-    observation_of: NDArray[np.intp] = np.full(binned.size, -1, np.intp)
-    observation_of[bins] = number
-    return observation_of
+    return edges
+
+
+def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
+    """Edges from the extent of the values: whole numbers without ``bins``, else equal bins."""
+    if extent.low > extent.high:
+        raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
+    return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
+
+
+def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
+    """Edges half-way between whole numbers."""
+    if extent.broken is not None:
+        raise ValueError(
+            f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
+            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
+        )
+    low, high = int(extent.low), int(extent.high)
+    if side is not None:
+        if low < 0 or high >= side:
+            raise ValueError(
+                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
+                f"{low}..{high}; correct the attribute or pass bins"
+            )
+        low, high = 0, side - 1
+    if high - low >= MAX_BINS:
+        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
+    return np.arange(low, high + 2, dtype=np.float64) - 0.5
+
+
+def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
+    """Edges at equal distances."""
+    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(
+            f"bins of {name!r} must be None, a number of bins >= 1 or edges, got {bins!r}"
+        )
+    low, high = float(extent.low), float(extent.high)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
+
+
+def samples(recording: xr.Dataset, name: str) -> Any:
+    """Values of a behavioural variable, shape (walk, time).
+
+    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
+    variable lacks are broadcast.
+    """
+    variable = recording[name]
+    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
+    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
+    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
+    chunks = _chunks(recording)
+    if chunks is None:
+        return np.broadcast_to(np.asarray(values), shape)
+    import dask.array as da
+
+    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
+
+
+def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
+    """Chunks of the activations along walk and time; ``None`` of NumPy."""
+    if schema.ACTIVATION not in recording.variables:
+        return None
+    chunks = recording.variables[schema.ACTIVATION].chunksizes
+    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
 
 
 def activations(recording: xr.Dataset) -> Any:

@@ -9,6 +9,207 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+Method = Literal["peak", "fraction", "opexebo"]
+
+Image = NDArray[np.float64]
+
+Mask = NDArray[np.bool_]
+
+SPREAD_QUANTILES = (0.05, 0.3)
+"""Quantiles of a map whose distance measures the spread of its background."""
+
+SPREAD_OF_NORMAL = 1.1205
+"""Distance of those quantiles in a normal distribution, in standard deviations."""
+
+SADDLE_NOISE = 2.5
+"""Least depth of a saddle, in standard deviations of a bin's noise."""
+
+SQUARE = (1, 3, 3)
+
+CROSS = ndimage.generate_binary_structure(2, 1)[None]
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Criteria for a region of a rate map to be a field; see :func:`placeformer.place_fields`."""
+
+    method: Method
+    threshold: float
+    min_bins: int
+    min_contrast: float
+    min_prominence: float
+    connectivity: int
+
+    def check(self) -> None:
+        """Raise one error that lists every criterion out of range."""
+        rules = [
+            (self.method in get_args(Method), "method", f"be one of {get_args(Method)}"),
+            (0 < self.threshold < 1, "threshold", "lie between 0 and 1 (share of the peak)"),
+            (self.min_bins >= 1, "min_bins", "be at least 1 bin"),
+            (self.min_contrast >= 0, "min_contrast", "be at least 0 (standard errors)"),
+            (0 < self.min_prominence <= 1, "min_prominence", "lie above 0 and up to 1"),
+            (self.connectivity in (4, 8), "connectivity", "be 4 (sides) or 8 (sides and corners)"),
+        ]
+        broken = [f"{n} must {rule}, found {getattr(self, n)!r}" for ok, n, rule in rules if not ok]
+        if broken:
+            raise ValueError("; ".join(broken))
+
+
+@dataclass(frozen=True)
+class DetectedFields:
+    """Fields of a stack of maps: labels (map, *bins) and columns of a flat table."""
+
+    label: NDArray[np.int32]
+    owner: NDArray[np.intp]
+    number: NDArray[np.intp]
+    columns: dict[str, NDArray[np.float64]]
+
+
+def detect(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria
+) -> DetectedFields:
+    """Fields of a stack of maps (map, *bins), all maps at once."""
+    (baseline,) = _quantiles(rate, valid, (0.5,)) if criteria.method == "peak" else (0.0,)
+    height = np.where(valid, rate - baseline, 0.0)
+    noise = _noise(rate, valid)
+    greatest = _over_bins(np.max, height)
+    mask = valid & (height >= criteria.threshold * greatest) & (greatest > 0)
+    if criteria.method == "peak":
+        depth = np.maximum(criteria.min_prominence * greatest, SADDLE_NOISE * noise).reshape(-1)
+        region = watershed(height, mask, depth, criteria.connectivity)
+    elif criteria.method == "fraction":
+        region = ndimage.label(mask, neighbourhood(rate.ndim - 1, criteria.connectivity))[0]
+    else:
+        region = opexebo_regions(height, valid, criteria.threshold)
+    return _select_fields(rate, height, _contrast(rate, valid, noise), region, criteria)
+
+
+def _select_fields(
+    rate: NDArray[np.float64],
+    height: NDArray[np.float64],
+    contrast: NDArray[np.float64],
+    region: NDArray[np.intp],
+    criteria: Criteria,
+) -> DetectedFields:
+    """Regions that are large and high enough, numbered in each map by the height of the peak."""
+    where = np.nonzero(region)
+    number = np.unique(region[where], return_inverse=True)[1]
+    n = int(number.max(initial=-1)) + 1
+    size = np.bincount(number, minlength=n)
+    owner = np.zeros(n, np.intp)
+    owner[number] = where[0]
+    columns = {name: np.full(n, -np.inf) for name in ("peak", "height", "contrast")}
+    for greatest, values in zip(columns.values(), (rate, height, contrast), strict=True):
+        np.maximum.at(greatest, number, values[where])
+    good = size >= criteria.min_bins
+    if criteria.method == "peak":
+        good &= columns["contrast"] >= criteria.min_contrast
+    order = np.lexsort((-columns["height"], owner))
+    order = order[good[order]]
+    rank = np.zeros(n, np.intp)
+    rank[order] = _rank_within(owner[order])
+    label = np.zeros(region.shape, np.int32)
+    label[where] = rank[number]
+    columns |= {"size": size.astype(float), **_shape(height, where, number, n)}
+    return DetectedFields(
+        label, owner[order], rank[order], {k: v[order] for k, v in columns.items()}
+    )
+
+
+def _rank_within(sorted_owner: NDArray[np.intp]) -> NDArray[np.intp]:
+    """1, 2, ... within every run of equal numbers."""
+    first = np.searchsorted(sorted_owner, sorted_owner)
+    return np.arange(len(sorted_owner)) - first + 1
+
+
+def _shape(
+    height: NDArray[np.float64],
+    where: tuple[NDArray[np.intp], ...],
+    number: NDArray[np.intp],
+    n: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Centroid (in bins) and eccentricity of every region."""
+    weight = np.maximum(height[where], 0.0)
+    total = np.bincount(number, weight, n)
+    mean = [np.bincount(number, weight * w, n) / total for w in where[1:]]
+    off = [w - m[number] for w, m in zip(where[1:], mean, strict=True)]
+    spread = [[np.bincount(number, weight * a * b, n) / total for b in off] for a in off]
+    centroid = {f"axis_{i}": m for i, m in enumerate(mean)}
+    return {**centroid, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
+
+
+def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eccentricity of the ellipse (or of an ellipsoid's extreme axes) of each covariance."""
+    if covariance.ndim < 3 or covariance.shape[-1] < 2:
+        return np.full(len(covariance), np.nan)
+    values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
+    least, most = values[:, 0], values[:, -1]
+    ratio = np.divide(least, most, out=np.ones_like(most), where=most > 0)
+    return np.asarray(np.sqrt(1.0 - ratio))
+
+
+def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Standard deviation of a bin, from the mean square difference of visited neighbours.
+
+    What varies slowly hardly adds to it, and it holds for skewed noise and for noise with a floor.
+    """
+    squares, pairs = np.zeros(len(rate)), np.zeros(len(rate))
+    for axis in range(1, rate.ndim):
+        line, seen = (np.moveaxis(a, axis, -1) for a in (np.where(valid, rate, 0.0), valid))
+        known = seen[..., 1:] & seen[..., :-1]
+        step = np.where(known, line[..., 1:] - line[..., :-1], 0.0)
+        squares += (step**2).reshape(len(rate), -1).sum(axis=1)
+        pairs += known.reshape(len(rate), -1).sum(axis=1)
+    noise = np.sqrt(squares / np.maximum(2 * pairs, 1)).reshape(-1, *(1,) * (rate.ndim - 1))
+    rounding = 1e-6 * _over_bins(np.max, np.abs(np.where(valid, rate, 0.0)))
+    return np.maximum(noise, rounding)
+
+
+def _contrast(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], noise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean of the 3 x 3 bins around each bin above its median in the map, in standard errors.
+
+    Where the background of these means spreads more than the noise of single bins accounts for,
+    as in smoothed maps, that spread takes its place.
+    """
+    n = np.maximum(np.round(_box(valid.astype(float))), 1.0)
+    mean = _box(np.where(valid, rate, 0.0)) / n
+    (middle,) = _quantiles(mean, valid, (0.5,))
+    above = (mean - middle) * np.sqrt(n)
+    least, low = _quantiles(above, valid, SPREAD_QUANTILES)
+    scale = np.maximum(noise, (low - least) / SPREAD_OF_NORMAL)
+    return np.divide(above, scale, out=np.zeros_like(above), where=scale > 0)
+
+
+def _box(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over a bin and its neighbours by sides and corners; 0 beyond the border."""
+    for axis in range(1, values.ndim):
+        values = ndimage.convolve1d(values, np.ones(3), axis=axis, mode="constant")
+    return values
+
+
+def _quantiles(
+    values: NDArray[np.float64], valid: NDArray[np.bool_], shares: tuple[float, ...]
+) -> list[NDArray[np.float64]]:
+    """Quantiles of the valid bins of every map, linear between bins; 0 where there are none."""
+    flat = np.where(valid, values, np.inf).reshape(len(values), -1)
+    last = valid.reshape(len(values), -1).sum(axis=1) - 1
+    ordered, rows = np.sort(flat, axis=1), np.arange(len(values))
+    quantiles = []
+    for share in shares:
+        place = np.maximum(share * last, 0.0)
+        below = place.astype(int)
+        above = np.minimum(below + 1, np.maximum(last, 0))
+        ends = [np.where(last >= 0, ordered[rows, k], 0.0) for k in (below, above)]
+        quantiles.append(ends[0] + (place - below) * (ends[1] - ends[0]))
+    return [f.reshape(-1, *(1,) * (values.ndim - 1)) for f in quantiles]
+
+
+def _over_bins(reduce: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = reduce(values, axis=tuple(range(1, values.ndim)), keepdims=True)
+    return result
+
 
 def watershed(
     height: NDArray[np.float64],
@@ -52,21 +253,6 @@ def watershed(
     return label.reshape(padded.shape)[(slice(None), *(slice(1, -1),) * (height.ndim - 1))]
 
 
-def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
-    """Neighbours of a bin of a stack (map, *bins), itself among them, none in another map."""
-    inner = ndimage.generate_binary_structure(n_axes, 1 if connectivity == 4 else n_axes)
-    structure = np.zeros((3, *inner.shape), bool)
-    structure[1] = inner
-    return structure
-
-
-def _neighbour_steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
-    """Distances in memory from a bin of a map to its neighbours."""
-    offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
-    steps = offsets @ np.array([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
-    return np.asarray(steps[steps != 0])
-
-
 def _flood_next_bin(
     label: NDArray[np.intp],
     height: NDArray[np.float64],
@@ -93,11 +279,19 @@ def _flood_next_bin(
         label[rows[which]] = np.where(some == old, new, some)
 
 
-Image = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+def _neighbour_steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
+    """Distances in memory from a bin of a map to its neighbours."""
+    offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
+    steps = offsets @ np.array([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
+    return np.asarray(steps[steps != 0])
 
-SQUARE = (1, 3, 3)
-CROSS = ndimage.generate_binary_structure(2, 1)[None]
+
+def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
+    """Neighbours of a bin of a stack (map, *bins), itself among them, none in another map."""
+    inner = ndimage.generate_binary_structure(n_axes, 1 if connectivity == 4 else n_axes)
+    structure = np.zeros((3, *inner.shape), bool)
+    structure[1] = inner
+    return structure
 
 
 def opexebo_regions(rate: Image, visited: Mask, lowest: float) -> NDArray[np.intp]:
@@ -202,197 +396,3 @@ def _lower_threshold(
             break
         field_before, area = field, field.sum()
     return field_before
-
-
-Method = Literal["peak", "fraction", "opexebo"]
-
-SPREAD_QUANTILES = (0.05, 0.3)
-"""Quantiles of a map whose distance measures the spread of its background."""
-
-SPREAD_OF_NORMAL = 1.1205
-"""Distance of those quantiles in a normal distribution, in standard deviations."""
-
-SADDLE_NOISE = 2.5
-"""Least depth of a saddle, in standard deviations of a bin's noise."""
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """Criteria for a region of a rate map to be a field; see :func:`placeformer.place_fields`."""
-
-    method: Method
-    threshold: float
-    min_bins: int
-    min_contrast: float
-    min_prominence: float
-    connectivity: int
-
-    def check(self) -> None:
-        """Raise one error that lists every criterion out of range."""
-        rules = [
-            (self.method in get_args(Method), "method", f"be one of {get_args(Method)}"),
-            (0 < self.threshold < 1, "threshold", "lie between 0 and 1 (share of the peak)"),
-            (self.min_bins >= 1, "min_bins", "be at least 1 bin"),
-            (self.min_contrast >= 0, "min_contrast", "be at least 0 (standard errors)"),
-            (0 < self.min_prominence <= 1, "min_prominence", "lie above 0 and up to 1"),
-            (self.connectivity in (4, 8), "connectivity", "be 4 (sides) or 8 (sides and corners)"),
-        ]
-        broken = [f"{n} must {rule}, found {getattr(self, n)!r}" for ok, n, rule in rules if not ok]
-        if broken:
-            raise ValueError("; ".join(broken))
-
-
-@dataclass(frozen=True)
-class DetectedFields:
-    """Fields of a stack of maps: labels (map, *bins) and columns of a flat table."""
-
-    label: NDArray[np.int32]
-    owner: NDArray[np.intp]
-    number: NDArray[np.intp]
-    columns: dict[str, NDArray[np.float64]]
-
-
-def detect(
-    rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria
-) -> DetectedFields:
-    """Fields of a stack of maps (map, *bins), all maps at once."""
-    (baseline,) = _quantiles(rate, valid, (0.5,)) if criteria.method == "peak" else (0.0,)
-    height = np.where(valid, rate - baseline, 0.0)
-    noise = _noise(rate, valid)
-    greatest = _over_bins(np.max, height)
-    mask = valid & (height >= criteria.threshold * greatest) & (greatest > 0)
-    if criteria.method == "peak":
-        depth = np.maximum(criteria.min_prominence * greatest, SADDLE_NOISE * noise).reshape(-1)
-        region = watershed(height, mask, depth, criteria.connectivity)
-    elif criteria.method == "fraction":
-        region = ndimage.label(mask, neighbourhood(rate.ndim - 1, criteria.connectivity))[0]
-    else:
-        region = opexebo_regions(height, valid, criteria.threshold)
-    return _select_fields(rate, height, _contrast(rate, valid, noise), region, criteria)
-
-
-def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Standard deviation of a bin, from the mean square difference of visited neighbours.
-
-    What varies slowly hardly adds to it, and it holds for skewed noise and for noise with a floor.
-    """
-    squares, pairs = np.zeros(len(rate)), np.zeros(len(rate))
-    for axis in range(1, rate.ndim):
-        line, seen = (np.moveaxis(a, axis, -1) for a in (np.where(valid, rate, 0.0), valid))
-        known = seen[..., 1:] & seen[..., :-1]
-        step = np.where(known, line[..., 1:] - line[..., :-1], 0.0)
-        squares += (step**2).reshape(len(rate), -1).sum(axis=1)
-        pairs += known.reshape(len(rate), -1).sum(axis=1)
-    noise = np.sqrt(squares / np.maximum(2 * pairs, 1)).reshape(-1, *(1,) * (rate.ndim - 1))
-    rounding = 1e-6 * _over_bins(np.max, np.abs(np.where(valid, rate, 0.0)))
-    return np.maximum(noise, rounding)
-
-
-def _contrast(
-    rate: NDArray[np.float64], valid: NDArray[np.bool_], noise: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean of the 3 x 3 bins around each bin above its median in the map, in standard errors.
-
-    Where the background of these means spreads more than the noise of single bins accounts for,
-    as in smoothed maps, that spread takes its place.
-    """
-    n = np.maximum(np.round(_box(valid.astype(float))), 1.0)
-    mean = _box(np.where(valid, rate, 0.0)) / n
-    (middle,) = _quantiles(mean, valid, (0.5,))
-    above = (mean - middle) * np.sqrt(n)
-    least, low = _quantiles(above, valid, SPREAD_QUANTILES)
-    scale = np.maximum(noise, (low - least) / SPREAD_OF_NORMAL)
-    return np.divide(above, scale, out=np.zeros_like(above), where=scale > 0)
-
-
-def _box(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over a bin and its neighbours by sides and corners; 0 beyond the border."""
-    for axis in range(1, values.ndim):
-        values = ndimage.convolve1d(values, np.ones(3), axis=axis, mode="constant")
-    return values
-
-
-def _quantiles(
-    values: NDArray[np.float64], valid: NDArray[np.bool_], shares: tuple[float, ...]
-) -> list[NDArray[np.float64]]:
-    """Quantiles of the valid bins of every map, linear between bins; 0 where there are none."""
-    flat = np.where(valid, values, np.inf).reshape(len(values), -1)
-    last = valid.reshape(len(values), -1).sum(axis=1) - 1
-    ordered, rows = np.sort(flat, axis=1), np.arange(len(values))
-    quantiles = []
-    for share in shares:
-        place = np.maximum(share * last, 0.0)
-        below = place.astype(int)
-        above = np.minimum(below + 1, np.maximum(last, 0))
-        ends = [np.where(last >= 0, ordered[rows, k], 0.0) for k in (below, above)]
-        quantiles.append(ends[0] + (place - below) * (ends[1] - ends[0]))
-    return [f.reshape(-1, *(1,) * (values.ndim - 1)) for f in quantiles]
-
-
-def _over_bins(reduce: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = reduce(values, axis=tuple(range(1, values.ndim)), keepdims=True)
-    return result
-
-
-def _select_fields(
-    rate: NDArray[np.float64],
-    height: NDArray[np.float64],
-    contrast: NDArray[np.float64],
-    region: NDArray[np.intp],
-    criteria: Criteria,
-) -> DetectedFields:
-    """Regions that are large and high enough, numbered in each map by the height of the peak."""
-    where = np.nonzero(region)
-    number = np.unique(region[where], return_inverse=True)[1]
-    n = int(number.max(initial=-1)) + 1
-    size = np.bincount(number, minlength=n)
-    owner = np.zeros(n, np.intp)
-    owner[number] = where[0]
-    columns = {name: np.full(n, -np.inf) for name in ("peak", "height", "contrast")}
-    for greatest, values in zip(columns.values(), (rate, height, contrast), strict=True):
-        np.maximum.at(greatest, number, values[where])
-    good = size >= criteria.min_bins
-    if criteria.method == "peak":
-        good &= columns["contrast"] >= criteria.min_contrast
-    order = np.lexsort((-columns["height"], owner))
-    order = order[good[order]]
-    rank = np.zeros(n, np.intp)
-    rank[order] = _rank_within(owner[order])
-    label = np.zeros(region.shape, np.int32)
-    label[where] = rank[number]
-    columns |= {"size": size.astype(float), **_shape(height, where, number, n)}
-    return DetectedFields(
-        label, owner[order], rank[order], {k: v[order] for k, v in columns.items()}
-    )
-
-
-def _rank_within(sorted_owner: NDArray[np.intp]) -> NDArray[np.intp]:
-    """1, 2, ... within every run of equal numbers."""
-    first = np.searchsorted(sorted_owner, sorted_owner)
-    return np.arange(len(sorted_owner)) - first + 1
-
-
-def _shape(
-    height: NDArray[np.float64],
-    where: tuple[NDArray[np.intp], ...],
-    number: NDArray[np.intp],
-    n: int,
-) -> dict[str, NDArray[np.float64]]:
-    """Centroid (in bins) and eccentricity of every region."""
-    weight = np.maximum(height[where], 0.0)
-    total = np.bincount(number, weight, n)
-    mean = [np.bincount(number, weight * w, n) / total for w in where[1:]]
-    off = [w - m[number] for w, m in zip(where[1:], mean, strict=True)]
-    spread = [[np.bincount(number, weight * a * b, n) / total for b in off] for a in off]
-    centroid = {f"axis_{i}": m for i, m in enumerate(mean)}
-    return {**centroid, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
-
-
-def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Eccentricity of the ellipse (or of an ellipsoid's extreme axes) of each covariance."""
-    if covariance.ndim < 3 or covariance.shape[-1] < 2:
-        return np.full(len(covariance), np.nan)
-    values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
-    least, most = values[:, 0], values[:, -1]
-    ratio = np.divide(least, most, out=np.ones_like(most), where=most > 0)
-    return np.asarray(np.sqrt(1.0 - ratio))

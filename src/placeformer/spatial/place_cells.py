@@ -28,161 +28,9 @@ from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.spatial.variance_explained import Cells, sums_of_squares, variance_explained
 
 PLACE_CELL = "place cell"
+
 TESTED = ("circular", "beyond", "within_observation")
 """Tests of every unit, by the end of the names of their columns."""
-
-LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
-"""Minimum and maximum of the limits whose range is not 0 to 1."""
-
-
-def check_limits(limits: Mapping[str, float]) -> None:
-    """Refuse limits out of range."""
-    for name, value in limits.items():
-        low, high = LEAST.get(name, 0), MOST.get(name, 1)
-        if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
-
-
-def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
-    """Whether each unit is a place cell, and the first criterion it fails."""
-    letters = not np.isnan(table["q_beyond"]).all()
-    above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
-    failed = {
-        "constant": np.isnan(table["eta2"].values),
-        "not tuned to place": above["circular"],
-        "follows the observation": above["beyond"] & letters,
-        "places scattered": above["within_observation"] & letters,
-        "too few fields": table["n_fields"].values < limits["min_fields"],
-        "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
-        "unstable": ~(table["stability"].values >= limits["min_stability"]),
-    }
-    reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
-    like = table["eta2"].drop_attrs()
-    columns = {
-        "is_place_cell": (reason == PLACE_CELL, "unit is a place cell"),
-        "reason": (reason, "first criterion failed"),
-    }
-    return {
-        name: like.copy(data=values).assign_attrs(units="1", long_name=text)
-        for name, (values, text) in columns.items()
-    }
-
-
-PARTS = 8
-"""Number of parts of a recording; a value per part is the sample of the test."""
-
-IDENTITY = ("layer", "component", "index")
-
-
-def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
-    """Refuse a control with other units, or one made on trained maps.
-
-    Raises
-    ------
-    ValueError
-        The units differ in number, layer, component or index, or a walk of the control is on a
-        trained map.
-    """
-    n_units, n_control = recording.sizes[schema.UNIT], control.sizes[schema.UNIT]
-    if n_units != n_control:
-        raise ValueError(f"control must hold the {n_units} units of recording, got {n_control}")
-    for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
-        if not np.array_equal(recording[name].values, control[name].values):
-            raise ValueError(
-                f"control must hold the units of recording in their order, but {name!r} differs"
-            )
-    if "familiar" in control.variables and np.any(control["familiar"].values):
-        raise ValueError(
-            "control must be recorded on novel maps, but 'familiar' is true for some walks; "
-            "record it with familiar=False"
-        )
-
-
-def memory_columns(
-    table: xr.Dataset,
-    control_table: xr.Dataset,
-    recording: BinnedRecording,
-    control: BinnedRecording,
-    max_q: float,
-) -> dict[str, xr.DataArray]:
-    """Columns that a control adds to a table of place cells.
-
-    Parameters
-    ----------
-    table, control_table
-        Tables of the recording and of the control, each without the other.
-    recording, control
-        Recordings of the same units, maps pooled.
-    max_q
-        Greatest q of a unit whose tuning depends on memory.
-    """
-    maps = [d for d in control_table["is_place_cell"].dims if d != schema.UNIT]
-    there = control_table["is_place_cell"].any(maps)
-    both = (OBSERVATION in binned.recording.variables for binned in (recording, control))
-    given = OBSERVATION if all(both) else None
-    explained = _variance_explained(control, given)
-    p = _memory_p(recording, control, table["eta2"], given)
-    q = benjamini_hochberg(p)
-    depends = table["is_place_cell"].values & ~there.values & (q <= max_q)
-    less = "place explains less in the control"
-    columns = {
-        "control_is_place_cell": (there, "unit is a place cell of a map of the control"),
-        "control_eta2_beyond": (explained, f"{explained.attrs['long_name']}, control"),
-        "p_memory": (table["eta2"].copy(data=p), f"p that {less}"),
-        "q_memory": (table["eta2"].copy(data=q), f"q that {less}"),
-        "depends_on_memory": (
-            table["is_place_cell"].copy(data=depends),
-            "place cell of no map of the control, and place explains less there",
-        ),
-    }
-    return {
-        name: values.drop_attrs().assign_attrs(units="1", long_name=text)
-        for name, (values, text) in columns.items()
-    }
-
-
-def _memory_p(
-    recording: BinnedRecording, control: BinnedRecording, like: xr.DataArray, given: str | None
-) -> NDArray[np.float64]:
-    """P of every unit (and map) of the recording, shaped as ``like``."""
-    control_parts = _variance_of_parts(control, given)
-    if schema.MAP not in like.dims:
-        return _welch(_variance_of_parts(recording, given), control_parts)
-    map_of_walk = recording.recording[schema.MAP].values
-    walks = [np.flatnonzero(map_of_walk == number) for number in like[schema.MAP].values]
-    of_maps = (_variance_of_parts(recording.isel(schema.WALK, w), given) for w in walks)
-    return np.stack([_welch(parts, control_parts) for parts in of_maps])
-
-
-def _variance_of_parts(binned: BinnedRecording, given: str | None) -> NDArray[np.float64]:
-    """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks."""
-    sizes = binned.recording.sizes
-    dim = schema.WALK if sizes[schema.WALK] >= PARTS else schema.TIME
-    parts = np.array_split(np.arange(sizes[dim]), min(PARTS, sizes[dim]))
-    slices = (slice(part[0], part[-1] + 1) for part in parts)
-    return np.stack([_variance_explained(binned.isel(dim, s), given).values for s in slices])
-
-
-def _variance_explained(binned: BinnedRecording, given: str | None) -> xr.DataArray:
-    """Variance explained by place, over all maps."""
-    cells = Cells.of(binned, given=given)
-    return variance_explained(cells, *sums_of_squares(cells))
-
-
-def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One-sided p of Welch's test that the first sample (part, unit) has the greater mean."""
-    numbers = [
-        (values.mean(axis=0), values.std(axis=0, ddof=1), len(values)) for values in (first, second)
-    ]
-    with np.errstate(divide="ignore", invalid="ignore"):  # units without variance: NaN
-        test = stats.ttest_ind_from_stats(
-            *numbers[0], *numbers[1], equal_var=False, alternative="greater"
-        )
-    return np.asarray(test.pvalue)
-
-
-SAMPLES_A_BIN = 30
-"""Number of samples in the median visited bin below which there is a warning."""
 
 ASKED: tuple[dict[str, Any], ...] = (
     {"statistic": VARIANCE, "null": "circular"},
@@ -190,6 +38,17 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"statistic": "coherence", "null": "within_observation"},
 )
 """Options of :func:`shuffle_test` in each of the tests, in the order of ``TESTED``."""
+
+LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
+"""Minimum and maximum of the limits whose range is not 0 to 1."""
+
+SAMPLES_A_BIN = 30
+"""Number of samples in the median visited bin below which there is a warning."""
+
+PARTS = 8
+"""Number of parts of a recording; a value per part is the sample of the test."""
+
+IDENTITY = ("layer", "component", "index")
 
 
 def place_cells(
@@ -348,6 +207,26 @@ def place_cells(
     return table
 
 
+def check_limits(limits: Mapping[str, float]) -> None:
+    """Refuse limits out of range."""
+    for name, value in limits.items():
+        low, high = LEAST.get(name, 0), MOST.get(name, 1)
+        if not low <= value <= high:
+            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
+
+
+def _several(recording: xr.Dataset) -> bool:
+    """Whether a recording was made on more than one map."""
+    return schema.MAP in recording.variables and np.unique(recording[schema.MAP].values).size > 1
+
+
+def _left_out(recording: xr.Dataset) -> str:
+    """Criteria that the recording does not allow to test."""
+    if OBSERVATION in recording.variables:
+        return "nothing"
+    return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
+
+
 def _decided(
     binned: BinnedRecording,
     per_map: bool,
@@ -367,18 +246,6 @@ def _decided(
     for name, test in tests.items():
         table = table.assign({f"{column}_{name}": test[column] for column in columns})
     return table.assign(decide(table, limits))
-
-
-def _several(recording: xr.Dataset) -> bool:
-    """Whether a recording was made on more than one map."""
-    return schema.MAP in recording.variables and np.unique(recording[schema.MAP].values).size > 1
-
-
-def _left_out(recording: xr.Dataset) -> str:
-    """Criteria that the recording does not allow to test."""
-    if OBSERVATION in recording.variables:
-        return "nothing"
-    return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
 
 
 def _measures(
@@ -427,6 +294,31 @@ def _tests(
     return tests
 
 
+def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
+    """Whether each unit is a place cell, and the first criterion it fails."""
+    letters = not np.isnan(table["q_beyond"]).all()
+    above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
+    failed = {
+        "constant": np.isnan(table["eta2"].values),
+        "not tuned to place": above["circular"],
+        "follows the observation": above["beyond"] & letters,
+        "places scattered": above["within_observation"] & letters,
+        "too few fields": table["n_fields"].values < limits["min_fields"],
+        "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
+        "unstable": ~(table["stability"].values >= limits["min_stability"]),
+    }
+    reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
+    like = table["eta2"].drop_attrs()
+    columns = {
+        "is_place_cell": (reason == PLACE_CELL, "unit is a place cell"),
+        "reason": (reason, "first criterion failed"),
+    }
+    return {
+        name: like.copy(data=values).assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
+    }
+
+
 def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
     visits = occupancy.values[occupancy.values > 0]
     if visits.size and np.median(visits) < SAMPLES_A_BIN:
@@ -448,3 +340,110 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
             f"{q.shape[-1]} units p cannot be small enough; raise n",
             stacklevel=5,
         )
+
+
+def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
+    """Refuse a control with other units, or one made on trained maps.
+
+    Raises
+    ------
+    ValueError
+        The units differ in number, layer, component or index, or a walk of the control is on a
+        trained map.
+    """
+    n_units, n_control = recording.sizes[schema.UNIT], control.sizes[schema.UNIT]
+    if n_units != n_control:
+        raise ValueError(f"control must hold the {n_units} units of recording, got {n_control}")
+    for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
+        if not np.array_equal(recording[name].values, control[name].values):
+            raise ValueError(
+                f"control must hold the units of recording in their order, but {name!r} differs"
+            )
+    if "familiar" in control.variables and np.any(control["familiar"].values):
+        raise ValueError(
+            "control must be recorded on novel maps, but 'familiar' is true for some walks; "
+            "record it with familiar=False"
+        )
+
+
+def memory_columns(
+    table: xr.Dataset,
+    control_table: xr.Dataset,
+    recording: BinnedRecording,
+    control: BinnedRecording,
+    max_q: float,
+) -> dict[str, xr.DataArray]:
+    """Columns that a control adds to a table of place cells.
+
+    Parameters
+    ----------
+    table, control_table
+        Tables of the recording and of the control, each without the other.
+    recording, control
+        Recordings of the same units, maps pooled.
+    max_q
+        Greatest q of a unit whose tuning depends on memory.
+    """
+    maps = [d for d in control_table["is_place_cell"].dims if d != schema.UNIT]
+    there = control_table["is_place_cell"].any(maps)
+    both = (OBSERVATION in binned.recording.variables for binned in (recording, control))
+    given = OBSERVATION if all(both) else None
+    explained = _variance_explained(control, given)
+    p = _memory_p(recording, control, table["eta2"], given)
+    q = benjamini_hochberg(p)
+    depends = table["is_place_cell"].values & ~there.values & (q <= max_q)
+    less = "place explains less in the control"
+    columns = {
+        "control_is_place_cell": (there, "unit is a place cell of a map of the control"),
+        "control_eta2_beyond": (explained, f"{explained.attrs['long_name']}, control"),
+        "p_memory": (table["eta2"].copy(data=p), f"p that {less}"),
+        "q_memory": (table["eta2"].copy(data=q), f"q that {less}"),
+        "depends_on_memory": (
+            table["is_place_cell"].copy(data=depends),
+            "place cell of no map of the control, and place explains less there",
+        ),
+    }
+    return {
+        name: values.drop_attrs().assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
+    }
+
+
+def _memory_p(
+    recording: BinnedRecording, control: BinnedRecording, like: xr.DataArray, given: str | None
+) -> NDArray[np.float64]:
+    """P of every unit (and map) of the recording, shaped as ``like``."""
+    control_parts = _variance_of_parts(control, given)
+    if schema.MAP not in like.dims:
+        return _welch(_variance_of_parts(recording, given), control_parts)
+    map_of_walk = recording.recording[schema.MAP].values
+    walks = [np.flatnonzero(map_of_walk == number) for number in like[schema.MAP].values]
+    of_maps = (_variance_of_parts(recording.isel(schema.WALK, w), given) for w in walks)
+    return np.stack([_welch(parts, control_parts) for parts in of_maps])
+
+
+def _variance_of_parts(binned: BinnedRecording, given: str | None) -> NDArray[np.float64]:
+    """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks."""
+    sizes = binned.recording.sizes
+    dim = schema.WALK if sizes[schema.WALK] >= PARTS else schema.TIME
+    parts = np.array_split(np.arange(sizes[dim]), min(PARTS, sizes[dim]))
+    slices = (slice(part[0], part[-1] + 1) for part in parts)
+    return np.stack([_variance_explained(binned.isel(dim, s), given).values for s in slices])
+
+
+def _variance_explained(binned: BinnedRecording, given: str | None) -> xr.DataArray:
+    """Variance explained by place, over all maps."""
+    cells = Cells.of(binned, given=given)
+    return variance_explained(cells, *sums_of_squares(cells))
+
+
+def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One-sided p of Welch's test that the first sample (part, unit) has the greater mean."""
+    numbers = [
+        (values.mean(axis=0), values.std(axis=0, ddof=1), len(values)) for values in (first, second)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):  # units without variance: NaN
+        test = stats.ttest_ind_from_stats(
+            *numbers[0], *numbers[1], equal_var=False, alternative="greater"
+        )
+    return np.asarray(test.pvalue)
