@@ -1,4 +1,4 @@
-"""Memory errors, or any score, against the share of units lesioned, beside controls."""
+"""Memory errors, or any score, as a function of the share of units lesioned, with controls."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def ablation_curve(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Lesion growing shares of the units in an order, and random and matched units beside them.
+    """Lesion growing shares of the units in an order, and as many random and matched units.
 
     Every set of units is scored on the same walks, so that all comparisons are paired.
 
@@ -82,10 +82,10 @@ def ablation_curve(
         or a score of every unit: an array in the order of `layers`, or a DataArray with the
         coordinates ``layer`` and ``index``, which figures call by its name. Equal scores are put
         in random order, anew in every repeat; NaN come last. A boolean score, or the table of
-        :func:`place_cells`, chooses units: all of them are lesioned, beside as many controls.
+        :func:`place_cells`, chooses units: all of them are lesioned, and as many controls.
     fractions
         Shares of the units that are lesioned, ascending, 0 to 1; by default 0, 0.05, …, 1, and of
-        chosen units 0 and their share of all. Less than this share is drawn among them.
+        chosen units 0 and their share of all. Smaller sets are drawn among the chosen units.
     repeats
         Draws of every control. The least ``p_sets`` is 1 / (repeats + 1).
     layers
@@ -123,7 +123,7 @@ def ablation_curve(
     n_boot
         Bootstrap samples, and sign flips.
     seed
-        Of walks, e₀, controls and bootstrap.
+        Random seed of walks, e₀, controls and bootstrap.
     progress
         Show a progress bar.
 
@@ -136,14 +136,15 @@ def ablation_curve(
         - `error` (maps, memory, selection, fraction, repeat), `wrong` (…, walk) and `n` (maps,
           memory, walk): the counts behind it;
         - `interval` (maps, memory, selection, fraction, bound): 95 % bootstrap interval of the
-          mean error over repeats; clusters and repeats are drawn, clusters alike for every set;
+          mean error over repeats; clusters and repeats are resampled, the same clusters for every
+          set;
         - `difference`, `difference_interval` (maps, memory, control, fraction): ordered less
           control, paired;
         - `p_sets`: (1 + k) / (1 + repeats), k being the control sets whose error reaches that of
-          the ordered units: are these units special among such units?
+          the ordered units: p over sets of units;
         - `p_pairs`: (1 + k) / (1 + n_boot), k being the random flips of the signs of the
-          differences of all clusters whose sum reaches the observed one: would it be so on other
-          walks? Both are one-sided: ordered units cost more, with `keep` less;
+          differences of all clusters whose sum reaches the observed one: p over walks. Both are
+          one-sided: ordered units cost more, with `keep` less;
         - `area`, `area_interval`, `area_p_sets`, `area_p_pairs` (maps, memory, control): the same
           of the mean over all fractions that lesion some units and not all: one test a curve;
         - `balance` (fraction, repeat, covariate): means of ordered less matched units in
@@ -202,7 +203,7 @@ def ablation_curve(
 def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, cluster: str) -> None:
     """Refuse a network that nothing can be scored on, and walks that cannot be counted."""
     if cluster not in ("walk", "map"):
-        raise ValueError(f'cluster must be "walk" or "map", found {cluster!r}')
+        raise ValueError(f'cluster must be "walk" or "map", got {cluster!r}')
     if isinstance(model, NavigationTransformer):
         world_of(model)
         counted_steps(n_steps, model.config, where)

@@ -58,7 +58,7 @@ def magnesium(
     modules = [module for module in model.modules() if isinstance(module, NMDA)]
     if not modules:
         raise ValueError(
-            "model must have NMDA activations for its Mg²⁺ to be changed, found none in "
+            "model must have NMDA activations for its Mg²⁺ to be changed, got none in "
             f"{type(model).__name__}"
         )
     with ExitStack() as stack:
@@ -133,7 +133,7 @@ def dose_response(
     doses = check_doses(alphas, mg_mM)
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
     if not sources:
-        raise ValueError("models must name at least one network, found none")
+        raise ValueError("models must name at least one network, got none")
     settings: dict[str, Any] = {
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "n_boot": n_boot, "seed": seed
     }  # fmt: skip
@@ -195,17 +195,17 @@ def errors_of(
     interval = np.array([[bounds(b) for b in row] for row in boot])
     about = {"units": "1", "long_name": "share of wrong predictions"}
     counted = {"units": "predictions"}
-    each = ("maps", "memory")
+    dims = ("maps", "memory")
     return xr.Dataset(
         {
-            "error": (each, ratio(wrong, n), about),
+            "error": (dims, ratio(wrong, n), about),
             "interval": (
-                (*each, "bound"),
+                (*dims, "bound"),
                 interval,
                 {"units": "1", "long_name": "95 % bootstrap interval over walks", "level": LEVEL},
             ),
-            "wrong": ((*each, "walk"), wrong, counted | {"long_name": "wrong predictions"}),
-            "n": ((*each, "walk"), n, counted | {"long_name": "predictions counted"}),
+            "wrong": ((*dims, "walk"), wrong, counted | {"long_name": "wrong predictions"}),
+            "n": ((*dims, "walk"), n, counted | {"long_name": "predictions counted"}),
         },
         {"maps": list(KINDS), "memory": list(MEMORIES), "bound": ["lower", "upper"]},
         {"chance": 1 - 1 / world_of(model).n_letters},

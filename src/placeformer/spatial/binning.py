@@ -1,4 +1,4 @@
-"""Bins of place: edges, the bin of every sample, and occupancy."""
+"""Binning of behaviour: edges, the bin of every sample, and a recording with its bins."""
 
 from __future__ import annotations
 
@@ -19,325 +19,9 @@ from placeformer.data.dwell import dwell_of
 from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
-"""More bins than this are refused: the coordinate is hardly a grid."""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """The least and the greatest of values, and one that is no whole number, if there is any."""
-
-    low: Any
-    high: Any
-    broken: Any
-
-    @classmethod
-    def over(cls, values: Any) -> Extent:
-        """Extent of samples (walk, time), NumPy or dask."""
-        whole: Extent = reduced(cls.of, cls.__add__, values)
-        return whole
-
-    @classmethod
-    def of(cls, values: NDArray[Any]) -> Extent:
-        """Extent of the finite values."""
-        broken = values[:0]
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-            broken = values[values != np.round(values)]
-        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
-        return cls(low, high, broken[0] if broken.size else None)
-
-    def __add__(self, other: Extent) -> Extent:
-        broken = other.broken if self.broken is None else self.broken
-        return Extent(min(self.low, other.low), max(self.high, other.high), broken)
-
-
-def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
-    """Edges as they were given, refused unless they are finite and ascend."""
-    edges = np.asarray(bins, dtype=np.float64)
-    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
-        raise ValueError(
-            f"bins of {name!r} must be at least two finite ascending edges, found {bins!r}; "
-            "for a number of equal bins pass an int"
-        )
-    return edges
-
-
-def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
-    """Edges from the values' extent: of whole numbers without ``bins``, else so many equal bins."""
-    if extent.low > extent.high:
-        raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
-    return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
-
-
-def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
-    """Edges half-way between whole numbers."""
-    if extent.broken is not None:
-        raise ValueError(
-            f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
-            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
-        )
-    low, high = int(extent.low), int(extent.high)
-    if side is not None:
-        if low < 0 or high >= side:
-            raise ValueError(
-                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, found "
-                f"{low}..{high}; correct the attribute or pass bins"
-            )
-        low, high = 0, side - 1
-    if high - low >= MAX_BINS:
-        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
-    return np.arange(low, high + 2, dtype=np.float64) - 0.5
-
-
-def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
-    """Edges at equal distances."""
-    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
-        raise ValueError(
-            f"bins of {name!r} must be None, a number of bins >= 1 or edges, found {bins!r}"
-        )
-    low, high = float(extent.low), float(extent.high)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
-
+"""Maximum number of bins; a coordinate that spans more whole numbers is hardly a grid."""
 
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of behaviour: its name, the edges of its bins, units and long name."""
-
-    name: str
-    edges: NDArray[np.float64]
-    attrs: Mapping[str, Any]
-
-    @property
-    def n(self) -> int:
-        """Number of bins."""
-        return len(self.edges) - 1
-
-    @property
-    def centres(self) -> NDArray[np.float64]:
-        """Centres of the bins."""
-        return (self.edges[:-1] + self.edges[1:]) / 2
-
-    def index(self, values: NDArray[Any]) -> NDArray[np.intp]:
-        """Bin of every value; -1 outside the edges and for NaN. The last bin is closed."""
-        if values.dtype.kind in "iu" and values.size:
-            low, high = int(values.min()), int(values.max())
-            if high - low < values.size:  # every number is looked up once
-                found = self._search(np.arange(low, high + 1))
-                return found[np.subtract(values, low, dtype=np.intp)]
-        return self._search(values)
-
-    def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:
-        found = np.searchsorted(self.edges, values, side="right") - 1
-        found[values == self.edges[-1]] = self.n - 1
-        found[found == self.n] = -1  # above the edges, or NaN
-        return found
-
-    def coords(self) -> dict[str, xr.Variable]:
-        """Bin centres on the axis' own dimension, its edges on theirs."""
-        edges = self.name + schema.EDGES_SUFFIX
-        return {
-            self.name: xr.Variable(self.name, self.centres, dict(self.attrs)),
-            edges: xr.Variable(edges, self.edges, _edge_attrs(self.attrs)),
-        }
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The bins of a behaviour of one or several axes, counted with the last axis fastest."""
-
-    axes: tuple[Axis, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the axes."""
-        return tuple(axis.name for axis in self.axes)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Bins along every axis."""
-        return tuple(axis.n for axis in self.axes)
-
-    @property
-    def size(self) -> int:
-        """Number of bins."""
-        return math.prod(self.shape)
-
-    def index(self, recording: xr.Dataset) -> Any:
-        """Bin of every sample (walk, time); -1 where any position is NaN or outside.
-
-        In the smallest integers that hold it; dask where the activations are dask.
-        """
-        values = (samples(recording, axis.name) for axis in self.axes)
-        return mapped(self.bins, *values, dtype=integers(self.size))
-
-    def bins(self, *values: NDArray[Any]) -> NDArray[np.intp]:
-        """Bins of the values on every axis."""
-        found = self.axes[0].index(values[0])
-        outside = found < 0
-        for axis, each in zip(self.axes[1:], values[1:], strict=True):
-            number = axis.index(each)
-            outside |= number < 0
-            found *= axis.n
-            found += number
-        found[outside] = -1
-        return found
-
-    def coords(self) -> dict[str, xr.Variable]:
-        """Coordinates of all axes: centres and edges."""
-        return {name: value for axis in self.axes for name, value in axis.coords().items()}
-
-
-def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
-    """Bins for a recording's behaviour.
-
-    Parameters
-    ----------
-    recording
-        Recording with every name of ``by``, on (walk, time) or one of them.
-    by
-        Names of the axes, slowest first.
-    bins
-        ``None``: whole numbers, one bin each, from the least to the greatest found (``x`` and
-        ``y`` of a recording that carries its ``side``: 0 to side - 1). A number: so many equal
-        bins from the least to the greatest value. Edges: ascending; the last bin includes its
-        right edge. A mapping from names to any of these, or a sequence of one for each name.
-        RateMaps: the edges of those maps.
-
-    Raises
-    ------
-    ValueError
-        No whole numbers without ``bins``, edges that do not ascend, names that do not exist,
-        or more than ten million bins.
-    """
-    names = axis_names(by)
-    given = _bins_by_name(bins, names)
-    found = Grid(tuple(_axis(recording, name, given[name]) for name in names))
-    if found.size > MAX_BINS:
-        raise ValueError(
-            f"bins make a grid of {found.shape} = {found.size:,} places, more than "
-            f"{MAX_BINS:,}; pass fewer or wider bins"
-        )
-    return found
-
-
-def samples(recording: xr.Dataset, name: str) -> Any:
-    """Values of a behavioural variable, shape (walk, time).
-
-    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
-    variable lacks are broadcast.
-    """
-    variable = recording[name]
-    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
-    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
-    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
-    chunks = _chunks(recording)
-    if chunks is None:
-        return np.broadcast_to(np.asarray(values), shape)
-    import dask.array as da
-
-    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
-
-
-def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
-    """Chunks of the activations along walk and time; ``None`` of NumPy."""
-    if schema.ACTIVATION not in recording.variables:
-        return None
-    chunks = recording.variables[schema.ACTIVATION].chunksizes
-    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
-
-
-def axis_names(by: Sequence[str]) -> tuple[str, ...]:
-    """Names of the axes; one name may come without a list."""
-    names = (by,) if isinstance(by, str) else tuple(by)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"by must name at least one coordinate, each once; found {by!r}")
-    reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
-    if reserved:
-        raise ValueError(
-            f"by must not name {sorted(reserved)}, which are dimensions of the result or the "
-            "recording; use per_map=True for maps, or rename the coordinate"
-        )
-    return names
-
-
-def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
-    """The specification of bins of every name."""
-    if isinstance(bins, xr.Dataset):
-        return _edges_of(bins, names)
-    if isinstance(bins, Mapping):
-        unknown = set(bins) - set(names)
-        if unknown:
-            raise ValueError(f"bins names {sorted(unknown)}, but by is {names}")
-        return {name: bins.get(name) for name in names}
-    if bins is None or np.ndim(_first_level(bins)) == 0:
-        return dict.fromkeys(names, bins)
-    listed = list(bins)  # type: ignore[arg-type]
-    if len(names) == 1 and all(np.ndim(item) == 0 for item in listed):
-        return {names[0]: listed}
-    if len(listed) != len(names):
-        raise ValueError(
-            f"bins must hold one entry for each of by={names}, found {len(listed)}; pass a "
-            "mapping such as {'x': edges, 'y': edges}"
-        )
-    return dict(zip(names, listed, strict=True))
-
-
-def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
-    """The edges that RateMaps carry."""
-    missing = [name for name in names if name + schema.EDGES_SUFFIX not in maps.variables]
-    if missing:
-        edges = sorted(str(v) for v in maps.variables if str(v).endswith(schema.EDGES_SUFFIX))
-        raise ValueError(
-            f"bins must be rate maps with the edges of {missing}, found the edges {edges}; make "
-            f"those maps with by={names}"
-        )
-    return {name: schema.edges_of(maps, name) for name in names}
-
-
-def _first_level(bins: Any) -> Any:
-    return bins if np.isscalar(bins) else np.empty(len(bins))
-
-
-def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
-    if name not in recording.variables:
-        raise ValueError(
-            f"by names {name!r}, which the recording lacks; it has "
-            f"{sorted(map(str, recording.variables))}"
-        )
-    if bins is not None and np.ndim(bins) == 1:
-        edges = checked_edges(name, bins)
-    else:
-        extent = Extent.over(samples(recording, name))
-        edges = edges_of_extent(name, extent, bins, _side(recording, name))
-    attrs = {"units": "1", "long_name": name, **_text_attrs(recording[name].attrs)}
-    return Axis(name, edges, attrs)
-
-
-def _side(recording: xr.Dataset, name: str) -> int | None:
-    """Side of the square world, from the attributes or the provenance of a recording."""
-    if name not in ("x", "y"):
-        return None
-    known = schema.read_provenance(recording)
-    nested = [value for value in known.values() if isinstance(value, dict)]
-    for place in (recording.attrs, known, *nested):
-        side = place.get("side")
-        if side is not None:
-            return int(side)
-    return None
-
-
-def _text_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Attributes the contract allows: text and numbers."""
-    return {str(k): v for k, v in attrs.items() if isinstance(v, str | int | float)}
-
-
-def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    return {**attrs, "long_name": f"bin edges of {attrs['long_name']}"}
 
 
 @dataclass(frozen=True)
@@ -447,7 +131,7 @@ class BinnedRecording:
 
 
 def of_part(index: Any, part: Any, size: int, n: int) -> Any:
-    """Bins of every sample (walk, time) counted on, by ``size`` a part, over n parts; -1 stays."""
+    """Bins of every sample (walk, time), offset by ``size`` per part of n parts; -1 stays."""
 
     def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
         return np.where(i < 0, -1, i + p.astype(np.intp) * size)
@@ -488,6 +172,321 @@ def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
     return observation_of
 
 
+@dataclass(frozen=True)
+class Axis:
+    """One axis of behaviour: its name, the edges of its bins, units and long name."""
+
+    name: str
+    edges: NDArray[np.float64]
+    attrs: Mapping[str, Any]
+
+    @property
+    def n(self) -> int:
+        """Number of bins."""
+        return len(self.edges) - 1
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Centres of the bins."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+    def index(self, values: NDArray[Any]) -> NDArray[np.intp]:
+        """Bin of every value; -1 outside the edges and for NaN. The last bin is closed."""
+        if values.dtype.kind in "iu" and values.size:
+            low, high = int(values.min()), int(values.max())
+            if high - low < values.size:  # every number is looked up once
+                bins = self._search(np.arange(low, high + 1))
+                return bins[np.subtract(values, low, dtype=np.intp)]
+        return self._search(values)
+
+    def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:
+        bins = np.searchsorted(self.edges, values, side="right") - 1
+        bins[values == self.edges[-1]] = self.n - 1
+        bins[bins == self.n] = -1  # above the edges, or NaN
+        return bins
+
+    def coords(self) -> dict[str, xr.Variable]:
+        """Bin centres on the axis' own dimension, its edges on theirs."""
+        edges = self.name + schema.EDGES_SUFFIX
+        return {
+            self.name: xr.Variable(self.name, self.centres, dict(self.attrs)),
+            edges: xr.Variable(edges, self.edges, _edge_attrs(self.attrs)),
+        }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Bins over one or more behavioural axes, numbered with the last axis fastest."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Bins along every axis."""
+        return tuple(axis.n for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of bins."""
+        return math.prod(self.shape)
+
+    def index(self, recording: xr.Dataset) -> Any:
+        """Bin of every sample (walk, time); -1 where any position is NaN or outside.
+
+        The integers are the smallest that hold it; dask where the activations are dask.
+        """
+        values = (samples(recording, axis.name) for axis in self.axes)
+        return mapped(self.bins, *values, dtype=integers(self.size))
+
+    def bins(self, *values: NDArray[Any]) -> NDArray[np.intp]:
+        """Bins of the values on every axis."""
+        bins = self.axes[0].index(values[0])
+        outside = bins < 0
+        for axis, coordinate in zip(self.axes[1:], values[1:], strict=True):
+            along_axis = axis.index(coordinate)
+            outside |= along_axis < 0
+            bins *= axis.n
+            bins += along_axis
+        bins[outside] = -1
+        return bins
+
+    def coords(self) -> dict[str, xr.Variable]:
+        """Coordinates of all axes: centres and edges."""
+        return {name: value for axis in self.axes for name, value in axis.coords().items()}
+
+
+def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
+    """Bins for a recording's behaviour.
+
+    Parameters
+    ----------
+    recording
+        Recording with every name of ``by``, on (walk, time) or one of them.
+    by
+        Names of the axes, slowest first.
+    bins
+        ``None``: one bin per whole number, from the minimum to the maximum (for ``x`` and ``y`` of
+        a recording that carries its ``side``: 0 to side - 1). A number: that many equal bins from
+        the minimum to the maximum. Edges: ascending; the last bin includes its right edge. A
+        mapping from names to any of these, or a sequence of one for each name. RateMaps: the edges
+        of those maps.
+
+    Raises
+    ------
+    ValueError
+        No whole numbers without ``bins``, edges that do not ascend, names that do not exist,
+        or more than ten million bins.
+    """
+    names = axis_names(by)
+    bins_by_name = _bins_by_name(bins, names)
+    bins_of_place = Grid(tuple(_axis(recording, name, bins_by_name[name]) for name in names))
+    if bins_of_place.size > MAX_BINS:
+        raise ValueError(
+            f"bins make a grid of {bins_of_place.shape} = {bins_of_place.size:,} places, more than "
+            f"{MAX_BINS:,}; pass fewer or wider bins"
+        )
+    return bins_of_place
+
+
+def axis_names(by: Sequence[str]) -> tuple[str, ...]:
+    """Names of the axes; one name may come without a list."""
+    names = (by,) if isinstance(by, str) else tuple(by)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"by must name at least one coordinate, each once; got {by!r}")
+    reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
+    if reserved:
+        raise ValueError(
+            f"by must not name {sorted(reserved)}, which are dimensions of the result or the "
+            "recording; use per_map=True for maps, or rename the coordinate"
+        )
+    return names
+
+
+def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
+    """The specification of bins of every name."""
+    if isinstance(bins, xr.Dataset):
+        return _edges_of(bins, names)
+    if isinstance(bins, Mapping):
+        unknown = set(bins) - set(names)
+        if unknown:
+            raise ValueError(f"bins names {sorted(unknown)}, but by is {names}")
+        return {name: bins.get(name) for name in names}
+    if bins is None or np.ndim(_first_level(bins)) == 0:
+        return dict.fromkeys(names, bins)
+    listed = list(bins)  # type: ignore[arg-type]
+    if len(names) == 1 and all(np.ndim(item) == 0 for item in listed):
+        return {names[0]: listed}
+    if len(listed) != len(names):
+        raise ValueError(
+            f"bins must hold one entry for each of by={names}, got {len(listed)}; pass a "
+            "mapping such as {'x': edges, 'y': edges}"
+        )
+    return dict(zip(names, listed, strict=True))
+
+
+def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
+    """The edges that RateMaps carry."""
+    missing = [name for name in names if name + schema.EDGES_SUFFIX not in maps.variables]
+    if missing:
+        edges = sorted(str(v) for v in maps.variables if str(v).endswith(schema.EDGES_SUFFIX))
+        raise ValueError(
+            f"bins must be rate maps with the edges of {missing}, got the edges {edges}; make "
+            f"those maps with by={names}"
+        )
+    return {name: schema.edges_of(maps, name) for name in names}
+
+
+def _first_level(bins: Any) -> Any:
+    return bins if np.isscalar(bins) else np.empty(len(bins))
+
+
+def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
+    if name not in recording.variables:
+        raise ValueError(
+            f"by names {name!r}, which the recording lacks; it has "
+            f"{sorted(map(str, recording.variables))}"
+        )
+    if bins is not None and np.ndim(bins) == 1:
+        edges = checked_edges(name, bins)
+    else:
+        extent = Extent.over(samples(recording, name))
+        edges = edges_of_extent(name, extent, bins, _side(recording, name))
+    attrs = {"units": "1", "long_name": name, **_text_attrs(recording[name].attrs)}
+    return Axis(name, edges, attrs)
+
+
+def _side(recording: xr.Dataset, name: str) -> int | None:
+    """Side of the square world, from the attributes or the provenance of a recording."""
+    if name not in ("x", "y"):
+        return None
+    known = schema.read_provenance(recording)
+    nested = [value for value in known.values() if isinstance(value, dict)]
+    for place in (recording.attrs, known, *nested):
+        side = place.get("side")
+        if side is not None:
+            return int(side)
+    return None
+
+
+def _text_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes the contract allows: text and numbers."""
+    return {str(k): v for k, v in attrs.items() if isinstance(v, str | int | float)}
+
+
+def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**attrs, "long_name": f"bin edges of {attrs['long_name']}"}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Minimum and maximum of a coordinate, and a value that is not a whole number, if any."""
+
+    low: Any
+    high: Any
+    broken: Any
+
+    @classmethod
+    def over(cls, values: Any) -> Extent:
+        """Extent of samples (walk, time), NumPy or dask."""
+        whole: Extent = reduced(cls.of, cls.__add__, values)
+        return whole
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Extent:
+        """Extent of the finite values."""
+        broken = values[:0]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+            broken = values[values != np.round(values)]
+        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
+        return cls(low, high, broken[0] if broken.size else None)
+
+    def __add__(self, other: Extent) -> Extent:
+        broken = other.broken if self.broken is None else self.broken
+        return Extent(min(self.low, other.low), max(self.high, other.high), broken)
+
+
+def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
+    """Explicit edges as an array; they must be finite and ascending."""
+    edges = np.asarray(bins, dtype=np.float64)
+    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
+        raise ValueError(
+            f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "
+            "for a number of equal bins pass an int"
+        )
+    return edges
+
+
+def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
+    """Edges from the extent of the values: whole numbers without ``bins``, else equal bins."""
+    if extent.low > extent.high:
+        raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
+    return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
+
+
+def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
+    """Edges half-way between whole numbers."""
+    if extent.broken is not None:
+        raise ValueError(
+            f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
+            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
+        )
+    low, high = int(extent.low), int(extent.high)
+    if side is not None:
+        if low < 0 or high >= side:
+            raise ValueError(
+                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
+                f"{low}..{high}; correct the attribute or pass bins"
+            )
+        low, high = 0, side - 1
+    if high - low >= MAX_BINS:
+        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
+    return np.arange(low, high + 2, dtype=np.float64) - 0.5
+
+
+def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
+    """Edges at equal distances."""
+    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(
+            f"bins of {name!r} must be None, a number of bins >= 1 or edges, got {bins!r}"
+        )
+    low, high = float(extent.low), float(extent.high)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
+
+
+def samples(recording: xr.Dataset, name: str) -> Any:
+    """Values of a behavioural variable, shape (walk, time).
+
+    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
+    variable lacks are broadcast.
+    """
+    variable = recording[name]
+    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
+    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
+    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
+    chunks = _chunks(recording)
+    if chunks is None:
+        return np.broadcast_to(np.asarray(values), shape)
+    import dask.array as da
+
+    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
+
+
+def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
+    """Chunks of the activations along walk and time; ``None`` of NumPy."""
+    if schema.ACTIVATION not in recording.variables:
+        return None
+    chunks = recording.variables[schema.ACTIVATION].chunksizes
+    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
+
+
 def activations(recording: xr.Dataset) -> Any:
     """Activations as an array (walk, time, unit), NumPy or dask, without a copy."""
     return recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).data
@@ -517,7 +516,7 @@ def unit_sums(
     Raises
     ------
     ValueError
-        A sum is not finite: the units, the number of values and the way out are named; or the
+        A sum is not finite: the error names the units, the number of values and the remedy; or the
         sums are too large for the memory of the machine.
     """
     values = activations(recording)

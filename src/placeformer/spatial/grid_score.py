@@ -91,11 +91,11 @@ def scores(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
     turns = Turns.of(n_y, n_x)
     if turns is None:
         return np.full(len(rate), np.nan)
-    found = [
+    blocks = [
         _block_scores(autocorrelogram(rate[k : k + BLOCK], valid[k : k + BLOCK]), turns)
         for k in range(0, len(rate), BLOCK)
     ]
-    return np.concatenate([np.empty(0), *found])
+    return np.concatenate([np.empty(0), *blocks])
 
 
 def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -232,10 +232,10 @@ def _interpolation(
     for up_y in (0, 1):
         for up_x in (0, 1):
             weight = np.abs(1 - up_y - at_y + low_y) * np.abs(1 - up_x - at_x + low_x)
-            kept = weight > 1e-9
-            rows.append(np.flatnonzero(kept))
-            columns.append(((low_y + up_y) * (2 * n_x - 1) + low_x + up_x)[kept])
-            weights.append(weight[kept])
+            nonzero = weight > 1e-9
+            rows.append(np.flatnonzero(nonzero))
+            columns.append(((low_y + up_y) * (2 * n_x - 1) + low_x + up_x)[nonzero])
+            weights.append(weight[nonzero])
     entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_array(entries, shape=(len(y), (2 * n_y - 1) * (2 * n_x - 1)))
 
@@ -244,10 +244,10 @@ def _centred(
     rate: NDArray[np.float64], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rates less their mean, 0 where not valid, and their variance (map, 1, 1), 0 if flat."""
-    kept = np.where(valid, rate, 0.0)
+    known = np.where(valid, rate, 0.0)
     n = np.maximum(valid.sum((1, 2), keepdims=True), 1)
-    off = np.where(valid, kept - kept.sum((1, 2), keepdims=True) / n, 0.0)
-    flat = np.abs(off).max((1, 2), keepdims=True) <= FLAT * np.abs(kept).max((1, 2), keepdims=True)
+    off = np.where(valid, known - known.sum((1, 2), keepdims=True) / n, 0.0)
+    flat = np.abs(off).max((1, 2), keepdims=True) <= FLAT * np.abs(known).max((1, 2), keepdims=True)
     off = np.where(flat, 0.0, off)
     return off, (off**2).sum((1, 2), keepdims=True) / n
 
@@ -256,12 +256,12 @@ def _square(maps: xr.Dataset) -> tuple[int, int]:
     """Bins along both axes of maps with two axes of square bins."""
     space = schema.place_dims(maps)
     if len(space) != 2:
-        raise ValueError(f"maps must have two axes for a grid score, found {space}")
+        raise ValueError(f"maps must have two axes for a grid score, got {space}")
     steps = [np.diff(maps[d].values.astype(float)) for d in space]
     widths = np.concatenate(steps) if all(s.size for s in steps) else np.ones(1)
     if widths.max() - widths.min() > 0.01 * np.abs(widths).max():
         raise ValueError(
-            f"maps must have square bins for a grid score, found bins of {widths.min():g} to "
+            f"maps must have square bins for a grid score, got bins of {widths.min():g} to "
             f"{widths.max():g} along {space}; make the maps with bins of one width"
         )
     return maps.sizes[space[0]], maps.sizes[space[1]]

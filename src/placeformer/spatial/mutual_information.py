@@ -202,8 +202,8 @@ def _level_counts(
 
     values, n_cells = activations(cells.recording), len(cells.counts)
     refuse_too_large(n_cells, values.shape[2], 4 * (len(edges) + 1))
-    each = n_cells * values.shape[2] * len(edges)
-    group = int(np.clip(GROUP_VALUES // max(each, 1), 1, 16))
+    n_values = n_cells * values.shape[2] * len(edges)
+    group = int(np.clip(GROUP_VALUES // max(n_values, 1), 1, 16))
     for start in range(0, len(shifts), group):
         part = shifts[start : start + group]
         index = _kernels.Shifted(cells.index, part, n_cells)
@@ -266,7 +266,7 @@ def _shifts(shape: tuple[int, ...], n: int, min_shift: int | None, seed: int) ->
     low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
     if low < 1 or 2 * low > n_steps:
         raise ValueError(
-            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found "
+            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, got "
             f"{low}; for shorter walks pass correction='miller_madow'"
         )
     return np.random.default_rng(seed).integers(low, n_steps - low + 1, (n, n_walks))
@@ -275,8 +275,8 @@ def _shifts(shape: tuple[int, ...], n: int, min_shift: int | None, seed: int) ->
 def check(levels: int, correction: str = "none", n: int = 1) -> None:
     """Refuse options out of range."""
     if levels < 2:
-        raise ValueError(f"levels must be at least 2, found {levels}")
+        raise ValueError(f"levels must be at least 2, got {levels}")
     if correction not in get_args(Correction):
-        raise ValueError(f"correction must be one of {get_args(Correction)}, found {correction!r}")
+        raise ValueError(f"correction must be one of {get_args(Correction)}, got {correction!r}")
     if n < 1:
-        raise ValueError(f"n must be at least 1 shift, found {n}; for none pass correction='none'")
+        raise ValueError(f"n must be at least 1 shift, got {n}; for none pass correction='none'")

@@ -59,7 +59,7 @@ def apply_negatives(
         An unknown policy, or negative rates under ``"raise"``, with the units named.
     """
     if negatives not in get_args(Negatives):
-        raise ValueError(f"negatives must be one of {get_args(Negatives)}, found {negatives!r}")
+        raise ValueError(f"negatives must be one of {get_args(Negatives)}, got {negatives!r}")
     rate = np.where(valid, rate, 0.0)
     if negatives == "rectify":
         return np.maximum(rate, 0.0, out=rate)

@@ -1,4 +1,4 @@
-"""Null distributions: circular shifts of walks, and permutations of rates within an observation."""
+"""Null distributions: circular shifts of walks, and permutations of places within observations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Null = tuple[xr.DataArray, Iterator[NDArray[np.float64]]]
 SHUFFLE = "shuffle"
 
 GROUP_VALUES = 2**25
-"""Most values in the sums of the shuffles that share one read of the activations."""
+"""Maximum number of values in the sums of shuffles that share one read of the activations."""
 
 
 @dataclass(frozen=True)
@@ -173,80 +173,6 @@ def circular_information(
     return data, (values[None] for values in shuffles)
 
 
-def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of every group (map, given) of sums (cell, unit)."""
-    n_groups = len(cells.map_of_group)
-    counts = add_rows(cells.counts, cells.group, n_groups)
-    return np.asarray(add_rows(sums, cells.group, n_groups) / counts[:, None])
-
-
-def _squares_of_groups(cells: Cells, means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum of squares (map, unit) that the means of the groups account for."""
-    counts = add_rows(cells.counts, cells.group, len(means))
-    return add_rows(means**2 * counts[:, None], cells.map_of_group, len(cells.maps))
-
-
-def _sums_of_means(
-    cells: Cells, shifted: _kernels.Shifted, means: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """What the means of the samples' own groups add to the sums (shuffle and cell, unit)."""
-    n = len(shifted.amounts)
-    together = sparse.csr_array((n * shifted.size, len(means)))
-    for where in _blocks.blocks((*shifted.index.shape, n)):
-        bins = shifted[(..., *where)].reshape(n, -1)
-        group = np.broadcast_to(cells.group[shifted.index[where]].ravel(), bins.shape)
-        pairs = (np.ones(bins.size), (bins.ravel(), group.ravel()))
-        together = together + sparse.csr_array(pairs, shape=together.shape)
-    return np.asarray(together @ means)
-
-
-def shuffled_maps(
-    data: xr.Dataset,
-    binned: BinnedRecording,
-    sums: NDArray[np.float64],
-    counts: NDArray[Any],
-) -> xr.Dataset:
-    """RateMaps of sums (shuffle, place, unit) and counts (shuffle, place), labelled as the data."""
-    n, visited = len(sums), np.broadcast_to(counts[..., None] > 0, sums.shape)
-    rate = np.divide(sums, counts[..., None], out=np.full(sums.shape, np.nan), where=visited)
-    laid_out = np.moveaxis(rate.reshape(n, *binned.shape, -1), -1, -1 - len(binned.grid.shape))
-    dims, seen = data[schema.RATE].dims, data[schema.OCCUPANCY].dims
-    return data.assign(
-        {
-            schema.RATE: ((SHUFFLE, *dims), laid_out, data[schema.RATE].attrs),
-            schema.OCCUPANCY: ((SHUFFLE, *seen), counts.reshape(n, *binned.shape)),
-        }
-    )
-
-
-def _side_by_side(sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Sums (shuffle and bin, unit) as (bin, shuffle and unit)."""
-    size, n_units = len(sums) // n, sums.shape[1]
-    return sums.reshape(n, size, n_units).swapaxes(0, 1).reshape(size, -1)
-
-
-def groups(n: int, values_each: int) -> Iterator[int]:
-    """Numbers of shuffles that share one read of the activations."""
-    size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
-    yield from (min(size, n - start) for start in range(0, n, size))
-
-
-def _amounts(shape: tuple[int, int], n: int, low: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Shifts (shuffle, walk) of walks of a shape (walk, time), at least ``low`` from both ends."""
-    return rng.integers(low, shape[1] - low + 1, (n, shape[0]))
-
-
-def _refuse_hidden(sums: NDArray[np.float64]) -> None:
-    """Refuse values that the data leave out, for want of a place, and a shift brings in."""
-    units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
-    if units.size:
-        raise ValueError(
-            f"activation must be finite at every step of a walk for null='circular', also where "
-            f"the place is NaN: {units.size} units are not (first: number {units[0]}); cut those "
-            "steps off the walks"
-        )
-
-
 def permuted_maps(
     binned: BinnedRecording, per_map: bool, n: int, rng: np.random.Generator, measure: Measure
 ) -> Null:
@@ -276,12 +202,6 @@ def permuted_maps(
     return measure.function(maps), draws()
 
 
-def _within_maps(observation: NDArray[np.intp], split: BinnedRecording) -> NDArray[np.intp]:
-    """Number of the pair of map and observation of every bin; -1 where unvisited."""
-    map_of_bin = np.arange(split.size) // split.grid.size
-    return np.where(observation < 0, -1, map_of_bin * (observation.max() + 1) + observation)
-
-
 def permute_within_observation(
     observation: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.intp]:
@@ -294,3 +214,83 @@ def permute_within_observation(
     new = np.lexsort((rng.random(len(observation)), observation))
     order[old] = new
     return np.where(observation < 0, np.arange(len(observation)), order)
+
+
+def _within_maps(observation: NDArray[np.intp], split: BinnedRecording) -> NDArray[np.intp]:
+    """Number of the pair of map and observation of every bin; -1 where unvisited."""
+    map_of_bin = np.arange(split.size) // split.grid.size
+    return np.where(observation < 0, -1, map_of_bin * (observation.max() + 1) + observation)
+
+
+def shuffled_maps(
+    data: xr.Dataset,
+    binned: BinnedRecording,
+    sums: NDArray[np.float64],
+    counts: NDArray[Any],
+) -> xr.Dataset:
+    """RateMaps of sums (shuffle, place, unit) and counts (shuffle, place), labelled as the data."""
+    n, visited = len(sums), np.broadcast_to(counts[..., None] > 0, sums.shape)
+    rate = np.divide(sums, counts[..., None], out=np.full(sums.shape, np.nan), where=visited)
+    laid_out = np.moveaxis(rate.reshape(n, *binned.shape, -1), -1, -1 - len(binned.grid.shape))
+    dims, seen = data[schema.RATE].dims, data[schema.OCCUPANCY].dims
+    return data.assign(
+        {
+            schema.RATE: ((SHUFFLE, *dims), laid_out, data[schema.RATE].attrs),
+            schema.OCCUPANCY: ((SHUFFLE, *seen), counts.reshape(n, *binned.shape)),
+        }
+    )
+
+
+def groups(n: int, values_each: int) -> Iterator[int]:
+    """Numbers of shuffles that share one read of the activations."""
+    size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
+    yield from (min(size, n - start) for start in range(0, n, size))
+
+
+def _amounts(shape: tuple[int, int], n: int, low: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Shifts (shuffle, walk) of walks of a shape (walk, time), at least ``low`` from both ends."""
+    return rng.integers(low, shape[1] - low + 1, (n, shape[0]))
+
+
+def _refuse_hidden(sums: NDArray[np.float64]) -> None:
+    """Refuse values that the data leave out, as they have no place, and a shift brings in."""
+    units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
+    if units.size:
+        raise ValueError(
+            f"activation must be finite at every step of a walk for null='circular', also where "
+            f"the place is NaN: {units.size} units are not (first: number {units[0]}); cut those "
+            "steps off the walks"
+        )
+
+
+def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of every group (map, given) of sums (cell, unit)."""
+    n_groups = len(cells.map_of_group)
+    counts = add_rows(cells.counts, cells.group, n_groups)
+    return np.asarray(add_rows(sums, cells.group, n_groups) / counts[:, None])
+
+
+def _squares_of_groups(cells: Cells, means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of squares (map, unit) that the means of the groups account for."""
+    counts = add_rows(cells.counts, cells.group, len(means))
+    return add_rows(means**2 * counts[:, None], cells.map_of_group, len(cells.maps))
+
+
+def _sums_of_means(
+    cells: Cells, shifted: _kernels.Shifted, means: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What the means of the samples' own groups add to the sums (shuffle and cell, unit)."""
+    n = len(shifted.amounts)
+    together = sparse.csr_array((n * shifted.size, len(means)))
+    for where in _blocks.blocks((*shifted.index.shape, n)):
+        bins = shifted[(..., *where)].reshape(n, -1)
+        group = np.broadcast_to(cells.group[shifted.index[where]].ravel(), bins.shape)
+        pairs = (np.ones(bins.size), (bins.ravel(), group.ravel()))
+        together = together + sparse.csr_array(pairs, shape=together.shape)
+    return np.asarray(together @ means)
+
+
+def _side_by_side(sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Sums (shuffle and bin, unit) as (bin, shuffle and unit)."""
+    size, n_units = len(sums) // n, sums.shape[1]
+    return sums.reshape(n, size, n_units).swapaxes(0, 1).reshape(size, -1)

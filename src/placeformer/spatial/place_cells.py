@@ -1,4 +1,4 @@
-"""The decision which units are place cells: criteria, reasons and dependence on memory."""
+"""Place cells: criteria for every unit, the first one failed, and dependence on memory."""
 
 from __future__ import annotations
 
@@ -28,11 +28,183 @@ from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.spatial.variance_explained import Cells, sums_of_squares, variance_explained
 
 PLACE_CELL = "place cell"
+
 TESTED = ("circular", "beyond", "within_observation")
 """Tests of every unit, by the end of the names of their columns."""
 
+ASKED: tuple[dict[str, Any], ...] = (
+    {"statistic": VARIANCE, "null": "circular"},
+    {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
+    {"statistic": "coherence", "null": "within_observation"},
+)
+"""Options of :func:`shuffle_test` in each of the tests, in the order of ``TESTED``."""
+
 LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
-"""Ranges of the limits, where they are not 0 to 1."""
+"""Minimum and maximum of the limits whose range is not 0 to 1."""
+
+SAMPLES_A_BIN = 30
+"""Number of samples in the median visited bin below which there is a warning."""
+
+PARTS = 8
+"""Number of parts of a recording; a value per part is the sample of the test."""
+
+IDENTITY = ("layer", "component", "index")
+
+
+def place_cells(
+    recording: xr.Dataset,
+    *,
+    control: xr.Dataset | None = None,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    per_map: bool = False,
+    negatives: Negatives = "rectify",
+    n: int = 1000,
+    min_shift: int | None = None,
+    seed: int = 0,
+    max_q: float = 0.05,
+    min_fields: int = 1,
+    min_field_share: float = 0.5,
+    min_stability: float = 0.5,
+    field_criteria: Mapping[str, Any] | None = None,
+    keep_null: bool = False,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Decide which units are place cells, and say why the others are not.
+
+    A unit is a place cell of a map if, in this order,
+
+    1. place explains more of its variance than under circular shifts of the places,
+    2. also of what the observation (the letter) at the place leaves unexplained,
+    3. its rate map is more coherent than when the rates of places with the same observation are
+       permuted,
+    4. it has a place field,
+    5. which holds most of what two halves of the recording agree on beyond the letter, and
+    6. the maps of the halves agree.
+
+    No criterion depends on a policy for negative activations, on their scale or their offset.
+
+    Parameters
+    ----------
+    recording
+        Recording on one map, or with ``per_map`` on several.
+    control
+        Recording of the same units on novel maps: adds whether the tuning depends on memory.
+    by, bins
+        Axes and bins of place, as in :func:`rate_maps`.
+    per_map
+        Decide for every map of the recording separately.
+    negatives
+        Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
+        in the decision.
+    n, min_shift, seed
+        Shuffles of each test, as in :func:`shuffle_test`.
+    max_q
+        Greatest q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
+        (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles that is usual for
+        single cells lets through tens among thousands of untuned units.
+    min_fields
+        Least number of fields (:func:`place_fields`): at least one is what the word means
+        (O'Keefe and Dostrovsky, 1971).
+    min_field_share
+        Least share of the map that lies in fields (of the products of the halves' distances from
+        their medians, taken separately over the places of each observation, summed over places):
+        above 0.5 the fields outweigh everything else that place does to the unit. What the
+        observations add is left to (2).
+    min_stability
+        Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
+        Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
+        over places would be replicated.
+    field_criteria
+        Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
+    keep_null
+        Also return the statistics of the tests in every shuffle.
+    progress
+        Show progress bars (tqdm).
+
+    Returns
+    -------
+    xarray.Dataset
+        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
+        ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
+        by place), ``eta2_beyond`` (beyond the observation), ``n_fields``, ``field_share``,
+        ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
+        ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
+        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
+        measure is undefined; a constant unit is no place cell ("constant").
+
+        With ``keep_null`` also ``null_circular``, ``null_beyond`` and
+        ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
+        every shuffle, on a leading dimension ``shuffle``.
+
+        Without ``observation`` criteria (2) and (3) are left out, their columns and
+        ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` says so.
+
+        With ``control`` also ``control_is_place_cell`` (on any map of the control),
+        ``control_eta2_beyond`` (over its maps), ``p_memory``, ``q_memory`` and
+        ``depends_on_memory``: a place cell that is none on any map of the control and whose
+        partial eta squared is greater than there. The test is Welch's, one-sided, between the
+        values of eight parts of each recording (groups of walks; parts of the time where walks
+        are fewer). It speaks of the maps recorded: to speak of maps in general record several.
+
+    Raises
+    ------
+    ValueError
+        Several maps without ``per_map``, a control with other units or on trained maps, or an
+        option out of range.
+
+    Warns
+    -----
+    UserWarning
+        Fewer than 30 samples in the median bin, or so few shuffles that the least possible p of
+        a unit cannot pass ``max_q``.
+
+    Notes
+    -----
+    Where every place has an observation of its own, place and observation cannot be distinguished
+    and no unit passes. A unit that follows the observations at neighbouring places varies smoothly
+    over places and can pass; it does so on novel maps as well.
+
+    References
+    ----------
+    O'Keefe, J. and Dostrovsky, J. (1971). Brain Research 34, 171-175.
+    https://doi.org/10.1016/0006-8993(71)90358-1
+    Muller, R. U. and Kubie, J. L. (1989). Journal of Neuroscience 9, 4101-4110 (coherence).
+    https://doi.org/10.1523/JNEUROSCI.09-12-04101.1989
+    Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
+    289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+    """
+    limits: dict[str, Any] = {
+        "max_q": max_q,
+        "min_fields": min_fields,
+        "min_field_share": min_field_share,
+        "min_stability": min_stability,
+    }
+    check_limits(limits)
+    need = (schema.MAP,) if per_map else ()
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    if _several(recording) and not per_map:
+        raise ValueError(
+            "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
+            "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
+        )
+    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed}
+    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
+    settings = {**shuffles, "progress": progress}
+    if control is not None:
+        edges = {axis.name: axis.edges for axis in binned.grid.axes}
+        binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
+        check_control(recording, control)
+    table = _decided(binned, per_map, limits, settings, keep_null=keep_null, **options)
+    if control is not None:
+        several = _several(control)
+        control_table = _decided(binned_control, several, limits, settings, **options)
+        table = table.assign(memory_columns(table, control_table, binned, binned_control, max_q))
+    table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
+    table.attrs[schema.PROVENANCE] = schema.provenance(
+        recording, "place_cells", **limits, **settings, **options, per_map=per_map
+    )
+    return table
 
 
 def check_limits(limits: Mapping[str, float]) -> None:
@@ -40,7 +212,86 @@ def check_limits(limits: Mapping[str, float]) -> None:
     for name, value in limits.items():
         low, high = LEAST.get(name, 0), MOST.get(name, 1)
         if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, found {value}")
+            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
+
+
+def _several(recording: xr.Dataset) -> bool:
+    """Whether a recording was made on more than one map."""
+    return schema.MAP in recording.variables and np.unique(recording[schema.MAP].values).size > 1
+
+
+def _left_out(recording: xr.Dataset) -> str:
+    """Criteria that the recording does not allow to test."""
+    if OBSERVATION in recording.variables:
+        return "nothing"
+    return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
+
+
+def _decided(
+    binned: BinnedRecording,
+    per_map: bool,
+    limits: Mapping[str, float],
+    shuffles: Mapping[str, Any],
+    *,
+    negatives: Negatives,
+    field_criteria: Mapping[str, Any],
+    keep_null: bool = False,
+) -> xr.Dataset:
+    """Measures, tests and decision of every unit of one recording."""
+    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned)
+    _warn_of_few_samples(maps)
+    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null)
+    table = _measures(binned, maps, tests, negatives, field_criteria)
+    columns = ("p", "q", "null") if keep_null else ("p", "q")
+    for name, test in tests.items():
+        table = table.assign({f"{column}_{name}": test[column] for column in columns})
+    return table.assign(decide(table, limits))
+
+
+def _measures(
+    binned: BinnedRecording,
+    maps: xr.Dataset,
+    tests: Mapping[str, xr.Dataset],
+    negatives: Negatives,
+    field_criteria: Mapping[str, Any],
+) -> xr.Dataset:
+    """Measures of every unit; the variances explained are the observed statistics of the tests."""
+    if schema.MAP in maps.dims:
+        binned = binned.split_by_map()
+    fields = place_fields(maps, **field_criteria)
+    has_observation = OBSERVATION in binned.recording.variables
+    observation = observation_of_bins(binned) if has_observation else None
+    halves = maps_of_halves(binned)
+    beyond = tests["beyond"]["observed"]
+    columns = {
+        "spatial_information": spatial_information(maps, negatives=negatives),
+        "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
+        "eta2": tests["circular"]["observed"],
+        "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
+        "n_fields": fields["n_fields"],
+        "field_share": field_share(halves, fields, observation),
+        "stability": agreement(halves),
+    }
+    return xr.Dataset(columns)
+
+
+def _tests(
+    binned: BinnedRecording,
+    per_map: bool,
+    shuffles: Mapping[str, Any],
+    max_q: float,
+    keep_null: bool,
+) -> dict[str, xr.Dataset]:
+    """Tests of every unit against chance, NaN where the recording has no observation."""
+    options: dict[str, Any] = {**shuffles, "per_map": per_map, "keep_null": keep_null}
+    tests: dict[str, xr.Dataset] = {}
+    for name, question in zip(TESTED, ASKED, strict=True):
+        if name == "circular" or OBSERVATION in binned.recording.variables:
+            tests[name] = compare_with_shuffles(binned, **question, **options)
+            _warn_of_few_shuffles(tests[name], max_q)
+        else:
+            tests[name] = xr.full_like(tests["circular"], np.nan)
+    return tests
 
 
 def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
@@ -68,10 +319,28 @@ def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataA
     }
 
 
-PARTS = 8
-"""Parts of a recording whose values are the sample of a test."""
+def _warn_of_few_samples(maps: xr.Dataset) -> None:
+    occupancy = maps[schema.OCCUPANCY].values / maps.attrs.get(SECONDS_PER_SAMPLE, 1)
+    visits = np.round(occupancy[occupancy > 0], 1)
+    if visits.size and np.median(visits) < SAMPLES_A_BIN:
+        warnings.warn(
+            f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
+            "makes rate maps of so few samples look spatial; record longer or take wider bins",
+            stacklevel=4,
+        )
 
-IDENTITY = ("layer", "component", "index")
+
+def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
+    """Warn where units that no shuffle reached fail because there are too few shuffles."""
+    n, q = test.attrs["n"], test["q"].values
+    least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
+    if least.any():
+        warnings.warn(
+            f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
+            f"to {q[least].max():.2g} > max_q={max_q}: with n={n} shuffles and "
+            f"{q.shape[-1]} units p cannot be small enough; raise n",
+            stacklevel=5,
+        )
 
 
 def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
@@ -179,271 +448,3 @@ def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[n
             *numbers[0], *numbers[1], equal_var=False, alternative="greater"
         )
     return np.asarray(test.pvalue)
-
-
-SAMPLES_A_BIN = 30
-"""Fewer samples in the median visited bin make a warning."""
-
-ASKED: tuple[dict[str, Any], ...] = (
-    {"statistic": VARIANCE, "null": "circular"},
-    {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
-    {"statistic": "coherence", "null": "within_observation"},
-)
-"""Options of :func:`shuffle_test` in each of the tests, in the order of ``TESTED``."""
-
-
-def place_cells(
-    recording: xr.Dataset,
-    *,
-    control: xr.Dataset | None = None,
-    by: Sequence[str] = ("y", "x"),
-    bins: Bins = None,
-    per_map: bool = False,
-    negatives: Negatives = "rectify",
-    n: int = 1000,
-    min_shift: int | None = None,
-    seed: int = 0,
-    max_q: float = 0.05,
-    min_fields: int = 1,
-    min_field_share: float = 0.5,
-    min_stability: float = 0.5,
-    field_criteria: Mapping[str, Any] | None = None,
-    keep_null: bool = False,
-    progress: bool = False,
-) -> xr.Dataset:
-    """Decide which units are place cells, and say why the others are not.
-
-    A unit is a place cell of a map if, in this order,
-
-    1. place explains more of its variance than under circular shifts of the places,
-    2. also of what the observation (the letter) at the place leaves unexplained,
-    3. its rate map is more coherent than when places of the same letter trade their rates,
-    4. it has a place field,
-    5. which holds most of what two halves of the recording agree on beyond the letter, and
-    6. the maps of the halves agree.
-
-    No criterion depends on a policy for negative activations, on their scale or their offset.
-
-    Parameters
-    ----------
-    recording
-        Recording on one map, or with ``per_map`` on several.
-    control
-        Recording of the same units on novel maps: adds whether the tuning depends on memory.
-    by, bins
-        Axes and bins of place, as in :func:`rate_maps`.
-    per_map
-        Decide for every map of the recording apart.
-    negatives
-        Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
-        in the decision.
-    n, min_shift, seed
-        Shuffles of each test, as in :func:`shuffle_test`.
-    max_q
-        Greatest q in the tests (1) to (3): the share of false discoveries that is put up with,
-        5 % by convention (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles
-        that is usual for single cells lets through tens among thousands of untuned units.
-    min_fields
-        Least number of fields (:func:`place_fields`): at least one is what the word means
-        (O'Keefe and Dostrovsky, 1971).
-    min_field_share
-        Least share of the map that lies in fields (of the products of the halves' distances from
-        their medians, over the places of each letter apart, summed over places): above 0.5 the
-        fields are more than all else that place does to the unit. What letters add is left to (2).
-    min_stability
-        Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
-        Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
-        over places would be found again.
-    field_criteria
-        Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
-    keep_null
-        Also return the statistics of the tests in every shuffle.
-    progress
-        Show progress bars (tqdm).
-
-    Returns
-    -------
-    xarray.Dataset
-        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` makes a row a unit.
-        ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
-        by place), ``eta2_beyond`` (beyond the observation), ``n_fields``, ``field_share``,
-        ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
-        ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
-        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
-        measure is undefined; a constant unit is no place cell ("constant").
-
-        With ``keep_null`` also ``null_circular``, ``null_beyond`` and
-        ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
-        every shuffle, on a leading dimension ``shuffle``.
-
-        Without ``observation`` criteria (2) and (3) are left out, their columns and
-        ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` says so.
-
-        With ``control`` also ``control_is_place_cell`` (on any map of the control),
-        ``control_eta2_beyond`` (over its maps), ``p_memory``, ``q_memory`` and
-        ``depends_on_memory``: a place cell that is none on any map of the control and whose
-        partial eta squared is greater than there. The test is Welch's, one-sided, between the
-        values of eight parts of each recording (groups of walks; parts of the time where walks
-        are fewer). It speaks of the maps recorded: to speak of maps in general record several.
-
-    Raises
-    ------
-    ValueError
-        Several maps without ``per_map``, a control with other units or on trained maps, or an
-        option out of range.
-
-    Warns
-    -----
-    UserWarning
-        Fewer than 30 samples in the median bin, or so few shuffles that the least possible p of
-        a unit cannot pass ``max_q``.
-
-    Notes
-    -----
-    Where every place has a letter of its own, place and letter cannot be told apart and no unit
-    passes. A unit that follows the letters of neighbouring places varies smoothly over places and
-    can pass; it does so on novel maps as well.
-
-    References
-    ----------
-    O'Keefe, J. and Dostrovsky, J. (1971). Brain Research 34, 171-175.
-    https://doi.org/10.1016/0006-8993(71)90358-1
-    Muller, R. U. and Kubie, J. L. (1989). Journal of Neuroscience 9, 4101-4110 (coherence).
-    https://doi.org/10.1523/JNEUROSCI.09-12-04101.1989
-    Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
-    289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
-    """
-    limits: dict[str, Any] = {
-        "max_q": max_q,
-        "min_fields": min_fields,
-        "min_field_share": min_field_share,
-        "min_stability": min_stability,
-    }
-    check_limits(limits)
-    need = (schema.MAP,) if per_map else ()
-    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
-    if _several(recording) and not per_map:
-        raise ValueError(
-            "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
-            "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
-        )
-    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed}
-    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
-    settings = {**shuffles, "progress": progress}
-    if control is not None:
-        edges = {axis.name: axis.edges for axis in binned.grid.axes}
-        binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
-        check_control(recording, control)
-    table = _decided(binned, per_map, limits, settings, keep_null=keep_null, **options)
-    if control is not None:
-        several = _several(control)
-        control_table = _decided(binned_control, several, limits, settings, **options)
-        table = table.assign(memory_columns(table, control_table, binned, binned_control, max_q))
-    table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
-    table.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "place_cells", **limits, **settings, **options, per_map=per_map
-    )
-    return table
-
-
-def _decided(
-    binned: BinnedRecording,
-    per_map: bool,
-    limits: Mapping[str, float],
-    shuffles: Mapping[str, Any],
-    *,
-    negatives: Negatives,
-    field_criteria: Mapping[str, Any],
-    keep_null: bool = False,
-) -> xr.Dataset:
-    """Measures, tests and decision of every unit of one recording."""
-    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned)
-    _warn_of_few_samples(maps)
-    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null)
-    table = _measures(binned, maps, tests, negatives, field_criteria)
-    columns = ("p", "q", "null") if keep_null else ("p", "q")
-    for name, test in tests.items():
-        table = table.assign({f"{column}_{name}": test[column] for column in columns})
-    return table.assign(decide(table, limits))
-
-
-def _several(recording: xr.Dataset) -> bool:
-    """Whether a recording was made on more than one map."""
-    return schema.MAP in recording.variables and np.unique(recording[schema.MAP].values).size > 1
-
-
-def _left_out(recording: xr.Dataset) -> str:
-    """Which criteria the recording does not allow."""
-    if OBSERVATION in recording.variables:
-        return "nothing"
-    return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
-
-
-def _measures(
-    binned: BinnedRecording,
-    maps: xr.Dataset,
-    tests: Mapping[str, xr.Dataset],
-    negatives: Negatives,
-    field_criteria: Mapping[str, Any],
-) -> xr.Dataset:
-    """Measures of every unit; the variances explained are the observed statistics of the tests."""
-    if schema.MAP in maps.dims:
-        binned = binned.split_by_map()
-    fields = place_fields(maps, **field_criteria)
-    has_observation = OBSERVATION in binned.recording.variables
-    observation = observation_of_bins(binned) if has_observation else None
-    halves = maps_of_halves(binned)
-    beyond = tests["beyond"]["observed"]
-    columns = {
-        "spatial_information": spatial_information(maps, negatives=negatives),
-        "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
-        "eta2": tests["circular"]["observed"],
-        "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
-        "n_fields": fields["n_fields"],
-        "field_share": field_share(halves, fields, observation),
-        "stability": agreement(halves),
-    }
-    return xr.Dataset(columns)
-
-
-def _tests(
-    binned: BinnedRecording,
-    per_map: bool,
-    shuffles: Mapping[str, Any],
-    max_q: float,
-    keep_null: bool,
-) -> dict[str, xr.Dataset]:
-    """Tests of every unit against chance, NaN where the recording has no observation."""
-    options: dict[str, Any] = {**shuffles, "per_map": per_map, "keep_null": keep_null}
-    tests: dict[str, xr.Dataset] = {}
-    for name, question in zip(TESTED, ASKED, strict=True):
-        if name == "circular" or OBSERVATION in binned.recording.variables:
-            tests[name] = compare_with_shuffles(binned, **question, **options)
-            _warn_of_few_shuffles(tests[name], max_q)
-        else:
-            tests[name] = xr.full_like(tests["circular"], np.nan)
-    return tests
-
-
-def _warn_of_few_samples(maps: xr.Dataset) -> None:
-    occupancy = maps[schema.OCCUPANCY].values / maps.attrs.get(SECONDS_PER_SAMPLE, 1)
-    visits = np.round(occupancy[occupancy > 0], 1)
-    if visits.size and np.median(visits) < SAMPLES_A_BIN:
-        warnings.warn(
-            f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
-            "makes rate maps of so few samples look spatial; record longer or take wider bins",
-            stacklevel=4,
-        )
-
-
-def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
-    """Say where units that no shuffle reached fail for want of shuffles."""
-    n, q = test.attrs["n"], test["q"].values
-    least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
-    if least.any():
-        warnings.warn(
-            f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
-            f"to {q[least].max():.2g} > max_q={max_q}: with n={n} shuffles and "
-            f"{q.shape[-1]} units p cannot be small enough; raise n",
-            stacklevel=5,
-        )

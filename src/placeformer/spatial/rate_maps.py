@@ -49,20 +49,20 @@ def rate_maps(
     by
         Coordinates that make the axes of the map, slowest first: one, two or more.
     bins
-        ``None`` for a grid of whole numbers (one bin each, from the least to the greatest
-        found, or 0 to side - 1 where the recording carries its ``side``); a number of equal
+        ``None`` for a grid of whole numbers (one bin each, from the minimum to the maximum,
+        or 0 to side - 1 where the recording carries its ``side``); a number of equal
         bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
         other RateMaps, whose edges are taken over.
     smooth
         Standard deviation of a Gaussian in bins, one number or one for each axis. Sums and
-        occupancy are smoothed apart and then divided, so that a constant map stays constant up
+        occupancy are smoothed separately and then divided, so that a constant map stays constant up
         to the borders; unvisited places lend nothing and stay NaN. On an 11 x 11 lattice no
         smoothing is advised.
     min_occupancy
         Least time at a place, below which the rate is NaN: seconds of a timed recording, else
-        samples. By default any. With ``skipna`` it holds for every unit on its own.
+        samples. By default any. With ``skipna`` it holds for every unit separately.
     per_map
-        Keep the maps (places) of the recording apart, on a leading dimension ``map``. Otherwise
+        One rate map for every map of the recording, on a leading dimension ``map``. Otherwise
         samples of all maps are pooled, and ``maps_pooled`` in the attributes says how many.
     skipna
         Leave out activations that are NaN or infinite instead of refusing them. A sample at which
@@ -232,7 +232,7 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
     wrong = (values < 0) | np.isinf(values)
     if wrong.any():
         raise ValueError(
-            f"occupancy must be finite and at least 0 samples or seconds, found "
+            f"occupancy must be finite and at least 0 samples or seconds, got "
             f"{values[wrong][0]} in {int(wrong.sum()):,} places; set places that do not count to 0"
         )
 
@@ -249,10 +249,10 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     else:
         given = np.atleast_1d(np.asarray(smooth, float))
         if given.size not in (1, len(names)):
-            raise ValueError(f"smooth must be one number or {len(names)}, found {smooth!r}")
+            raise ValueError(f"smooth must be one number or {len(names)}, got {smooth!r}")
         sigmas = tuple(float(s) for s in np.broadcast_to(given, len(names)))
     if not all(np.isfinite(s) and s >= 0 for s in sigmas):
-        raise ValueError(f"smooth must be 0 or more bins, found {smooth!r}; None for no smoothing")
+        raise ValueError(f"smooth must be 0 or more bins, got {smooth!r}; None for no smoothing")
     return sigmas
 
 

@@ -1,4 +1,4 @@
-"""Tests against chance: a statistic of every unit beside its values on shuffled places."""
+"""Shuffle tests: a statistic of every unit compared with its values on shuffled places."""
 
 from __future__ import annotations
 
@@ -74,27 +74,27 @@ def shuffle_test(
     n
         Number of shuffles; the least p-value is 1 / (n + 1).
     null
-        ``"circular"``: each walk's places are shifted along time against its activations, every
-        walk by a shift of its own, wrapping round; keeps the statistics of walks and units in
-        time and destroys whatever ties them to each other, a tuning to letters included; with
+        ``"circular"``: the places of each walk are shifted in time relative to its activations,
+        every walk by its own shift, wrapping around. This keeps the temporal statistics of walks
+        and units and destroys any relation between them, including a tuning to observations. With
         the option ``given`` of ``position_variance_explained``, the means over the given values
-        are taken out first, so that what is tested is place beyond them.
-        ``"within_observation"``: places of a map with the same ``observation`` trade their rates;
-        keeps any tuning to letters and destroys the layout of the places. Needs a statistic to
-        which the layout matters (the score, coherence, or a function). Noise that hangs together
-        in time makes neighbouring places alike and is no part of this null: use both.
+        are taken out first, so that the test is of place beyond them. ``"within_observation"``:
+        rates are permuted among the places of a map that show the same ``observation``. This keeps
+        any tuning to observations and destroys the layout of the places. It needs a statistic that
+        depends on the layout (the score, coherence, or a function). Temporally correlated noise
+        makes the rates of neighbouring places similar and is not part of this null: use both.
     min_shift
-        Least circular shift in steps, from either end; it must exceed the time over which
-        activations and places hang together. By default a tenth of the walk.
+        Minimum circular shift in steps, from either end; it must exceed the time over which
+        activations and places are correlated. By default a tenth of the walk.
     seed
-        Seed of the shuffles: one seed, one result.
+        Seed of the shuffles.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`; the bins are those of the recording for
         every shuffle.
     per_map
-        Test every map (room) apart. Otherwise samples of all maps are pooled, except that
-        ``position_variance_explained`` always keeps the maps' places apart and adds up the
-        variances.
+        Test every map (room) separately. Otherwise the samples of all maps are pooled, except
+        that ``position_variance_explained`` always treats the places of different maps as
+        different and adds up the variances.
     keep_null
         Also return the statistic in every shuffle, as ``null``.
     progress
@@ -106,17 +106,17 @@ def shuffle_test(
     -------
     xarray.Dataset
         Over ``unit`` (and ``map``): ``observed``, ``null_mean``, ``null_sd``, ``z``, ``p`` (the
-        share of shuffles, the data counted among them, at least as great as the data:
-        (k + 1) / (n + 1)) and ``q`` (p corrected for the number of units, the false discovery
-        rate of Benjamini and Hochberg, every map apart). NaN where the statistic is; shuffles in
-        which it is undefined are left out of n. With ``keep_null`` also ``null``, float32, with a
-        leading dimension ``shuffle``.
+        share of shuffles, the data counted among them, at least as great as the data: (k + 1) / (n
+        + 1)) and ``q`` (p corrected for the number of units, the false discovery rate of Benjamini
+        and Hochberg, for every map separately). NaN where the statistic is; shuffles in which it is
+        undefined are left out of n. With ``keep_null`` also ``null``, float32, with a leading
+        dimension ``shuffle``.
 
     Raises
     ------
     ValueError
-        An unknown option, walks too short for ``min_shift``, or a null to which the statistic is
-        blind.
+        An unknown option, walks too short for ``min_shift``, or a null that leaves the statistic
+        unchanged.
 
     References
     ----------
@@ -203,13 +203,13 @@ def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
 def _check(statistic: Statistic, n: int, null: str) -> None:
     if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
-            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, found "
+            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, got "
             f"{statistic!r}"
         )
     if n < 1:
-        raise ValueError(f"n must be at least 1 shuffle, found {n}")
+        raise ValueError(f"n must be at least 1 shuffle, got {n}")
     if null not in ("circular", "within_observation"):
-        raise ValueError(f"null must be 'circular' or 'within_observation', found {null!r}")
+        raise ValueError(f"null must be 'circular' or 'within_observation', got {null!r}")
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
             f"null='within_observation' permutes places, which {statistic!r} does not see; use "
@@ -222,7 +222,7 @@ def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
     low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
     if low < 1 or 2 * low > n_steps:
         raise ValueError(
-            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found {low}"
+            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, got {low}"
         )
     return low
 

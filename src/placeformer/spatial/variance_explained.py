@@ -263,22 +263,22 @@ def add_rows(
 def _ranks(keys: Any, size: int) -> tuple[NDArray[Any], Any, NDArray[np.int64]]:
     """Keys below a size that occur, the rank of every key among them (-1 of -1), and counts."""
     if size > _blocks.MANY:
-        found, counts = _blocks.distinct(keys)
-        found, counts = found[found >= 0], counts[found >= 0]
+        occurring, counts = _blocks.distinct(keys)
+        occurring, counts = occurring[occurring >= 0], counts[occurring >= 0]
 
         def rank(block: NDArray[Any]) -> NDArray[Any]:
-            return np.where(block < 0, -1, np.searchsorted(found, block))
+            return np.where(block < 0, -1, np.searchsorted(occurring, block))
 
     else:
         counts = _blocks.counts(keys, size)
-        found = np.flatnonzero(counts)
-        counts, table = counts[found], np.full(size + 1, -1, integers(len(found)))
-        table[found] = np.arange(len(found))  # the last is that of -1
+        occurring = np.flatnonzero(counts)
+        counts, table = counts[occurring], np.full(size + 1, -1, integers(len(occurring)))
+        table[occurring] = np.arange(len(occurring))  # the last is that of -1
 
         def rank(block: NDArray[Any]) -> NDArray[Any]:
             return table[block]
 
-    return found, mapped(rank, keys, dtype=integers(len(found))), counts
+    return occurring, mapped(rank, keys, dtype=integers(len(occurring))), counts
 
 
 def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
@@ -299,7 +299,7 @@ def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]
 def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
     """Refuse an unknown way to treat maps, or maps that the recording lacks."""
     if maps not in ("apart", "together"):
-        raise ValueError(f"maps must be 'apart' or 'together', found {maps!r}")
+        raise ValueError(f"maps must be 'apart' or 'together', got {maps!r}")
     if per_map and (maps == "together" or schema.MAP not in recording.variables):
         raise ValueError(
             "per_map=True needs maps='apart' and a recording with the coordinate 'map'"
