@@ -1,5 +1,6 @@
 from . import plot as plot
 from .data.arrays import from_arrays as from_arrays
+from .data.maps import maps_from_arrays as maps_from_arrays
 from .data.nwb import from_nwb as from_nwb
 from .data.nwb import to_nwb as to_nwb
 from .data.pynapple import from_pynapple as from_pynapple

@@ -1,12 +1,16 @@
 """Arrays made elsewhere: labelled without a copy, refused with both lengths."""
 
 import dask.array
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 
 from placeformer.data.arrays import as_walks, from_arrays
 from placeformer.data.schema import check_recording, read_provenance
+from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.rate_maps import rate_maps
 
 RNG = np.random.default_rng(0)
@@ -75,6 +79,106 @@ def test_dask_arrays_stay_lazy():
     got = from_arrays(lazy, PLACE)
     assert got.activation.chunks is not None
     np.testing.assert_array_equal(got.activation, ACTIVATION)
+
+
+def test_positions_may_be_one_array_or_a_frame():
+    want = from_arrays(ACTIVATION, PLACE)
+    both = np.stack([PLACE["x"], PLACE["y"]], axis=-1)
+    named = xr.DataArray(both, dims=("walk", "time", "space"), coords={"space": ["x", "y"]})
+    for position in (both, named, named.transpose("space", "time", "walk")):
+        xr.testing.assert_equal(from_arrays(ACTIVATION, position), want)
+    one = from_arrays(ACTIVATION[0], pd.DataFrame({name: axis[0] for name, axis in PLACE.items()}))
+    xr.testing.assert_equal(one, want.isel(walk=[0]))
+    assert set(from_arrays(ACTIVATION[0], both[0, :, :1]).coords) >= {"x"}
+    with pytest.raises(ValueError, match=r"got shape \(2, 50\); transpose it with position.T"):
+        from_arrays(ACTIVATION[0], both[0].T)
+    with pytest.raises(ValueError, match=r'got shape \(3, 50, 4\); or pass {"x"'):
+        from_arrays(ACTIVATION, ACTIVATION)
+
+
+def test_activations_may_be_files_and_named_arrays(tmp_path):
+    want = from_arrays(ACTIVATION, PLACE)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        xr.testing.assert_equal(from_arrays(file.create_dataset("a", data=ACTIVATION), PLACE), want)
+    stored = zarr.create_array(store=tmp_path / "a.zarr", data=ACTIVATION)
+    xr.testing.assert_equal(from_arrays(stored, PLACE), want)
+    named = xr.DataArray(ACTIVATION, dims=("walk", "time", "unit")).transpose(
+        "unit", "walk", "time"
+    )
+    xr.testing.assert_equal(from_arrays(named, PLACE), want)
+    with pytest.raises(ValueError, match=r"activation, a DataArray, must have dims.*got \('neuron',"):
+        from_arrays(named.rename(unit="neuron"), PLACE)
+
+
+def test_masked_samples_do_not_count():
+    lost = np.zeros((3, 50), bool)
+    lost[0, 3] = True
+    got = from_arrays(ACTIVATION, {**PLACE, "x": np.ma.array(PLACE["x"], mask=lost)})
+    np.testing.assert_array_equal(np.isnan(got.x), lost)
+    masked = np.ma.array(ACTIVATION, mask=np.broadcast_to(lost[..., None], ACTIVATION.shape))
+    with pytest.raises(ValueError, match="4 values of 4 units are NaN"):
+        from_arrays(masked, PLACE)
+    maps = rate_maps(from_arrays(masked, PLACE, check_finite=False), bins=3, skipna=True)
+    assert int(maps.occupancy.sum()) == 149
+
+
+@pytest.mark.parametrize("activation", [ACTIVATION[0].T, np.swapaxes(ACTIVATION, 1, 2)])
+def test_transposed_activations_are_recognised(activation):
+    place = PLACE if activation.ndim == 3 else {name: axis[0] for name, axis in PLACE.items()}
+    with pytest.raises(ValueError, match=r"activation must be \(time, unit\).*like \(unit, time\)"):
+        from_arrays(activation, place)
+
+
+def test_timed_recordings_carry_their_seconds():
+    regular = from_arrays(ACTIVATION, PLACE, sample_rate=50)
+    np.testing.assert_array_equal(regular.dwell, 1 / 50)
+    assert "dwell" not in from_arrays(ACTIVATION, PLACE)
+    times = np.cumsum(RNG.choice([0.02, 0.04], (3, 50)), axis=1)
+    timed = from_arrays(ACTIVATION, PLACE, timestamps=times)
+    np.testing.assert_allclose(timed.dwell[:, 1:-1], (times[:, 2:] - times[:, :-2]) / 2)
+    np.testing.assert_array_equal(timed.timestamp, times)
+    maps = rate_maps(timed, bins=2)
+    assert float(maps.occupancy.sum()) == pytest.approx(float(timed.dwell.sum()))
+    assert (maps.occupancy.units, maps.attrs["sample_rate"]) == ("s", 1)
+    for options, message in (
+        ({"timestamps": times, "sample_rate": 50}, "sample_rate must be None where timestamps"),
+        ({"timestamps": times[:2]}, r"timestamps must be .* \(3, 50\), got \(2, 50\)"),
+        ({"timestamps": times[:, ::-1]}, "timestamps of walk 0 must ascend"),
+        ({"max_gap": 1.0}, "max_gap needs timestamps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_arrays(ACTIVATION, PLACE, **options)
+
+
+def test_thinned_and_summed_recordings_keep_their_rates():
+    x = np.repeat(RNG.integers(0, 5, 1000), 3)
+    counts = RNG.poisson(0.2 + 0.3 * (x == 2))[:, None].astype(float)
+    whole = from_arrays(counts, {"x": x}, sample_rate=30, units="spikes")
+
+    def bits(recording):
+        return float(spatial_information(rate_maps(recording, by="x"), per="second")[0])
+
+    three = whole.coarsen(time=3).sum().assign_coords(x=(("walk", "time"), whole.x.values[:, ::3]))
+    assert bits(three) == pytest.approx(bits(whole))
+    third = rate_maps(whole.isel(time=slice(None, None, 3)), by="x")
+    kept = [counts[::3][x[::3] == k].mean() for k in range(5)]
+    np.testing.assert_allclose(third.rate[0], kept)
+    assert float(third.occupancy.sum()) == pytest.approx(1000 / 30)
+    lost = three.drop_vars("dwell")
+    with pytest.raises(ValueError, match="sample_rate must fit time, got 30 Hz for samples 0.1 s"):
+        rate_maps(lost, by="x")
+    again = lost.assign(dwell=xr.full_like(lost.x, 0.1, float))
+    assert bits(again) == pytest.approx(bits(whole))
+
+
+def test_samples_that_were_masked_count_in_no_occupancy():
+    slow = RNG.random((3, 50)) < 0.5
+    for options in ({}, {"sample_rate": 10}):
+        rec = from_arrays(ACTIVATION, PLACE, behaviour={"slow": slow}, **options)
+        edges = {"x": [0, 0.5, 1], "y": [0, 0.5, 1]}
+        masked = rate_maps(rec.where(~rec.slow), bins=edges, skipna=True)
+        without = rate_maps(rec.assign_coords(x=rec.x.where(~rec.slow)), bins=edges)
+        xr.testing.assert_allclose(masked.drop_attrs(), without.drop_attrs())
 
 
 @pytest.mark.parametrize(

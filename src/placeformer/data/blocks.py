@@ -124,6 +124,15 @@ def counts(index: Any, size: int) -> NDArray[np.int64]:
     return np.asarray(reduced(count, np.add, index), np.int64)
 
 
+def totals(index: Any, size: int, weights: NDArray[np.float64] | None) -> NDArray[Any]:
+    """Sum of the weights (walk, time) in every bin, shape (bin,); without weights the counts."""
+    if weights is None:
+        return counts(index, size)
+    bins = np.asarray(index)
+    inside = bins >= 0
+    return np.bincount(bins[inside], weights[inside], size)
+
+
 def distinct(values: Any) -> Counted:
     """Distinct values of samples (walk, time), ascending, without NaN, and their counts."""
 

@@ -34,7 +34,7 @@ def bin_edges(maps: xr.Dataset) -> Edges:
 def axis_edges(maps: xr.Dataset, dim: str) -> NDArray[np.float64]:
     """Edges of the bins on one axis."""
     if dim + schema.EDGES_SUFFIX in maps.variables:
-        return np.asarray(maps[dim + schema.EDGES_SUFFIX].values, float)
+        return schema.edges_of(maps, dim)
     centres = np.asarray(maps[dim].values, float)
     step = np.diff(centres) if centres.size > 1 else np.ones(1)
     middle = centres[:-1] + step[: centres.size - 1] / 2

@@ -20,8 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers, mapped
+from placeformer.data.dwell import dwell_of
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import activations, picked, refuse_not_finite
+from placeformer.spatial.measures import PER_SECOND_UNITS
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.variance_explained import centre
 
@@ -97,7 +99,8 @@ class Learner:
             target = np.asarray(index)[..., None]
             return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
         decoders = BAYES[self.name](recording, index, size, fold, **self.options)
-        return predict(activations(recording), decoders, fold, bar(progress, "blocks"))
+        seconds = None if decoders[0].log_prior is None else _seconds_of_rates(recording)
+        return predict(activations(recording), decoders, fold, bar(progress, "blocks"), seconds)
 
     def learn(
         self,
@@ -206,14 +209,25 @@ class Decoder:
     """Weights (unit, place) of their squares; ``None``: the same at every place."""
     constant: NDArray[Any]
     """Shape (place,); minus infinity at a place that the decoder has not seen."""
+    log_prior: NDArray[Any] | None = None
+    """Shape (place,), of a decoder of rates: all else is a second's."""
 
-    def log_posterior(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Log posterior (sample, place) of activations (sample, unit), up to one constant."""
+    def log_posterior(
+        self, block: NDArray[Any], seconds: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Log posterior (sample, place) of activations (sample, unit), up to one constant.
+
+        A decoder of rates needs the seconds (sample,) that every sample stands for.
+        """
         x = _prepared(block, self.shift, self.rectified)
         log = x @ self.linear
         if self.square is not None:
             log += np.multiply(x, x, out=x) @ self.square
-        return np.asarray(np.add(log, self.constant, out=log))
+        np.add(log, self.constant, out=log)
+        if self.log_prior is not None and seconds is not None:
+            log *= seconds[:, None].astype(log.dtype)
+            log += self.log_prior
+        return np.asarray(log)
 
 
 def gaussian(
@@ -236,7 +250,8 @@ def gaussian(
     size
         Number of places.
     prior
-        ``"uniform"`` over the places visited, or their ``"occupancy"``.
+        ``"uniform"`` over the places visited, or their ``"occupancy"``: seconds of a timed
+        recording, else samples.
     variance
         Of a unit about its mean at a place: ``"pooled"`` over places or of every ``"place"``.
     """
@@ -260,12 +275,23 @@ def poisson(
     """One decoder for every fold, trained on all others: units Poisson and independent.
 
     The parameters are those of :func:`gaussian`, and ``negatives``: ``"raise"``, ``"rectify"``
-    or ``"shift"`` by every unit's least activation in the recording.
+    or ``"shift"`` by every unit's least activation in the recording. Of rates a second in a timed
+    recording the count of a sample is its rate times its seconds.
     """
-    least = _least(recording, negatives)
-    sums = _sums(recording, index, size, fold, _rates(least), 1)
+    least, seconds = _least(recording, negatives), _seconds_of_rates(recording)
+    sums = _sums(recording, index, size, fold, _rates(least), 1, seconds)
     shift = least.astype(_precision(activations(recording)))
-    return _decoders(sums, _poisson, shift, prior, rectified=True)
+    of_rates = seconds is not None
+    return _decoders(sums, _poisson, shift, prior, rectified=True, of_rates=of_rates)
+
+
+def _seconds_of_rates(recording: xr.Dataset) -> NDArray[np.float64] | None:
+    """Seconds of every sample (walk, time), of a timed recording of rates a second alone."""
+    dwell = dwell_of(recording)
+    if dwell is None or recording[schema.ACTIVATION].attrs.get("units") not in PER_SECOND_UNITS:
+        return None
+    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
+    return np.broadcast_to(np.asarray(dwell, np.float64), shape)
 
 
 BAYES: dict[str, Callable[..., list[Decoder]]] = {
@@ -279,8 +305,11 @@ def predict(
     decoders: Sequence[Decoder],
     fold: Numbers,
     progress: Callable[[Any], Any] = lambda steps: steps,
+    seconds: NDArray[np.float64] | None = None,
 ) -> Numbers:
     """Most probable place of every sample (walk, time), each by the decoder of its fold.
+
+    Decoders of rates need the seconds (walk, time) of every sample.
 
     Dask arrays are decoded chunk by chunk where their chunks are.
     """
@@ -289,23 +318,33 @@ def predict(
         import dask.array as da
 
         values = values.rechunk({2: -1})
-        where = da.from_array(fold[..., None], chunks=(*values.chunks[:2], 1))
-        places = da.map_blocks(_decoded, values, where, decoders, drop_axis=2, dtype=kind)
+        chunks = (*values.chunks[:2], 1)
+        of_samples = [fold] if seconds is None else [fold, seconds]
+        lazy = [da.from_array(a[..., None], chunks=chunks) for a in of_samples]
+        decode = partial(_decoded, decoders)
+        places = da.map_blocks(decode, values, *lazy, drop_axis=2, dtype=kind)
         return np.asarray(places.compute())
     decoded = np.full(fold.shape, -1, kind)
     for where in progress(list(_blocks.blocks(values.shape))):
-        decoded[where] = _decoded(values[where], fold[where][..., None], decoders)
+        own = None if seconds is None else seconds[where][..., None]
+        decoded[where] = _decoded(decoders, values[where], fold[where][..., None], own)
     return decoded
 
 
-def _decoded(block: NDArray[Any], fold: Numbers, decoders: Sequence[Decoder]) -> Numbers:
+def _decoded(
+    decoders: Sequence[Decoder],
+    block: NDArray[Any],
+    fold: Numbers,
+    seconds: NDArray[np.float64] | None = None,
+) -> Numbers:
     """Most probable place of a block (walk, time, unit), shape (walk, time); -1 without fold."""
     fold = fold[..., 0]
     places = np.full(fold.shape, -1, integers(len(decoders[0].constant)))
     for k in np.unique(fold[fold >= 0]):
         here = fold == k
         samples = block.reshape(-1, block.shape[2]) if here.all() else block[here]
-        places[here] = decoders[k].log_posterior(samples).argmax(axis=1)
+        own = None if seconds is None else seconds[..., 0][here]
+        places[here] = decoders[k].log_posterior(samples, own).argmax(axis=1)
     return places
 
 
@@ -316,8 +355,12 @@ def _sums(
     fold: Numbers,
     terms: _kernels.Terms,
     n_terms: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> list[NDArray[Any]]:
-    """Counts (fold, place) and sums (fold, place, unit) of every term, in one read."""
+    """Occupancy and counts (fold, place) and sums (fold, place, unit) of every term, in one read.
+
+    Counts and sums are by weight.
+    """
     n_folds = int(fold.max()) + 1
     n_cells = n_folds * size
 
@@ -326,27 +369,39 @@ def _sums(
 
     cell = mapped(of_fold, index, fold, dtype=integers(n_cells))
     sums = _kernels.bin_sums(
-        activations(recording), [cell] * n_terms, [n_cells] * n_terms, terms=terms
+        activations(recording), [cell] * n_terms, [n_cells] * n_terms, terms=terms, weights=weights
     )
     refuse_not_finite(recording, sums[-1], cell)
-    counts = _blocks.counts(cell, n_cells)
-    return [a.reshape(n_folds, size, *a.shape[1:]) for a in (counts, *sums)]
+    dwell = dwell_of(recording)
+    seconds = dwell if isinstance(dwell, np.ndarray) else None
+    occupancy, counts = (_blocks.totals(cell, n_cells, w) for w in (seconds, weights))
+    return [a.reshape(n_folds, size, *a.shape[1:]) for a in (occupancy, counts, *sums)]
 
 
 def _decoders(
-    sums: list[NDArray[Any]], weigh: Weigh, shift: NDArray[Any], prior: Prior, *, rectified: bool
+    sums: list[NDArray[Any]],
+    weigh: Weigh,
+    shift: NDArray[Any],
+    prior: Prior,
+    *,
+    rectified: bool,
+    of_rates: bool = False,
 ) -> list[Decoder]:
     """Decoder of every fold from the sums of the other folds."""
     _check("prior", prior, ("uniform", "occupancy"))
     decoders = []
     for k in range(len(sums[0])):
-        n, *rest = (a.sum(axis=0) - a[k] for a in sums)
-        linear, square, constant = weigh(n, *rest)
-        weight = n if prior == "occupancy" else n > 0
-        constant += np.log(weight, out=np.full(n.shape, -np.inf), where=n > 0)
+        # Seconds of the other folds are added up, since a difference of them need not be 0.
+        time, n = (np.delete(a, k, axis=0).sum(axis=0) for a in sums[:2])
+        linear, square, constant = weigh(n, *(a.sum(axis=0) - a[k] for a in sums[2:]))
+        weight = time if prior == "occupancy" else time > 0
+        log_prior = np.log(weight, out=np.full(time.shape, -np.inf), where=time > 0)
+        if not of_rates:
+            constant += log_prior
         curved = None if square is None else square.astype(shift.dtype)
         flat = linear.astype(shift.dtype), curved, constant.astype(shift.dtype)
-        decoders.append(Decoder(shift, rectified, *flat))
+        own = log_prior.astype(shift.dtype) if of_rates else None
+        decoders.append(Decoder(shift, rectified, *flat, own))
     return decoders
 
 
@@ -375,7 +430,7 @@ def _poisson(
     n: NDArray[np.int64], sums: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], None, NDArray[np.float64]]:
     """Weights of a Poisson probability from sums (place, unit) of rates."""
-    rate = np.maximum(sums / np.maximum(n, 1)[:, None], FLOOR * sums.sum(axis=0) / n.sum())
+    rate = np.maximum(sums / np.where(n > 0, n, 1)[:, None], FLOOR * sums.sum(axis=0) / n.sum())
     log = np.log(rate, out=np.zeros_like(rate), where=rate > 0)
     return log.T, None, -rate.sum(axis=1)
 
@@ -400,7 +455,13 @@ def _rates(least: NDArray[np.float64]) -> _kernels.Terms:
 def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
     """What is taken off every unit before negative values become 0, shape (unit,)."""
     _check("negatives", negatives, get_args(Negatives))
-    least = np.asarray(activations(recording).min(axis=(0, 1)), float)
+    values = activations(recording)
+    if hasattr(values, "dask"):
+        import dask.array as da
+
+        least = np.asarray(da.nanmin(values, axis=(0, 1)), float)
+    else:
+        least = np.asarray(np.fmin.reduce(values, axis=(0, 1)), float)
     if negatives == "shift":
         return least
     below = np.flatnonzero(least < 0)

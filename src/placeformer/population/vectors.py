@@ -119,7 +119,7 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
     sizes = [(recording.sizes[schema.WALK], recording.sizes[schema.TIME]) for recording in (a, b)]
     shared = {"x", "y", schema.MAP, "familiar", "observation"} & set(a.variables) & set(b.variables)
     differ = sizes[0] != sizes[1] or [
-        k for k in sorted(shared) if not np.array_equal(a[k].values, b[k].values)
+        k for k in sorted(shared) if not a[k].variable.equals(b[k].variable)
     ]
     if differ:
         difference = (
@@ -134,8 +134,15 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
 def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
     """Bin centres and edges of every axis, and the maps of a leading dimension."""
     space = schema.place_dims(maps)
-    names = (*space, *(d + schema.EDGES_SUFFIX for d in space), schema.MAP)
-    return {k: maps[k].values.tolist() for k in names if k in maps.coords and maps[k].ndim}
+    places: dict[Hashable, list[float]] = {
+        k: maps[k].values.tolist()
+        for k in (*space, schema.MAP)
+        if k in maps.coords and maps[k].ndim
+    }
+    for dim in space:
+        if dim + schema.EDGES_SUFFIX in maps.coords:
+            places[dim + schema.EDGES_SUFFIX] = schema.edges_of(maps, dim).tolist()
+    return places
 
 
 def _shape(maps: xr.Dataset) -> tuple[int, ...]:

@@ -88,11 +88,7 @@ class BinnedRecording:
 
     def totals(self, index: Any, size: int) -> NDArray[Any]:
         """What the samples of every bin count together, shape (bin,)."""
-        if self.weights is None:
-            return _blocks.counts(index, size)
-        bins = np.asarray(index)
-        inside = bins >= 0
-        return np.bincount(bins[inside], self.weights[inside], size)
+        return _blocks.totals(index, size, self.weights)
 
     def observed(self) -> BinnedRecording:
         """The same without samples at which no unit has a finite activation."""

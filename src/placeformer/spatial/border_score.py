@@ -104,8 +104,8 @@ def wall_distance(maps: xr.Dataset) -> NDArray[np.float64]:
     """Distance of each bin's centre from the nearest wall, in halves of the shorter side."""
     axes = []
     for name in schema.place_dims(maps):
-        n, edges = maps.sizes[name], maps.get(name + schema.EDGES_SUFFIX)
-        wall = np.arange(n + 1.0) if edges is None else edges.values.astype(float)
+        edged = name + schema.EDGES_SUFFIX in maps.variables
+        wall = schema.edges_of(maps, name) if edged else np.arange(maps.sizes[name] + 1.0)
         centre = (wall[:-1] + wall[1:]) / 2
         axes.append((np.minimum(centre - wall[0], wall[-1] - centre), wall[-1] - wall[0]))
     (y, height), (x, width) = axes

@@ -1,0 +1,183 @@
+"""Rate maps made elsewhere, labelled as the Dataset of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.data.arrays import as_array, unit_labels
+
+ASSUMED = "time per place, taken to be the same at all"
+"""Long name of an occupancy that was not given."""
+
+
+def maps_from_arrays(
+    rate: Any,
+    occupancy: Any = None,
+    edges: Any = None,
+    *,
+    by: Sequence[str] = ("y", "x"),
+    layer: str | Sequence[str] | None = None,
+    units: str = schema.RATE_ENTRY.units,
+    occupancy_units: str = "s",
+    position_units: str = schema.RECORDING["x"].units,
+) -> xr.Dataset:
+    """Label rate maps made elsewhere as RateMaps, for every measure of maps.
+
+    Parameters
+    ----------
+    rate
+        Array (unit, y, x), or (y, x) of one unit, or (map, unit, y, x): NumPy, masked, h5py, zarr,
+        or a DataArray with these dimensions. NaN or masked where a place was not visited.
+    occupancy
+        Array (y, x), or (map, y, x), of the time at every place, the same for all units; where it
+        is 0 or NaN the place was not visited, and its rate becomes NaN. By default all places with
+        a rate of any unit count alike.
+    edges
+        Ascending edges of the bins, one more than bins: a mapping such as ``{"y": ..., "x": ...}``,
+        a sequence of one array for every axis, or one array for axes of one length. By default bins
+        are 1 wide and centred on 0, 1, 2, ...
+    by
+        Names of the axes, in the order of the array; ``by="x"`` for maps of a track.
+    layer
+        The layer, population or brain area of all units, or one for each.
+    units, occupancy_units, position_units
+        Units of the rates, for example "Hz"; of the occupancy, "s" or "samples"; and of the edges.
+
+    Returns
+    -------
+    xarray.Dataset
+        RateMaps as :func:`rate_maps` gives them: ``rate``, float64, ``occupancy``, bin centres and
+        edges, and the number of every unit as ``index``.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, edges that do not ascend, infinite rates, or negative occupancy.
+
+    See Also
+    --------
+    rate_maps : Rate maps of a recording.
+    from_arrays : Activations and positions made elsewhere.
+
+    Examples
+    --------
+    >>> import numpy as np, placeformer as pf
+    >>> rate = np.random.default_rng(0).random((29, 32, 32))
+    >>> maps = pf.maps_from_arrays(rate, edges=np.linspace(0, 1, 33), units="Hz")
+    >>> pf.grid_score(maps).sizes
+    Frozen({'unit': 29})
+    """
+    names = (by,) if isinstance(by, str) else tuple(by)
+    values = _values("rate", rate, (schema.MAP, schema.UNIT, *names), names)
+    if values.ndim == len(names):
+        values = values[None]
+    lead = (schema.MAP,) if values.ndim == len(names) + 2 else ()
+    if values.ndim != len(lead) + 1 + len(names):
+        raise ValueError(
+            f"rate must be (unit, {', '.join(names)}), ({', '.join(names)}) of one unit or (map, "
+            f"unit, {', '.join(names)}), got shape {values.shape}; name its axes with by"
+        )
+    if np.isinf(values).any():
+        raise ValueError(
+            f"rate must be finite, or NaN where unvisited, got {int(np.isinf(values).sum())} "
+            "infinite values; divide by the occupancy only where it is above 0"
+        )
+    place = values.shape[len(lead) + 1 :]
+    seconds, about = _occupancy(values, occupancy, lead, names, occupancy_units)
+    unit_axis = (slice(None),) * len(lead) + (None,)
+    values = np.where(np.broadcast_to(seconds[unit_axis] > 0, values.shape), values, np.nan)
+    coords: dict[str, xr.Variable] = {}
+    for name, bins in _edges(edges, names, place).items():
+        about_axis = {"units": position_units, "long_name": f"{name} position"}
+        centres = (bins[:-1] + bins[1:]) / 2
+        coords[name] = xr.Variable(name, centres, about_axis)
+        own = name + schema.EDGES_SUFFIX
+        about_edges = {**about_axis, "long_name": f"edges of the bins of {name}"}
+        coords[own] = xr.Variable(own, bins, about_edges)
+    rates = {"units": units, "long_name": schema.RATE_ENTRY.long_name}
+    maps = xr.Dataset(
+        {
+            schema.RATE: ((*lead, schema.UNIT, *names), values, rates),
+            schema.OCCUPANCY: ((*lead, *names), seconds, about),
+        },
+        coords={**coords, **unit_labels(layer, values.shape[len(lead)])},
+        attrs={schema.PROVENANCE: schema.provenance(None, "maps_from_arrays")},
+    )
+    if lead:
+        attrs = schema.RECORDING[schema.MAP].attrs
+        maps = maps.assign_coords({schema.MAP: (schema.MAP, np.arange(len(values)), attrs)})
+    schema.check_rate_maps(maps)
+    return maps
+
+
+def _values(
+    argument: str, given: Any, dims: tuple[str, ...], need: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """An array as floats, the axes of a DataArray in order."""
+    if isinstance(given, xr.DataArray):
+        if not set(need) <= set(given.dims) <= set(dims):
+            raise ValueError(
+                f"{argument}, a DataArray, must have dims among {dims}, all of {need}, got "
+                f"{given.dims}; name the axes of places with by"
+            )
+        given = given.transpose(*dims, missing_dims="ignore").data
+    return np.asarray(as_array(given), np.float64)
+
+
+def _occupancy(
+    rate: NDArray[np.float64],
+    occupancy: Any,
+    lead: tuple[str, ...],
+    names: tuple[str, ...],
+    units: str,
+) -> tuple[NDArray[np.float64], dict[str, str]]:
+    """Occupancy ([map,] y, x), 0 where unvisited, and its attributes."""
+    visited = np.isfinite(rate).any(axis=len(lead))
+    if occupancy is None:
+        return visited.astype(float), {"units": "1", "long_name": ASSUMED}
+    values = _values("occupancy", occupancy, (*lead, *names), names)
+    if values.shape not in (visited.shape, visited.shape[len(lead) :]):
+        raise ValueError(
+            f"occupancy must be ({', '.join((*lead, *names))}) = {visited.shape}, the same for all "
+            f"units, got {values.shape}"
+        )
+    values = np.nan_to_num(np.broadcast_to(values, visited.shape), posinf=np.inf)
+    if (values < 0).any() or np.isinf(values).any():
+        raise ValueError(
+            f"occupancy must be finite and at least 0, got {values.min():g} to {values.max():g}; "
+            "set places that do not count to 0"
+        )
+    return values, {"units": units, "long_name": "time per place"}
+
+
+def _edges(
+    edges: Any, names: tuple[str, ...], sizes: tuple[int, ...]
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Edges of every axis."""
+    if edges is None:
+        return {name: np.arange(n + 1) - 0.5 for name, n in zip(names, sizes, strict=True)}
+    if isinstance(edges, Mapping):
+        given = dict(edges)
+    elif np.ndim(edges[0]) == 0:
+        given = dict.fromkeys(names, edges)
+    else:
+        given = dict(zip(names, edges, strict=False)) if len(edges) == len(names) else {}
+    if set(given) != set(names):
+        raise ValueError(
+            f"edges must hold one array for each of {names}, got "
+            f"{sorted(given) if given else len(edges)}"
+        )
+    checked = {name: np.asarray(given[name], float) for name in names}
+    for (name, bins), n in zip(checked.items(), sizes, strict=True):
+        if bins.shape != (n + 1,) or not np.isfinite(bins).all() or not (np.diff(bins) > 0).all():
+            raise ValueError(
+                f"edges of {name!r} must be {n + 1} finite ascending numbers for {n} bins, got "
+                f"{bins.size} from {bins.min():g} to {bins.max():g}"
+            )
+    return checked
