@@ -106,7 +106,9 @@ def test_activations_may_be_files_and_named_arrays(tmp_path):
         "unit", "walk", "time"
     )
     xr.testing.assert_equal(from_arrays(named, PLACE), want)
-    with pytest.raises(ValueError, match=r"activation, a DataArray, must have dims.*got \('neuron',"):
+    with pytest.raises(
+        ValueError, match=r"activation, a DataArray, must have dims.*got \('neuron',"
+    ):
         from_arrays(named.rename(unit="neuron"), PLACE)
 
 
@@ -148,6 +150,19 @@ def test_timed_recordings_carry_their_seconds():
     ):
         with pytest.raises(ValueError, match=message):
             from_arrays(ACTIVATION, PLACE, **options)
+
+
+def test_slow_samples_have_no_position():
+    x = np.concatenate([np.arange(50.0), np.full(50, 49.0)])
+    position = {"x": np.stack([x, x[::-1]]), "y": np.zeros((2, 100))}
+    activation = np.ones((2, 100, 1))
+    got = from_arrays(activation, position, sample_rate=10, min_speed=5, position_units="cm")
+    np.testing.assert_array_equal(np.isnan(got.y), np.isnan(got.x))
+    np.testing.assert_array_equal(np.isfinite(got.x), got.speed >= 5)
+    assert np.isfinite(got.x).sum("time").values == pytest.approx(50, abs=2)
+    assert got.speed.units == "cm/s"
+    with pytest.raises(ValueError, match="min_speed needs a timed recording"):
+        from_arrays(activation, position, min_speed=5)
 
 
 def test_thinned_and_summed_recordings_keep_their_rates():

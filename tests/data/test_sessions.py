@@ -215,6 +215,12 @@ def test_epochs_that_end_before_they_start_are_left_out_by_name():
     assert got.sizes["walk"] == 2
 
 
+def test_epochs_outside_the_tracking_make_no_walk():
+    with pytest.warns(UserWarning, match=r"1 of 3 epochs hold no sample .* \(\[20.0, 30.0\]\)"):
+        got = spikes([6.0], cut=Cut([[5, 7], [20, 30], [8, 9]]))
+    assert got.sizes["walk"] == 2
+
+
 def test_spike_times_that_do_not_ascend_are_sorted_by_name():
     with pytest.warns(UserWarning, match=r"spike times of 1 units .* sorted \(units 1\)"):
         got = spikes([5.0, 6.0], [9.0, 7.0, 7.0, 20.0])

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.clock import Clock, check_times, gap_of
+from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
 
 STEPS = (schema.WALK, schema.TIME)
+
+SPEED = "speed"
+SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
 
 AXES = ("x", "y", "z")
 """Names of the columns of a position that has none of its own."""
@@ -25,6 +29,7 @@ def from_arrays(
     sample_rate: float | None = None,
     timestamps: Any = None,
     max_gap: float | None = None,
+    min_speed: float | None = None,
     behaviour: Mapping[str, Any] | None = None,
     units: str = schema.RECORDING[schema.ACTIVATION].units,
     position_units: str = schema.RECORDING["x"].units,
@@ -53,6 +58,10 @@ def from_arrays(
     max_gap
         Distance in seconds of two ``timestamps`` above which the tracking counts as lost between
         them; by default 5 median intervals, and at least 0.25 s.
+    min_speed
+        Least speed of a timed recording, in units of the position a second: slower samples get
+        position NaN, which keeps them out of maps. The velocity is smoothed with a triangle 0.5 s
+        wide; the recording holds the speed as ``speed``.
     behaviour
         What else is known of every step, as arrays (walk, time) or (time,), or of every walk,
         such as ``"map"``, as arrays (walk,).
@@ -97,11 +106,19 @@ def from_arrays(
     source = f"activation has {n_walks} walks of {n_steps} steps"
     places = label(columns, n_walks, n_steps, "position", source)
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
+    times, attrs = _timing((n_walks, n_steps), sample_rate, timestamps, max_gap)
+    if min_speed is not None:
+        others[SPEED] = _speed(places, times, attrs, max_gap, min_speed)
+        axes = {name: axis.values for name, axis in places.items()}
+        moving = of_moving(axes, others[SPEED].values, min_speed)
+        places = {k: xr.Variable(STEPS, moving[k], places[k].attrs) for k in places}
+    if SPEED in others:
+        about = {"units": f"{position_units}/s", "long_name": SPEED_NAME}
+        others[SPEED].attrs = about | others[SPEED].attrs
     for place in places.values():
         place.attrs["units"] = position_units
     entry = schema.RECORDING[schema.ACTIVATION]
     about = {**entry.attrs, "units": units}
-    times, attrs = _timing((n_walks, n_steps), sample_rate, timestamps, max_gap)
     recording = xr.Dataset(
         {schema.ACTIVATION: xr.Variable(entry.dims, values, about), **others},
         coords={
@@ -160,13 +177,48 @@ def _timing(
     return variables, {"sample_rate": float(1 / np.mean(np.concatenate(steps)))}
 
 
+def _speed(
+    places: Mapping[str, xr.Variable],
+    times: Mapping[str, xr.Variable],
+    attrs: Mapping[str, float],
+    max_gap: float | None,
+    min_speed: float,
+) -> xr.Variable:
+    """Speed (walk, time) of positions."""
+    check_positive("min_speed", min_speed)
+    if "sample_rate" not in attrs:
+        raise ValueError("min_speed needs a timed recording: pass sample_rate or timestamps")
+    axes = [np.asarray(axis.transpose(*STEPS).values, float) for axis in places.values()]
+    regular = np.arange(axes[0].shape[1]) / attrs["sample_rate"]
+    moving = np.full(axes[0].shape, np.nan)
+    for walk, row in enumerate(moving):
+        stamps = times[schema.TIMESTAMP].values[walk] if schema.TIMESTAMP in times else regular
+        known = np.isfinite(stamps)
+        gap = gap_of(stamps[known], max_gap, f"walk {walk}")
+        row[known] = speed(stamps[known], [axis[walk, known] for axis in axes], gap)
+    return xr.Variable(STEPS, moving)
+
+
+def of_moving(
+    axes: Mapping[str, NDArray[Any]], moving: NDArray[Any], min_speed: float
+) -> dict[str, NDArray[Any]]:
+    """Positions with NaN where the speed is below the least or not known."""
+    return {name: np.where(moving >= min_speed, axis, np.nan) for name, axis in axes.items()}
+
+
+def check_positive(name: str, value: float | None) -> None:
+    """Refuse an option that is neither ``None`` nor a positive number."""
+    if value is not None and not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
+
+
 def as_array(values: Any) -> Any:
     """Values as NumPy or dask: files are read, what is masked becomes NaN."""
     if hasattr(values, "dask"):
         return values
     if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
         values = values[...]
-    if np.ma.isMaskedArray(values):
+    if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
         kind = np.result_type(values.dtype, np.float32)
         return np.ma.filled(values.astype(kind), np.nan)
     return np.asarray(values)

@@ -20,6 +20,9 @@ GAP_INTERVALS = 5
 GAP_SECONDS = 0.25
 """A gap is longer than this many median intervals and than this many seconds, by default."""
 
+SPEED_WINDOW = 0.5
+"""Width in seconds of the triangle that smooths the velocity."""
+
 ROUNDING = 1e-6
 """Share of a distance that differences of times may be off by."""
 
@@ -150,7 +153,9 @@ def check_times(times: Floats, argument: str) -> None:
     )
 
 
-def speed(times: Floats, axes: list[Floats], max_gap: float, window: float) -> Floats:
+def speed(
+    times: Floats, axes: list[Floats], max_gap: float, window: float = SPEED_WINDOW
+) -> Floats:
     """Speed at every sample, in units of the axes a second; NaN where it is not known.
 
     The distance between the mean positions over half a window after and before the sample, over

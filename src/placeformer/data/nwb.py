@@ -42,7 +42,7 @@ def from_nwb(
     source
         Path of an NWB file (HDF5), which is closed again, or an open ``pynwb.NWBFile``.
     position
-        The ``SpatialSeries``, by its name or by its path such as
+        The ``SpatialSeries`` (or another time series), by its name or by its path such as
         ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
         compass directions and eyes are found by their name alone. A list of names, or the name of a
         container, takes several series: with the same times their columns are put side by side (x
@@ -287,14 +287,16 @@ def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
 
 def _position(file: Any, wanted: str | Sequence[str] | None) -> tuple[list[str], list[Any]]:
     """Paths and series of the position."""
+    from pynwb import TimeSeries
     from pynwb.behavior import CompassDirection, EyeTracking, SpatialSeries
 
+    others = {_path(s): s for s in file.objects.values() if isinstance(s, TimeSeries)}
     series = {_path(s): s for s in file.objects.values() if isinstance(s, SpatialSeries)}
 
     def named(name: str) -> list[str]:
         found = [path for path, s in series.items() if name in (path, s.name)]
         inside = (path for path in series if name in _containers(path))
-        return found or sorted(inside)
+        return found or sorted(inside) or [p for p, s in others.items() if name in (p, s.name)]
 
     if wanted is None:
         elsewhere = CompassDirection | EyeTracking
@@ -315,7 +317,7 @@ def _position(file: Any, wanted: str | Sequence[str] | None) -> tuple[list[str],
             "named as a list or by their container; anything else goes through "
             "placeformer.from_pynapple or placeformer.from_arrays"
         )
-    return found, [series[path] for path in found]
+    return found, [others[path] for path in found]
 
 
 def _containers(path: str) -> list[str]:

@@ -16,17 +16,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import schema
-from placeformer.data.arrays import from_arrays
+from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving
 from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
-SPEED = "speed"
-
-SPEED_WINDOW = 0.5
-"""Width in seconds of the triangle that smooths the velocity."""
-
-FEW = 200
-"""Clocks look like two where fewer than one spike in so many lies within the tracking, or where all
-spikes lie within so small a part of it."""
+FEW, SOME = 200, 20
+"""Clocks look like two where fewer than one spike in 200 lies within the tracking, or where all of
+at least 20 spikes lie within so small a part of it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ class Track:
                 "this name; leave min_speed out and use recording.where(recording.speed >= least)"
             )
         assert self.max_gap is not None
-        fast = speed(self.times, list(self.axes.values()), self.max_gap, SPEED_WINDOW)
+        fast = speed(self.times, list(self.axes.values()), self.max_gap)
         return Track(self.times, {**self.axes, SPEED: fast}, self.max_gap, self.support)
 
 
@@ -132,9 +127,7 @@ class Cut:
     def __post_init__(self) -> None:
         """Refuse options out of range."""
         for name in ("bin_size", "min_speed"):
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
+            check_positive(name, getattr(self, name))
 
     def spans(self) -> Floats:
         """Epochs as an array (epoch, 2); those that end before they start are left out."""
@@ -190,7 +183,7 @@ def of_spikes(trains: Mapping[Any, ArrayLike], track: Track, cut: Cut, **labels:
         rates = frames.counts(times, start, stop) / frames.dwell[:, None]
         walks.append((frames, rates.astype(np.float32)))
     labels = {"units": "Hz", "unit_labels": {"unit_id": list(trains)}, **labels}
-    return _label(walks, rate, track, cut, **labels)
+    return _label(walks, spans, rate, track, cut, **labels)
 
 
 def of_samples(
@@ -229,7 +222,7 @@ def of_samples(
         axes = {name: np.append(axis, np.nan)[near] for name, axis in position.axes.items()}
         seconds = Clock.of(times[part], gap).dwell if dwell is None else dwell[part]
         walks.append((Frames(times[part], axes, seconds, position.number), values[part]))
-    return _label(walks, rate, track, cut, **labels)
+    return _label(walks, spans, rate, track, cut, **labels)
 
 
 def _sample_rate(track: Track, spans: Floats, argument: str = "position") -> float:
@@ -291,7 +284,7 @@ def _check_one_clock(trains: list[Floats], start: float, stop: float) -> None:
     advice = "both must be in seconds on one clock"
     if not n_inside:
         raise ValueError(f"spikes and position must overlap in time, but {where}; {advice}")
-    if n_inside * FEW < n or (n >= FEW and (last - first) * FEW < stop - start):
+    if n_inside * FEW < n or (n >= SOME and (last - first) * FEW < stop - start):
         warnings.warn(
             f"{n_inside} of {n:,} spikes lie within the position's time: {where}; {advice}",
             stacklevel=5,
@@ -300,6 +293,7 @@ def _check_one_clock(trains: list[Floats], start: float, stop: float) -> None:
 
 def _label(
     walks: list[tuple[Frames, NDArray[Any]]],
+    spans: Floats,
     rate: float,
     track: Track,
     cut: Cut,
@@ -310,32 +304,33 @@ def _label(
     **options: Any,
 ) -> xr.Dataset:
     """Walks as a Recording; shorter ones end in NaN. Epochs without a sample make no walk."""
+    empty = [span for span, (_, values) in zip(spans, walks, strict=True) if not len(values)]
     walks = [(frames, values) for frames, values in walks if len(values)]
     if not walks:
         raise ValueError(
             f"epochs must hold samples, but the position is from {track.times[0]:g} to "
             f"{track.times[-1]:g} s; check that both use one clock"
         )
+    if empty:
+        rows = ", ".join(str(span.tolist()) for span in empty[:3])
+        warnings.warn(
+            f"{len(empty)} of {len(spans)} epochs hold no sample and make no walk ({rows}"
+            f"{', ...' if len(empty) > 3 else ''})",
+            stacklevel=4,
+        )
     stack = _join if cut.join else _pad
     values = stack([values for _, values in walks])
     axes = {name: stack([frames.axes[name] for frames, _ in walks]) for name in track.axes}
     times, dwell = (stack([getattr(f, name) for f, _ in walks]) for name in ("times", "dwell"))
-    behaviour = {}
+    behaviour: dict[str, NDArray[Any]] = {}
     if cut.min_speed is not None:
-        moving = axes.pop(SPEED)
-        behaviour[SPEED] = moving
-        axes = {
-            name: np.where(moving >= cut.min_speed, axis, np.nan) for name, axis in axes.items()
-        }
+        behaviour[SPEED] = axes.pop(SPEED)
+        axes = of_moving(axes, behaviour[SPEED], cut.min_speed)
     recording = from_arrays(
         values, axes, sample_rate=rate, behaviour=behaviour, check_finite=False, **options
     )
     bad = (~np.isfinite(values) & ~np.isnan(times)[..., None]).sum((0, 1))
     schema.check_finite(recording[schema.ACTIVATION], bad)
-    if behaviour:
-        place = recording[next(iter(axes))].attrs["units"]
-        about = {"units": f"{place}/s", "long_name": f"speed, smoothed over {SPEED_WINDOW} s"}
-        recording[SPEED].attrs.update(about)
     recording[schema.DWELL].values[:] = dwell
     about = {"units": "s", "long_name": "time on the session's clock"}
     recording = recording.assign_coords(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
+from placeformer.data.dwell import interval
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.measures import correlation
 from placeformer.spatial.rate_maps import flatten, maps_of_parts, per_unit
@@ -47,9 +48,9 @@ def half_maps(
         nothing that lasts for a walk is shared by the halves.
     block
         Samples of a block of ``"odd_even"``, at most half a walk. By default a minute where the
-        recording carries ``sample_rate`` (samples a second) and a walk lasts two, else a tenth
-        of a walk. Blocks should be longer than the memory of the units and of the walk:
-        neighbouring samples resemble each other whether or not a unit is tuned to places.
+        recording is timed and a walk lasts two, else a tenth of a walk. Blocks should be longer
+        than the memory of the units and of the walk: neighbouring samples resemble each other
+        whether or not a unit is tuned to places.
     by, bins, per_map
         Axes and bins of place, and whether every map is halved separately, as in
         :func:`rate_maps`.
@@ -162,7 +163,8 @@ def _block(recording: xr.Dataset, block: int | None) -> int:
     """Samples of a block."""
     n_steps = recording.sizes[schema.TIME]
     if block is None:
-        minute = round(60 * float(recording.attrs.get("sample_rate", 0)))
+        seconds, rate = interval(recording), recording.attrs.get("sample_rate")
+        minute = round(60 / seconds) if seconds else round(60 * float(rate or 0))
         return minute if 0 < minute <= n_steps // 2 else max(1, n_steps // 10)
     if not 1 <= block <= n_steps // 2:
         raise ValueError(
