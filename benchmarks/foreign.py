@@ -1,7 +1,7 @@
 """Place, grid and border units of networks that are not ours: a row a layer.
 
 Run with ``python benchmarks/foreign.py``; it needs the extra ``twins``. The networks are those of
-``tests/test_foreign_*.py``. Tuned: q < .05 against circular shifts. Grid and
+``tests/recording/test_*_networks.py``. Tuned: q < .05 against circular shifts. Grid and
 border units exceed the usual limits, 0.37 and 0.5, and have q < .05 against such shifts.
 """
 

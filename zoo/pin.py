@@ -1,4 +1,4 @@
-"""Pin the zoo: check every network in zoo/models and write its sha256 to zoo_pins.json.
+"""Pin the zoo: check every network in zoo/models and write its sha256 to the pins of the package.
 
 Run ``python zoo/pin.py`` after adding or replacing a network. ``placeformer.load`` refuses a zoo
 network whose weights do not have the sha256 written here.
