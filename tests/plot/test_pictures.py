@@ -1,6 +1,6 @@
 """Every figure beside a picture of it that was looked at: tests/plot/pictures/<test>.png.
 
-After a change that is meant, ``pytest tests/plot/test_pictures.py --mpl-generate-path=tests/plot/pictures``
+After an intended change, ``pytest tests/plot --mpl-generate-path=tests/plot/pictures``
 draws them anew: look at each.
 """
 
