@@ -1,12 +1,12 @@
-"""Measure networks that are comparable and test the paper's claims on them.
+"""Measure comparable networks and test the paper's claims on them.
 
-``python zoo/claims.py`` measures the networks in zoo/models of each of the SETS, half a minute each
-on one processor core, minutes for those of the paper's size, and prints the tables of claims. What
-was measured is kept in zoo/results: a network is measured again only if its weights or the settings
-are others.
+``python zoo/claims.py`` measures the networks in zoo/models of each of the SETS and prints the
+tables of claims. This takes half a minute per network on one CPU core, and minutes for those of the
+paper's size. The results are kept in zoo/results: a network is measured again only if its weights
+or the settings have changed.
 ``python zoo/claims.py lesions`` measures washout and lesions of one network, and lesions of the
-place cells of single maps in several, half an hour. The pages of the documentation are made from
-these files whenever it is built.
+place cells of single maps in several networks, which takes half an hour. The pages of the
+documentation are made from these files whenever it is built.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SETS = {
     "nmda": [ZOO / "families" / "nmda.toml"],
     "paper": sorted((ZOO / "recipes" / "gpu").glob("*.toml")),
 }
-"""Recipes of networks that differ in activation, α and seed alone."""
+"""Recipes of networks that differ only in activation, α and seed."""
 LESIONED = "nmda-a10"
 SETTINGS: dict[str, Any] = {
     "n_walks": 64, "n_steps": 1024, "recorded_walks": 16, "recorded_steps": 512,
@@ -54,7 +54,7 @@ CHOSEN_WALKS: dict[str, Any] = {"n_walks": 32, "n_steps": 2048, "repeats": 20, "
 def measure(
     recipes: Sequence[Path], file: Path, models: Path = MODELS, **settings: Any
 ) -> xr.Dataset:
-    """Measure the networks of recipes that are there and not yet in the file; write the file."""
+    """Measure the existing networks of recipes that are missing in the file; write the file."""
     settings = SETTINGS | settings
     names = [name for each in recipes for name in read_recipes(each)]
     names = [name for name in names if (models / name / hub.CONFIG).is_file()]
@@ -71,7 +71,7 @@ def measure(
 
 
 def kept(file: Path, wanted: dict[str, str], settings: dict[str, Any]) -> dict[str, xr.Dataset]:
-    """What the file holds of the wanted networks (name → sha256), measured with these settings."""
+    """Results in the file for the wanted networks (name → sha256) and these settings."""
     if not file.is_file():
         return {}
     stored = xr.load_dataset(file)
@@ -82,7 +82,7 @@ def kept(file: Path, wanted: dict[str, str], settings: dict[str, Any]) -> dict[s
 
 
 def sha256(folder: Path) -> str:
-    """Sha256 of the weights of a network, as its configuration says (loading checks it)."""
+    """Sha256 of the weights of a network, from its configuration (checked on loading)."""
     problems: list[str] = []
     said = read_config(folder, problems)
     refuse(f"{folder} cannot be read", problems)
@@ -90,7 +90,7 @@ def sha256(folder: Path) -> str:
 
 
 def history(file: Path) -> xr.Dataset:
-    """Errors in the course of a training, over ``model``, ``step``, ``maps`` and ``memory``."""
+    """Errors during training, over ``model``, ``step``, ``maps`` and ``memory``."""
     table = pd.read_csv(file)
     kinds, memories = ("trained", "novel"), ("working", "reference")
     values = [[table[f"{memory}_error_{kind}"] for memory in memories] for kind in kinds]
@@ -169,12 +169,12 @@ def lesion_place_cells(
 
 
 def decoding_error(recording: xr.Dataset) -> xr.DataArray:
-    """Mean distance of the decoded position from the true one, of every walk."""
+    """Mean distance of the decoded position from the true one, for every walk."""
     return pf.decode_position(recording, method="bayes")["error"].mean("time")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing and print what it says."""
+    """Measure what is missing and print the results."""
     parser = argparse.ArgumentParser(description="Measure networks and test the paper's claims.")
     parser.add_argument("what", nargs="?", choices=["networks", "lesions"], default="networks")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")
