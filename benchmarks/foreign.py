@@ -1,7 +1,7 @@
 """Place, grid and border units of other networks: one row per layer.
 
 Run with ``python benchmarks/foreign.py``; it needs the extra ``twins``. The networks are those of
-``tests/recording/test_*_networks.py``. Tuned: q < .05 against circular shifts. Grid and
+``benchmarks/other_networks``. Tuned: q < .05 against circular shifts. Grid and
 border units exceed the usual limits, 0.37 and 0.5, and have q < .05 against such shifts.
 """
 
@@ -12,10 +12,8 @@ import time
 import warnings
 
 import pandas as pd
-import test_foreign_recurrent as recurrent
-import test_foreign_transformers as language
-import test_foreign_views as visual
 import xarray as xr
+from other_networks import language, recurrent, visual
 
 import placeformer as pf
 

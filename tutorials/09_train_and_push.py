@@ -92,7 +92,7 @@ print(f"step {early.step}, {early.seconds:.0f} s")
 # in once with ``hf auth login`` and replace Alice's name with yours.
 
 sys.path.append(str(Path(pf.__file__).parents[2] / "tests"))
-from local_hub import LocalHub
+from helpers.local_hub import LocalHub
 
 hub = LocalHub({"hf_alice": "alice"})
 

@@ -3,38 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from other_networks.language import ACTIVATIONS, MLP, N_STEPS, WIDTH, WORLD, gpt2, llama, run
 
 import placeformer as pf
 
 transformers = pytest.importorskip("transformers")
 
-N_LETTERS, N_STEPS, WIDTH, MLP = 10, 96, 24, 48
-TOKENS = {"bos_token_id": 0, "eos_token_id": 0, "vocab_size": N_LETTERS, "use_cache": False}
-GPT2 = {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_inner": MLP, "n_positions": N_STEPS}
-LLAMA = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2}
-LLAMA |= {"intermediate_size": MLP, "max_position_embeddings": N_STEPS}
-WORLD = pf.GridWorld(side=7, n_letters=N_LETTERS, n_maps=1, seed=0)
-ACTIVATIONS = {"GPT2": "h.*.mlp.act", "Llama": "layers.*.mlp.act_fn"}
-
 
 @pytest.fixture(scope="module")
 def walks():
     return WORLD.walk(64, N_STEPS, seed=0)
-
-
-def gpt2(kind="GPT2Model", **options):
-    torch.manual_seed(0)
-    return getattr(transformers, kind)(transformers.GPT2Config(**GPT2, **TOKENS, **options)).eval()
-
-
-def llama():
-    torch.manual_seed(0)
-    return transformers.LlamaModel(transformers.LlamaConfig(**LLAMA, **TOKENS)).eval()
-
-
-def run(network, walks, **settings):
-    ids = {"input_ids": walks.observation}
-    return pf.record(network, walks, **{"inputs": ids, "progress": False, **settings})
 
 
 def test_layers_are_recorded_by_the_names_of_their_modules(walks):
