@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from other_networks.language import ACTIVATIONS, MLP, N_STEPS, WIDTH, WORLD, gpt2, llama, run
 
 import placeformer as pf
 
 transformers = pytest.importorskip("transformers")
+
+from other_networks.language import ACTIVATIONS, MLP, N_STEPS, WIDTH, WORLD, gpt2, llama, run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
