@@ -17,7 +17,7 @@ from placeformer.spatial.measures import coherence, spatial_information
 from placeformer.spatial.mutual_information import mutual_information
 from placeformer.spatial.place_cell_score import place_cell_score
 from placeformer.spatial.rate_maps import rate_maps
-from placeformer.spatial.shuffle_test import OF_MAPS, VARIANCE, benjamini_hochberg, shuffle_test
+from placeformer.spatial.shuffle_test import OF_MAPS, VARIANCE, shuffle_test
 from placeformer.spatial.variance_explained import position_variance_explained
 
 RNG = np.random.default_rng
@@ -225,16 +225,6 @@ def test_within_observation_refuses_what_it_cannot_test():
 
 
 # Tables
-
-
-def test_q_is_that_of_scipy_and_never_below_p():
-    p = RNG(9).uniform(size=(2, 50)) ** 3
-    p[0, :7] = np.nan
-    q = benjamini_hochberg(p)
-    np.testing.assert_allclose(q[1], stats.false_discovery_control(p[1]))
-    np.testing.assert_allclose(q[0, 7:], stats.false_discovery_control(p[0, 7:]))
-    assert np.isnan(q[0, :7]).all()
-    assert (q[np.isfinite(q)] >= p[np.isfinite(p)]).all()
 
 
 def test_units_without_a_statistic_are_nan_throughout():

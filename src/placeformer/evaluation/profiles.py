@@ -117,7 +117,7 @@ def profile_networks(
     maps: Sequence[int] = (0,),
     n: int = 250,
     washout: float = 0.0,
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -136,7 +136,7 @@ def profile_networks(
         Shuffles of each test of :func:`place_cells`.
     washout
         Test-time α of the washout, of networks with NMDA_α.
-    n_boot
+    n_resamples
         Bootstrap samples of the walks.
     seed
         Of walks, e₀, shuffles and bootstrap.
@@ -172,7 +172,7 @@ def profile_networks(
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
     if not sources:
         raise ValueError("models must name at least one network, found none")
-    errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "n_boot": n_boot}
+    errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "n_resamples": n_resamples}
     walks: dict[str, Any] = {"n_walks": recorded_walks, "n_steps": recorded_steps, "maps": maps}
     rows = []
     for source in tqdm(sources, desc="networks", disable=not progress):

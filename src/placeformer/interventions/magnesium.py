@@ -20,7 +20,8 @@ from placeformer.interventions.batched_lesions import count_errors
 from placeformer.models.activation import NMDA, alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.stats.resampling import LEVEL, bounds, draws, ratio, resampled
+from placeformer.stats.intervals import LEVEL, percentile_interval
+from placeformer.stats.resampling import draws, ratio, resampled
 from placeformer.zoo.registry import load, seed_of
 
 Source = str | os.PathLike[str] | NavigationTransformer
@@ -90,7 +91,7 @@ def dose_response(
     n_steps: int = 2048,
     where: str = "chunk_end",
     maps: Sequence[int] | None = None,
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -110,7 +111,7 @@ def dose_response(
         Walks for the memory errors, the same at every dose; see :func:`memory_errors`.
     maps
         Map indices to walk on, of trained and of novel maps; by default all.
-    n_boot
+    n_resamples
         Bootstrap samples of the walks.
     progress
         Show a progress bar.
@@ -135,7 +136,8 @@ def dose_response(
     if not sources:
         raise ValueError("models must name at least one network, found none")
     settings: dict[str, Any] = {
-        "n_walks": n_walks, "n_steps": n_steps, "where": where, "n_boot": n_boot, "seed": seed
+        "n_walks": n_walks, "n_steps": n_steps, "where": where, "n_resamples": n_resamples,
+        "seed": seed,
     }  # fmt: skip
     named = metric if isinstance(metric, Mapping | None) else {"metric": metric}
     rows = []
@@ -175,7 +177,7 @@ def errors_of(
     n_steps: int,
     where: str,
     maps: Sequence[int] | None,
-    n_boot: int,
+    n_resamples: int,
     seed: int,
 ) -> xr.Dataset:
     """Memory errors of one network at one dose."""
@@ -187,12 +189,12 @@ def errors_of(
     counts = [count_errors(model, walk, seed=seed, where=where) for walk in walks]
     wrong = np.stack([w[0].T for w, _ in counts])  # (maps, memory, walk)
     n = np.stack([n.T for _, n in counts])
-    weights = draws(n_walks, n_boot, np.random.default_rng(seed))
+    weights = draws(n_walks, n_resamples, np.random.default_rng(seed))
     boot = [
         [resampled(w, c, weights) for w, c in zip(*pair, strict=True)]
         for pair in zip(wrong, n, strict=True)
     ]
-    interval = np.array([[bounds(b) for b in row] for row in boot])
+    interval = np.array([[percentile_interval(b) for b in row] for row in boot])
     about = {"units": "1", "long_name": "share of wrong predictions"}
     counted = {"units": "predictions"}
     each = ("maps", "memory")

@@ -16,9 +16,8 @@ from placeformer.data.blocks import Numbers
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import CLASSIFIERS, REGRESSORS, Learner
 from placeformer.spatial.binning import Bins, Places, axis_names, samples
-
-LEVEL = 0.95
-"""Coverage of the intervals."""
+from placeformer.stats.intervals import LEVEL, percentile_interval
+from placeformer.stats.permutation import p_value
 
 Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 """Score (walk, time) of what is said of every sample and what is true, NaN where unknown."""
@@ -74,7 +73,7 @@ class Judge:
         chance = self.summary(self._guessed(blind, truth, fold))
         score = self.score(said, truth)
         observed, null = self._null(groups.split(said), groups.split(truth), n, seed)
-        as_good = null <= observed if self.less_is_better else null >= observed
+        p = p_value(null, observed, greater=not self.less_is_better)
         spread = null.std(ddof=1) if n > 1 else np.nan
         number, text = range(int(fold.max()) + 1), self.summary_name
         of_fold = [score[fold == k] for k in number]
@@ -86,7 +85,7 @@ class Judge:
                 null.mean(), f"mean {self.name} with walks exchanged"
             ),
             "null_sd": self._column(spread, "standard deviation of the null"),
-            "p": ((), (as_good.sum() + 1) / (n + 1), {"units": "1", "long_name": "p-value"}),
+            "p": ((), p, {"units": "1", "long_name": "p-value"}),
             "n": ((), np.isfinite(score).sum(), {"units": "samples", "long_name": "samples"}),
             f"fold_{self.name}": (
                 "fold",
@@ -132,7 +131,7 @@ class Judge:
         rng = np.random.default_rng([seed, 1])
         size = len(score)
         draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
-        return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return percentile_interval(draws)
 
     def _column(self, value: float, text: str) -> tuple[Any, Any, dict[str, Any]]:
         return (), value, {"units": self.units, "long_name": text}

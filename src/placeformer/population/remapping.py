@@ -8,8 +8,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.population.vectors import check_same_units, shared_places
+from placeformer.stats.permutation import p_value, reaches
+from placeformer.stats.tolerances import FLAT
 
 Centre = Literal["peak", "centroid"]
 
@@ -17,9 +20,6 @@ NAMES = ("maps_a", "maps_b")
 
 BLOCK_UNITS = 512
 """Units whose maps are compared with those of all units at a time."""
-
-FLAT = 1e-6
-"""A map whose spread is below this share of its size is flat: float32 rounding."""
 
 
 def remapping(
@@ -204,7 +204,7 @@ def _identity(
         with_all = np.clip(a[block] @ b.T, -1, 1)
         row = np.arange(len(with_all))
         own[block] = with_all[row, start + row]
-        p[block] = (with_all >= own[block, None]).mean(axis=1)
+        p[block] = reaches(with_all, own[block, None]).mean(axis=1)  # its own is among them
         null += with_all[row, orders[:, block]].sum(axis=1)
     return own, p, null / len(a)
 
@@ -256,8 +256,7 @@ def _add_verdict(
 ) -> None:
     """Means over units (statistic,) beside those of the shuffles (statistic, shuffle)."""
     mean, sd = null.mean(axis=1), null.std(axis=1, ddof=1)
-    as_alike = np.array([null[0] >= observed[0], null[1] <= observed[1]])
-    p = (as_alike.sum(axis=1) + 1) / (null.shape[1] + 1)
+    p = np.array([p_value(null[0], observed[0]), p_value(null[1], observed[1], greater=False)])
     z = np.divide(observed - mean, sd, out=np.full(2, np.nan), where=sd > 0)
     columns = {
         "mean": (observed, "mean over units"),
@@ -288,8 +287,7 @@ def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr
 
 
 def _check(centre: str, significance: float, n_shuffles: int) -> None:
-    if centre not in get_args(Centre):
-        raise ValueError(f"centre must be one of {get_args(Centre)}, found {centre!r}")
+    check_option("centre", centre, get_args(Centre))
     if not 0 < significance < 1:
         raise ValueError(f"significance must be between 0 and 1, found {significance}")
     if n_shuffles < 2:

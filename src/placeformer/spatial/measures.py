@@ -9,10 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from placeformer._options import check_option
 from placeformer.data import schema
-from placeformer.spatial.negatives import FLAT, WORDS, Negatives, apply_negatives, policy_attrs
+from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import flatten, per_unit
 from placeformer.spatial.variance_explained import position_variance_explained
+from placeformer.stats.tolerances import FLAT
 
 __all__ = [
     "coherence",
@@ -72,8 +74,7 @@ def spatial_information(
     information-theoretic approach to deciphering the hippocampal code. NIPS 5, 1030-1037.
     (The proceedings have no DOI.)
     """
-    if per not in get_args(Per):
-        raise ValueError(f"per must be one of {get_args(Per)}, found {per!r}")
+    check_option("per", per, get_args(Per))
     rate, share = _rates(maps, negatives)
     bits = information(rate, share)
     units = "bits/spike"

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from placeformer._options import check_option
 from placeformer.data import blocks as _blocks
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
@@ -19,6 +20,7 @@ from placeformer.spatial.binning import (
     refuse_not_finite,
     refuse_too_large,
 )
+from placeformer.spatial.circular_shifts import circular_shifts, least_shift
 from placeformer.spatial.variance_explained import Cells, add_rows, check_options
 
 Correction = Literal["shuffle", "miller_madow", "none"]
@@ -119,7 +121,10 @@ def mutual_information(
     if correction == "miller_madow":
         values = values - _bias(cells, counts, per_map)
     if correction == "shuffle":
-        shifts = _shifts(cells.index.shape, n, min_shift, seed)
+        hint = "; for shorter walks pass correction='miller_madow'"
+        low = least_shift(cells.index.shape[1], min_shift, hint)
+        rng = np.random.default_rng(seed)
+        shifts = circular_shifts(cells.index.shape, n, low, rng)
         chance = shifted_bits(recording, cells, levels, shifts, per_map=per_map)
         values = values - np.mean(list(chance), axis=0)
     beyond = f" beyond {given}" if given else ""
@@ -245,22 +250,9 @@ def _per_map(
     return np.divide(gain, number, out=np.full(gain.shape, np.nan), where=number > 0)
 
 
-def _shifts(shape: tuple[int, ...], n: int, min_shift: int | None, seed: int) -> NDArray[np.int64]:
-    """Steps (shift, walk) that walks of a shape (walk, time) are rolled by."""
-    n_walks, n_steps = shape
-    low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
-    if low < 1 or 2 * low > n_steps:
-        raise ValueError(
-            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found "
-            f"{low}; for shorter walks pass correction='miller_madow'"
-        )
-    return np.random.default_rng(seed).integers(low, n_steps - low + 1, (n, n_walks))
-
-
 def _check(levels: int, correction: str, n: int) -> None:
     if levels < 2:
         raise ValueError(f"levels must be at least 2, found {levels}")
-    if correction not in get_args(Correction):
-        raise ValueError(f"correction must be one of {get_args(Correction)}, found {correction!r}")
+    check_option("correction", correction, get_args(Correction))
     if n < 1:
         raise ValueError(f"n must be at least 1 shift, found {n}; for none pass correction='none'")

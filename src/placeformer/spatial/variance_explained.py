@@ -16,9 +16,7 @@ from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import Bins, Places, activations, refuse_not_finite, samples
-
-NO_VARIANCE = 1e-6
-"""Share of a unit's raw sum of squares below which what is left counts as rounding."""
+from placeformer.stats.tolerances import NO_VARIANCE
 
 SHIFT_SAMPLES = 4096
 """Samples of the first walk whose mean is taken off every activation before squaring."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from placeformer.data import schema
+from placeformer.stats.intervals import LEVEL, percentile_interval
 
 PARAMETERS = ("floor", "top", "K", "n")
 LEAST_DOSES = 5
@@ -22,8 +23,8 @@ def fit_hill(
     response: xr.DataArray,
     *,
     dose: str = "alpha",
-    n_boot: int = 1000,
-    level: float = 0.95,
+    n_resamples: int = 1000,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> xr.Dataset:
     r"""Fit a Hill curve to a response and say whether a saturation can be told from the data.
@@ -41,7 +42,7 @@ def fit_hill(
         :func:`dose_response`; points of one dose are repeats (seeds).
     dose
         Coordinate with the dose of every point. Points whose dose or value is NaN are left out.
-    n_boot
+    n_resamples
         Bootstrap samples. Where every dose has several points they are drawn anew within their
         dose; otherwise residuals are, scaled by √(points / (points - 4)).
     level
@@ -80,9 +81,8 @@ def fit_hill(
         rest, total = ((y - hill(x, values)) ** 2).sum(), ((y - y.mean()) ** 2).sum()
         r2 = 1 - rest / total if total > 0 else np.nan
         p_flat = flat_p(rest, total, y.size)
-        tail = (1 - level) / 2
-        boot = bootstrap(x, y, values, n_boot, np.random.default_rng(seed))
-        interval = open_ended(np.quantile(boot, [tail, 1 - tail], axis=0).T, x)
+        boot = bootstrap(x, y, values, n_resamples, np.random.default_rng(seed))
+        interval = open_ended(percentile_interval(boot, level), x)
         reason = why_not(values, interval, x, p_flat, 1 - level)
     grid = np.union1d(np.geomspace(x[x > 0].min(), x.max(), 200), x) if (x > 0).any() else x
     about = {"units": "1", "long_name": "parameter of the Hill curve"}
@@ -105,9 +105,11 @@ def fit_hill(
         },
         {
             "seed": seed,
-            "n_boot": n_boot,
+            "n_resamples": n_resamples,
             "level": level,
-            schema.PROVENANCE: schema.provenance(response, "fit_hill", n_boot=n_boot, seed=seed),
+            schema.PROVENANCE: schema.provenance(
+                response, "fit_hill", n_resamples=n_resamples, seed=seed
+            ),
         },
     )
 
@@ -223,19 +225,19 @@ def closest(x: Floats, y: Floats, weight: Floats, k: Floats, n: Floats) -> Float
 
 
 def bootstrap(
-    x: Floats, y: Floats, parameters: Floats, n_boot: int, rng: np.random.Generator
+    x: Floats, y: Floats, parameters: Floats, n_resamples: int, rng: np.random.Generator
 ) -> Floats:
-    """Parameters (boot, parameter) of drawn points, or of drawn residuals."""
+    """Parameters (resample, parameter) of drawn points, or of drawn residuals."""
     _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
-    weight, values = np.ones((n_boot, x.size)), np.broadcast_to(y, (n_boot, x.size))
+    weight, values = np.ones((n_resamples, x.size)), np.broadcast_to(y, (n_resamples, x.size))
     if counts.min() > 1:
         for i, count in enumerate(counts):
-            drawn = rng.multinomial(count, np.full(count, 1 / count), size=n_boot)
+            drawn = rng.multinomial(count, np.full(count, 1 / count), size=n_resamples)
             weight[:, which == i] = drawn
     else:
         fitted = hill(x, parameters)
         residual = (y - fitted) * np.sqrt(x.size / (x.size - len(PARAMETERS)))
-        values = fitted + rng.choice(residual, size=(n_boot, x.size))
+        values = fitted + rng.choice(residual, size=(n_resamples, x.size))
     return np.concatenate(
         [
             scan(x, v, w)
