@@ -61,8 +61,8 @@ plt.show()
 # and working memory must not suffer.
 
 errors = {
-    "trained maps": pf.memory_errors(model, n_walks=32, n_steps=512),
-    "novel maps": pf.memory_errors(model, n_walks=32, n_steps=512, familiar=False),
+    "trained maps": pf.memory_errors(model, n_walks=32, n_steps=512, progress=False),
+    "novel maps": pf.memory_errors(model, n_walks=32, n_steps=512, familiar=False, progress=False),
 }
 ax = pf.plot.memory(errors)
 ax.set_title("nmda-a10: error of working and reference memory")

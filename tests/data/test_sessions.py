@@ -78,9 +78,9 @@ def test_shorter_walks_end_in_nan_which_maps_leave_out():
     a, b = rate_maps(padded), rate_maps(joined)
     np.testing.assert_allclose(a.rate, b.rate, rtol=1e-6)
     np.testing.assert_allclose(spatial_information(a), spatial_information(b), rtol=1e-6)
-    assert shuffle_test(joined, n=5).sizes["unit"] == 3
+    assert shuffle_test(joined, n_shuffles=5).sizes["unit"] == 3
     with pytest.raises(ValueError, match="finite at every step of a walk"):
-        shuffle_test(padded, n=5)
+        shuffle_test(padded, n_shuffles=5)
 
 
 def test_samples_keep_their_times_and_take_the_nearest_position():

@@ -8,7 +8,7 @@ from helpers.networks import small_network as network
 import placeformer as pf
 
 SIZE = {
-    "n_walks": 4, "n_steps": 64, "recorded_walks": 8, "recorded_steps": 200, "n": 500,
+    "n_walks": 4, "n_steps": 64, "recorded_walks": 8, "recorded_steps": 200, "n_shuffles": 500,
     "n_resamples": 20, "progress": False,
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ def test_errors_are_those_of_dose_response(models, found):
 def test_units_are_measured_as_by_the_functions_named(models, found):
     walks = {"n_walks": 8, "n_steps": 200, "maps": (0,), "progress": False}
     trained, novel = (pf.record(models[0], **walks, familiar=f) for f in (True, False))
-    cells = pf.place_cells(trained, control=novel, per_map=True, n=500)
+    cells = pf.place_cells(trained, control=novel, per_map=True, n_shuffles=500)
     maps = pf.rate_maps(trained)
     one = found.isel(model=0)
     for layer in ("ffn.0", "ffn.1"):
@@ -61,7 +61,7 @@ def test_it_goes_into_a_file_and_on_to_the_claims(found, tmp_path):
         xr.testing.assert_equal(read.load(), found)
     assert len(pf.paper_claims(found, n_resamples=10))
     assert found["information"].attrs["units"] == "bits/spike"
-    assert found.attrs["n"] == 500
+    assert found.attrs["n_shuffles"] == 500
 
 
 def test_no_networks_are_refused():

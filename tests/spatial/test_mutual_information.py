@@ -175,7 +175,7 @@ def test_a_recording_without_a_place_is_nan():
     [
         ({"levels": 1}, "levels must be at least 2"),
         ({"correction": "jackknife"}, "correction must be one of"),
-        ({"n": 0}, "correction='none'"),
+        ({"n_shuffles": 0}, "correction='none'"),
         ({"min_shift": 0}, "min_shift must be"),
         ({"min_shift": 51}, "miller_madow"),
         ({"maps": "both"}, "maps must be"),

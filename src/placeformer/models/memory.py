@@ -173,7 +173,7 @@ def memory_errors(
     familiar: bool = True,
     where: str = "chunk_end",
     maps: Sequence[int] | None = None,
-    progress: bool = False,
+    progress: bool = True,
 ) -> xr.Dataset:
     """Working- and reference-memory error of a network on its own world.
 

@@ -267,7 +267,7 @@ def decode_position(
     max_samples: int | None = None,
     n_resamples: int = 200,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     r"""Decode the position of every sample with a decoder that never met its walk.
@@ -383,7 +383,7 @@ def decode_map(
     max_samples: int | None = None,
     n_resamples: int = 200,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     """Decode on which map every sample was taken, with a decoder that never met its walk.

@@ -169,7 +169,7 @@ def similarity(
     every: int = 1,
     n_shuffles: int | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> xr.Dataset:
     r"""Likeness of two populations, which need not have the same number of units.
 
@@ -244,7 +244,7 @@ def similarity(
     if n_shuffles is None:
         n_shuffles = N_SHUFFLES if is_maps(a) else 0
     rng = np.random.default_rng(seed)
-    shuffles = tqdm(range(n_shuffles), desc="shuffles", disable=not progress)
+    shuffles = tqdm(range(n_shuffles), desc="shuffles", disable=not (progress and n_shuffles))
     null = np.array([compared.shuffled(rng.permutation(x.shape[0])) for _ in shuffles])
     groups = np.arange(x.shape[0])
     parts = np.array_split(groups, min(MAX_PARTS, x.shape[0])) if x.shape[0] > 1 else []

@@ -42,7 +42,7 @@ def mutual_information(
     maps: str = "apart",
     per_map: bool = False,
     correction: Correction = "shuffle",
-    n: int = 10,
+    n_shuffles: int = 10,
     min_shift: int | None = None,
     seed: int = 0,
 ) -> xr.DataArray:
@@ -74,12 +74,12 @@ def mutual_information(
         One value for every map, on a leading dimension ``map``.
     correction
         Samples are limited, which makes the plain estimate too high. ``"shuffle"``: subtract the
-        mean of ``n`` circular shifts of the places of every walk; this also takes off what slow
-        activations and slow walks share by chance. ``"miller_madow"``: subtract
+        mean of ``n_shuffles`` circular shifts of the places of every walk; this also takes off
+        what slow activations and slow walks share by chance. ``"miller_madow"``: subtract
         :math:`[\sum_c (k_c - 1) - \sum_g (k_g - 1)] / (2 N \ln 2)`, with k_c the levels that occur
         in c; right for many independent samples a place, too little along walks. ``"none"``:
         nothing.
-    n, min_shift, seed
+    n_shuffles, min_shift, seed
         Number, least size (steps from either end, by default a tenth of the walk) and seed of the
         shifts.
 
@@ -112,7 +112,7 @@ def mutual_information(
     https://doi.org/10.1162/neco.1995.7.2.399
     """
     check_options(recording, maps, per_map)
-    _check(levels, correction, n)
+    _check(levels, correction, n_shuffles)
     cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps).held()
     edges = level_edges(activations(recording), cells.index, levels)
     unmoved = np.zeros((1, len(cells.index)), int)
@@ -124,7 +124,7 @@ def mutual_information(
         hint = "; for shorter walks pass correction='miller_madow'"
         low = least_shift(cells.index.shape[1], min_shift, hint)
         rng = np.random.default_rng(seed)
-        shifts = circular_shifts(cells.index.shape, n, low, rng)
+        shifts = circular_shifts(cells.index.shape, n_shuffles, low, rng)
         chance = shifted_bits(recording, cells, levels, shifts, per_map=per_map)
         values = values - np.mean(list(chance), axis=0)
     beyond = f" beyond {given}" if given else ""
@@ -250,9 +250,11 @@ def _per_map(
     return np.divide(gain, number, out=np.full(gain.shape, np.nan), where=number > 0)
 
 
-def _check(levels: int, correction: str, n: int) -> None:
+def _check(levels: int, correction: str, n_shuffles: int) -> None:
     if levels < 2:
         raise ValueError(f"levels must be at least 2, found {levels}")
     check_option("correction", correction, get_args(Correction))
-    if n < 1:
-        raise ValueError(f"n must be at least 1 shift, found {n}; for none pass correction='none'")
+    if n_shuffles < 1:
+        raise ValueError(
+            f"n_shuffles must be at least 1, found {n_shuffles}; for none pass correction='none'"
+        )

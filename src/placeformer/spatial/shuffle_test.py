@@ -47,7 +47,7 @@ def shuffle_test(
     recording: xr.Dataset,
     statistic: Statistic = "spatial_information",
     *,
-    n: int = 1000,
+    n_shuffles: int = 1000,
     null: Null = "circular",
     min_shift: int | None = None,
     seed: int = 0,
@@ -55,7 +55,7 @@ def shuffle_test(
     bins: Bins = None,
     per_map: bool = False,
     keep_null: bool = False,
-    progress: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     """Test a statistic of every unit against chance.
@@ -71,8 +71,8 @@ def shuffle_test(
         function from RateMaps to a DataArray over ``unit``. ``"mutual_information"`` is not
         corrected, as its bias is the ``null_mean``; each shuffle takes as many sums as it has
         ``levels`` less one.
-    n
-        Number of shuffles; the least p-value is 1 / (n + 1).
+    n_shuffles
+        Number of shuffles; the least p-value is 1 / (n_shuffles + 1).
     null
         ``"circular"``: each walk's places are shifted along time against its activations, every
         walk by a shift of its own, wrapping round; keeps the statistics of walks and units in
@@ -125,30 +125,38 @@ def shuffle_test(
     Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
     """
-    _check(statistic, n, null)
+    _check(statistic, n_shuffles, null)
     rng = np.random.default_rng(seed)
     layout = nulls.Layout(by, bins, per_map)
     if null == "circular":
         schema.check_recording(recording)
         low = least_shift(recording.sizes[schema.TIME], min_shift)
         if isinstance(statistic, str) and statistic in OF_SAMPLES:
-            found = OF_SAMPLES[statistic](recording, layout, n, low, rng, options)
+            found = OF_SAMPLES[statistic](recording, layout, n_shuffles, low, rng, options)
         else:
             measure = _measure(statistic, options)
-            found = nulls.circular_maps(recording, layout, n, low, rng, measure)
+            found = nulls.circular_maps(recording, layout, n_shuffles, low, rng, measure)
     else:
         low = 0
-        found = trades.relabelled_maps(recording, layout, n, rng, _measure(statistic, options))
+        found = trades.relabelled_maps(
+            recording, layout, n_shuffles, rng, _measure(statistic, options)
+        )
     data, draws = found
     kept: list[NDArray[np.float32]] = []
     draws = _keeping(draws, kept) if keep_null else draws
-    result = _summary(data, draws, tqdm(total=n, desc="shuffles", disable=not progress))
+    result = _summary(data, draws, tqdm(total=n_shuffles, desc="shuffles", disable=not progress))
     if keep_null:
         dims = (nulls.SHUFFLE, *data.dims)
         about = {"units": data.attrs.get("units", "1"), "long_name": "statistic in every shuffle"}
         result["null"] = (dims, np.concatenate(kept), about)
     name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
-    settings = {"statistic": name, "null": null, "n": n, "min_shift": low, "seed": seed}
+    settings = {
+        "statistic": name,
+        "null": null,
+        "n_shuffles": n_shuffles,
+        "min_shift": low,
+        "seed": seed,
+    }
     result.attrs.update(settings)
     result.attrs[schema.PROVENANCE] = schema.provenance(
         recording, "shuffle_test", **settings, **options
@@ -162,14 +170,14 @@ def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
     return nulls.Measure(partial(function, **options), isinstance(statistic, str))
 
 
-def _check(statistic: Statistic, n: int, null: str) -> None:
+def _check(statistic: Statistic, n_shuffles: int, null: str) -> None:
     if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
             f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, found "
             f"{statistic!r}"
         )
-    if n < 1:
-        raise ValueError(f"n must be at least 1 shuffle, found {n}")
+    if n_shuffles < 1:
+        raise ValueError(f"n_shuffles must be at least 1, found {n_shuffles}")
     check_option("null", null, get_args(Null))
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tomllib
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from placeformer._atomic import atomic_folder
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.card import default_card
@@ -265,15 +265,11 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             f"folder must be new or empty, got {target} with files in it; choose another one, or "
             "pass overwrite=True to replace the network there"
         )
-    new = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        new.mkdir(parents=True)
-        yield new
-        replace_folder(new, target)
+        with atomic_folder(target, publish=replace_folder) as new:
+            yield new
     except OSError as error:
         raise FolderError(f"folder must be where files can be written: {error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def write_file(file: Path, content: bytes) -> None:
