@@ -60,7 +60,7 @@ def test_it_goes_into_a_file_and_on_to_the_claims(found, tmp_path):
     with xr.open_dataset(tmp_path / "networks.nc") as read:
         xr.testing.assert_equal(read.load(), found)
     assert len(pf.paper_claims(found, n_resamples=10))
-    assert found["information"].attrs["units"] == "bits/spike"
+    assert found["information"].attrs["units"] == "bit"
     assert found.attrs["n_shuffles"] == 500
 
 

@@ -48,7 +48,7 @@ def test_a_unit_that_is_a_function_of_the_place_has_log2_n_bits(n):
     rec = simulation.recording((-3.0 * (x // (8 // n)))[..., None], x, 0 * x)
     found = mutual_information(rec, levels=n, correction="none")
     np.testing.assert_allclose(found, [np.log2(n)])
-    assert found.attrs["units"] == "bits"
+    assert found.attrs["units"] == "bit"
 
 
 @pytest.mark.parametrize("n_levels", [2, 4, 7])

@@ -13,11 +13,11 @@ from placeformer.spatial import mutual_information as information
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial import null_distributions as trades
 from placeformer.spatial.binned_sums import ALL, Shifted
+from placeformer.spatial.circular_shifts import circular_shifts
 from placeformer.spatial.measures import coherence, spatial_information
 from placeformer.spatial.mutual_information import mutual_information
 from placeformer.spatial.place_cell_score import place_cell_score
 from placeformer.spatial.rate_maps import rate_maps
-from placeformer.spatial.circular_shifts import circular_shifts
 from placeformer.spatial.shuffle_test import OF_MAPS, VARIANCE, shuffle_test
 from placeformer.spatial.variance_explained import position_variance_explained
 

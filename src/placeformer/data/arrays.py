@@ -134,10 +134,10 @@ def label(
 def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
     """Time of every sample: in seconds where the sample rate is known, else in steps."""
     if sample_rate is None:
-        return xr.Variable(schema.TIME, np.arange(n_steps), {"units": "step"})
+        return schema.variable(schema.TIME, np.arange(n_steps), "time in steps")
     if not (np.isfinite(sample_rate) and sample_rate > 0):
         raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
-    return xr.Variable(schema.TIME, np.arange(n_steps) / sample_rate, {"units": "s"})
+    return schema.variable(schema.TIME, np.arange(n_steps) / sample_rate, "time", units="s")
 
 
 def as_coords(dataset: xr.Dataset) -> xr.Dataset:

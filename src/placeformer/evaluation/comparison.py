@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.evaluation.effects import Networks, place_measures
 from placeformer.stats.intervals import Estimate
 from placeformer.stats.rank_correlation import correlation
@@ -130,7 +131,7 @@ def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str,
         "correlation_p": (each[..., 3], ("measure", "given"), "two-sided p"),
     }  # fmt: skip
     return {
-        name: xr.DataArray(v, coords, dims).assign_attrs(units="1", long_name=text)
+        name: xr.DataArray(variable(dims, v, text), coords)
         for name, (v, dims, text) in labels.items()
     }
 

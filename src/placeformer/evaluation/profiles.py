@@ -107,7 +107,7 @@ POLICIES: tuple[Negatives, ...] = tuple(p for p in get_args(Negatives) if p != "
 LAYERWISE = {
     "place_cell_fraction": "share of units that are place cells",
     "memory_dependent_fraction": "share of units that are place cells and depend on memory",
-    "information": "spatial information, mean of the units",
+    "information": "spatial information per spike, mean of the units",
     "eta2_beyond": "variance explained by place beyond the observation, mean of the units",
 }
 
@@ -200,7 +200,7 @@ def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, 
     wrong = xr.full_like(row["wrong"], np.nan, dtype=float)
     if model.config.alpha is not None:
         wrong.values = dose_response(model, alphas=washout, **settings)["wrong"].values
-    wrong.attrs = {"units": "predictions", "long_name": "wrong predictions after washout"}
+    wrong.attrs = {"units": "1", "long_name": "wrong predictions after washout"}
     sha256 = ("model", [str(model.info.get("sha256") or "")])
     return row.assign(washout_wrong=wrong).assign_coords(sha256=sha256)
 
@@ -216,7 +216,7 @@ def units_of(
         "information": over_kinds(information, *found),
         "eta2_beyond": over_kinds(beyond, *found),
     }
-    units = {"information": "bits/spike"}
+    units = {"information": "bit"}
     labelled = {
         name: values.drop_attrs().assign_attrs(
             units=units.get(name, "1"), long_name=LAYERWISE[name]

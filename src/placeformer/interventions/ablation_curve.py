@@ -48,8 +48,8 @@ ABOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 """Dimensions, units and long name of every statistic."""
 
-WRONG = {"units": "predictions", "long_name": "wrong predictions"}
-COUNTED = {"units": "predictions", "long_name": "predictions counted"}
+WRONG = {"units": "1", "long_name": "wrong predictions"}
+COUNTED = {"units": "1", "long_name": "predictions counted"}
 NEW_DIM: dict[str, Any] = {
     "data_vars": "all",
     "coords": "minimal",

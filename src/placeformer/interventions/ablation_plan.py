@@ -100,7 +100,7 @@ class Plan:
 
     def coords(self) -> dict[str, Any]:
         """Coordinates of the result."""
-        numbers = {"units": "units", "long_name": "units kept" if self.keep else "units lesioned"}
+        numbers = {"units": "1", "long_name": "units kept" if self.keep else "units lesioned"}
         share = {"units": "1", "long_name": f"share of {numbers['long_name']}"}
         return {
             "selection": list(self.selections),

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.interventions.lesions import ablate
 from placeformer.interventions.magnesium import magnesium
@@ -123,23 +124,20 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
     interval = np.sort([alpha_at(doses, end) for end in ends])
     if np.isnan(interval).any() and doses[-1] < doses[0]:
         interval = interval[::-1]  # NaN is the far end, which for washout is the lower one
-    share = {"units": "1", "long_name": "share of wrong predictions"}
-    a = {"units": "1", "long_name": "equivalent test-time α"}
-    mg = {"units": "mM", "long_name": "[Mg²⁺] of the equivalent α"}
-    have = {"units": "1", "long_name": "share of the samples that have an equivalent"}
-    why = {"units": "1", "long_name": "why there is no equivalent, or nothing"}
+    mg = alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan
+    have, share = np.isfinite(samples).mean(), "share of wrong predictions"
     return xr.Dataset(
         {
-            "alpha": ((), alpha, a),
-            "mg_mM": ((), alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan, mg),
-            "interval": ("bound", interval, a | {"level": LEVEL}),
-            "found": ((), np.isfinite(samples).mean(), have),
-            "reason": ((), reason_none(at, doses, error), why),
-            "lesion_error": ((), error[0], share),
-            "intact_error": ((), error[1], share),
-            "error": ("dose", error[1:], share),
+            "alpha": variable((), alpha, "equivalent test-time α"),
+            "mg_mM": variable((), mg, "[Mg²⁺] of the equivalent α", units="mM"),
+            "interval": variable("bound", interval, "equivalent test-time α", level=LEVEL),
+            "found": variable((), have, "share of the samples that have an equivalent"),
+            "reason": variable((), reason_none(at, doses, error), "why there is no equivalent"),
+            "lesion_error": variable((), error[0], share),
+            "intact_error": variable((), error[1], share),
+            "error": variable("dose", error[1:], share),
         },
-        {"dose": ("dose", doses, {"units": "1", "long_name": "test-time α"}), "bound": BOUNDS},
+        {"dose": variable("dose", doses, "test-time α"), "bound": BOUNDS},
     )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.models.activation import NMDA, alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
@@ -195,19 +196,18 @@ def errors_of(
         for pair in zip(wrong, n, strict=True)
     ]
     interval = np.array([[percentile_interval(b) for b in row] for row in boot])
-    about = {"units": "1", "long_name": "share of wrong predictions"}
-    counted = {"units": "predictions"}
     each = ("maps", "memory")
     return xr.Dataset(
         {
-            "error": (each, ratio(wrong, n), about),
-            "interval": (
+            "error": variable(each, ratio(wrong, n), "share of wrong predictions"),
+            "interval": variable(
                 (*each, "bound"),
                 interval,
-                {"units": "1", "long_name": "95 % bootstrap interval over walks", "level": LEVEL},
+                f"{LEVEL:.0%} bootstrap interval over walks",
+                level=LEVEL,
             ),
-            "wrong": ((*each, "walk"), wrong, counted | {"long_name": "wrong predictions"}),
-            "n": ((*each, "walk"), n, counted | {"long_name": "predictions counted"}),
+            "wrong": variable((*each, "walk"), wrong, "wrong predictions"),
+            "n": variable((*each, "walk"), n, "predictions counted"),
         },
         {"maps": list(KINDS), "memory": list(MEMORIES), "bound": ["lower", "upper"]},
         {"chance": 1 - 1 / world_of(model).n_letters},
@@ -217,8 +217,8 @@ def errors_of(
 def values_of(model: NavigationTransformer, metrics: Mapping[str, Metric]) -> xr.Dataset:
     """Metrics of one network at one dose."""
     values = [float(metric(model)) for metric in metrics.values()]
-    about = {"units": "1", "long_name": "value of the metric"}
-    return xr.Dataset({"value": ("metric", values, about)}, {"metric": list(metrics)})
+    value = variable("metric", values, "value of the metric")
+    return xr.Dataset({"value": value}, {"metric": list(metrics)})
 
 
 def facts_of(
@@ -237,6 +237,6 @@ def facts_of(
         "n_maps": (-1 if model.world is None else model.world.n_maps, "1", "trained maps"),
     }
     return {
-        name: ("model", [value], {"units": units, "long_name": long})
+        name: variable("model", [value], long, units=units)
         for name, (value, units, long) in values.items()
     }

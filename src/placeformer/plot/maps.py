@@ -59,7 +59,7 @@ def show_image(
 def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
     """Axes (y, x) in whole steps, the first downwards; a place of the contract is a grid step."""
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
-        axis.set_label_text(f"{dim} ({'grid steps' if unit in ('', '1', 'place') else unit})")
+        axis.set_label_text(f"{dim} ({unit})")
         axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     y, x = edges
     ax.set(xlim=(x[0], x[-1]), ylim=(y[-1], y[0]), aspect="equal")
@@ -68,7 +68,7 @@ def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edg
 def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
     """Axes of rate maps."""
     ydim, xdim = schema.place_dims(maps)
-    units = [str(maps[dim].attrs.get("units", "")) for dim in (ydim, xdim)]
+    units = [schema.shown_units(maps[dim], "grid steps") for dim in (ydim, xdim)]
     set_axes(ax, (ydim, xdim), (units[0], units[1]), edges)
 
 
@@ -158,8 +158,7 @@ def rate_maps(
     set_axes_of(ax, maps, edges)
     ax.set_title(schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit "))
     if colorbar:
-        units = rate.attrs.get("units", schema.RATE_ENTRY.units)
-        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({units})")
+        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({schema.shown_units(rate)})")
     return ax
 
 
@@ -366,5 +365,5 @@ def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 
 def _axis_label(values: xr.DataArray) -> str:
     """Long name and units."""
-    name, units = values.attrs.get("long_name", values.name), values.attrs.get("units", "1")
-    return fill(str(name) if units == "1" else f"{name} ({units})", LABEL_WIDTH)
+    name, units = values.attrs.get("long_name", values.name), schema.shown_units(values, "")
+    return fill(f"{name} ({units})" if units else str(name), LABEL_WIDTH)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
+from placeformer.data.schema import variable
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import CLASSIFIERS, REGRESSORS, Learner
 from placeformer.spatial.binning import Bins, Places, axis_names, samples
@@ -23,7 +24,7 @@ Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 """Score (walk, time) of what is said of every sample and what is true, NaN where unknown."""
 
 Summary = Callable[[NDArray[np.float64]], float]
-Columns = dict[str, tuple[Any, Any, dict[str, Any]]]
+Columns = dict[str, xr.Variable]
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,21 @@ class Judge:
         spread = null.std(ddof=1) if n > 1 else np.nan
         number, text = range(int(fold.max()) + 1), self.summary_name
         of_fold = [score[fold == k] for k in number]
-        bounds = {"units": self.units, "long_name": f"{LEVEL:.0%} interval", "level": LEVEL}
+        interval = self._interval(groups.split(score), n, seed)
         return {
-            "interval": ("bound", self._interval(groups.split(score), n, seed), bounds),
+            "interval": self._column(interval, f"{LEVEL:.0%} interval", "bound", level=LEVEL),
             f"chance_{self.name}": self._column(chance, f"{text} of a blind guess"),
             f"null_{self.name}": self._column(
                 null.mean(), f"mean {self.name} with walks exchanged"
             ),
             "null_sd": self._column(spread, "standard deviation of the null"),
-            "p": ((), p, {"units": "1", "long_name": "p-value"}),
-            "n": ((), np.isfinite(score).sum(), {"units": "samples", "long_name": "samples"}),
-            f"fold_{self.name}": (
-                "fold",
-                [self.summary(values) for values in of_fold],
-                {"units": self.units, "long_name": f"{text} in a fold"},
+            "p": variable((), p, "p-value"),
+            "n": variable((), np.isfinite(score).sum(), "samples"),
+            f"fold_{self.name}": self._column(
+                [self.summary(values) for values in of_fold], f"{text} in a fold", "fold"
             ),
-            "fold_n": (
-                "fold",
-                [np.isfinite(values).sum() for values in of_fold],
-                {"units": "samples", "long_name": "samples in a fold"},
+            "fold_n": variable(
+                "fold", [np.isfinite(values).sum() for values in of_fold], "samples in a fold"
             ),
         }
 
@@ -133,8 +130,8 @@ class Judge:
         draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
         return percentile_interval(draws)
 
-    def _column(self, value: float, text: str) -> tuple[Any, Any, dict[str, Any]]:
-        return (), value, {"units": self.units, "long_name": text}
+    def _column(self, value: Any, text: str, *dims: str, **attrs: Any) -> xr.Variable:
+        return variable(dims, value, text, units=self.units, **attrs)
 
 
 def median(values: NDArray[np.float64]) -> float:
@@ -186,13 +183,13 @@ def of_position(
     """Columns of decoded positions."""
     error = distance(decoded, position)
     r2 = [_r2(position[..., k], decoded[..., k], fold >= 0) for k in range(position.shape[-1])]
-    length = {"units": units}
+    distances = "distance of decoded and true position"
     return {
-        "decoded": ((*SAMPLE, "axis"), decoded, length | {"long_name": "decoded position"}),
-        "error": (SAMPLE, error, length | {"long_name": "distance of decoded and true position"}),
-        "median_error": ((), median(error), length | {"long_name": "median distance"}),
-        "mean_error": ((), mean(error), length | {"long_name": "mean distance"}),
-        "r2": ("axis", r2, {"units": "1", "long_name": "variance of position decoded"}),
+        "decoded": variable((*SAMPLE, "axis"), decoded, "decoded position", units=units),
+        "error": variable(SAMPLE, error, distances, units=units),
+        "median_error": variable((), median(error), "median distance", units=units),
+        "mean_error": variable((), mean(error), "mean distance", units=units),
+        "r2": variable("axis", r2, "variance of position decoded"),
     }
 
 
@@ -217,11 +214,11 @@ def of_map(
     share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
     named = np.full(fold.shape, np.nan)
     named[known] = maps[decoded[known].astype(np.intp)]
-    about = {"units": "1", "long_name": "share of a map's samples decoded as each map"}
+    confusion = "share of a map's samples decoded as each map"
     return {
-        "decoded": (SAMPLE, named, {"units": "1", "long_name": "decoded map"}),
-        "accuracy": ((), mean(same(decoded, truth)), {"units": "1", "long_name": "share right"}),
-        "confusion": ((schema.MAP, "decoded_map"), share, about),
+        "decoded": variable(SAMPLE, named, "decoded map"),
+        "accuracy": variable((), mean(same(decoded, truth)), "share right"),
+        "confusion": variable((schema.MAP, "decoded_map"), share, confusion),
     }
 
 
@@ -232,9 +229,9 @@ def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: A
         for name, values in recording.coords.items()
         if set(values.dims) <= set(SAMPLE) and name not in coords
     }
-    about = {"units": "1", "long_name": "fold that the sample was tested in; -1: left out"}
+    about = "fold that the sample was tested in; -1: left out"
     found = xr.Dataset(columns, coords=kept | coords | {"bound": ["lower", "upper"]})
-    return found.assign_coords(test_fold=(SAMPLE, fold, about))
+    return found.assign_coords(test_fold=variable(SAMPLE, fold, about))
 
 
 def text(cv: Any) -> Any:

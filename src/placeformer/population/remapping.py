@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.population.vectors import check_same_units, shared_places
 from placeformer.stats.permutation import p_value, reaches
 from placeformer.stats.tolerances import FLAT
@@ -244,7 +245,7 @@ def _per_unit(
     for name, (values, units, text) in columns.items():
         full = np.full(vary.shape, np.nan)
         full[vary] = values
-        result[name] = (schema.UNIT, full, {"units": units, "long_name": text})
+        result[name] = variable(schema.UNIT, full, text, units=units)
     return result
 
 
@@ -266,12 +267,12 @@ def _add_verdict(
         "null_p": (p, "share of shuffles as alike"),
     }
     for name, (values, text) in columns.items():
-        result[name] = ("statistic", values, {"units": "1", "long_name": text})
+        result[name] = variable("statistic", values, text)
     result.coords["statistic"] = ["correlation", "field_shift"]
-    about = {"units": "1", "long_name": "maps of a unit are no more alike than those of two"}
-    result["global_remapping"] = ((), bool(p[0] > significance), about)
+    about = "maps of a unit are no more alike than those of two"
+    result["global_remapping"] = variable((), bool(p[0] > significance), about)
     n = np.count_nonzero(np.isfinite(result["correlation"]))
-    result["n_units"] = ((), n, {"units": "1", "long_name": "units that vary in both"})
+    result["n_units"] = variable((), n, "units that vary in both")
 
 
 def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr.DataArray:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.population.vectors import Products, is_maps, pair
 from placeformer.spatial.variance_explained import centre
 from placeformer.stats.intervals import LEVEL
@@ -294,22 +295,22 @@ def _labelled(
     error = np.sqrt((g - 1) / g * np.square(left - left.mean()).sum()) if g > 1 else np.nan
     reach = error * stats.t.ppf((1 + LEVEL) / 2, g - 1) if g > 1 else np.nan
     mean, sd = (null.mean(), null.std(ddof=1)) if n > 1 else (np.nan, np.nan)
-    columns: dict[str, tuple[Any, Any, str]] = {
-        "similarity": ((), value, name[settings["method"]]),
-        "interval": ("bound", [value - reach, value + reach], f"{LEVEL:.0%} jackknife interval"),
-        "null_mean": ((), mean, "mean with rows of b shuffled"),
-        "null_sd": ((), sd, "standard deviation with rows of b shuffled"),
-        "z": ((), (value - mean) / sd if sd > 0 else np.nan, "standard deviations above the null"),
-        "p": ((), p_value(null, value), "p-value"),
-        "n_rows": ((), rows[0].shape[0] * rows[0].shape[1], "samples or places"),
-        "n_units": ("population", [r.shape[2] for r in rows], "units"),
-    }
+    z, interval = (value - mean) / sd if sd > 0 else np.nan, [value - reach, value + reach]
+    about = f"{LEVEL:.0%} jackknife interval"
     result = xr.Dataset(
-        {k: (dims, v, {"units": "1", "long_name": text}) for k, (dims, v, text) in columns.items()},
+        {
+            "similarity": variable((), value, name[settings["method"]]),
+            "interval": variable("bound", interval, about, level=LEVEL),
+            "null_mean": variable((), mean, "mean with rows of b shuffled"),
+            "null_sd": variable((), sd, "standard deviation with rows of b shuffled"),
+            "z": variable((), z, "standard deviations above the null"),
+            "p": variable((), p_value(null, value), "p-value"),
+            "n_rows": variable((), rows[0].shape[0] * rows[0].shape[1], "samples or places"),
+            "n_units": variable("population", [r.shape[2] for r in rows], "units"),
+        },
         coords={"bound": ["lower", "upper"], "population": list(NAMES)},
         attrs=settings | {"rows": "places" if is_maps(data[0]) else "samples"},
     )
-    result["interval"].attrs["level"] = LEVEL
     other = schema.read_provenance(data[1])
     result.attrs[schema.PROVENANCE] = schema.provenance(data[0], "similarity", **settings, b=other)
     return result

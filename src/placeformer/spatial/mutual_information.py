@@ -129,7 +129,7 @@ def mutual_information(
         values = values - np.mean(list(chance), axis=0)
     beyond = f" beyond {given}" if given else ""
     attrs = {
-        "units": "bits",
+        "units": "bit",
         "long_name": f"mutual information of activation and place{beyond}",
         "levels": levels,
         "correction": correction,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.stats.intervals import LEVEL, percentile_interval
 
 PARAMETERS = ("floor", "top", "K", "n")
@@ -85,18 +86,18 @@ def fit_hill(
         interval = open_ended(percentile_interval(boot, level), x)
         reason = why_not(values, interval, x, p_flat, 1 - level)
     grid = np.union1d(np.geomspace(x[x > 0].min(), x.max(), 200), x) if (x > 0).any() else x
-    about = {"units": "1", "long_name": "parameter of the Hill curve"}
+    about = "parameter of the Hill curve"
     unit, name = response.attrs.get("units", "1"), response.attrs.get("long_name", response.name)
     return xr.Dataset(
         {
-            "value": ("parameter", values, about),
-            "interval": (("parameter", "bound"), interval, about | {"level": level}),
-            "identifiable": ((), not reason, {"long_name": "a saturation can be told"}),
-            "reason": ((), reason, {"long_name": "why not"}),
-            "p_flat": ((), p_flat, {"units": "1", "long_name": "p of a constant, F test"}),
-            "r2": ((), r2, {"units": "1", "long_name": "share of variance fitted"}),
-            "n_points": ((), x.size, {"units": "1", "long_name": "points"}),
-            "fitted": (dose, hill(grid, values), {"units": unit, "long_name": f"Hill: {name}"}),
+            "value": variable("parameter", values, about),
+            "interval": variable(("parameter", "bound"), interval, about, level=level),
+            "identifiable": variable((), not reason, "whether the data identify a saturation"),
+            "reason": variable((), reason, "why not"),
+            "p_flat": variable((), p_flat, "p of a constant, F test"),
+            "r2": variable((), r2, "share of variance fitted"),
+            "n_points": variable((), x.size, "points"),
+            "fitted": variable(dose, hill(grid, values), f"Hill: {name}", units=unit),
         },
         {
             "parameter": list(PARAMETERS),
