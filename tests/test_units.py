@@ -114,6 +114,6 @@ def test_what_udunits_does_not_read_is_refused(units):
 
 def test_figures_still_say_what_dimensionless_values_are():
     maps = simulation.maps(np.ones((1, 3, 3)))
-    ax = pf.plot.rate_map(maps)
+    ax = pf.plot.rate_maps(maps)
     assert ax.get_xlabel() == "x (grid steps)"
     assert ax.figure.axes[-1].get_ylabel() == "mean activation (a.u.)"

@@ -15,4 +15,4 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
     """
     known = tuple(options)
     if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, found {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")

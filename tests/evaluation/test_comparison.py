@@ -103,7 +103,7 @@ def test_it_goes_into_a_file_and_nothing_given_is_changed(networks, together, tm
         (
             1,
             lambda d: d.assign_coords(name=("model", ["a", "a", "b"])),
-            "washout must be of one network, found a, b",
+            "washout must be of one network, got a, b",
         ),
     ],
 )
@@ -130,7 +130,7 @@ def test_the_figure_shows_what_was_given(together):
 
 
 def test_six_axes_or_none(together):
-    with pytest.raises(ValueError, match="ax must hold 6 axes, found 2"):
+    with pytest.raises(ValueError, match="ax must hold 6 axes, got 2"):
         pf.plot.comparison(together, ax=Figure().subplots(2))
 
 

@@ -65,5 +65,5 @@ def test_it_goes_into_a_file_and_on_to_the_claims(found, tmp_path):
 
 
 def test_no_networks_are_refused():
-    with pytest.raises(ValueError, match="models must name at least one network, found none"):
+    with pytest.raises(ValueError, match="models must name at least one network, got none"):
         pf.profile_networks([])

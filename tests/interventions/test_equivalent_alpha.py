@@ -90,20 +90,20 @@ def test_doses_above_are_taken_where_none_is_below(model, curve):
     [
         (lambda w, c: (w.drop_vars("wrong"), c), "washout must be a result of dose_response with"),
         (lambda w, c: (w, c.drop_vars("n")), "curve must be a result of ablation_curve with its"),
-        (lambda w, c: (w.assign_attrs(seed=0), c), "on the same walks, found seed 0 and 2"),
+        (lambda w, c: (w.assign_attrs(seed=0), c), "on the same walks, got seed 0 and 2"),
         (
             lambda w, c: (w, c.assign_attrs(where="every_step")),
-            "on the same walks, found where 'chunk_end' and 'every_step'",
+            "on the same walks, got where 'chunk_end' and 'every_step'",
         ),
-        (lambda w, c: (w, c.assign_attrs(maps_walked="0")), "found maps_walked 'all' and '0'"),
-        (lambda w, c: (w, c.assign(n=c["n"] + 1)), "the same predictions, found 60 and 84"),
+        (lambda w, c: (w, c.assign_attrs(maps_walked="0")), "got maps_walked 'all' and '0'"),
+        (lambda w, c: (w, c.assign(n=c["n"] + 1)), "the same predictions, got 60 and 84"),
         (
             lambda w, c: (w, of_another(c)),
-            "of one network, found 'network', trained at α = 4, and 'b', trained at α = 2.0",
+            "of one network, got 'network', trained at α = 4, and 'b', trained at α = 2.0",
         ),
         (
             lambda w, c: (w.isel(model=[0, 2]), c),
-            r"at its α of training among others, found α \[0.0, 1.0\] of networks .* \[4.0\]",
+            r"at its α of training among others, got α \[0.0, 1.0\] of networks .* \[4.0\]",
         ),
     ],
 )

@@ -217,7 +217,7 @@ X = RNG(12).standard_normal((24, 3))
     ("a", "b", "options", "words"),
     [
         (recording(X), maps(RNG(0).standard_normal((25, 3))), {}, "both be recordings"),
-        (recording(X), recording(X, 3), {}, r"same walks, found sizes \(4, 6\) and \(3, 8\)"),
+        (recording(X), recording(X, 3), {}, r"same walks, got sizes \(4, 6\) and \(3, 8\)"),
         (recording(X), recording(X).assign_coords(map=("walk", [1] * 4)), {}, "another 'map'"),
         (recording(X * np.nan), recording(X), {}, "must be finite"),
         (recording(X), recording(X), {"method": "cca"}, "method must be one of"),
@@ -225,7 +225,7 @@ X = RNG(12).standard_normal((24, 3))
         (recording(X), recording(X), {"method": "rsa", "debiased": True}, "option of method='cka'"),
         (recording(X), recording(X), {"n_shuffles": -1}, "n_shuffles"),
         (recording(X), recording(X), {"every": 0}, "every must be at least 1"),
-        (recording(X[:3], 3), recording(X[:3], 3), {"debiased": True}, "at least 4 rows, found 3"),
+        (recording(X[:3], 3), recording(X[:3], 3), {"debiased": True}, "at least 4 rows, got 3"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(a, b, options, words):
@@ -243,5 +243,5 @@ def test_too_few_rows_left_give_no_interval(n_units):
 
 def test_too_many_distances_are_refused(monkeypatch):
     monkeypatch.setattr(resemblance, "MAX_ROWS", 10)
-    with pytest.raises(ValueError, match="at most 10, found 24.*every=3"):
+    with pytest.raises(ValueError, match="at most 10, got 24.*every=3"):
         similarity(recording(X), recording(X), method="rsa")

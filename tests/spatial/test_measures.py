@@ -250,7 +250,7 @@ def test_one_place_no_time_and_one_axis():
 def test_occupancy_that_is_no_time_is_refused(measure, wrong):
     occupancy = np.ones((3, 3))
     occupancy[1, 1] = wrong
-    with pytest.raises(ValueError, match=rf"occupancy must be .* found {wrong} in 1 places"):
+    with pytest.raises(ValueError, match=rf"occupancy must be .* got {wrong} in 1 places"):
         measure(simulation.maps(np.ones((1, 3, 3)), occupancy))
     occupancy[1, 1] = np.nan
     measure(simulation.maps(np.ones((1, 3, 3)), occupancy))

@@ -310,7 +310,7 @@ def test_bins_can_be_those_of_other_maps():
     elsewhere = rate_maps(moved, bins=whole)
     assert elsewhere.rate.isnull().all()
     assert (elsewhere.occupancy == 0).all()
-    with pytest.raises(ValueError, match=r"edges of \['y'\], found the edges \['x_edges'\]"):
+    with pytest.raises(ValueError, match=r"edges of \['y'\], got the edges \['x_edges'\]"):
         rate_maps(rec, bins=rate_maps(rec, by="x"))
 
 

@@ -280,7 +280,7 @@ def test_dask_gives_the_same():
         ({"n_shuffles": 0}, "n_shuffles must be at least 1"),
         ({"null": "swap"}, "null must be"),
         ({"min_shift": 0}, "at least 1"),
-        ({"min_shift": 51}, "half a walk of 100 steps, found 51"),
+        ({"min_shift": 51}, "half a walk of 100 steps, got 51"),
     ],
 )
 def test_options_out_of_range_are_refused(options, words):

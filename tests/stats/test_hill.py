@@ -101,7 +101,7 @@ def test_a_response_that_turns_back_is_no_saturation():
 def test_too_few_doses_and_networks_without_alpha_are_no_error():
     got = fit_hill(response([0, 1, 5, 10, np.nan], [0.9, 0.5, 0.3, 0.2, 0.7]))
     assert not got.identifiable
-    assert got.reason == "4 parameters need at least 5 doses, found 4"
+    assert got.reason == "4 parameters need at least 5 doses, got 4"
     assert got.value.isnull().all()
     assert got.n_points == 4
 
@@ -116,11 +116,11 @@ def test_the_result_goes_to_netcdf_and_back(tmp_path):
 
 def test_bad_input_is_refused():
     good = response(DOSES, hill(DOSES, TRUE))
-    with pytest.raises(ValueError, match="must carry the coordinate 'mg_mM', found"):
+    with pytest.raises(ValueError, match="must carry the coordinate 'mg_mM', got"):
         fit_hill(good, dose="mg_mM")
-    with pytest.raises(ValueError, match="one value a point, found dims"):
+    with pytest.raises(ValueError, match="one value a point, got dims"):
         fit_hill(good.expand_dims("memory"))
-    with pytest.raises(ValueError, match="doses must be ≥ 0, found -1"):
+    with pytest.raises(ValueError, match="doses must be ≥ 0, got -1"):
         fit_hill(response(DOSES - 1, DOSES))
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="got none"):
         fit_hill(response(DOSES, np.nan * DOSES))

@@ -111,7 +111,7 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
         source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"
         behaviour = xr.Dataset(label(behaviour, n_walks, n_steps, argument, source))
     if schema.TIME not in behaviour.dims:
-        raise ValueError(f"{argument} must have dimension 'time', found {dict(behaviour.sizes)}")
+        raise ValueError(f"{argument} must have dimension 'time', got {dict(behaviour.sizes)}")
     if schema.WALK not in behaviour.dims:
         coords = set(behaviour.coords) - {schema.TIME}
         behaviour = behaviour.reset_coords(coords).expand_dims(schema.WALK).set_coords(coords)

@@ -53,7 +53,7 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
     times = np.asarray(agent.history["t"], float)
     if len(times) < 2 or not groups:
         raise ValueError(
-            f"agent must have a history of at least two updates and some neurons, found "
+            f"agent must have a history of at least two updates and some neurons, got "
             f"{len(times)} updates and {len(groups)} populations; call agent.update() and "
             "neurons.update() in turn, with save_history on"
         )
@@ -79,7 +79,7 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
 def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> np.ndarray:
     """Activity (time, unit) of one population, checked against the agent's times."""
     if activity not in ("firingrate", "spikes"):
-        raise ValueError(f"activity must be 'firingrate' or 'spikes', found {activity!r}")
+        raise ValueError(f"activity must be 'firingrate' or 'spikes', got {activity!r}")
     if group.Agent is not agent:
         raise ValueError(f"neurons {group.name!r} must belong to this agent, not another")
     values, when = group.history[activity], np.asarray(group.history["t"], float)

@@ -220,9 +220,9 @@ def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, found {text!r}") from error
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, got {text!r}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, found {text!r}")
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, got {text!r}")
     return found
 
 
@@ -262,7 +262,7 @@ def _plain(value: Any) -> Any:
 def _check_dataset(found: object, argument: str, way_out: str) -> None:
     if not isinstance(found, xr.Dataset):
         raise TypeError(
-            f"{argument} must be an xarray.Dataset, found {type(found).__name__}; {way_out}"
+            f"{argument} must be an xarray.Dataset, got {type(found).__name__}; {way_out}"
         )
 
 
@@ -274,7 +274,7 @@ def _activation_problems(recording: xr.Dataset) -> list[str]:
         return [_wrong_dims(ACTIVATION, RECORDING_DIMS, values.dims)]
     problems = [f"dimension {str(d)!r} has length 0" for d in values.dims if not values.sizes[d]]
     if values.dtype.kind not in "fiub":
-        problems.append(f"{ACTIVATION!r} must hold real numbers, found dtype {values.dtype}")
+        problems.append(f"{ACTIVATION!r} must hold real numbers, got dtype {values.dtype}")
     return problems
 
 
@@ -294,7 +294,7 @@ def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> lis
 
 
 def _wrong_dims(name: str, dims: tuple[str, ...], found: tuple[Hashable, ...]) -> str:
-    return f"{name!r} must have dims ({', '.join(dims)}), found ({', '.join(map(str, found))})"
+    return f"{name!r} must have dims ({', '.join(dims)}), got ({', '.join(map(str, found))})"
 
 
 def _map_problems(maps: xr.Dataset) -> list[str]:

@@ -71,7 +71,7 @@ def memory_comparison(
     check(washout, "washout", "dose_response", (*WASHOUT, "alpha"))
     check(lesions, "lesions", "ablation_curve", (*LESIONS, "selection", "fraction"))
     if len(names := np.unique(washout["name"].values)) != 1:
-        raise ValueError(f"washout must be of one network, found {', '.join(map(str, names))}")
+        raise ValueError(f"washout must be of one network, got {', '.join(map(str, names))}")
     together = {
         name: networks[name] for name in NETWORKS if name != "trained_alpha"
     } | correlations(networks, n_resamples, seed)

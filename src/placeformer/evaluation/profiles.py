@@ -176,7 +176,7 @@ def profile_networks(
     """
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
     if not sources:
-        raise ValueError("models must name at least one network, found none")
+        raise ValueError("models must name at least one network, got none")
     errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "n_resamples": n_resamples}
     walks: dict[str, Any] = {"n_walks": recorded_walks, "n_steps": recorded_steps, "maps": maps}
     rows = []

@@ -131,7 +131,7 @@ def trials(
         shapes = f"{found.shape}" + (f" after {before[0].shape}" if before else "")
         raise ValueError(
             f"scores[{name!r}] must give a number, or one for each of the same trials, at every "
-            f"call, found shape {shapes}"
+            f"call, got shape {shapes}"
         )
     return found
 
@@ -318,7 +318,7 @@ def ablation_curve(
 def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, cluster: str) -> None:
     """Refuse a network that nothing can be scored on, and walks that cannot be counted."""
     if cluster not in ("walk", "map"):
-        raise ValueError(f'cluster must be "walk" or "map", found {cluster!r}')
+        raise ValueError(f'cluster must be "walk" or "map", got {cluster!r}')
     if isinstance(model, NavigationTransformer):
         world_of(model)
         counted_steps(n_steps, model.config, where)

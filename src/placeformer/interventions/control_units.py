@@ -212,7 +212,7 @@ def order_scores(
     scores = np.asarray(order)
     if scores.shape != (units.sizes[schema.UNIT],):
         raise ValueError(
-            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, found "
+            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, got "
             f"shape {scores.shape}"
         )
     return scores
@@ -227,7 +227,7 @@ def decision(table: xr.Dataset) -> xr.DataArray:
     """Which units a table of place cells decided on."""
     if DECISION not in table:
         raise ValueError(
-            f"order must be a table with {DECISION}, as place_cells gives it, found "
+            f"order must be a table with {DECISION}, as place_cells gives it, got "
             f"{', '.join(map(str, table.data_vars)) or 'nothing'}"
         )
     return table[DECISION]
@@ -238,7 +238,7 @@ def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
     if order.dims != (schema.UNIT,):
         dims = ", ".join(map(str, order.dims))
         raise ValueError(
-            f"order must have the dimension {schema.UNIT} alone, found {dims}; choose one map, or "
+            f"order must have the dimension {schema.UNIT} alone, got {dims}; choose one map, or "
             'reduce it: any("map")'
         )
     keys = [
@@ -255,14 +255,14 @@ def shares_of(found: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDA
     if found.dtype != bool:
         return np.linspace(0, 1, 21) if fractions is None else fractions
     if not found.any():
-        raise ValueError(f"order must choose at least one unit, found none of {found.size}")
+        raise ValueError(f"order must choose at least one unit, got none of {found.size}")
     share = found.mean()
     if fractions is None:
         return np.array([0, share])
     if fractions[-1] > share:
         raise ValueError(
             f"fractions must be at most the share of the units that order chooses, {share:g}, "
-            f"found {fractions[-1]:g}; pass a score to go on to other units"
+            f"got {fractions[-1]:g}; pass a score to go on to other units"
         )
     return fractions
 

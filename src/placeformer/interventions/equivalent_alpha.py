@@ -144,7 +144,7 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
 def check_network(model: NavigationTransformer, memory: str, n_steps: int, where: str) -> float:
     """Return the α of training, or say what is in the way."""
     if model.config.alpha is None:
-        raise ValueError(f"model must have NMDA activations, found {model.config.activation!r}")
+        raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
     check_option("memory", memory, MEMORIES)
     counted_steps(n_steps, model.config, where)
     return model.config.alpha
@@ -159,7 +159,7 @@ def dose_range(alphas: ArrayLike | None, trained: float) -> Floats:
     found = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
     if found.size < 2 or found[0] < trained < found[-1]:
         raise ValueError(
-            f"alphas must lie on one side of the trained α, {trained:g}, found {found.tolist()}; "
+            f"alphas must lie on one side of the trained α, {trained:g}, got {found.tolist()}; "
             "ask for washout and for block one after the other"
         )
     return found if found[0] == trained else found[::-1]
@@ -316,18 +316,18 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
     for key in WALKS:
         if (a := washout.attrs.get(key)) != (b := curve.attrs.get(key)):
             raise ValueError(
-                f"washout and curve must be scored on the same walks, found {key} {a!r} and {b!r}"
+                f"washout and curve must be scored on the same walks, got {key} {a!r} and {b!r}"
             )
     if not (washout["n"] == curve["n"]).all():
         raise ValueError(
-            "washout and curve must count the same predictions, found "
+            "washout and curve must count the same predictions, got "
             f"{int(washout['n'].isel(model=0).sum())} and {int(curve['n'].sum())}"
         )
     pairs = np.unique([washout["alpha"].values, washout["trained_alpha"].values], axis=1)
     trained = np.unique(pairs[1])
     if trained.size != 1 or trained[0] not in pairs[0]:
         raise ValueError(
-            f"washout must be of one network, at its α of training among others, found α "
+            f"washout must be of one network, at its α of training among others, got α "
             f"{pairs[0].tolist()} of networks trained at {trained.tolist()}"
         )
     check_one_network(washout, curve, float(trained[0]))
@@ -341,6 +341,6 @@ def check_one_network(washout: xr.Dataset, curve: xr.Dataset, trained: float) ->
     other = lesioned.get("name") or name  # a network without a name may be any
     if (other, lesioned.get("alpha", trained)) != (name, trained):
         raise ValueError(
-            f"washout and curve must be of one network, found {name!r}, trained at α = "
+            f"washout and curve must be of one network, got {name!r}, trained at α = "
             f"{trained:g}, and {other!r}, trained at α = {lesioned['alpha']}"
         )

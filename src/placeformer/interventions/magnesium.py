@@ -60,7 +60,7 @@ def magnesium(
     modules = [module for module in model.modules() if isinstance(module, NMDA)]
     if not modules:
         raise ValueError(
-            "model must have NMDA activations for its Mg²⁺ to be changed, found none in "
+            "model must have NMDA activations for its Mg²⁺ to be changed, got none in "
             f"{type(model).__name__}"
         )
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def dose_response(
     doses = check_doses(alphas, mg_mM)
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
     if not sources:
-        raise ValueError("models must name at least one network, found none")
+        raise ValueError("models must name at least one network, got none")
     settings: dict[str, Any] = {
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "n_resamples": n_resamples,
         "seed": seed,

@@ -163,6 +163,6 @@ def _given(position: Mapping[str, ArrayLike], shape: tuple[int, int]) -> xr.Data
         if values.shape != shape:
             raise ValueError(
                 f"position[{axis!r}] must be (walk, time) = {shape}, the first two axes of the "
-                f"lesioned layer's output, found {values.shape}"
+                f"lesioned layer's output, got {values.shape}"
             )
     return xr.Dataset({axis: ((schema.WALK, schema.TIME), v) for axis, v in arrays.items()})

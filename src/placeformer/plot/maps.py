@@ -184,7 +184,7 @@ def place_fields(
     labels = fields["label"] if isinstance(fields, xr.Dataset) else fields
     label = labels.isel({schema.UNIT: unit}).transpose(*schema.place_dims(maps)).values
     if label.shape != (shape := _rates(maps, unit).shape):
-        raise ValueError(f"fields must be those of maps, of shape {shape}, found {label.shape}")
+        raise ValueError(f"fields must be those of maps, of shape {shape}, got {label.shape}")
     for number in range(1, int(label.max(initial=0)) + 1):
         outline = region_outline(label == number, bin_edges(maps))
         for color, width in (("black", 3.2), ("white", 1.6)):  # seen on bright and dark places
@@ -307,7 +307,7 @@ def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
     space, rate = schema.place_dims(maps), maps[schema.RATE]
     if len(space) != 2 or set(rate.dims) != {schema.UNIT, *space}:
         raise ValueError(
-            f"maps must be of one map on two axes of place, found dims {rate.dims}; "
+            f"maps must be of one map on two axes of place, got dims {rate.dims}; "
             "pick a map with isel(map=0)"
         )
     return rate.isel({schema.UNIT: unit}).transpose(*space)

@@ -291,12 +291,12 @@ class Learner:
     ) -> Learner:
         """Learner of a method by name or of an estimator, checked."""
         if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, found {max_samples}")
+            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
         if isinstance(method, str) and method in BAYES:
             if max_samples is not None:
                 raise ValueError(
                     f"max_samples must be None with method={method!r}, which takes all samples in "
-                    f"one read, found {max_samples}"
+                    f"one read, got {max_samples}"
                 )
             _check_options(BAYES[method], method, options)
             return cls(method, None, None, seed, options)
@@ -391,7 +391,7 @@ def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]
             raise ValueError(f"options must be those of {where}: {error}") from error
     if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
         raise ValueError(
-            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, found "
+            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
             f"{method!r}"
         )
     if options:
@@ -407,4 +407,4 @@ def _check_options(function: Callable[..., Any], method: str, options: Mapping[s
     known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"options of method={method!r} must be among {known}, found {unknown}")
+        raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")

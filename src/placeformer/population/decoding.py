@@ -70,7 +70,7 @@ class Judge:
             Of both.
         """
         if n < 1:
-            raise ValueError(f"n_resamples must be at least 1, found {n}")
+            raise ValueError(f"n_resamples must be at least 1, got {n}")
         chance = self.summary(self._guessed(blind, truth, fold))
         score = self.score(said, truth)
         observed, null = self._null(groups.split(said), groups.split(truth), n, seed)
@@ -421,13 +421,13 @@ def decode_map(
     maps, number = schema.map_numbers(recording)
     if maps.size < 2:
         raise ValueError(
-            f"recording must have at least 2 maps to tell apart, found only map {maps[0]}; record "
+            f"recording must have at least 2 maps to tell apart, got only map {maps[0]}; record "
             "more, for example placeformer.record(model, maps=(0, 1))"
         )
     learner = Learner.of(method, CLASSIFIERS, max_samples, seed, options)
     if not learner.categorical:
         raise ValueError(
-            f"method must be a classifier to decode maps, found {learner.name}; use 'bayes', "
+            f"method must be a classifier to decode maps, got {learner.name}; use 'bayes', "
             "'ridge', 'knn' or a classifier of scikit-learn"
         )
     groups = Groups.of(recording)
@@ -471,7 +471,7 @@ def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
     fold = np.where(keep, fold, fold.dtype.type(-1))
     if np.unique(fold[fold >= 0]).size < 2:
         raise ValueError(
-            "recording must have samples with a position in at least 2 folds, found "
+            "recording must have samples with a position in at least 2 folds, got "
             f"{np.count_nonzero(fold >= 0)} samples in all; check positions and bins"
         )
     return fold

@@ -67,11 +67,11 @@ def dimensionality(
         recording.groupby("layer").map(pf.dimensionality)
     """
     if not 0 < variance <= 1:
-        raise ValueError(f"variance must be above 0 and at most 1, found {variance}")
+        raise ValueError(f"variance must be above 0 and at most 1, got {variance}")
     rows = vectors(data)
     n_rows = rows.shape[0] * rows.shape[1]
     if n_rows < 2:
-        raise ValueError(f"data must have at least 2 samples or places, found {n_rows}")
+        raise ValueError(f"data must have at least 2 samples or places, got {n_rows}")
     values = spectrum(rows, data, standardize=standardize)
     total = values.sum()
     ratio = total**2 / np.square(values).sum() if total > 0 else np.nan

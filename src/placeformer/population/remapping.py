@@ -86,7 +86,7 @@ def remapping(
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
     if vary.sum() < 2:
-        raise ValueError(f"maps must have at least 2 units that vary in both, found {vary.sum()}")
+        raise ValueError(f"maps must have at least 2 units that vary in both, got {vary.sum()}")
     unit_a, unit_b = (_standard(v[:, vary]).T for v in (a, b))
     where_a, where_b = (_centres(v[:, vary], place, centre) for v in (a, b))
     rng = np.random.default_rng(seed)
@@ -170,12 +170,12 @@ def _two(
         more = set(maps[schema.RATE].dims) - {schema.UNIT, *schema.place_dims(maps)}
         if more:
             raise ValueError(
-                f"{name} must hold one map, found the dimensions {sorted(map(str, more))} too; "
+                f"{name} must hold one map, got the dimensions {sorted(map(str, more))} too; "
                 "pick one, for example maps.isel(map=0)"
             )
     check_same_units(maps_a, maps_b, NAMES)
     if known.sum() < 3:
-        raise ValueError(f"maps must share at least 3 visited places, found {known.sum()}")
+        raise ValueError(f"maps must share at least 3 visited places, got {known.sum()}")
     return rates, known
 
 
@@ -290,6 +290,6 @@ def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr
 def _check(centre: str, significance: float, n_shuffles: int) -> None:
     check_option("centre", centre, get_args(Centre))
     if not 0 < significance < 1:
-        raise ValueError(f"significance must be between 0 and 1, found {significance}")
+        raise ValueError(f"significance must be between 0 and 1, got {significance}")
     if n_shuffles < 2:
-        raise ValueError(f"n_shuffles must be at least 2, found {n_shuffles}")
+        raise ValueError(f"n_shuffles must be at least 2, got {n_shuffles}")

@@ -239,7 +239,7 @@ def similarity(
     n_rows = x.shape[0] * x.shape[1]
     least = MIN_DEBIASED if debiased else 3
     if n_rows < least:
-        raise ValueError(f"a and b must have at least {least} rows, found {n_rows}")
+        raise ValueError(f"a and b must have at least {least} rows, got {n_rows}")
     compared = _comparison(x, y, (a, b), method, debiased, distance)
     value = compared.value()
     if n_shuffles is None:
@@ -267,7 +267,7 @@ def _comparison(
         return sums
     if method == "rsa" and n_rows > MAX_ROWS:
         raise ValueError(
-            f"RSA compares all pairs of rows and takes at most {MAX_ROWS:,}, found {n_rows:,}; "
+            f"RSA compares all pairs of rows and takes at most {MAX_ROWS:,}, got {n_rows:,}; "
             "compare rate maps (placeformer.rate_maps), or take every so many steps, every="
             f"{-(-n_rows // MAX_ROWS)}"
         )
@@ -320,9 +320,9 @@ def _check(method: str, debiased: bool, distance: str, n_shuffles: int | None) -
     check_option("method", method, get_args(Method))
     check_option("distance", distance, get_args(Distance))
     if debiased and method != "cka":
-        raise ValueError(f"debiased=True is an option of method='cka', found method={method!r}")
+        raise ValueError(f"debiased=True is an option of method='cka', got method={method!r}")
     if n_shuffles is not None and n_shuffles < 0:
-        raise ValueError(f"n_shuffles must be at least 0, found {n_shuffles}")
+        raise ValueError(f"n_shuffles must be at least 0, got {n_shuffles}")
 
 
 def _check_finite(values: NDArray[Any], data: xr.Dataset) -> None:

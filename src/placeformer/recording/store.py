@@ -122,7 +122,7 @@ def pack(state: Any, tensors: dict[str, Tensor]) -> Any:
         return {"value": state}
     raise TypeError(
         "forward must return a state of tensors, numbers, texts and None in tuples, lists and "
-        f"dicts for a recording with store, which saves it; found {type(state).__name__}"
+        f"dicts for a recording with store, which saves it; got {type(state).__name__}"
     )
 
 

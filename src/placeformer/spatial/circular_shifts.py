@@ -17,7 +17,7 @@ def least_shift(n_steps: int, min_shift: int | None, hint: str = "") -> int:
     low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
     if low < 1 or 2 * low > n_steps:
         raise ValueError(
-            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, found "
+            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, got "
             f"{low}{hint}"
         )
     return low

@@ -233,7 +233,7 @@ class Criteria:
             (0 < self.min_prominence <= 1, "min_prominence", "lie above 0 and up to 1"),
             (self.connectivity in (4, 8), "connectivity", "be 4 (sides) or 8 (sides and corners)"),
         ]
-        broken = [f"{n} must {rule}, found {getattr(self, n)!r}" for ok, n, rule in rules if not ok]
+        broken = [f"{n} must {rule}, got {getattr(self, n)!r}" for ok, n, rule in rules if not ok]
         if broken:
             raise ValueError("; ".join(broken))
 

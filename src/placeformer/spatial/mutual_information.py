@@ -252,9 +252,9 @@ def _per_map(
 
 def _check(levels: int, correction: str, n_shuffles: int) -> None:
     if levels < 2:
-        raise ValueError(f"levels must be at least 2, found {levels}")
+        raise ValueError(f"levels must be at least 2, got {levels}")
     check_option("correction", correction, get_args(Correction))
     if n_shuffles < 1:
         raise ValueError(
-            f"n_shuffles must be at least 1, found {n_shuffles}; for none pass correction='none'"
+            f"n_shuffles must be at least 1, got {n_shuffles}; for none pass correction='none'"
         )

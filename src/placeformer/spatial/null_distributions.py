@@ -114,7 +114,7 @@ def circular_variance(
     if given and not cells.complete:
         raise ValueError(
             f"null='circular' with given={given!r} needs a place and a value at every step of a "
-            "walk, found steps without; cut those off the walks"
+            "walk, got steps without; cut those off the walks"
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
@@ -155,7 +155,7 @@ def circular_information(
     unknown = set(options) - {"levels", "maps"}
     if unknown:
         raise ValueError(
-            f"options of statistic='mutual_information' must be 'levels' or 'maps', found "
+            f"options of statistic='mutual_information' must be 'levels' or 'maps', got "
             f"{sorted(unknown)}: its bias is the mean of the shuffles, and for place beyond the "
             "letter test 'position_variance_explained'"
         )

@@ -35,7 +35,7 @@ def check_limits(limits: Mapping[str, float]) -> None:
     for name, value in limits.items():
         low, high = LEAST.get(name, 0), MOST.get(name, 1)
         if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, found {value}")
+            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
 
 
 def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
@@ -81,7 +81,7 @@ def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
     schema.check_recording(control)
     units = [each.sizes[schema.UNIT] for each in (recording, control)]
     if units[0] != units[1]:
-        raise ValueError(f"control must hold the {units[0]} units of recording, found {units[1]}")
+        raise ValueError(f"control must hold the {units[0]} units of recording, got {units[1]}")
     for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
         if not np.array_equal(recording[name].values, control[name].values):
             raise ValueError(

@@ -108,7 +108,7 @@ def place_fields(
     rate, share = flatten(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
     if method == "opexebo" and len(sizes) != 2:
-        raise ValueError(f"method='opexebo' needs maps of two axes, found {len(sizes)}")
+        raise ValueError(f"method='opexebo' needs maps of two axes, got {len(sizes)}")
     valid = np.broadcast_to(share > 0, rate.shape)
     lead = rate.shape[:-1]
     found = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria)

@@ -173,11 +173,11 @@ def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
 def _check(statistic: Statistic, n_shuffles: int, null: str) -> None:
     if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
-            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, found "
+            f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, got "
             f"{statistic!r}"
         )
     if n_shuffles < 1:
-        raise ValueError(f"n_shuffles must be at least 1, found {n_shuffles}")
+        raise ValueError(f"n_shuffles must be at least 1, got {n_shuffles}")
     check_option("null", null, get_args(Null))
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(

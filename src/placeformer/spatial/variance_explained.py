@@ -272,7 +272,7 @@ def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]
 def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
     """Refuse an unknown way to treat maps, or maps that the recording lacks."""
     if maps not in ("apart", "together"):
-        raise ValueError(f"maps must be 'apart' or 'together', found {maps!r}")
+        raise ValueError(f"maps must be 'apart' or 'together', got {maps!r}")
     if per_map and (maps == "together" or schema.MAP not in recording.variables):
         raise ValueError(
             "per_map=True needs maps='apart' and a recording with the coordinate 'map'"

@@ -76,7 +76,7 @@ def fit_hill(
     x, y = points(response, dose)
     values, interval, p_flat, r2 = np.full(4, np.nan), np.full((4, 2), np.nan), np.nan, np.nan
     if (n_doses := np.unique(x).size) < LEAST_DOSES:
-        reason = f"4 parameters need at least {LEAST_DOSES} doses, found {n_doses}"
+        reason = f"4 parameters need at least {LEAST_DOSES} doses, got {n_doses}"
     else:
         values = fit(x, y)
         rest, total = ((y - hill(x, values)) ** 2).sum(), ((y - y.mean()) ** 2).sum()
@@ -119,18 +119,18 @@ def points(response: xr.DataArray, dose: str) -> tuple[Floats, Floats]:
     """Doses and values of the points that have both."""
     if dose not in response.coords:
         found = sorted(map(str, response.coords))
-        raise ValueError(f"response must carry the coordinate {dose!r}, found {found}")
+        raise ValueError(f"response must carry the coordinate {dose!r}, got {found}")
     if response.ndim != 1:
         raise ValueError(
-            f"response must have one value a point, found dims {response.dims}; pick one, as in "
+            f"response must have one value a point, got dims {response.dims}; pick one, as in "
             '.sel(memory="reference", maps="trained")'
         )
     x, y = np.asarray(response[dose], float), np.asarray(response, float)
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
-        raise ValueError("response must have points with a finite dose and value, found none")
+        raise ValueError("response must have points with a finite dose and value, got none")
     if (x[finite] < 0).any():
-        raise ValueError(f"doses must be ≥ 0, found {x[finite].min():g}")
+        raise ValueError(f"doses must be ≥ 0, got {x[finite].min():g}")
     return x[finite], y[finite]
 
 

@@ -227,7 +227,7 @@ def history_text(history: Any, problems: list[str]) -> str | None:
     if isinstance(history, str | os.PathLike):
         return file_text(Path(history), "history", problems)
     if not history:
-        problems.append("history: expected rows or a CSV file, found no rows")
+        problems.append("history: expected rows or a CSV file, got no rows")
         return None
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, list(history[0]), lineterminator="\n")
@@ -242,7 +242,7 @@ def recipe_text(recipe: Any, problems: list[str]) -> str | None:
     try:
         tomllib.loads(text or "")
     except tomllib.TOMLDecodeError as error:
-        problems.append(f"recipe: expected TOML, found {error} in {recipe}")
+        problems.append(f"recipe: expected TOML, got {error} in {recipe}")
     return text
 
 
@@ -251,7 +251,7 @@ def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{argument}: expected a text file, found {error}")
+        problems.append(f"{argument}: expected a text file, got {error}")
         return None
 
 
