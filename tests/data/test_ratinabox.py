@@ -98,5 +98,5 @@ def test_histories_that_do_not_fit_are_refused():
         from_ratinabox(agent, places)
     with pytest.raises(ValueError, match="'place' must belong to this agent"):
         from_ratinabox(other, places)
-    with pytest.raises(ValueError, match="activity must be 'firingrate' or 'spikes', got 'v'"):
+    with pytest.raises(ValueError, match="activity must be one of firingrate, spikes, got 'v'"):
         from_ratinabox(agent, places, activity="v")

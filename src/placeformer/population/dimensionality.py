@@ -12,6 +12,7 @@ from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.population.vectors import Products, is_maps, vectors
 from placeformer.spatial.variance_explained import centre
+from placeformer.stats.tolerances import FLAT
 
 
 def dimensionality(
@@ -123,7 +124,7 @@ def spectrum(rows: Any, units: xr.Dataset, *, standardize: bool = False) -> NDAr
 
 def _spread(variance: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standard deviation; infinite for a unit whose variance is rounding beside its size."""
-    return np.where(variance > (1e-6 * size) ** 2, np.sqrt(np.maximum(variance, 0)), np.inf)
+    return np.where(variance > (FLAT * size) ** 2, np.sqrt(np.maximum(variance, 0)), np.inf)
 
 
 def _finite(rows: NDArray[Any], units: xr.Dataset) -> NDArray[Any]:

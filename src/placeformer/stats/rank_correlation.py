@@ -8,6 +8,7 @@ from scipy import stats
 
 from placeformer.stats.intervals import LEVEL, Estimate, percentile_interval
 from placeformer.stats.permutation import p_value
+from placeformer.stats.tolerances import FLAT
 
 Floats = NDArray[np.float64]
 LEAST_POINTS = 4
@@ -43,7 +44,7 @@ def rank_correlation(table: Floats) -> Floats:
             x, y, z = ranks
             ranks = np.stack([v - (v * z).sum(-1, keepdims=True) * z for v in (x, y)])
             length = np.sqrt((ranks**2).sum(-1, keepdims=True))
-            ranks = np.where(length > 1e-6, ranks / length, np.nan)
+            ranks = np.where(length > FLAT, ranks / length, np.nan)
         return (ranks[0] * ranks[1]).sum(-1)
 
 
