@@ -21,13 +21,13 @@ import placeformer as pf
 def above(recording: xr.Dataset, statistic: str, limit: float, n: int, bins: int | None) -> int:
     """Number of units whose score exceeds a limit and is significant against shuffles."""
     policy = {"negatives": "shift"} if statistic == "border_score" else {}
-    test = pf.shuffle_test(recording, statistic, n=n, bins=bins, **policy)
+    test = pf.shuffle_test(recording, statistic, n_shuffles=n, bins=bins, **policy)
     return int(((test["observed"] > limit) & (test["q"] < 0.05)).sum())
 
 
 def row(name: str, recording: xr.Dataset, n: int, bins: int | None = 8) -> dict[str, object]:
     """Results for one layer."""
-    cells = pf.place_cells(recording, n=n, bins=bins, negatives="shift")
+    cells = pf.place_cells(recording, n_shuffles=n, bins=bins, negatives="shift")
     decoded = pf.decode_position(recording, n_resamples=99)
     return {
         "network": name,

@@ -34,7 +34,7 @@ def tables(seeds: range, n_each: int, noise: float, n: int) -> xr.Dataset:
             simulation.population(simulation.KINDS, n_each, seed=seed, familiar=f, noise=noise)
             for f in (True, False)
         ]
-        table = place_cells(pair[0], control=pair[1], n=n)
+        table = place_cells(pair[0], control=pair[1], n_shuffles=n)
         apart = border_score(rate_maps(pair[0]), negatives="shift") > WALL
         found.append(table.assign(off_walls=table["is_place_cell"] & ~apart))
     return xr.concat(found, "unit", combine_attrs="override")

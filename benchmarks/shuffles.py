@@ -92,7 +92,7 @@ def main() -> None:
     print(f"100 shifts x 100 units x {options.samples:,} samples, CPU seconds")
     first = None
     for statistic in ("spatial_information", "position_variance_explained"):
-        spent = seconds(lambda name=statistic: shuffle_test(small, name, n=100))
+        spent = seconds(lambda name=statistic: shuffle_test(small, name, n_shuffles=100))
         first = first or spent
         print(f"{statistic:32s} {spent:9.2f} {spent / first:8.1f}")
     for name, loop in peers():
@@ -102,7 +102,7 @@ def main() -> None:
     print(f"1,000 shifts x {options.units:,} units, minutes, from {options.shifts} shifts")
     for statistic in ("spatial_information", "position_variance_explained", "place_cell_score"):
         few, many = (
-            seconds(lambda name=statistic, n=n: shuffle_test(large, name, n=n))
+            seconds(lambda name=statistic, n=n: shuffle_test(large, name, n_shuffles=n))
             for n in (1, 1 + options.shifts)
         )
         print(f"{statistic:32s} {(many - few) / options.shifts * 1000 / 60:9.2f}")

@@ -62,8 +62,8 @@ plt.show()
 # memory has to be at chance there, and working memory should not suffer.
 
 errors = {
-    "trained maps": pf.memory_errors(model, n_walks=32, n_steps=512),
-    "novel maps": pf.memory_errors(model, n_walks=32, n_steps=512, familiar=False),
+    "trained maps": pf.memory_errors(model, n_walks=32, n_steps=512, progress=False),
+    "novel maps": pf.memory_errors(model, n_walks=32, n_steps=512, familiar=False, progress=False),
 }
 ax = pf.plot.memory(errors)
 ax.set_title("nmda-a10: error of working and reference memory")

@@ -29,12 +29,16 @@ novel = pf.record(model, familiar=False, **settings)
 # Shift the places of each walk relative to its activations, and count how often chance does as
 # well: p = (k + 1) / (n + 1); q is the false-discovery rate over units.
 
-test = pf.shuffle_test(trained, "position_variance_explained", n=200, seed=0)
+test = pf.shuffle_test(
+    trained, "position_variance_explained", n_shuffles=200, seed=0, progress=False
+)
 print(
     f"circular shifts: {int((test['q'] < 0.05).sum())} of {test.sizes['unit']} units have q < .05"
 )
 
-test_novel = pf.shuffle_test(novel, "position_variance_explained", n=200, seed=0)
+test_novel = pf.shuffle_test(
+    novel, "position_variance_explained", n_shuffles=200, seed=0, progress=False
+)
 print(f"on a novel map:  {int((test_novel['q'] < 0.05).sum())} of {test_novel.sizes['unit']}")
 
 # %%
@@ -70,7 +74,7 @@ plt.show()
 # gets a decision and, if it is not a place cell, the first criterion it failed
 # (:doc:`/placecells`).
 
-cells = pf.place_cells(trained, control=novel, n=200)
+cells = pf.place_cells(trained, control=novel, n_shuffles=200, progress=False)
 print(cells["reason"].to_series().value_counts())
 
 # %%

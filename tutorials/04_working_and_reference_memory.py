@@ -32,7 +32,9 @@ networks = {name: pf.load(name) for name in ("nmda-a10", "nmda-a0")}
 # window is longest, as the paper does. ``familiar=False`` uses novel maps.
 
 errors = {
-    (name, maps): pf.memory_errors(model, n_walks=64, n_steps=512, familiar=maps == "trained")
+    (name, maps): pf.memory_errors(
+        model, n_walks=64, n_steps=512, familiar=maps == "trained", progress=False
+    )
     for name, model in networks.items()
     for maps in ("trained", "novel")
 }

@@ -21,7 +21,7 @@ import placeformer as pf
 
 model = pf.load("nmda-a10")
 with pf.magnesium(model, alpha=5):
-    print(pf.memory_errors(model, n_walks=32, n_steps=512)["error"].to_series())
+    print(pf.memory_errors(model, n_walks=32, n_steps=512, progress=False)["error"].to_series())
 
 # %%
 # A dose–response

@@ -24,9 +24,9 @@ recording = pf.record(model, layers="ffn.1", n_walks=32, n_steps=512, progress=F
 score = pf.place_cell_score(pf.rate_maps(recording), negatives="rectify").fillna(0)
 best = np.argsort(-score.values)[:100]
 
-before = pf.memory_errors(model, n_walks=32, n_steps=512)["error"]
+before = pf.memory_errors(model, n_walks=32, n_steps=512, progress=False)["error"]
 with pf.ablate(model, {"ffn.1": best}):
-    after = pf.memory_errors(model, n_walks=32, n_steps=512)["error"]
+    after = pf.memory_errors(model, n_walks=32, n_steps=512, progress=False)["error"]
 for memory in before["memory"].values:
     intact, lesioned = (float(error.sel(memory=memory)) for error in (before, after))
     print(f"{memory:<10} {intact:.3f} → {lesioned:.3f}")

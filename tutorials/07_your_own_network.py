@@ -91,7 +91,7 @@ trained = pf.record(network, behaviour, **settings)
 
 recordings = {"untrained": untrained, "trained": trained}
 for name, recording in recordings.items():
-    found = pf.decode_position(recording, n_resamples=99)
+    found = pf.decode_position(recording, n_resamples=99, progress=False)
     error, chance = 100 * float(found["median_error"]), 100 * float(found["chance_error"])
     print(f"{name:<10} median error {error:4.1f} cm, chance {chance:.1f} cm")
 
@@ -101,7 +101,10 @@ for name, recording in recordings.items():
 # Places are not integers here, so maps need ``bins``.
 
 bins = {"bins": 10}
-cells = {name: pf.place_cells(recording, n=200, **bins) for name, recording in recordings.items()}
+cells = {
+    name: pf.place_cells(recording, n_shuffles=200, **bins, progress=False)
+    for name, recording in recordings.items()
+}
 for name, table in cells.items():
     print(f"{name}: median η² {float(table['eta2'].median()):.2f}")
     print(table["reason"].to_series().value_counts().to_string(), "\n")

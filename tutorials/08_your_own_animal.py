@@ -89,7 +89,8 @@ bins = int(network.attrs["side"])
 
 def table(recording, source, **options):
     """One row per unit."""
-    return pf.place_cells(recording, n=200, **options).to_dataframe().assign(source=source)
+    cells = pf.place_cells(recording, n_shuffles=200, progress=False, **options)
+    return cells.to_dataframe().assign(source=source)
 
 
 both = pd.concat([table(animal, "animal", bins=bins), table(network, "nmda-a10")])

@@ -179,7 +179,7 @@ for name, network in loaded.items():
 
 errors = {
     f"{name}, {maps} map{'s' * (maps == 'novel')}": pf.memory_errors(
-        network, n_walks=64, n_steps=1024, familiar=maps == "trained"
+        network, n_walks=64, n_steps=1024, familiar=maps == "trained", progress=False
     )
     for name, network in loaded.items()
     for maps in ("trained", "novel")

@@ -113,7 +113,7 @@ def recompute(folder: Path) -> list[str]:
     errors = [entry["definition"] for key, entry in said.items() if "_error_" in key]
     protocols = {MEASURED.findall(definition)[-1] for definition in errors}
     if len(protocols) != 1:
-        return [f"results: expected errors of one measurement, found {len(protocols)}"]
+        return [f"results: expected errors of one measurement, got {len(protocols)}"]
     ((n_walks, n_steps, seed),) = protocols
     torch.set_num_threads(1)
     measured = card.measure(model, n_walks=int(n_walks), n_steps=int(n_steps), seed=int(seed))

@@ -12,7 +12,6 @@ documentation are made from these files whenever it is built.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 import placeformer as pf
+from placeformer._atomic import atomic_file
 from placeformer.training.recipe import read_recipes
 from placeformer.zoo import folder as hub
 from placeformer.zoo.config import read_config, refuse
@@ -41,7 +41,7 @@ SETS = {
 LESIONED = "nmda-a10"
 SETTINGS: dict[str, Any] = {
     "n_walks": 64, "n_steps": 1024, "recorded_walks": 16, "recorded_steps": 512,
-    "washout": 0.0, "n": 250, "seed": 0,
+    "washout": 0.0, "n_shuffles": 250, "seed": 0,
 }  # fmt: skip
 DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 WALKS: dict[str, Any] = {"n_walks": 24, "n_steps": 2048, "where": "chunk_end"}
@@ -103,12 +103,12 @@ def history(file: Path) -> xr.Dataset:
 
 
 def write(data: xr.Dataset, file: Path) -> None:
-    """Write a compressed netCDF file under another name, then rename it."""
+    """Write a compressed netCDF file, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
     numbers = [str(n) for n, v in data.data_vars.items() if v.dtype.kind in "fi" and v.size > 1]
-    data.to_netcdf(temporary, encoding={name: {"zlib": True, "complevel": 9} for name in numbers})
-    os.replace(temporary, file)
+    encoding = {name: {"zlib": True, "complevel": 9} for name in numbers}
+    with atomic_file(file) as temporary:
+        data.to_netcdf(temporary, encoding=encoding)
 
 
 def lesions(
@@ -151,7 +151,7 @@ def lesion_place_cells(
     """Errors after lesions of the place cells of a layer on a map, and of control units."""
     where: dict[str, Any] = {"layers": layer, "maps": [map_index], "progress": False}
     recording = pf.record(model, n_walks=64, n_steps=1536, seed=walks["seed"] + 100, **where)
-    cells = pf.place_cells(recording, n=SETTINGS["n"])["is_place_cell"]
+    cells = pf.place_cells(recording, n_shuffles=SETTINGS["n_shuffles"])["is_place_cell"]
     curve = pf.ablation_curve(model, cells, **where, **walks)
     last = curve.isel(fraction=-1).sel(maps="trained")
     names = ["difference", "difference_interval", "p_sets", "p_pairs"]

@@ -95,5 +95,5 @@ def hidden(recording):
 
 def beyond_chance(recording, statistic, least, **options):
     """Units whose score exceeds the usual limit and what shuffles reach."""
-    test = pf.shuffle_test(recording, statistic, n=99, bins=8, **options)
+    test = pf.shuffle_test(recording, statistic, n_shuffles=99, bins=8, **options)
     return int(((test.observed > least) & (test.q < 0.05)).sum())

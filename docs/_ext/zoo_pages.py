@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 import placeformer as pf
-from placeformer.stats.estimates import over_seeds, verdict
+from placeformer.stats.intervals import over_seeds, verdict
 
 RESULTS = Path(__file__).resolve().parents[2] / "zoo" / "results"
 LESIONED = "nmda-a10"

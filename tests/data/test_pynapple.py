@@ -83,7 +83,7 @@ def test_a_networks_walks_become_epochs():
     values = RNG.standard_normal((3, 20, 4)).astype(np.float32)
     place = {"x": RNG.random((3, 20)), "y": RNG.random((3, 20))}
     recording = from_arrays(values, place, layer=["a", "a", "b", "b"])
-    with pytest.raises(ValueError, match="sample_rate must be a positive number of Hz, found None"):
+    with pytest.raises(ValueError, match="sample_rate must be a positive number of Hz, got None"):
         to_pynapple(recording)
     activation, position = to_pynapple(recording, sample_rate=10)
     assert len(activation.time_support) == 3
@@ -98,9 +98,9 @@ def test_a_networks_walks_become_epochs():
 @pytest.mark.parametrize(
     ("data", "position", "options", "error", "message"),
     [
-        (PLACE, POSITION, {}, TypeError, "data must be pynapple's TsGroup or .* found ndarray"),
+        (PLACE, POSITION, {}, TypeError, "data must be pynapple's TsGroup or .* got ndarray"),
         (SPIKES, PLACE, {}, TypeError, "position must be pynapple's TsdFrame or Tsd"),
-        (SPIKES, POSITION, {"epochs": [1, 2]}, TypeError, "epochs must be .* found list"),
+        (SPIKES, POSITION, {"epochs": [1, 2]}, TypeError, "epochs must be .* got list"),
         (SPIKES, POSITION, {"units": "mV"}, ValueError, "units must be None for spikes"),
         (SPIKES, POSITION, {"names": ["x"]}, ValueError, "names must name each of the 2 axes"),
         (
@@ -108,7 +108,7 @@ def test_a_networks_walks_become_epochs():
             nap.Tsd(t=TIMES + 500, d=TIMES),
             {},
             ValueError,
-            "must overlap in time, found data from 3 to 103, position from 503 to 602",
+            "must overlap in time, got data from 3 to 103, position from 503 to 602",
         ),
     ],
 )

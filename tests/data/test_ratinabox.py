@@ -88,7 +88,7 @@ def test_one_dimension():
 def test_histories_that_do_not_fit_are_refused():
     agent, other = (Agent(Environment(), {"dt": 0.1}) for _ in range(2))
     places = PlaceCells(agent, {"n": 2, "name": "place"})
-    with pytest.raises(ValueError, match="at least two updates.* found 0 updates and 1 pop"):
+    with pytest.raises(ValueError, match="at least two updates.* got 0 updates and 1 pop"):
         from_ratinabox(agent, places)
     for _ in range(4):
         agent.update()
@@ -98,5 +98,5 @@ def test_histories_that_do_not_fit_are_refused():
         from_ratinabox(agent, places)
     with pytest.raises(ValueError, match="'place' must belong to this agent"):
         from_ratinabox(other, places)
-    with pytest.raises(ValueError, match="activity must be 'firingrate' or 'spikes', found 'v'"):
+    with pytest.raises(ValueError, match="activity must be one of firingrate, spikes, got 'v'"):
         from_ratinabox(agent, places, activity="v")

@@ -78,9 +78,9 @@ def test_shorter_walks_end_in_nan_which_maps_leave_out():
     a, b = rate_maps(padded), rate_maps(joined)
     np.testing.assert_allclose(a.rate, b.rate, rtol=1e-6)
     np.testing.assert_allclose(spatial_information(a), spatial_information(b), rtol=1e-6)
-    assert shuffle_test(joined, n=5).sizes["unit"] == 3
+    assert shuffle_test(joined, n_shuffles=5).sizes["unit"] == 3
     with pytest.raises(ValueError, match="finite at every step of a walk"):
-        shuffle_test(padded, n=5)
+        shuffle_test(padded, n_shuffles=5)
 
 
 def test_samples_keep_their_times_and_take_the_nearest_position():
@@ -103,7 +103,7 @@ def test_ends_of_an_epoch_are_included():
 @pytest.mark.parametrize(
     ("epochs", "message"),
     [
-        ([7, 6], "epochs must be rows of start and stop in seconds, start before stop, found"),
+        ([7, 6], "epochs must be rows of start and stop in seconds, start before stop, got"),
         ([[1, 2, 3]], "epochs must be rows of start and stop"),
         ([100, 200], r"position must have two samples in an epoch.* it has 5 to 14.9 s"),
     ],
@@ -114,9 +114,9 @@ def test_epochs_that_do_not_fit_are_refused(epochs, message):
 
 
 def test_times_that_do_not_ascend_are_refused():
-    with pytest.raises(ValueError, match="times of position must ascend.* found 2 s and then 1 s"):
+    with pytest.raises(ValueError, match="times of position must ascend.* got 2 s and then 1 s"):
         Track(np.array([0.0, 2, 1]), {"x": np.zeros(3)})
-    with pytest.raises(ValueError, match="times of data must ascend.* found 1 s and then nan s"):
+    with pytest.raises(ValueError, match="times of data must ascend.* got 1 s and then nan s"):
         of_samples(np.zeros((2, 1)), np.array([1, np.nan]), TRACK, WHOLE, step="test")
 
 

@@ -20,7 +20,7 @@ from placeformer.recording.record import record
 
 N_UNITS, KNOWN, NEEDED = 24, [2, 5, 11, 17], 3
 CONFIG = ModelConfig(10, 16, 2, 2, 8, N_UNITS, 8, 4, 4, 0.0, "nmda", 1.0)
-SMALL = {"n_walks": 6, "n_steps": 24, "n_boot": 50, "progress": False}
+SMALL = {"n_walks": 6, "n_steps": 24, "n_resamples": 50, "progress": False}
 
 
 @pytest.fixture(autouse=True)
@@ -128,13 +128,13 @@ def test_fewer_than_the_chosen_units_are_drawn_among_them(model, reference):
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        (np.zeros(N_UNITS, bool), "order must choose at least one unit, found none of 24"),
+        (np.zeros(N_UNITS, bool), "order must choose at least one unit, got none of 24"),
         (table(SCORE == 1).drop_vars("is_place_cell"), "must be a table with is_place_cell"),
         (
             table(SCORE == 1).expand_dims(map=2),
-            "order must have the dimension unit alone, found map, unit; choose one map",
+            "order must have the dimension unit alone, got map, unit; choose one map",
         ),
-        (SCORE == 1, "fractions must be at most the share .* 0.166667, found 0.5; pass a score"),
+        (SCORE == 1, "fractions must be at most the share .* 0.166667, got 0.5; pass a score"),
     ],
 )
 def test_bad_choices_are_refused(model, reference, order, message):
@@ -259,7 +259,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
         {"layer": ("unit", ["hidden"] * 10), "index": ("unit", range(10))},
     )
     settings = {"reference": reference, "layers": "hidden", "fractions": [0, 0.2, 0.4, 1]}
-    settings |= {"n_boot": 50, "progress": False, "repeats": 19, "caliper": 1.0}
+    settings |= {"n_resamples": 50, "progress": False, "repeats": 19, "caliper": 1.0}
     order = (np.arange(10) < 2).astype(float)
 
     def trials(net):
@@ -294,22 +294,22 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fractions": [0, 1.2]}, "fractions must be within 0–1, found 0 to 1.2"),
+        ({"fractions": [0, 1.2]}, "fractions must be within 0–1, got 0 to 1.2"),
         ({"fractions": [0.5, 0.2]}, "fractions must be one row of ascending numbers"),
         (
             {"layers": "ffn.7"},
-            r"layers must name feed-forward layers \(ffn.0, ffn.1\), found 'ffn.7'",
+            r"layers must name feed-forward layers \(ffn.0, ffn.1\), got 'ffn.7'",
         ),
         ({"layers": "attention.*"}, "can be lesioned with placeformer.ablate"),
-        ({"order": "size"}, "order must be one of place_cell_score, .*, found 'size'"),
+        ({"order": "size"}, "order must be one of place_cell_score, .*, got 'size'"),
         (
             {"order": np.ones(3)},
-            r"order must have a score for each of the 48 units, found shape \(3,\)",
+            r"order must have a score for each of the 48 units, got shape \(3,\)",
         ),
-        ({"controls": ["alike"]}, "controls must be among random, matched, found 'alike'"),
-        ({"cluster": "room"}, 'cluster must be "walk" or "map", found \'room\''),
+        ({"controls": ["alike"]}, "controls must be among random, matched, got 'alike'"),
+        ({"cluster": "room"}, 'cluster must be "walk" or "map", got \'room\''),
         ({"how": "median"}, "how must be one of"),
-        ({"repeats": 0}, "repeats must be at least 1, found 0"),
+        ({"repeats": 0}, "repeats must be at least 1, got 0"),
         ({"where": "ends"}, "where must be"),
         ({"n_steps": 7}, "n_steps must be at least memory"),
         ({"fractions": [0.6, 1]}, "too few matched controls: .*29 units .* among the other 19"),

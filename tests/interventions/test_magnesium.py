@@ -24,7 +24,7 @@ from placeformer.recording.record import record
 from placeformer.zoo.folder import save
 
 CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 4.0)
-SMALL = {"n_walks": 6, "n_steps": 24, "n_boot": 50, "progress": False}
+SMALL = {"n_walks": 6, "n_steps": 24, "n_resamples": 50, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_any_network_with_nmda_will_do():
     with magnesium(net, alpha=7.0):
         assert torch.equal(net(x), nmda(net[0](x), 7.0))
     assert torch.equal(net(x), nmda(net[0](x), 1.0))
-    with pytest.raises(ValueError, match="must have NMDA activations .* found none in ReLU"):
+    with pytest.raises(ValueError, match="must have NMDA activations .* got none in ReLU"):
         magnesium(nn.ReLU(), alpha=1).__enter__()
 
 
@@ -110,11 +110,11 @@ def test_dose_response_at_test_time(model, tmp_path):
 
 def test_dose_response_on_some_maps_at_every_step(model):
     walks = {"n_walks": 6, "n_steps": 24, "maps": [2], "where": "every_step"}
-    got = dose_response(model, **walks, n_boot=20, progress=False).isel(model=0)
+    got = dose_response(model, **walks, n_resamples=20, progress=False).isel(model=0)
     want = memory_errors(model, **walks)
     np.testing.assert_allclose(got.error.sel(maps="trained"), want.error)
     assert (got.attrs["maps_walked"], got.attrs["where"]) == ("2", "every_step")
-    every = dose_response(model, n_walks=6, n_steps=24, n_boot=20, progress=False)
+    every = dose_response(model, n_walks=6, n_steps=24, n_resamples=20, progress=False)
     assert (every.attrs["maps_walked"], every.attrs["where"]) == ("all", "chunk_end")
 
 
@@ -210,15 +210,15 @@ def test_bad_ranges_are_refused(model):
     assert dose_range(None, 4.0)[[0, 1, -2, -1]].tolist() == [4, 2, 4 / 512, 0]
     for alphas in ([1, 16], [4], [4, 4]):
         with pytest.raises(
-            ValueError, match="alphas must lie on one side of the trained α, 4, found"
+            ValueError, match="alphas must lie on one side of the trained α, 4, got"
         ):
             dose_range(alphas, 4.0)
     with pytest.raises(ValueError, match="alphas must be given for a network trained at α = 0"):
         dose_range(None, 0.0)
-    with pytest.raises(ValueError, match="memory must be one of working, reference, found 'long'"):
+    with pytest.raises(ValueError, match="memory must be one of working, reference, got 'long'"):
         equivalent_alpha(model, {}, memory="long", **SMALL)
     relu = network(ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "relu", None))
-    with pytest.raises(ValueError, match="must have NMDA activations, found 'relu'"):
+    with pytest.raises(ValueError, match="must have NMDA activations, got 'relu'"):
         equivalent_alpha(relu, {}, **SMALL)
     with pytest.raises(ValueError, match="there is no layer 'ffn.9'"):
         equivalent_alpha(model, {"ffn.9": [0]}, **SMALL)

@@ -40,8 +40,8 @@ def maps():
     return simulation.maps(rate[None]).assign_coords(
         layer=("unit", ["ffn.1"]),
         index=("unit", [17]),
-        x=("x", np.arange(SIDE), {"units": "place"}),
-        y=("y", np.arange(SIDE), {"units": "place"}),
+        x=("x", np.arange(SIDE), {"units": "1"}),
+        y=("y", np.arange(SIDE), {"units": "1"}),
     )
 
 

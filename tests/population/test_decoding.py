@@ -180,9 +180,9 @@ def test_result_is_documented_and_goes_to_netcdf(tmp_path, decode):
     ("options", "words"),
     [
         ({"method": "forest"}, "'ridge', 'knn', 'bayes', 'poisson'.*found 'forest'"),
-        ({"method": 3}, "an estimator of scikit-learn, found 3"),
+        ({"method": 3}, "an estimator of scikit-learn, got 3"),
         ({"method": "poisson"}, "negatives='rectify' or 'shift'"),
-        ({"method": "bayes", "alpha": 1}, r"among \['prior', 'variance'\], found \['alpha'\]"),
+        ({"method": "bayes", "alpha": 1}, r"among \['prior', 'variance'\], got \['alpha'\]"),
         ({"method": "ridge", "prior": "uniform"}, "those of sklearn's Ridge"),
         ({"method": LinearRegression(), "alpha": 1}, "set them on the estimator"),
         ({"method": "bayes", "max_samples": 10}, "max_samples must be None"),

@@ -36,12 +36,12 @@ def test_feature_maps_become_units_in_the_order_of_the_network():
 
 def test_a_network_that_sees_nothing_of_the_arena_has_no_place_cells(trained):
     blind = recorded(trained, blind=True, layers="6")
-    cells = pf.place_cells(blind, bins=8, n=50)
+    cells = pf.place_cells(blind, bins=8, n_shuffles=50)
     assert set(cells.reason.values) == {"constant"}
 
 
 def test_random_filters_have_place_cells_already():
-    cells = pf.place_cells(recorded(network(), layers="1"), bins=8, n=99)
+    cells = pf.place_cells(recorded(network(), layers="1"), bins=8, n_shuffles=99)
     assert cells.is_place_cell.sum() > 100
 
 

@@ -48,14 +48,14 @@ def test_the_trained_network_knows_where_it_is(pair, paths):
 
 
 def test_no_unit_of_the_untrained_network_is_tuned_to_place(pair):
-    cells = pf.place_cells(hidden(pair[0]), n=200, **SEVEN)
+    cells = pf.place_cells(hidden(pair[0]), n_shuffles=200, **SEVEN)
     assert set(cells.reason.values) == {"not tuned to place"}
     assert beyond_chance(hidden(pair[0]), "grid_score", 0.37) == 0
     assert beyond_chance(hidden(pair[0]), "border_score", 0.5) == 0
 
 
 def test_the_trained_units_are_ramps_and_few_are_place_cells(pair):
-    cells = pf.place_cells(hidden(pair[1]), n=200, **SEVEN)
+    cells = pf.place_cells(hidden(pair[1]), n_shuffles=200, **SEVEN)
     assert (cells.q_circular < 0.05).sum() > 3 / 4 * UNITS
     assert cells.is_place_cell.sum() < UNITS / 3
     maps = pf.rate_maps(hidden(pair[1]), **SEVEN).rate.values.reshape(UNITS, -1)

@@ -345,7 +345,7 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
         ({"layers": "head.0", "walks": None}, "walks must hold the behaviour"),
         (
             {"layers": "head.0", "walks": xr.Dataset({"map": (("walk", "time"), PLACE[0])})},
-            r"'map' must have dims \(walk\), found \(walk, time\)",
+            r"'map' must have dims \(walk\), got \(walk, time\)",
         ),
         ({"layers": "head.0", "inputs": {"x": VELOCITY}}, "inputs: x is in walks as well"),
         (

@@ -138,7 +138,7 @@ def test_datasets_agree_with_measuring_again(networks, out, kind):
     beyond = pf.position_variance_explained(recording, given="observation")
     np.testing.assert_array_equal(units["eta2_beyond"], beyond)
     np.testing.assert_array_equal(units["eta2"], pf.position_variance_explained(recording))
-    table = pf.place_cells(recording, n=3, seed=3, keep_null=True)
+    table = pf.place_cells(recording, n_shuffles=3, seed=3, keep_null=True)
     for name in set(table.data_vars) - {"spatial_information", "place_cell_score"}:
         np.testing.assert_array_equal(units[name], table[name], err_msg=name)
     errors = pf.memory_errors(model, n_walks=4, n_steps=40, seed=3, familiar=familiar)
@@ -152,7 +152,7 @@ def test_memory_is_that_of_a_control_on_the_novel_map(networks, out):
     options = {"n_walks": 3, "n_steps": 120, "seed": 3, "maps": (0,), "progress": False}
     model, units = pf.load(networks[0]), dataset(out, "net-a10", "units")
     recordings = [pf.record(model, familiar=familiar, **options) for familiar in (True, False)]
-    table = pf.place_cells(recordings[0], control=recordings[1], n=3, seed=3)
+    table = pf.place_cells(recordings[0], control=recordings[1], n_shuffles=3, seed=3)
     for name in ("p_memory", "q_memory", "depends_on_memory"):
         np.testing.assert_array_equal(units[name], table[name], err_msg=name)
 

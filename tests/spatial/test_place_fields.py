@@ -232,7 +232,7 @@ def test_opexebo_knows_neither_one_axis_nor_negative_maps():
     for method in ("opexebo", "fraction"):
         assert place_fields(below, method=method).n_fields.item() == 0
     assert place_fields(below).n_fields.item() == 1
-    with pytest.raises(ValueError, match="two axes, found 1"):
+    with pytest.raises(ValueError, match="two axes, got 1"):
         place_fields(below.isel(y=5, drop=True), method="opexebo")
 
 

@@ -44,7 +44,7 @@ def test_contract_of_the_result():
     schema.check_rate_maps(maps)
     assert maps.rate.dims == ("unit", "y", "x")
     assert maps.rate.dtype == np.float64
-    assert maps.occupancy.attrs["units"] == "samples"
+    assert maps.occupancy.attrs["units"] == "1"
     assert maps.x.dims == ("x",)
     np.testing.assert_array_equal(maps.x_edges, np.arange(12) - 0.5)
     np.testing.assert_array_equal(maps.y, np.arange(11))
@@ -310,7 +310,7 @@ def test_bins_can_be_those_of_other_maps():
     elsewhere = rate_maps(moved, bins=whole)
     assert elsewhere.rate.isnull().all()
     assert (elsewhere.occupancy == 0).all()
-    with pytest.raises(ValueError, match=r"edges of \['y'\], found the edges \['x_edges'\]"):
+    with pytest.raises(ValueError, match=r"edges of \['y'\], got the edges \['x_edges'\]"):
         rate_maps(rec, bins=rate_maps(rec, by="x"))
 
 

@@ -1,21 +1,15 @@
 """Paired statistics: SciPy's permutation test, closed forms, and errors at their rate."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from placeformer.interventions.control_units import imbalance, matched, ordered
 from placeformer.stats.resampling import (
-    bounds,
     by_cluster,
     compare,
-    draws,
-    rank_p,
     ratio,
     resampled,
-    sign_flip_p,
 )
 
 INSIDE = np.array([True, True])
@@ -29,31 +23,6 @@ def test_an_error_is_a_ratio_of_sums():
     np.testing.assert_allclose(resampled(wrong, n, weights), [[0.3, 0], [0.4, 0], [0.25, 0]])
 
 
-def test_bootstrap_interval_is_scipys():
-    rng = np.random.default_rng(0)
-    wrong = rng.integers(0, 5, 60).astype(float)
-    got = bounds(resampled(wrong, np.ones(60), draws(60, 20_000, rng)))
-    want = stats.bootstrap([wrong], np.mean, n_resamples=20_000, method="percentile", rng=rng)
-    np.testing.assert_allclose(got, want.confidence_interval, atol=0.01)
-
-
-def test_sign_flips_are_scipys_paired_permutation_test():
-    rng = np.random.default_rng(1)
-    a, b = rng.normal(0.4, 1, 30), rng.normal(0, 1, 30)
-    got = sign_flip_p(a - b, 20_000, rng)
-    want = stats.permutation_test(
-        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", alternative="greater",
-        n_resamples=20_000, rng=rng,
-    )  # fmt: skip
-    assert got == pytest.approx(want.pvalue, abs=0.01)
-    assert sign_flip_p(np.zeros(5), 100, rng) == 1
-
-
-def test_rank_by_hand():
-    controls = np.array([[0.1, 0.2, 0.3], [0.1, np.nan, 0.1]])
-    np.testing.assert_array_equal(rank_p(np.array([0.2, 0.5]), controls), [0.75, np.nan])
-
-
 def test_p_keeps_its_level_where_the_ordered_units_are_one_more_control():
     rng = np.random.default_rng(2)
     n = np.full(20, 10)
@@ -61,7 +30,7 @@ def test_p_keeps_its_level_where_the_ordered_units_are_one_more_control():
     for seed in range(200):
         wrong = rng.binomial(10, 0.4, (2, 2, 9, 20)).astype(float)
         wrong[0] = wrong[0, :, :1]  # one ordered set, whatever the repeat
-        found = compare(wrong, n, INSIDE, sign=1, n_boot=20, seed=seed)
+        found = compare(wrong, n, INSIDE, sign=1, n_resamples=20, seed=seed)
         p.append(found.p_sets[0, 0])
     assert 0.04 < np.mean(np.array(p) <= 0.1) < 0.17
 
@@ -73,7 +42,7 @@ def test_intervals_cover_the_difference():
         skill = rng.normal(0, 0.1, 40)  # walks differ, and alike for both: the pairs
         p = np.clip(np.array([0.5, 0.4])[:, None] + skill, 0, 1)
         wrong = rng.binomial(20, p)[:, None, None, :].astype(float)
-        found = compare(wrong, n, np.array([True]), sign=1, n_boot=300, seed=seed)
+        found = compare(wrong, n, np.array([True]), sign=1, n_resamples=300, seed=seed)
         low, high = found.difference_interval[0, 0]
         assert found.area_interval[0].tolist() == [low, high]
         hits.append(low <= 0.1 <= high)

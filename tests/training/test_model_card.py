@@ -78,7 +78,7 @@ def test_the_shares_of_place_cells_are_those_of_place_cells(trainer):
     walks = {"n_walks": 16, "n_steps": 512, "maps": [0], "progress": False}
     for kind, entry in zip(("trained", "novel"), found.values(), strict=True):
         recording = record(trainer.model, **walks, familiar=kind == "trained")
-        share = float(place_cells(recording, n=250)["is_place_cell"].mean())
+        share = float(place_cells(recording, n_shuffles=250)["is_place_cell"].mean())
         assert entry["value"] == pytest.approx(share, abs=1e-6)
         assert (
             f"accepts on the first {kind} map, 16 walks of 512 steps, seed 0, 250 shuffles"

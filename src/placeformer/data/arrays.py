@@ -111,7 +111,7 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
         source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"
         behaviour = xr.Dataset(label(behaviour, n_walks, n_steps, argument, source))
     if schema.TIME not in behaviour.dims:
-        raise ValueError(f"{argument} must have dimension 'time', found {dict(behaviour.sizes)}")
+        raise ValueError(f"{argument} must have dimension 'time', got {dict(behaviour.sizes)}")
     if schema.WALK not in behaviour.dims:
         coords = set(behaviour.coords) - {schema.TIME}
         behaviour = behaviour.reset_coords(coords).expand_dims(schema.WALK).set_coords(coords)
@@ -134,10 +134,10 @@ def label(
 def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
     """Time of every sample: in seconds where the sample rate is known, else in steps."""
     if sample_rate is None:
-        return xr.Variable(schema.TIME, np.arange(n_steps), {"units": "step"})
+        return schema.variable(schema.TIME, np.arange(n_steps), "time in steps")
     if not (np.isfinite(sample_rate) and sample_rate > 0):
         raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
-    return xr.Variable(schema.TIME, np.arange(n_steps) / sample_rate, {"units": "s"})
+    return schema.variable(schema.TIME, np.arange(n_steps) / sample_rate, "time", units="s")
 
 
 def as_coords(dataset: xr.Dataset) -> xr.Dataset:

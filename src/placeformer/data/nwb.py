@@ -182,9 +182,11 @@ def _open(source: Any) -> Iterator[Any]:
         yield source
         return
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"source must be a path or a pynwb.NWBFile, found {type(source).__name__}")
+        raise TypeError(f"source must be a path or a pynwb.NWBFile, got {type(source).__name__}")
     if not os.path.isfile(source):
-        raise FileNotFoundError(f"source must be an NWB file, found nothing at {os.fspath(source)}")
+        raise FileNotFoundError(
+            f"source must be an NWB file; there is nothing at {os.fspath(source)}"
+        )
     with pynwb.NWBHDF5IO(os.fspath(source), "r") as io:
         yield io.read()
 
@@ -216,7 +218,7 @@ def _position(file: Any, wanted: str | None) -> tuple[str, Any]:
     if len(found) != 1:
         listed = ", ".join(repr(path) for path in sorted(found or series)) or "none"
         raise ValueError(
-            f"position must name one SpatialSeries of file {file.identifier!r}, found {wanted!r} "
+            f"position must name one SpatialSeries of file {file.identifier!r}, got {wanted!r} "
             f"for {len(found)} of them; the file holds: {listed}"
         )
     return next(iter(found.items()))
@@ -238,7 +240,7 @@ def _track(path: str, series: Any) -> Track:
     times = np.asarray(series.get_timestamps(), float)
     if len(times) != len(values) or len(times) < 2 or values.shape[1] > 3:
         raise ValueError(
-            f"position {path!r} must be (time,) or (time, 1 to 3) of at least two samples, found "
+            f"position {path!r} must be (time,) or (time, 1 to 3) of at least two samples, got "
             f"{values.shape} and {len(times)} timestamps"
         )
     return Track(times, dict(zip(("x", "y", "z"), values.T, strict=False)))
@@ -253,7 +255,7 @@ def _epochs(file: Any, epochs: str | ArrayLike) -> ArrayLike:
     if table is None:
         known = sorted(name for name, found in tables.items() if found is not None)
         raise ValueError(
-            f"epochs must name a table of intervals, found {epochs!r}; the file holds: "
+            f"epochs must name a table of intervals, got {epochs!r}; the file holds: "
             f"{', '.join(known) or 'none'}"
         )
     return np.stack([table["start_time"][:], table["stop_time"][:]], axis=1)
@@ -265,9 +267,9 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
     space = schema.place_dims(maps)
     problems = []
     if maps[schema.RATE].attrs.get("units") != "Hz":
-        problems.append(f"rates must be in Hz, found {maps[schema.RATE].attrs.get('units')!r}")
+        problems.append(f"rates must be in Hz, got {maps[schema.RATE].attrs.get('units')!r}")
     if len(space) > 2 or maps[schema.RATE].ndim != 1 + len(space):
-        problems.append(f"rate must be (unit, 1 or 2 axes), found {maps[schema.RATE].dims}")
+        problems.append(f"rate must be (unit, 1 or 2 axes), got {maps[schema.RATE].dims}")
     if "sample_rate" not in maps.attrs:
         problems.append("attrs must hold sample_rate in Hz, for the occupancy in seconds")
     if problems:
@@ -284,7 +286,7 @@ def _rows(maps: xr.Dataset, file: Any) -> list[int]:
     wanted = maps["unit_id"].values.tolist() if "unit_id" in maps.coords else None
     if wanted is None or not set(wanted) <= set(ids):
         raise ValueError(
-            f"maps must carry the ids of the file's units as coordinate 'unit_id', found "
+            f"maps must carry the ids of the file's units as coordinate 'unit_id', got "
             f"{wanted if wanted is None else wanted[:5]}; the file holds {ids[:5]} ({len(ids)})"
         )
     return [ids.index(each) for each in wanted]

@@ -102,13 +102,13 @@ def from_pynapple(
             for name, each in (("data", data), ("position", position), ("epochs", epochs))
             if each is not None
         )
-        raise ValueError(f"data and position must overlap in time, found {', '.join(spans)} s")
+        raise ValueError(f"data and position must overlap in time, got {', '.join(spans)} s")
     labels = {"step": "from_pynapple", "join": join, "layer": layer}
     labels["position_units"] = position_units
     track = _track(position, names)
     if isinstance(data, nap.Ts | nap.TsGroup):
         if units not in (None, "Hz"):
-            raise ValueError(f"units must be None for spikes, whose rate is in Hz, found {units!r}")
+            raise ValueError(f"units must be None for spikes, whose rate is in Hz, got {units!r}")
         group = {0: data} if isinstance(data, nap.Ts) else data
         keys = list(group.keys())
         trains = [group[key].index.values for key in keys]
@@ -179,7 +179,7 @@ def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(
-            f"{argument} must be pynapple's {wanted}, found {type(value).__name__}; for plain "
+            f"{argument} must be pynapple's {wanted}, got {type(value).__name__}; for plain "
             "arrays there is placeformer.from_arrays"
         )
 
@@ -198,8 +198,7 @@ def _track(position: Any, names: Sequence[str] | None) -> Track:
         names = [str(c) for c in columns] if textual else AXES[: values.shape[1]]
     if len(names) != values.shape[1]:
         raise ValueError(
-            f"names must name each of the {values.shape[1]} axes of the position, found "
-            f"{list(names)}"
+            f"names must name each of the {values.shape[1]} axes of the position, got {list(names)}"
         )
     return Track(position.index.values, dict(zip(names, values.T, strict=True)))
 
@@ -217,7 +216,7 @@ def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
     rate = recording.attrs.get("sample_rate", sample_rate)
     if rate is None or not rate > 0:
         raise ValueError(
-            f"sample_rate must be a positive number of Hz, found {rate!r}: the recording counts "
+            f"sample_rate must be a positive number of Hz, got {rate!r}: the recording counts "
             "steps, and pynapple seconds; sample_rate=1 makes a step a second"
         )
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]

@@ -1,4 +1,7 @@
-"""The Dataset contract: names, dimensions and units of every variable."""
+"""The Dataset contract: names, dimensions and units of every variable.
+
+Units are those that UDUNITS and pint read: "Hz", "m", "bit", "1" where there are none.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,9 @@ STEP_DIMS: tuple[str, ...] = (WALK, TIME)
 RECORDING_DIMS: tuple[str, ...] = (*STEP_DIMS, UNIT)
 
 RECORDING: Mapping[str, Entry] = {
-    ACTIVATION: Entry(RECORDING_DIMS, "a.u.", "activation"),
-    "x": Entry((WALK, TIME), "place", "x position"),
-    "y": Entry((WALK, TIME), "place", "y position"),
+    ACTIVATION: Entry(RECORDING_DIMS, "1", "activation"),
+    "x": Entry((WALK, TIME), "1", "x position"),
+    "y": Entry((WALK, TIME), "1", "y position"),
     "action": Entry((WALK, TIME), "1", "action taken to reach the place"),
     "observation": Entry((WALK, TIME), "1", "letter seen at the place"),
     "prediction": Entry((WALK, TIME), "1", "letter predicted at the place"),
@@ -44,15 +47,37 @@ RECORDING: Mapping[str, Entry] = {
     "correct": Entry((WALK, TIME), "1", "letter was predicted correctly"),
     MAP: Entry((WALK,), "1", "map the walk was made on"),
     "familiar": Entry((WALK,), "1", "map was trained on"),
-    "window": Entry((TIME,), "steps", "earlier steps that could be attended to"),
+    "window": Entry((TIME,), "1", "earlier steps that could be attended to"),
     "layer": Entry((UNIT,), "1", "layer of the unit"),
     "component": Entry((UNIT,), "1", "component of the unit"),
     "index": Entry((UNIT,), "1", "number of the unit within its layer"),
 }
 """Every name a Recording may use; only ``activation`` must be there."""
 
-OCCUPANCY_ENTRY = Entry(("y", "x"), "samples", "samples per place")
-RATE_ENTRY = Entry((UNIT, "y", "x"), "a.u.", "mean activation per place")
+OCCUPANCY_ENTRY = Entry(("y", "x"), "1", "samples per place")
+RATE_ENTRY = Entry((UNIT, "y", "x"), "1", "mean activation per place")
+
+
+def variable(
+    dims: Hashable | tuple[Hashable, ...],
+    values: Any,
+    long_name: str,
+    *,
+    units: str = "1",
+    **attrs: Any,
+) -> xr.Variable:
+    """Label values with dimensions, a name for people, and units that UDUNITS and pint can read.
+
+    Counts, shares and arbitrary units are dimensionless, ``"1"``: what is counted is part of the
+    long name.
+    """
+    return xr.Variable(dims, values, {"units": units, "long_name": long_name, **attrs})
+
+
+def shown_units(values: xr.DataArray, dimensionless: str = "a.u.") -> str:
+    """Units for the label of a figure; `dimensionless` where the values have none."""
+    units = str(values.attrs.get("units", "1"))
+    return dimensionless if units in ("", "1") else units
 
 
 def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
@@ -195,9 +220,9 @@ def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, found {text!r}") from error
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, got {text!r}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, found {text!r}")
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, got {text!r}")
     return found
 
 
@@ -237,7 +262,7 @@ def _plain(value: Any) -> Any:
 def _check_dataset(found: object, argument: str, way_out: str) -> None:
     if not isinstance(found, xr.Dataset):
         raise TypeError(
-            f"{argument} must be an xarray.Dataset, found {type(found).__name__}; {way_out}"
+            f"{argument} must be an xarray.Dataset, got {type(found).__name__}; {way_out}"
         )
 
 
@@ -249,7 +274,7 @@ def _activation_problems(recording: xr.Dataset) -> list[str]:
         return [_wrong_dims(ACTIVATION, RECORDING_DIMS, values.dims)]
     problems = [f"dimension {str(d)!r} has length 0" for d in values.dims if not values.sizes[d]]
     if values.dtype.kind not in "fiub":
-        problems.append(f"{ACTIVATION!r} must hold real numbers, found dtype {values.dtype}")
+        problems.append(f"{ACTIVATION!r} must hold real numbers, got dtype {values.dtype}")
     return problems
 
 
@@ -269,7 +294,7 @@ def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> lis
 
 
 def _wrong_dims(name: str, dims: tuple[str, ...], found: tuple[Hashable, ...]) -> str:
-    return f"{name!r} must have dims ({', '.join(dims)}), found ({', '.join(map(str, found))})"
+    return f"{name!r} must have dims ({', '.join(dims)}), got ({', '.join(map(str, found))})"
 
 
 def _map_problems(maps: xr.Dataset) -> list[str]:

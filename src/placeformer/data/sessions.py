@@ -119,7 +119,7 @@ def _check_times(times: Floats, argument: str) -> None:
     faults = np.flatnonzero(~(np.diff(times) > 0))
     if faults.size:
         raise ValueError(
-            f"times of {argument} must ascend and not be NaN, found {times[faults[0]]:g} s and "
+            f"times of {argument} must ascend and not be NaN, got {times[faults[0]]:g} s and "
             f"then {times[faults[0] + 1]:g} s; sort the samples and drop those without a time"
         )
 
@@ -129,7 +129,7 @@ def _spans(epochs: ArrayLike) -> Floats:
     spans = np.atleast_2d(np.asarray(epochs, float))
     if spans.ndim != 2 or spans.shape[1] != 2 or not np.all(spans[:, 0] < spans[:, 1]):
         raise ValueError(
-            "epochs must be rows of start and stop in seconds, start before stop, found "
+            "epochs must be rows of start and stop in seconds, start before stop, got "
             f"{spans.tolist()[:3]}"
         )
     return spans

@@ -40,7 +40,7 @@ ABOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
     "difference": (GAP, "1", "ordered less control, means over repeats"),
     "difference_interval": ((*GAP, "bound"), "1", "95 % paired bootstrap interval of difference"),
     "p_sets": (GAP, "1", "(1 + control sets that reach the ordered error) / (1 + repeats)"),
-    "p_pairs": (GAP, "1", "(1 + sign flips that reach the difference) / (1 + n_boot)"),
+    "p_pairs": (GAP, "1", "(1 + sign flips that reach the difference) / (1 + n_resamples)"),
     "area": (AREA, "1", "mean difference over fractions"),
     "area_interval": ((*AREA, "bound"), "1", "95 % paired bootstrap interval of area"),
     "area_p_sets": (AREA, "1", "p_sets of the mean over fractions"),
@@ -48,8 +48,8 @@ ABOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 """Dimensions, units and long name of every statistic."""
 
-WRONG = {"units": "predictions", "long_name": "wrong predictions"}
-COUNTED = {"units": "predictions", "long_name": "predictions counted"}
+WRONG = {"units": "1", "long_name": "wrong predictions"}
+COUNTED = {"units": "1", "long_name": "predictions counted"}
 NEW_DIM: dict[str, Any] = {
     "data_vars": "all",
     "coords": "minimal",
@@ -131,7 +131,7 @@ def trials(
         shapes = f"{found.shape}" + (f" after {before[0].shape}" if before else "")
         raise ValueError(
             f"scores[{name!r}] must give a number, or one for each of the same trials, at every "
-            f"call, found shape {shapes}"
+            f"call, got shape {shapes}"
         )
     return found
 
@@ -180,7 +180,7 @@ def ablation_curve(
     n_steps: int = 2048,
     where: str = "chunk_end",
     cluster: str = "walk",
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -239,7 +239,7 @@ def ablation_curve(
     cluster
         What is drawn in the bootstrap and whose signs are flipped: ``"walk"``, or ``"map"`` with
         all its walks, which also covers the choice of maps.
-    n_boot
+    n_resamples
         Bootstrap samples, and sign flips.
     seed
         Of walks, e₀, controls and bootstrap.
@@ -260,7 +260,7 @@ def ablation_curve(
           control, paired;
         - `p_sets`: (1 + k) / (1 + repeats), k being the control sets whose error reaches that of
           the ordered units: are these units special among such units?
-        - `p_pairs`: (1 + k) / (1 + n_boot), k being the random flips of the signs of the
+        - `p_pairs`: (1 + k) / (1 + n_resamples), k being the random flips of the signs of the
           differences of all clusters whose sum reaches the observed one: would it be so on other
           walks? Both are one-sided: ordered units cost more, with `keep` less;
         - `area`, `area_interval`, `area_p_sets`, `area_p_pairs` (maps, memory, control): the same
@@ -291,7 +291,7 @@ def ablation_curve(
         model, names, reference, order, shares, keep=keep, negatives=negatives,
         controls=controls, caliper=caliper, repeats=repeats, seed=seed,
     )  # fmt: skip
-    ask: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
+    ask: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     fill, parts = replacements(model, names, how, reference=reference, seed=seed), []
     if isinstance(model, NavigationTransformer):
         walks = {"n_walks": n_walks, "n_steps": n_steps, "seed": seed, "maps": maps}
@@ -303,7 +303,7 @@ def ablation_curve(
     settings: dict[str, Any] = {
         "order": "chosen" if plan.decided else name_of(order),
         "negatives": negatives, "layers": " ".join(names), "keep": int(keep), "how": how,
-        "caliper": caliper, "repeats": repeats, "n_boot": n_boot, "seed": seed,
+        "caliper": caliper, "repeats": repeats, "n_resamples": n_resamples, "seed": seed,
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "cluster": cluster,
         "maps_walked": "all" if maps is None else " ".join(map(str, maps)),
         "alternative": f"ordered units cost {'less' if keep else 'more'}",
@@ -318,7 +318,7 @@ def ablation_curve(
 def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, cluster: str) -> None:
     """Refuse a network that nothing can be scored on, and walks that cannot be counted."""
     if cluster not in ("walk", "map"):
-        raise ValueError(f'cluster must be "walk" or "map", found {cluster!r}')
+        raise ValueError(f'cluster must be "walk" or "map", got {cluster!r}')
     if isinstance(model, NavigationTransformer):
         world_of(model)
         counted_steps(n_steps, model.config, where)

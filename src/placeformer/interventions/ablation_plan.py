@@ -100,7 +100,7 @@ class Plan:
 
     def coords(self) -> dict[str, Any]:
         """Coordinates of the result."""
-        numbers = {"units": "units", "long_name": "units kept" if self.keep else "units lesioned"}
+        numbers = {"units": "1", "long_name": "units kept" if self.keep else "units lesioned"}
         share = {"units": "1", "long_name": f"share of {numbers['long_name']}"}
         return {
             "selection": list(self.selections),
@@ -162,7 +162,7 @@ def layer_names(model: nn.Module, layers: str | Sequence[str], reference: Refere
     if bad := [p for p in patterns if not any(fnmatchcase(name, p) for name in known)]:
         kind = "feed-forward layers" if ours else "layers that the reference holds"
         raise ValueError(
-            f"layers must name {kind} ({', '.join(known) or 'there is none'}), found "
+            f"layers must name {kind} ({', '.join(known) or 'there is none'}), got "
             f"{', '.join(map(repr, bad))}; other layers can be lesioned with placeformer.ablate"
         )
     return [name for name in known if any(fnmatchcase(name, p) for p in patterns)]
@@ -194,20 +194,18 @@ def check_fractions(fractions: ArrayLike | None) -> NDArray[np.float64] | None:
         return None
     shares = np.atleast_1d(np.asarray(fractions, float))
     if shares.ndim != 1 or not shares.size or (np.diff(shares) <= 0).any():
-        raise ValueError(f"fractions must be one row of ascending numbers, found {fractions!r}")
+        raise ValueError(f"fractions must be one row of ascending numbers, got {fractions!r}")
     if not ((shares >= 0) & (shares <= 1)).all():
-        raise ValueError(
-            f"fractions must be within 0–1, found {shares.min():g} to {shares.max():g}"
-        )
+        raise ValueError(f"fractions must be within 0–1, got {shares.min():g} to {shares.max():g}")
     return shares
 
 
 def check_controls(controls: Sequence[str], repeats: int) -> None:
     """Refuse unknown controls, and no repeats."""
     if unknown := [c for c in controls if c not in CONTROLS]:
-        raise ValueError(f"controls must be among {', '.join(CONTROLS)}, found {unknown[0]!r}")
+        raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {unknown[0]!r}")
     if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, found {repeats}")
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
 
 
 def check_matched(

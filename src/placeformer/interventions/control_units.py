@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.transformer import Layer, NavigationTransformer
 from placeformer.spatial.measures import spatial_information
@@ -46,7 +47,7 @@ def unit_scores(recording: xr.Dataset, order: str, *, negatives: Negatives) -> F
         return position_variance_explained(recording).values
     measures = {"place_cell_score": place_cell_score, "spatial_information": spatial_information}
     if order not in measures:
-        raise ValueError(f"order must be one of {', '.join(get_args(NamedOrder))}, found {order!r}")
+        check_option("order", order, get_args(NamedOrder))
     maps = rate_maps(recording, per_map="map" in recording.variables)
     score = measures[order](maps, negatives=negatives)
     lead = [dim for dim in score.dims if dim != schema.UNIT]
@@ -211,7 +212,7 @@ def order_scores(
     scores = np.asarray(order)
     if scores.shape != (units.sizes[schema.UNIT],):
         raise ValueError(
-            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, found "
+            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, got "
             f"shape {scores.shape}"
         )
     return scores
@@ -226,7 +227,7 @@ def decision(table: xr.Dataset) -> xr.DataArray:
     """Which units a table of place cells decided on."""
     if DECISION not in table:
         raise ValueError(
-            f"order must be a table with {DECISION}, as place_cells gives it, found "
+            f"order must be a table with {DECISION}, as place_cells gives it, got "
             f"{', '.join(map(str, table.data_vars)) or 'nothing'}"
         )
     return table[DECISION]
@@ -237,7 +238,7 @@ def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
     if order.dims != (schema.UNIT,):
         dims = ", ".join(map(str, order.dims))
         raise ValueError(
-            f"order must have the dimension {schema.UNIT} alone, found {dims}; choose one map, or "
+            f"order must have the dimension {schema.UNIT} alone, got {dims}; choose one map, or "
             'reduce it: any("map")'
         )
     keys = [
@@ -254,14 +255,14 @@ def shares_of(found: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDA
     if found.dtype != bool:
         return np.linspace(0, 1, 21) if fractions is None else fractions
     if not found.any():
-        raise ValueError(f"order must choose at least one unit, found none of {found.size}")
+        raise ValueError(f"order must choose at least one unit, got none of {found.size}")
     share = found.mean()
     if fractions is None:
         return np.array([0, share])
     if fractions[-1] > share:
         raise ValueError(
             f"fractions must be at most the share of the units that order chooses, {share:g}, "
-            f"found {fractions[-1]:g}; pass a score to go on to other units"
+            f"got {fractions[-1]:g}; pass a score to go on to other units"
         )
     return fractions
 

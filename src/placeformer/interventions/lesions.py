@@ -203,7 +203,7 @@ def replace(site: Site, numbers: Tensor, replacement: Replacement) -> Callable[.
         if int(numbers.max()) >= width:
             raise ValueError(
                 f"units must be units of the network, but {site.layer} has {width} of them, "
-                f"found {int(numbers.max())}"
+                f"got {int(numbers.max())}"
             )
         mask = torch.zeros(width, dtype=torch.bool, device=tensor.device)
         mask[numbers] = True

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.memory import RUNNING
 from placeformer.spatial.binning import Bins, Places
@@ -50,8 +51,7 @@ class Replacement:
 
 def check_how(how: str) -> None:
     """Refuse an unknown way to lesion."""
-    if how not in get_args(How):
-        raise ValueError(f"how must be one of {', '.join(get_args(How))}, found {how!r}")
+    check_option("how", how, get_args(How))
 
 
 def recordings(reference: Reference) -> list[xr.Dataset]:
@@ -163,6 +163,6 @@ def _given(position: Mapping[str, ArrayLike], shape: tuple[int, int]) -> xr.Data
         if values.shape != shape:
             raise ValueError(
                 f"position[{axis!r}] must be (walk, time) = {shape}, the first two axes of the "
-                f"lesioned layer's output, found {values.shape}"
+                f"lesioned layer's output, got {values.shape}"
             )
     return xr.Dataset({axis: ((schema.WALK, schema.TIME), v) for axis, v in arrays.items()})

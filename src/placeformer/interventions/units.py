@@ -67,7 +67,7 @@ def _labelled(units: object) -> Iterable[tuple[str, NDArray[np.int64]]]:
     if not isinstance(units, xr.DataArray | xr.Dataset):
         raise TypeError(
             'units must be a mapping such as {"ffn.1": [3, 5]}, a boolean DataArray over unit or '
-            f"a Dataset with units, found {type(units).__name__}"
+            f"a Dataset with units, got {type(units).__name__}"
         )
     missing = [name for name in ("layer", "index") if name not in units.coords]
     if missing:
@@ -79,7 +79,7 @@ def _labelled(units: object) -> Iterable[tuple[str, NDArray[np.int64]]]:
     if isinstance(units, xr.DataArray):
         if units.dtype != bool or units.dims != (schema.UNIT,):
             raise ValueError(
-                f"units must be boolean over unit when it is a DataArray, found {units.dtype} "
+                f"units must be boolean over unit when it is a DataArray, got {units.dtype} "
                 f"over {units.dims}; compare it with a threshold, as in score > 0.5"
             )
         layer, index = layer[units.values], index[units.values]
@@ -95,14 +95,14 @@ def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
     found = np.atleast_1d(np.asarray(numbers))
     if found.dtype == bool:
         if width is not None and found.shape != (width,):
-            raise ValueError(f"a boolean array must have {width} entries, found {found.shape}")
+            raise ValueError(f"a boolean array must have {width} entries, got {found.shape}")
         return np.flatnonzero(found)
     if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
-        raise ValueError(f"unit numbers must be whole and in one row, found {numbers!r}")
+        raise ValueError(f"unit numbers must be whole and in one row, got {numbers!r}")
     bad = found[(found < 0) | (found >= (np.inf if width is None else width))]
     if bad.size:
         range_ = "0 or more" if width is None else f"in 0–{width - 1}"
-        raise ValueError(f"unit numbers must be {range_}, found {bad[:5].tolist()}")
+        raise ValueError(f"unit numbers must be {range_}, got {bad[:5].tolist()}")
     return found.astype(np.int64)
 
 

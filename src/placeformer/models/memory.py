@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from placeformer.data.schema import variable
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
 
@@ -152,13 +153,12 @@ def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95
     for i in np.flatnonzero(n):
         bounds[i] = binomtest(int(failed[i]), int(n[i])).proportion_ci(level, method="wilson")
     error = np.divide(failed, n, out=np.full(2, np.nan), where=n > 0)
-    about = {"units": "1", "long_name": "share of wrong predictions"}
-    interval = {"units": "1", "long_name": f"{level:.0%} Wilson interval of error", "level": level}
+    interval = f"{level:.0%} Wilson interval of error"
     return xr.Dataset(
         {
-            "error": ("memory", error, about),
-            "n": ("memory", n, {"units": "predictions", "long_name": "predictions counted"}),
-            "interval": (("memory", "bound"), bounds, interval),
+            "error": variable("memory", error, "share of wrong predictions"),
+            "n": variable("memory", n, "predictions counted"),
+            "interval": variable(("memory", "bound"), bounds, interval, level=level),
         },
         coords={"memory": list(MEMORIES), "bound": ["lower", "upper"]},
     )
@@ -173,7 +173,7 @@ def memory_errors(
     familiar: bool = True,
     where: str = "chunk_end",
     maps: Sequence[int] | None = None,
-    progress: bool = False,
+    progress: bool = True,
 ) -> xr.Dataset:
     """Working- and reference-memory error of a network on its own world.
 

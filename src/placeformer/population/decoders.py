@@ -16,7 +16,9 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
 
+from placeformer._options import check_option
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers, mapped
@@ -82,7 +84,7 @@ def gaussian(
     variance
         Of a unit about its mean at a place: ``"pooled"`` over places or of every ``"place"``.
     """
-    _check("variance", variance, ("pooled", "place"))
+    check_option("variance", variance, get_args(Variance))
     values = activations(recording)
     shift = centre(values)
     sums = _sums(recording, index, size, fold, _kernels.moments(shift), 2)
@@ -114,7 +116,7 @@ def predict(
     values: Any,
     decoders: Sequence[Decoder],
     fold: Numbers,
-    progress: Callable[[Any], Any] = lambda steps: steps,
+    progress: bool = False,
 ) -> Numbers:
     """Most probable place of every sample (walk, time), each by the decoder of its fold.
 
@@ -129,7 +131,8 @@ def predict(
         places = da.map_blocks(_decoded, values, where, decoders, drop_axis=2, dtype=kind)
         return np.asarray(places.compute())
     found = np.full(fold.shape, -1, kind)
-    for where in progress(list(_blocks.blocks(values.shape))):
+    blocks = list(_blocks.blocks(values.shape))
+    for where in tqdm(blocks, desc="blocks", disable=not progress):
         found[where] = _decoded(values[where], fold[where][..., None], decoders)
     return found
 
@@ -173,7 +176,7 @@ def _decoders(
     sums: list[NDArray[Any]], weigh: Weigh, shift: NDArray[Any], prior: Prior, *, rectified: bool
 ) -> list[Decoder]:
     """Decoder of every fold from the sums of the other folds."""
-    _check("prior", prior, ("uniform", "occupancy"))
+    check_option("prior", prior, get_args(Prior))
     found = []
     for k in range(len(sums[0])):
         n, *rest = (a.sum(axis=0) - a[k] for a in sums)
@@ -235,7 +238,7 @@ def _rates(least: NDArray[np.float64]) -> _kernels.Terms:
 
 def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
     """What is taken off every unit before negative values become 0, shape (unit,)."""
-    _check("negatives", negatives, get_args(Negatives))
+    check_option("negatives", negatives, get_args(Negatives))
     least = np.asarray(activations(recording).min(axis=(0, 1)), float)
     if negatives == "shift":
         return least
@@ -253,11 +256,6 @@ def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
 def _precision(values: Any) -> type[np.floating]:
     """Precision of decoding: double for double, else single."""
     return np.float64 if values.dtype == np.float64 else np.float32
-
-
-def _check(name: str, found: str, allowed: tuple[str, ...]) -> None:
-    if found not in allowed:
-        raise ValueError(f"{name} must be one of {allowed}, found {found!r}")
 
 
 BAYES: dict[str, Callable[..., list[Decoder]]] = {
@@ -293,12 +291,12 @@ class Learner:
     ) -> Learner:
         """Learner of a method by name or of an estimator, checked."""
         if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, found {max_samples}")
+            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
         if isinstance(method, str) and method in BAYES:
             if max_samples is not None:
                 raise ValueError(
                     f"max_samples must be None with method={method!r}, which takes all samples in "
-                    f"one read, found {max_samples}"
+                    f"one read, got {max_samples}"
                 )
             _check_options(BAYES[method], method, options)
             return cls(method, None, None, seed, options)
@@ -326,7 +324,7 @@ class Learner:
             target = np.asarray(index)[..., None]
             return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
         decoders = BAYES[self.name](recording, index, size, fold, **self.options)
-        return predict(activations(recording), decoders, fold, bar(progress, "blocks"))
+        return predict(activations(recording), decoders, fold, progress)
 
     def learn(
         self,
@@ -345,7 +343,7 @@ class Learner:
         rng = np.random.default_rng(self.seed)
         wanted = target[..., 0] if self.categorical else target
         models = []
-        for k in bar(progress, "folds")(range(int(fold.max()) + 1)):
+        for k in tqdm(range(int(fold.max()) + 1), desc="folds", disable=not progress):
             train = np.flatnonzero((fold >= 0) & (fold != k))
             if self.max_samples is not None and train.size > self.max_samples:
                 train = np.sort(rng.choice(train, self.max_samples, replace=False))
@@ -393,7 +391,7 @@ def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]
             raise ValueError(f"options must be those of {where}: {error}") from error
     if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
         raise ValueError(
-            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, found "
+            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
             f"{method!r}"
         )
     if options:
@@ -409,13 +407,4 @@ def _check_options(function: Callable[..., Any], method: str, options: Mapping[s
     known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"options of method={method!r} must be among {known}, found {unknown}")
-
-
-def bar(progress: bool, what: str) -> Callable[[Any], Any]:
-    """What wraps a loop: a progress bar or nothing."""
-    if not progress:
-        return lambda steps: steps
-    from tqdm.auto import tqdm
-
-    return partial(tqdm, desc=what)
+        raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")

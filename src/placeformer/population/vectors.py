@@ -75,7 +75,7 @@ def shared_places(
     known = np.logical_and.reduce([np.isfinite(rate).all(axis=1) for rate in flat])
     if known.sum() < 2:
         raise ValueError(
-            f"{' and '.join(names)} must have at least 2 places where no rate is NaN, found "
+            f"{' and '.join(names)} must have at least 2 places where no rate is NaN, got "
             f"{known.sum()}; drop units that are NaN throughout, or lower min_occupancy"
         )
     return [rate[known] for rate in flat], known
@@ -85,7 +85,7 @@ def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
     """Refuse two RateMaps whose bins differ."""
     if _places(a) != _places(b):
         raise ValueError(
-            f"{names[0]} and {names[1]} must have the same places, found {_shape(a)} and "
+            f"{names[0]} and {names[1]} must have the same places, got {_shape(a)} and "
             f"{_shape(b)} or other bin centres or edges; pass the same bins to both rate_maps, "
             "for example bins={'x': edges, 'y': edges}"
         )
@@ -99,7 +99,7 @@ def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> No
     if n[0] != n[1] or other:
         found = f"{n[0]} and {n[1]} units" if n[0] != n[1] else f"another {other[0]!r}"
         raise ValueError(
-            f"{names[0]} and {names[1]} must be of the same units in the same order, found "
+            f"{names[0]} and {names[1]} must be of the same units in the same order, got "
             f"{found}; select the same units of both, or compare populations with "
             "placeformer.similarity"
         )
@@ -107,7 +107,7 @@ def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> No
 
 def _steps(recording: xr.Dataset, every: int) -> Any:
     if every < 1:
-        raise ValueError(f"every must be at least 1 step, found {every}")
+        raise ValueError(f"every must be at least 1 step, got {every}")
     return activations(recording)[:, ::every]
 
 
@@ -122,7 +122,7 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
     if differ:
         found = f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"another {differ[0]!r}"
         raise ValueError(
-            f"{names[0]} and {names[1]} must be of the same walks, found {found}; record both on "
+            f"{names[0]} and {names[1]} must be of the same walks, got {found}; record both on "
             "the same walks (placeformer.record(network, walks)), or compare their rate maps"
         )
 
@@ -182,7 +182,7 @@ class Products:
             part = cls.of(first, second)
             found = part if found is None else found + part
         if found is None:
-            raise ValueError("rows must not be empty, found none; record at least one step")
+            raise ValueError("rows must not be empty, got none; record at least one step")
         return found
 
     @classmethod

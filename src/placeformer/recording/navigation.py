@@ -200,14 +200,13 @@ def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) ->
     if not content:
         values["visited"] = visited(places(walks), window)
     entries = schema.RECORDING
-    grid = {"units": "grid steps"}
     return xr.Dataset(
         {name: xr.Variable(steps, value, entries[name].attrs) for name, value in values.items()},
         coords={
             axis: xr.Variable(
                 steps,
                 walks[axis if content else f"next_{axis}"].values,
-                entries[axis].attrs | grid,
+                entries[axis].attrs | {"long_name": f"{axis} position in grid steps"},
             )
             for axis in ("x", "y")
         }
@@ -216,7 +215,7 @@ def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) ->
             "familiar": ("walk", walks["familiar"].values, entries["familiar"].attrs),
             "window": ("time", window, entries["window"].attrs),
             "walk": walks["walk"].values,
-            "time": ("time", walks["time"].values, {"units": "step"}),
+            "time": walks["time"].variable,
         },
         attrs={"side": walks.attrs["side"]},
     )

@@ -366,7 +366,11 @@ def _units(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         table = place_cells(
-            recording, n=settings.shuffles, seed=settings.seed, keep_null=True, progress=progress
+            recording,
+            n_shuffles=settings.shuffles,
+            seed=settings.seed,
+            keep_null=True,
+            progress=progress,
         )
     caveats = "\n".join(dict.fromkeys(str(warning.message) for warning in told))
     table = table.drop_vars(["spatial_information", "place_cell_score"])

@@ -86,7 +86,7 @@ def network(portrait: Portrait) -> dict[str, Any]:
         "index": units["index"].values.tolist(),
         "y": [maps.sizes[ydim], axis(maps, ydim)],
         "x": [maps.sizes[xdim], axis(maps, xdim)],
-        "unit": maps[schema.RATE].attrs.get("units", schema.RATE_ENTRY.units),
+        "unit": schema.shown_units(maps[schema.RATE]),
         "values": {key: rounded(units[key]) for key in COLUMNS},
         "p": {key: rounded(units[f"p_{test}"]) for key, test in TESTS.items()},
         "reasons": reasons.tolist(),
@@ -102,8 +102,7 @@ def network(portrait: Portrait) -> dict[str, Any]:
 
 def axis(maps: xr.Dataset, dim: str) -> str:
     """Name of an axis with its unit; a place of a grid world is a step of its grid."""
-    unit = str(maps[dim].attrs.get("units", ""))
-    return f"{dim} ({'grid steps' if unit in ('', '1', 'place') else unit})"
+    return f"{dim} ({schema.shown_units(maps[dim], 'grid steps')})"
 
 
 def shades(rate: NDArray[Any]) -> tuple[NDArray[np.uint8], list[float], list[float]]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import xarray as xr
 
+from placeformer._atomic import atomic_folder
 from placeformer.models.memory import world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.report import page
@@ -122,17 +121,15 @@ def write_dataset(dataset: xr.Dataset, file: Path) -> None:
 def workspace(out: Path) -> Iterator[Path]:
     """Give a temporary folder whose files take their place in `out` if all goes well."""
     check_folder(out)
-    inside = out if out.is_dir() else out.absolute().parent
-    new = inside / f".{out.absolute().name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        new.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"out must be where files can be written: {error}") from error
-    try:
+    out = out.absolute()
+    with ExitStack() as stack:
+        try:
+            new = stack.enter_context(
+                atomic_folder(out, out if out.is_dir() else None, publish=publish)
+            )
+        except OSError as error:
+            raise ValueError(f"out must be where files can be written: {error}") from error
         yield new
-        publish(new, out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def check_folder(out: Path) -> None:

@@ -55,7 +55,7 @@ def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
     edges = np.asarray(bins, dtype=np.float64)
     if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
         raise ValueError(
-            f"bins of {name!r} must be at least two finite ascending edges, found {bins!r}; "
+            f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "
             "for a number of equal bins pass an int"
         )
     return edges
@@ -79,7 +79,7 @@ def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
     if side is not None:
         if low < 0 or high >= side:
             raise ValueError(
-                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, found "
+                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
                 f"{low}..{high}; correct the attribute or pass bins"
             )
         low, high = 0, side - 1
@@ -92,7 +92,7 @@ def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
     """Edges at equal distances."""
     if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
         raise ValueError(
-            f"bins of {name!r} must be None, a number of bins >= 1 or edges, found {bins!r}"
+            f"bins of {name!r} must be None, a number of bins >= 1 or edges, got {bins!r}"
         )
     low, high = float(extent.low), float(extent.high)
     if low == high:
@@ -254,7 +254,7 @@ def axis_names(by: Sequence[str]) -> tuple[str, ...]:
     """Names of the axes; one name may come without a list."""
     names = (by,) if isinstance(by, str) else tuple(by)
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"by must name at least one coordinate, each once; found {by!r}")
+        raise ValueError(f"by must name at least one coordinate, each once; got {by!r}")
     reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
     if reserved:
         raise ValueError(
@@ -280,7 +280,7 @@ def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
         return {names[0]: listed}
     if len(listed) != len(names):
         raise ValueError(
-            f"bins must hold one entry for each of by={names}, found {len(listed)}; pass a "
+            f"bins must hold one entry for each of by={names}, got {len(listed)}; pass a "
             "mapping such as {'x': edges, 'y': edges}"
         )
     return dict(zip(names, listed, strict=True))
@@ -292,7 +292,7 @@ def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
     if missing:
         edges = sorted(str(v) for v in maps.variables if str(v).endswith(schema.EDGES_SUFFIX))
         raise ValueError(
-            f"bins must be rate maps with the edges of {missing}, found the edges {edges}; make "
+            f"bins must be rate maps with the edges of {missing}, got the edges {edges}; make "
             f"those maps with by={names}"
         )
     return {name: maps[name + schema.EDGES_SUFFIX].values for name in names}
@@ -408,7 +408,7 @@ def letters_of(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
     found, letter = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
     if np.unique(found).size < found.size:
         raise ValueError(
-            "null='within_observation' needs one observation a place of a map, found "
+            "null='within_observation' needs one observation a place of a map, got "
             f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
             "coordinate 'map', use null='circular', or leave the observation out with "
             "recording.drop_vars('observation')"

@@ -141,8 +141,8 @@ def _coverage(
 def _check_options(maps: xr.Dataset, threshold: float, min_bins: int | None) -> None:
     space = schema.place_dims(maps)
     if len(space) != 2:
-        raise ValueError(f"maps must have two axes for a border score, found {space}")
+        raise ValueError(f"maps must have two axes for a border score, got {space}")
     if not 0 < threshold < 1:
-        raise ValueError(f"threshold must lie between 0 and 1 (share of peak), found {threshold}")
+        raise ValueError(f"threshold must lie between 0 and 1 (share of peak), got {threshold}")
     if min_bins is not None and min_bins < 1:
-        raise ValueError(f"min_bins must be at least 1 bin, found {min_bins}")
+        raise ValueError(f"min_bins must be at least 1 bin, got {min_bins}")

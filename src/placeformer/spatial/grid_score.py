@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from scipy import fft, sparse
 
 from placeformer.data import schema
-from placeformer.spatial.negatives import FLAT
 from placeformer.spatial.rate_maps import flatten, per_unit
+from placeformer.stats.tolerances import FLAT, NO_VARIANCE
 
 MIN_PAIRS = 20
 """Least pairs of places behind a correlation, in the autocorrelogram and in a ring."""
-
-NO_VARIANCE = 1e-6
-"""Share of a map's variance below which the places that overlap at a lag count as flat."""
 
 PEAK_EDGE = 0.2
 """Mean correlation at a distance below which the central peak has ended."""
@@ -244,12 +241,12 @@ def _square(maps: xr.Dataset) -> tuple[int, int]:
     """Bins along both axes of maps with two axes of square bins."""
     space = schema.place_dims(maps)
     if len(space) != 2:
-        raise ValueError(f"maps must have two axes for a grid score, found {space}")
+        raise ValueError(f"maps must have two axes for a grid score, got {space}")
     steps = [np.diff(maps[d].values.astype(float)) for d in space]
     widths = np.concatenate(steps) if all(s.size for s in steps) else np.ones(1)
     if widths.max() - widths.min() > 0.01 * np.abs(widths).max():
         raise ValueError(
-            f"maps must have square bins for a grid score, found bins of {widths.min():g} to "
+            f"maps must have square bins for a grid score, got bins of {widths.min():g} to "
             f"{widths.max():g} along {space}; make the maps with bins of one width"
         )
     return maps.sizes[space[0]], maps.sizes[space[1]]

@@ -15,6 +15,7 @@ from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import Bins, Places, activations, letters_of, unit_sums
+from placeformer.spatial.circular_shifts import circular_shifts
 from placeformer.spatial.mutual_information import mutual_information, shifted_bits
 from placeformer.spatial.rate_maps import assemble
 from placeformer.spatial.variance_explained import (
@@ -80,7 +81,7 @@ def circular_maps(
     def draws() -> Iterator[NDArray[np.float64]]:
         values, index = activations(recording), np.asarray(places.index)
         for group in groups(n, places.size * values.shape[2]):
-            amounts = _amounts(index.shape, group, low, rng)
+            amounts = circular_shifts(index.shape, group, low, rng)
             shifted = _kernels.Shifted(index, amounts, places.size)
             (moved,) = _kernels.bin_sums(values, [shifted], [group * places.size])
             _refuse_hidden(moved)
@@ -113,7 +114,7 @@ def circular_variance(
     if given and not cells.complete:
         raise ValueError(
             f"null='circular' with given={given!r} needs a place and a value at every step of a "
-            "walk, found steps without; cut those off the walks"
+            "walk, got steps without; cut those off the walks"
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
@@ -122,7 +123,7 @@ def circular_variance(
     def draws() -> Iterator[NDArray[np.float64]]:
         held = cells.held()
         for group in groups(n, size * values.shape[2]):
-            amounts = _amounts(held.index.shape, group, low, rng)
+            amounts = circular_shifts(held.index.shape, group, low, rng)
             index = _kernels.Shifted(held.index, amounts, size)
             if not cells.complete:  # which samples count changes with the shift
                 both = [index, _kernels.Shifted(held.walk_map, amounts, n_maps)]
@@ -154,7 +155,7 @@ def circular_information(
     unknown = set(options) - {"levels", "maps"}
     if unknown:
         raise ValueError(
-            f"options of statistic='mutual_information' must be 'levels' or 'maps', found "
+            f"options of statistic='mutual_information' must be 'levels' or 'maps', got "
             f"{sorted(unknown)}: its bias is the mean of the shuffles, and for place beyond the "
             "letter test 'position_variance_explained'"
         )
@@ -168,7 +169,7 @@ def circular_information(
     )
     levels, maps = data.attrs["levels"], data.attrs["maps"]
     cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=None, maps=maps).held()
-    amounts = _amounts(cells.index.shape, n, low, rng)
+    amounts = circular_shifts(cells.index.shape, n, low, rng)
     chance = shifted_bits(recording, cells, levels, amounts, per_map=layout.per_map)
     return data, (values[None] for values in chance)
 
@@ -229,11 +230,6 @@ def groups(n: int, values_each: int) -> Iterator[int]:
     """Numbers of shuffles that share one read of the activations."""
     size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
     yield from (min(size, n - start) for start in range(0, n, size))
-
-
-def _amounts(shape: tuple[int, int], n: int, low: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Shifts (shuffle, walk) of walks of a shape (walk, time), at least ``low`` from both ends."""
-    return rng.integers(low, shape[1] - low + 1, (n, shape[0]))
 
 
 def _refuse_hidden(sums: NDArray[np.float64]) -> None:

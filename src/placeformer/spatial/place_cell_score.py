@@ -142,7 +142,7 @@ def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> 
         )
     found, want = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
     if found != want:
-        raise ValueError(f"fields must be those of maps with rate {want}, found label {found}")
+        raise ValueError(f"fields must be those of maps with rate {want}, got label {found}")
     return fields
 
 

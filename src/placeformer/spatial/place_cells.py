@@ -35,7 +35,7 @@ def check_limits(limits: Mapping[str, float]) -> None:
     for name, value in limits.items():
         low, high = LEAST.get(name, 0), MOST.get(name, 1)
         if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, found {value}")
+            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
 
 
 def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
@@ -81,7 +81,7 @@ def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
     schema.check_recording(control)
     units = [each.sizes[schema.UNIT] for each in (recording, control)]
     if units[0] != units[1]:
-        raise ValueError(f"control must hold the {units[0]} units of recording, found {units[1]}")
+        raise ValueError(f"control must hold the {units[0]} units of recording, got {units[1]}")
     for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
         if not np.array_equal(recording[name].values, control[name].values):
             raise ValueError(
@@ -202,7 +202,7 @@ def place_cells(
     bins: Bins = None,
     per_map: bool = False,
     negatives: Negatives = "rectify",
-    n: int = 1000,
+    n_shuffles: int = 1000,
     min_shift: int | None = None,
     seed: int = 0,
     max_q: float = 0.05,
@@ -211,7 +211,7 @@ def place_cells(
     min_stability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
     keep_null: bool = False,
-    progress: bool = False,
+    progress: bool = True,
 ) -> xr.Dataset:
     """Decide which units are place cells, and say why the others are not.
 
@@ -239,7 +239,7 @@ def place_cells(
     negatives
         Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
         in the decision.
-    n, min_shift, seed
+    n_shuffles, min_shift, seed
         Shuffles of each test, as in :func:`shuffle_test`.
     max_q
         Greatest q in the tests (1) to (3): the share of false discoveries that is put up with,
@@ -324,7 +324,9 @@ def place_cells(
     _check(recording, per_map, limits)
     edges = {axis.name: axis.edges for axis in grid(recording, by, bins).axes}
     where: dict[str, Any] = {"by": tuple(edges), "bins": edges}
-    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed, "progress": progress}
+    shuffles: dict[str, Any] = {
+        "n_shuffles": n_shuffles, "min_shift": min_shift, "seed": seed, "progress": progress,
+    }  # fmt: skip
     options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
     if control is not None:
         check_control(recording, control)
@@ -336,7 +338,12 @@ def place_cells(
             control, per_map=_several(control), **where, **shuffles, **options, **limits
         )
         table = table.assign(memory_columns(table, alone, recording, control, where, max_q))
-    table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
+    table.attrs = {
+        **limits,
+        "n_shuffles": n_shuffles,
+        "seed": seed,
+        "left_out": _left_out(recording),
+    }
     table.attrs[schema.PROVENANCE] = schema.provenance(
         recording, "place_cells", **limits, **shuffles, **options, per_map=per_map
     )
@@ -429,12 +436,12 @@ def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
 
 def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
     """Say where units that no shuffle reached fail for want of shuffles."""
-    n, q = test.attrs["n"], test["q"].values
+    n, q = test.attrs["n_shuffles"], test["q"].values
     least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
     if least.any():
         warnings.warn(
             f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
-            f"to {q[least].max():.2g} > max_q={max_q}: with n={n} shuffles and "
-            f"{q.shape[-1]} units p cannot be small enough; raise n",
+            f"to {q[least].max():.2g} > max_q={max_q}: with n_shuffles={n} and "
+            f"{q.shape[-1]} units p cannot be small enough; raise n_shuffles",
             stacklevel=4,
         )

@@ -194,14 +194,14 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
     wrong = (values < 0) | np.isinf(values)
     if wrong.any():
         raise ValueError(
-            f"occupancy must be finite and at least 0 samples or seconds, found "
+            f"occupancy must be finite and at least 0 samples or seconds, got "
             f"{values[wrong][0]} in {int(wrong.sum()):,} places; set places that do not count to 0"
         )
 
 
 def _check_options(min_occupancy: int, smooth: Smooth, by: Sequence[str]) -> None:
     if min_occupancy < 1:
-        raise ValueError(f"min_occupancy must be at least 1 sample, found {min_occupancy}")
+        raise ValueError(f"min_occupancy must be at least 1 sample, got {min_occupancy}")
     _sigmas(smooth, (by,) if isinstance(by, str) else tuple(by))
 
 
@@ -217,10 +217,10 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     else:
         given = np.atleast_1d(np.asarray(smooth, float))
         if given.size not in (1, len(names)):
-            raise ValueError(f"smooth must be one number or {len(names)}, found {smooth!r}")
+            raise ValueError(f"smooth must be one number or {len(names)}, got {smooth!r}")
         sigmas = tuple(float(s) for s in np.broadcast_to(given, len(names)))
     if not all(np.isfinite(s) and s >= 0 for s in sigmas):
-        raise ValueError(f"smooth must be 0 or more bins, found {smooth!r}; None for no smoothing")
+        raise ValueError(f"smooth must be 0 or more bins, got {smooth!r}; None for no smoothing")
     return sigmas
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.spatial.measures import correlation
@@ -122,16 +123,15 @@ def agreement(maps: xr.Dataset) -> xr.DataArray:
 
 def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> Numbers:
     """Half of every sample, 0 or 1, shape (walk, 1) or (1, time)."""
-    if halves not in get_args(Halves):
-        raise ValueError(f"halves must be one of {get_args(Halves)}, found {halves!r}")
+    check_option("halves", halves, get_args(Halves))
     if block is not None and halves != "odd_even":
-        raise ValueError(f"block belongs to halves='odd_even', found halves={halves!r}")
+        raise ValueError(f"block belongs to halves='odd_even', got halves={halves!r}")
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     if halves == "walks":
         return (_turns(recording)[:, None] % 2).astype(np.int8)
     if n_steps < 2:
         raise ValueError(
-            f"halves={halves!r} needs walks of at least 2 samples, found {n_steps}; with "
+            f"halves={halves!r} needs walks of at least 2 samples, got {n_steps}; with "
             f"{n_walks} walks, halves='walks' is a way"
         )
     length = (n_steps + 1) // 2 if halves == "first_second" else _block(recording, block)
@@ -146,7 +146,7 @@ def _block(recording: xr.Dataset, block: int | None) -> int:
         return minute if 0 < minute <= n_steps // 2 else max(1, n_steps // 10)
     if not 1 <= block <= n_steps // 2:
         raise ValueError(
-            f"block must be 1 to {n_steps // 2} samples, half a walk, found {block}; to compare "
+            f"block must be 1 to {n_steps // 2} samples, half a walk, got {block}; to compare "
             "whole walks pass halves='walks'"
         )
     return int(block)
@@ -163,6 +163,6 @@ def _turns(recording: xr.Dataset) -> NDArray[np.intp]:
         turn[maps == number] = np.arange((maps == number).sum())
     if turn.max() == 0:
         raise ValueError(
-            "halves='walks' needs two walks of a map, found one of each; pass halves='odd_even'"
+            "halves='walks' needs two walks of a map, got one of each; pass halves='odd_even'"
         )
     return turn

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.95
+from placeformer.stats.intervals import percentile_interval
+from placeformer.stats.permutation import control_p, sign_flip_p
+
 Floats = NDArray[np.float64]
 Numbers = NDArray[Any]
 
@@ -26,47 +28,17 @@ def ratio(wrong: Numbers, n: Numbers) -> Floats:
     )
 
 
-def draws(n: int, n_boot: int, rng: np.random.Generator) -> Floats:
-    """How often each of `n` is drawn in each bootstrap sample, (boot, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=n_boot).astype(float)
+def draws(n: int, n_resamples: int, rng: np.random.Generator) -> Floats:
+    """How often each of `n` is drawn in each bootstrap sample, (resample, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(float)
 
 
 def resampled(wrong: Numbers, n: Numbers, weights: Floats) -> Floats:
-    """Errors (boot, ...) of counts (..., pair) under bootstrap weights (boot, pair)."""
+    """Errors (resample, ...) of counts (..., pair) under bootstrap weights (resample, pair)."""
     shape = (len(weights), *wrong.shape[:-1])
     total = (weights @ n).reshape(-1, *[1] * (wrong.ndim - 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (weights @ wrong.reshape(-1, wrong.shape[-1]).T).reshape(shape) / total
-
-
-def bounds(samples: Floats, level: float = LEVEL) -> Floats:
-    """Percentile interval (..., 2) of bootstrap samples (boot, ...), NaN where any is NaN."""
-    tail = (1 - level) / 2
-    return np.moveaxis(np.quantile(samples, [tail, 1 - tail], axis=0), 0, -1)
-
-
-def sign_flip_p(difference: Floats, n_perm: int, rng: np.random.Generator) -> Floats:
-    """One-sided p (...,) of paired differences (..., pair): chance of a sum as great.
-
-    Under the null hypothesis either sign of each pair's difference is as likely; p is
-    (1 + k) / (1 + n_perm) with k random sign flips whose sum reaches the observed one.
-    """
-    signs = rng.choice([-1.0, 1.0], size=(difference.shape[-1], n_perm))
-    observed = difference.sum(-1)
-    with np.errstate(invalid="ignore"):
-        reach = difference @ signs >= observed[..., None] - 1e-9
-    return np.where(np.isnan(observed), np.nan, (1 + reach.sum(-1)) / (1 + n_perm))
-
-
-def rank_p(observed: Floats, controls: Floats) -> Floats:
-    """One-sided p (...,) of a value among its controls (..., repeat): (1 + k) / (1 + repeats).
-
-    k counts the controls that reach the value: exact if the value's set of units is one more draw
-    of the controls.
-    """
-    reach = controls >= observed[..., None] - 1e-12
-    p = (1 + reach.sum(-1)) / (1 + controls.shape[-1])
-    return np.where(np.isnan(observed) | np.isnan(controls).any(-1), np.nan, p)
 
 
 def by_cluster(counts: Numbers, cluster: NDArray[np.integer]) -> Numbers:
@@ -109,7 +81,7 @@ def compare(
     inside: NDArray[np.bool_],
     *,
     sign: int,
-    n_boot: int,
+    n_resamples: int,
     seed: int,
 ) -> Comparison:
     """Compare the first selection with the others.
@@ -124,16 +96,16 @@ def compare(
         Fractions that lesion some units and not all: those of the area.
     sign
         1 where more errors than the controls are expected of the ordered units, else -1.
-    n_boot
+    n_resamples
         Bootstrap samples, and sign flips. Pairs and, apart from them, repeats are drawn.
     seed
         Of both.
     """
     rng = np.random.default_rng(seed)
     error = ratio(wrong, n)
-    weights = draws(n.size, n_boot, rng)
+    weights = draws(n.size, n_resamples, rng)
     repeats = wrong.shape[2]
-    share = [draws(repeats, n_boot, rng) / repeats for _ in wrong]
+    share = [draws(repeats, n_resamples, rng) / repeats for _ in wrong]
     pairs = zip(wrong, share, strict=True)
     boot = np.stack(
         [np.einsum("bfr,br->bf", resampled(w, n, weights), by) for w, by in pairs], axis=1
@@ -146,18 +118,20 @@ def compare(
     area_boot = _area(boot[:, :1] - boot[:, 1:], used)
     return Comparison(
         error,
-        bounds(boot),
+        percentile_interval(boot),
         mean[:1] - mean[1:],
-        bounds(boot[:, :1] - boot[:, 1:]),
-        rank_p(sign * np.broadcast_to(mean[:1], mean[1:].shape), sign * error[1:]),
-        sign_flip_p(sign * gap, n_boot, rng),
+        percentile_interval(boot[:, :1] - boot[:, 1:]),
+        control_p(sign * np.broadcast_to(mean[:1], mean[1:].shape), sign * error[1:]),
+        sign_flip_p(sign * gap, n_resamples, rng),
         _area(mean[:1] - mean[1:], used),
-        bounds(area_boot),
-        rank_p(
+        percentile_interval(area_boot),
+        control_p(
             sign * _area(np.broadcast_to(mean[:1], mean[1:].shape), used),
             sign * np.moveaxis(_area(np.moveaxis(error[1:], -1, 0), used), 0, -1),
         ),
-        sign_flip_p(sign * np.moveaxis(_area(np.moveaxis(gap, -1, 0), used), 0, -1), n_boot, rng),
+        sign_flip_p(
+            sign * np.moveaxis(_area(np.moveaxis(gap, -1, 0), used), 0, -1), n_resamples, rng
+        ),
     )
 
 

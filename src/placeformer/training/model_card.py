@@ -219,7 +219,9 @@ def place_shares(
 ) -> dict[str, dict[str, Any]]:
     """Shares of place cells as the `results` of a folder: value and definition."""
     walked = recorded(model, **PLACE_WALKS, progress=progress)
-    shares = place_cell_shares(walked, n=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress)
+    shares = place_cell_shares(
+        walked, n_shuffles=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress
+    )
     found = shares["place_cell_fraction"]
     units = model.config.n_layers * model.config.d_inner
     return {

@@ -79,7 +79,7 @@ def check_size(size: int, said: Description, problems: list[str]) -> None:
     least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
     if not least <= size <= least + HEADER:
         problems.append(
-            f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), found {size:,}"
+            f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), got {size:,}"
         )
 
 
@@ -97,7 +97,7 @@ def check_network(model: NavigationTransformer, problems: list[str]) -> None:
         unit = layer.get_submodule("ffn.activation")
         if getattr(unit, "alpha", None) != model.config.alpha or getattr(unit, "beta", 1) != 1:
             problems.append(
-                f"layers.{i}.ffn.activation: expected α = {model.config.alpha} (config), found "
+                f"layers.{i}.ffn.activation: expected α = {model.config.alpha} (config), got "
                 f"{unit}; save the network as it was trained"
             )
 
@@ -109,10 +109,10 @@ def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) ->
         value = weight.detach().cpu()
         found[name] = value.to(TORCH[dtype]).contiguous()
         if not value.isfinite().all():
-            problems.append(f"{name}: expected finite weights, found NaN or infinity")
+            problems.append(f"{name}: expected finite weights, got NaN or infinity")
         elif not found[name].isfinite().all():
             problems.append(
-                f"{name}: expected at most {torch.finfo(TORCH[dtype]).max:g} ({dtype}), found "
+                f"{name}: expected at most {torch.finfo(TORCH[dtype]).max:g} ({dtype}), got "
                 f'{value.abs().max():g}; save it with dtype="float32"'
             )
     return found
@@ -126,7 +126,7 @@ def maps_of(world: GridWorld | None, problems: list[str]) -> dict[str, Tensor]:
         for name, maps in zip(MAPS, (world.maps, world.novel_maps), strict=True):
             found[name] = torch.from_numpy(np.array(maps, dtype=np.uint8, order="C"))
             if np.shape(maps) != expected:
-                problems.append(f"{name}: expected shape {expected}, found {np.shape(maps)}")
+                problems.append(f"{name}: expected shape {expected}, got {np.shape(maps)}")
             check_letters(name, np.asarray(maps), world.n_letters, problems)
     return found
 
@@ -151,7 +151,7 @@ def read_tensors(
         problems.append(f"{WEIGHTS}: the file is missing")
         return {}
     except (SafetensorError, OSError, ValueError) as error:
-        problems.append(f"{WEIGHTS}: expected a whole safetensors file, found: {error}")
+        problems.append(f"{WEIGHTS}: expected a whole safetensors file, got: {error}")
         return {}
     check_values(tensors, said, problems)
     return tensors
@@ -164,7 +164,7 @@ def check_hash(file: Path, recorded: str, pin: str | None, problems: list[str]) 
     for where, expected in ((CONFIG, recorded), ("the pin of the zoo", pin)):
         if expected is not None and found != expected:
             problems.append(
-                f"{WEIGHTS}: expected sha256 {expected} ({where}), found {found}; "
+                f"{WEIGHTS}: expected sha256 {expected} ({where}), got {found}; "
                 "the file was altered or is of another network"
             )
 
@@ -176,7 +176,7 @@ def check_header(stream: Any, said: Description, problems: list[str]) -> None:
     if said.network.n_layers > len(slices):
         problems.append(
             f"{WEIGHTS}: expected the tensors of {said.network.n_layers} layers, "
-            f"found {len(slices)} tensors in all"
+            f"got {len(slices)} tensors in all"
         )
         return
     expected = shapes(said.network, said.world)
@@ -184,7 +184,7 @@ def check_header(stream: Any, said: Description, problems: list[str]) -> None:
     for name in expected.keys() & slices.keys():
         code, found = CODES["uint8" if name in MAPS else said.dtype], slices[name].get_dtype()
         if found != code:
-            problems.append(f"{WEIGHTS}: {name}: expected dtype {code}, found {found}")
+            problems.append(f"{WEIGHTS}: {name}: expected dtype {code}, got {found}")
     check_facts(stream.metadata() or {}, said, problems)
 
 
@@ -193,7 +193,7 @@ def check_facts(metadata: Mapping[str, str], said: Description, problems: list[s
     try:
         saved = dict(parse(metadata[LIBRARY]))
     except (KeyError, TypeError, ValueError, RecursionError):
-        problems.append(f"{WEIGHTS}: expected the network's settings in its header, found none")
+        problems.append(f"{WEIGHTS}: expected the network's settings in its header, got none")
         return
     found = said.facts
     for key in [*found, *(k for k in saved if k not in found)]:
@@ -201,7 +201,7 @@ def check_facts(metadata: Mapping[str, str], said: Description, problems: list[s
         if ours != theirs:
             problems.append(
                 f"{CONFIG}: {key}: expected {brief(theirs)} (the weights were saved with it), "
-                f"found {brief(ours)}"
+                f"got {brief(ours)}"
             )
 
 
@@ -213,14 +213,14 @@ def compare_shapes(
     """Name every tensor that is missing, unexpected or of another shape."""
     for name in [*expected, *(k for k in found if k not in expected)]:
         if name not in found:
-            problems.append(f"{WEIGHTS}: {name}: expected shape {expected[name]}, found no tensor")
+            problems.append(f"{WEIGHTS}: {name}: expected shape {expected[name]}, got no tensor")
         elif name not in expected:
             near = get_close_matches(name, expected, 1)
             hint = f", did you mean {near[0]}?" if near else ""
             problems.append(f"{WEIGHTS}: {name}: expected no such tensor{hint}")
         elif found[name] != expected[name]:
             problems.append(
-                f"{WEIGHTS}: {name}: expected shape {expected[name]}, found {found[name]}"
+                f"{WEIGHTS}: {name}: expected shape {expected[name]}, got {found[name]}"
             )
 
 
@@ -230,12 +230,12 @@ def check_values(tensors: Mapping[str, Tensor], said: Description, problems: lis
         if name in MAPS:
             check_letters(f"{WEIGHTS}: {name}", tensor.numpy(), said.network.n_letters, problems)
         elif not tensor.isfinite().all():
-            problems.append(f"{WEIGHTS}: {name}: expected finite weights, found NaN or infinity")
+            problems.append(f"{WEIGHTS}: {name}: expected finite weights, got NaN or infinity")
 
 
 def check_letters(name: str, maps: np.ndarray, n_letters: int, problems: list[str]) -> None:
     """Every letter must be one the world has."""
     if maps.size and (maps.min() < 0 or maps.max() >= n_letters):
         problems.append(
-            f"{name}: expected letters 0–{n_letters - 1}, found {maps.min()}–{maps.max()}"
+            f"{name}: expected letters 0–{n_letters - 1}, got {maps.min()}–{maps.max()}"
         )
