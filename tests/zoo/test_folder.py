@@ -545,8 +545,8 @@ def test_rename_that_fails_puts_the_old_folder_back(folder, monkeypatch):
 @pytest.mark.slow
 def test_killed_save_leaves_the_old_folder(folder):
     code = (
-        "import os, signal, sys; from placeformer.zoo import folder as hub; model = hub.read(sys.argv[1]);"
-        "write = hub.write_file;"
+        "import os, signal, sys; from placeformer.zoo import folder as hub;"
+        "model = hub.read(sys.argv[1]); write = hub.write_file;"
         "hub.write_file = lambda f, c: (write(f, c), os.kill(os.getpid(), signal.SIGKILL));"
         "hub.save(model, sys.argv[1], overwrite=True)"
     )
