@@ -338,7 +338,7 @@ def test_other_bad_arguments_are_refused(model, walk, reference, tagger):
         ablate(model, [3, 5]),
     ):
         pass
-    with pytest.raises(ValueError, match="how must be one of mean, zero, .*, found 'median'"):
+    with pytest.raises(ValueError, match="how must be one of mean, zero, .*, got 'median'"):
         ablate(model, SOME, "median").__enter__()
     with pytest.raises(
         ValueError, match=r"reference must hold the layer 'content.ffn.0'.*both rec"

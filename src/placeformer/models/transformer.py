@@ -210,11 +210,24 @@ class Layer(nn.Module):
         """Both streams, updated; with `last`, None for the content, which nothing needs."""
         update, query_update = self.attention(content, query, memory, last=last)
         query = query + query_update
-        query = query + self.ffn(query, self.ffn.units)
+        query = branched(query, self.ffn(query, self.ffn.units))
         if update is None:
             return None, query
         content = content + update
-        return content + self.ffn(content, self.ffn.content_units), query
+        return branched(content, self.ffn(content, self.ffn.content_units)), query
+
+
+def branched(x: Tensor, update: Tensor) -> Tensor:
+    """Add the feed-forward update to the residual stream, which branches where the update does.
+
+    A hook on the hook points of :class:`FeedForward` may return several versions of the same walks,
+    one block of walks per version: ``interventions.batched_lesions`` lesions other units in each.
+    The update then has a multiple of the walks of `x`, and `x` is added to every block. All that
+    comes before the hook is computed once, and later layers see the blocks as walks of their own.
+    """
+    if len(update) == len(x):
+        return x + update
+    return (x + update.unflatten(0, (-1, len(x)))).flatten(0, 1)
 
 
 class NavigationTransformer(nn.Module):
@@ -324,7 +337,11 @@ class NavigationTransformer(nn.Module):
     def forward_chunk(
         self, action: Tensor, observation: Tensor, state: State, content: bool = False
     ) -> tuple[Tensor, State]:
-        """One pass over one chunk; see :meth:`forward`."""
+        """One pass over one chunk; see :meth:`forward`.
+
+        Hooks may leave out steps of the query stream (at `position`) and branch walks
+        (:func:`branched`); `logits` then has the steps and walks that are left at the end.
+        """
         path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
         place = torch.relu(self.place(path))
         here, there = self.content_position(place[:, :-1]), self.position(place[:, 1:])
@@ -336,7 +353,6 @@ class NavigationTransformer(nn.Module):
             memory.append(torch.cat([past, x], 1)[:, -self.config.memory :].detach())
             last = i == len(self.layers) - 1 and not content
             x, query = layer(x, query, past, last=last)
-            x, query = (y if y is None else y.flatten(0, -3) for y in (x, query))
         return self.read_out(self.norm(query)), State(path[:, -1].detach(), tuple(memory))
 
     @classmethod
