@@ -59,6 +59,7 @@ def test_units_and_position_of_a_file(path):
     np.testing.assert_allclose(recording.timestamp[0], 1 + np.arange(1200) / 20)
     assert (recording.activation.units, recording.x.units, recording.time.units) == ("Hz", "m", "s")
     assert recording.unit_id.values.tolist() == [5, 9]
+    assert recording.unit.values.tolist() == ["5", "9"]
     assert recording.quality.values.tolist() == ["q5", "q9"]
     assert set(recording.layer.values) == {"CA1"}
     spikes = [np.sum((t >= 1) & (t <= 1 + 1199 / 20)) for t in TRAINS.values()]

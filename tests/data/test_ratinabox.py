@@ -46,6 +46,7 @@ def test_history_is_labelled_as_it_is(simulation):
     agent, places, heads = simulation
     recording = from_ratinabox(agent, [places, heads])
     assert recording.layer.values.tolist() == ["place"] * 8 + ["head"] * 4
+    assert recording.unit.values.tolist()[7:9] == ["place/7", "head/0"]
     assert recording.attrs["sample_rate"] == pytest.approx(10)
     np.testing.assert_allclose(recording.timestamp[0], agent.history["t"])
     np.testing.assert_array_equal(

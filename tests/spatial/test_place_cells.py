@@ -208,11 +208,13 @@ def test_few_samples_and_few_shuffles_are_warned_of(recordings):
     [
         (lambda c: c.isel(unit=slice(0, 5)), "control must hold the 72 units"),
         (lambda c: c.assign_coords(index=("unit", c.index.values[::-1])), "'index' differs"),
+        (lambda c: c.assign_coords(unit=np.arange(72).astype(str)[::-1]), "'unit' differs"),
         (lambda c: c.assign_coords(familiar=~c.familiar), "novel maps"),
     ],
 )
 def test_a_control_of_other_units_or_on_trained_maps_is_refused(recordings, change, words):
-    rec, control = (r.assign_coords(index=("unit", np.arange(72))) for r in recordings)
+    names = {"index": ("unit", np.arange(72)), "unit": np.arange(72).astype(str)}
+    rec, control = (r.assign_coords(names) for r in recordings)
     with pytest.raises(ValueError, match=words):
         place_cells(rec, control=change(control), n_shuffles=3)
 

@@ -49,7 +49,8 @@ def from_arrays(
     Returns
     -------
     xarray.Dataset
-        A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer.
+        A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer,
+        and `unit` labels them "layer/index", or "index" without layers.
 
     Raises
     ------
@@ -147,9 +148,10 @@ def as_coords(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def unit_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr.Variable]:
-    """`layer`, `component` (its first part) and `index` of units; without layers only the last."""
+    """`unit`, `layer`, `component` (its first part), `index`; `unit` and `index` without layers."""
     if layer is None:
-        return {"index": _unit("index", np.arange(n_units))}
+        index = np.arange(n_units)
+        return {schema.UNIT: schema.unit_labels(index), "index": _unit("index", index)}
     names = np.asarray([layer] * n_units if isinstance(layer, str) else list(layer), dtype=str)
     if names.shape != (n_units,):
         raise ValueError(f"layer must name each of {n_units} units, got {names.shape} names")
@@ -158,7 +160,8 @@ def unit_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr
         index[names == name] = np.arange(np.sum(names == name))
     component = np.array([name.split(".")[0] for name in names], dtype=str)
     values = {"layer": names, "component": component, "index": index}
-    return {name: _unit(name, value) for name, value in values.items()}
+    coords = {name: _unit(name, value) for name, value in values.items()}
+    return {schema.UNIT: schema.layer_labels(names, index), **coords}
 
 
 def _unit(name: str, values: np.ndarray) -> xr.Variable:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 
 WALK, TIME, UNIT, MAP = "walk", "time", "unit", "map"
 ACTIVATION, RATE, OCCUPANCY = "activation", "rate", "occupancy"
@@ -48,6 +50,7 @@ RECORDING: Mapping[str, Entry] = {
     MAP: Entry((WALK,), "1", "map the walk was made on"),
     "familiar": Entry((WALK,), "1", "map was trained on"),
     "window": Entry((TIME,), "1", "earlier steps that could be attended to"),
+    UNIT: Entry((UNIT,), "1", "label of the unit"),
     "layer": Entry((UNIT,), "1", "layer of the unit"),
     "component": Entry((UNIT,), "1", "component of the unit"),
     "index": Entry((UNIT,), "1", "number of the unit within its layer"),
@@ -99,7 +102,7 @@ def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
         Something is missing or has other dimensions; all problems are named at once.
     """
     _check_dataset(recording, "recording", "wrap arrays with placeformer.from_arrays")
-    problems = _activation_problems(recording)
+    problems = _activation_problems(recording) + _label_problems(recording)
     for name in dict.fromkeys(need):
         problems += _need_problems(recording, name)
     for name in sorted(set(map(str, recording.variables)) & set(RECORDING) - set(need)):
@@ -150,10 +153,30 @@ def place_dims(maps: xr.Dataset) -> tuple[str, ...]:
     return with_edges or (dims[dims.index(UNIT) + 1 :] if UNIT in dims else ())
 
 
+def unit_labels(names: ArrayLike) -> xr.Variable:
+    """The coordinate ``unit``: names as text, each of them once.
+
+    A name that occurs several times is followed by ``#2``, ``#3``, ... from its second occurrence
+    on: clusters sorted on several probes may share their ids, and ``sel`` must pick one unit.
+    """
+    labels = pd.Series(np.asarray(names).astype(str))
+    while labels.duplicated().any():
+        nth = labels.groupby(labels).cumcount() + 1
+        labels = labels.where(nth == 1, labels + "#" + nth.astype(str))
+    return xr.Variable(UNIT, labels.to_numpy(dtype=str), RECORDING[UNIT].attrs)
+
+
+def layer_labels(layer: NDArray[Any], index: NDArray[np.integer]) -> xr.Variable:
+    """The coordinate ``unit`` of units that are numbered within layers: ``ffn.1/37``."""
+    return unit_labels(np.char.add(np.char.add(layer.astype(str), "/"), index.astype(str)))
+
+
 def unit_names(units: xr.DataArray | xr.Dataset, which: np.ndarray, limit: int = 5) -> str:
-    """Name the first units of a selection as ``layer/index``, or by number without those."""
+    """Name the first units of a selection by their labels, or by number without labels."""
     chosen = np.asarray(which)[:limit]
-    if {"layer", "index"} <= set(units.coords):
+    if UNIT in units.coords:
+        named = [str(label) for label in units[UNIT].values[chosen]]
+    elif {"layer", "index"} <= set(units.coords):
         layer, index = np.asarray(units["layer"]), np.asarray(units["index"])
         named = [f"{layer[i]}/{index[i]}" for i in chosen]
     else:
@@ -276,6 +299,14 @@ def _activation_problems(recording: xr.Dataset) -> list[str]:
     if values.dtype.kind not in "fiub":
         problems.append(f"{ACTIVATION!r} must hold real numbers, got dtype {values.dtype}")
     return problems
+
+
+def _label_problems(recording: xr.Dataset) -> list[str]:
+    index = recording.indexes.get(UNIT)
+    if index is None or index.is_unique:
+        return []
+    twice = ", ".join(repr(str(label)) for label in index[index.duplicated()].unique()[:3])
+    return [f"labels of {UNIT!r} must be unique, but {twice} occurs several times"]
 
 
 def _need_problems(recording: xr.Dataset, name: str) -> list[str]:

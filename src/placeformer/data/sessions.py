@@ -159,6 +159,8 @@ def _label(
         {TIMESTAMP: ((schema.WALK, schema.TIME), times, about)}
         | {name: (schema.UNIT, np.asarray(v)) for name, v in (unit_labels or {}).items()}
     )
+    if unit_labels and "unit_id" in unit_labels:
+        recording[schema.UNIT] = schema.unit_labels(unit_labels["unit_id"])
     recording.attrs[schema.PROVENANCE] = schema.provenance(
         None, step, epochs=len(walks), join=join, **(settings or {})
     )

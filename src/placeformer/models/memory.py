@@ -21,18 +21,26 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer, S
 MEMORIES = ("working", "reference")
 KINDS = ("trained", "novel")
 
-RUNNING: ContextVar[xr.Dataset | None] = ContextVar("RUNNING", default=None)
-"""Walks and steps that a network is being run on right now: where it stands."""
+CURRENT_WALK: ContextVar[xr.Dataset | None] = ContextVar("CURRENT_WALK", default=None)
+"""Walks and steps that a network is running on; None outside of :func:`along`.
+
+PyTorch hands a forward hook the module and its tensors, and nothing about the behaviour. A lesion
+that replaces a unit by its mean at the present place, or by a moment drawn for every walk and step,
+must know which place, walk and step each row of the tensor belongs to. The loops that run a network
+along walks (:func:`forward_chunks`, ``record``) state it here and ``interventions.replacement``
+reads it, so that no layer passes on an argument that it does not use. A context variable, unlike a
+module global, is separate for every thread and task.
+"""
 
 
 @contextmanager
-def running(walk: xr.Dataset) -> Iterator[None]:
-    """Let everything that is called inside know where the network stands."""
-    token = RUNNING.set(walk)
+def along(walk: xr.Dataset) -> Iterator[None]:
+    """State which walks and steps the network runs on inside, for hooks that need it."""
+    token = CURRENT_WALK.set(walk)
     try:
         yield
     finally:
-        RUNNING.reset(token)
+        CURRENT_WALK.reset(token)
 
 
 def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
@@ -119,7 +127,7 @@ def forward_chunks(
         for begin in range(0, n_steps, chunk):
             t = slice(begin, min(begin + chunk, n_steps))
             a, o = action[w, t].to(device), observation[w, t].to(device)
-            with running(walk.isel(walk=w, time=t)):
+            with along(walk.isel(walk=w, time=t)):
                 logits, state = model.forward_chunk(a, o, state, content)
             yield w, t, logits
 

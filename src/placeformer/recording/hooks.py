@@ -22,9 +22,10 @@ Lay = Callable[[Tensor, int], Tensor]
 """One output of a layer and the number of walks → (walk, time, unit)."""
 
 Layers = str | nn.Module | Sequence[str | nn.Module]
-Units = Mapping[str, Sequence[int]] | xr.Dataset | xr.DataArray
+Units = Mapping[str, Sequence[int]] | Sequence[str] | xr.Dataset | xr.DataArray
 
 PATH = re.compile(r"\[(\w+)\]")
+LABEL = re.compile(r"(.+)/(\d+)")
 
 
 @dataclass(eq=False)
@@ -219,23 +220,62 @@ def select(network: nn.Module, layers: Layers) -> list[Listener]:
 
 
 def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:
-    """Indices of units by layer, from a mapping or from the coordinates of a Dataset's units."""
+    """Indices of units by layer, from a mapping, from labels or from the coordinates of units."""
     if units is None:
         return {}
-    if isinstance(units, xr.Dataset | xr.DataArray):
-        layer, index = (np.atleast_1d(units[name].values) for name in ("layer", "index"))
+    if not isinstance(units, Mapping) or isinstance(units, xr.Dataset):
+        layer, index = layer_and_index(units)
         units = {str(name): index[layer == name] for name in dict.fromkeys(layer)}
-    found = {name: np.asarray(index) for name, index in units.items()}
-    for name, index in found.items():
+    indices = {name: np.asarray(index) for name, index in units.items()}
+    for name, index in indices.items():
         whole = index.ndim == 1 and index.size and np.issubdtype(index.dtype, np.integer)
         if not whole or index.min() < 0 or len(np.unique(index)) < index.size:
             raise ValueError(
                 f"units[{name!r}] must be indices of units, each once and at least one, got "
                 f"{index.tolist()}; a layer's own are 0 to its width - 1"
             )
-    if not found:
+    if not indices:
         raise ValueError(f"units must hold at least one {UNIT} of one layer, got none")
-    return found
+    return indices
+
+
+def layer_and_index(
+    units: xr.Dataset | xr.DataArray | Iterable[str],
+) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Layer and index of every unit of a Dataset, a DataArray or a sequence of labels.
+
+    The coordinates ``layer`` and ``index`` count where there are both, else the labels
+    ("ffn.1/37") are split.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Labels that are not text, or not a layer and an index.
+    """
+    if isinstance(units, xr.Dataset | xr.DataArray):
+        if {"layer", "index"} <= set(units.coords):
+            layer, index = (np.atleast_1d(units[name].values) for name in ("layer", "index"))
+            return layer.astype(str), index.astype(np.int64)
+        if UNIT not in units.coords:
+            raise ValueError(
+                "units must carry the coordinates layer and index, or the labels unit, got "
+                f"{', '.join(map(str, units.coords)) or 'none'}; "
+                'a mapping such as {"ffn.1": [3, 5]} needs none'
+            )
+        units = np.atleast_1d(units[UNIT].values).tolist()
+    labels = [units] if isinstance(units, str) else list(units)
+    if not all(isinstance(label, str) for label in labels):
+        raise TypeError(
+            'units must be labels such as "ffn.1/37" when they are a sequence, got '
+            f"{labels[:3]}; a mapping of layers takes numbers, such as {{'ffn.1': [3, 5]}}"
+        )
+    parts = [LABEL.fullmatch(label) for label in labels]
+    wrong = [label for label, part in zip(labels, parts, strict=True) if part is None]
+    if wrong:
+        raise ValueError(f'units must be labels "layer/index" such as "ffn.1/37", got {wrong[:3]}')
+    pairs = [part.groups() for part in parts if part is not None]
+    layers, numbers = [layer for layer, _ in pairs], [int(number) for _, number in pairs]
+    return np.array(layers, dtype=str), np.array(numbers, dtype=np.int64)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import schema
-from placeformer.models.memory import attended_window, places, running, visited
+from placeformer.models.memory import along, attended_window, places, visited
 from placeformer.models.transformer import Layer, NavigationTransformer, State
 from placeformer.recording.hooks import Layers, Listener, match
 from placeformer.recording.network_state import weights_sha256
@@ -173,7 +173,7 @@ class Navigation:
             for name in ("action", "observation", "target", "path")
         )
         state = State(*state) if state else self.model.initial_state(len(path), path=path)
-        with running(batch):
+        with along(batch):
             logits, state = self.model.forward_chunk(action, observation, state, self.content)
         prediction = logits.argmax(-1)
         answers = {"prediction": prediction, "correct": prediction == target}

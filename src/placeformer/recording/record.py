@@ -66,8 +66,8 @@ def record(
         follows in brackets, "lstm[0]" or "block[hidden][1]", unless one alone has a time axis.
         Layers that a pattern matches and that are never called are left out.
     units
-        Record only these: a mapping of layers to indices, or a Dataset or DataArray with the
-        coordinates `layer` and `index`, such as a selection of a Recording's units.
+        Record only these: a mapping of layers to indices, a sequence of labels such as
+        ``["ffn.1/37"]``, or a Dataset or DataArray of units, such as a selection of a Recording.
     forward
         How a network that is no navigation Transformer is run:
         ``forward(module, batch)``, `batch` being a Dataset of some whole walks of `walks` and
@@ -111,7 +111,8 @@ def record(
     -------
     xarray.Dataset
         A Recording (dims ``walk``, ``time``, ``unit``): `activation`, signed, in arbitrary units;
-        `layer`, `component`, `index` of every unit. Of a navigation Transformer `x`, `y`, `map`,
+        `layer`, `component`, `index` of every unit, and its label "layer/index" as the coordinate
+        `unit`: ``recording.sel(unit="ffn.1/37")``. Of a navigation Transformer `x`, `y`, `map`,
         `familiar`, `window`; `action` and `observation`, the letter at `x`, `y`: for the query
         stream `action` led to the place, and `prediction`, `correct` and `visited` are of it; for
         the letter stream `action` is the one taken there, and ``time`` counts from the walk's

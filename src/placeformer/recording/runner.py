@@ -218,7 +218,7 @@ class Job:
 
 
 def unit_coords(listeners: Sequence[Listener]) -> dict[str, xr.Variable]:
-    """`layer`, `component` and `index` of every unit."""
+    """`unit`, `layer`, `component` and `index` of every unit."""
     widths = [len(listener.index) for listener in listeners]
     names = [listener.label for listener in listeners]
     parts = [name.removeprefix("content.").split(".")[0] for name in names]
@@ -228,7 +228,8 @@ def unit_coords(listeners: Sequence[Listener]) -> dict[str, xr.Variable]:
         "index": np.concatenate([listener.index for listener in listeners]),
     }
     entries = schema.RECORDING
-    return {name: xr.Variable(schema.UNIT, v, entries[name].attrs) for name, v in values.items()}
+    coords = {name: xr.Variable(schema.UNIT, v, entries[name].attrs) for name, v in values.items()}
+    return {schema.UNIT: schema.layer_labels(values["layer"], values["index"]), **coords}
 
 
 def perform(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:

@@ -66,7 +66,7 @@ def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataA
 PARTS = 8
 """Parts of a recording whose values are the sample of a test."""
 
-IDENTITY = ("layer", "component", "index")
+IDENTITY = ("layer", "component", "index", schema.UNIT)
 
 
 def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:

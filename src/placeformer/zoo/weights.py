@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from placeformer.models.grid_world import ACTIONS, GridWorld
+from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.zoo.config import CONFIG, LIBRARY, WEIGHTS, Description, brief, parse
 
@@ -24,58 +25,52 @@ MAPS = ("world.maps", "world.novel_maps")
 HEADER = 2**24  # bytes; no header of ours is longer
 
 
+def outer_and_layer_shapes(
+    config: ModelConfig, world: Mapping[str, int] | None
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Name and shape of every stored tensor outside the layers, and of one layer's.
+
+    They are those of a network with one layer on PyTorch's "meta" device, whose tensors have a
+    shape and no memory, whatever the sizes in `config`.
+
+    Raises
+    ------
+    OverflowError
+        A tensor would have more than 2**63 bytes.
+    """
+    try:
+        with torch.device("meta"):
+            model = NavigationTransformer(replace(config, n_layers=1))
+    except (RuntimeError, TypeError) as error:  # PyTorch raises either one, depending on the size
+        raise OverflowError(
+            "network: expected tensors of fewer than 2**63 bytes, found more"
+        ) from error
+    outer: dict[str, tuple[int, ...]] = {
+        name: tuple(weight.shape) for name, weight in model.state_dict().items()
+    }
+    layer = {name: outer.pop(f"layers.0.{name}") for name in model.layers[0].state_dict()}
+    if world is not None:
+        outer |= dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
+    return outer, layer
+
+
 def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tuple[int, ...]]:
     """Name and shape of every stored tensor, without making any."""
-    found, layer = outer_shapes(config, world), layer_shapes(config)
-    for i in range(config.n_layers):
-        found |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    return found
-
-
-def outer_shapes(
-    config: ModelConfig, world: Mapping[str, int] | None
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of what is not in a layer."""
-    d, half, d_rnn, letters = config.d_model, config.d_model // 2, config.d_rnn, config.n_letters
-    maps = {} if world is None else dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
-    return {
-        "path.weight": (len(ACTIONS), d_rnn, d_rnn),
-        "place.weight": (half, d_rnn),
-        "place.bias": (half,),
-        "letter.weight": (letters + 1, half),
-        "norm.weight": (d,),
-        "norm.bias": (d,),
-        "read_out.weight": (letters, d),
-        "read_out.bias": (letters,),
-        **maps,
-    }
-
-
-def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of one layer."""
-    d, heads, d_head = config.d_model, config.n_heads, config.d_head
-    reach = config.memory + config.chunk
-    return {
-        "attention.query_bias": (heads, d_head),
-        "attention.distance": (heads, reach, d_head),
-        "attention.distance_bias": (heads, reach),
-        "attention.norm.weight": (d,),
-        "attention.norm.bias": (d,),
-        "attention.qkv.weight": (3 * heads * d_head, d),
-        "attention.out.weight": (d, heads * d_head),
-        "ffn.norm.weight": (d,),
-        "ffn.norm.bias": (d,),
-        "ffn.fc1.weight": (config.d_inner, d),
-        "ffn.fc2.weight": (d, config.d_inner),
+    outer, layer = outer_and_layer_shapes(config, world)
+    return outer | {
+        f"layers.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()
     }
 
 
 def check_size(size: int, said: Description, problems: list[str]) -> None:
-    """Hold the size of a weight file against what ``config.json`` asks for, in plain numbers."""
-    config, bytes_each = said.network, 2 if said.dtype == "float16" else 4
-    layers = config.n_layers * sum(map(math.prod, layer_shapes(config).values()))
-    outer = outer_shapes(config, said.world)
+    """Compare the size of a weight file with what ``config.json`` asks for.
+
+    Only when it fits are tensors named one by one, so a hostile `n_layers` costs nothing.
+    """
+    outer, layer = outer_and_layer_shapes(said.network, said.world)
+    bytes_each = 2 if said.dtype == "float16" else 4
     maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
+    layers = said.network.n_layers * sum(map(math.prod, layer.values()))
     least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
     if not least <= size <= least + HEADER:
         problems.append(
@@ -149,6 +144,9 @@ def read_tensors(
             tensors = {name: stream.get_tensor(name).clone() for name in names}
     except FileNotFoundError:
         problems.append(f"{WEIGHTS}: the file is missing")
+        return {}
+    except OverflowError as error:
+        problems.append(f"{CONFIG}: {error}")
         return {}
     except (SafetensorError, OSError, ValueError) as error:
         problems.append(f"{WEIGHTS}: expected a whole safetensors file, got: {error}")
