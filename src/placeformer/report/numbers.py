@@ -1,16 +1,17 @@
-"""Sentences and facts of the report."""
+"""The numbers that the report shows, each with its key, its full value and its meaning."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from html import escape
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import xarray as xr
 
 from placeformer.data import schema
 from placeformer.models.activation import K_MG_MM, alpha_to_mg
-from placeformer.report.measurements import KINDS, NULLS, Portrait
+from placeformer.models.memory import MEMORIES
+from placeformer.report.measurements import KINDS, NULLS, NetworkReport
 from placeformer.spatial.place_cells import PLACE_CELL
 
 COMPACT = 0.5
@@ -78,12 +79,29 @@ DEFINITIONS = {
 }
 """Label and definition of every measure."""
 
+DOSE = f"α = [Mg²⁺] / K_Mg with K_Mg = {K_MG_MM} mM"
 
-def number(key: str, value: float, text: str, about: str = "") -> str:
-    """Mark up a number with its full value, where it comes from and what it means."""
-    shown = text if np.isfinite(value) else "not defined"
-    title = f' title="{escape(about)}"' if about else ""
-    return f'<data value="{float(value)!r}" data-key="{escape(key)}"{title}>{escape(shown)}</data>'
+
+@dataclass(frozen=True)
+class Number:
+    """A number of the page.
+
+    Attributes
+    ----------
+    key
+        What it is, as a path: "network/layer/measure/map".
+    value
+        Its full value; NaN if it is not defined.
+    text
+        The value as it is shown.
+    meaning
+        What it means, shown when the reader points at it.
+    """
+
+    key: str
+    value: float
+    text: str
+    meaning: str = ""
 
 
 def percent(value: float) -> str:
@@ -91,231 +109,155 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}\xa0%"
 
 
-def decimals(value: float) -> str:
-    """Three decimals, which is what the samples of a report carry."""
-    return f"{value:.3f}"
+def share(fraction: float) -> str:
+    """Share of the units, in per cent."""
+    return f"{100 * fraction:.3g}\xa0%"
 
 
-def error(portrait: Portrait, kind: str, memory: str) -> str:
+def points(value: float) -> str:
+    """Percentage points, signed."""
+    return f"{100 * value:+z.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def error(network: NetworkReport, kind: str, memory: str) -> Number:
     """Error of one memory on one kind of map."""
-    one = portrait.memory.sel(maps=kind, memory=memory)
-    about = (
+    value = float(network.memory["error"].sel(maps=kind, memory=memory))
+    meaning = (
         f"share of wrong {memory}-memory predictions on {kind} maps, at the end of chunks; "
-        f"n = {int(one['n'])}"
+        f"n = {n_predictions(network, kind, memory)}"
     )
-    value = float(one["error"])
-    return number(f"{portrait.name}/memory/{kind}/{memory}", value, percent(value), about)
+    return Number(f"{network.name}/memory/{kind}/{memory}", value, percent(value), meaning)
 
 
-def interval(portrait: Portrait, kind: str, memory: str) -> tuple[float, float]:
+def n_predictions(network: NetworkReport, kind: str, memory: str) -> int:
+    """Number of predictions behind an error."""
+    return int(network.memory["n"].sel(maps=kind, memory=memory))
+
+
+def interval(network: NetworkReport, kind: str, memory: str) -> tuple[float, float]:
     """95 % interval of an error."""
-    low, high = portrait.memory["interval"].sel(maps=kind, memory=memory).values
+    low, high = network.memory["interval"].sel(maps=kind, memory=memory).values
     return float(low), float(high)
 
 
-def median(portrait: Portrait, layer: str, key: str, group: str) -> str:
-    """Median of a measure over the units of a layer, on a kind of map or in shuffles."""
-    value = middle(values_of(portrait, layer, key, group))
-    about = f"median over the units of {layer} ({group}): {DEFINITIONS[key][1]}"
-    return number(f"{portrait.name}/{layer}/{key}/{group}", value, decimals(value), about)
+def median(network: NetworkReport, layer: str, key: str, group: str) -> Number:
+    """Median of a measure over the units of a layer, on a kind of map or in shuffles ("null")."""
+    values = values_of(network, layer, key, group).values
+    known = values[np.isfinite(values)]
+    value = float(np.median(known)) if known.size else float("nan")
+    meaning = f"median over the units of {layer} ({group}): {DEFINITIONS[key][1]}"
+    return Number(f"{network.name}/{layer}/{key}/{group}", value, f"{value:.3f}", meaning)
 
 
-def middle(values: xr.DataArray) -> float:
-    """Median of the values that are defined; NaN if none is."""
-    known = values.values[np.isfinite(values.values)]
-    return float(np.median(known)) if known.size else float("nan")
-
-
-def values_of(portrait: Portrait, layer: str, key: str, group: str) -> xr.DataArray:
+def values_of(network: NetworkReport, layer: str, key: str, group: str) -> xr.DataArray:
     """Values of a measure in a layer: of "trained", "novel" or of its shuffles."""
-    units = portrait.of_layer(layer)
+    units = network.of_layer(layer)
     if group in KINDS:
         return units[key].isel({schema.MAP: KINDS.index(group)})
     return units[NULLS[key]].isel({schema.MAP: 0})
 
 
-def with_field(portrait: Portrait, layer: str, kind: str) -> str:
+def policies_agree(a: NetworkReport, b: NetworkReport) -> bool:
+    """Whether both policies for negative rates order the information of two networks equally."""
+    signs = []
+    for key in ("information_rectify", "information_shift"):
+        one, other = (median(network, network.layers[-1], key, "trained") for network in (a, b))
+        signs.append(np.sign(one.value - other.value))
+    return bool(signs[0] == signs[1])
+
+
+def with_field(network: NetworkReport, layer: str, kind: str) -> Number:
     """Count the units of a layer that have a place field."""
-    n = int((values_of(portrait, layer, "n_fields", kind) > 0).sum())
-    about = f"units of {layer} with at least one place field on the {kind} map"
-    return number(f"{portrait.name}/{layer}/with_field/{kind}", n, str(n), about)
+    n = int((values_of(network, layer, "n_fields", kind) > 0).sum())
+    meaning = f"units of {layer} with at least one place field on the {kind} map"
+    return Number(f"{network.name}/{layer}/with_field/{kind}", n, str(n), meaning)
 
 
-def compact(portrait: Portrait, layer: str, kind: str) -> str:
+def compact(network: NetworkReport, layer: str, kind: str) -> Number:
     """Count the units of a layer above a score of one half."""
-    n = int((values_of(portrait, layer, "score", kind) > COMPACT).sum())
-    about = f"units of {layer} with a place-cell score above {COMPACT} ({kind} map)"
-    return number(f"{portrait.name}/{layer}/compact/{kind}", n, str(n), about)
+    n = int((values_of(network, layer, "score", kind) > COMPACT).sum())
+    meaning = f"units of {layer} with a place-cell score above {COMPACT} ({kind} map)"
+    return Number(f"{network.name}/{layer}/compact/{kind}", n, str(n), meaning)
 
 
-def decided(portrait: Portrait, layer: str, reason: str, kind: str) -> str:
+def decided(network: NetworkReport, layer: str, reason: str, kind: str) -> Number:
     """Count the units of a layer for which a criterion decided."""
-    n = int((values_of(portrait, layer, "reason", kind) == reason).sum())
-    about = f"units of {layer} ({kind} map): {reason}"
-    return number(f"{portrait.name}/{layer}/{reason}/{kind}", n, str(n), about)
+    n = int((values_of(network, layer, "reason", kind) == reason).sum())
+    meaning = f"units of {layer} ({kind} map): {reason}"
+    return Number(f"{network.name}/{layer}/{reason}/{kind}", n, str(n), meaning)
 
 
-def remembered(portrait: Portrait, layer: str) -> str:
+def reasons(network: NetworkReport) -> list[str]:
+    """What was decided of the units: place cells first, then by how often."""
+    found, n = np.unique(network.units["reason"].values, return_counts=True)
+    common = [str(reason) for reason in found[np.argsort(-n, kind="stable")]]
+    return [PLACE_CELL, *(reason for reason in common if reason != PLACE_CELL)]
+
+
+def remembered(network: NetworkReport, layer: str) -> Number:
     """Count the place cells of a layer whose tuning depends on memory."""
-    n = int(portrait.of_layer(layer)["depends_on_memory"].sum())
-    about = (
+    n = int(network.of_layer(layer)["depends_on_memory"].sum())
+    meaning = (
         f"place cells of {layer} on the trained map that are none on the novel map, where place "
         "explains less of them (Welch's test between parts of the recordings, q ≤ 0.05)"
     )
-    return number(f"{portrait.name}/{layer}/depends_on_memory", n, str(n), about)
+    return Number(f"{network.name}/{layer}/depends_on_memory", n, str(n), meaning)
 
 
-def about_one(portrait: Portrait) -> list[str]:
-    """Sentences about one network, as HTML."""
-    told: tuple[Callable[[Portrait], str], ...] = (remembers, control, places, letters)
-    return [tell(portrait) for tell in told]
+def right_on_walk(network: NetworkReport) -> list[SimpleNamespace]:
+    """Number `right` of the `n` predictions on the walk, of working and of reference memory."""
+    seen, correct = network.walk["visited"].values, network.walk["correct"].values
+    counts = []
+    for memory, which in zip(MEMORIES, (seen, ~seen), strict=True):
+        right = int((correct & which).sum())
+        number = Number(f"{network.name}/walk/{memory}", right, str(right))
+        counts.append(SimpleNamespace(right=number, n=int(which.sum())))
+    return counts
 
 
-def about_two(portraits: Sequence[Portrait]) -> list[str]:
-    """Sentences about two networks side by side, as HTML; none about one alone."""
-    return [difference(*portraits), policies(*portraits)] if len(portraits) == 2 else []
-
-
-def remembers(portrait: Portrait) -> str:
-    """Say how often it is wrong on the maps it was trained on."""
-    maps = portrait.model.world.n_maps if portrait.model.world else 0
-    return (
-        f"Gets {error(portrait, 'trained', 'working')} of its predictions wrong on its {maps} "
-        "trained maps where the letter was seen shortly before (working memory), and "
-        f"{error(portrait, 'trained', 'reference')} where only training can tell it (reference "
-        f"memory). Guessing gets {percent(portrait.memory.attrs['chance'])} wrong."
+def unit(network: NetworkReport, number: int) -> SimpleNamespace:
+    """The `name` of a unit, and its `scores` and `n_fields` by kind of map."""
+    one = network.units.isel({schema.UNIT: number})
+    name = f"{one['layer'].item()} unit {int(one['index'])}"
+    scores, n_fields = (dict(zip(KINDS, one[k].values, strict=True)) for k in ("score", "n_fields"))
+    about = DEFINITIONS["score"][1]
+    return SimpleNamespace(
+        name=name,
+        scores={
+            kind: Number(f"{network.name}/{name}/score/{kind}", score, f"{score:.2f}", about)
+            for kind, score in scores.items()
+        },
+        n_fields={kind: int(n) for kind, n in n_fields.items()},
     )
 
 
-def control(portrait: Portrait) -> str:
-    """Say whether reference memory on novel maps is at chance, as it must be."""
-    low, high = interval(portrait, "novel", "reference")
-    chance = portrait.memory.attrs["chance"]
-    verdict = "is at chance, as it must be"
-    if not low <= chance <= high:
-        verdict = f"lies {'above' if low > chance else 'below'} chance, outside of its interval"
-    if not np.isfinite(low):
-        verdict = "was never asked for"
-    return (
-        f"On novel maps, where there is nothing to remember, reference memory {verdict}: "
-        f"{error(portrait, 'novel', 'reference')} of its predictions are wrong "
-        f"(95\xa0% interval {percent(low)} to {percent(high)})."
-    )
+def parameters(network: NetworkReport) -> Number:
+    """Number of trained weights."""
+    n = sum(weight.numel() for weight in network.model.parameters())
+    return Number(f"{network.name}/parameters", n, f"{n:,}", "trained weights")
 
 
-def places(portrait: Portrait) -> str:
-    """Say how many units are place cells, on trained and novel maps, and depend on memory."""
-    told = [
-        f"{decided(portrait, layer, PLACE_CELL, 'trained')} of "
-        f"{portrait.of_layer(layer).sizes['unit']} units of {escape(layer)} on the trained map "
-        f"and {decided(portrait, layer, PLACE_CELL, 'novel')} on the novel one; the tuning of "
-        f"{remembered(portrait, layer)} depends on memory"
-        for layer in portrait.layers
-    ]
-    return "Has place cells: " + ". ".join(told) + "."
+def alpha(network: NetworkReport) -> Number:
+    """The α that a network was trained with."""
+    value = float(network.model.config.alpha or 0)
+    return Number(f"{network.name}/alpha", value, f"{value:g}", DOSE)
 
 
-def letters(portrait: Portrait) -> str:
-    """Say how much of what place explains is there without any memory of the map."""
-    layer = portrait.layers[-1]
-    shown = [median(portrait, layer, "eta2", kind) for kind in KINDS]
-    beyond = [median(portrait, layer, "eta2_beyond", kind) for kind in KINDS]
-    known, new = (middle(values_of(portrait, layer, "eta2_beyond", kind)) for kind in KINDS)
-    return (
-        f"Medians over {escape(layer)}: place explains {shown[0]} of the variance on the trained "
-        f"map and {shown[1]} on a map it has never seen; beyond the letter of the place, "
-        f"{beyond[0]} and {beyond[1]}. {_needs_memory(known, new)}"
-    )
+def mg_mM(network: NetworkReport) -> Number:
+    """The concentration of Mg²⁺ that this α stands for, in mM."""
+    value = float(alpha_to_mg(network.model.config.alpha or 0))
+    return Number(f"{network.name}/mg_mM", value, f"{value:.3g}", DOSE)
 
 
-def difference(a: Portrait, b: Portrait) -> str:
-    """Say which of two networks remembers more, and whether the intervals part them."""
-    ea, eb = (float(p.memory["error"].sel(maps="trained", memory="reference")) for p in (a, b))
-    (la, ha), (lb, hb) = (interval(p, "trained", "reference") for p in (a, b))
-    apart = "do not overlap" if ha < lb or hb < la else "overlap"
-    fewer = "fewer" if ea < eb else "more" if ea > eb else "as many"
-    points = f"{abs(ea - eb) * 100:.1f} percentage points " if ea != eb else ""
-    return (
-        f"<b>{escape(a.name)}</b> makes {points}{fewer} errors of reference memory "
-        f"{'as' if ea == eb else 'than'} <b>{escape(b.name)}</b> on trained maps "
-        f"({error(a, 'trained', 'reference')} and {error(b, 'trained', 'reference')}; their "
-        f"95\xa0% intervals {apart})."
-    )
-
-
-def policies(a: Portrait, b: Portrait) -> str:
-    """Say whether the order of two networks depends on the policy for negative rates."""
-    told, signs = [], []
-    for policy in ("rectify", "shift"):
-        key = f"information_{policy}"
-        pair = [middle(values_of(p, p.layers[-1], key, "trained")) for p in (a, b)]
-        signs.append(np.sign(pair[0] - pair[1]))
-        shown = [median(p, p.layers[-1], key, "trained") for p in (a, b)]
-        what = DEFINITIONS[key][0].split(", ")[1]
-        told.append(f"{shown[0]} and {shown[1]} bits with {what}")
-    same = "The policies agree on the order." if signs[0] == signs[1] else (
-        "The order depends on the policy: no claim about α can rest on information alone."
-    )  # fmt: skip
-    return f"Median spatial information in the last layer: {'; '.join(told)}. {same}"
-
-
-def _needs_memory(known: float, new: float) -> str:
-    """Put into words what a trained map has beyond a novel one."""
-    if not (np.isfinite(known) and np.isfinite(new)) or known <= 0:
-        return "Place explains nothing beyond the letter here."
-    if new >= known:
-        return "A map never seen shows no less: none of it needs a memory of the map."
-    return f"A map never seen shows {100 * max(new, 0) / known:.0f} % of it without any memory."
-
-
-def facts(portrait: Portrait) -> str:
-    """List what the network is."""
-    body = "\n".join(
-        f'<tr><th scope="row">{label}</th><td>{value}</td></tr>' for label, value in rows(portrait)
-    )
-    return f'<div class="scroll"><table><tbody>\n{body}\n</tbody></table></div>'
-
-
-def rows(portrait: Portrait) -> list[tuple[str, str]]:
-    """Label and value of every fact."""
-    model, config = portrait.model, portrait.model.config
-    n = sum(weight.numel() for weight in model.parameters())
-    found = [
-        ("Activation", activation(portrait)),
-        ("Parameters", number(f"{portrait.name}/parameters", n, f"{n:,}", "trained weights")),
-        ("Layers", f"{config.n_layers}, width {config.d_model}, {config.n_heads} heads"),
-        ("Feed-forward units", f"{config.d_inner} a layer"),
-        ("Path integrator", f"width {config.d_rnn}"),
-        ("Attention", f"{config.memory} remembered steps and chunks of {config.chunk}"),
-    ]
-    if (world := model.world) is not None:
-        size = f"{world.side} × {world.side} places, {world.n_letters} letters"
-        found += [("Maps", f"{world.n_maps} trained, {world.n_maps} novel (seed {world.seed})")]
-        found += [("World", size)]
-    source = str(model.info.get("source", ""))
-    found += [("Source", escape(source) if source.startswith(("zoo", "hf:")) else "a folder")]
-    found += results(portrait)
-    sha = escape(str(model.info.get("sha256", "")))
-    return [*found, ("Weights, sha256", f"<code>{sha}</code>")]
-
-
-def activation(portrait: Portrait) -> str:
-    """Name the activation, with α and the Mg²⁺ it stands for."""
-    config = portrait.model.config
-    if config.alpha is None:
-        return escape(config.activation)
-    mg = alpha_to_mg(config.alpha)
-    about = f"α = [Mg²⁺] / K_Mg with K_Mg = {K_MG_MM} mM"
-    alpha = number(f"{portrait.name}/alpha", config.alpha, f"{config.alpha:g}", about)
-    ions = number(f"{portrait.name}/mg_mM", mg, f"{mg:.3g}", about)
-    return f"NMDA<sub>α</sub>, α = {alpha} ([Mg²⁺] = {ions} mM)"
-
-
-def results(portrait: Portrait) -> list[tuple[str, str]]:
+def stored(network: NetworkReport) -> dict[str, Number]:
     """Results stored with the network, with their definitions."""
-    info, found = portrait.model.info, []
-    for name, value in info.get("results", {}).items():
-        label = f"{escape(name.replace('_', ' ').capitalize())} (stored)"
-        key, about = f"{portrait.name}/stored/{name}", info["definitions"].get(name, "")
-        found.append((label, number(key, value, f"{value:.4g}", about)))
-    return found
+    info, name = network.model.info, network.name
+    return {
+        key: Number(f"{name}/stored/{key}", value, f"{value:.4g}", info["definitions"].get(key, ""))
+        for key, value in info.get("results", {}).items()
+    }
+
+
+def median_occupancy(network: NetworkReport) -> float:
+    """Median number of samples at a place of the trained map."""
+    return float(np.median(network.rate_maps["occupancy"].isel({schema.MAP: 0}).values))

@@ -15,14 +15,12 @@ import xarray as xr
 from placeformer.models.memory import world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.report import page
-from placeformer.report.measurements import Portrait, Settings, make_portrait
+from placeformer.report.measurements import Measurement, NetworkReport, Settings
 from placeformer.zoo import registry as zoo
 
 PAGE = "index.html"
 BESIDE = "nmda-a0"
 MARK = '<meta name="generator" content="placeformer'
-STAGES = 7
-"""Things that are told of every network while the report is made."""
 
 
 def write_report(
@@ -63,12 +61,11 @@ def write_report(
     """
     settings = settings or Settings()
     with workspace(Path(out)) as folder:
-        models = load(names(name, beside))
-        portraits = [portray(i, models, settings, progress) for i in range(len(models))]
-        for portrait in portraits:
-            for kind, dataset in portrait.datasets.items():
-                write_dataset(dataset, folder / portrait.file(kind))
-        (folder / PAGE).write_text(page.render(portraits, settings), encoding="utf-8")
+        networks = measure(load(names(name, beside)), settings, progress=progress)
+        for network in networks:
+            for kind, dataset in network.datasets.items():
+                write_dataset(dataset, folder / network.file(kind))
+        (folder / PAGE).write_text(page.render(networks, settings), encoding="utf-8")
     return Path(out) / PAGE
 
 
@@ -94,18 +91,17 @@ def load(sources: Sequence[str]) -> list[NavigationTransformer]:
     return models
 
 
-def portray(
-    i: int, models: Sequence[NavigationTransformer], settings: Settings, progress: bool
-) -> Portrait:
-    """Measure one of the networks, telling what is done."""
-    told = iter(range(STAGES * i + 1, STAGES * len(models) + 1))
-    name = models[i].info["name"]
-
-    def say(text: str) -> None:
+def measure(
+    models: Sequence[NavigationTransformer], settings: Settings, *, progress: bool = True
+) -> list[NetworkReport]:
+    """Measure the networks one after another, and print which stage begins."""
+    measurements = [Measurement(model, settings, progress=progress) for model in models]
+    stages = [(run.name, *stage) for run in measurements for stage in run.stages]
+    for i, (name, label, run_stage) in enumerate(stages, start=1):
         if progress:
-            print(f"[{next(told)}/{STAGES * len(models)}] {name}: {text}", file=sys.stderr)
-
-    return make_portrait(models[i], settings, say=say, progress=progress)
+            print(f"[{i}/{len(stages)}] {name}: {label}", file=sys.stderr)
+        run_stage()
+    return [measurement.report for measurement in measurements]
 
 
 def write_dataset(dataset: xr.Dataset, file: Path) -> None:
