@@ -236,9 +236,7 @@ def test_numbers_of_the_page_are_those_of_the_files(made, text):
             found = float(results.equivalents["alpha"].sel(at))
             if selection == "ordered" and np.isfinite(found):
                 assert value[f"{one.name}/equivalents/{fraction.item():g}"] == found
-        gap = results.lesions["difference"].sel(
-            maps="trained", memory="reference", control="random"
-        )
+        at = {"maps": "trained", "memory": "reference", "control": "random"}
         at["fraction"] = lesion_section.described_fraction(one)
         gap = results.lesions["difference"].sel(at)
         assert value[f"{one.name}/lesions/random/difference"] == float(gap)
