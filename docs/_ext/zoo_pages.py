@@ -101,7 +101,7 @@ def silent(row: Any) -> bool:
 
 
 def comparison(together: xr.Dataset, washout: xr.Dataset, lesions: xr.Dataset, target: Path) -> str:
-    """The figure of Mg²⁺ beside lesions, and its correlations."""
+    """The figure of Mg²⁺ and lesions, and its correlations."""
     save(pf.plot.comparison(together).ravel()[0].figure, target / "comparison.svg")
     rows = []
     for measure in together["measure"].values:
@@ -129,8 +129,8 @@ def correlation(one: xr.Dataset) -> str:
 def specificity(lesions: xr.Dataset) -> str:
     """What lesions by score cost more than matched and random ones, by ability."""
     header = [
-        "ability", "unlesioned", "all units lesioned", "by score less matched",
-        "as a share of all", "p (sets)", "by score less random",
+        "ability", "unlesioned", "all units lesioned", "by score minus matched",
+        "as a share of all", "p (sets)", "by score minus random",
     ]  # fmt: skip
     rows = []
     for name, value, area, interval, p in abilities(lesions):
@@ -175,7 +175,7 @@ def of_one_map(lesions: xr.Dataset) -> Table:
         )  # fmt: skip
     header = [
         "α", "layer", "place cells", "unlesioned", "place cells lesioned", "matched", "random",
-        "less matched", "less random", "beyond all matched sets",
+        "minus matched", "minus random", "beyond all matched sets",
     ]  # fmt: skip
     return header, rows
 
@@ -202,7 +202,7 @@ def abilities(lesions: xr.Dataset) -> Iterable[tuple[str, Any, Any, Any, Any]]:
 
 WHERE = {
     "chunk_end": "the ends of chunks",
-    "every_step": "every step, also the first ones, when the network cannot know yet where it is: "
+    "every_step": "every step, also the first ones, when the network cannot yet know where it is: "
     "its errors are greater than at the ends of chunks",
 }
 NAMES = {

@@ -97,22 +97,26 @@ def test_place_cells_of_the_last_layer_come_first_then_scores(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bounds", "words"),
+    ("bounds", "verdict"),
     [
-        ((0.01, 0.02), ": more than without as many units alike in activity"),
-        ((-0.02, -0.01), ": less than without as many units alike in activity"),
-        ((-0.01, 0.01), ": neither more nor less than without as many units alike"),
+        ((0.01, 0.02), "higher than"),
+        ((-0.02, -0.01), "lower than"),
+        ((-0.01, 0.01), "not detectably different from"),
     ],
 )
-def test_the_verdict_follows_from_the_interval(one, bounds, words):
+def test_the_verdict_follows_from_the_interval(one, bounds, verdict):
     where = {"maps": "trained", "memory": "reference", "control": "matched", "fraction": 3 / 24}
-    said = written("summary", changed(one, "difference_interval", list(bounds), **where))
-    assert words in said and "Without the 3 place cells among the 24 units of ffn.1" in said
+    text = written("summary", changed(one, "difference_interval", list(bounds), **where))
+    assert "With the 3 place cells among the 24 units of ffn.1 lesioned" in text
+    assert f"This is {verdict} the error after lesions of as many units matched in" in text
 
 
 def test_without_place_cells_the_greatest_scores_are_told():
     said = written("summary", made(4.0, cells=0))
-    assert "Without the 5 of 24 units of ffn.1 with the greatest place-cell scores" in said
+    assert (
+        "With the 5 of 24 units of ffn.1 with the highest place-cell scores (none is a place cell)"
+        in said
+    )
 
 
 def test_no_equivalent_is_none_with_the_reason(one):
@@ -136,7 +140,7 @@ def test_a_network_of_few_units_has_random_controls_alone():
     few = made(4.0, cells=1, units=2)
     assert few.interventions.lesions["control"].values.tolist() == ["random"]
     said = written("card", few)
-    assert "Too few units are alike" in said and "random units" in said
+    assert "Too few units are similar enough" in said and "random units" in said
     assert "matched sets" not in said
 
 
@@ -155,11 +159,14 @@ def test_a_linear_network_can_only_be_blocked():
 
 
 def test_a_network_of_the_zoo_is_shown_among_those_trained_alike(monkeypatch, one):
-    assert "trained alike" not in written("card", one)
+    assert "trained in the same way" not in written("card", one)
     monkeypatch.setattr(measurements, "relatives", lambda sha256: measured.networks(seeds=2))
     together = made(4.0).interventions.comparison
     assert together.sizes["model"] == 30 and together.sizes["fraction"] > 2
     results = replace(one.interventions, comparison=together)
     shown = written("card", replace(one, interventions=results))
-    assert "Among the 30 networks of the zoo that were trained alike, itself included (2" in shown
+    assert (
+        "the 30 networks of the zoo that were trained in the same way, including this one (2 seeds"
+        in shown
+    )
     assert shown.count("data:image/svg+xml") == 3

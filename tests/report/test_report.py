@@ -321,7 +321,7 @@ def with_errors(one, error, half_width=0.01):
         (0.2, 0.6, ("makes 40.0 percentage points fewer", "do not overlap")),
         (0.6, 0.2, ("makes 40.0 percentage points more", "do not overlap")),
         (0.30, 0.31, ("makes 1.0 percentage points fewer", "intervals overlap")),
-        (0.3, 0.3, ("makes as many errors of reference memory as", "intervals overlap")),
+        (0.3, 0.3, ("makes as many reference-memory errors as", "intervals overlap")),
     ],
 )
 def test_difference_follows_from_the_errors(made, a, b, words):
@@ -333,9 +333,9 @@ def test_difference_follows_from_the_errors(made, a, b, words):
     ("bounds", "words"),
     [
         ((0.79, 0.81), "is at chance"),
-        ((0.70, 0.75), "lies below chance"),
-        ((0.82, 0.86), "lies above chance"),
-        ((np.nan, np.nan), "was never asked for"),
+        ((0.70, 0.75), "is better than chance"),
+        ((0.82, 0.86), "is worse than chance"),
+        ((np.nan, np.nan), "was never tested"),
     ],
 )
 def test_control_follows_from_the_interval(made, bounds, words):
@@ -352,7 +352,7 @@ def test_policies_agree_or_not(made):
     one = made[0]
     more = scaled(one, information_rectify=2.0, information_shift=2.0)
     mixed = scaled(one, information_rectify=2.0, information_shift=0.5)
-    assert "policies agree" in written("policies", one, more)
+    assert "Both policies give the same order" in written("policies", one, more)
     assert "order depends on the policy" in written("policies", one, mixed)
 
 
@@ -363,8 +363,8 @@ def test_what_needs_memory_follows_from_the_medians(made):
         values = xr.ones_like(beyond) * xr.DataArray([trained, novel], dims="map")
         return written("letters", replace(made[0], units=made[0].units.assign(eta2_beyond=values)))
 
-    assert "shows 25 % of it without any memory" in told(0.4, 0.1)
-    assert "none of it needs a memory" in told(0.1, 0.4)
+    assert "place still explains 25 % as much" in told(0.4, 0.1)
+    assert "none of this requires memory" in told(0.1, 0.4)
     assert "explains nothing beyond the letter" in told(-0.1, 0.4)
 
 
@@ -385,7 +385,7 @@ def test_one_network_alone_and_another_activation(tmp_path):
     )
     text = found.read_text(encoding="utf-8")
     assert "<h1>gelu</h1>" in text and "<td>gelu</td>" in text
-    assert "Mg²⁺] =" not in text and "policies agree" not in text
+    assert "Mg²⁺] =" not in text and "give the same order" not in text
     assert "no α to change at test time" in text and "equivalent α with" not in text
     assert not list((tmp_path / "out").glob("*washout*"))
 

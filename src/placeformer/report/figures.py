@@ -108,7 +108,7 @@ def lesions(network: NetworkReport) -> Picture:
                 ax.get_legend().remove()
     alt = (
         "Wrong predictions of reference and of working memory against the share of units lesioned, "
-        "place cells first, and beside control units."
+        "for place cells first and for control units."
     )
     return _picture(figure, alt)
 
@@ -126,7 +126,7 @@ def washout(response: xr.Dataset) -> Picture:
 
 
 def comparison(together: xr.Dataset) -> Picture:
-    """Draw Mg²⁺ beside lesions, and place cells beside memory over networks."""
+    """Draw the effects of Mg²⁺ and of lesions, and place cells against memory over networks."""
     figure = _figure(4.6, 14.4)
     with mpl.rc_context(STYLE):
         plots.comparison(together, ax=figure.subplots(6, 1))
@@ -139,7 +139,7 @@ def comparison(together: xr.Dataset) -> Picture:
 
 
 def unit(network: NetworkReport, number: int) -> Picture:
-    """Draw one unit on the trained and on the novel map, colours alike, fields outlined."""
+    """Draw one unit on the trained and on the novel map, with one colour scale and its fields."""
     maps = network.rate_maps
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
     figure = Figure(figsize=(3.1, 1.4), facecolor="none")  # no layout engine: there are many

@@ -49,7 +49,7 @@ class Settings:
     lesion_walks, lesion_steps
         Walks under every lesion and test-time α, on each kind of map, and steps in each.
     lesion_repeats
-        Sets of random and of matched units beside those lesioned by score.
+        Sets of random and of matched units that are lesioned for comparison.
     """
 
     seed: int = 0
@@ -87,7 +87,7 @@ class InterventionResults:
     equivalents
         Equivalent α of every lesion; None without NMDA_α.
     comparison
-        All of this beside the networks of the zoo that were trained alike, see
+        These results with those of the networks of the zoo that were trained in the same way, see
         :func:`memory_comparison`; None without NMDA_α, and for a network that is not in the zoo.
     """
 
@@ -113,10 +113,10 @@ def measure_interventions(
     *,
     progress: bool = False,
 ) -> InterventionResults:
-    """Lesion units of the last feed-forward layer by what they do on a map, and change α.
+    """Lesion units of the last feed-forward layer in order of their score, and change α.
 
     Both are scored on the same walks on the first map, at the ends of chunks, so that every lesion
-    has an equivalent α. Lesions of the last layer are cheap: what comes before is run once for all.
+    has an equivalent α. Lesions of the last layer are cheap: the layers before it run only once.
 
     Parameters
     ----------
@@ -153,17 +153,17 @@ def test_alphas(trained: float) -> NDArray[np.float64]:
 def curve_of(
     model: NavigationTransformer, units: xr.Dataset, repeats: int, walks: dict[str, Any]
 ) -> xr.Dataset:
-    """Ablation curve of the last layer; random controls alone where no units are alike."""
+    """Ablation curve of the last layer; only random controls if too few units are similar."""
     last = f"ffn.{model.config.n_layers - 1}"
     order = place_cells_first(units.isel(unit=np.flatnonzero(units["layer"].values == last)))
     options = {"layers": last, "repeats": repeats, **walks}
     options["fractions"] = np.union1d(FRACTIONS, (order > 1).mean())
     options["reference"] = reference_of(model, [last], MAPS, walks["seed"] + 1)
     try:
-        found = ablation_curve(model, order, controls=CONTROLS, **options)
+        curve = ablation_curve(model, order, controls=CONTROLS, **options)
     except TooFewAlike:
-        found = ablation_curve(model, order, controls=CONTROLS[:1], **options)
-    return found.assign_attrs(n_place_cells=int((order > 1).sum()))
+        curve = ablation_curve(model, order, controls=CONTROLS[:1], **options)
+    return curve.assign_attrs(n_place_cells=int((order > 1).sum()))
 
 
 def place_cells_first(units: xr.Dataset) -> xr.DataArray:
@@ -199,8 +199,8 @@ class NetworkReport:
         RateMaps of the first trained and the first novel map, over ``map``, with the numbers of
         the place fields (``field_label``) and the letters of the places (``letter``).
     units
-        One value a unit and map of every measure, the tests with their shuffles, and which
-        units are place cells, as :func:`placeformer.place_cells` tells.
+        One value per unit and map of every measure, the tests with their shuffles, and which
+        units are place cells according to :func:`placeformer.place_cells`.
     walk
         The beginning of a recorded walk on the trained map, without activations.
     interventions
@@ -268,21 +268,17 @@ class Measurement:
     @property
     def stages(self) -> list[tuple[str, Callable[[], None]]]:
         """Label and function of every stage, in order; the last one makes the :attr:`report`."""
-        return [
-            *((f"memory errors on {kind} maps", partial(self._errors, kind)) for kind in KINDS),
-            *(
-                (
-                    f"recording of all feed-forward units on the first {kind} map",
-                    partial(self._record, kind),
-                )
-                for kind in KINDS
-            ),
-            *(
-                (f"measures and shuffles on the first {kind} map", partial(self._analyse, kind))
-                for kind in KINDS
-            ),
-            ("lesions and Mg²⁺ at test time", self._intervene),
+        by_kind: dict[str, Callable[[str], None]] = {
+            "memory errors on {} maps": self._errors,
+            "recording of all feed-forward units on the first {} map": self._record,
+            "measures and shuffles on the first {} map": self._analyse,
+        }
+        stages = [
+            (label.format(kind), partial(stage, kind))
+            for label, stage in by_kind.items()
+            for kind in KINDS
         ]
+        return [*stages, ("lesions and Mg²⁺ at test time", self._intervene)]
 
     def _errors(self, kind: str) -> None:
         """Measure the memory errors on one kind of map."""
@@ -342,9 +338,8 @@ class Measurement:
 def best_units(network: NetworkReport, layer: str, n: int) -> list[int]:
     """Numbers along ``unit`` of a layer's units with the greatest place-cell scores.
 
-    Scores are those on the trained map, the lesser of both policies for negative rates; among
-    equal ones, such as the many that are 0, the variance that place explains beyond the letter
-    decides.
+    Scores are those on the trained map, the lower of both policies for negative rates; ties,
+    such as the many scores of 0, are broken by the variance that place explains beyond the letter.
     """
     units = network.units.isel({schema.MAP: 0})
     scores, beyond = (np.nan_to_num(units[k].values) for k in ("score", "eta2_beyond"))
@@ -355,16 +350,16 @@ def best_units(network: NetworkReport, layer: str, n: int) -> list[int]:
 def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     """Every measure of rate maps that the report shows, under both policies for negative rates.
 
-    ``score`` is the lesser of the place-cell scores under the two policies: where a map is
-    negative but for a place or two, nearly all that is left of it lies in one field.
+    ``score`` is the lower of the place-cell scores under the two policies: if a map is negative
+    at all but a place or two, nearly all that rectification leaves of it lies in one field.
     """
     fields = place_fields(maps)
-    found = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
-    found |= {f"score_{p}": place_cell_score(maps, negatives=p, fields=fields) for p in POLICIES}
-    values = np.minimum(*(found[f"score_{p}"].values for p in POLICIES))
-    about = {"units": "1", "long_name": "place-cell score (lesser of both policies)"}
+    measures = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
+    measures |= {f"score_{p}": place_cell_score(maps, negatives=p, fields=fields) for p in POLICIES}
+    values = np.minimum(*(measures[f"score_{p}"].values for p in POLICIES))
+    about = {"units": "1", "long_name": "place-cell score (lower of both policies)"}
     lesser = per_unit(maps, values, "place_cell_score", **about)
-    return found | {"score": lesser, "coherence": coherence(maps)}
+    return measures | {"score": lesser, "coherence": coherence(maps)}
 
 
 def _maps(recording: xr.Dataset, letters: NDArray[np.integer]) -> xr.Dataset:
@@ -381,14 +376,14 @@ def _units(
 ) -> xr.Dataset:
     """Every measure of every unit on one map, with the tests and the decision.
 
-    What the tests warn of is kept in ``attrs["caveats"]``: the page says it.
+    Warnings of the tests are kept in ``attrs["caveats"]``, for the page to show.
     """
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         table = place_cells(
             recording, n=settings.shuffles, seed=settings.seed, keep_null=True, progress=progress
         )
-    caveats = "\n".join(dict.fromkeys(str(warning.message) for warning in told))
+    caveats = "\n".join(dict.fromkeys(str(warning.message) for warning in caught))
     table = table.drop_vars(["spatial_information", "place_cell_score"])
     return table.assign(of_maps(maps)).assign_attrs(caveats=caveats)
 
@@ -399,8 +394,8 @@ def _memory_of(
     """Whether the tuning on the trained map depends on memory: ``place_cells`` with a control."""
     where = {"by": ("y", "x"), "bins": None}
     (table, alone), (recording, control) = units, recordings
-    found = memory_columns(table, alone, recording, control, where, table.attrs["max_q"])
-    return {name: found[name] for name in ("p_memory", "q_memory", "depends_on_memory")}
+    columns = memory_columns(table, alone, recording, control, where, table.attrs["max_q"])
+    return {name: columns[name] for name in ("p_memory", "q_memory", "depends_on_memory")}
 
 
 def _beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Dataset:
@@ -411,7 +406,7 @@ def _beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Datase
 
 
 def _of_kinds(parts: list[xr.Dataset]) -> xr.Dataset:
-    """Put what was found on the trained and on the novel map side by side."""
+    """Join the results of the trained and of the novel map along ``map``."""
     first = xr.Variable(schema.MAP, [f"{kind} 0" for kind in KINDS], {"long_name": "map"})
     familiar = (schema.MAP, [kind == "trained" for kind in KINDS])
     joined = _concat(parts, first).assign_coords(familiar=familiar)
@@ -420,7 +415,7 @@ def _of_kinds(parts: list[xr.Dataset]) -> xr.Dataset:
 
 
 def _concat(parts: list[xr.Dataset], along: xr.Variable) -> xr.Dataset:
-    """Put Datasets side by side along a new dimension."""
+    """Join Datasets along a new dimension."""
     joined = xr.concat(
         parts, along.dims[0], data_vars="all", coords="minimal", compat="override", join="exact",
         combine_attrs="override",

@@ -20,13 +20,13 @@ COMPACT = 0.5
 DEFINITIONS = {
     "information_rectify": (
         "spatial information, negative rates set to 0",
-        "Skaggs' information in bits per unit of activation, after negative rates of the map were "
-        "set to 0: 0 for an even map, at most log2 of the number of places; large by chance where "
+        "Skaggs' information in bits per unit of activation, with the negative rates of the map "
+        "set to 0: 0 for a uniform map, at most log2 of the number of places; large by chance if "
         "hardly any rate is above 0",
     ),
     "information_shift": (
-        "spatial information, least rate subtracted",
-        "Skaggs' information in bits per unit of activation, after the least rate of the map was "
+        "spatial information, lowest rate subtracted",
+        "Skaggs' information in bits per unit of activation, with the lowest rate of the map "
         "subtracted from all its rates",
     ),
     "eta2": (
@@ -39,10 +39,10 @@ DEFINITIONS = {
         "share of the variance within letters that place explains, corrected for chance",
     ),
     "score": (
-        "place-cell score, lesser of both policies",
+        "place-cell score, lower of both policies",
         "share of a unit's activity inside its best place field times the share of the map "
-        "outside that field, with negative rates set to 0 or the least rate subtracted, whichever "
-        "is less: 0 without a field, near 1 for one small field",
+        "outside that field, with negative rates set to 0 or the lowest rate subtracted, whichever "
+        "is lower: 0 without a field, near 1 for one small field",
     ),
     "n_fields": (
         "place fields",
@@ -54,18 +54,18 @@ DEFINITIONS = {
     ),
     "field_share": (
         "share of the map in fields",
-        "how much of what two halves of the recording agree on beyond the letter lies in the place "
-        "fields",
+        "share of the tuning beyond the letter, as far as two halves of the recording agree on it, "
+        "that lies in the place fields",
     ),
     "stability": (
         "stability",
-        "correlation of the rate maps of two halves of the recording (blocks of every walk in "
-        "turn)",
+        "correlation of the rate maps of two halves of the recording (alternating blocks of every "
+        "walk)",
     ),
     "q_circular": (
         "q of η²",
-        "p that place explains as much under circular shifts of the places, corrected for the "
-        "number of units (false discovery rate)",
+        "p of place explaining at least as much under circular shifts of the places, adjusted for "
+        "the number of units (false-discovery rate)",
     ),
     "q_beyond": (
         "q of partial η²",
@@ -73,8 +73,8 @@ DEFINITIONS = {
     ),
     "q_within_observation": (
         "q of coherence",
-        "p that the map is as coherent when places of the same letter trade their rates, "
-        "corrected for the number of units (false discovery rate)",
+        "p of the map being at least as coherent when rates are permuted among places with the "
+        "same letter, adjusted for the number of units (false-discovery rate)",
     ),
 }
 """Label and definition of every measure."""
@@ -198,8 +198,9 @@ def remembered(network: NetworkReport, layer: str) -> Number:
     """Count the place cells of a layer whose tuning depends on memory."""
     n = int(network.of_layer(layer)["depends_on_memory"].sum())
     meaning = (
-        f"place cells of {layer} on the trained map that are none on the novel map, where place "
-        "explains less of them (Welch's test between parts of the recordings, q ≤ 0.05)"
+        f"place cells of {layer} on the trained map that are not place cells on the novel map, "
+        "where place explains less of their variance (Welch's test between parts of the "
+        "recordings, q ≤ 0.05)"
     )
     return Number(f"{network.name}/{layer}/depends_on_memory", n, str(n), meaning)
 

@@ -33,7 +33,7 @@ FILES = {
     "lesions": "errors under every lesion, with the comparisons of units and their controls",
     "washout": "errors at every test-time α",
     "equivalents": "the test-time α that costs as much as each lesion",
-    "comparison": "all of this beside the networks of the zoo that were trained alike",
+    "comparison": "these results with those of the networks that were trained in the same way",
 }
 """What is in the netCDF files, by kind of Dataset."""
 

@@ -46,7 +46,7 @@ def columns() -> dict[str, str]:
     """Heads of the columns, with what they mean."""
     return {head: DEFINITIONS[key][1] for key, head in COLUMNS.items()} | {
         "place cell, reason": "whether the unit passes every criterion of placeformer.place_cells, "
-        "and the first that it fails",
+        "and the first one that it fails",
         "memory": "whether the tuning of a place cell depends on memory of the trained map",
     }
 

@@ -41,12 +41,12 @@ def write_report(
         Folder for the page and the netCDF files: a new one, or one in which an earlier report and
         files of the same names are replaced. It appears or changes only when all is done.
     beside
-        Network shown beside it. By default the linear network "nmda-a0", where the zoo has it and
-        it is not the network itself; "none" for no other.
+        Network to compare it with. By default the linear network "nmda-a0", if the zoo has it and
+        it is not the network itself; "none" for no comparison.
     settings
         How much is recorded and shuffled, and the seed.
     progress
-        Show what is done, with progress bars.
+        Print which stage begins, and show progress bars.
 
     Returns
     -------
@@ -82,11 +82,11 @@ def load(sources: Sequence[str]) -> list[NavigationTransformer]:
     models = [zoo.load(source) for source in sources]
     for model in models:
         world_of(model)
-    found = [model.info["name"] for model in models]
-    if len(set(found)) < len(found):
+    loaded = [model.info["name"] for model in models]
+    if len(set(loaded)) < len(loaded):
         raise ValueError(
             f"beside must be a network of another name, got {sources[1]!r} beside {sources[0]!r}, "
-            f"both named {found[0]!r}; pass beside='none', or rename one folder"
+            f"both named {loaded[0]!r}; pass beside='none', or rename one folder"
         )
     return models
 
@@ -116,7 +116,7 @@ def write_dataset(dataset: xr.Dataset, file: Path) -> None:
 
 @contextmanager
 def workspace(out: Path) -> Iterator[Path]:
-    """Give a temporary folder whose files take their place in `out` if all goes well."""
+    """Yield a temporary folder whose files are moved to `out` on success."""
     check_folder(out)
     inside = out if out.is_dir() else out.absolute().parent
     new = inside / f".{out.absolute().name}.{uuid.uuid4().hex[:8]}.tmp"
@@ -132,11 +132,13 @@ def workspace(out: Path) -> Iterator[Path]:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a file, a folder without leave to write, and the page of somebody else."""
+    """Raise for a file, a folder without write permission, and a page of another kind."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
     if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
-        raise ValueError(f"out must be where files can be written, got {out} without leave to")
+        raise ValueError(
+            f"out must be where files can be written, got {out} without write permission"
+        )
     page_there = out / PAGE
     if page_there.exists() and MARK not in page_there.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(
