@@ -22,7 +22,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from placeformer.population import decoders as bayes
 from placeformer.population.decoding import decode_position
-from placeformer.spatial.binning import Places
+from placeformer.spatial.binning import BinnedRecording
 
 SIDE = 11
 
@@ -82,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     recording = simulate(options.walks, options.steps, options.units)
     values = recording.activation.values
-    places = Places.of(recording, by=("y", "x"), bins=None, per_map=False)
+    places = BinnedRecording.of(recording, by=("y", "x"), bins=None, per_map=False)
     fold = np.broadcast_to((np.arange(options.walks) % 2)[:, None], places.index.shape)
     given = (recording, places.index, places.size, fold)
     counts, place = values.reshape(-1, options.units), places.index.ravel()

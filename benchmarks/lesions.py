@@ -20,7 +20,6 @@ from _timing import seconds
 
 import placeformer as pf
 from placeformer.interventions import ablation_curve as lesioncurve
-from placeformer.interventions import ablation_curve as outcomes
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.interventions.lesions import replacements
 
@@ -68,8 +67,8 @@ def compare_with_loop(model: pf.NavigationTransformer, layer: str, n: int, walks
 def whole_curve(model: pf.NavigationTransformer, layer: str, n_walks: int) -> None:
     """Time a curve and its parts."""
     spent: dict[str, float] = {}
-    parts = [(lesioncurve, "reference_of"), (lesioncurve, "make_plan")]
-    parts += [(outcomes, "count_errors"), (outcomes, "compare")]
+    parts = [(lesioncurve, "reference_of"), (lesioncurve, "draw_plan")]
+    parts += [(lesioncurve, "count_errors"), (lesioncurve, "compare")]
     fractions = np.linspace(0.05, 1, 20)
     with ExitStack() as stack:
         for room, name in parts:

@@ -24,7 +24,7 @@ from _timing import least
 import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.population import decoders as bayes
-from placeformer.spatial.binning import Places
+from placeformer.spatial.binning import BinnedRecording
 from placeformer.spatial.rate_maps import flatten
 
 Row = tuple[str, str, float, float, str, float]
@@ -78,7 +78,7 @@ def decoders(units: int) -> Iterator[Row]:
     """Bayesian decoding of a sample compared with peers, all trained beforehand."""
     recording = decoding.simulate(8, 500, units)
     values = recording.activation.values
-    places = Places.of(recording, by=("y", "x"), bins=None, per_map=False)
+    places = BinnedRecording.of(recording, by=("y", "x"), bins=None, per_map=False)
     fold = np.broadcast_to((np.arange(8) % 2)[:, None], places.index.shape)
     trained = bayes.poisson(recording, places.index, places.size, fold)
     ours = least(lambda: bayes.predict(values, trained, fold)) / fold.size

@@ -11,7 +11,7 @@ from torch import nn
 
 from placeformer.interventions import ablation_curve as lesioncurve
 from placeformer.interventions.ablation_curve import ablation_curve
-from placeformer.interventions.ablation_plan import make_plan
+from placeformer.interventions.ablation_plan import draw_plan, recorded_units
 from placeformer.interventions.lesions import ablate
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import memory_errors
@@ -111,14 +111,15 @@ def test_chosen_units_are_lesioned_beside_as_many_controls(built, of):
 
 
 def test_fewer_than_the_chosen_units_are_drawn_among_them(model, reference):
-    mask, each = SCORE == 1, {"keep": False, "negatives": "rectify", "caliper": np.inf}
-    plan = make_plan(
-        model, ["ffn.1"], reference, mask, np.array([2, 4]) / N_UNITS, repeats=8, seed=0,
-        controls=["random", "matched"], **each,
+    mask, options = SCORE == 1, {"keep": False, "negatives": "rectify", "caliper": np.inf}
+    plan = draw_plan(
+        model, recorded_units(["ffn.1"], reference), mask, np.array([2, 4]) / N_UNITS, repeats=8,
+        seed=0, controls=["random", "matched"], **options,
     )  # fmt: skip
-    sets = plan.masks[plan.which]  # (selection, fraction, repeat, unit)
-    np.testing.assert_array_equal(sets.sum(-1), np.tile([[2], [4]], (3, 1, 8)))
-    ordered, _, matched = sets
+    sets = plan.lesioned.isel(lesion=plan.lesion_of_set)
+    assert sets.dims == ("selection", "fraction", "repeat", "unit")
+    np.testing.assert_array_equal(sets.sum("unit"), np.tile([[2], [4]], (3, 1, 8)))
+    ordered, _, matched = sets.values
     assert not ordered[..., ~mask].any()
     assert (ordered[1] == mask).all()
     assert not matched[1][..., mask].any()

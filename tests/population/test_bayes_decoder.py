@@ -7,13 +7,13 @@ from sklearn.naive_bayes import GaussianNB
 
 from placeformer.evaluation import simulation
 from placeformer.population import decoders as bayes
-from placeformer.spatial.binning import Places
+from placeformer.spatial.binning import BinnedRecording
 
 RNG = np.random.default_rng
 
 
 def setting(rec, n_folds=2):
-    places = Places.of(rec, by=("y", "x"), bins=None, per_map=False)
+    places = BinnedRecording.of(rec, by=("y", "x"), bins=None, per_map=False)
     fold = np.broadcast_to((np.arange(rec.sizes["walk"]) % n_folds)[:, None], places.index.shape)
     return places.index, places.size, fold
 

@@ -1,6 +1,7 @@
 """Place cells: the truth of simulated populations, criteria one by one, the control."""
 
 import json
+from collections import Counter
 from contextlib import nullcontext
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from placeformer.data import schema
 from placeformer.evaluation import simulation
+from placeformer.spatial import binning
 from placeformer.spatial import place_cells as dependence
-from placeformer.spatial.binning import Places, letters_of
+from placeformer.spatial.binning import BinnedRecording, observation_of_bins
 from placeformer.spatial.measures import coherence, spatial_information
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_cells import place_cells
@@ -75,12 +78,12 @@ def test_columns_are_those_of_the_functions(recordings, table):
     rec = recordings[0]
     maps = rate_maps(rec)
     fields = place_fields(maps)
-    places = Places.of(rec, by=("y", "x"), bins=None, per_map=False)
+    binned = BinnedRecording.of(rec, by=("y", "x"), bins=None)
     want = {
         "spatial_information": spatial_information(maps),
         "place_cell_score": place_cell_score(maps, fields=fields),
         "n_fields": fields.n_fields,
-        "field_share": field_share(half_maps(rec), fields, letters_of(rec, places)),
+        "field_share": field_share(half_maps(rec), fields, observation_of_bins(binned)),
         "stability": stability(rec),
         "eta2": position_variance_explained(rec),
         "eta2_beyond": position_variance_explained(rec, given="observation"),
@@ -98,6 +101,30 @@ def test_columns_are_those_of_the_functions(recordings, table):
         np.testing.assert_array_equal(table[f"p_{name}"], found.p)
         np.testing.assert_array_equal(table[f"q_{name}"], found.q)
     assert table.attrs["left_out"] == "nothing"
+
+
+@pytest.mark.parametrize("per_map", [False, True])
+def test_each_recording_is_checked_and_binned_once(recordings, per_map, monkeypatch):
+    calls = Counter()
+
+    def counted(owner, name):
+        function = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            calls[name] += 1
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(schema, "check_recording")
+    counted(binning, "grid")
+    counted(binning.Grid, "index")
+    few = [recording.isel(unit=slice(0, 60, 10)) for recording in recordings]
+    options = {"n": 99, "max_q": 1.0, "per_map": per_map}
+    place_cells(few[0], **options)
+    assert calls == {"check_recording": 1, "grid": 1, "index": 1}
+    place_cells(few[0], control=few[1], **options)
+    assert calls == {"check_recording": 3, "grid": 3, "index": 3}
 
 
 def test_the_table_is_a_frame_and_goes_to_netcdf(table, tmp_path):
@@ -180,16 +207,17 @@ def test_memory_is_welchs_test_between_parts(recordings):
     ]
     tuned = recordings[0].kind.values != "constant"
     want = stats.ttest_ind(*(v[:, tuned] for v in values), equal_var=False, alternative="greater")
-    where = {"by": ("y", "x"), "bins": None}
+    binned = (BinnedRecording.of(r, by=("y", "x"), bins=None) for r in recordings)
     like = position_variance_explained(recordings[0])
-    found = dependence._test(*recordings, like, "observation", where)
-    np.testing.assert_allclose(found[tuned], want.pvalue, rtol=1e-9)
-    assert np.isnan(found[~tuned]).all()
+    p = dependence._memory_p(*binned, like, "observation")
+    np.testing.assert_allclose(p[tuned], want.pvalue, rtol=1e-9)
+    assert np.isnan(p[~tuned]).all()
 
 
 def test_few_walks_are_parted_in_time(recordings):
     few = recordings[0].isel(walk=slice(0, 3))
-    parts = dependence._parts(few, None, {"by": ("y", "x"), "bins": None})
+    binned = BinnedRecording.of(few, by=("y", "x"), bins=None)
+    parts = dependence._variance_of_parts(binned, None)
     assert parts.shape == (8, few.sizes["unit"])
     first = position_variance_explained(few.isel(time=slice(0, 64)))
     np.testing.assert_allclose(parts[0], first)

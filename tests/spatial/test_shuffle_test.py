@@ -11,7 +11,6 @@ from scipy import stats
 from placeformer.evaluation import simulation
 from placeformer.spatial import mutual_information as information
 from placeformer.spatial import null_distributions as nulls
-from placeformer.spatial import null_distributions as trades
 from placeformer.spatial.binned_sums import ALL, Shifted
 from placeformer.spatial.circular_shifts import circular_shifts
 from placeformer.spatial.measures import coherence, spatial_information
@@ -193,7 +192,7 @@ def test_walks_are_shifted_each_by_its_own():
 
 def test_trading_places_keeps_map_and_letter_and_moves_the_rest():
     letters = RNG(5).integers(-1, 5, 200)
-    order = trades._trade(letters, RNG(6))
+    order = nulls.permute_within_observation(letters, RNG(6))
     np.testing.assert_array_equal(np.sort(order), np.arange(200))
     np.testing.assert_array_equal(letters[order], letters)
     np.testing.assert_array_equal(order[letters < 0], np.flatnonzero(letters < 0))
@@ -219,7 +218,7 @@ def test_within_observation_refuses_what_it_cannot_test():
     for blind in ("spatial_information", "position_variance_explained"):
         with pytest.raises(ValueError, match="does not see"):
             shuffle_test(rec, blind, null="within_observation")
-    with pytest.raises(ValueError, match="one observation a place"):
+    with pytest.raises(ValueError, match="one observation per place"):
         shuffle_test(rec.drop_vars("map"), "coherence", null="within_observation", n_shuffles=2)
     with pytest.raises(ValueError, match="'observation' is missing"):
         shuffle_test(rec.drop_vars("observation"), "coherence", null="within_observation")

@@ -1,4 +1,4 @@
-"""Memory errors, or any score, against the share of units lesioned, beside controls."""
+"""Memory errors, or any score, as a function of the share of units lesioned, with controls."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
+from placeformer.interventions.ablation_comparison import CONCAT, compare
 from placeformer.interventions.ablation_plan import (
     CONTROLS,
-    Plan,
     check_controls,
     check_fractions,
+    draw_plan,
     layer_names,
-    make_plan,
+    lesioned_units,
+    masks_by_layer,
+    recorded_units,
 )
 from placeformer.interventions.batched_lesions import count_errors
-from placeformer.interventions.control_units import Order, name_of
+from placeformer.interventions.control_units import Order
 from placeformer.interventions.lesions import default_reference, lesioned, replacements
 from placeformer.interventions.replacement import How, Reference, Replacement, check_how
 from placeformer.interventions.units import Site, layer_widths, sites, unused
@@ -30,133 +34,8 @@ from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.navigation import facts
 from placeformer.recording.record import record
 from placeformer.spatial.negatives import Negatives
-from placeformer.stats.resampling import by_cluster, compare
 
 Score = Callable[[Any], ArrayLike]
-SETS, GAP, AREA = ("selection", "fraction"), ("control", "fraction"), ("control",)
-ABOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "error": ((*SETS, "repeat"), "1", "share of wrong predictions"),
-    "interval": ((*SETS, "bound"), "1", "95 % bootstrap interval of the mean over repeats"),
-    "difference": (GAP, "1", "ordered less control, means over repeats"),
-    "difference_interval": ((*GAP, "bound"), "1", "95 % paired bootstrap interval of difference"),
-    "p_sets": (GAP, "1", "(1 + control sets that reach the ordered error) / (1 + repeats)"),
-    "p_pairs": (GAP, "1", "(1 + sign flips that reach the difference) / (1 + n_resamples)"),
-    "area": (AREA, "1", "mean difference over fractions"),
-    "area_interval": ((*AREA, "bound"), "1", "95 % paired bootstrap interval of area"),
-    "area_p_sets": (AREA, "1", "p_sets of the mean over fractions"),
-    "area_p_pairs": (AREA, "1", "p_pairs of the mean over fractions"),
-}
-"""Dimensions, units and long name of every statistic."""
-
-WRONG = {"units": "1", "long_name": "wrong predictions"}
-COUNTED = {"units": "1", "long_name": "predictions counted"}
-NEW_DIM: dict[str, Any] = {
-    "data_vars": "all",
-    "coords": "minimal",
-    "compat": "override",
-    "join": "exact",
-}
-
-
-def plan_part(plan: Plan) -> xr.Dataset:
-    """What was lesioned, and how well the controls are matched."""
-    balance = {"units": "1", "long_name": "ordered less matched units, standard deviations"}
-    score = {"units": "1", "long_name": "score by which units are ordered"}
-    return xr.Dataset(
-        {
-            "balance": (("fraction", "repeat", "covariate"), plan.balance, balance),
-            "order_score": (schema.UNIT, plan.score, score),
-        },
-        plan.coords(),
-    )
-
-
-def memory_part(
-    model: NavigationTransformer,
-    plan: Plan,
-    fill: Sequence[tuple[Site, Replacement]],
-    walks: Mapping[str, Any],
-    where: str,
-    cluster: str,
-    progress: bool,
-    ask: Mapping[str, Any],
-) -> xr.Dataset:
-    """Errors of both memories on both kinds of maps, with their comparisons."""
-    masks, world = plan.by_layer(layer_widths(model, None)), world_of(model)
-    steps = len(KINDS) * walks["n_walks"] * walks["n_steps"] * len(plan.masks)
-    found = []
-    with tqdm(total=steps, unit="step", desc="lesions", disable=not progress) as bar:
-        for kind in KINDS:
-            walk = world.walk(**walks, familiar=kind == "trained")
-            options = {"masks": masks, "replacements": fill, "bar": bar}
-            wrong, n = count_errors(model, walk, seed=walks["seed"], where=where, **options)
-            pair = np.arange(len(n)) if cluster == "walk" else walk["map"].values
-            each = [compared(wrong[..., i], n[..., i], plan, pair, ask) for i in range(2)]
-            found.append(xr.concat(each, "memory", **NEW_DIM))
-    return xr.concat(found, "maps", **NEW_DIM).assign_coords(
-        memory=list(MEMORIES), maps=list(KINDS)
-    )
-
-
-def score_part(
-    model: nn.Module,
-    plan: Plan,
-    fill: Sequence[tuple[Site, Replacement]],
-    scores: Mapping[str, Score],
-    progress: bool,
-    ask: Mapping[str, Any],
-) -> xr.Dataset:
-    """Score other abilities under every lesion, one after the other."""
-    values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in scores}
-    for mask in tqdm(plan.masks, desc="scores", unit="lesion", disable=not progress):
-        with lesioned(model, plan.chosen(mask), fill):
-            for name, score in scores.items():
-                values[name].append(trials(name, score(model), values[name]))
-    found = []
-    for rows in values.values():
-        ones, pair = np.ones(rows[0].size), np.arange(rows[0].size)
-        found.append(compared(np.stack(rows), ones, plan, pair, ask).drop_vars(["wrong", "n"]))
-    result = xr.concat(found, "measure", **NEW_DIM)
-    result["error"].attrs["long_name"] = "score"
-    renamed = {"error": "score"} | {name: f"score_{name}" for name in ABOUT if name != "error"}
-    return result.rename(renamed).assign_coords(measure=list(scores))
-
-
-def trials(
-    name: str, value: ArrayLike, before: Sequence[NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Values (trial,) of a score; refuse others than those that came before."""
-    found = np.atleast_1d(np.asarray(value, float))
-    if found.ndim > 1 or (before and before[0].shape != found.shape):
-        shapes = f"{found.shape}" + (f" after {before[0].shape}" if before else "")
-        raise ValueError(
-            f"scores[{name!r}] must give a number, or one for each of the same trials, at every "
-            f"call, got shape {shapes}"
-        )
-    return found
-
-
-def compared(
-    wrong: NDArray[Any],
-    n: NDArray[Any],
-    plan: Plan,
-    pair: NDArray[np.integer],
-    ask: Mapping[str, Any],
-) -> xr.Dataset:
-    """Label the comparison of one measure, from counts (lesion, walk) and (walk,)."""
-    by_set = np.where(plan.drawn[:, :, None, None], wrong[plan.which], np.nan)
-    grouped = by_cluster(by_set, pair), by_cluster(n, pair)
-    result = compare(*grouped, plan.inside, sign=-1 if plan.keep else 1, **ask)
-    variables = {
-        name: (dims, getattr(result, name), {"units": units, "long_name": long})
-        for name, (dims, units, long) in ABOUT.items()
-    }
-    return xr.Dataset(variables).assign(
-        wrong=(("selection", "fraction", "repeat", "walk"), by_set, WRONG),
-        n=("walk", n, COUNTED),
-    )
-
-
 RECORDED_WALKS, RECORDED_STEPS = 128, 512
 """Walks, and steps in each, that order the units and replace them where no reference is given."""
 
@@ -184,7 +63,7 @@ def ablation_curve(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Lesion growing shares of the units in an order, and random and matched units beside them.
+    """Lesion growing shares of the units in an order, and as many random and matched units.
 
     Every set of units is scored on the same walks, so that all comparisons are paired.
 
@@ -201,10 +80,10 @@ def ablation_curve(
         or a score of every unit: an array in the order of `layers`, or a DataArray with the
         coordinates ``layer`` and ``index``, which figures call by its name. Equal scores are put
         in random order, anew in every repeat; NaN come last. A boolean score, or the table of
-        :func:`place_cells`, chooses units: all of them are lesioned, beside as many controls.
+        :func:`place_cells`, chooses units: all of them are lesioned, and as many controls.
     fractions
         Shares of the units that are lesioned, ascending, 0 to 1; by default 0, 0.05, …, 1, and of
-        chosen units 0 and their share of all. Less than this share is drawn among them.
+        chosen units 0 and their share of all. Smaller sets are drawn among the chosen units.
     repeats
         Draws of every control. The least ``p_sets`` is 1 / (repeats + 1).
     layers
@@ -242,7 +121,7 @@ def ablation_curve(
     n_resamples
         Bootstrap samples, and sign flips.
     seed
-        Of walks, e₀, controls and bootstrap.
+        Random seed of walks, e₀, controls and bootstrap.
     progress
         Show a progress bar.
 
@@ -255,14 +134,15 @@ def ablation_curve(
         - `error` (maps, memory, selection, fraction, repeat), `wrong` (…, walk) and `n` (maps,
           memory, walk): the counts behind it;
         - `interval` (maps, memory, selection, fraction, bound): 95 % bootstrap interval of the
-          mean error over repeats; clusters and repeats are drawn, clusters alike for every set;
+          mean error over repeats; clusters and repeats are resampled, the same clusters for every
+          set;
         - `difference`, `difference_interval` (maps, memory, control, fraction): ordered less
           control, paired;
         - `p_sets`: (1 + k) / (1 + repeats), k being the control sets whose error reaches that of
-          the ordered units: are these units special among such units?
+          the ordered units: p over sets of units;
         - `p_pairs`: (1 + k) / (1 + n_resamples), k being the random flips of the signs of the
-          differences of all clusters whose sum reaches the observed one: would it be so on other
-          walks? Both are one-sided: ordered units cost more, with `keep` less;
+          differences of all clusters whose sum reaches the observed one: p over walks. Both are
+          one-sided: ordered units cost more, with `keep` less;
         - `area`, `area_interval`, `area_p_sets`, `area_p_pairs` (maps, memory, control): the same
           of the mean over all fractions that lesion some units and not all: one test a curve;
         - `balance` (fraction, repeat, covariate): means of ordered less matched units in
@@ -287,22 +167,26 @@ def ablation_curve(
     names = layer_names(model, layers, reference)
     if reference is None:
         reference = reference_of(model, names, maps, seed + 1)
-    plan = make_plan(
-        model, names, reference, order, shares, keep=keep, negatives=negatives,
+    plan = draw_plan(
+        model, recorded_units(names, reference), order, shares, keep=keep, negatives=negatives,
         controls=controls, caliper=caliper, repeats=repeats, seed=seed,
     )  # fmt: skip
-    ask: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
-    fill, parts = replacements(model, names, how, reference=reference, seed=seed), []
+    fill = replacements(model, names, how, reference=reference, seed=seed)
+    parts = [plan[["balance", "order_score"]]]
+    resampling: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     if isinstance(model, NavigationTransformer):
-        walks = {"n_walks": n_walks, "n_steps": n_steps, "seed": seed, "maps": maps}
-        parts.append(memory_part(model, plan, fill, walks, where, cluster, progress, ask))
+        counts = count_lesion_errors(
+            model, plan, fill, n_walks=n_walks, n_steps=n_steps, maps=maps, seed=seed, where=where,
+            cluster=cluster, progress=progress,
+        )  # fmt: skip
+        parts.append(compare(counts, plan, **resampling))
     if scores is not None:
         named = dict(scores) if isinstance(scores, Mapping) else {"score": scores}
-        parts.append(score_part(model, plan, fill, named, progress, ask))
-    result = xr.merge([plan_part(plan), *parts], combine_attrs="override")
+        scored = score_lesions(model, plan, fill, named, progress)
+        parts.append(compare_scores(scored, plan, **resampling))
+    result = xr.merge(parts, combine_attrs="override")
     settings: dict[str, Any] = {
-        "order": "chosen" if plan.decided else name_of(order),
-        "negatives": negatives, "layers": " ".join(names), "keep": int(keep), "how": how,
+        **plan.attrs, "negatives": negatives, "layers": " ".join(names), "how": how,
         "caliper": caliper, "repeats": repeats, "n_resamples": n_resamples, "seed": seed,
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "cluster": cluster,
         "maps_walked": "all" if maps is None else " ".join(map(str, maps)),
@@ -327,6 +211,109 @@ def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, clu
             f"scores must be a function of the lesioned network for a {type(model).__name__}, "
             "which has no memory errors to count, got None"
         )
+
+
+def count_lesion_errors(
+    model: NavigationTransformer,
+    plan: xr.Dataset,
+    fill: Sequence[tuple[Site, Replacement]],
+    *,
+    n_walks: int,
+    n_steps: int,
+    maps: Sequence[int] | None,
+    seed: int,
+    where: str,
+    cluster: str,
+    progress: bool,
+) -> xr.Dataset:
+    """Count the errors of both memories on both kinds of maps under every lesion of a plan.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``wrong`` (maps, memory, lesion, walk) and ``n`` (maps, memory, walk), wrong predictions
+        and all of them, and ``cluster`` (maps, walk), the walk or the map that a walk belongs to.
+    """
+    masks, world = masks_by_layer(plan, layer_widths(model, None)), world_of(model)
+    steps = len(KINDS) * n_walks * n_steps * plan.sizes["lesion"]
+    counts = []
+    with tqdm(total=steps, unit="step", desc="lesions", disable=not progress) as bar:
+        for kind in KINDS:
+            walk = world.walk(n_walks, n_steps, seed=seed, maps=maps, familiar=kind == "trained")
+            wrong, n = count_errors(
+                model, walk, seed=seed, where=where, masks=masks, replacements=fill, bar=bar
+            )
+            clusters = np.arange(n_walks) if cluster == "walk" else walk["map"].values
+            variables = {
+                "wrong": variable(("lesion", "walk", "memory"), wrong, "wrong predictions"),
+                "n": variable(("walk", "memory"), n, "predictions counted"),
+                "cluster": ("walk", clusters),
+            }
+            counts.append(xr.Dataset(variables, {"memory": list(MEMORIES)}))
+    return xr.concat(counts, xr.Variable("maps", list(KINDS)), join="exact").transpose(
+        "maps", "memory", "lesion", "walk"
+    )
+
+
+def score_lesions(
+    model: nn.Module,
+    plan: xr.Dataset,
+    fill: Sequence[tuple[Site, Replacement]],
+    scores: Mapping[str, Score],
+    progress: bool,
+) -> dict[str, xr.Dataset]:
+    """Score a network under every lesion of a plan, one lesion after the other.
+
+    Returns
+    -------
+    dict
+        By score: ``wrong`` (lesion, walk), the value of every trial, which takes the place of a
+        walk; ``n`` (walk,), 1 each; and ``cluster`` (walk,). Scores differ in their trials.
+    """
+    values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in scores}
+    lesions = range(plan.sizes["lesion"])
+    for lesion in tqdm(lesions, desc="scores", unit="lesion", disable=not progress):
+        with lesioned(model, lesioned_units(plan, lesion), fill):
+            for name, score in scores.items():
+                values[name].append(trials(name, score(model), values[name]))
+    return {
+        name: xr.Dataset(
+            {
+                "wrong": (("lesion", "walk"), np.stack(rows)),
+                "n": ("walk", np.ones(rows[0].size)),
+                "cluster": ("walk", np.arange(rows[0].size)),
+            }
+        )
+        for name, rows in values.items()
+    }
+
+
+def trials(
+    name: str, value: ArrayLike, before: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return a score's value per trial; raise if the number of trials changes between calls."""
+    values = np.atleast_1d(np.asarray(value, float))
+    if values.ndim > 1 or (before and before[0].shape != values.shape):
+        shapes = f"{values.shape}" + (f" after {before[0].shape}" if before else "")
+        raise ValueError(
+            f"scores[{name!r}] must give a number, or one for each of the same trials, at every "
+            f"call, got shape {shapes}"
+        )
+    return values
+
+
+def compare_scores(
+    scores: Mapping[str, xr.Dataset], plan: xr.Dataset, **options: Any
+) -> xr.Dataset:
+    """Compare every score: ``score``, ``score_interval``, ... over a dimension ``measure``."""
+    compared = [
+        compare(score, plan, **options).drop_vars(["wrong", "n"]) for score in scores.values()
+    ]
+    result = xr.concat(compared, xr.Variable("measure", list(scores)), **CONCAT)
+    result["error"].attrs["long_name"] = "score"
+    return result.rename({name: f"score_{name}" for name in result.data_vars}).rename(
+        score_error="score"
+    )
 
 
 def reference_of(

@@ -1,11 +1,9 @@
-"""The plan of an ablation curve: which units are lesioned together, and beside which controls."""
+"""The plan of an ablation curve: which units are lesioned together, and their controls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.interventions.control_units import (
     OUTPUT_WEIGHT,
     Order,
     activity,
     lesion_sets,
+    name_of,
     order_scores,
     output_weight,
     shares_of,
@@ -27,6 +27,7 @@ from placeformer.interventions.units import layer_widths
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.spatial.negatives import Negatives
 
+SET_DIMS = ("selection", "fraction", "repeat")
 CONTROLS = ("random", "matched")
 ACTIVITY = "activity"
 
@@ -35,88 +36,9 @@ class TooFewAlike(ValueError):
     """No fraction has matched controls."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Sets of units, and the distinct lesions they come to.
-
-    Attributes
-    ----------
-    units
-        Recording without activations: the coordinates of the units.
-    score
-        (unit,), by which they are ordered.
-    fractions, sizes
-        (fraction,): share and number of the units in a set.
-    selections
-        "ordered", then the controls.
-    drawn : (selection, fraction)
-        Whether there is a set.
-    balance : (fraction, repeat, covariate)
-    masks : (lesion, unit)
-        Distinct lesions.
-    which : (selection, fraction, repeat)
-        The lesion of every set.
-    keep
-        The sets are what is left.
-    decided
-        Units were chosen, not ordered.
-    """
-
-    units: xr.Dataset
-    score: NDArray[np.float64]
-    fractions: NDArray[np.float64]
-    sizes: NDArray[np.int64]
-    selections: tuple[str, ...]
-    covariates: tuple[str, ...]
-    drawn: NDArray[np.bool_]
-    balance: NDArray[np.float64]
-    masks: NDArray[np.bool_]
-    which: NDArray[np.int64]
-    keep: bool
-    decided: bool
-
-    @property
-    def inside(self) -> NDArray[np.bool_]:
-        """Fractions that have some of the units and not all, (fraction,)."""
-        return (self.sizes > 0) & (self.sizes < self.score.size)
-
-    def by_layer(self, widths: dict[str, int | None]) -> dict[str, NDArray[np.bool_]]:
-        """Lesions as masks (lesion, width) of every layer."""
-        found = {}
-        layer, index = self.units["layer"].values, self.units["index"].values
-        for name in dict.fromkeys(layer):
-            here = layer == name
-            width = widths[name]
-            found[name] = np.zeros(
-                (len(self.masks), index[here].max() + 1 if width is None else width), bool
-            )
-            found[name][:, index[here]] = self.masks[:, here]
-        return found
-
-    def chosen(self, mask: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
-        """Units of one lesion (unit,) by layer."""
-        layer, index = self.units["layer"].values[mask], self.units["index"].values[mask]
-        return {str(name): index[layer == name] for name in np.unique(layer)}
-
-    def coords(self) -> dict[str, Any]:
-        """Coordinates of the result."""
-        numbers = {"units": "1", "long_name": "units kept" if self.keep else "units lesioned"}
-        share = {"units": "1", "long_name": f"share of {numbers['long_name']}"}
-        return {
-            "selection": list(self.selections),
-            "control": list(self.selections[1:]),
-            "fraction": ("fraction", self.fractions, share),
-            "n_units": ("fraction", self.sizes, numbers),
-            "bound": ["lower", "upper"],
-            "covariate": list(self.covariates),
-            **{str(name): coord for name, coord in schema.unit_coords(self.units).items()},
-        }
-
-
-def make_plan(
+def draw_plan(
     model: nn.Module,
-    layers: Sequence[str],
-    reference: Reference,
+    units: xr.Dataset,
     order: Order,
     fractions: NDArray[np.float64] | None,
     *,
@@ -126,15 +48,32 @@ def make_plan(
     caliper: float,
     repeats: int,
     seed: int,
-) -> Plan:
-    """Order the units, draw the sets, and find the distinct lesions among them."""
-    units = recorded_units(layers, reference)
-    found = order_scores(model, units, order, negatives)
-    fractions, score = shares_of(found, fractions), found.astype(float)
-    like = covariates(model, units)
+) -> xr.Dataset:
+    """Order the units, draw the sets, and find the distinct lesions among them.
+
+    Parameters
+    ----------
+    model, units
+        The network, and a Recording of the units of the layers.
+    order, fractions, keep, negatives, controls, caliper, repeats, seed
+        See :func:`ablation_curve`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``lesion_of_set`` (selection, fraction, repeat), the number of the lesion of every set, and
+        ``lesioned`` (lesion, unit), the units of each distinct lesion (with `keep` those that are
+        not in the set); ``drawn`` (selection, fraction), whether a control has a set in every
+        repeat; ``balance`` (fraction, repeat, covariate), how well matched units match; and
+        ``order_score`` (unit). The selections are "ordered" and the controls; ``n_units``
+        (fraction) is the size of a set. ``attrs`` hold `keep` and the name of the order.
+    """
+    score = order_scores(model, units, order, negatives)
+    fractions = shares_of(score, fractions)
     sizes = np.rint(fractions * score.size).astype(int)
+    like = covariates(model, units)
     sets, drawn, balance = lesion_sets(
-        score,
+        score.astype(float),
         np.stack(list(like.values()), 1),
         units["layer"].values,
         sizes=sizes.tolist(),
@@ -145,12 +84,50 @@ def make_plan(
     )
     selections = ("ordered", *controls)
     check_matched(selections, drawn, sizes, score.size)
-    flat = (~sets if keep else sets).reshape(-1, score.size)
-    masks, which = np.unique(flat, axis=0, return_inverse=True)
-    return Plan(
-        units.drop_vars(schema.ACTIVATION), score, fractions, sizes, selections, tuple(like),
-        drawn, balance, masks, which.reshape(sets.shape[:3]), keep, found.dtype == bool,
-    )  # fmt: skip
+    masks = (~sets if keep else sets).reshape(-1, score.size)
+    lesions, lesion_of_set = np.unique(masks, axis=0, return_inverse=True)
+    counted = "units kept" if keep else "units lesioned"
+    distance = "ordered less matched units, standard deviations"
+    by = "score by which units are ordered"
+    return xr.Dataset(
+        {
+            "lesion_of_set": (SET_DIMS, lesion_of_set.reshape(sets.shape[:3])),
+            "lesioned": (("lesion", schema.UNIT), lesions),
+            "drawn": (SET_DIMS[:2], drawn),
+            "balance": variable(("fraction", "repeat", "covariate"), balance, distance),
+            "order_score": variable(schema.UNIT, score.astype(float), by),
+        },
+        {
+            "selection": list(selections),
+            "fraction": variable("fraction", fractions, f"share of {counted}"),
+            "n_units": variable("fraction", sizes, counted),
+            "covariate": list(like),
+            **{str(name): coord for name, coord in schema.unit_coords(units).items()},
+        },
+        {"keep": int(keep), "order": "chosen" if score.dtype == bool else name_of(order)},
+    )
+
+
+def masks_by_layer(
+    plan: xr.Dataset, widths: Mapping[str, int | None]
+) -> dict[str, NDArray[np.bool_]]:
+    """Lesions of a plan as masks (lesion, width) of every layer."""
+    masks = {}
+    lesioned, layer, index = (plan[name].values for name in ("lesioned", "layer", "index"))
+    for name in dict.fromkeys(layer):
+        here = layer == name
+        width = widths[name]
+        n_units = index[here].max() + 1 if width is None else width
+        masks[name] = np.zeros((len(lesioned), n_units), bool)
+        masks[name][:, index[here]] = lesioned[:, here]
+    return masks
+
+
+def lesioned_units(plan: xr.Dataset, lesion: int) -> dict[str, NDArray[np.int64]]:
+    """Numbers of the units of one lesion, by layer."""
+    units = plan.isel(unit=plan["lesioned"].values[lesion])
+    layer, index = units["layer"].values, units["index"].values
+    return {str(name): index[layer == name] for name in np.unique(layer)}
 
 
 def layer_names(model: nn.Module, layers: str | Sequence[str], reference: Reference) -> list[str]:
@@ -170,14 +147,14 @@ def layer_names(model: nn.Module, layers: str | Sequence[str], reference: Refere
 
 def recorded_units(layers: Sequence[str], reference: Reference) -> xr.Dataset:
     """Recording of the units of the layers, one layer after the other."""
-    parts = [find_recording(reference, layer) for layer in layers]
-    absent = [layer for layer, part in zip(layers, parts, strict=True) if part is None]
-    if absent:
+    by_layer = {layer: find_recording(reference, layer) for layer in layers}
+    recordings = [recording for recording in by_layer.values() if recording is not None]
+    if len(recordings) < len(by_layer):
+        absent = [layer for layer, recording in by_layer.items() if recording is None]
         raise ValueError(f"reference must hold every layer, but {', '.join(absent)} is missing")
-    found = [part for part in parts if part is not None]
-    if len(found) == 1:
-        return found[0]
-    return xr.concat(found, schema.UNIT, data_vars="minimal", coords="minimal", join="exact")
+    if len(recordings) == 1:
+        return recordings[0]
+    return xr.concat(recordings, schema.UNIT, data_vars="minimal", coords="minimal", join="exact")
 
 
 def covariates(model: nn.Module, units: xr.Dataset) -> dict[str, NDArray[np.float64]]:

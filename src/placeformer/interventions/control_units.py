@@ -23,15 +23,47 @@ from placeformer.spatial.variance_explained import position_variance_explained
 NamedOrder = Literal[
     "place_cell_score", "spatial_information", "variance", "activity", "output_weight", "random"
 ]
+
+Order = str | ArrayLike | xr.DataArray | xr.Dataset
+
+OUTPUT_WEIGHT = "output_weight"
+
+DECISION = "is_place_cell"
+
 NEAREST = 5
-"""Matched units are drawn among so many nearest ones."""
+"""Number of nearest units among which a matched unit is drawn."""
 
 TRIES = 20
-"""Draws of a matched set before it is said that there is none."""
+"""Draws of a matched set before giving up."""
 
 Numbers = NDArray[np.intp]
+
 Floats = NDArray[np.float64]
+
 Bools = NDArray[np.bool_]
+
+
+def order_scores(
+    model: nn.Module, units: xr.Dataset, order: Order, negatives: Negatives
+) -> NDArray[Any]:
+    """Score of every unit (unit,), or booleans where units were chosen."""
+    if isinstance(order, str):
+        if order == "random":
+            return np.zeros(units.sizes[schema.UNIT])
+        if order == OUTPUT_WEIGHT:
+            return output_weight(model, units)
+        return unit_scores(units, order, negatives=negatives)
+    if isinstance(order, xr.Dataset):
+        order = decision(order)
+    if isinstance(order, xr.DataArray) and {"layer", "index"} <= set(order.coords):
+        order = _aligned(order, units)
+    scores = np.asarray(order)
+    if scores.shape != (units.sizes[schema.UNIT],):
+        raise ValueError(
+            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, got "
+            f"shape {scores.shape}"
+        )
+    return scores
 
 
 def unit_scores(recording: xr.Dataset, order: str, *, negatives: Negatives) -> Floats:
@@ -60,6 +92,69 @@ def activity(recording: xr.Dataset) -> Floats:
     return abs(recording[schema.ACTIVATION]).mean(steps, dtype=float).values
 
 
+def output_weight(model: nn.Module, units: xr.Dataset) -> NDArray[np.float64]:
+    """Norm of the weights that read each unit, (unit,)."""
+    if not isinstance(model, NavigationTransformer):
+        raise ValueError(
+            'order="output_weight" needs a navigation Transformer; pass the norms as an array'
+        )
+    norms = {
+        f"ffn.{i}": layer.ffn.fc2.weight.detach().norm(dim=0).cpu().numpy()
+        for i, layer in enumerate(cast(Iterable[Layer], model.layers))
+    }
+    pairs = zip(units["layer"].values, units["index"].values, strict=True)
+    return np.array([norms[layer][index] for layer, index in pairs], float)
+
+
+def decision(table: xr.Dataset) -> xr.DataArray:
+    """Units that a table of place cells accepts."""
+    if DECISION not in table:
+        raise ValueError(
+            f"order must be a table with {DECISION}, as place_cells gives it, got "
+            f"{', '.join(map(str, table.data_vars)) or 'nothing'}"
+        )
+    return table[DECISION]
+
+
+def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
+    """Scores in the order of the units."""
+    if order.dims != (schema.UNIT,):
+        dims = ", ".join(map(str, order.dims))
+        raise ValueError(
+            f"order must have the dimension {schema.UNIT} alone, got {dims}; choose one map, or "
+            'reduce it: any("map")'
+        )
+    keys = [
+        pd.MultiIndex.from_arrays([x["layer"].values, x["index"].values]) for x in (order, units)
+    ]
+    if (absent := keys[1].difference(keys[0])).size:
+        layer, index = absent[0]
+        raise ValueError(f"order must have a score for every unit, {layer}/{index} has none")
+    return pd.Series(order.values, keys[0])[keys[1]].to_numpy()
+
+
+def name_of(order: Order) -> str:
+    """Name of an order."""
+    return order if isinstance(order, str) else str(getattr(order, "name", None) or "given")
+
+
+def shares_of(scores: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Fractions, by default 21 equal steps, or of chosen units 0 and their share."""
+    if scores.dtype != bool:
+        return np.linspace(0, 1, 21) if fractions is None else fractions
+    if not scores.any():
+        raise ValueError(f"order must choose at least one unit, got none of {scores.size}")
+    share = scores.mean()
+    if fractions is None:
+        return np.array([0, share])
+    if fractions[-1] > share:
+        raise ValueError(
+            f"fractions must be at most the share of the units that order chooses, {share:g}, "
+            f"got {fractions[-1]:g}; pass a score to go on to other units"
+        )
+    return fractions
+
+
 def ordered(scores: Floats, rng: np.random.Generator) -> Numbers:
     """Units from the greatest score to the least; equal ones in random order, NaN last."""
     return np.lexsort((rng.random(scores.size), -np.nan_to_num(scores, nan=-np.inf)))
@@ -70,6 +165,62 @@ def chosen(order: Numbers, n: int) -> Bools:
     mask = np.zeros(order.size, bool)
     mask[order[:n]] = True
     return mask
+
+
+def lesion_sets(
+    scores: Floats,
+    covariates: Floats,
+    layer: NDArray[Any],
+    *,
+    sizes: Sequence[int],
+    repeats: int,
+    controls: Sequence[str],
+    caliper: float,
+    seed: int,
+) -> tuple[Bools, Bools, Floats]:
+    """All sets of a curve.
+
+    Returns
+    -------
+    sets : (selection, size, repeat, unit)
+        Masks: "ordered", then the controls.
+    drawn : (selection, size)
+        Whether there is a set in every repeat; matched ones there may not be.
+    balance : (size, repeat, covariate)
+        :func:`imbalance` of the matched sets; NaN where there is none.
+    """
+    sets = np.zeros((1 + len(controls), len(sizes), repeats, scores.size), bool)
+    drawn = np.ones(sets.shape[:2], bool)
+    balance = np.full((len(sizes), repeats, covariates.shape[1]), np.nan)
+    for r in range(repeats):
+        rng = np.random.default_rng([seed, r])
+        orders = {"ordered": ordered(scores, rng), "random": rng.permutation(scores.size)}
+        for s, selection in enumerate(("ordered", *controls)):
+            if selection in orders:
+                sets[s, :, r] = [chosen(orders[selection], n) for n in sizes]
+    if "matched" in controls:
+        s = 1 + list(controls).index("matched")
+        for f in np.flatnonzero(sizes):
+            matched_sets = _matched_repeats(sets[0, f], covariates, layer, caliper, seed)
+            drawn[s, f] = matched_sets is not None
+            if matched_sets is not None:
+                sets[s, f] = matched_sets
+                pairs = zip(sets[0, f], matched_sets, strict=True)
+                balance[f] = [imbalance(a, b, covariates) for a, b in pairs]
+    return sets, drawn, balance
+
+
+def _matched_repeats(
+    targets: Bools, covariates: Floats, layer: NDArray[Any], caliper: float, seed: int
+) -> Bools | None:
+    """Matched sets (repeat, unit) of target sets (repeat, unit); None unless each has one."""
+    sets = []
+    for r, mask in enumerate(targets):
+        rng = np.random.default_rng([seed, r, int(mask.sum())])
+        if (controls := matched(mask, covariates, layer, caliper, rng)) is None:
+            return None
+        sets.append(controls)
+    return np.array(sets)
 
 
 def matched(
@@ -117,8 +268,8 @@ def nearest(
             return None
         distance = ((scaled[pool] - scaled[unit]) ** 2).sum(1)
         near = np.argpartition(distance, min(NEAREST, pool.size) - 1)[:NEAREST]
-        found = pool[rng.choice(near)]
-        free[found], mask[found] = False, True
+        control = pool[rng.choice(near)]
+        free[control], mask[control] = False, True
     return mask
 
 
@@ -132,150 +283,3 @@ def standardised(covariates: Floats) -> Floats:
     """Covariates over the standard deviation of all units (1 for a constant one)."""
     spread = covariates.std(axis=0)
     return covariates / np.where(spread > 0, spread, 1)
-
-
-def lesion_sets(
-    scores: Floats,
-    covariates: Floats,
-    layer: NDArray[Any],
-    *,
-    sizes: Sequence[int],
-    repeats: int,
-    controls: Sequence[str],
-    caliper: float,
-    seed: int,
-) -> tuple[Bools, Bools, Floats]:
-    """All sets of a curve.
-
-    Returns
-    -------
-    sets : (selection, size, repeat, unit)
-        Masks: "ordered", then the controls.
-    drawn : (selection, size)
-        Whether there is a set in every repeat; matched ones there may not be.
-    balance : (size, repeat, covariate)
-        :func:`imbalance` of the matched sets; NaN where there is none.
-    """
-    sets = np.zeros((1 + len(controls), len(sizes), repeats, scores.size), bool)
-    drawn = np.ones(sets.shape[:2], bool)
-    balance = np.full((len(sizes), repeats, covariates.shape[1]), np.nan)
-    for r in range(repeats):
-        rng = np.random.default_rng([seed, r])
-        orders = {"ordered": ordered(scores, rng), "random": rng.permutation(scores.size)}
-        for s, selection in enumerate(("ordered", *controls)):
-            if selection in orders:
-                sets[s, :, r] = [chosen(orders[selection], n) for n in sizes]
-    if "matched" in controls:
-        s = 1 + list(controls).index("matched")
-        for f in np.flatnonzero(sizes):
-            found = _matched_repeats(sets[0, f], covariates, layer, caliper, seed)
-            drawn[s, f] = found is not None
-            if found is not None:
-                sets[s, f] = found
-                pairs = zip(sets[0, f], found, strict=True)
-                balance[f] = [imbalance(a, b, covariates) for a, b in pairs]
-    return sets, drawn, balance
-
-
-def _matched_repeats(
-    targets: Bools, covariates: Floats, layer: NDArray[Any], caliper: float, seed: int
-) -> Bools | None:
-    """Matched sets (repeat, unit) of target sets (repeat, unit); None unless each has one."""
-    found = []
-    for r, mask in enumerate(targets):
-        rng = np.random.default_rng([seed, r, int(mask.sum())])
-        if (controls := matched(mask, covariates, layer, caliper, rng)) is None:
-            return None
-        found.append(controls)
-    return np.array(found)
-
-
-OUTPUT_WEIGHT = "output_weight"
-DECISION = "is_place_cell"
-Order = str | ArrayLike | xr.DataArray | xr.Dataset
-
-
-def order_scores(
-    model: nn.Module, units: xr.Dataset, order: Order, negatives: Negatives
-) -> NDArray[Any]:
-    """Score of every unit (unit,), or whether it was decided on."""
-    if isinstance(order, str):
-        if order == "random":
-            return np.zeros(units.sizes[schema.UNIT])
-        if order == OUTPUT_WEIGHT:
-            return output_weight(model, units)
-        return unit_scores(units, order, negatives=negatives)
-    if isinstance(order, xr.Dataset):
-        order = decision(order)
-    if isinstance(order, xr.DataArray) and {"layer", "index"} <= set(order.coords):
-        order = _aligned(order, units)
-    scores = np.asarray(order)
-    if scores.shape != (units.sizes[schema.UNIT],):
-        raise ValueError(
-            f"order must have a score for each of the {units.sizes[schema.UNIT]} units, got "
-            f"shape {scores.shape}"
-        )
-    return scores
-
-
-def name_of(order: Order) -> str:
-    """What an order is called."""
-    return order if isinstance(order, str) else str(getattr(order, "name", None) or "given")
-
-
-def decision(table: xr.Dataset) -> xr.DataArray:
-    """Which units a table of place cells decided on."""
-    if DECISION not in table:
-        raise ValueError(
-            f"order must be a table with {DECISION}, as place_cells gives it, got "
-            f"{', '.join(map(str, table.data_vars)) or 'nothing'}"
-        )
-    return table[DECISION]
-
-
-def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
-    """Scores in the order of the units."""
-    if order.dims != (schema.UNIT,):
-        dims = ", ".join(map(str, order.dims))
-        raise ValueError(
-            f"order must have the dimension {schema.UNIT} alone, got {dims}; choose one map, or "
-            'reduce it: any("map")'
-        )
-    keys = [
-        pd.MultiIndex.from_arrays([x["layer"].values, x["index"].values]) for x in (order, units)
-    ]
-    if (absent := keys[1].difference(keys[0])).size:
-        layer, index = absent[0]
-        raise ValueError(f"order must have a score for every unit, {layer}/{index} has none")
-    return pd.Series(order.values, keys[0])[keys[1]].to_numpy()
-
-
-def shares_of(found: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Fractions, by default 21 equal steps; of a decision nothing, and all that it decided on."""
-    if found.dtype != bool:
-        return np.linspace(0, 1, 21) if fractions is None else fractions
-    if not found.any():
-        raise ValueError(f"order must choose at least one unit, got none of {found.size}")
-    share = found.mean()
-    if fractions is None:
-        return np.array([0, share])
-    if fractions[-1] > share:
-        raise ValueError(
-            f"fractions must be at most the share of the units that order chooses, {share:g}, "
-            f"got {fractions[-1]:g}; pass a score to go on to other units"
-        )
-    return fractions
-
-
-def output_weight(model: nn.Module, units: xr.Dataset) -> NDArray[np.float64]:
-    """Norm of the weights that read each unit, (unit,)."""
-    if not isinstance(model, NavigationTransformer):
-        raise ValueError(
-            'order="output_weight" needs a navigation Transformer; pass the norms as an array'
-        )
-    norms = {
-        f"ffn.{i}": layer.ffn.fc2.weight.detach().norm(dim=0).cpu().numpy()
-        for i, layer in enumerate(cast(Iterable[Layer], model.layers))
-    }
-    pairs = zip(units["layer"].values, units["index"].values, strict=True)
-    return np.array([norms[layer][index] for layer, index in pairs], float)

@@ -75,10 +75,10 @@ def equivalent_alpha(
     xarray.Dataset
         - `alpha`, `mg_mM`: the equivalent one; NaN where no α of the range costs as much, and
           `reason`, empty otherwise;
-        - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, drawn alike for lesion
-          and doses. A bound is NaN where the lesion costs more than any α of the range in that
-          share of the samples, and the α of training where it costs nothing; `found`: share of
-          the samples that have an equivalent;
+        - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, resampled in the
+          same way for the lesion and the doses. A bound is NaN where the lesion costs more than any
+          α of the range in that share of the samples, and the α of training where it costs nothing;
+          `found`: share of the samples that have an equivalent;
         - `lesion_error`, `intact_error`, and `error` (dose) at every test-time α `dose`.
 
     Raises
@@ -142,7 +142,7 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
 
 
 def check_network(model: NavigationTransformer, memory: str, n_steps: int, where: str) -> float:
-    """Return the α of training, or say what is in the way."""
+    """Return the α of training; refuse networks and options that have none to compare."""
     if model.config.alpha is None:
         raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
     check_option("memory", memory, MEMORIES)
@@ -156,13 +156,13 @@ def dose_range(alphas: ArrayLike | None, trained: float) -> Floats:
         if trained == 0:
             raise ValueError("alphas must be given for a network trained at α = 0: none is below")
         alphas = [*(trained / 2.0 ** np.arange(10)), 0]
-    found = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
-    if found.size < 2 or found[0] < trained < found[-1]:
+    doses = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
+    if doses.size < 2 or doses[0] < trained < doses[-1]:
         raise ValueError(
-            f"alphas must lie on one side of the trained α, {trained:g}, got {found.tolist()}; "
+            f"alphas must lie on one side of the trained α, {trained:g}, got {doses.tolist()}; "
             "ask for washout and for block one after the other"
         )
-    return found if found[0] == trained else found[::-1]
+    return doses if doses[0] == trained else doses[::-1]
 
 
 def crossing(error: Floats, target: float) -> float:
@@ -197,7 +197,7 @@ def alpha_at(doses: Floats, at: float) -> float:
 
 
 def reason_none(at: float, doses: Floats, error: Floats) -> str:
-    """Say why there is no equivalent; empty where there is one."""
+    """Reason why there is no equivalent; empty where there is one."""
     if np.isfinite(at):
         return ""
     if np.isnan(at):
@@ -214,7 +214,7 @@ def reason_none(at: float, doses: Floats, error: Floats) -> str:
 
 
 WALKS = ("n_walks", "n_steps", "where", "seed", "maps_walked")
-"""What both have to be scored with."""
+"""Attributes that the washout and the curve must share."""
 
 SETS = ("selection", "fraction")
 COUNTS = ("wrong", "n")
@@ -272,14 +272,15 @@ def equivalent_curve(
     error = ratio(wrong, n)
     boot = resampled(wrong, n, draws(n.size, n_resamples, np.random.default_rng(seed)))
     last = range(len(wrong) - doses.size, len(wrong))
-    found = [
+    equivalents = [
         equivalence(doses, error[[i, *last]], boot[:, [i, *last]]).drop_dims("dose")
         for i in range(last[0])
     ]
     like: dict[str, Any] = {"combine_attrs": "override", "join": "exact"}
     size = sets.sizes["fraction"]
     rows = [
-        xr.concat(found[i : i + size], sets["fraction"], **like) for i in range(0, len(found), size)
+        xr.concat(equivalents[i : i + size], sets["fraction"], **like)
+        for i in range(0, len(equivalents), size)
     ]
     result = xr.concat(rows, sets["selection"], **like)
     settings: dict[str, Any] = {
@@ -295,10 +296,10 @@ def counts_by_dose(
     washout: xr.Dataset, trained: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Doses outwards from that of training, and wrong predictions (dose, walk) at each."""
-    each = washout["alpha"].values
-    below = each <= trained
-    doses = dose_range(each[below] if (each < trained).any() else each, trained)
-    which = [int(np.flatnonzero(each == dose)[0]) for dose in doses]
+    alphas = washout["alpha"].values
+    below = alphas <= trained
+    doses = dose_range(alphas[below] if (alphas < trained).any() else alphas, trained)
+    which = [int(np.flatnonzero(alphas == dose)[0]) for dose in doses]
     return doses, washout["wrong"].transpose("model", "walk").values[which]
 
 
@@ -335,7 +336,7 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
 
 
 def check_one_network(washout: xr.Dataset, curve: xr.Dataset, trained: float) -> None:
-    """Refuse a curve that says it is of another network."""
+    """Refuse a curve whose provenance names another network."""
     lesioned = schema.read_provenance(curve)["steps"][-1].get("network", {})
     name = str(washout["name"].values[0])
     other = lesioned.get("name") or name  # a network without a name may be any

@@ -196,18 +196,18 @@ def errors_of(
         for pair in zip(wrong, n, strict=True)
     ]
     interval = np.array([[percentile_interval(b) for b in row] for row in boot])
-    each = ("maps", "memory")
+    dims = ("maps", "memory")
     return xr.Dataset(
         {
-            "error": variable(each, ratio(wrong, n), "share of wrong predictions"),
+            "error": variable(dims, ratio(wrong, n), "share of wrong predictions"),
             "interval": variable(
-                (*each, "bound"),
+                (*dims, "bound"),
                 interval,
                 f"{LEVEL:.0%} bootstrap interval over walks",
                 level=LEVEL,
             ),
-            "wrong": variable((*each, "walk"), wrong, "wrong predictions"),
-            "n": variable((*each, "walk"), n, "predictions counted"),
+            "wrong": variable((*dims, "walk"), wrong, "wrong predictions"),
+            "n": variable((*dims, "walk"), n, "predictions counted"),
         },
         {"maps": list(KINDS), "memory": list(MEMORIES), "bound": ["lower", "upper"]},
         {"chance": 1 - 1 / world_of(model).n_letters},

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.memory import CURRENT_WALK
-from placeformer.spatial.binning import Bins, Places
+from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.rate_maps import rate_maps
 
 How = Literal["mean", "zero", "position", "resample"]
@@ -110,7 +110,7 @@ def make_replacement(
         samples = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values
         samples = samples.reshape(-1, samples.shape[-1])
         return Replacement(_table(samples, recording), _drawn(len(samples), seed))
-    grid = Places.of(recording, by=by, bins=bins, per_map=False).grid
+    grid = BinnedRecording.of(recording, by=by, bins=bins, per_map=False).grid
     maps = rate_maps(recording, by=by, bins=bins)[schema.RATE].transpose(*by, schema.UNIT)
     rate = maps.values.reshape(grid.size, -1)
     table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # -1, no place: the mean

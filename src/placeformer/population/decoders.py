@@ -28,12 +28,161 @@ from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.variance_explained import centre
 
 Prior = Literal["uniform", "occupancy"]
+
 Variance = Literal["pooled", "place"]
 
 Weigh = Callable[..., tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any]]]
 
 FLOOR = 1e-3
-"""Least variance of a unit as a share of its total variance, and least rate of its mean rate."""
+"""Minimum variance of a unit as a share of its total variance, and minimum rate of its mean."""
+
+KNN_SAMPLES = 20_000
+"""Most training samples of k-nearest neighbours unless ``max_samples`` says otherwise."""
+
+REGRESSORS = {"ridge": Ridge, "knn": KNeighborsRegressor}
+
+CLASSIFIERS = {"ridge": RidgeClassifier, "knn": KNeighborsClassifier}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A method of decoding with its options."""
+
+    name: str
+    estimator: Any
+    """Of scikit-learn; ``None`` for Bayes."""
+    max_samples: int | None
+    seed: int
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        method: Any,
+        known: Mapping[str, Any],
+        max_samples: int | None,
+        seed: int,
+        options: Mapping[str, Any],
+    ) -> Learner:
+        """Learner of a method by name or of an estimator, checked."""
+        if max_samples is not None and max_samples < 1:
+            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
+        if isinstance(method, str) and method in BAYES:
+            if max_samples is not None:
+                raise ValueError(
+                    f"max_samples must be None with method={method!r}, which takes all samples in "
+                    f"one read, got {max_samples}"
+                )
+            _check_options(BAYES[method], method, options)
+            return cls(method, None, None, seed, options)
+        estimator = _estimator(method, known, options)
+        if method == "knn" and max_samples is None:
+            max_samples = KNN_SAMPLES
+        name = method if isinstance(method, str) else type(method).__name__
+        return cls(name, estimator, max_samples, seed, options)
+
+    @property
+    def categorical(self) -> bool:
+        """Whether the estimator is a classifier, which predicts one of several places."""
+        return self.estimator is None or is_classifier(self.estimator)
+
+    def places(
+        self,
+        recording: xr.Dataset,
+        index: Any,
+        size: int,
+        fold: Numbers,
+        progress: bool,
+    ) -> Numbers:
+        """Decoded place of every sample (walk, time)."""
+        if self.estimator is not None:
+            target = np.asarray(index)[..., None]
+            return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
+        decoders = BAYES[self.name](recording, index, size, fold, **self.options)
+        return predict(activations(recording), decoders, fold, progress)
+
+    def learn(
+        self,
+        recording: xr.Dataset,
+        target: NDArray[Any],
+        fold: Numbers,
+        progress: bool,
+    ) -> NDArray[np.float64]:
+        """Targets (walk, time, output) predicted by an estimator that is trained on other folds.
+
+        Of a dask array only the samples to train on are loaded; the others are read in blocks.
+        """
+        values = activations(recording)
+        (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
+        refuse_not_finite(recording, sums, fold)
+        rng = np.random.default_rng(self.seed)
+        wanted = target[..., 0] if self.categorical else target
+        models = []
+        for k in tqdm(range(int(fold.max()) + 1), desc="folds", disable=not progress):
+            train = np.flatnonzero((fold >= 0) & (fold != k))
+            if self.max_samples is not None and train.size > self.max_samples:
+                train = np.sort(rng.choice(train, self.max_samples, replace=False))
+            where = np.unravel_index(train, fold.shape)
+            sought = wanted[where] if self.categorical else wanted[where].astype(float)
+            models.append(clone(self.estimator).fit(picked(values, where), sought))
+        return _predictions(values, models, fold, target.shape[2])
+
+
+def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Estimator of scikit-learn: a named one on standardised units, or the one given."""
+    if isinstance(method, str) and method in known:
+        try:
+            return make_pipeline(StandardScaler(), known[method](**options))
+        except TypeError as error:
+            where = f"sklearn's {known[method].__name__}"
+            raise ValueError(f"options must be those of {where}: {error}") from error
+    if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
+        raise ValueError(
+            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
+            f"{method!r}"
+        )
+    if options:
+        raise ValueError(
+            f"options {sorted(options)} are of named methods; set them on the estimator "
+            f"{type(method).__name__} instead"
+        )
+    return method
+
+
+def _check_options(function: Callable[..., Any], method: str, options: Mapping[str, Any]) -> None:
+    parameters = signature(function).parameters.values()
+    known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")
+
+
+def _predictions(
+    values: Any, models: list[Any], fold: Numbers, n_outputs: int
+) -> NDArray[np.float64]:
+    """Predictions (walk, time, output) by the model of every sample's fold, 0 without a fold."""
+    if hasattr(values, "dask"):
+        import dask.array as da
+
+        values = values.rechunk({2: -1})
+        chunks = (*values.chunks[:2], (n_outputs,))
+        of_block = da.from_array(fold[..., None], chunks=(*chunks[:2], 1))
+        predictions = da.map_blocks(
+            _block_predictions, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
+        )
+        return np.asarray(predictions.compute())
+    return _block_predictions(values, fold[..., None], models, n_outputs)
+
+
+def _block_predictions(
+    block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
+) -> NDArray[np.float64]:
+    """Predictions for a block (walk, time, unit) with folds (walk, time, 1)."""
+    fold = fold[..., 0]
+    predictions = np.zeros((*fold.shape, n_outputs))
+    for k in np.unique(fold[fold >= 0]):
+        predictions[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
+    return predictions
 
 
 @dataclass(frozen=True)
@@ -112,6 +261,12 @@ def poisson(
     return _decoders(sums, _poisson, shift, prior, rectified=True)
 
 
+BAYES: dict[str, Callable[..., list[Decoder]]] = {
+    "bayes": gaussian,
+    "poisson": poisson,
+}
+
+
 def predict(
     values: Any,
     decoders: Sequence[Decoder],
@@ -130,22 +285,22 @@ def predict(
         where = da.from_array(fold[..., None], chunks=(*values.chunks[:2], 1))
         places = da.map_blocks(_decoded, values, where, decoders, drop_axis=2, dtype=kind)
         return np.asarray(places.compute())
-    found = np.full(fold.shape, -1, kind)
+    decoded = np.full(fold.shape, -1, kind)
     blocks = list(_blocks.blocks(values.shape))
     for where in tqdm(blocks, desc="blocks", disable=not progress):
-        found[where] = _decoded(values[where], fold[where][..., None], decoders)
-    return found
+        decoded[where] = _decoded(values[where], fold[where][..., None], decoders)
+    return decoded
 
 
 def _decoded(block: NDArray[Any], fold: Numbers, decoders: Sequence[Decoder]) -> Numbers:
     """Most probable place of a block (walk, time, unit), shape (walk, time); -1 without fold."""
     fold = fold[..., 0]
-    found = np.full(fold.shape, -1, integers(len(decoders[0].constant)))
+    places = np.full(fold.shape, -1, integers(len(decoders[0].constant)))
     for k in np.unique(fold[fold >= 0]):
         here = fold == k
         samples = block.reshape(-1, block.shape[2]) if here.all() else block[here]
-        found[here] = decoders[k].log_posterior(samples).argmax(axis=1)
-    return found
+        places[here] = decoders[k].log_posterior(samples).argmax(axis=1)
+    return places
 
 
 def _sums(
@@ -177,7 +332,7 @@ def _decoders(
 ) -> list[Decoder]:
     """Decoder of every fold from the sums of the other folds."""
     check_option("prior", prior, get_args(Prior))
-    found = []
+    decoders = []
     for k in range(len(sums[0])):
         n, *rest = (a.sum(axis=0) - a[k] for a in sums)
         linear, square, constant = weigh(n, *rest)
@@ -185,8 +340,8 @@ def _decoders(
         constant += np.log(weight, out=np.full(n.shape, -np.inf), where=n > 0)
         curved = None if square is None else square.astype(shift.dtype)
         flat = linear.astype(shift.dtype), curved, constant.astype(shift.dtype)
-        found.append(Decoder(shift, rectified, *flat))
-    return found
+        decoders.append(Decoder(shift, rectified, *flat))
+    return decoders
 
 
 def _gaussian(
@@ -256,155 +411,3 @@ def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
 def _precision(values: Any) -> type[np.floating]:
     """Precision of decoding: double for double, else single."""
     return np.float64 if values.dtype == np.float64 else np.float32
-
-
-BAYES: dict[str, Callable[..., list[Decoder]]] = {
-    "bayes": gaussian,
-    "poisson": poisson,
-}
-REGRESSORS = {"ridge": Ridge, "knn": KNeighborsRegressor}
-CLASSIFIERS = {"ridge": RidgeClassifier, "knn": KNeighborsClassifier}
-
-KNN_SAMPLES = 20_000
-"""Most training samples of k-nearest neighbours unless ``max_samples`` says otherwise."""
-
-
-@dataclass(frozen=True)
-class Learner:
-    """A method of decoding with its options."""
-
-    name: str
-    estimator: Any
-    """Of scikit-learn; ``None`` for Bayes."""
-    max_samples: int | None
-    seed: int
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(
-        cls,
-        method: Any,
-        known: Mapping[str, Any],
-        max_samples: int | None,
-        seed: int,
-        options: Mapping[str, Any],
-    ) -> Learner:
-        """Learner of a method by name or of an estimator, checked."""
-        if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
-        if isinstance(method, str) and method in BAYES:
-            if max_samples is not None:
-                raise ValueError(
-                    f"max_samples must be None with method={method!r}, which takes all samples in "
-                    f"one read, got {max_samples}"
-                )
-            _check_options(BAYES[method], method, options)
-            return cls(method, None, None, seed, options)
-        estimator = _estimator(method, known, options)
-        if method == "knn" and max_samples is None:
-            max_samples = KNN_SAMPLES
-        name = method if isinstance(method, str) else type(method).__name__
-        return cls(name, estimator, max_samples, seed, options)
-
-    @property
-    def categorical(self) -> bool:
-        """Whether it says one of several places rather than a position."""
-        return self.estimator is None or is_classifier(self.estimator)
-
-    def places(
-        self,
-        recording: xr.Dataset,
-        index: Any,
-        size: int,
-        fold: Numbers,
-        progress: bool,
-    ) -> Numbers:
-        """Decoded place of every sample (walk, time)."""
-        if self.estimator is not None:
-            target = np.asarray(index)[..., None]
-            return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
-        decoders = BAYES[self.name](recording, index, size, fold, **self.options)
-        return predict(activations(recording), decoders, fold, progress)
-
-    def learn(
-        self,
-        recording: xr.Dataset,
-        target: NDArray[Any],
-        fold: Numbers,
-        progress: bool,
-    ) -> NDArray[np.float64]:
-        """Targets (walk, time, output) as said by an estimator that is trained on other folds.
-
-        Of a dask array only the samples to train on are loaded; the others are read in blocks.
-        """
-        values = activations(recording)
-        (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
-        refuse_not_finite(recording, sums, fold)
-        rng = np.random.default_rng(self.seed)
-        wanted = target[..., 0] if self.categorical else target
-        models = []
-        for k in tqdm(range(int(fold.max()) + 1), desc="folds", disable=not progress):
-            train = np.flatnonzero((fold >= 0) & (fold != k))
-            if self.max_samples is not None and train.size > self.max_samples:
-                train = np.sort(rng.choice(train, self.max_samples, replace=False))
-            where = np.unravel_index(train, fold.shape)
-            sought = wanted[where] if self.categorical else wanted[where].astype(float)
-            models.append(clone(self.estimator).fit(picked(values, where), sought))
-        return _predicted(values, models, fold, target.shape[2])
-
-
-def _predicted(
-    values: Any, models: list[Any], fold: Numbers, n_outputs: int
-) -> NDArray[np.float64]:
-    """What the model of its fold says of every sample (walk, time, output), 0 without a fold."""
-    if hasattr(values, "dask"):
-        import dask.array as da
-
-        values = values.rechunk({2: -1})
-        chunks = (*values.chunks[:2], (n_outputs,))
-        of_block = da.from_array(fold[..., None], chunks=(*chunks[:2], 1))
-        said = da.map_blocks(
-            _said, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
-        )
-        return np.asarray(said.compute())
-    return _said(values, fold[..., None], models, n_outputs)
-
-
-def _said(
-    block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
-) -> NDArray[np.float64]:
-    """The same of a block (walk, time, unit), with folds (walk, time, 1)."""
-    fold = fold[..., 0]
-    found = np.zeros((*fold.shape, n_outputs))
-    for k in np.unique(fold[fold >= 0]):
-        found[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
-    return found
-
-
-def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Estimator of scikit-learn: a named one on standardised units, or the one given."""
-    if isinstance(method, str) and method in known:
-        try:
-            return make_pipeline(StandardScaler(), known[method](**options))
-        except TypeError as error:
-            where = f"sklearn's {known[method].__name__}"
-            raise ValueError(f"options must be those of {where}: {error}") from error
-    if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
-        raise ValueError(
-            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
-            f"{method!r}"
-        )
-    if options:
-        raise ValueError(
-            f"options {sorted(options)} are of named methods; set them on the estimator "
-            f"{type(method).__name__} instead"
-        )
-    return method
-
-
-def _check_options(function: Callable[..., Any], method: str, options: Mapping[str, Any]) -> None:
-    parameters = signature(function).parameters.values()
-    known = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")

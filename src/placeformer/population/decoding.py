@@ -16,20 +16,249 @@ from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import CLASSIFIERS, REGRESSORS, Learner
-from placeformer.spatial.binning import Bins, Places, axis_names, samples
+from placeformer.spatial.binning import BinnedRecording, Bins, axis_names, samples
 from placeformer.stats.intervals import LEVEL, percentile_interval
 from placeformer.stats.permutation import p_value
 
+SAMPLE = (schema.WALK, schema.TIME)
+
 Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
-"""Score (walk, time) of what is said of every sample and what is true, NaN where unknown."""
+"""Score (walk, time) of predictions against the truth, NaN where there is no prediction."""
 
 Summary = Callable[[NDArray[np.float64]], float]
 Columns = dict[str, xr.Variable]
 
 
+def decode_position(
+    recording: xr.Dataset,
+    *,
+    method: Any = "ridge",
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    cv: Any = None,
+    blocks: int | None = None,
+    gap: int | None = None,
+    max_samples: int | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> xr.Dataset:
+    r"""Decode the position of every sample with a decoder trained on other walks.
+
+    Parameters
+    ----------
+    recording
+        Recording with at least two walks. Its maps are pooled: choose walks of one map first
+        where positions of different maps have nothing in common.
+    method
+        ``"ridge"``: linear regression with a penalty (options of
+        :class:`sklearn.linear_model.Ridge`). ``"knn"``: mean position of the nearest training
+        samples (:class:`sklearn.neighbors.KNeighborsRegressor`). Both standardise every unit.
+        ``"bayes"``: the most probable bin, units independent and normal about their mean in
+        every bin; options ``prior`` ("uniform" over the bins visited or "occupancy") and
+        ``variance`` ("pooled" over bins or of every "place"). ``"poisson"``: the same with
+        Poisson activations; options ``prior`` and ``negatives`` ("raise", "rectify" or "shift").
+        Or any estimator of scikit-learn: a regressor of several outputs is trained on positions,
+        a classifier on bins.
+    by, bins
+        Axes of position and their bins, as in :func:`rate_maps`. A Bayesian decoder or
+        a classifier predicts the centre of a bin; a regressor needs no bins.
+    cv
+        Number of folds of walks (default 5, or as many as there are walks), or a splitter of
+        scikit-learn, which is given the walks. Samples of one walk are never on both sides.
+    blocks, gap
+        Cut every walk into this many blocks of time, which then take the place of walks; `gap`
+        samples at both ends of each block are left out (default a tenth of the block). Nearby
+        blocks share whatever changes slowly, so more walks are better.
+    max_samples
+        Train on at most this many samples of each fold, drawn at random; by default on all, with
+        "knn" on 20,000. Not for Bayesian decoders, which take all samples in one read.
+    n_resamples
+        Bootstrap samples of the interval, and shuffles of the null.
+    seed
+        Random seed of every choice.
+    progress
+        Show a progress bar (tqdm).
+    options
+        Options of the named method.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from the
+        position, both in its units and NaN where the position is NaN, outside explicit bins, or in
+        a gap. ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 % bootstrap
+        interval of the median over walks; ``r2`` (axis), 1 less the squared error over the
+        variance, at most 1, negative where the mean is a better guess, NaN on an axis that does not
+        vary. ``chance_error``: median error of always predicting the mean position of the training
+        walks. ``null_error``, ``null_sd`` and ``p``: mean error when the positions of walks are
+        permuted among the decoded walks, and (k + 1) / (n + 1) with k the shuffles whose mean error
+        is as small. ``n``; ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk,
+        time).
+
+    Raises
+    ------
+    ValueError
+        A single walk, activations that are not finite, negative ones under ``"poisson"``, or an
+        unknown option.
+
+    Notes
+    -----
+    Bayesian decoders read dask arrays block by block. Other estimators load the samples that they
+    are trained on, at most ``max_samples`` of each fold, and read the others block by block.
+    The variance of a unit is at least a thousandth of its total variance, and a Poisson rate
+    a thousandth of its mean rate, so that a silent place does not rule out a unit's activation.
+
+    References
+    ----------
+    Zhang, K., Ginzburg, I., McNaughton, B. L. and Sejnowski, T. J. (1998). Interpreting neuronal
+    population activity by reconstruction. Journal of Neurophysiology 79, 1017-1044.
+    https://doi.org/10.1152/jn.1998.79.2.1017
+
+    Examples
+    --------
+    >>> result = pf.decode_position(recording, method="bayes", prior="occupancy")  # doctest: +SKIP
+    >>> result.median_error.item(), result.chance_error.item()  # doctest: +SKIP
+    """
+    names = axis_names(by)
+    schema.check_recording(recording, need=names)
+    learner = Learner.of(method, REGRESSORS, max_samples, seed, options)
+    groups = Groups.of(recording, blocks, gap)
+    fold = groups.spread(folds(groups, cv))
+    position = _positions(recording, names)
+    fold = _within(fold, np.asarray(np.isfinite(position).all(axis=2)))
+    if learner.categorical or bins is not None:
+        places = BinnedRecording.of(recording, by=by, bins=bins, per_map=False)
+        fold = _within(fold, np.asarray(places.index >= 0))
+    if learner.categorical:
+        index = learner.places(recording, places.index, places.size, fold, progress)
+        decoded = _centres(places)[index]
+    else:
+        decoded = learner.learn(recording, position, fold, progress)
+    decoded[fold < 0] = np.nan
+    units = str(recording[names[0]].attrs.get("units", "1"))
+    score = DecodingScore("error", units, "median distance", distance, median, less_is_better=True)
+    evaluated = score.evaluate(
+        decoded, position, mean_positions(position, fold), fold, groups, n=n_resamples, seed=seed
+    )
+    columns = of_position(position, decoded, fold, units) | evaluated
+    result = labelled(columns, recording, fold, axis=list(names))
+    return with_settings(
+        result, recording, "decode_position", learner, cv=text(cv), **asdict(groups)
+    )
+
+
+def decode_map(
+    recording: xr.Dataset,
+    *,
+    method: Any = "bayes",
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    cv: Any = None,
+    max_samples: int | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> xr.Dataset:
+    """Decode on which map every sample was taken, with a decoder trained on other walks.
+
+    Parameters
+    ----------
+    recording
+        Recording with at least two walks on each of two or more maps.
+    method
+        ``"bayes"`` and ``"poisson"``: the map of the most probable place among the places of all
+        maps (see :func:`decode_position` for the options). ``"ridge"``
+        (:class:`sklearn.linear_model.RidgeClassifier`) and ``"knn"``
+        (:class:`sklearn.neighbors.KNeighborsClassifier`) know nothing of places. Or any
+        classifier of scikit-learn.
+    by, bins
+        Axes and bins of the places.
+    cv
+        Number of folds, each with its share of every map (default 5, or as many as the map with
+        fewest has walks), or a splitter of scikit-learn, which is given the walks.
+    max_samples, n_resamples, seed, progress, options
+        As in :func:`decode_position`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``decoded`` (walk, time), the map; NaN where a place is needed and missing. ``accuracy``, 0
+        to 1, with the 95 % bootstrap ``interval`` (bound) over walks; ``chance``, the accuracy of
+        always predicting the most frequent map of the training walks; ``null_accuracy``,
+        ``null_sd`` and ``p``: accuracy when maps are permuted among walks; ``confusion`` (map,
+        decoded_map), share of the samples of each map; ``n``; ``fold_accuracy``, ``fold_n`` (fold).
+
+    Raises
+    ------
+    ValueError
+        A single map, a map with a single walk, or what :func:`decode_position` refuses.
+    """
+    schema.check_recording(recording, need=(schema.MAP,))
+    maps, number = schema.map_numbers(recording)
+    if maps.size < 2:
+        raise ValueError(
+            f"recording must have at least 2 maps to decode, got only map {maps[0]}; record "
+            "more, for example placeformer.record(model, maps=(0, 1))"
+        )
+    learner = Learner.of(method, CLASSIFIERS, max_samples, seed, options)
+    if not learner.categorical:
+        raise ValueError(
+            f"method must be a classifier to decode maps, got {learner.name}; use 'bayes', "
+            "'ridge', 'knn' or a classifier of scikit-learn"
+        )
+    groups = Groups.of(recording)
+    fold = groups.spread(folds(groups, cv, number, seed=seed))
+    truth = np.broadcast_to(number[:, None], fold.shape)
+    if learner.estimator is None:
+        places = BinnedRecording.of(recording, by=by, bins=bins, per_map=True)
+        fold = _within(fold, np.asarray(places.index >= 0))
+        place = learner.places(recording, places.index, places.size, fold, progress)
+        named = place // places.grid.size
+    else:
+        named = learner.places(recording, truth, maps.size, fold, progress)
+    decoded = np.where(fold >= 0, named, np.nan)
+    score = DecodingScore("accuracy", "1", "share right", same, mean, less_is_better=False)
+    evaluated = score.evaluate(
+        decoded, truth, most_frequent(truth, fold), fold, groups, n=n_resamples, seed=seed
+    )
+    columns = of_map(maps, truth, decoded, fold) | evaluated
+    result = labelled(columns, recording, fold, map=maps, decoded_map=maps)
+    result = result.assign_coords(true_map=recording[schema.MAP].variable)
+    return with_settings(result, recording, "decode_map", learner, cv=text(cv), **asdict(groups))
+
+
+def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[Any]:
+    """Position of every sample (walk, time, axis)."""
+    axes = [samples(recording, name) for name in names]
+    positions = np.empty((*axes[0].shape, len(axes)), np.result_type(*(a.dtype for a in axes)))
+    for k, values in enumerate(axes):
+        positions[..., k] = values
+    return positions
+
+
+def _centres(binned: BinnedRecording) -> NDArray[np.float64]:
+    """Centres of the bins, shape (bin, axis)."""
+    mesh = np.meshgrid(*(axis.centres for axis in binned.grid.axes), indexing="ij")
+    return np.stack([centre.ravel() for centre in mesh], axis=-1)
+
+
+def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
+    """Fold of the samples kept, -1 of the others."""
+    fold = np.where(keep, fold, fold.dtype.type(-1))
+    if np.unique(fold[fold >= 0]).size < 2:
+        raise ValueError(
+            "recording must have samples with a position in at least 2 folds, got "
+            f"{np.count_nonzero(fold >= 0)} samples in all; check positions and bins"
+        )
+    return fold
+
+
 @dataclass(frozen=True)
-class Judge:
-    """What makes a decoder good: the score of a sample, its summary, and in which direction."""
+class DecodingScore:
+    """How decoding is scored: the score of a sample, its summary, and its direction."""
 
     name: str
     units: str
@@ -38,9 +267,9 @@ class Judge:
     summary: Summary
     less_is_better: bool
 
-    def judge(
+    def evaluate(
         self,
-        said: NDArray[Any],
+        prediction: NDArray[Any],
         truth: NDArray[Any],
         blind: NDArray[Any],
         fold: Numbers,
@@ -49,31 +278,31 @@ class Judge:
         n: int,
         seed: int,
     ) -> Columns:
-        """Interval, chance, null and p of what was decoded.
+        """Interval, chance level, null distribution and p of decoded values.
 
-        The null and p are of the mean score: a median stays at its best while most walks keep
-        their own truth.
+        The null distribution and p are of the mean score: a median stays at its best as long as
+        most walks keep their own truth.
 
         Parameters
         ----------
-        said, truth
-            Decoded and true, shape (walk, time, ...); NaN is said where nothing is.
+        prediction, truth
+            Decoded and true values, shape (walk, time, ...); NaN where nothing is decoded.
         blind
-            Guessed without the activations in every fold, shape (fold, ...).
+            Best guess without the activations in every fold, shape (fold, ...).
         fold
             Fold of every sample; -1: left out.
         groups
             Walks, drawn with replacement for the interval and exchanged for the null.
         n
-            Draws and shuffles.
+            Number of bootstrap samples and of shuffles.
         seed
-            Of both.
+            Random seed of both.
         """
         if n < 1:
             raise ValueError(f"n_resamples must be at least 1, got {n}")
         chance = self.summary(self._guessed(blind, truth, fold))
-        score = self.score(said, truth)
-        observed, null = self._null(groups.split(said), groups.split(truth), n, seed)
+        score = self.score(prediction, truth)
+        observed, null = self._null(groups.split(prediction), groups.split(truth), n, seed)
         p = p_value(null, observed, greater=not self.less_is_better)
         spread = null.std(ddof=1) if n > 1 else np.nan
         number, text = range(int(fold.max()) + 1), self.summary_name
@@ -99,20 +328,20 @@ class Judge:
     def _guessed(
         self, blind: NDArray[Any], truth: NDArray[Any], fold: Numbers
     ) -> NDArray[np.float64]:
-        """Score (walk, time) of what is guessed in every fold; NaN outside."""
+        """Score (walk, time) of the blind guess of every fold; NaN outside."""
         score = np.full(fold.shape, np.nan)
         for k, value in enumerate(blind):
             score[fold == k] = self.score(value, truth[fold == k])
         return score
 
     def _null(
-        self, said: NDArray[Any], truth: NDArray[Any], n: int, seed: int
+        self, prediction: NDArray[Any], truth: NDArray[Any], n: int, seed: int
     ) -> tuple[float, NDArray[np.float64]]:
-        """Mean score of what was said (group, step, ...), and against what is true of others."""
+        """Mean score of predictions (group, step, ...), and with the truth of other groups."""
 
         @cache
         def pair(i: int, j: int) -> tuple[float, int]:
-            score = self.score(said[i], truth[j])
+            score = self.score(prediction[i], truth[j])
             return float(np.nansum(score)), int(np.isfinite(score).sum())
 
         def average(order: NDArray[np.intp]) -> float:
@@ -120,8 +349,8 @@ class Judge:
             return float(total / number) if number else np.nan
 
         rng = np.random.default_rng(seed)
-        orders = (rng.permutation(len(said)) for _ in range(n))
-        return average(np.arange(len(said))), np.array([average(order) for order in orders])
+        orders = (rng.permutation(len(prediction)) for _ in range(n))
+        return average(np.arange(len(prediction))), np.array([average(order) for order in orders])
 
     def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
         """Percentiles of summaries of scores (group, step), groups drawn with replacement."""
@@ -146,17 +375,17 @@ def mean(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if known.size else np.nan
 
 
-def distance(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """Euclidean distance of positions (..., axis)."""
-    found = np.square(np.subtract(said[..., 0], truth[..., 0], dtype=float))
+    squares = np.square(np.subtract(prediction[..., 0], truth[..., 0], dtype=float))
     for k in range(1, truth.shape[-1]):
-        found += np.square(np.subtract(said[..., k], truth[..., k], dtype=float))
-    return np.sqrt(found, out=found)
+        squares += np.square(np.subtract(prediction[..., k], truth[..., k], dtype=float))
+    return np.sqrt(squares, out=squares)
 
 
-def same(said: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """1 where right, 0 where wrong, NaN where nothing is said."""
-    return np.where(np.isnan(said), np.nan, said == truth)
+def same(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """1 where the prediction is right, 0 where it is wrong, NaN where there is none."""
+    return np.where(np.isnan(prediction), np.nan, prediction == truth)
 
 
 def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
@@ -165,13 +394,10 @@ def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]
     return np.asarray([values.mean(axis=0, dtype=float) for values in others])
 
 
-def commonest(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
-    """Number that is most frequent in the other folds, for every fold (fold,)."""
+def most_frequent(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
+    """Most frequent number in the other folds, for every fold (fold,)."""
     others = (number[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
     return np.asarray([np.bincount(values).argmax() for values in others])
-
-
-SAMPLE = (schema.WALK, schema.TIME)
 
 
 def of_position(
@@ -224,14 +450,14 @@ def of_map(
 
 def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: Any) -> xr.Dataset:
     """Dataset of columns with the recording's coordinates of samples."""
-    kept = {
+    coords_of_samples = {
         name: values
         for name, values in recording.coords.items()
         if set(values.dims) <= set(SAMPLE) and name not in coords
     }
     about = "fold that the sample was tested in; -1: left out"
-    found = xr.Dataset(columns, coords=kept | coords | {"bound": ["lower", "upper"]})
-    return found.assign_coords(test_fold=variable(SAMPLE, fold, about))
+    result = xr.Dataset(columns, coords=coords_of_samples | coords | {"bound": ["lower", "upper"]})
+    return result.assign_coords(test_fold=variable(SAMPLE, fold, about))
 
 
 def text(cv: Any) -> Any:
@@ -239,10 +465,10 @@ def text(cv: Any) -> Any:
     return cv if cv is None or isinstance(cv, int) else repr(cv)
 
 
-def signed(
+def with_settings(
     result: xr.Dataset, recording: xr.Dataset, step: str, learner: Learner, **settings: Any
 ) -> xr.Dataset:
-    """The result with its settings in its attributes."""
+    """Result with its settings in the attributes."""
     settings = {"method": learner.name, "seed": learner.seed, **settings, **learner.options}
     if learner.max_samples is not None:
         settings["max_samples"] = learner.max_samples
@@ -250,228 +476,3 @@ def signed(
     result.attrs["n_units"] = recording.sizes[schema.UNIT]
     result.attrs[schema.PROVENANCE] = schema.provenance(recording, step, **settings)
     return result
-
-
-def decode_position(
-    recording: xr.Dataset,
-    *,
-    method: Any = "ridge",
-    by: Sequence[str] = ("y", "x"),
-    bins: Bins = None,
-    cv: Any = None,
-    blocks: int | None = None,
-    gap: int | None = None,
-    max_samples: int | None = None,
-    n_resamples: int = 200,
-    seed: int = 0,
-    progress: bool = True,
-    **options: Any,
-) -> xr.Dataset:
-    r"""Decode the position of every sample with a decoder that never met its walk.
-
-    Parameters
-    ----------
-    recording
-        Recording with at least two walks. Its maps are pooled: choose walks of one map first
-        where positions of different maps have nothing in common.
-    method
-        ``"ridge"``: linear regression with a penalty (options of
-        :class:`sklearn.linear_model.Ridge`). ``"knn"``: mean position of the nearest training
-        samples (:class:`sklearn.neighbors.KNeighborsRegressor`). Both standardise every unit.
-        ``"bayes"``: the most probable bin, units independent and normal about their mean in
-        every bin; options ``prior`` ("uniform" over the bins visited or "occupancy") and
-        ``variance`` ("pooled" over bins or of every "place"). ``"poisson"``: the same with
-        Poisson activations; options ``prior`` and ``negatives`` ("raise", "rectify" or "shift").
-        Or any estimator of scikit-learn: a regressor of several outputs is trained on positions,
-        a classifier on bins.
-    by, bins
-        Axes of position and their bins, as in :func:`rate_maps`. A Bayesian decoder or
-        a classifier says the centre of a bin; a regressor needs no bins.
-    cv
-        Number of folds of walks (default 5, or as many as there are walks), or a splitter of
-        scikit-learn, which is given the walks. Samples of one walk are never on both sides.
-    blocks, gap
-        Cut every walk into so many blocks of time, which then take the part of walks; `gap`
-        samples at both ends of each block are left out (default a tenth of the block).
-        Nearby blocks share what changes slowly: more walks are better.
-    max_samples
-        Train on at most so many samples of each fold, drawn at random; by default on all, with
-        "knn" on 20,000. Not for Bayesian decoders, which take all in one read.
-    n_resamples
-        Bootstrap samples of the interval, and shuffles of the null.
-    seed
-        Of every random choice.
-    progress
-        Show a progress bar (tqdm).
-    options
-        Options of the named method.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from
-        the position, both in its units and NaN where the position is NaN, outside explicit
-        bins, or in a gap. ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 %
-        bootstrap interval of the median over walks; ``r2`` (axis), 1 less the squared error
-        over the variance, at most 1, negative where the mean is a better guess, NaN on an axis
-        that does not vary. ``chance_error``: median error of saying the mean position of the
-        training walks, whatever the activations. ``null_error``, ``null_sd`` and ``p``: mean
-        error when decoded walks are compared with the positions of walks that trade places at
-        random, and (k + 1) / (n + 1) with k the shuffles whose mean error is as small.
-        ``n``; ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
-
-    Raises
-    ------
-    ValueError
-        A single walk, activations that are not finite, negative ones under ``"poisson"``, or an
-        unknown option.
-
-    Notes
-    -----
-    Bayesian decoders read dask arrays block by block. Other estimators load the samples that they
-    are trained on, at most ``max_samples`` of each fold, and read the others block by block.
-    The variance of a unit is at least a thousandth of its total variance, and a Poisson rate
-    a thousandth of its mean rate, so that a silent place does not rule out a unit's activation.
-
-    References
-    ----------
-    Zhang, K., Ginzburg, I., McNaughton, B. L. and Sejnowski, T. J. (1998). Interpreting neuronal
-    population activity by reconstruction. Journal of Neurophysiology 79, 1017-1044.
-    https://doi.org/10.1152/jn.1998.79.2.1017
-
-    Examples
-    --------
-    >>> result = pf.decode_position(recording, method="bayes", prior="occupancy")  # doctest: +SKIP
-    >>> result.median_error.item(), result.chance_error.item()  # doctest: +SKIP
-    """
-    names = axis_names(by)
-    schema.check_recording(recording, need=names)
-    learner = Learner.of(method, REGRESSORS, max_samples, seed, options)
-    groups = Groups.of(recording, blocks, gap)
-    fold = groups.spread(folds(groups, cv))
-    position = _positions(recording, names)
-    fold = _within(fold, np.asarray(np.isfinite(position).all(axis=2)))
-    if learner.categorical or bins is not None:
-        places = Places.of(recording, by=by, bins=bins, per_map=False)
-        fold = _within(fold, np.asarray(places.index >= 0))
-    if learner.categorical:
-        index = learner.places(recording, places.index, places.size, fold, progress)
-        decoded = _centres(places)[index]
-    else:
-        decoded = learner.learn(recording, position, fold, progress)
-    decoded[fold < 0] = np.nan
-    units = str(recording[names[0]].attrs.get("units", "1"))
-    judge = Judge("error", units, "median distance", distance, median, less_is_better=True)
-    judged = judge.judge(
-        decoded, position, mean_positions(position, fold), fold, groups, n=n_resamples, seed=seed
-    )
-    columns = of_position(position, decoded, fold, units) | judged
-    result = labelled(columns, recording, fold, axis=list(names))
-    return signed(result, recording, "decode_position", learner, cv=text(cv), **asdict(groups))
-
-
-def decode_map(
-    recording: xr.Dataset,
-    *,
-    method: Any = "bayes",
-    by: Sequence[str] = ("y", "x"),
-    bins: Bins = None,
-    cv: Any = None,
-    max_samples: int | None = None,
-    n_resamples: int = 200,
-    seed: int = 0,
-    progress: bool = True,
-    **options: Any,
-) -> xr.Dataset:
-    """Decode on which map every sample was taken, with a decoder that never met its walk.
-
-    Parameters
-    ----------
-    recording
-        Recording with at least two walks on each of two or more maps.
-    method
-        ``"bayes"`` and ``"poisson"``: the map of the most probable place among the places of all
-        maps (see :func:`decode_position` for the options). ``"ridge"``
-        (:class:`sklearn.linear_model.RidgeClassifier`) and ``"knn"``
-        (:class:`sklearn.neighbors.KNeighborsClassifier`) know nothing of places. Or any
-        classifier of scikit-learn.
-    by, bins
-        Axes and bins of the places.
-    cv
-        Number of folds, each with its share of every map (default 5, or as many as the map with
-        fewest has walks), or a splitter of scikit-learn, which is given the walks.
-    max_samples, n_resamples, seed, progress, options
-        As in :func:`decode_position`.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``decoded`` (walk, time), the map; NaN where a place is needed and missing. ``accuracy``,
-        0 to 1, with the 95 % bootstrap ``interval`` (bound) over walks; ``chance``, the accuracy
-        of always naming the map most frequent in training; ``null_accuracy``, ``null_sd`` and
-        ``p``: accuracy when walks trade their maps; ``confusion`` (map, decoded_map), share of
-        the samples of each map; ``n``; ``fold_accuracy``, ``fold_n`` (fold).
-
-    Raises
-    ------
-    ValueError
-        A single map, a map with a single walk, or what :func:`decode_position` refuses.
-    """
-    schema.check_recording(recording, need=(schema.MAP,))
-    maps, number = schema.map_numbers(recording)
-    if maps.size < 2:
-        raise ValueError(
-            f"recording must have at least 2 maps to tell apart, got only map {maps[0]}; record "
-            "more, for example placeformer.record(model, maps=(0, 1))"
-        )
-    learner = Learner.of(method, CLASSIFIERS, max_samples, seed, options)
-    if not learner.categorical:
-        raise ValueError(
-            f"method must be a classifier to decode maps, got {learner.name}; use 'bayes', "
-            "'ridge', 'knn' or a classifier of scikit-learn"
-        )
-    groups = Groups.of(recording)
-    fold = groups.spread(folds(groups, cv, number, seed=seed))
-    truth = np.broadcast_to(number[:, None], fold.shape)
-    if learner.estimator is None:
-        places = Places.of(recording, by=by, bins=bins, per_map=True)
-        fold = _within(fold, np.asarray(places.index >= 0))
-        place = learner.places(recording, places.index, places.size, fold, progress)
-        named = place // places.grid.size
-    else:
-        named = learner.places(recording, truth, maps.size, fold, progress)
-    decoded = np.where(fold >= 0, named, np.nan)
-    judge = Judge("accuracy", "1", "share right", same, mean, less_is_better=False)
-    judged = judge.judge(
-        decoded, truth, commonest(truth, fold), fold, groups, n=n_resamples, seed=seed
-    )
-    columns = of_map(maps, truth, decoded, fold) | judged
-    result = labelled(columns, recording, fold, map=maps, decoded_map=maps)
-    result = result.assign_coords(true_map=recording[schema.MAP].variable)
-    return signed(result, recording, "decode_map", learner, cv=text(cv), **asdict(groups))
-
-
-def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[Any]:
-    """Position of every sample (walk, time, axis)."""
-    axes = [samples(recording, name) for name in names]
-    found = np.empty((*axes[0].shape, len(axes)), np.result_type(*(a.dtype for a in axes)))
-    for k, values in enumerate(axes):
-        found[..., k] = values
-    return found
-
-
-def _centres(places: Places) -> NDArray[np.float64]:
-    """Centres of the bins, shape (bin, axis)."""
-    mesh = np.meshgrid(*(axis.centres for axis in places.grid.axes), indexing="ij")
-    return np.stack([centre.ravel() for centre in mesh], axis=-1)
-
-
-def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
-    """Fold of the samples kept, -1 of the others."""
-    fold = np.where(keep, fold, fold.dtype.type(-1))
-    if np.unique(fold[fold >= 0]).size < 2:
-        raise ValueError(
-            "recording must have samples with a position in at least 2 folds, got "
-            f"{np.count_nonzero(fold >= 0)} samples in all; check positions and bins"
-        )
-    return fold

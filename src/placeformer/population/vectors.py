@@ -1,4 +1,4 @@
-"""Population vectors: units by bins, their correlation, and products of Gram matrices."""
+"""Population vectors at places or along walks, and sums of their products in one read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from placeformer.data import schema
 from placeformer.spatial.binning import activations
 from placeformer.spatial.rate_maps import flatten
 
+Array = NDArray[np.float64]
+
 
 def is_maps(dataset: object) -> bool:
-    """Tell RateMaps from a Recording; anything else is left to the checks of a Recording."""
+    """Whether a Dataset is RateMaps; anything else is checked as a Recording."""
     return isinstance(dataset, xr.Dataset) and schema.RATE in dataset
 
 
@@ -29,8 +31,8 @@ def vectors(dataset: xr.Dataset, every: int = 1) -> Any:
     map) with a single row.
     """
     if is_maps(dataset):
-        (found,) = shared_places(dataset)[0]
-        return found[:, None, :]
+        (rates,) = shared_places(dataset)[0]
+        return rates[:, None, :]
     schema.check_recording(dataset)
     return _steps(dataset, every)
 
@@ -66,10 +68,10 @@ def shared_places(
         Maps with other places than the first, or no place in common.
     """
     flat = []
-    for each, name in zip(maps, names, strict=True):
-        schema.check_rate_maps(each)
-        check_same_places(maps[0], each, (names[0], name))
-        rate, share = flatten(each)
+    for rate_maps, name in zip(maps, names, strict=True):
+        schema.check_rate_maps(rate_maps)
+        check_same_places(maps[0], rate_maps, (names[0], name))
+        rate, share = flatten(rate_maps)
         rate = np.moveaxis(np.where(share > 0, rate, np.nan), -2, -1)
         flat.append(rate.reshape(-1, rate.shape[-1]))
     known = np.logical_and.reduce([np.isfinite(rate).all(axis=1) for rate in flat])
@@ -79,6 +81,12 @@ def shared_places(
             f"{known.sum()}; drop units that are NaN throughout, or lower min_occupancy"
         )
     return [rate[known] for rate in flat], known
+
+
+def _steps(recording: xr.Dataset, every: int) -> Any:
+    if every < 1:
+        raise ValueError(f"every must be at least 1 step, got {every}")
+    return activations(recording)[:, ::every]
 
 
 def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
@@ -97,38 +105,34 @@ def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> No
     shared = [k for k in ("layer", "index", schema.UNIT) if k in a.coords and k in b.coords]
     other = [k for k in shared if n[0] == n[1] and not np.array_equal(a[k].values, b[k].values)]
     if n[0] != n[1] or other:
-        found = f"{n[0]} and {n[1]} units" if n[0] != n[1] else f"another {other[0]!r}"
+        difference = f"{n[0]} and {n[1]} units" if n[0] != n[1] else f"another {other[0]!r}"
         raise ValueError(
             f"{names[0]} and {names[1]} must be of the same units in the same order, got "
-            f"{found}; select the same units of both, or compare populations with "
+            f"{difference}; select the same units of both, or compare populations with "
             "placeformer.similarity"
         )
 
 
-def _steps(recording: xr.Dataset, every: int) -> Any:
-    if every < 1:
-        raise ValueError(f"every must be at least 1 step, got {every}")
-    return activations(recording)[:, ::every]
-
-
 def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
-    for each in (a, b):
-        schema.check_recording(each)
-    sizes = [(each.sizes[schema.WALK], each.sizes[schema.TIME]) for each in (a, b)]
+    for recording in (a, b):
+        schema.check_recording(recording)
+    sizes = [(recording.sizes[schema.WALK], recording.sizes[schema.TIME]) for recording in (a, b)]
     shared = {"x", "y", schema.MAP, "familiar", "observation"} & set(a.variables) & set(b.variables)
     differ = sizes[0] != sizes[1] or [
         k for k in sorted(shared) if not np.array_equal(a[k].values, b[k].values)
     ]
     if differ:
-        found = f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"another {differ[0]!r}"
+        difference = (
+            f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"another {differ[0]!r}"
+        )
         raise ValueError(
-            f"{names[0]} and {names[1]} must be of the same walks, got {found}; record both on "
-            "the same walks (placeformer.record(network, walks)), or compare their rate maps"
+            f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both "
+            "on the same walks (placeformer.record(network, walks)), or compare their rate maps"
         )
 
 
 def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
-    """Bin centres and edges of every axis, and the maps kept apart."""
+    """Bin centres and edges of every axis, and the maps of a leading dimension."""
     space = schema.place_dims(maps)
     names = (*space, *(d + schema.EDGES_SUFFIX for d in space), schema.MAP)
     return {k: maps[k].values.tolist() for k in names if k in maps.coords and maps[k].ndim}
@@ -136,9 +140,6 @@ def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
 
 def _shape(maps: xr.Dataset) -> tuple[int, ...]:
     return tuple(n for d, n in maps[schema.RATE].sizes.items() if d != schema.UNIT)
-
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -175,19 +176,19 @@ class Products:
         """
         if hasattr(x, "dask") or hasattr(y, "dask"):
             return cls._over_chunks(x, y, shifts)
-        found = None
+        total = None
         for where in _blocks.blocks((*x.shape[:2], max(x.shape[2], y.shape[2]))):
             first = _shifted(x[where], shifts[0])
             second = first if y is x else _shifted(y[where], shifts[1])
             part = cls.of(first, second)
-            found = part if found is None else found + part
-        if found is None:
+            total = part if total is None else total + part
+        if total is None:
             raise ValueError("rows must not be empty, got none; record at least one step")
-        return found
+        return total
 
     @classmethod
     def _over_chunks(cls, x: Any, y: Any, shifts: tuple[Array, Array]) -> Products:
-        """The same with one task for every chunk of the rows of x, sums added as a tree."""
+        """Sums over dask arrays: one task per chunk of the rows of x, reduced as a tree."""
         import dask.array as da
         from dask.delayed import delayed
 
@@ -197,8 +198,8 @@ class Products:
         same = y is x
         part = delayed(lambda a, b: cls.over(a, a if same else b, shifts))
         add = delayed(lambda parts: reduce(cls.__add__, parts))
-        found: Products = _blocks.tree([part(*pair) for pair in pairs], add).compute()
-        return found
+        total: Products = _blocks.tree([part(*pair) for pair in pairs], add).compute()
+        return total
 
     def __add__(self, other: Products) -> Products:
         return self._with(other, 1)
@@ -216,6 +217,11 @@ class Products:
 
     def unbiased_independence(self) -> float:
         """Unbiased HSIC of linear kernels, times n (n - 3); no shift of x or y changes it."""
+        # Song et al. (2012): with K and L the Gram matrices whose diagonals are set to 0,
+        # tr(K L) + (1'K1)(1'L1) / ((n - 1)(n - 2)) - 2 (1'K L 1) / (n - 2). K and L have a row for
+        # every sample and are never formed: tr(X X' Y Y') is the squared norm of X'Y, a unit by
+        # unit matrix, and the diagonals, |x|^2 and |y|^2 of the samples, are subtracted term by
+        # term. `both` is tr(K L), `ones` the product of the sums, `path` 1'K L 1.
         n, sx, sy = self.n, self.x, self.y
         both = np.square(self.product).sum() - self.square_square
         ones = (sx @ sx - self.x_square) * (sy @ sy - self.y_square)

@@ -21,6 +21,7 @@ from placeformer.interventions.magnesium import dose_response
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
+from placeformer.spatial.binning import BinnedRecording
 from placeformer.spatial.measures import coherence, spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import place_cell_score
@@ -396,9 +397,9 @@ def _memory_of(
     units: Sequence[xr.Dataset], recordings: Sequence[xr.Dataset]
 ) -> dict[str, xr.DataArray]:
     """Whether the tuning on the trained map depends on memory: ``place_cells`` with a control."""
-    where = {"by": ("y", "x"), "bins": None}
-    (table, alone), (recording, control) = units, recordings
-    columns = memory_columns(table, alone, recording, control, where, table.attrs["max_q"])
+    table, control_table = units
+    trained, novel = (BinnedRecording.of(r, by=("y", "x"), bins=None) for r in recordings)
+    columns = memory_columns(table, control_table, trained, novel, table.attrs["max_q"])
     return {name: columns[name] for name in ("p_memory", "q_memory", "depends_on_memory")}
 
 

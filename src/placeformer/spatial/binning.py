@@ -1,11 +1,11 @@
-"""Bins of place: edges, the bin of every sample, and occupancy."""
+"""Binning of behaviour: edges, the bin of every sample, and a recording with its bins."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,89 +18,114 @@ from placeformer.data.blocks import integers, mapped, reduced
 from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
-"""More bins than this are refused: the coordinate is hardly a grid."""
+"""Maximum number of bins; a coordinate that spans more whole numbers is hardly a grid."""
+
+Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
 
 
 @dataclass(frozen=True)
-class Extent:
-    """The least and the greatest of values, and one that is no whole number, if there is any."""
+class BinnedRecording:
+    """A recording that meets the contract, with the bin of every sample.
 
-    low: Any
-    high: Any
-    broken: Any
+    Every spatial analysis starts from it, so that an analysis made of several others checks the
+    recording and bins its samples once.
+    """
+
+    recording: xr.Dataset
+    grid: Grid
+    maps: xr.DataArray | None
+    """Maps whose bins are counted separately; ``None``: the samples of all maps are pooled."""
+    index: Any
+    """Bin of every sample (walk, time); -1: none. Dask where the activations are dask."""
 
     @classmethod
-    def over(cls, values: Any) -> Extent:
-        """Extent of samples (walk, time), NumPy or dask."""
-        whole: Extent = reduced(cls.of, cls.__add__, values)
-        return whole
+    def of(
+        cls,
+        recording: xr.Dataset,
+        *,
+        by: Sequence[str],
+        bins: Bins,
+        per_map: bool = False,
+        need: Sequence[str] = (),
+    ) -> BinnedRecording:
+        """Check a recording, with the further variables it needs, and bin its samples."""
+        names = axis_names(by)
+        maps = (schema.MAP,) if per_map else ()
+        schema.check_recording(recording, need=(*names, *maps, *need))
+        bins_of_place = grid(recording, by, bins)
+        binned = cls(recording, bins_of_place, None, bins_of_place.index(recording))
+        return binned.split_by_map() if per_map else binned
 
-    @classmethod
-    def of(cls, values: NDArray[Any]) -> Extent:
-        """Extent of the finite values."""
-        broken = values[:0]
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
-            broken = values[values != np.round(values)]
-        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
-        return cls(low, high, broken[0] if broken.size else None)
+    @property
+    def size(self) -> int:
+        """Number of bins, those of all maps together."""
+        return self.grid.size * (1 if self.maps is None else self.maps.size)
 
-    def __add__(self, other: Extent) -> Extent:
-        broken = other.broken if self.broken is None else self.broken
-        return Extent(min(self.low, other.low), max(self.high, other.high), broken)
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the occupancy."""
+        return (() if self.maps is None else (schema.MAP,)) + self.grid.names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the occupancy."""
+        return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
+
+    def split_by_map(self) -> BinnedRecording:
+        """Count the bins of every map separately, those of the first map first."""
+        maps, number = schema.map_numbers(self.recording)
+        index = of_part(self.index, number[:, None], self.grid.size, maps.size)
+        attrs = {"units": "1", "long_name": "map the walk was made on"}
+        return replace(self, maps=xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index=index)
+
+    def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
+        """Some of the walks or of the steps, in the bins of the whole recording."""
+        recording = self.recording.isel({dim: which})
+        index = self.index[tuple(which if d == dim else slice(None) for d in schema.STEP_DIMS)]
+        chunks = _chunks(recording)
+        return replace(self, recording=recording, index=index.rechunk(chunks) if chunks else index)
 
 
-def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
-    """Edges as they were given, refused unless they are finite and ascend."""
-    edges = np.asarray(bins, dtype=np.float64)
-    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
+def of_part(index: Any, part: Any, size: int, n: int) -> Any:
+    """Bins of every sample (walk, time), offset by ``size`` per part of n parts; -1 stays."""
+
+    def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
+        return np.where(i < 0, -1, i + p.astype(np.intp) * size)
+
+    return mapped(count, index, part, dtype=integers(n * size))
+
+
+def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
+    """Number of the observation in every bin, shape (bin,); -1 where unvisited.
+
+    Raises
+    ------
+    ValueError
+        A bin shows more than one observation.
+    """
+    observation = samples(binned.recording, "observation")
+    known, _ = _blocks.distinct(observation)
+    n = len(known) + 1  # NaN counts as one more observation
+
+    def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
+        whole = place.astype(np.intp) * n + np.searchsorted(known, value)
+        return np.where(place < 0, -1, whole)
+
+    pairs, _ = _blocks.distinct(
+        mapped(pair, binned.index, observation, dtype=integers(binned.size * n))
+    )
+    bins, number = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
+    n_visited = np.unique(bins).size
+    if n_visited < bins.size:
         raise ValueError(
-            f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "
-            "for a number of equal bins pass an int"
+            "null='within_observation' needs one observation per place of a map, got "
+            f"{bins.size} pairs for {n_visited} places; tell the maps of a recording with several "
+            "by the coordinate 'map', use null='circular', or drop the observation with "
+            "recording.drop_vars('observation')"
         )
-    return edges
-
-
-def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
-    """Edges from the values' extent: of whole numbers without ``bins``, else so many equal bins."""
-    if extent.low > extent.high:
-        raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
-    return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
-
-
-def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
-    """Edges half-way between whole numbers."""
-    if extent.broken is not None:
-        raise ValueError(
-            f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
-            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
-        )
-    low, high = int(extent.low), int(extent.high)
-    if side is not None:
-        if low < 0 or high >= side:
-            raise ValueError(
-                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
-                f"{low}..{high}; correct the attribute or pass bins"
-            )
-        low, high = 0, side - 1
-    if high - low >= MAX_BINS:
-        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
-    return np.arange(low, high + 2, dtype=np.float64) - 0.5
-
-
-def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
-    """Edges at equal distances."""
-    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
-        raise ValueError(
-            f"bins of {name!r} must be None, a number of bins >= 1 or edges, got {bins!r}"
-        )
-    low, high = float(extent.low), float(extent.high)
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
-
-
-Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
+    observation_of: NDArray[np.intp] = np.full(binned.size, -1, np.intp)
+    observation_of[bins] = number
+    return observation_of
 
 
 @dataclass(frozen=True)
@@ -126,15 +151,15 @@ class Axis:
         if values.dtype.kind in "iu" and values.size:
             low, high = int(values.min()), int(values.max())
             if high - low < values.size:  # every number is looked up once
-                found = self._search(np.arange(low, high + 1))
-                return found[np.subtract(values, low, dtype=np.intp)]
+                bins = self._search(np.arange(low, high + 1))
+                return bins[np.subtract(values, low, dtype=np.intp)]
         return self._search(values)
 
     def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:
-        found = np.searchsorted(self.edges, values, side="right") - 1
-        found[values == self.edges[-1]] = self.n - 1
-        found[found == self.n] = -1  # above the edges, or NaN
-        return found
+        bins = np.searchsorted(self.edges, values, side="right") - 1
+        bins[values == self.edges[-1]] = self.n - 1
+        bins[bins == self.n] = -1  # above the edges, or NaN
+        return bins
 
     def coords(self) -> dict[str, xr.Variable]:
         """Bin centres on the axis' own dimension, its edges on theirs."""
@@ -147,7 +172,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The bins of a behaviour of one or several axes, counted with the last axis fastest."""
+    """Bins over one or more behavioural axes, numbered with the last axis fastest."""
 
     axes: tuple[Axis, ...]
 
@@ -169,22 +194,22 @@ class Grid:
     def index(self, recording: xr.Dataset) -> Any:
         """Bin of every sample (walk, time); -1 where any position is NaN or outside.
 
-        In the smallest integers that hold it; dask where the activations are dask.
+        The integers are the smallest that hold it; dask where the activations are dask.
         """
         values = (samples(recording, axis.name) for axis in self.axes)
         return mapped(self.bins, *values, dtype=integers(self.size))
 
     def bins(self, *values: NDArray[Any]) -> NDArray[np.intp]:
         """Bins of the values on every axis."""
-        found = self.axes[0].index(values[0])
-        outside = found < 0
-        for axis, each in zip(self.axes[1:], values[1:], strict=True):
-            number = axis.index(each)
-            outside |= number < 0
-            found *= axis.n
-            found += number
-        found[outside] = -1
-        return found
+        bins = self.axes[0].index(values[0])
+        outside = bins < 0
+        for axis, coordinate in zip(self.axes[1:], values[1:], strict=True):
+            along_axis = axis.index(coordinate)
+            outside |= along_axis < 0
+            bins *= axis.n
+            bins += along_axis
+        bins[outside] = -1
+        return bins
 
     def coords(self) -> dict[str, xr.Variable]:
         """Coordinates of all axes: centres and edges."""
@@ -201,11 +226,11 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     by
         Names of the axes, slowest first.
     bins
-        ``None``: whole numbers, one bin each, from the least to the greatest found (``x`` and
-        ``y`` of a recording that carries its ``side``: 0 to side - 1). A number: so many equal
-        bins from the least to the greatest value. Edges: ascending; the last bin includes its
-        right edge. A mapping from names to any of these, or a sequence of one for each name.
-        RateMaps: the edges of those maps.
+        ``None``: one bin per whole number, from the minimum to the maximum (for ``x`` and ``y`` of
+        a recording that carries its ``side``: 0 to side - 1). A number: that many equal bins from
+        the minimum to the maximum. Edges: ascending; the last bin includes its right edge. A
+        mapping from names to any of these, or a sequence of one for each name. RateMaps: the edges
+        of those maps.
 
     Raises
     ------
@@ -214,40 +239,14 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         or more than ten million bins.
     """
     names = axis_names(by)
-    given = _bins_by_name(bins, names)
-    found = Grid(tuple(_axis(recording, name, given[name]) for name in names))
-    if found.size > MAX_BINS:
+    bins_by_name = _bins_by_name(bins, names)
+    bins_of_place = Grid(tuple(_axis(recording, name, bins_by_name[name]) for name in names))
+    if bins_of_place.size > MAX_BINS:
         raise ValueError(
-            f"bins make a grid of {found.shape} = {found.size:,} places, more than "
+            f"bins make a grid of {bins_of_place.shape} = {bins_of_place.size:,} places, more than "
             f"{MAX_BINS:,}; pass fewer or wider bins"
         )
-    return found
-
-
-def samples(recording: xr.Dataset, name: str) -> Any:
-    """Values of a behavioural variable, shape (walk, time).
-
-    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
-    variable lacks are broadcast.
-    """
-    variable = recording[name]
-    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
-    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
-    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
-    chunks = _chunks(recording)
-    if chunks is None:
-        return np.broadcast_to(np.asarray(values), shape)
-    import dask.array as da
-
-    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
-
-
-def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
-    """Chunks of the activations along walk and time; ``None`` of NumPy."""
-    if schema.ACTIVATION not in recording.variables:
-        return None
-    chunks = recording.variables[schema.ACTIVATION].chunksizes
-    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
+    return bins_of_place
 
 
 def axis_names(by: Sequence[str]) -> tuple[str, ...]:
@@ -340,82 +339,108 @@ def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Places:
-    """The places of one or several maps: the grid, the maps kept apart, every sample's place."""
+class Extent:
+    """Minimum and maximum of a coordinate, and a value that is not a whole number, if any."""
 
-    grid: Grid
-    maps: xr.DataArray | None
-    index: Any
-    """Place of every sample (walk, time); -1: none. Dask where the activations are dask."""
-
-    @property
-    def size(self) -> int:
-        """Places of all maps."""
-        return self.grid.size * (1 if self.maps is None else self.maps.size)
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Dimensions of the occupancy."""
-        return (() if self.maps is None else (schema.MAP,)) + self.grid.names
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the occupancy."""
-        return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
+    low: Any
+    high: Any
+    broken: Any
 
     @classmethod
-    def of(cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, per_map: bool) -> Places:
-        """Places of a recording; with ``per_map`` those of every map apart."""
-        names = axis_names(by)
-        schema.check_recording(recording, need=(*names, *((schema.MAP,) if per_map else ())))
-        found = grid(recording, by, bins)
-        index = found.index(recording)
-        if not per_map:
-            return cls(found, None, index)
-        maps, number = schema.map_numbers(recording)
-        index = of_part(index, number[:, None], found.size, maps.size)
-        attrs = {"units": "1", "long_name": "map the walk was made on"}
-        return cls(found, xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index)
+    def over(cls, values: Any) -> Extent:
+        """Extent of samples (walk, time), NumPy or dask."""
+        whole: Extent = reduced(cls.of, cls.__add__, values)
+        return whole
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Extent:
+        """Extent of the finite values."""
+        broken = values[:0]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+            broken = values[values != np.round(values)]
+        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
+        return cls(low, high, broken[0] if broken.size else None)
+
+    def __add__(self, other: Extent) -> Extent:
+        broken = other.broken if self.broken is None else self.broken
+        return Extent(min(self.low, other.low), max(self.high, other.high), broken)
 
 
-def of_part(index: Any, part: Any, size: int, n: int) -> Any:
-    """Bins of every sample (walk, time) counted on, by ``size`` a part, over n parts; -1 stays."""
-
-    def count(i: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
-        return np.where(i < 0, -1, i + p.astype(np.intp) * size)
-
-    return mapped(count, index, part, dtype=integers(n * size))
-
-
-def letters_of(recording: xr.Dataset, places: Places) -> NDArray[np.intp]:
-    """Number of the observation at every place of the places; -1 where unvisited.
-
-    Raises
-    ------
-    ValueError
-        A place of a map shows more than one observation.
-    """
-    schema.check_recording(recording, need=("observation",))
-    seen = samples(recording, "observation")
-    known, _ = _blocks.distinct(seen)
-    n = len(known) + 1  # NaN is a letter of its own
-
-    def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
-        whole = place.astype(np.intp) * n + np.searchsorted(known, value)
-        return np.where(place < 0, -1, whole)
-
-    pairs, _ = _blocks.distinct(mapped(pair, places.index, seen, dtype=integers(places.size * n)))
-    found, letter = np.divmod(pairs[pairs >= 0].astype(np.intp), n)
-    if np.unique(found).size < found.size:
+def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
+    """Explicit edges as an array; they must be finite and ascending."""
+    edges = np.asarray(bins, dtype=np.float64)
+    if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
         raise ValueError(
-            "null='within_observation' needs one observation a place of a map, got "
-            f"{found.size} pairs for {np.unique(found).size} places; keep maps apart with the "
-            "coordinate 'map', use null='circular', or leave the observation out with "
-            "recording.drop_vars('observation')"
+            f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "
+            "for a number of equal bins pass an int"
         )
-    number: NDArray[np.intp] = np.full(places.size, -1, np.intp)
-    number[found] = letter
-    return number
+    return edges
+
+
+def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> NDArray[np.float64]:
+    """Edges from the extent of the values: whole numbers without ``bins``, else equal bins."""
+    if extent.low > extent.high:
+        raise ValueError(f"{name!r} holds no finite value; pass explicit edges as bins")
+    return _whole(name, extent, side) if bins is None else _equal(name, extent, bins)
+
+
+def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
+    """Edges half-way between whole numbers."""
+    if extent.broken is not None:
+        raise ValueError(
+            f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
+            f"pass bins, e.g. bins=20 or bins={{{name!r}: edges}}"
+        )
+    low, high = int(extent.low), int(extent.high)
+    if side is not None:
+        if low < 0 or high >= side:
+            raise ValueError(
+                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
+                f"{low}..{high}; correct the attribute or pass bins"
+            )
+        low, high = 0, side - 1
+    if high - low >= MAX_BINS:
+        raise ValueError(f"{name!r} spans {low}..{high}: too many bins of width 1; pass bins")
+    return np.arange(low, high + 2, dtype=np.float64) - 0.5
+
+
+def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
+    """Edges at equal distances."""
+    if not isinstance(bins, int | np.integer) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(
+            f"bins of {name!r} must be None, a number of bins >= 1 or edges, got {bins!r}"
+        )
+    low, high = float(extent.low), float(extent.high)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, int(bins) + 1, dtype=np.float64)
+
+
+def samples(recording: xr.Dataset, name: str) -> Any:
+    """Values of a behavioural variable, shape (walk, time).
+
+    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
+    variable lacks are broadcast.
+    """
+    variable = recording[name]
+    missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
+    values = variable.expand_dims(missing).transpose(*schema.STEP_DIMS).data
+    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
+    chunks = _chunks(recording)
+    if chunks is None:
+        return np.broadcast_to(np.asarray(values), shape)
+    import dask.array as da
+
+    return da.broadcast_to(da.asarray(values), shape).rechunk(chunks)
+
+
+def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
+    """Chunks of the activations along walk and time; ``None`` of NumPy."""
+    if schema.ACTIVATION not in recording.variables:
+        return None
+    chunks = recording.variables[schema.ACTIVATION].chunksizes
+    return tuple(chunks[d] for d in schema.STEP_DIMS) if chunks else None
 
 
 def activations(recording: xr.Dataset) -> Any:
@@ -442,7 +467,7 @@ def unit_sums(
     Raises
     ------
     ValueError
-        A sum is not finite: the units, the number of values and the way out are named; or the
+        A sum is not finite: the error names the units, the number of values and the remedy; or the
         sums are too large for the memory of the machine.
     """
     values = activations(recording)

@@ -88,11 +88,11 @@ def scores(
     """Border score of each map (map, y, x) of rates of at least 0; distance (y, x) from a wall."""
     label, owner, size = _fields(rate, valid, threshold)
     least = np.ceil(LEAST_SHARE * valid.sum((1, 2))) if min_bins is None else min_bins
-    kept = size >= np.broadcast_to(least, len(rate))[owner]
-    kept[0] = False  # label 0: outside of fields
+    large_enough = size >= np.broadcast_to(least, len(rate))[owner]
+    large_enough[0] = False  # label 0: outside of fields
     covered = np.zeros(len(rate))
-    np.maximum.at(covered, owner[kept], _coverage(label, owner, valid)[kept])
-    weight = np.where(kept[label], rate, 0.0)
+    np.maximum.at(covered, owner[large_enough], _coverage(label, owner, valid)[large_enough])
+    weight = np.where(large_enough[label], rate, 0.0)
     total = weight.sum((1, 2))
     known = total > 0
     far = np.divide((weight * distance).sum((1, 2)), total, out=np.zeros(len(rate)), where=known)

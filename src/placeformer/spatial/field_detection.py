@@ -1,4 +1,4 @@
-"""Regions of a rate map: thresholds, watersheds and adaptive levels, vectorised over maps."""
+"""Detection of fields in rate maps: criteria, watershed, and the adaptive threshold of opexebo."""
 
 from __future__ import annotations
 
@@ -11,198 +11,11 @@ from scipy import ndimage
 
 from placeformer.stats.tolerances import FLAT
 
-
-def watershed(
-    height: NDArray[np.float64],
-    mask: NDArray[np.bool_],
-    depth: NDArray[np.float64],
-    connectivity: int,
-) -> NDArray[np.intp]:
-    """Regions of a mask, parted where both peaks rise by ``depth`` or more above the saddle.
-
-    Parameters
-    ----------
-    height
-        Maps (map, *bins).
-    mask
-        Bins that belong to a region, same shape.
-    depth
-        Least rise of a peak that has a region of its own, shape (map,).
-    connectivity
-        4: bins touch by sides; 8: by sides and corners.
-
-    Returns
-    -------
-    numpy.ndarray
-        0 outside the mask, else a number above 0 that no other region of the stack has.
-    """
-    border = ((0, 0), *((1, 1),) * (height.ndim - 1))
-    padded = np.pad(height, border, constant_values=-np.inf)
-    flat = padded.reshape(len(height), -1)
-    inside = np.pad(mask, border).reshape(len(height), -1)
-    count = inside.sum(axis=1)
-    rows = np.argsort(-count, kind="stable")  # fullest first: the maps that go on are a prefix
-    order = np.argsort(np.where(inside, -flat, np.inf), axis=1, kind="stable")[rows]
-    steps = _steps(padded.shape[1:], connectivity)
-    label = np.zeros(flat.shape, np.intp)
-    for k in range(int(count.max(initial=0))):
-        here = rows[: np.count_nonzero(count > k)]
-        _take(label, flat, here, order[: len(here), k], steps, depth)
-    label += np.where(label > 0, np.arange(len(label))[:, None] * label.shape[1], 0)
-    return label.reshape(padded.shape)[(slice(None), *(slice(1, -1),) * (height.ndim - 1))]
-
-
-def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
-    """Neighbours of a bin of a stack (map, *bins), itself among them, none in another map."""
-    inner = ndimage.generate_binary_structure(n_axes, 1 if connectivity == 4 else n_axes)
-    structure = np.zeros((3, *inner.shape), bool)
-    structure[1] = inner
-    return structure
-
-
-def _steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
-    """Distances in memory from a bin of a map to its neighbours."""
-    offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
-    steps = offsets @ np.array([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
-    return np.asarray(steps[steps != 0])
-
-
-def _take(
-    label: NDArray[np.intp],
-    height: NDArray[np.float64],
-    rows: NDArray[np.intp],
-    bins: NDArray[np.intp],
-    steps: NDArray[np.intp],
-    depth: NDArray[np.float64],
-) -> None:
-    """Label one more bin of every map; a region's label is the bin of its peak."""
-    each, lines = np.arange(len(rows)), rows[:, None]
-    around = bins[:, None] + steps
-    near = label[lines, around]
-    taken = near > 0
-    uphill = np.where(taken, height[lines, around], -np.inf).argmax(axis=1)
-    label[rows, bins] = np.where(taken.any(axis=1), near[each, uphill], bins)
-    peak = np.where(taken, height[lines, near], -np.inf)
-    highest = near[each, peak.argmax(axis=1)]
-    rise = peak - height[rows, bins][:, None]
-    weak = taken & (near != highest[:, None]) & (rise < depth[rows][:, None])
-    for column in np.flatnonzero(weak.any(axis=0)):
-        which = weak[:, column]
-        some = label[rows[which]]
-        old, new = near[which, column][:, None], highest[which][:, None]
-        label[rows[which]] = np.where(some == old, new, some)
-
+Method = Literal["peak", "fraction", "opexebo"]
 
 Image = NDArray[np.float64]
+
 Mask = NDArray[np.bool_]
-
-SQUARE = (1, 3, 3)
-CROSS = ndimage.generate_binary_structure(2, 1)[None]
-
-
-def adaptive(rate: Image, visited: Mask, lowest: float) -> NDArray[np.intp]:
-    """Fields of a stack of maps (map, y, x), numbered through the stack; 0 outside.
-
-    Parameters
-    ----------
-    rate
-        Rates, 0 where not visited.
-    visited
-        Bins that were visited, same shape: others may lie within a field.
-    lowest
-        Last threshold, as a share of a field's peak.
-    """
-    seed = ndimage.grey_erosion(rate, footprint=CROSS, mode="reflect")
-    images = _reconstruct(seed, rate)
-    tops = _regional_maxima(images)
-    region = np.zeros(rate.shape, np.intp)
-    for k in np.flatnonzero(rate.max(axis=(1, 2)) > 0):
-        _fields(images[k], visited[k], _centres(tops[k]), lowest, region[k])
-    first = np.arange(len(region)).reshape(-1, 1, 1) * rate[0].size
-    return np.where(region > 0, region + first, 0)
-
-
-def _reconstruct(seed: Image, image: Image) -> Image:
-    """Grey-scale reconstruction by dilation: the seed, grown under the image."""
-    while True:
-        grown = np.minimum(ndimage.maximum_filter(seed, SQUARE), image)
-        if np.array_equal(grown, seed):
-            return seed
-        seed = grown
-
-
-def _regional_maxima(image: Image) -> Mask:
-    """Plateaus without a higher neighbour, none in a flat map."""
-    top = ndimage.maximum_filter(image, SQUARE) <= image
-    while True:
-        # a bin beside an equal one that is not on top is not on top either
-        below = np.where(top, -np.inf, image)
-        fallen = top & (ndimage.maximum_filter(below, SQUARE) >= image)
-        if not fallen.any():
-            return np.asarray(top & ~top.all(axis=(1, 2), keepdims=True))
-        top &= ~fallen
-
-
-def _centres(top: Mask) -> NDArray[np.intp]:
-    """Whole-number centres (peak, axis) of the plateaus of one map."""
-    label, n = ndimage.label(top, np.ones((3, 3)))
-    return np.array(ndimage.center_of_mass(top, label, range(1, n + 1))).reshape(n, 2).astype(int)
-
-
-def _fields(
-    image: Image,
-    visited: Mask,
-    peaks: NDArray[np.intp],
-    lowest: float,
-    region: NDArray[np.intp],
-) -> None:
-    """Number the fields of one map in ``region``."""
-    image, taken = image.copy(), 1.5 * image.max()
-    for number, peak in enumerate(peaks[image[tuple(peaks.T)] > 0], start=1):
-        others = np.zeros(image.shape, bool)
-        others[tuple(peaks.T)] = True
-        others[tuple(peak)] = False
-        field = _grow(image, visited, tuple(peak), others, lowest)
-        if field is not None:
-            image[field], region[field] = taken, number
-
-
-def _grow(
-    image: Image, visited: Mask, peak: tuple[Any, ...], others: Mask, lowest: float
-) -> Mask | None:
-    """Field around a peak, or None."""
-
-    def around(level: float) -> Mask | None:
-        label = ndimage.label(image >= level * image[peak])[0]
-        inside = label == label[peak]
-        holes = ndimage.binary_fill_holes(inside) & ~inside & visited
-        return None if holes.any() or (inside & others).any() else inside
-
-    for level, below in ((0.96, 0.94), *((j, j - 0.01) for j in np.linspace(0.97, 1.0, 4))):
-        first, second = around(level), around(below)
-        if first is not None and second is not None:
-            growth, area = second.sum() / first.sum(), second.sum()
-            return _lower(around, level if level == 0.96 else below, lowest, growth, area)
-    return None
-
-
-def _lower(around: Any, start: float, lowest: float, growth: float, area: int) -> Mask | None:
-    """Last region before the threshold is too low: it jumps, shrinks, or has long been the same."""
-    kept, same, shrunk = None, 0, 0
-    for level in np.linspace(start, lowest, max(1, int((start - lowest) / 0.02) + 1)).round(2):
-        field = around(level)
-        if field is None:
-            break
-        change = field.sum() / area
-        shrunk = shrunk + 1 if change < 1 else 0
-        same = same + 1 if change == 1 else 0
-        if change / growth >= 3 or shrunk == 3 or same == 10:
-            break
-        kept, area = field, field.sum()
-    return kept
-
-
-Method = Literal["peak", "fraction", "opexebo"]
 
 SPREAD_QUANTILES = (0.05, 0.3)
 """Quantiles of a map whose distance measures the spread of its background."""
@@ -213,10 +26,14 @@ SPREAD_OF_NORMAL = 1.1205
 SADDLE_NOISE = 2.5
 """Least depth of a saddle, in standard deviations of a bin's noise."""
 
+SQUARE = (1, 3, 3)
+
+CROSS = ndimage.generate_binary_structure(2, 1)[None]
+
 
 @dataclass(frozen=True)
 class Criteria:
-    """What makes a region of a rate map a field; see :func:`placeformer.place_fields`."""
+    """Criteria for a region of a rate map to be a field; see :func:`placeformer.place_fields`."""
 
     method: Method
     threshold: float
@@ -241,7 +58,7 @@ class Criteria:
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedFields:
     """Fields of a stack of maps: labels (map, *bins) and columns of a flat table."""
 
     label: NDArray[np.int32]
@@ -250,7 +67,9 @@ class Found:
     columns: dict[str, NDArray[np.float64]]
 
 
-def detect(rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria) -> Found:
+def detect(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria
+) -> DetectedFields:
     """Fields of a stack of maps (map, *bins), all maps at once."""
     (baseline,) = _quantiles(rate, valid, (0.5,)) if criteria.method == "peak" else (0.0,)
     height = np.where(valid, rate - baseline, 0.0)
@@ -263,8 +82,72 @@ def detect(rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criter
     elif criteria.method == "fraction":
         region = ndimage.label(mask, neighbourhood(rate.ndim - 1, criteria.connectivity))[0]
     else:
-        region = adaptive(height, valid, criteria.threshold)
-    return _keep(rate, height, _contrast(rate, valid, noise), region, criteria)
+        region = opexebo_regions(height, valid, criteria.threshold)
+    return _select_fields(rate, height, _contrast(rate, valid, noise), region, criteria)
+
+
+def _select_fields(
+    rate: NDArray[np.float64],
+    height: NDArray[np.float64],
+    contrast: NDArray[np.float64],
+    region: NDArray[np.intp],
+    criteria: Criteria,
+) -> DetectedFields:
+    """Regions that are large and high enough, numbered in each map by the height of the peak."""
+    where = np.nonzero(region)
+    number = np.unique(region[where], return_inverse=True)[1]
+    n = int(number.max(initial=-1)) + 1
+    size = np.bincount(number, minlength=n)
+    owner = np.zeros(n, np.intp)
+    owner[number] = where[0]
+    columns = {name: np.full(n, -np.inf) for name in ("peak", "height", "contrast")}
+    for greatest, values in zip(columns.values(), (rate, height, contrast), strict=True):
+        np.maximum.at(greatest, number, values[where])
+    good = size >= criteria.min_bins
+    if criteria.method == "peak":
+        good &= columns["contrast"] >= criteria.min_contrast
+    order = np.lexsort((-columns["height"], owner))
+    order = order[good[order]]
+    rank = np.zeros(n, np.intp)
+    rank[order] = _rank_within(owner[order])
+    label = np.zeros(region.shape, np.int32)
+    label[where] = rank[number]
+    columns |= {"size": size.astype(float), **_shape(height, where, number, n)}
+    return DetectedFields(
+        label, owner[order], rank[order], {k: v[order] for k, v in columns.items()}
+    )
+
+
+def _rank_within(sorted_owner: NDArray[np.intp]) -> NDArray[np.intp]:
+    """1, 2, ... within every run of equal numbers."""
+    first = np.searchsorted(sorted_owner, sorted_owner)
+    return np.arange(len(sorted_owner)) - first + 1
+
+
+def _shape(
+    height: NDArray[np.float64],
+    where: tuple[NDArray[np.intp], ...],
+    number: NDArray[np.intp],
+    n: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Centroid (in bins) and eccentricity of every region."""
+    weight = np.maximum(height[where], 0.0)
+    total = np.bincount(number, weight, n)
+    mean = [np.bincount(number, weight * w, n) / total for w in where[1:]]
+    off = [w - m[number] for w, m in zip(where[1:], mean, strict=True)]
+    spread = [[np.bincount(number, weight * a * b, n) / total for b in off] for a in off]
+    centroid = {f"axis_{i}": m for i, m in enumerate(mean)}
+    return {**centroid, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
+
+
+def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eccentricity of the ellipse (or of an ellipsoid's extreme axes) of each covariance."""
+    if covariance.ndim < 3 or covariance.shape[-1] < 2:
+        return np.full(len(covariance), np.nan)
+    values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
+    least, most = values[:, 0], values[:, -1]
+    ratio = np.divide(least, most, out=np.ones_like(most), where=most > 0)
+    return np.asarray(np.sqrt(1.0 - ratio))
 
 
 def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -315,14 +198,14 @@ def _quantiles(
     flat = np.where(valid, values, np.inf).reshape(len(values), -1)
     last = valid.reshape(len(values), -1).sum(axis=1) - 1
     ordered, rows = np.sort(flat, axis=1), np.arange(len(values))
-    found = []
+    quantiles = []
     for share in shares:
         place = np.maximum(share * last, 0.0)
         below = place.astype(int)
         above = np.minimum(below + 1, np.maximum(last, 0))
         ends = [np.where(last >= 0, ordered[rows, k], 0.0) for k in (below, above)]
-        found.append(ends[0] + (place - below) * (ends[1] - ends[0]))
-    return [f.reshape(-1, *(1,) * (values.ndim - 1)) for f in found]
+        quantiles.append(ends[0] + (place - below) * (ends[1] - ends[0]))
+    return [f.reshape(-1, *(1,) * (values.ndim - 1)) for f in quantiles]
 
 
 def _over_bins(reduce: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -330,63 +213,188 @@ def _over_bins(reduce: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _keep(
-    rate: NDArray[np.float64],
+def watershed(
     height: NDArray[np.float64],
-    contrast: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    depth: NDArray[np.float64],
+    connectivity: int,
+) -> NDArray[np.intp]:
+    """Regions of a mask, split where both peaks rise by ``depth`` or more above the saddle.
+
+    Parameters
+    ----------
+    height
+        Maps (map, *bins).
+    mask
+        Bins that belong to a region, same shape.
+    depth
+        Least rise of a peak that has a region of its own, shape (map,).
+    connectivity
+        4: bins touch by sides; 8: by sides and corners.
+
+    Returns
+    -------
+    numpy.ndarray
+        0 outside the mask, else a number above 0 that no other region of the stack has.
+    """
+    border = ((0, 0), *((1, 1),) * (height.ndim - 1))
+    padded = np.pad(height, border, constant_values=-np.inf)
+    flat = padded.reshape(len(height), -1)
+    inside = np.pad(mask, border).reshape(len(height), -1)
+    count = inside.sum(axis=1)
+    rows = np.argsort(
+        -count, kind="stable"
+    )  # fullest first, so the maps with bins left are a prefix
+    order = np.argsort(np.where(inside, -flat, np.inf), axis=1, kind="stable")[rows]
+    steps = _neighbour_steps(padded.shape[1:], connectivity)
+    label = np.zeros(flat.shape, np.intp)
+    for k in range(int(count.max(initial=0))):
+        here = rows[: np.count_nonzero(count > k)]
+        _flood_next_bin(label, flat, here, order[: len(here), k], steps, depth)
+    label += np.where(label > 0, np.arange(len(label))[:, None] * label.shape[1], 0)
+    return label.reshape(padded.shape)[(slice(None), *(slice(1, -1),) * (height.ndim - 1))]
+
+
+def _flood_next_bin(
+    label: NDArray[np.intp],
+    height: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    bins: NDArray[np.intp],
+    steps: NDArray[np.intp],
+    depth: NDArray[np.float64],
+) -> None:
+    """Label one more bin of every map; a region's label is the bin of its peak."""
+    maps, map_rows = np.arange(len(rows)), rows[:, None]
+    around = bins[:, None] + steps
+    near = label[map_rows, around]
+    taken = near > 0
+    uphill = np.where(taken, height[map_rows, around], -np.inf).argmax(axis=1)
+    label[rows, bins] = np.where(taken.any(axis=1), near[maps, uphill], bins)
+    peak = np.where(taken, height[map_rows, near], -np.inf)
+    highest = near[maps, peak.argmax(axis=1)]
+    rise = peak - height[rows, bins][:, None]
+    weak = taken & (near != highest[:, None]) & (rise < depth[rows][:, None])
+    for column in np.flatnonzero(weak.any(axis=0)):
+        which = weak[:, column]
+        some = label[rows[which]]
+        old, new = near[which, column][:, None], highest[which][:, None]
+        label[rows[which]] = np.where(some == old, new, some)
+
+
+def _neighbour_steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
+    """Distances in memory from a bin of a map to its neighbours."""
+    offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
+    steps = offsets @ np.array([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
+    return np.asarray(steps[steps != 0])
+
+
+def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
+    """Neighbours of a bin of a stack (map, *bins), itself among them, none in another map."""
+    inner = ndimage.generate_binary_structure(n_axes, 1 if connectivity == 4 else n_axes)
+    structure = np.zeros((3, *inner.shape), bool)
+    structure[1] = inner
+    return structure
+
+
+def opexebo_regions(rate: Image, visited: Mask, lowest: float) -> NDArray[np.intp]:
+    """Fields of a stack of maps (map, y, x), numbered through the stack; 0 outside.
+
+    Parameters
+    ----------
+    rate
+        Rates, 0 where not visited.
+    visited
+        Bins that were visited, same shape: others may lie within a field.
+    lowest
+        Last threshold, as a share of a field's peak.
+    """
+    seed = ndimage.grey_erosion(rate, footprint=CROSS, mode="reflect")
+    images = _reconstruct(seed, rate)
+    tops = _regional_maxima(images)
+    region = np.zeros(rate.shape, np.intp)
+    for k in np.flatnonzero(rate.max(axis=(1, 2)) > 0):
+        _opexebo_fields(images[k], visited[k], _peak_centres(tops[k]), lowest, region[k])
+    first = np.arange(len(region)).reshape(-1, 1, 1) * rate[0].size
+    return np.where(region > 0, region + first, 0)
+
+
+def _reconstruct(seed: Image, image: Image) -> Image:
+    """Grey-scale reconstruction by dilation: the seed, grown under the image."""
+    while True:
+        grown = np.minimum(ndimage.maximum_filter(seed, SQUARE), image)
+        if np.array_equal(grown, seed):
+            return seed
+        seed = grown
+
+
+def _regional_maxima(image: Image) -> Mask:
+    """Plateaus without a higher neighbour, none in a flat map."""
+    top = ndimage.maximum_filter(image, SQUARE) <= image
+    while True:
+        # a bin next to an equal one that is not a maximum is no maximum either
+        below = np.where(top, -np.inf, image)
+        fallen = top & (ndimage.maximum_filter(below, SQUARE) >= image)
+        if not fallen.any():
+            return np.asarray(top & ~top.all(axis=(1, 2), keepdims=True))
+        top &= ~fallen
+
+
+def _peak_centres(top: Mask) -> NDArray[np.intp]:
+    """Whole-number centres (peak, axis) of the plateaus of one map."""
+    label, n = ndimage.label(top, np.ones((3, 3)))
+    return np.array(ndimage.center_of_mass(top, label, range(1, n + 1))).reshape(n, 2).astype(int)
+
+
+def _opexebo_fields(
+    image: Image,
+    visited: Mask,
+    peaks: NDArray[np.intp],
+    lowest: float,
     region: NDArray[np.intp],
-    criteria: Criteria,
-) -> Found:
-    """Regions that are large and high enough, numbered in each map by the height of the peak."""
-    where = np.nonzero(region)
-    number = np.unique(region[where], return_inverse=True)[1]
-    n = int(number.max(initial=-1)) + 1
-    size = np.bincount(number, minlength=n)
-    owner = np.zeros(n, np.intp)
-    owner[number] = where[0]
-    columns = {name: np.full(n, -np.inf) for name in ("peak", "height", "contrast")}
-    for greatest, values in zip(columns.values(), (rate, height, contrast), strict=True):
-        np.maximum.at(greatest, number, values[where])
-    good = size >= criteria.min_bins
-    if criteria.method == "peak":
-        good &= columns["contrast"] >= criteria.min_contrast
-    order = np.lexsort((-columns["height"], owner))
-    order = order[good[order]]
-    rank = np.zeros(n, np.intp)
-    rank[order] = _count_within(owner[order])
-    label = np.zeros(region.shape, np.int32)
-    label[where] = rank[number]
-    columns |= {"size": size.astype(float), **_shape(height, where, number, n)}
-    return Found(label, owner[order], rank[order], {k: v[order] for k, v in columns.items()})
+) -> None:
+    """Number the fields of one map in ``region``."""
+    image, taken = image.copy(), 1.5 * image.max()
+    for number, peak in enumerate(peaks[image[tuple(peaks.T)] > 0], start=1):
+        others = np.zeros(image.shape, bool)
+        others[tuple(peaks.T)] = True
+        others[tuple(peak)] = False
+        field = _grow_field(image, visited, tuple(peak), others, lowest)
+        if field is not None:
+            image[field], region[field] = taken, number
 
 
-def _count_within(sorted_owner: NDArray[np.intp]) -> NDArray[np.intp]:
-    """1, 2, ... within every run of equal numbers."""
-    first = np.searchsorted(sorted_owner, sorted_owner)
-    return np.arange(len(sorted_owner)) - first + 1
+def _grow_field(
+    image: Image, visited: Mask, peak: tuple[Any, ...], others: Mask, lowest: float
+) -> Mask | None:
+    """Field around a peak, or None."""
+
+    def around(level: float) -> Mask | None:
+        label = ndimage.label(image >= level * image[peak])[0]
+        inside = label == label[peak]
+        holes = ndimage.binary_fill_holes(inside) & ~inside & visited
+        return None if holes.any() or (inside & others).any() else inside
+
+    for level, below in ((0.96, 0.94), *((j, j - 0.01) for j in np.linspace(0.97, 1.0, 4))):
+        first, second = around(level), around(below)
+        if first is not None and second is not None:
+            growth, area = second.sum() / first.sum(), second.sum()
+            return _lower_threshold(around, level if level == 0.96 else below, lowest, growth, area)
+    return None
 
 
-def _shape(
-    height: NDArray[np.float64],
-    where: tuple[NDArray[np.intp], ...],
-    number: NDArray[np.intp],
-    n: int,
-) -> dict[str, NDArray[np.float64]]:
-    """Centroid (in bins) and eccentricity of every region."""
-    weight = np.maximum(height[where], 0.0)
-    total = np.bincount(number, weight, n)
-    mean = [np.bincount(number, weight * w, n) / total for w in where[1:]]
-    off = [w - m[number] for w, m in zip(where[1:], mean, strict=True)]
-    spread = [[np.bincount(number, weight * a * b, n) / total for b in off] for a in off]
-    found = {f"axis_{i}": m for i, m in enumerate(mean)}
-    return {**found, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
-
-
-def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Eccentricity of the ellipse (or of an ellipsoid's extreme axes) of each covariance."""
-    if covariance.ndim < 3 or covariance.shape[-1] < 2:
-        return np.full(len(covariance), np.nan)
-    values = np.maximum(np.linalg.eigvalsh(covariance), 0.0)
-    least, most = values[:, 0], values[:, -1]
-    ratio = np.divide(least, most, out=np.ones_like(most), where=most > 0)
-    return np.asarray(np.sqrt(1.0 - ratio))
+def _lower_threshold(
+    around: Any, start: float, lowest: float, growth: float, area: int
+) -> Mask | None:
+    """Last region before the threshold gets too low: it jumps, shrinks, or stays the same."""
+    field_before, n_same, n_shrunk = None, 0, 0
+    for level in np.linspace(start, lowest, max(1, int((start - lowest) / 0.02) + 1)).round(2):
+        field = around(level)
+        if field is None:
+            break
+        change = field.sum() / area
+        n_shrunk = n_shrunk + 1 if change < 1 else 0
+        n_same = n_same + 1 if change == 1 else 0
+        if change / growth >= 3 or n_shrunk == 3 or n_same == 10:
+            break
+        field_before, area = field, field.sum()
+    return field_before

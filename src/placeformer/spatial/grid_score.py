@@ -88,11 +88,11 @@ def scores(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
     turns = Turns.of(n_y, n_x)
     if turns is None:
         return np.full(len(rate), np.nan)
-    found = [
+    blocks = [
         _block_scores(autocorrelogram(rate[k : k + BLOCK], valid[k : k + BLOCK]), turns)
         for k in range(0, len(rate), BLOCK)
     ]
-    return np.concatenate([np.empty(0), *found])
+    return np.concatenate([np.empty(0), *blocks])
 
 
 def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -113,9 +113,15 @@ def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDAr
         values = np.roll(fft.irfft2(spectrum, room), [n // 2 for n in lags], (1, 2))
         return np.asarray(values[:, : lags[0], : lags[1]])
 
+    # Pearson's r at a lag needs, over the pairs of visited places that far apart, the number of
+    # pairs and the sums of both maps, their squares and their product. Each is a correlation of
+    # two images (Padfield, 2012), so three forward transforms give all lags at once. The other
+    # map of a pair is the same map: its sums at a lag are the first map's at minus the lag. Rates
+    # less their mean keep the differences below free of cancellation; the zero padding up to
+    # ``room`` keeps the map from wrapping round.
     off, variance = _centred(rate, valid)
     there, of, square = forward(valid.astype(float)), forward(off), forward(off**2)
-    pairs = np.round(back(there * there.conj()))
+    pairs = np.round(back(there * there.conj()))  # a transform returns whole numbers inexactly
     sums, squares = back(of * there.conj()), back(square * there.conj())
     n = np.maximum(pairs, 1)
     spread = np.maximum(squares - sums**2 / n, 0.0)  # of the one map; of the other, seen from -lag
@@ -189,11 +195,17 @@ def _ring_r(
     edge: NDArray[np.intp],
 ) -> NDArray[np.float64]:
     """Pearson's r of each map with itself turned, over rings from the edge to every distance."""
+    # Turning is linear in the values, so it is one sparse product for all maps. A turned value
+    # counts only if all lags that it is interpolated from are known, i.e. their weights sum to 1.
     a, b, use = value[turns.pixels], turns.turn[angle] @ value, known[turns.pixels]
     if not known.all():
         use = use & (turns.turn[angle] @ known.astype(float) > 1 - 1e-9)
         a, b = np.where(use, a, 0.0), np.where(use, b, 0.0)
     maps = np.arange(a.shape[1])
+    # The ring from the edge of the central peak to a radius is a difference of two discs, and the
+    # discs of all radii are a cumulative sum over distance: every ring of a map for the price of
+    # one. ``pixels`` are half of the lags; the other half has the same values, so the sums are
+    # half of the ring's, which leaves r as it is, but there are 2 n pairs.
     sums = (
         np.cumsum(turns.ring @ v, axis=0) for v in (use.astype(float), a, b, a * a, b * b, a * b)
     )
@@ -217,10 +229,10 @@ def _interpolation(
     for up_y in (0, 1):
         for up_x in (0, 1):
             weight = np.abs(1 - up_y - at_y + low_y) * np.abs(1 - up_x - at_x + low_x)
-            kept = weight > 1e-9
-            rows.append(np.flatnonzero(kept))
-            columns.append(((low_y + up_y) * (2 * n_x - 1) + low_x + up_x)[kept])
-            weights.append(weight[kept])
+            nonzero = weight > 1e-9
+            rows.append(np.flatnonzero(nonzero))
+            columns.append(((low_y + up_y) * (2 * n_x - 1) + low_x + up_x)[nonzero])
+            weights.append(weight[nonzero])
     entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_array(entries, shape=(len(y), (2 * n_y - 1) * (2 * n_x - 1)))
 
@@ -229,10 +241,10 @@ def _centred(
     rate: NDArray[np.float64], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rates less their mean, 0 where not valid, and their variance (map, 1, 1), 0 if flat."""
-    kept = np.where(valid, rate, 0.0)
+    known = np.where(valid, rate, 0.0)
     n = np.maximum(valid.sum((1, 2), keepdims=True), 1)
-    off = np.where(valid, kept - kept.sum((1, 2), keepdims=True) / n, 0.0)
-    flat = np.abs(off).max((1, 2), keepdims=True) <= FLAT * np.abs(kept).max((1, 2), keepdims=True)
+    off = np.where(valid, known - known.sum((1, 2), keepdims=True) / n, 0.0)
+    flat = np.abs(off).max((1, 2), keepdims=True) <= FLAT * np.abs(known).max((1, 2), keepdims=True)
     off = np.where(flat, 0.0, off)
     return off, (off**2).sum((1, 2), keepdims=True) / n
 

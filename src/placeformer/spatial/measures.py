@@ -194,10 +194,10 @@ def correlation(
 ) -> NDArray[np.float64]:
     """Pearson's r over the valid bins of the last axis; NaN without variance or three bins."""
     number = valid.sum(-1)
-    kept = [np.where(valid, v, 0.0) for v in (a, b)]
-    size = [np.abs(v).max(-1) for v in kept]
-    mean = [v.sum(-1, keepdims=True) / np.maximum(number, 1)[..., None] for v in kept]
-    off = [np.where(valid, v - m, 0.0) for v, m in zip(kept, mean, strict=True)]
+    known = [np.where(valid, v, 0.0) for v in (a, b)]
+    size = [np.abs(v).max(-1) for v in known]
+    mean = [v.sum(-1, keepdims=True) / np.maximum(number, 1)[..., None] for v in known]
+    off = [np.where(valid, v - m, 0.0) for v, m in zip(known, mean, strict=True)]
     spread = np.sqrt(np.prod([(v**2).sum(-1) for v in off], axis=0))
     flat = [np.abs(v).max(-1) <= FLAT * s for v, s in zip(off, size, strict=True)]
     spread[flat[0] | flat[1] | (number < 3)] = 0.0

@@ -14,6 +14,7 @@ from placeformer._options import check_option
 from placeformer.data import blocks as _blocks
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
+    BinnedRecording,
     Bins,
     activations,
     picked,
@@ -112,11 +113,10 @@ def mutual_information(
     https://doi.org/10.1162/neco.1995.7.2.399
     """
     check_options(recording, maps, per_map)
-    _check(levels, correction, n_shuffles)
-    cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps).held()
-    edges = level_edges(activations(recording), cells.index, levels)
-    unmoved = np.zeros((1, len(cells.index)), int)
-    counts = next(_level_counts(recording, cells, edges, unmoved))
+    check(levels, correction, n_shuffles)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=(given,) if given else ())
+    cells = Cells.of(binned, given=given, maps=maps).held()
+    counts = level_counts(cells, levels)
     values = _bits(cells, counts, per_map)
     if correction == "miller_madow":
         values = values - _bias(cells, counts, per_map)
@@ -125,22 +125,38 @@ def mutual_information(
         low = least_shift(cells.index.shape[1], min_shift, hint)
         rng = np.random.default_rng(seed)
         shifts = circular_shifts(cells.index.shape, n_shuffles, low, rng)
-        chance = shifted_bits(recording, cells, levels, shifts, per_map=per_map)
+        chance = shifted_bits(cells, levels, shifts, per_map=per_map)
         values = values - np.mean(list(chance), axis=0)
-    beyond = f" beyond {given}" if given else ""
+    return _labelled(cells, values, levels, correction)
+
+
+def plain_information(cells: Cells, levels: int, *, per_map: bool) -> xr.DataArray:
+    """Mutual information of cells held in memory, without a correction of the bias."""
+    check(levels)
+    return _labelled(cells, _bits(cells, level_counts(cells, levels), per_map), levels, "none")
+
+
+def _labelled(
+    cells: Cells, values: NDArray[np.float64], levels: int, correction: str
+) -> xr.DataArray:
+    beyond = f" beyond {cells.given}" if cells.given else ""
     attrs = {
         "units": "bit",
         "long_name": f"mutual information of activation and place{beyond}",
         "levels": levels,
         "correction": correction,
-        "given": given or "none",
-        "maps": maps,
     }
-    return cells.label(recording, values, "mutual_information", attrs)
+    return cells.label(values, "mutual_information", attrs)
+
+
+def level_counts(cells: Cells, levels: int) -> NDArray[np.float64]:
+    """Samples of every level, cell and unit (level, cell, unit)."""
+    edges = level_edges(activations(cells.recording), cells.index, levels)
+    unmoved = np.zeros((1, len(cells.index)), int)
+    return next(_level_counts(cells, edges, unmoved))
 
 
 def shifted_bits(
-    recording: xr.Dataset,
     cells: Cells,
     levels: int,
     shifts: NDArray[np.integer[Any]],
@@ -148,8 +164,8 @@ def shifted_bits(
     per_map: bool,
 ) -> Iterator[NDArray[np.float64]]:
     """Plain estimates (unit,) or (map, unit) under circular shifts (shift, walk) of held cells."""
-    edges = level_edges(activations(recording), cells.index, levels)
-    for counts in _level_counts(recording, cells, edges, shifts):
+    edges = level_edges(activations(cells.recording), cells.index, levels)
+    for counts in _level_counts(cells, edges, shifts):
         yield _bits(cells, counts, per_map)
 
 
@@ -178,7 +194,6 @@ def _evenly_spaced(index: NDArray[Any], most: int) -> tuple[NDArray[np.intp], ..
 
 
 def _level_counts(
-    recording: xr.Dataset,
     cells: Cells,
     edges: NDArray[np.float64],
     shifts: NDArray[np.integer[Any]],
@@ -190,10 +205,10 @@ def _level_counts(
         for edge in edges[:, units].astype(block.dtype):
             yield marked + (block > edge)
 
-    values, n_cells = activations(recording), len(cells.counts)
+    values, n_cells = activations(cells.recording), len(cells.counts)
     refuse_too_large(n_cells, values.shape[2], 4 * (len(edges) + 1))
-    each = n_cells * values.shape[2] * len(edges)
-    group = int(np.clip(GROUP_VALUES // max(each, 1), 1, 16))
+    n_values = n_cells * values.shape[2] * len(edges)
+    group = int(np.clip(GROUP_VALUES // max(n_values, 1), 1, 16))
     for start in range(0, len(shifts), group):
         part = shifts[start : start + group]
         index = _kernels.Shifted(cells.index, part, n_cells)
@@ -201,7 +216,7 @@ def _level_counts(
             values, [index] * len(edges), [len(part) * n_cells] * len(edges), terms=terms
         )
         for sums in zip(*(np.split(a, len(part)) for a in above), strict=True):
-            refuse_not_finite(recording, sums[0], np.zeros_like(cells.index))
+            refuse_not_finite(cells.recording, sums[0], np.zeros_like(cells.index))
             total = np.broadcast_to(cells.counts[:, None], sums[0].shape)
             yield -np.diff(np.stack([total, *sums, np.zeros_like(sums[0])]), axis=0)
 
@@ -250,7 +265,8 @@ def _per_map(
     return np.divide(gain, number, out=np.full(gain.shape, np.nan), where=number > 0)
 
 
-def _check(levels: int, correction: str, n_shuffles: int) -> None:
+def check(levels: int, correction: str = "none", n_shuffles: int = 1) -> None:
+    """Refuse options out of range."""
     if levels < 2:
         raise ValueError(f"levels must be at least 2, got {levels}")
     check_option("correction", correction, get_args(Correction))

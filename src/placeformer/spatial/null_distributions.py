@@ -1,9 +1,9 @@
-"""Null distributions: circular shifts of walks, and permutations of rates within an observation."""
+"""Null distributions: circular shifts of walks, and permutations of places within observations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,22 @@ from scipy import sparse
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.spatial import binned_sums as _kernels
-from placeformer.spatial.binning import Bins, Places, activations, letters_of, unit_sums
+from placeformer.spatial.binning import (
+    BinnedRecording,
+    activations,
+    observation_of_bins,
+    unit_sums,
+)
 from placeformer.spatial.circular_shifts import circular_shifts
-from placeformer.spatial.mutual_information import mutual_information, shifted_bits
+from placeformer.spatial.mutual_information import plain_information, shifted_bits
 from placeformer.spatial.rate_maps import assemble
 from placeformer.spatial.variance_explained import (
     Cells,
     add_rows,
     centre,
-    position_variance_explained,
+    check_options,
     sums_of_squares,
+    variance_explained,
 )
 
 Null = tuple[xr.DataArray, Iterator[NDArray[np.float64]]]
@@ -31,7 +37,7 @@ Null = tuple[xr.DataArray, Iterator[NDArray[np.float64]]]
 SHUFFLE = "shuffle"
 
 GROUP_VALUES = 2**25
-"""Most values in the sums of the shuffles that share one read of the activations."""
+"""Maximum number of values in the sums of shuffles that share one read of the activations."""
 
 
 @dataclass(frozen=True)
@@ -45,72 +51,56 @@ class Measure:
         """Values (shuffle, ...) of maps with a leading dimension ``shuffle``."""
         if self.keeps_dimensions:
             return np.asarray(self.function(maps).values)
-        each = (maps.isel({SHUFFLE: k}) for k in range(maps.sizes[SHUFFLE]))
-        return np.stack([self.function(one).values for one in each])
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How samples are put into places: axes, bins, and whether maps are kept apart."""
-
-    by: Sequence[str]
-    bins: Bins
-    per_map: bool
-
-    def places(self, recording: xr.Dataset, *, per_map: bool | None = None) -> Places:
-        """Places of a recording."""
-        apart = self.per_map if per_map is None else per_map
-        return Places.of(recording, by=self.by, bins=self.bins, per_map=apart)
+        shuffles = (maps.isel({SHUFFLE: k}) for k in range(maps.sizes[SHUFFLE]))
+        return np.stack([self.function(shuffle).values for shuffle in shuffles])
 
 
 def circular_maps(
-    recording: xr.Dataset,
-    layout: Layout,
-    n: int,
-    low: int,
-    rng: np.random.Generator,
-    measure: Measure,
+    binned: BinnedRecording, n: int, low: int, rng: np.random.Generator, measure: Measure
 ) -> Null:
     """A measure of rate maps under circular shifts of the places of every walk."""
-    places = layout.places(recording)
-    sums, _ = unit_sums(recording, places.index, places.size, skipna=False)
-    counts = _blocks.counts(places.index, places.size)
-    maps = assemble(recording, places, sums, counts)
+    recording, size = binned.recording, binned.size
+    sums, _ = unit_sums(recording, binned.index, size, skipna=False)
+    counts = _blocks.counts(binned.index, size)
+    maps = assemble(binned, sums, counts)
     visits = counts[None]  # a walk keeps its places, so counts stay
 
     def draws() -> Iterator[NDArray[np.float64]]:
-        values, index = activations(recording), np.asarray(places.index)
-        for group in groups(n, places.size * values.shape[2]):
+        values, index = activations(recording), np.asarray(binned.index)
+        for group in groups(n, size * values.shape[2]):
             amounts = circular_shifts(index.shape, group, low, rng)
-            shifted = _kernels.Shifted(index, amounts, places.size)
-            (moved,) = _kernels.bin_sums(values, [shifted], [group * places.size])
+            shifted = _kernels.Shifted(index, amounts, size)
+            (moved,) = _kernels.bin_sums(values, [shifted], [group * size])
             _refuse_hidden(moved)
-            each = moved.reshape(group, places.size, -1)
-            yield measure.of_shuffles(shuffled(maps, places, each, visits.repeat(group, 0)))
+            of_shuffle = moved.reshape(group, size, -1)
+            yield measure.of_shuffles(
+                shuffled_maps(maps, binned, of_shuffle, visits.repeat(group, 0))
+            )
 
     return measure.function(maps), draws()
 
 
 def circular_variance(
-    recording: xr.Dataset,
-    layout: Layout,
+    binned: BinnedRecording,
+    per_map: bool,
     n: int,
     low: int,
     rng: np.random.Generator,
-    options: Mapping[str, Any],
+    *,
+    given: str | None = None,
+    maps: str = "apart",
+    adjusted: bool = True,
 ) -> Null:
     """Variance explained by place under circular shifts of the places of every walk.
 
-    The activations lose their means over ``given`` before they are shifted: what a letter explains
-    must not pass for what place explains beyond it.
+    The activations lose their means over ``given`` before they are shifted: what an observation
+    explains must not pass for what place explains beyond it.
     """
-    kw = dict(options)
-    data = position_variance_explained(
-        recording, by=layout.by, bins=layout.bins, per_map=layout.per_map, **kw
-    )
-    given, maps, adjusted = kw.get("given"), kw.get("maps", "apart"), kw.get("adjusted", True)
-    cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=given, maps=maps)
-    sums, squares = sums_of_squares(recording, cells)
+    recording = binned.recording
+    check_options(recording, maps, per_map)
+    cells = Cells.of(binned, given=given, maps=maps)
+    sums, squares = sums_of_squares(cells)
+    data = variance_explained(cells, sums, squares, adjusted=adjusted, per_map=per_map)
     if given and not cells.complete:
         raise ValueError(
             f"null='circular' with given={given!r} needs a place and a value at every step of a "
@@ -118,6 +108,10 @@ def circular_variance(
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
+    # A shift moves the cells over the samples. The sum of squares within groups (map, given) is
+    # that of the residuals, which do not move; so where every sample has a cell it is found once,
+    # and a shuffle only needs the sums of the residuals over the moved cells. Residuals are never
+    # stored: their sums are those of the samples less those of the means of the samples' groups.
     left = squares - _squares_of_groups(cells, means) if given else squares
 
     def draws() -> Iterator[NDArray[np.float64]]:
@@ -136,42 +130,121 @@ def circular_variance(
                 moved -= _sums_of_means(cells, index, means) if given else 0.0
                 rest = np.tile(left, (1, group))
             _refuse_hidden(moved)
+            # All shuffles of a group are handled as further units, so that one call does for all.
             wide = _side_by_side(moved, group)
-            explained = cells.explained(wide, rest, adjusted=adjusted, per_map=layout.per_map)
+            explained = cells.explained(wide, rest, adjusted=adjusted, per_map=per_map)
             yield np.moveaxis(explained.reshape(*explained.shape[:-1], group, -1), -2, 0)
 
     return data, draws()
 
 
 def circular_information(
-    recording: xr.Dataset,
-    layout: Layout,
+    binned: BinnedRecording,
+    per_map: bool,
     n: int,
     low: int,
     rng: np.random.Generator,
-    options: Mapping[str, Any],
+    *,
+    levels: int = 4,
+    maps: str = "apart",
+    **unknown: Any,
 ) -> Null:
-    """Mutual information under circular shifts of the places of every walk, none corrected."""
-    unknown = set(options) - {"levels", "maps"}
+    """Mutual information, not corrected, under circular shifts of the places of every walk."""
     if unknown:
         raise ValueError(
             f"options of statistic='mutual_information' must be 'levels' or 'maps', got "
             f"{sorted(unknown)}: its bias is the mean of the shuffles, and for place beyond the "
-            "letter test 'position_variance_explained'"
+            "observation test 'position_variance_explained'"
         )
-    data = mutual_information(
-        recording,
-        by=layout.by,
-        bins=layout.bins,
-        per_map=layout.per_map,
-        correction="none",
-        **options,
-    )
-    levels, maps = data.attrs["levels"], data.attrs["maps"]
-    cells = Cells.of(recording, by=layout.by, bins=layout.bins, given=None, maps=maps).held()
+    check_options(binned.recording, maps, per_map)
+    cells = Cells.of(binned, maps=maps).held()
+    data = plain_information(cells, levels, per_map=per_map)
     amounts = circular_shifts(cells.index.shape, n, low, rng)
-    chance = shifted_bits(recording, cells, levels, amounts, per_map=layout.per_map)
-    return data, (values[None] for values in chance)
+    shuffles = shifted_bits(cells, levels, amounts, per_map=per_map)
+    return data, (values[None] for values in shuffles)
+
+
+def permuted_maps(
+    binned: BinnedRecording, per_map: bool, n: int, rng: np.random.Generator, measure: Measure
+) -> Null:
+    """A measure of rate maps with the places permuted within map and observation."""
+    has_maps = schema.MAP in binned.recording.variables
+    split = binned.split_by_map() if has_maps or per_map else binned
+    out = split if per_map else binned
+    sums, _ = unit_sums(binned.recording, split.index, split.size, skipna=False)
+    counts = _blocks.counts(split.index, split.size)
+    observation = _within_maps(observation_of_bins(split), split)
+
+    def pooled(values: NDArray[Any]) -> NDArray[Any]:
+        """Sum over maps, where they are pooled, of (shuffle, bin, ...)."""
+        return values.reshape(len(values), -1, out.size, *values.shape[2:]).sum(axis=1)
+
+    maps = assemble(out, pooled(sums[None])[0], pooled(counts[None])[0])
+
+    def draws() -> Iterator[NDArray[np.float64]]:
+        for group in groups(n, sums.size):
+            order = np.stack([permute_within_observation(observation, rng) for _ in range(group)])
+            yield measure.of_shuffles(
+                shuffled_maps(maps, out, pooled(sums[order]), pooled(counts[order]))
+            )
+
+    return measure.function(maps), draws()
+
+
+def permute_within_observation(
+    observation: NDArray[np.intp], rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Random order of the bins in which every bin takes one of the same observation's.
+
+    Unvisited bins (-1) stay where they are.
+    """
+    order = np.arange(len(observation))
+    old = np.argsort(observation, kind="stable")
+    new = np.lexsort((rng.random(len(observation)), observation))
+    order[old] = new
+    return np.where(observation < 0, np.arange(len(observation)), order)
+
+
+def _within_maps(observation: NDArray[np.intp], split: BinnedRecording) -> NDArray[np.intp]:
+    """Number of the pair of map and observation of every bin; -1 where unvisited."""
+    map_of_bin = np.arange(split.size) // split.grid.size
+    return np.where(observation < 0, -1, map_of_bin * (observation.max() + 1) + observation)
+
+
+def shuffled_maps(
+    data: xr.Dataset,
+    binned: BinnedRecording,
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+) -> xr.Dataset:
+    """RateMaps of sums (shuffle, place, unit) and counts (shuffle, place), labelled as the data."""
+    n, visited = len(sums), np.broadcast_to(counts[..., None] > 0, sums.shape)
+    rate = np.divide(sums, counts[..., None], out=np.full(sums.shape, np.nan), where=visited)
+    laid_out = np.moveaxis(rate.reshape(n, *binned.shape, -1), -1, -1 - len(binned.grid.shape))
+    dims, seen = data[schema.RATE].dims, data[schema.OCCUPANCY].dims
+    return data.assign(
+        {
+            schema.RATE: ((SHUFFLE, *dims), laid_out, data[schema.RATE].attrs),
+            schema.OCCUPANCY: ((SHUFFLE, *seen), counts.reshape(n, *binned.shape)),
+        }
+    )
+
+
+def groups(n: int, values_each: int) -> Iterator[int]:
+    """Numbers of shuffles that share one read of the activations."""
+    size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
+    yield from (min(size, n - start) for start in range(0, n, size))
+
+
+def _refuse_hidden(sums: NDArray[np.float64]) -> None:
+    """Refuse values that the data leave out, as they have no place, and a shift brings in."""
+    units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
+    if units.size:
+        raise ValueError(
+            f"activation must be finite at every step of a walk for null='circular', also where "
+            f"the place is NaN: {units.size} units are not (first: number {units[0]}); cut those "
+            "steps off the walks"
+        )
 
 
 def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,88 +274,7 @@ def _sums_of_means(
     return np.asarray(together @ means)
 
 
-def shuffled(
-    data: xr.Dataset,
-    places: Places,
-    sums: NDArray[np.float64],
-    counts: NDArray[np.int64],
-) -> xr.Dataset:
-    """RateMaps of sums (shuffle, place, unit) and counts (shuffle, place), labelled as the data."""
-    n, visited = len(sums), np.broadcast_to(counts[..., None] > 0, sums.shape)
-    rate = np.divide(sums, counts[..., None], out=np.full(sums.shape, np.nan), where=visited)
-    laid_out = np.moveaxis(rate.reshape(n, *places.shape, -1), -1, -1 - len(places.grid.shape))
-    dims, seen = data[schema.RATE].dims, data[schema.OCCUPANCY].dims
-    return data.assign(
-        {
-            schema.RATE: ((SHUFFLE, *dims), laid_out, data[schema.RATE].attrs),
-            schema.OCCUPANCY: ((SHUFFLE, *seen), counts.reshape(n, *places.shape)),
-        }
-    )
-
-
 def _side_by_side(sums: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Sums (shuffle and bin, unit) as (bin, shuffle and unit)."""
     size, n_units = len(sums) // n, sums.shape[1]
     return sums.reshape(n, size, n_units).swapaxes(0, 1).reshape(size, -1)
-
-
-def groups(n: int, values_each: int) -> Iterator[int]:
-    """Numbers of shuffles that share one read of the activations."""
-    size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
-    yield from (min(size, n - start) for start in range(0, n, size))
-
-
-def _refuse_hidden(sums: NDArray[np.float64]) -> None:
-    """Refuse values that the data leave out, for want of a place, and a shift brings in."""
-    units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
-    if units.size:
-        raise ValueError(
-            f"activation must be finite at every step of a walk for null='circular', also where "
-            f"the place is NaN: {units.size} units are not (first: number {units[0]}); cut those "
-            "steps off the walks"
-        )
-
-
-def relabelled_maps(
-    recording: xr.Dataset,
-    layout: Layout,
-    n: int,
-    rng: np.random.Generator,
-    measure: Measure,
-) -> Null:
-    """A measure of rate maps whose places trade their rates within map and letter."""
-    has_maps = schema.MAP in recording.variables
-    places = layout.places(recording, per_map=has_maps or layout.per_map)
-    sums, _ = unit_sums(recording, places.index, places.size, skipna=False)
-    counts = _blocks.counts(places.index, places.size)
-    letters = _within_maps(letters_of(recording, places), places)
-    out = places if layout.per_map else replace(places, maps=None)
-
-    def pooled(values: NDArray[Any]) -> NDArray[Any]:
-        """Sum over maps, where they are pooled, of (shuffle, place, ...)."""
-        return values.reshape(len(values), -1, out.size, *values.shape[2:]).sum(axis=1)
-
-    maps = assemble(recording, out, pooled(sums[None])[0], pooled(counts[None])[0])
-
-    def draws() -> Iterator[NDArray[np.float64]]:
-        for group in groups(n, sums.size):
-            order = np.stack([_trade(letters, rng) for _ in range(group)])
-            each = shuffled(maps, out, pooled(sums[order]), pooled(counts[order]))
-            yield measure.of_shuffles(each)
-
-    return measure.function(maps), draws()
-
-
-def _within_maps(letters: NDArray[np.intp], places: Places) -> NDArray[np.intp]:
-    """Number of the map and letter of every place; -1 where unvisited."""
-    of_map = np.arange(places.size) // places.grid.size
-    return np.where(letters < 0, -1, of_map * (letters.max() + 1) + letters)
-
-
-def _trade(letters: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Permutation of places that keeps every place's number of map and letter."""
-    order = np.arange(len(letters))
-    old = np.argsort(letters, kind="stable")
-    new = np.lexsort((rng.random(len(letters)), letters))
-    order[old] = new
-    return np.where(letters < 0, np.arange(len(letters)), order)

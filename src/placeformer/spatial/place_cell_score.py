@@ -1,4 +1,4 @@
-"""How much of a unit's activity, or of what its map tells, lies in its place fields."""
+"""Share of a unit's activity, or of the structure of its map, that lies in its place fields."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def field_share(
     fields
         Result of :func:`place_fields` for the maps of the whole recording.
     letters
-        Number of the letter at every place of every map, as :func:`letters_of` gives them.
+        Number of the letter at every place of every map, as :func:`observation_of_bins` gives them.
 
     Returns
     -------
@@ -123,14 +123,16 @@ def _baseline(
     rate: NDArray[np.float64], visited: NDArray[np.bool_], same: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Median of rates (half, ..., unit, bin) over the visited bins of one number (..., bin)."""
-    found = np.zeros_like(rate)
+    medians = np.zeros_like(rate)
     for where in np.ndindex(same.shape[:-1]):
         of_map = (slice(None), *where)
         for number in np.unique(same[where]):
             here = same[where] == number
             part = np.ma.array(rate[of_map][..., here], mask=~visited[of_map][..., here])
-            found[of_map][..., here] = np.ma.filled(np.ma.median(part, axis=-1, keepdims=True), 0.0)
-    return found
+            medians[of_map][..., here] = np.ma.filled(
+                np.ma.median(part, axis=-1, keepdims=True), 0.0
+            )
+    return medians
 
 
 def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> xr.Dataset:
@@ -140,9 +142,9 @@ def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> 
         raise ValueError(
             f"fields are found already: {sorted(criteria)} belong to place_fields(maps, ...)"
         )
-    found, want = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
-    if found != want:
-        raise ValueError(f"fields must be those of maps with rate {want}, got label {found}")
+    sizes, expected = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
+    if sizes != expected:
+        raise ValueError(f"fields must be those of maps with rate {expected}, got label {sizes}")
     return fields
 
 

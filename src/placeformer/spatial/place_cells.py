@@ -1,4 +1,4 @@
-"""The decision which units are place cells: criteria, reasons and dependence on memory."""
+"""Place cells: criteria for every unit, the first one failed, and dependence on memory."""
 
 from __future__ import annotations
 
@@ -12,186 +12,43 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from placeformer.data import schema
-from placeformer.spatial.binning import Bins, Places, grid, letters_of
+from placeformer.spatial.binning import BinnedRecording, Bins, observation_of_bins
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
-from placeformer.spatial.rate_maps import rate_maps
-from placeformer.spatial.shuffle_test import VARIANCE, benjamini_hochberg, shuffle_test
-from placeformer.spatial.stability import agreement, half_maps
-from placeformer.spatial.variance_explained import position_variance_explained
+from placeformer.spatial.rate_maps import maps_of_parts
+from placeformer.spatial.shuffle_test import (
+    OBSERVATION,
+    VARIANCE,
+    compare_with_shuffles,
+)
+from placeformer.spatial.stability import agreement, maps_of_halves
+from placeformer.spatial.variance_explained import Cells, sums_of_squares, variance_explained
+from placeformer.stats.multiple_comparisons import benjamini_hochberg
 
 PLACE_CELL = "place cell"
+
 TESTED = ("circular", "beyond", "within_observation")
 """Tests of every unit, by the end of the names of their columns."""
-
-LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
-"""Ranges of the limits, where they are not 0 to 1."""
-
-
-def check_limits(limits: Mapping[str, float]) -> None:
-    """Refuse limits out of range."""
-    for name, value in limits.items():
-        low, high = LEAST.get(name, 0), MOST.get(name, 1)
-        if not low <= value <= high:
-            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
-
-
-def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
-    """Whether each unit is a place cell, and the first criterion it fails."""
-    letters = not np.isnan(table["q_beyond"]).all()
-    above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
-    failed = {
-        "constant": np.isnan(table["eta2"].values),
-        "not tuned to place": above["circular"],
-        "follows the observation": above["beyond"] & letters,
-        "places scattered": above["within_observation"] & letters,
-        "too few fields": table["n_fields"].values < limits["min_fields"],
-        "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
-        "unstable": ~(table["stability"].values >= limits["min_stability"]),
-    }
-    reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
-    like = table["eta2"].drop_attrs()
-    columns = {
-        "is_place_cell": (reason == PLACE_CELL, "unit is a place cell"),
-        "reason": (reason, "first criterion failed"),
-    }
-    return {
-        name: like.copy(data=values).assign_attrs(units="1", long_name=text)
-        for name, (values, text) in columns.items()
-    }
-
-
-PARTS = 8
-"""Parts of a recording whose values are the sample of a test."""
-
-IDENTITY = ("layer", "component", "index", schema.UNIT)
-
-
-def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
-    """Refuse a control with other units, or one made on trained maps.
-
-    Raises
-    ------
-    ValueError
-        The units differ in number, layer, component or index, or a walk of the control is on a
-        trained map.
-    """
-    schema.check_recording(control)
-    units = [each.sizes[schema.UNIT] for each in (recording, control)]
-    if units[0] != units[1]:
-        raise ValueError(f"control must hold the {units[0]} units of recording, got {units[1]}")
-    for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
-        if not np.array_equal(recording[name].values, control[name].values):
-            raise ValueError(
-                f"control must hold the units of recording in their order, but {name!r} differs"
-            )
-    if "familiar" in control.variables and np.any(control["familiar"].values):
-        raise ValueError(
-            "control must be recorded on novel maps, but 'familiar' is true for some walks; "
-            "record it with familiar=False"
-        )
-
-
-def memory_columns(
-    table: xr.Dataset,
-    alone: xr.Dataset,
-    recording: xr.Dataset,
-    control: xr.Dataset,
-    where: Mapping[str, Any],
-    max_q: float,
-) -> dict[str, xr.DataArray]:
-    """What a control adds to a table of place cells.
-
-    Parameters
-    ----------
-    table, alone
-        Tables of the recording and of the control by itself.
-    recording, control
-        Recordings of the same units.
-    where
-        Axes and edges of place: ``by`` and ``bins``.
-    max_q
-        Greatest q of a unit whose tuning depends on memory.
-    """
-    of_maps = [d for d in alone["is_place_cell"].dims if d != schema.UNIT]
-    there = alone["is_place_cell"].any(of_maps)
-    given = "observation" if _both_have("observation", recording, control) else None
-    explained = position_variance_explained(control, given=given, **where)
-    p = _test(recording, control, table["eta2"], given, where)
-    q = benjamini_hochberg(p)
-    depends = table["is_place_cell"].values & ~there.values & (q <= max_q)
-    less = "place explains less in the control"
-    columns = {
-        "control_is_place_cell": (there, "unit is a place cell of a map of the control"),
-        "control_eta2_beyond": (explained, f"{explained.attrs['long_name']}, control"),
-        "p_memory": (table["eta2"].copy(data=p), f"p that {less}"),
-        "q_memory": (table["eta2"].copy(data=q), f"q that {less}"),
-        "depends_on_memory": (
-            table["is_place_cell"].copy(data=depends),
-            "place cell of no map of the control, and place explains less there",
-        ),
-    }
-    return {
-        name: values.drop_attrs().assign_attrs(units="1", long_name=text)
-        for name, (values, text) in columns.items()
-    }
-
-
-def _test(
-    recording: xr.Dataset,
-    control: xr.Dataset,
-    like: xr.DataArray,
-    given: str | None,
-    where: Mapping[str, Any],
-) -> NDArray[np.float64]:
-    """P of every unit (and map) of the recording, shaped as ``like``."""
-    second = _parts(control, given, where)
-    if schema.MAP not in like.dims:
-        return _welch(_parts(recording, given, where), second)
-    walks = [np.flatnonzero(recording[schema.MAP].values == m) for m in like[schema.MAP].values]
-    each = (_parts(recording.isel({schema.WALK: w}), given, where) for w in walks)
-    return np.stack([_welch(first, second) for first in each])
-
-
-def _both_have(name: str, *recordings: xr.Dataset) -> bool:
-    return all(name in each.variables for each in recordings)
-
-
-def _parts(
-    recording: xr.Dataset, given: str | None, where: Mapping[str, Any]
-) -> NDArray[np.float64]:
-    """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks."""
-    dim = schema.WALK if recording.sizes[schema.WALK] >= PARTS else schema.TIME
-    cuts = np.array_split(np.arange(recording.sizes[dim]), min(PARTS, recording.sizes[dim]))
-    parts = [recording.isel({dim: slice(cut[0], cut[-1] + 1)}) for cut in cuts]
-    return np.stack([position_variance_explained(p, given=given, **where).values for p in parts])
-
-
-def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One-sided p of Welch's test that the first sample (part, unit) has the greater mean."""
-    numbers = [
-        (values.mean(axis=0), values.std(axis=0, ddof=1), len(values)) for values in (first, second)
-    ]
-    with np.errstate(divide="ignore", invalid="ignore"):  # units without variance: NaN
-        test = stats.ttest_ind_from_stats(
-            *numbers[0], *numbers[1], equal_var=False, alternative="greater"
-        )
-    return np.asarray(test.pvalue)
-
-
-OBSERVATION = "observation"
-
-SAMPLES_A_BIN = 30
-"""Fewer samples in the median visited bin make a warning."""
 
 ASKED: tuple[dict[str, Any], ...] = (
     {"statistic": VARIANCE, "null": "circular"},
     {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
     {"statistic": "coherence", "null": "within_observation"},
 )
-"""What :func:`shuffle_test` is asked in each of the tests, in the order of ``TESTED``."""
+"""Options of :func:`shuffle_test` in each of the tests, in the order of ``TESTED``."""
+
+LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
+"""Minimum and maximum of the limits whose range is not 0 to 1."""
+
+SAMPLES_A_BIN = 30
+"""Number of samples in the median visited bin below which there is a warning."""
+
+PARTS = 8
+"""Number of parts of a recording; a value per part is the sample of the test."""
+
+IDENTITY = ("layer", "component", "index", schema.UNIT)
 
 
 def place_cells(
@@ -219,7 +76,8 @@ def place_cells(
 
     1. place explains more of its variance than under circular shifts of the places,
     2. also of what the observation (the letter) at the place leaves unexplained,
-    3. its rate map is more coherent than when places of the same letter trade their rates,
+    3. its rate map is more coherent than when the rates of places with the same observation are
+       permuted,
     4. it has a place field,
     5. which holds most of what two halves of the recording agree on beyond the letter, and
     6. the maps of the halves agree.
@@ -235,27 +93,28 @@ def place_cells(
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
     per_map
-        Decide for every map of the recording apart.
+        Decide for every map of the recording separately.
     negatives
         Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
         in the decision.
     n_shuffles, min_shift, seed
         Shuffles of each test, as in :func:`shuffle_test`.
     max_q
-        Greatest q in the tests (1) to (3): the share of false discoveries that is put up with,
-        5 % by convention (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles
-        that is usual for single cells lets through tens among thousands of untuned units.
+        Greatest q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
+        (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles that is usual for
+        single cells lets through tens among thousands of untuned units.
     min_fields
         Least number of fields (:func:`place_fields`): at least one is what the word means
         (O'Keefe and Dostrovsky, 1971).
     min_field_share
         Least share of the map that lies in fields (of the products of the halves' distances from
-        their medians, over the places of each letter apart, summed over places): above 0.5 the
-        fields are more than all else that place does to the unit. What letters add is left to (2).
+        their medians, taken separately over the places of each observation, summed over places):
+        above 0.5 the fields outweigh everything else that place does to the unit. What the
+        observations add is left to (2).
     min_stability
         Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
         Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
-        over places would be found again.
+        over places would be replicated.
     field_criteria
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
     keep_null
@@ -266,7 +125,7 @@ def place_cells(
     Returns
     -------
     xarray.Dataset
-        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` makes a row a unit.
+        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
         ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
         by place), ``eta2_beyond`` (beyond the observation), ``n_fields``, ``field_share``,
         ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
@@ -302,9 +161,9 @@ def place_cells(
 
     Notes
     -----
-    Where every place has a letter of its own, place and letter cannot be told apart and no unit
-    passes. A unit that follows the letters of neighbouring places varies smoothly over places and
-    can pass; it does so on novel maps as well.
+    Where every place has an observation of its own, place and observation cannot be distinguished
+    and no unit passes. A unit that follows the observations at neighbouring places varies smoothly
+    over places and can pass; it does so on novel maps as well.
 
     References
     ----------
@@ -321,23 +180,30 @@ def place_cells(
         "min_field_share": min_field_share,
         "min_stability": min_stability,
     }
-    _check(recording, per_map, limits)
-    edges = {axis.name: axis.edges for axis in grid(recording, by, bins).axes}
-    where: dict[str, Any] = {"by": tuple(edges), "bins": edges}
-    shuffles: dict[str, Any] = {
-        "n_shuffles": n_shuffles, "min_shift": min_shift, "seed": seed, "progress": progress,
-    }  # fmt: skip
+    check_limits(limits)
+    need = (schema.MAP,) if per_map else ()
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    if _several(recording) and not per_map:
+        raise ValueError(
+            "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
+            "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
+        )
+    settings: dict[str, Any] = {
+        "n_shuffles": n_shuffles,
+        "min_shift": min_shift,
+        "seed": seed,
+        "progress": progress,
+    }
     options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
     if control is not None:
+        edges = {axis.name: axis.edges for axis in binned.grid.axes}
+        binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
         check_control(recording, control)
-    table = _measures(recording, where, per_map, negatives, options["field_criteria"])
-    table = table.assign(_tests(recording, where, per_map, shuffles, max_q, keep_null))
-    table = table.assign(decide(table, limits))
+    table = _decided(binned, per_map, limits, settings, keep_null=keep_null, **options)
     if control is not None:
-        alone = place_cells(
-            control, per_map=_several(control), **where, **shuffles, **options, **limits
-        )
-        table = table.assign(memory_columns(table, alone, recording, control, where, max_q))
+        several = _several(control)
+        control_table = _decided(binned_control, several, limits, settings, **options)
+        table = table.assign(memory_columns(table, control_table, binned, binned_control, max_q))
     table.attrs = {
         **limits,
         "n_shuffles": n_shuffles,
@@ -345,20 +211,17 @@ def place_cells(
         "left_out": _left_out(recording),
     }
     table.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "place_cells", **limits, **shuffles, **options, per_map=per_map
+        recording, "place_cells", **limits, **settings, **options, per_map=per_map
     )
     return table
 
 
-def _check(recording: xr.Dataset, per_map: bool, limits: Mapping[str, float]) -> None:
-    """Refuse several maps taken for one, and limits out of range."""
-    schema.check_recording(recording)
-    check_limits(limits)
-    if _several(recording) and not per_map:
-        raise ValueError(
-            "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
-            "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
-        )
+def check_limits(limits: Mapping[str, float]) -> None:
+    """Refuse limits out of range."""
+    for name, value in limits.items():
+        low, high = LEAST.get(name, 0), MOST.get(name, 1)
+        if not low <= value <= high:
+            raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
 
 
 def _several(recording: xr.Dataset) -> bool:
@@ -367,61 +230,102 @@ def _several(recording: xr.Dataset) -> bool:
 
 
 def _left_out(recording: xr.Dataset) -> str:
-    """Which criteria the recording does not allow."""
+    """Criteria that the recording does not allow to test."""
     if OBSERVATION in recording.variables:
         return "nothing"
     return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
 
 
-def _measures(
-    recording: xr.Dataset,
-    where: Mapping[str, Any],
+def _decided(
+    binned: BinnedRecording,
     per_map: bool,
+    limits: Mapping[str, float],
+    shuffles: Mapping[str, Any],
+    *,
     negatives: Negatives,
-    criteria: Mapping[str, Any],
+    field_criteria: Mapping[str, Any],
+    keep_null: bool = False,
 ) -> xr.Dataset:
-    """Measures of every unit, without tests."""
-    maps = rate_maps(recording, per_map=per_map, **where)
+    """Measures, tests and decision of every unit of one recording."""
+    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned)
     _warn_of_few_samples(maps[schema.OCCUPANCY])
-    fields = place_fields(maps, **criteria)
-    eta2 = position_variance_explained(recording, per_map=per_map, **where)
-    beyond, letters = eta2.copy(data=np.full(eta2.shape, np.nan)), None
-    if OBSERVATION in recording.variables:
-        beyond = position_variance_explained(recording, given=OBSERVATION, per_map=per_map, **where)
-        letters = letters_of(recording, Places.of(recording, per_map=per_map, **where))
-    halves = half_maps(recording, per_map=per_map, **where)
+    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null)
+    table = _measures(binned, maps, tests, negatives, field_criteria)
+    columns = ("p", "q", "null") if keep_null else ("p", "q")
+    for name, test in tests.items():
+        table = table.assign({f"{column}_{name}": test[column] for column in columns})
+    return table.assign(decide(table, limits))
+
+
+def _measures(
+    binned: BinnedRecording,
+    maps: xr.Dataset,
+    tests: Mapping[str, xr.Dataset],
+    negatives: Negatives,
+    field_criteria: Mapping[str, Any],
+) -> xr.Dataset:
+    """Measures of every unit; the variances explained are the observed statistics of the tests."""
+    if schema.MAP in maps.dims:
+        binned = binned.split_by_map()
+    fields = place_fields(maps, **field_criteria)
+    has_observation = OBSERVATION in binned.recording.variables
+    observation = observation_of_bins(binned) if has_observation else None
+    halves = maps_of_halves(binned)
+    beyond = tests["beyond"]["observed"]
     columns = {
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
-        "eta2": eta2,
+        "eta2": tests["circular"]["observed"],
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
         "n_fields": fields["n_fields"],
-        "field_share": field_share(halves, fields, letters),
+        "field_share": field_share(halves, fields, observation),
         "stability": agreement(halves),
     }
     return xr.Dataset(columns)
 
 
 def _tests(
-    recording: xr.Dataset,
-    where: Mapping[str, Any],
+    binned: BinnedRecording,
     per_map: bool,
     shuffles: Mapping[str, Any],
     max_q: float,
     keep_null: bool,
-) -> dict[str, xr.DataArray]:
-    """Tests of every unit against chance: columns of p and q, and of what shuffles gave."""
-    options = {**where, **shuffles, "per_map": per_map, "keep_null": keep_null}
-    columns: dict[str, xr.DataArray] = {}
-    for name, test in zip(TESTED, ASKED, strict=True):
-        if name == "circular" or OBSERVATION in recording.variables:
-            found = shuffle_test(recording, **test, **options)
-            _warn_of_few_shuffles(found, max_q)
+) -> dict[str, xr.Dataset]:
+    """Tests of every unit against chance, NaN where the recording has no observation."""
+    options: dict[str, Any] = {**shuffles, "per_map": per_map, "keep_null": keep_null}
+    tests: dict[str, xr.Dataset] = {}
+    for name, question in zip(TESTED, ASKED, strict=True):
+        if name == "circular" or OBSERVATION in binned.recording.variables:
+            tests[name] = compare_with_shuffles(binned, **question, **options)
+            _warn_of_few_shuffles(tests[name], max_q)
         else:
-            found = xr.full_like(found, np.nan)
-        kept = ("p", "q", "null") if keep_null else ("p", "q")
-        columns |= {f"{column}_{name}": found[column] for column in kept}
-    return columns
+            tests[name] = xr.full_like(tests["circular"], np.nan)
+    return tests
+
+
+def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
+    """Whether each unit is a place cell, and the first criterion it fails."""
+    letters = not np.isnan(table["q_beyond"]).all()
+    above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
+    failed = {
+        "constant": np.isnan(table["eta2"].values),
+        "not tuned to place": above["circular"],
+        "follows the observation": above["beyond"] & letters,
+        "places scattered": above["within_observation"] & letters,
+        "too few fields": table["n_fields"].values < limits["min_fields"],
+        "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
+        "unstable": ~(table["stability"].values >= limits["min_stability"]),
+    }
+    reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
+    like = table["eta2"].drop_attrs()
+    columns = {
+        "is_place_cell": (reason == PLACE_CELL, "unit is a place cell"),
+        "reason": (reason, "first criterion failed"),
+    }
+    return {
+        name: like.copy(data=values).assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
+    }
 
 
 def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
@@ -435,7 +339,7 @@ def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
 
 
 def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
-    """Say where units that no shuffle reached fail for want of shuffles."""
+    """Warn where units that no shuffle reached fail because there are too few shuffles."""
     n, q = test.attrs["n_shuffles"], test["q"].values
     least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
     if least.any():
@@ -443,5 +347,112 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
             f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
             f"to {q[least].max():.2g} > max_q={max_q}: with n_shuffles={n} and "
             f"{q.shape[-1]} units p cannot be small enough; raise n_shuffles",
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
+    """Refuse a control with other units, or one made on trained maps.
+
+    Raises
+    ------
+    ValueError
+        The units differ in number, layer, component or index, or a walk of the control is on a
+        trained map.
+    """
+    n_units, n_control = recording.sizes[schema.UNIT], control.sizes[schema.UNIT]
+    if n_units != n_control:
+        raise ValueError(f"control must hold the {n_units} units of recording, got {n_control}")
+    for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
+        if not np.array_equal(recording[name].values, control[name].values):
+            raise ValueError(
+                f"control must hold the units of recording in their order, but {name!r} differs"
+            )
+    if "familiar" in control.variables and np.any(control["familiar"].values):
+        raise ValueError(
+            "control must be recorded on novel maps, but 'familiar' is true for some walks; "
+            "record it with familiar=False"
+        )
+
+
+def memory_columns(
+    table: xr.Dataset,
+    control_table: xr.Dataset,
+    recording: BinnedRecording,
+    control: BinnedRecording,
+    max_q: float,
+) -> dict[str, xr.DataArray]:
+    """Columns that a control adds to a table of place cells.
+
+    Parameters
+    ----------
+    table, control_table
+        Tables of the recording and of the control, each without the other.
+    recording, control
+        Recordings of the same units, maps pooled.
+    max_q
+        Greatest q of a unit whose tuning depends on memory.
+    """
+    maps = [d for d in control_table["is_place_cell"].dims if d != schema.UNIT]
+    there = control_table["is_place_cell"].any(maps)
+    both = (OBSERVATION in binned.recording.variables for binned in (recording, control))
+    given = OBSERVATION if all(both) else None
+    explained = _variance_explained(control, given)
+    p = _memory_p(recording, control, table["eta2"], given)
+    q = benjamini_hochberg(p)
+    depends = table["is_place_cell"].values & ~there.values & (q <= max_q)
+    less = "place explains less in the control"
+    columns = {
+        "control_is_place_cell": (there, "unit is a place cell of a map of the control"),
+        "control_eta2_beyond": (explained, f"{explained.attrs['long_name']}, control"),
+        "p_memory": (table["eta2"].copy(data=p), f"p that {less}"),
+        "q_memory": (table["eta2"].copy(data=q), f"q that {less}"),
+        "depends_on_memory": (
+            table["is_place_cell"].copy(data=depends),
+            "place cell of no map of the control, and place explains less there",
+        ),
+    }
+    return {
+        name: values.drop_attrs().assign_attrs(units="1", long_name=text)
+        for name, (values, text) in columns.items()
+    }
+
+
+def _memory_p(
+    recording: BinnedRecording, control: BinnedRecording, like: xr.DataArray, given: str | None
+) -> NDArray[np.float64]:
+    """P of every unit (and map) of the recording, shaped as ``like``."""
+    control_parts = _variance_of_parts(control, given)
+    if schema.MAP not in like.dims:
+        return _welch(_variance_of_parts(recording, given), control_parts)
+    map_of_walk = recording.recording[schema.MAP].values
+    walks = [np.flatnonzero(map_of_walk == number) for number in like[schema.MAP].values]
+    of_maps = (_variance_of_parts(recording.isel(schema.WALK, w), given) for w in walks)
+    return np.stack([_welch(parts, control_parts) for parts in of_maps])
+
+
+def _variance_of_parts(binned: BinnedRecording, given: str | None) -> NDArray[np.float64]:
+    """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks."""
+    sizes = binned.recording.sizes
+    dim = schema.WALK if sizes[schema.WALK] >= PARTS else schema.TIME
+    parts = np.array_split(np.arange(sizes[dim]), min(PARTS, sizes[dim]))
+    slices = (slice(part[0], part[-1] + 1) for part in parts)
+    return np.stack([_variance_explained(binned.isel(dim, s), given).values for s in slices])
+
+
+def _variance_explained(binned: BinnedRecording, given: str | None) -> xr.DataArray:
+    """Variance explained by place, over all maps."""
+    cells = Cells.of(binned, given=given)
+    return variance_explained(cells, *sums_of_squares(cells))
+
+
+def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One-sided p of Welch's test that the first sample (part, unit) has the greater mean."""
+    numbers = [
+        (values.mean(axis=0), values.std(axis=0, ddof=1), len(values)) for values in (first, second)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):  # units without variance: NaN
+        test = stats.ttest_ind_from_stats(
+            *numbers[0], *numbers[1], equal_var=False, alternative="greater"
+        )
+    return np.asarray(test.pvalue)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.spatial.field_detection import Criteria, Found, Method, detect
+from placeformer.spatial.field_detection import Criteria, DetectedFields, Method, detect
 from placeformer.spatial.rate_maps import flatten
 
 FIELD = "field"
@@ -111,8 +111,8 @@ def place_fields(
         raise ValueError(f"method='opexebo' needs maps of two axes, got {len(sizes)}")
     valid = np.broadcast_to(share > 0, rate.shape)
     lead = rate.shape[:-1]
-    found = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria)
-    return _label(maps, found, lead, criteria)
+    fields = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria)
+    return _label(maps, fields, lead, criteria)
 
 
 def field_table(fields: xr.Dataset) -> Any:
@@ -128,21 +128,23 @@ def field_table(fields: xr.Dataset) -> Any:
     return frame[frame["size"] > 0]
 
 
-def _label(maps: xr.Dataset, found: Found, lead: tuple[int, ...], criteria: Criteria) -> xr.Dataset:
+def _label(
+    maps: xr.Dataset, fields: DetectedFields, lead: tuple[int, ...], criteria: Criteria
+) -> xr.Dataset:
     """Label what was found as a Dataset with the coordinates of the maps."""
     space = schema.place_dims(maps)
     rate = maps[schema.RATE]
     first = tuple(d for d in rate.dims if d not in (schema.UNIT, *space))
     outer = (*first, schema.UNIT)
-    n_fields = np.bincount(found.owner, minlength=len(found.label))
+    n_fields = np.bincount(fields.owner, minlength=len(fields.label))
     width = max(1, int(n_fields.max(initial=0)))
     table = {
         name: variable(
-            (*outer, FIELD), _pad(found, values, (*lead, width), name), text, units=units
+            (*outer, FIELD), _pad(fields, values, (*lead, width), name), text, units=units
         )
-        for name, values, text, units in _columns(maps, found, space)
+        for name, values, text, units in _columns(maps, fields, space)
     }
-    label = found.label.reshape(*lead, *found.label.shape[1:])
+    label = fields.label.reshape(*lead, *fields.label.shape[1:])
     result = xr.Dataset(
         {
             "label": variable((*outer, *space), label, "number of the field, 0 outside fields"),
@@ -160,10 +162,10 @@ def _label(maps: xr.Dataset, found: Found, lead: tuple[int, ...], criteria: Crit
 
 
 def _columns(
-    maps: xr.Dataset, found: Found, space: tuple[str, ...]
+    maps: xr.Dataset, fields: DetectedFields, space: tuple[str, ...]
 ) -> list[tuple[str, NDArray[np.float64], str, str]]:
     """Name, values, long name and units of every column of the table."""
-    columns, units = found.columns, str(maps[schema.RATE].attrs.get("units", "1"))
+    columns, units = fields.columns, str(maps[schema.RATE].attrs.get("units", "1"))
     about = {
         "size": ("bins of the field", "1"),
         "peak": ("greatest rate in the field", units),
@@ -181,10 +183,10 @@ def _columns(
 
 
 def _pad(
-    found: Found, values: NDArray[np.float64], shape: tuple[int, ...], name: str
+    fields: DetectedFields, values: NDArray[np.float64], shape: tuple[int, ...], name: str
 ) -> NDArray[Any]:
     """Flat column laid out over (..., unit, field)."""
     fill, kind = (0, np.int64) if name == "size" else (np.nan, np.float64)
-    laid_out = np.full((len(found.label), shape[-1]), fill, kind)
-    laid_out[found.owner, found.number - 1] = values
+    laid_out = np.full((len(fields.label), shape[-1]), fill, kind)
+    laid_out[fields.owner, fields.number - 1] = values
     return laid_out.reshape(shape)

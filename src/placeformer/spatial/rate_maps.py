@@ -13,7 +13,7 @@ from scipy import ndimage
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
-from placeformer.spatial.binning import Bins, Places, of_part, unit_sums
+from placeformer.spatial.binning import BinnedRecording, Bins, Grid, of_part, unit_sums
 
 Smooth = float | Sequence[float] | Mapping[str, float] | None
 
@@ -38,20 +38,20 @@ def rate_maps(
     by
         Coordinates that make the axes of the map, slowest first: one, two or more.
     bins
-        ``None`` for a grid of whole numbers (one bin each, from the least to the greatest
-        found, or 0 to side - 1 where the recording carries its ``side``); a number of equal
+        ``None`` for a grid of whole numbers (one bin each, from the minimum to the maximum,
+        or 0 to side - 1 where the recording carries its ``side``); a number of equal
         bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
         other RateMaps, whose edges are taken over.
     smooth
         Standard deviation of a Gaussian in bins, one number or one for each axis. Sums and
-        occupancy are smoothed apart and then divided, so that a constant map stays constant up
+        occupancy are smoothed separately and then divided, so that a constant map stays constant up
         to the borders; unvisited places lend nothing and stay NaN. On an 11 x 11 lattice no
         smoothing is advised.
     min_occupancy
         Least number of samples of a place; below it the rate is NaN. With ``skipna`` it holds
-        for every unit apart.
+        for every unit separately.
     per_map
-        Keep the maps (places) of the recording apart, on a leading dimension ``map``. Otherwise
+        One rate map for every map of the recording, on a leading dimension ``map``. Otherwise
         samples of all maps are pooled, and ``maps_pooled`` in the attributes says how many.
     skipna
         Leave out activations that are NaN or infinite instead of refusing them.
@@ -81,44 +81,39 @@ def rate_maps(
     O'Keefe, J. and Dostrovsky, J. (1971). Brain Research 34, 171-175.
     https://doi.org/10.1016/0006-8993(71)90358-1
     """
-    options: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy}
-    options |= {"per_map": per_map, "skipna": skipna}
-    (maps,) = maps_of_parts(recording, None, 1, by=by, bins=bins, **options)
-    settings = {"by": schema.place_dims(maps), **options}
+    binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map)
+    options: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy, "skipna": skipna}
+    (maps,) = maps_of_parts(binned, **options)
+    settings = {"by": binned.grid.names, **options, "per_map": per_map}
     maps.attrs[schema.PROVENANCE] = schema.provenance(recording, "rate_maps", **settings)
     return maps
 
 
 def maps_of_parts(
-    recording: xr.Dataset,
-    part: Numbers | None,
-    n: int,
+    binned: BinnedRecording,
+    part: Numbers | None = None,
+    n: int = 1,
     *,
-    by: Sequence[str] = ("y", "x"),
-    bins: Bins = None,
     smooth: Smooth = None,
     min_occupancy: int = 1,
-    per_map: bool = False,
     skipna: bool = False,
 ) -> list[xr.Dataset]:
-    """RateMaps of parts of a recording on the same bins, in one read.
+    """RateMaps of n parts of a recording on the same bins, in one read.
 
-    ``part`` numbers the samples, shape (walk, 1), (1, time) or both; ``None``: all are of one.
+    ``part`` numbers the samples, shape (walk, 1), (1, time) or both; ``None``: all are in one part.
     The options are those of :func:`rate_maps`.
     """
-    _check_options(min_occupancy, smooth, by)
-    places = Places.of(recording, by=by, bins=bins, per_map=per_map)
-    index = places.index if part is None else of_part(places.index, part, places.size, n)
-    sums, finite = unit_sums(recording, index, n * places.size, skipna=skipna)
-    counts = _blocks.counts(index, n * places.size)
-    finite_of = [None] * n if finite is None else np.split(finite, n)
-    each = zip(np.split(sums, n), np.split(counts, n), finite_of, strict=True)
-    return [assemble(recording, places, s, c, f, min_occupancy, smooth) for s, c, f in each]
+    _check_options(min_occupancy, smooth, binned.grid.names)
+    index = binned.index if part is None else of_part(binned.index, part, binned.size, n)
+    sums, finite = unit_sums(binned.recording, index, n * binned.size, skipna=skipna)
+    counts = _blocks.counts(index, n * binned.size)
+    finite_parts = [None] * n if finite is None else np.split(finite, n)
+    parts = zip(np.split(sums, n), np.split(counts, n), finite_parts, strict=True)
+    return [assemble(binned, s, c, f, min_occupancy, smooth) for s, c, f in parts]
 
 
 def assemble(
-    recording: xr.Dataset,
-    places: Places,
+    binned: BinnedRecording,
     sums: NDArray[np.float64],
     counts: NDArray[np.int64],
     finite: NDArray[np.float64] | None = None,
@@ -127,25 +122,26 @@ def assemble(
 ) -> xr.Dataset:
     """Label sums (bin, unit) and counts (bin,) as RateMaps."""
     per_unit = counts[:, None].astype(float) if finite is None else finite
-    rate = _mean(sums, per_unit, places, min_occupancy, smooth)
-    unit_last = rate.reshape(*places.shape, -1)
-    lead = () if places.maps is None else (schema.MAP,)
-    dims = (*lead, schema.UNIT, *places.grid.names)
+    rate = _mean(sums, per_unit, binned.grid, min_occupancy, smooth)
+    unit_last = rate.reshape(*binned.shape, -1)
+    lead = () if binned.maps is None else (schema.MAP,)
+    dims = (*lead, schema.UNIT, *binned.grid.names)
+    recording = binned.recording
     maps = xr.Dataset(
         {
             schema.RATE: (dims, np.moveaxis(unit_last, -1, len(lead)), _rate_attrs(recording)),
             schema.OCCUPANCY: (
-                places.dims,
-                counts.reshape(places.shape),
+                binned.dims,
+                counts.reshape(binned.shape),
                 schema.OCCUPANCY_ENTRY.attrs,
             ),
         },
         coords={
-            **places.grid.coords(),
+            **binned.grid.coords(),
             **schema.unit_coords(recording),
-            **_map_coords(recording, places),
+            **_map_coords(binned),
         },
-        attrs=_attrs(recording, places, min_occupancy, smooth),
+        attrs=_attrs(binned, min_occupancy, smooth),
     )
     maps[schema.RATE].data = np.ascontiguousarray(maps[schema.RATE].data)
     return maps
@@ -199,10 +195,10 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
         )
 
 
-def _check_options(min_occupancy: int, smooth: Smooth, by: Sequence[str]) -> None:
+def _check_options(min_occupancy: int, smooth: Smooth, names: tuple[str, ...]) -> None:
     if min_occupancy < 1:
         raise ValueError(f"min_occupancy must be at least 1 sample, got {min_occupancy}")
-    _sigmas(smooth, (by,) if isinstance(by, str) else tuple(by))
+    _sigmas(smooth, names)
 
 
 def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
@@ -227,25 +223,25 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
 def _mean(
     sums: NDArray[np.float64],
     counts: NDArray[np.float64],
-    places: Places,
+    grid: Grid,
     min_occupancy: int,
     smooth: Smooth,
 ) -> NDArray[np.float64]:
     """Sums over counts (bin, unit); NaN below the least occupancy."""
     enough = counts >= min_occupancy
-    sigmas = _sigmas(smooth, places.grid.names)
+    sigmas = _sigmas(smooth, grid.names)
     if sigmas is not None:
-        sums, counts = _blur(sums, places, sigmas), _blur(counts, places, sigmas)
+        sums, counts = _blur(sums, grid, sigmas), _blur(counts, grid, sigmas)
     out = np.full(sums.shape, np.nan)
     np.divide(sums, counts, out=out, where=np.broadcast_to(enough, sums.shape))
     return out
 
 
 def _blur(
-    values: NDArray[np.float64], places: Places, sigmas: tuple[float, ...]
+    values: NDArray[np.float64], grid: Grid, sigmas: tuple[float, ...]
 ) -> NDArray[np.float64]:
     """Gaussian over the places of each map, nothing beyond the borders; shape (bin, unit)."""
-    laid_out = values.reshape(-1, *places.grid.shape, values.shape[1])
+    laid_out = values.reshape(-1, *grid.shape, values.shape[1])
     blurred = ndimage.gaussian_filter(laid_out, (0, *sigmas, 0), mode="constant")
     return np.asarray(blurred).reshape(values.shape)
 
@@ -255,11 +251,12 @@ def _rate_attrs(recording: xr.Dataset) -> dict[str, str]:
     return {**schema.RATE_ENTRY.attrs, "units": str(units)}
 
 
-def _map_coords(recording: xr.Dataset, places: Places) -> dict[Hashable, xr.DataArray]:
+def _map_coords(binned: BinnedRecording) -> dict[Hashable, xr.DataArray]:
     """The maps and whether each was trained on."""
-    if places.maps is None:
+    if binned.maps is None:
         return {}
-    coords: dict[Hashable, xr.DataArray] = {schema.MAP: places.maps}
+    recording = binned.recording
+    coords: dict[Hashable, xr.DataArray] = {schema.MAP: binned.maps}
     if "familiar" in recording.variables:
         _, first = np.unique(recording[schema.MAP].values, return_index=True)
         attrs = schema.RECORDING["familiar"].attrs
@@ -268,14 +265,12 @@ def _map_coords(recording: xr.Dataset, places: Places) -> dict[Hashable, xr.Data
     return coords
 
 
-def _attrs(
-    recording: xr.Dataset, places: Places, min_occupancy: int, smooth: Smooth
-) -> dict[str, Any]:
+def _attrs(binned: BinnedRecording, min_occupancy: int, smooth: Smooth) -> dict[str, Any]:
     """Attributes of the maps: text and numbers."""
-    sigmas = _sigmas(smooth, places.grid.names)
+    recording, sigmas = binned.recording, _sigmas(smooth, binned.grid.names)
     attrs: dict[str, Any] = {"min_occupancy": min_occupancy}
     attrs["smooth"] = "none" if sigmas is None else ", ".join(f"{s:g}" for s in sigmas) + " bins"
-    if places.maps is None and schema.MAP in recording.variables:
+    if binned.maps is None and schema.MAP in recording.variables:
         attrs["maps_pooled"] = int(np.unique(recording[schema.MAP].values).size)
     for name in ("sample_rate", "side"):
         if name in recording.attrs:

@@ -1,4 +1,4 @@
-"""Tests against chance: a statistic of every unit beside its values on shuffled places."""
+"""Shuffle tests: a statistic of every unit compared with its values on shuffled places."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from tqdm.auto import tqdm
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
-from placeformer.spatial import null_distributions as trades
-from placeformer.spatial.binning import Bins
+from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.circular_shifts import least_shift
 from placeformer.spatial.grid_score import grid_score
@@ -38,9 +37,13 @@ OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
     "border_score": border_score,
 }
 VARIANCE = "position_variance_explained"
-OF_SAMPLES = {VARIANCE: nulls.circular_variance, "mutual_information": nulls.circular_information}
+OBSERVATION = "observation"
+OF_SAMPLES: dict[str, Callable[..., nulls.Null]] = {
+    VARIANCE: nulls.circular_variance,
+    "mutual_information": nulls.circular_information,
+}
 BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", *OF_SAMPLES)
-"""Statistics that do not change when places trade their names."""
+"""Statistics that do not change when places are permuted."""
 
 
 def shuffle_test(
@@ -74,27 +77,27 @@ def shuffle_test(
     n_shuffles
         Number of shuffles; the least p-value is 1 / (n_shuffles + 1).
     null
-        ``"circular"``: each walk's places are shifted along time against its activations, every
-        walk by a shift of its own, wrapping round; keeps the statistics of walks and units in
-        time and destroys whatever ties them to each other, a tuning to letters included; with
+        ``"circular"``: the places of each walk are shifted in time relative to its activations,
+        every walk by its own shift, wrapping around. This keeps the temporal statistics of walks
+        and units and destroys any relation between them, including a tuning to observations. With
         the option ``given`` of ``position_variance_explained``, the means over the given values
-        are taken out first, so that what is tested is place beyond them.
-        ``"within_observation"``: places of a map with the same ``observation`` trade their rates;
-        keeps any tuning to letters and destroys the layout of the places. Needs a statistic to
-        which the layout matters (the score, coherence, or a function). Noise that hangs together
-        in time makes neighbouring places alike and is no part of this null: use both.
+        are taken out first, so that the test is of place beyond them. ``"within_observation"``:
+        rates are permuted among the places of a map that show the same ``observation``. This keeps
+        any tuning to observations and destroys the layout of the places. It needs a statistic that
+        depends on the layout (the score, coherence, or a function). Temporally correlated noise
+        makes the rates of neighbouring places similar and is not part of this null: use both.
     min_shift
-        Least circular shift in steps, from either end; it must exceed the time over which
-        activations and places hang together. By default a tenth of the walk.
+        Minimum circular shift in steps, from either end; it must exceed the time over which
+        activations and places are correlated. By default a tenth of the walk.
     seed
-        Seed of the shuffles: one seed, one result.
+        Seed of the shuffles.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`; the bins are those of the recording for
         every shuffle.
     per_map
-        Test every map (room) apart. Otherwise samples of all maps are pooled, except that
-        ``position_variance_explained`` always keeps the maps' places apart and adds up the
-        variances.
+        Test every map (room) separately. Otherwise the samples of all maps are pooled, except
+        that ``position_variance_explained`` always treats the places of different maps as
+        different and adds up the variances.
     keep_null
         Also return the statistic in every shuffle, as ``null``.
     progress
@@ -106,17 +109,17 @@ def shuffle_test(
     -------
     xarray.Dataset
         Over ``unit`` (and ``map``): ``observed``, ``null_mean``, ``null_sd``, ``z``, ``p`` (the
-        share of shuffles, the data counted among them, at least as great as the data:
-        (k + 1) / (n + 1)) and ``q`` (p corrected for the number of units, the false discovery
-        rate of Benjamini and Hochberg, every map apart). NaN where the statistic is; shuffles in
-        which it is undefined are left out of n. With ``keep_null`` also ``null``, float32, with a
-        leading dimension ``shuffle``.
+        share of shuffles, the data counted among them, at least as great as the data: (k + 1) / (n
+        + 1)) and ``q`` (p corrected for the number of units, the false discovery rate of Benjamini
+        and Hochberg, for every map separately). NaN where the statistic is; shuffles in which it is
+        undefined are left out of n. With ``keep_null`` also ``null``, float32, with a leading
+        dimension ``shuffle``.
 
     Raises
     ------
     ValueError
-        An unknown option, walks too short for ``min_shift``, or a null to which the statistic is
-        blind.
+        An unknown option, walks too short for ``min_shift``, or a null that leaves the statistic
+        unchanged.
 
     References
     ----------
@@ -126,29 +129,58 @@ def shuffle_test(
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
     """
     _check(statistic, n_shuffles, null)
+    given = options.get("given") if statistic == VARIANCE else None
+    need = [OBSERVATION] if null == "within_observation" else [given] if given else []
+    if per_map and statistic not in OF_SAMPLES:
+        need.append(schema.MAP)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    return compare_with_shuffles(
+        binned,
+        statistic,
+        n_shuffles=n_shuffles,
+        null=null,
+        min_shift=min_shift,
+        seed=seed,
+        per_map=per_map,
+        keep_null=keep_null,
+        progress=progress,
+        **options,
+    )
+
+
+def compare_with_shuffles(
+    binned: BinnedRecording,
+    statistic: Statistic,
+    *,
+    n_shuffles: int,
+    null: Null,
+    min_shift: int | None,
+    seed: int,
+    per_map: bool,
+    keep_null: bool,
+    progress: bool,
+    **options: Any,
+) -> xr.Dataset:
+    """Do a :func:`shuffle_test` of a binned recording that has what the test needs."""
     rng = np.random.default_rng(seed)
-    layout = nulls.Layout(by, bins, per_map)
-    if null == "circular":
-        schema.check_recording(recording)
-        low = least_shift(recording.sizes[schema.TIME], min_shift)
-        if isinstance(statistic, str) and statistic in OF_SAMPLES:
-            found = OF_SAMPLES[statistic](recording, layout, n_shuffles, low, rng, options)
-        else:
-            measure = _measure(statistic, options)
-            found = nulls.circular_maps(recording, layout, n_shuffles, low, rng, measure)
+    n_steps = binned.recording.sizes[schema.TIME]
+    low = least_shift(n_steps, min_shift) if null == "circular" else 0
+    if isinstance(statistic, str) and statistic in OF_SAMPLES:
+        data, draws = OF_SAMPLES[statistic](binned, per_map, n_shuffles, low, rng, **options)
+    elif null == "circular":
+        places = binned.split_by_map() if per_map else binned
+        measure = _measure(statistic, options)
+        data, draws = nulls.circular_maps(places, n_shuffles, low, rng, measure)
     else:
-        low = 0
-        found = trades.relabelled_maps(
-            recording, layout, n_shuffles, rng, _measure(statistic, options)
-        )
-    data, draws = found
-    kept: list[NDArray[np.float32]] = []
-    draws = _keeping(draws, kept) if keep_null else draws
+        measure = _measure(statistic, options)
+        data, draws = nulls.permuted_maps(binned, per_map, n_shuffles, rng, measure)
+    shuffles: list[NDArray[np.float32]] = []
+    draws = _keeping(draws, shuffles) if keep_null else draws
     result = _summary(data, draws, tqdm(total=n_shuffles, desc="shuffles", disable=not progress))
     if keep_null:
         dims = (nulls.SHUFFLE, *data.dims)
         about = {"units": data.attrs.get("units", "1"), "long_name": "statistic in every shuffle"}
-        result["null"] = (dims, np.concatenate(kept), about)
+        result["null"] = (dims, np.concatenate(shuffles), about)
     name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
     settings = {
         "statistic": name,
@@ -159,7 +191,7 @@ def shuffle_test(
     }
     result.attrs.update(settings)
     result.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "shuffle_test", **settings, **options
+        binned.recording, "shuffle_test", **settings, **options
     )
     return result
 
@@ -181,17 +213,17 @@ def _check(statistic: Statistic, n_shuffles: int, null: str) -> None:
     check_option("null", null, get_args(Null))
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
-            f"null='within_observation' trades places, which {statistic!r} does not see; use "
+            f"null='within_observation' permutes places, which {statistic!r} does not see; use "
             "statistic='place_cell_score' or 'coherence', or null='circular'"
         )
 
 
 def _keeping(
-    draws: Iterator[NDArray[Any]], kept: list[NDArray[np.float32]]
+    draws: Iterator[NDArray[Any]], shuffles: list[NDArray[np.float32]]
 ) -> Iterator[NDArray[Any]]:
-    """The same shuffles, added to ``kept`` as they come."""
+    """Pass the shuffles on, and add them to a list as they come."""
     for values in draws:
-        kept.append(values.astype(np.float32))
+        shuffles.append(values.astype(np.float32))
         yield values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
+from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.measures import correlation
 from placeformer.spatial.rate_maps import flatten, maps_of_parts, per_unit
 
@@ -25,7 +27,14 @@ NAMES = {
 
 
 def half_maps(
-    recording: xr.Dataset, *, halves: Halves = "odd_even", block: int | None = None, **options: Any
+    recording: xr.Dataset,
+    *,
+    halves: Halves = "odd_even",
+    block: int | None = None,
+    by: Sequence[str] = ("y", "x"),
+    bins: Bins = None,
+    per_map: bool = False,
+    **options: Any,
 ) -> xr.Dataset:
     """Rate maps of the two halves of a recording, on the same bins.
 
@@ -42,9 +51,11 @@ def half_maps(
         recording carries ``sample_rate`` (samples a second) and a walk lasts two, else a tenth
         of a walk. Blocks should be longer than the memory of the units and of the walk:
         neighbouring samples resemble each other whether or not a unit is tuned to places.
+    by, bins, per_map
+        Axes and bins of place, and whether every map is halved separately, as in
+        :func:`rate_maps`.
     options
-        Options of :func:`rate_maps`: ``by``, ``bins``, ``smooth``, ``min_occupancy``,
-        ``per_map``, ``skipna``.
+        Other options of :func:`rate_maps`: ``smooth``, ``min_occupancy``, ``skipna``.
 
     Returns
     -------
@@ -56,15 +67,23 @@ def half_maps(
     ValueError
         As :func:`rate_maps`; an unknown option; walks too short to be halved.
     """
-    schema.check_recording(recording)
-    parts = maps_of_parts(recording, half_numbers(recording, halves, block), 2, **options)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map)
+    maps = maps_of_halves(binned, halves, block, **options)
+    settings = {"halves": halves, "block": block, "by": binned.grid.names, "per_map": per_map}
+    provenance = schema.provenance(recording, "half_maps", **settings, **options)
+    return maps.assign_attrs({schema.PROVENANCE: provenance})
+
+
+def maps_of_halves(
+    binned: BinnedRecording, halves: Halves = "odd_even", block: int | None = None, **options: Any
+) -> xr.Dataset:
+    """RateMaps of the two halves of a binned recording, on a leading dimension ``half``."""
+    parts = maps_of_parts(binned, half_numbers(binned.recording, halves, block), 2, **options)
     coordinate = xr.Variable(HALF, list(NAMES[halves]), {"units": "1", "long_name": "half"})
     both = xr.concat(
         parts, HALF, data_vars="all", coords="minimal", compat="override", join="override",
         combine_attrs="override",
     )  # fmt: skip
-    settings = {"halves": halves, "block": block, **options}
-    both.attrs[schema.PROVENANCE] = schema.provenance(recording, "half_maps", **settings)
     return both.assign_coords({HALF: coordinate})
 
 
@@ -82,7 +101,8 @@ def stability(
     halves, block
         How the recording is halved, as in :func:`half_maps`.
     options
-        Options of :func:`rate_maps`; with ``per_map`` every map is halved and correlated apart.
+        Options of :func:`rate_maps`; with ``per_map`` every map is halved and correlated
+        separately.
 
     Returns
     -------
@@ -108,8 +128,8 @@ def stability(
     spatial firing of hippocampal complex-spike cells. Journal of Neuroscience 7, 1951-1968.
     https://doi.org/10.1523/JNEUROSCI.07-07-01951.1987
     """
-    found = agreement(half_maps(recording, halves=halves, block=block, **options))
-    return found.assign_attrs(halves=halves)
+    maps = half_maps(recording, halves=halves, block=block, **options)
+    return agreement(maps).assign_attrs(halves=halves)
 
 
 def agreement(maps: xr.Dataset) -> xr.DataArray:

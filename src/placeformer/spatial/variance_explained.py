@@ -16,7 +16,13 @@ from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped
 from placeformer.spatial import binned_sums as _kernels
-from placeformer.spatial.binning import Bins, Places, activations, refuse_not_finite, samples
+from placeformer.spatial.binning import (
+    BinnedRecording,
+    Bins,
+    activations,
+    refuse_not_finite,
+    samples,
+)
 from placeformer.stats.tolerances import NO_VARIANCE
 
 SHIFT_SAMPLES = 4096
@@ -82,24 +88,36 @@ def position_variance_explained(
     https://doi.org/10.1073/pnas.21.9.554
     """
     check_options(recording, maps, per_map)
-    cells = Cells.of(recording, by=by, bins=bins, given=given, maps=maps)
-    squares = sums_of_squares(recording, cells)
-    values = cells.explained(*squares, adjusted=adjusted, per_map=per_map)
-    beyond = f" beyond {given}" if given else ""
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=(given,) if given else ())
+    cells = Cells.of(binned, given=given, maps=maps)
+    return variance_explained(cells, *sums_of_squares(cells), adjusted=adjusted, per_map=per_map)
+
+
+def variance_explained(
+    cells: Cells,
+    cell_sums: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    *,
+    adjusted: bool = True,
+    per_map: bool = False,
+) -> xr.DataArray:
+    """Variance explained of sums (cell, unit) and squares (map, unit), with names and units."""
+    values = cells.explained(cell_sums, squares, adjusted=adjusted, per_map=per_map)
+    beyond = f" beyond {cells.given}" if cells.given else ""
     kind = "adjusted" if adjusted else "not adjusted"
-    attrs = {
-        "units": "1",
-        "long_name": f"variance explained by place{beyond} ({kind})",
-        "given": given or "none",
-        "maps": maps,
-    }
-    return cells.label(recording, values, "position_variance_explained", attrs)
+    attrs = {"units": "1", "long_name": f"variance explained by place{beyond} ({kind})"}
+    return cells.label(values, "position_variance_explained", attrs)
 
 
 @dataclass(frozen=True)
 class Cells:
     """Cells (map, given, place) and the groups (map, given) and maps that they nest in."""
 
+    recording: xr.Dataset
+    given: str | None
+    """Variable whose values nest in the maps; ``None``: no such variable."""
+    pooled: bool
+    """Whether the coordinate ``map`` is ignored."""
     maps: NDArray[np.generic]
     index: Any
     """Cell of every sample (walk, time); -1: none. Dask where the activations are dask."""
@@ -113,33 +131,41 @@ class Cells:
     """Map of every sample (walk, time); -1 where it has no cell."""
 
     @classmethod
-    def of(
-        cls, recording: xr.Dataset, *, by: Sequence[str], bins: Bins, given: str | None, maps: str
-    ) -> Cells:
-        """Cells of a recording, only those that occur."""
-        places = Places.of(recording, by=by, bins=bins, per_map=False)
+    def of(cls, binned: BinnedRecording, *, given: str | None = None, maps: str = "apart") -> Cells:
+        """Cells that occur in a recording whose maps are pooled; ``given`` is checked before."""
+        recording, n_bins = binned.recording, binned.size
         names, number = _map_numbers(recording, maps)
         levels, values = _given(recording, given)
-        third, number = max(len(levels), 1), number[:, None]
+        n_levels, number = max(len(levels), 1), number[:, None]
 
         def key(place: NDArray[Any], value: NDArray[Any], n: NDArray[Any]) -> NDArray[Any]:
-            rank = np.minimum(np.searchsorted(levels, value), third - 1) if given else 0
-            whole = (n * third + rank) * places.size + place
+            rank = np.minimum(np.searchsorted(levels, value), n_levels - 1) if given else 0
+            whole = (n * n_levels + rank) * n_bins + place
             return np.where((place >= 0) & (value == value), whole, -1)  # NaN differs from itself
 
-        size = len(names) * third * places.size
-        keys = mapped(key, places.index, values, number, dtype=integers(size))
+        size = len(names) * n_levels * n_bins
+        keys = mapped(key, binned.index, values, number, dtype=integers(size))
         cell, index, counts = _ranks(keys, size)
-        groups, group_of_cell = np.unique(cell // places.size, return_inverse=True)
+        groups, group_of_cell = np.unique(cell // n_bins, return_inverse=True)
         walk_map = np.broadcast_to(number.astype(integers(len(names))), index.shape)
         if counts.sum() < index.size:
             walk_map = mapped(
                 lambda c, n: np.where(c < 0, -1, n), index, number, dtype=walk_map.dtype
             )
-        return cls(names, index, counts, group_of_cell, groups // third, walk_map)
+        return cls(
+            recording,
+            given,
+            maps == "together",
+            names,
+            index,
+            counts,
+            group_of_cell,
+            groups // n_levels,
+            walk_map,
+        )
 
     def held(self) -> Cells:
-        """The same with the cell of every sample in memory."""
+        """Cells whose numbers of every sample are in memory, not lazy."""
         return replace(self, index=np.asarray(self.index), walk_map=np.asarray(self.walk_map))
 
     @property
@@ -147,11 +173,13 @@ class Cells:
         """Whether every sample has a cell."""
         return bool(self.counts.sum() == self.index.size)
 
-    def label(
-        self, recording: xr.Dataset, values: NDArray[Any], name: str, attrs: dict[str, Any]
-    ) -> xr.DataArray:
-        """Name the dimensions of values (unit,) or (map, unit)."""
-        coords: dict[Any, Any] = dict(schema.unit_coords(recording))
+    def label(self, values: NDArray[Any], name: str, attrs: dict[str, Any]) -> xr.DataArray:
+        """Name the dimensions of values (unit,) or (map, unit), and say what they are given."""
+        attrs = attrs | {
+            "given": self.given or "none",
+            "maps": "together" if self.pooled else "apart",
+        }
+        coords: dict[Any, Any] = dict(schema.unit_coords(self.recording))
         if values.ndim == 2:
             coords[schema.MAP] = self.maps
         return xr.DataArray(values, coords, (schema.MAP, schema.UNIT)[-values.ndim :], name, attrs)
@@ -182,19 +210,17 @@ class Cells:
         return _share_explained(raw, before, after, free_before, free_after, adjusted=adjusted)
 
 
-def sums_of_squares(
-    recording: xr.Dataset, cells: Cells
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def sums_of_squares(cells: Cells) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sums of every cell (cell, unit) and sums of squares of every map (map, unit).
 
     Both are of the deviations from the mean of the unit's first samples, which changes no sum of
     squares about a mean and keeps rounding out of them; a constant unit gives exactly 0.
     """
-    values = activations(recording)
+    values = activations(cells.recording)
     index, sizes = [cells.index, cells.walk_map], [len(cells.counts), len(cells.maps)]
     terms = _kernels.moments(centre(values))
     sums, squares = _kernels.bin_sums(values, index, sizes, terms=terms)
-    refuse_not_finite(recording, squares, cells.index)
+    refuse_not_finite(cells.recording, squares, cells.index)
     return sums, squares
 
 
@@ -236,22 +262,22 @@ def add_rows(
 def _ranks(keys: Any, size: int) -> tuple[NDArray[Any], Any, NDArray[np.int64]]:
     """Keys below a size that occur, the rank of every key among them (-1 of -1), and counts."""
     if size > _blocks.MANY:
-        found, counts = _blocks.distinct(keys)
-        found, counts = found[found >= 0], counts[found >= 0]
+        occurring, counts = _blocks.distinct(keys)
+        occurring, counts = occurring[occurring >= 0], counts[occurring >= 0]
 
         def rank(block: NDArray[Any]) -> NDArray[Any]:
-            return np.where(block < 0, -1, np.searchsorted(found, block))
+            return np.where(block < 0, -1, np.searchsorted(occurring, block))
 
     else:
         counts = _blocks.counts(keys, size)
-        found = np.flatnonzero(counts)
-        counts, table = counts[found], np.full(size + 1, -1, integers(len(found)))
-        table[found] = np.arange(len(found))  # the last is that of -1
+        occurring = np.flatnonzero(counts)
+        counts, table = counts[occurring], np.full(size + 1, -1, integers(len(occurring)))
+        table[occurring] = np.arange(len(occurring))  # the last is that of -1
 
         def rank(block: NDArray[Any]) -> NDArray[Any]:
             return table[block]
 
-    return found, mapped(rank, keys, dtype=integers(len(found))), counts
+    return occurring, mapped(rank, keys, dtype=integers(len(occurring))), counts
 
 
 def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
@@ -265,7 +291,6 @@ def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]
     """The given values that occur, ascending, and that of every sample; one 0 where none is."""
     if given is None:
         return np.zeros(1, np.int8), np.zeros((1, 1), np.int8)
-    schema.check_recording(recording, need=(given,))
     values = samples(recording, given)
     return _blocks.distinct(values)[0], values
 

@@ -210,6 +210,11 @@ def closest(x: Floats, y: Floats, weight: Floats, k: Floats, n: Floats) -> Float
 
     Floor and top are linear; the best is the one that explains most of the sum of squares.
     """
+    # For a given K and n the curve is a + b g with g the rise from 0 to 1, so floor and top follow
+    # from weighted least squares in closed form, and only K and n are searched. With a and b at
+    # their optimum, the residual sum of squares is the total one less a Σwy + b Σwgy: the greatest
+    # such sum is the best fit, and no residual is formed for samples x candidates x points.
+    # Where g is constant over the doses b is not determined and is set to 0: a constant curve.
     k, n = np.exp(k), np.exp(n)
     g = rise(x, k, n)  # (sample or 1, candidate, point)
     wy = weight * y
