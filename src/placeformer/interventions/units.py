@@ -19,7 +19,7 @@ from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, layer_and_index
-from placeformer.recording.navigation import taps
+from placeformer.recording.navigation import hook_points
 
 Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
 Chosen = dict[str, NDArray[np.int64]]
@@ -148,7 +148,9 @@ def layer_widths(
     `also` are names that may have a path to one of several outputs, as those of the reference may.
     """
     if isinstance(model, NavigationTransformer):
-        return {n: tap.width for n, tap in taps(model).items() if not n.startswith(CONTENT)}
+        return {
+            n: point.width for n, point in hook_points(model).items() if not n.startswith(CONTENT)
+        }
     modules = modules_of(model)
     recorded = [str(name) for part in recordings(reference) for name in part["layer"].values]
     names = [*modules, *(n for n in (*recorded, *also) if PATH.sub("", n) in modules)]
@@ -165,11 +167,11 @@ def sites(model: nn.Module, layer: str) -> list[Site]:
     """Find where the units of a layer are, in all streams that use them."""
     if not isinstance(model, NavigationTransformer):
         return [Site(layer, "", modules_of(model)[PATH.sub("", layer)], None)]
-    known, keys = taps(model), {"": 1, CONTENT: 0}
+    known, keys = hook_points(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")
     return [
-        Site(layer, stream, tap.module, tap.width, keys[stream] if attention else None)
-        for stream, tap in ((stream, known[stream + layer]) for stream in keys)
+        Site(layer, stream, point.module, point.width, keys[stream] if attention else None)
+        for stream, point in ((stream, known[stream + layer]) for stream in keys)
     ]
 
 
