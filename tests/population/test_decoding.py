@@ -179,7 +179,7 @@ def test_result_is_documented_and_goes_to_netcdf(tmp_path, decode):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "forest"}, "'ridge', 'knn', 'bayes', 'poisson'.*found 'forest'"),
+        ({"method": "forest"}, "'ridge', 'knn', 'bayes', 'poisson'.*got 'forest'"),
         ({"method": 3}, "an estimator of scikit-learn, got 3"),
         ({"method": "poisson"}, "negatives='rectify' or 'shift'"),
         ({"method": "bayes", "alpha": 1}, r"among \['prior', 'variance'\], got \['alpha'\]"),
