@@ -154,7 +154,7 @@ def test_maps_that_the_table_cannot_hold_are_refused():
     del signed.attrs["sample_rate"]
     with pytest.raises(ValueError, match="must be in Hz, got '1'; attrs must hold sample_ra"):
         to_nwb(signed, file)
-    with pytest.raises(ValueError, match=r"ids of the file's units.*found None; .*\[5, 9\] \(2\)"):
+    with pytest.raises(ValueError, match=r"ids of the file's units.*got None; .*\[5, 9\] \(2\)"):
         to_nwb(maps.drop_vars("unit_id"), file)
     with pytest.raises(ValueError, match=r"got \[5, 9\]; the file holds \[\] \(0\)"):
         to_nwb(maps, session(units=False))

@@ -362,6 +362,6 @@ def test_states_come_back_as_they_were(tmp_path):
     assert (point.walk, point.step, point.stored) == (2, 7, 4)
     assert repr(point.state) == repr(state)
     tensors = {}
-    with pytest.raises(TypeError, match="must return a state of tensors.*found object"):
+    with pytest.raises(TypeError, match="must return a state of tensors.*got object"):
         pack([object()], tensors)
     assert unpack(pack(None, {}), {}) is None
