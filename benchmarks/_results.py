@@ -1,4 +1,4 @@
-"""What a benchmark found, as a table for the documentation: measured, never typed."""
+"""Tables of benchmark results for the documentation, measured and never typed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PEERS = ("pynapple", "opexebo", "neurospatial", "spatial-maps")
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """The option that keeps the table."""
+    """Add the option that saves the table."""
     parser.add_argument("--save", action="store_true", help=f"write the table to {FOLDER.name}/")
 
 
 def save(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], about: str) -> None:
-    """Write a table as CSV, and beside it what was measured, when, on what and with what."""
+    """Write a table as CSV, and a text file with a description, the date, machine and versions."""
     FOLDER.mkdir(exist_ok=True)
     with (FOLDER / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
@@ -31,7 +31,7 @@ def save(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], about
 
 
 def circumstances() -> str:
-    """Date, machine and versions, in words."""
+    """Describe the date, machine and versions in a sentence."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = ", ".join(f"{name} {found}" for name, found in _versions())
     return (

@@ -1,4 +1,4 @@
-"""How long a call takes."""
+"""Timing of function calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 def seconds(
     function: Callable[[], object], clock: Callable[[], float] = time.process_time
 ) -> float:
-    """Time of a call: processor time of all threads, unless another clock is given."""
+    """Time of a call: CPU time of all threads, unless another clock is given."""
     start = clock()
     function()
     return clock() - start
@@ -20,5 +20,5 @@ def least(
     repeats: int = 3,
     clock: Callable[[], float] = time.process_time,
 ) -> float:
-    """Least time of some calls."""
+    """Minimum time over several calls."""
     return min(seconds(function, clock) for _ in range(repeats))

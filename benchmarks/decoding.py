@@ -1,10 +1,10 @@
-"""Time to decode a sample: placeformer against scikit-learn and the peers that are installed.
+"""Time to decode a sample: placeformer compared with scikit-learn and the installed peers.
 
-Run with ``python benchmarks/decoding.py``; it needs about 1 GB of memory. Every way decodes place
-from the same counts with a decoder that is trained already. Times are processor times of all
-threads, the least of the repeats, all in one run, in microseconds a sample. Peers are given fewer
-samples, since they take longer. The activations are Poisson counts, so that every way may decode
-them.
+Run with ``python benchmarks/decoding.py``; it needs about 1 GB of memory. Every method decodes the
+place from the same counts with a decoder that has already been trained. Times are CPU times of all
+threads in microseconds per sample, the minimum of the repeats, all in one run. Peers get fewer
+samples because they take longer. The activations are Poisson counts, so that every method can
+decode them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIDE = 11
 
 
 def simulate(n_walks: int, n_steps: int, n_units: int) -> xr.Dataset:
-    """Walks of random places; every unit counts spikes about one field."""
+    """Walks of random places; every unit has Poisson spike counts with one place field."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, SIDE, (2, n_walks, n_steps))
     centre = rng.uniform(0, SIDE - 1, (2, n_units))
@@ -41,7 +41,7 @@ def simulate(n_walks: int, n_steps: int, n_units: int) -> xr.Dataset:
 
 
 def peers(rate: np.ndarray, counts: np.ndarray) -> dict[str, tuple[int, Callable[[], object]]]:
-    """Poisson Bayes of the peers that are installed: samples and call, by name and version."""
+    """Poisson Bayes of the installed peers: samples and call, by name and version."""
     ways: dict[str, tuple[int, Callable[[], object]]] = {}
     if find_spec("neurospatial"):
         from neurospatial import Environment
@@ -73,7 +73,7 @@ def peers(rate: np.ndarray, counts: np.ndarray) -> dict[str, tuple[int, Callable
 
 
 def main() -> None:
-    """Print the times of a sample and their ratios to Gaussian Bayes with pooled variance."""
+    """Print the times per sample and their ratios to Gaussian Bayes with pooled variance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--walks", type=int, default=20)
     parser.add_argument("--steps", type=int, default=1_000)

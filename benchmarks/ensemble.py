@@ -1,8 +1,8 @@
-"""Networks trained as one ensemble against one by one, at equal numbers of steps.
+"""Networks trained as one ensemble compared with one by one, at equal numbers of steps.
 
-On a GPU the ensemble's steps are replayed as CUDA graphs; they are measured without as well. Prints
-milliseconds a step of all networks, and the ratio. Walks have 4 chunks here, so that every kind of
-step is captured before time is taken.
+On a GPU the ensemble's steps are replayed as CUDA graphs, and are also measured without them.
+Prints the milliseconds per step of all networks, and the ratio. Walks have 4 chunks here, so that
+every kind of step is captured before timing starts.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WARM = 16
 
 
 def shortened(recipe: Recipe) -> Recipe:
-    """The recipe with walks of four chunks."""
+    """Return the recipe with walks of four chunks."""
     return replace(recipe, training=replace(recipe.training, chunks_per_walk=((0, 4),)))
 
 
 def steps(runs: Sequence[Trainer | Ensemble], n: int) -> None:
-    """Take so many steps with each, and wait for the device."""
+    """Take `n` steps with each run, and wait for the device."""
     for run in runs:
         for _ in range(n):
             run.train_step()
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(run: Callable[[int], None], n: int) -> float:
-    """Wall time of a step of all networks."""
+    """Wall time per step of all networks."""
     run(WARM)
     return seconds(partial(run, n), time.perf_counter) / n
 

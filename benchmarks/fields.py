@@ -1,7 +1,7 @@
-"""Place fields of simulated units: which detectors find the fields that are there, and how fast.
+"""Place fields of simulated units: accuracy and speed of detectors.
 
 Run with ``python benchmarks/fields.py``; packages that are not installed are left out. Times are
-CPU seconds of one run; the ratios are what compares between machines.
+CPU seconds of one run; only the ratios are comparable between machines.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Detector = Callable[[NDArray[np.float64]], NDArray[np.intp]]
 
 
 def ours(method: str) -> Detector:
-    """Number of fields of every map by one of our methods."""
+    """Number of fields on every map by one of our methods."""
     return lambda rates: place_fields(simulation.maps(rates), method=method).n_fields.values
 
 
 def opexebo() -> Detector:
-    """The defaults of opexebo; a map on which it fails has no field."""
+    """The detector of opexebo with its defaults; a map on which it fails has no field."""
     from opexebo.analysis import place_field
 
     return lambda rates: np.array([len(place_field(rate)[0]) for rate in rates])
 
 
 def neurospatial() -> Detector:
-    """The defaults of neurospatial, on the bins of the lattice."""
+    """The detector of neurospatial with its defaults, on the bins of the lattice."""
     from neurospatial import Environment
     from neurospatial.encoding.spatial import detect_place_fields
 
@@ -48,7 +48,7 @@ def neurospatial() -> Detector:
 
 
 def spatial_maps() -> Detector:
-    """spatial-maps: its Laplacian on maps smoothed by one bin, regions of four bins or more."""
+    """spatial-maps: its Laplacian on maps smoothed by one bin, regions of at least four bins."""
     from spatial_maps.fields import separate_fields_by_laplace
 
     def count(rate: NDArray[np.float64]) -> int:
@@ -60,7 +60,7 @@ def spatial_maps() -> Detector:
 
 
 def detectors() -> Iterator[tuple[str, Detector]]:
-    """Detectors by name, those that are installed."""
+    """The installed detectors, by name."""
     for method in ("peak", "fraction", "opexebo"):
         yield f"placeformer, {method!r}", ours(method)
     for peer in (opexebo, neurospatial, spatial_maps):
@@ -71,7 +71,7 @@ def detectors() -> Iterator[tuple[str, Detector]]:
 
 
 def main() -> None:
-    """Print the share of units with the right number of fields, and the times."""
+    """Print the share of units with the correct number of fields, and the times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=2_048)
     parser.add_argument("--noise", type=float, default=0.05)

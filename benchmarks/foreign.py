@@ -1,7 +1,7 @@
-"""Place, grid and border units of networks that are not ours: a row a layer.
+"""Place, grid and border units of other networks: one row per layer.
 
 Run with ``python benchmarks/foreign.py``; it needs the extra ``twins``. The networks are those of
-``tests/test_foreign_*.py``. Tuned: q < .05 against circular shifts. Grid and
+``benchmarks/other_networks``. Tuned: q < .05 against circular shifts. Grid and
 border units exceed the usual limits, 0.37 and 0.5, and have q < .05 against such shifts.
 """
 
@@ -12,24 +12,22 @@ import time
 import warnings
 
 import pandas as pd
-import test_foreign_recurrent as recurrent
-import test_foreign_transformers as language
-import test_foreign_views as visual
 import xarray as xr
+from other_networks import language, recurrent, visual
 
 import placeformer as pf
 
 
 def above(recording: xr.Dataset, statistic: str, limit: float, n: int, bins: int | None) -> int:
-    """Units whose score exceeds a limit and what shuffles reach."""
+    """Number of units whose score exceeds a limit and is significant against shuffles."""
     policy = {"negatives": "shift"} if statistic == "border_score" else {}
-    test = pf.shuffle_test(recording, statistic, n=n, bins=bins, **policy)
+    test = pf.shuffle_test(recording, statistic, n_shuffles=n, bins=bins, **policy)
     return int(((test["observed"] > limit) & (test["q"] < 0.05)).sum())
 
 
 def row(name: str, recording: xr.Dataset, n: int, bins: int | None = 8) -> dict[str, object]:
-    """What was found in one layer."""
-    cells = pf.place_cells(recording, n=n, bins=bins, negatives="shift")
+    """Results for one layer."""
+    cells = pf.place_cells(recording, n_shuffles=n, bins=bins, negatives="shift")
     decoded = pf.decode_position(recording, n_resamples=99)
     return {
         "network": name,
@@ -46,7 +44,7 @@ def row(name: str, recording: xr.Dataset, n: int, bins: int | None = 8) -> dict[
 
 
 def rows(name: str, recording: xr.Dataset, n: int, bins: int | None = 8) -> list[dict[str, object]]:
-    """What was found, layer by layer."""
+    """Results for every layer."""
     layers = dict.fromkeys(recording["layer"].values)
     parts = [recording.isel(unit=(recording["layer"] == layer).values) for layer in layers]
     return [row(name, part, n, bins) for part in parts]
@@ -57,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=199, help="shuffles of each test")
     n = parser.parse_args().n
-    warnings.simplefilter("ignore")  # few samples a bin, few shuffles
+    warnings.simplefilter("ignore")  # few samples per bin, few shuffles
     start, found = time.process_time(), []
     paths = recurrent.run_about()
     for kind in ("LSTM", "GRU"):

@@ -1,8 +1,8 @@
-"""An ablation curve against the same lesions one after the other, in one run.
+"""An ablation curve compared with the same lesions one after the other, in one run.
 
-Prints processor seconds a lesion of both and their ratio, for each layer, and the seconds of a
+Prints the CPU seconds per lesion of both and their ratio, for each layer, and the seconds of a
 whole curve (20 fractions, 10 repeats, both memories, trained and novel maps) and of its parts.
-The network has the zoo's compact sizes and random weights: speed does not depend on them.
+The network has the zoo's compact sizes and random weights, on which speed does not depend.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONFIG = pf.load("nmda-a10").config
 
 @contextmanager
 def timed(room: Any, name: str, spent: dict[str, float]) -> Iterator[None]:
-    """Add up the processor seconds in a function of the curve."""
+    """Sum the CPU seconds spent in a function of the curve."""
     inner = getattr(room, name)
 
     def outer(*args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,9 @@
-"""Time of measures of rate maps against plain NumPy and against other programs, in one run.
+"""Time of measures of rate maps compared with plain NumPy and with other programs, in one run.
 
 Run with ``python benchmarks/measures.py``. Other programs (the extra ``twins``; neurospatial and
-spatial-maps where installed) loop over units: they are timed on a tenth of the maps, and the time
-is multiplied by ten. Times are the least of the repeats; the ratios compare between machines.
+spatial-maps if installed) loop over units: they are timed on a tenth of the maps, and the time is
+multiplied by ten. Times are the minimum of the repeats; only the ratios are comparable between
+machines.
 Mutual information needs about 1 GB of memory.
 """
 
@@ -29,7 +30,7 @@ PART = 10
 
 
 def simulate(n: int, side: int) -> xr.Dataset:
-    """Smooth positive rate maps (unit, y, x), every place visited."""
+    """Smooth positive rate maps (unit, y, x) with every place visited."""
     rng = np.random.default_rng(0)
     rate = ndimage.gaussian_filter(rng.standard_normal((n, side, side)), (0, side / 15, side / 15))
     axes = {dim: np.arange(side, dtype=float) for dim in "yx"}
@@ -41,13 +42,13 @@ def simulate(n: int, side: int) -> xr.Dataset:
 
 
 def formula(rate: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Skaggs' information as one line of NumPy, for rates above 0; last axis places."""
+    """Skaggs' information in one line of NumPy, for rates above 0; the last axis is places."""
     relative = rate / (rate * p).sum(-1, keepdims=True)
     return (p * relative * np.log2(relative)).sum(-1)
 
 
 def neighbours(rate: np.ndarray) -> np.ndarray:
-    """Coherence with zeros beyond the border, by SciPy's convolution (unit, y, x)."""
+    """Coherence by SciPy's convolution (unit, y, x), with zeros beyond the border."""
     box = ndimage.uniform_filter(rate, (0, 3, 3), mode="constant") * 9 - rate
     a, b = (v.reshape(len(rate), -1) for v in (rate, box))
     a, b = (v - v.mean(1, keepdims=True) for v in (a, b))
@@ -92,7 +93,7 @@ def peers(maps: xr.Dataset) -> dict[str, dict[str, Callable[[Any], object]]]:
 
 
 def installed(name: str) -> Any:
-    """A module of another program, or None."""
+    """Import a module of another program, or return None."""
     try:
         return import_module(name)
     except ImportError:
@@ -101,19 +102,19 @@ def installed(name: str) -> Any:
 
 
 def loop(function: Callable[[Any], object], rate: np.ndarray) -> Callable[[], object]:
-    """The function over every map."""
+    """Apply the function to every map."""
     return lambda: [function(one) for one in rate]
 
 
 def compare(title: str, ways: dict[str, Callable[[], object]], repeats: int) -> None:
-    """Time of every way, with its ratio to the first."""
+    """Print the time of every method, with its ratio to the first."""
     print(title)
     first = None
     for name, way in ways.items():
         part = PART if name.endswith("*") else 1
         try:
             seconds = least(way, repeats if part == 1 else 1, time.perf_counter) * part
-        except Exception as error:  # a peer may fail on the NumPy of this environment
+        except Exception as error:  # a peer may fail with this NumPy version
             print(f"  {name:34s} fails: {error!r}"[:100])
             continue
         first = first or seconds

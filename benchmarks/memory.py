@@ -1,8 +1,8 @@
 """Peak memory of analyses of recordings in a Zarr store, by the length of the recording.
 
 Run with ``python benchmarks/memory.py``; the longest recording takes 1.3 GB of disk. Each analysis
-of each length runs in a process of its own. What is given is the peak memory of the process above
-that of the same process once it has opened the store.
+of each length runs in a separate process. The result is the peak memory of the process minus its
+peak memory after opening the store.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import _results
 SIDE = 11
 WALKS = 8
 CHUNK = 2**24
-"""Bytes of a chunk, as ``placeformer.record`` writes them."""
+"""Bytes per chunk, as written by ``placeformer.record``."""
 
 
 def analyses() -> dict[str, Callable[[Any], object]]:
-    """What is measured, by name."""
+    """The analyses to measure, by name."""
     import placeformer as pf
 
     shuffle, variance = pf.shuffle_test, "position_variance_explained"
@@ -35,9 +35,9 @@ def analyses() -> dict[str, Callable[[Any], object]]:
         "stability": pf.stability,
         "position_variance_explained": pf.position_variance_explained,
         "mutual_information": pf.mutual_information,
-        "shuffle_test, information": lambda recording: shuffle(recording, n=16),
+        "shuffle_test, information": lambda recording: shuffle(recording, n_shuffles=16),
         "shuffle_test, variance beyond letters": lambda recording: shuffle(
-            recording, variance, given="observation", n=16
+            recording, variance, given="observation", n_shuffles=16
         ),
         "decode_position, ridge, 100,000 samples": lambda recording: pf.decode_position(
             recording, max_samples=100_000, n_resamples=10
@@ -77,20 +77,20 @@ def measure(path: Path, name: str) -> None:
 
     analysis = analyses()[name]
     recording = xr.open_zarr(path, consolidated=False)
-    analysis(recording.isel(time=slice(64)))  # imports, and what libraries set up once
+    analysis(recording.isel(time=slice(64)))  # imports, and one-time set-up of libraries
     before, start = peak(), time.process_time()
     analysis(recording)
     print(peak() - before, time.process_time() - start)
 
 
 def child(*arguments: object) -> str:
-    """Output of this script in a process of its own."""
+    """Run this script in a separate process and return its output."""
     command = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def main() -> None:
-    """Print the table: a row an analysis, a column a length."""
+    """Print the table, with one row per analysis and one column per length."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=float, nargs="+", default=[1e5, 1e6, 1e7])
     parser.add_argument("--units", type=int, default=32)

@@ -1,7 +1,7 @@
 """Place cells among simulated units of known kinds: the share accepted of each, and the reasons.
 
-Run with ``python benchmarks/place_cells.py``. Recordings are those of ``placeformer.record`` by
-default: 64 walks of 1,536 steps on one map of 121 places and 10 letters.
+Run with ``python benchmarks/place_cells.py``. Recordings have the default size of
+``placeformer.record``: 64 walks of 1,536 steps on one map of 121 places and 10 letters.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from placeformer.spatial.place_cells import place_cells
 from placeformer.spatial.rate_maps import rate_maps
 
 FIRST_SEED = 1000
-"""Of the populations; no threshold was chosen on these."""
+"""First seed of the populations; no threshold was chosen on these."""
 
 WALL = 0.5
 """Border score above which a cell is a border cell (Solstad and others, 2008)."""
 
 
 def tables(seeds: range, n_each: int, noise: float, n: int) -> xr.Dataset:
-    """Tables of place cells of several populations, one after another."""
+    """Concatenate the place-cell tables of several populations."""
     found = []
     for seed in seeds:
         pair = [
             simulation.population(simulation.KINDS, n_each, seed=seed, familiar=f, noise=noise)
             for f in (True, False)
         ]
-        table = place_cells(pair[0], control=pair[1], n=n)
+        table = place_cells(pair[0], control=pair[1], n_shuffles=n)
         apart = border_score(rate_maps(pair[0]), negatives="shift") > WALL
         found.append(table.assign(off_walls=table["is_place_cell"] & ~apart))
     return xr.concat(found, "unit", combine_attrs="override")
@@ -47,7 +47,7 @@ def with_interval(found: pd.Series) -> str:
 
 
 def main() -> None:
-    """Print the table of truth."""
+    """Print the share accepted, and the reasons, for every kind of unit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=50, help="of each kind and seed")
     parser.add_argument("--seeds", type=int, default=2)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def keep(shares: pd.DataFrame, n: int, noise: float, options: argparse.Namespace) -> None:
-    """Keep the shares as a table."""
+    """Save the shares as a table."""
     columns = ["unit", "place cell", "and no border cell", "on the novel map", "depends on memory"]
     rows = ([simulation.KINDS[str(kind)], *row] for kind, row in shares.iterrows())
     about = (

@@ -1,7 +1,7 @@
-"""Time of rate maps against one read of the activations and against SciPy's CSR product.
+"""Time of rate maps compared with one read of the activations and with SciPy's CSR product.
 
 Run with ``python benchmarks/rate_maps.py``; it needs about 1 GB of memory. Times are the
-least of the repeats, all in one run; the ratios are what compares between machines.
+minimum of the repeats, all in one run; only the ratios are comparable between machines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIDE = 11
 
 
 def simulate(n_samples: int, n_units: int) -> xr.Dataset:
-    """One walk of random places with noise for activations, filled block by block."""
+    """One walk of random places with noise as activations, filled block by block."""
     rng = np.random.default_rng(0)
     activation = np.empty((1, n_samples, n_units), np.float32)
     for start in range(0, n_samples, 10_000):
@@ -32,7 +32,7 @@ def simulate(n_samples: int, n_units: int) -> xr.Dataset:
 
 
 def csr(recording: xr.Dataset) -> object:
-    """Sums by place as one product of a CSR matrix (place, sample), building it included."""
+    """Sums by place as one product with a CSR matrix (place, sample), including building it."""
     place = (recording.y.values * SIDE + recording.x.values).ravel()
     n = len(place)
     matrix = sparse.csr_array((np.ones(n, np.float32), (place, np.arange(n))), (SIDE**2, n))

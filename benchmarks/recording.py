@@ -1,11 +1,11 @@
-"""Recording all feed-forward units against the plain forward pass, in one run.
+"""Recording all feed-forward units compared with the plain forward pass, in one run.
 
-Prints positions a second of the processor's time, which a busy machine disturbs less than the
-clock, and the ratio to the plain pass (aim: at most 1.1): the least of repeats in turn. The network
-has the zoo's compact sizes and random weights: speed does not depend on them. What the kernel takes
-to hand out as much new memory as the float32 recording fills is measured beside it, right after a
-plain pass as well: a virtual machine that gives idle memory back to its host takes ten times longer
-for it than for memory that has just been freed.
+Prints positions per CPU second, which a busy machine disturbs less than wall time, and the ratio to
+the plain pass (aim: at most 1.1). Times are the minimum of interleaved repeats. The network has the
+zoo's compact sizes and random weights, on which speed does not depend. The time that the kernel
+takes to allocate as much new memory as the float32 recording fills is also measured, including
+right after a plain pass: a virtual machine that returns idle memory to its host takes ten times as
+long for this as for memory that has just been freed.
 """
 
 from __future__ import annotations

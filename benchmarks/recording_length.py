@@ -1,9 +1,9 @@
 """Memory, compression and speed of recordings written to a Zarr store, by their length.
 
-Each length runs in a process of its own: megabytes of activations, peak memory and how much of it
-recording added, size of the activations over that of the store, and speed by the clock and by the
-processor. The network, 1,024 tanh units of position with random weights along random walks, has
-little to compute, so that the speed is that of hooks, compression and disk.
+Each length runs in a separate process. Prints the megabytes of activations, the peak memory and how
+much of it recording added, the size of the activations divided by that of the store, and the speed
+in wall time and CPU time. The network, 1,024 tanh units of position with random weights on random
+walks, needs little computation, so the speed is that of hooks, compression and disk.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ WALKS = 16
 
 
 def forward(module, batch, state):
-    """Run one part; nothing is carried on."""
+    """Run one part; no state is passed on."""
     module(torch.from_numpy(np.stack([batch["x"].values, batch["y"].values], axis=-1)))
 
 
 def measure(samples: int, dtype: str, folder: Path) -> None:
-    """Record so many samples and print one line."""
+    """Record this many samples and print one line."""
     rng = np.random.default_rng(0)
     steps = samples // WALKS
     x, y = rng.standard_normal((2, WALKS, steps), dtype=np.float32).cumsum(2) / 100

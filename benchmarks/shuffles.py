@@ -1,8 +1,8 @@
-"""Time of shuffle tests against loops over other packages.
+"""Time of shuffle tests compared with loops over other packages.
 
 Run with ``python benchmarks/shuffles.py``; packages that are not installed are left out. Loops
-over other packages are timed on a few shifts and units and scaled up; so is the large test. Times
-are CPU seconds of one run, all threads together; the ratios are what compares between machines.
+over other packages are timed on a few shifts and units and scaled up, as is the large test. Times
+are CPU seconds of one run over all threads; only the ratios are comparable between machines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Loop = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
 def opexebo() -> Loop:
     """Rate map and information of one unit from its spikes, where its activation is above 1.6.
 
-    The occupancy, which a circular shift leaves as it is, is taken once.
+    The occupancy does not change under a circular shift and is computed once.
     """
     from opexebo.analysis import rate_map, rate_map_stats, spatial_occupancy
 
@@ -57,7 +57,7 @@ def pynapple() -> Loop:
 
 
 def peers() -> Iterator[tuple[str, Loop]]:
-    """Loops by name, those of packages that are installed."""
+    """Loops over the installed packages, by name."""
     for peer in (opexebo, pynapple):
         try:
             yield peer.__name__, peer()
@@ -66,11 +66,11 @@ def peers() -> Iterator[tuple[str, Loop]]:
 
 
 def looped(recording: xr.Dataset, loop: Loop, shifts: int, units: int) -> float:
-    """CPU seconds a shift and unit of a loop."""
+    """CPU seconds of a loop per shift and unit."""
     x, y = (recording[name].values[0].astype(float) for name in "xy")
     values = recording.activation.values[0]
     rng = np.random.default_rng(0)
-    loop(x, y, values[:, 0])  # imports, and what is taken once
+    loop(x, y, values[:, 0])  # imports, and one-time computations
 
     def run() -> None:
         for shift in rng.integers(1000, len(x) - 1000, shifts):
@@ -81,7 +81,7 @@ def looped(recording: xr.Dataset, loop: Loop, shifts: int, units: int) -> float:
 
 
 def main() -> None:
-    """Print the times of 100 shifts of 100 units, and of the large test."""
+    """Print the times for 100 shifts of 100 units, and for the large test."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--units", type=int, default=2_048)
@@ -92,7 +92,7 @@ def main() -> None:
     print(f"100 shifts x 100 units x {options.samples:,} samples, CPU seconds")
     first = None
     for statistic in ("spatial_information", "position_variance_explained"):
-        spent = seconds(lambda name=statistic: shuffle_test(small, name, n=100))
+        spent = seconds(lambda name=statistic: shuffle_test(small, name, n_shuffles=100))
         first = first or spent
         print(f"{statistic:32s} {spent:9.2f} {spent / first:8.1f}")
     for name, loop in peers():
@@ -102,7 +102,7 @@ def main() -> None:
     print(f"1,000 shifts x {options.units:,} units, minutes, from {options.shifts} shifts")
     for statistic in ("spatial_information", "position_variance_explained", "place_cell_score"):
         few, many = (
-            seconds(lambda name=statistic, n=n: shuffle_test(large, name, n=n))
+            seconds(lambda name=statistic, n=n: shuffle_test(large, name, n_shuffles=n))
             for n in (1, 1 + options.shifts)
         )
         print(f"{statistic:32s} {(many - few) / options.shifts * 1000 / 60:9.2f}")

@@ -1,8 +1,8 @@
-"""The table of ratios against the peers, in one run: ``python benchmarks/table.py --save``.
+"""The table of speed ratios to the peers, in one run: ``python benchmarks/table.py --save``.
 
-A row a comparison: CPU seconds of placeformer and of the other way for the same work, their ratio,
-and the ratio aimed at. Ways that loop are timed on a part of the work and scaled up. The other
-benchmarks go into detail. Packages that are not installed are left out.
+There is one row per comparison, with the CPU seconds of placeformer and of the alternative for the
+same work, their ratio, and the target ratio. Alternatives that loop are timed on a part of the work
+and scaled up. The other benchmarks go into detail. Packages that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from placeformer.spatial.binning import BinnedRecording
 from placeformer.spatial.rate_maps import flatten
 
 Row = tuple[str, str, float, float, str, float]
-"""What, the other way, seconds here and there, the aim as text, and the ratio aimed at."""
+"""Task, alternative, seconds of both, the target as text, and the target ratio."""
 
 
 def maps_of_places(samples: int, units: int) -> Iterator[Row]:
-    """Rate maps against one read of the activations and against pynapple."""
+    """Rate maps compared with one read of the activations and with pynapple."""
     recording = rate_maps.simulate(samples, units)
     ours = least(partial(pf.rate_maps, recording))
     read = least(lambda: recording.activation.values.sum())
@@ -48,7 +48,7 @@ def maps_of_places(samples: int, units: int) -> Iterator[Row]:
 
 
 def information() -> Iterator[Row]:
-    """Spatial information against the formula in NumPy."""
+    """Spatial information compared with the formula in NumPy."""
     maps = measures.simulate(2_048, 11)
     rate, p = flatten(maps)
     ours = least(partial(pf.spatial_information, maps), 20)
@@ -57,7 +57,7 @@ def information() -> Iterator[Row]:
 
 
 def place_fields(n: int) -> Iterator[Row]:
-    """Place fields against opexebo."""
+    """Place fields compared with opexebo."""
     rates = np.maximum(10 * simulation.units(np.random.default_rng(0), n, 1, offset=0.0), 0)
     ours = least(partial(pf.place_fields, simulation.maps(rates)))
     if measures.installed("opexebo"):
@@ -66,16 +66,16 @@ def place_fields(n: int) -> Iterator[Row]:
 
 
 def shuffle_tests(samples: int) -> Iterator[Row]:
-    """100 shifts of 100 units against loops over peers."""
+    """100 shifts of 100 units compared with loops over peers."""
     recording = rate_maps.simulate(samples, 100)
-    ours = least(partial(pf.shuffle_test, recording, n=100), 1)
+    ours = least(partial(pf.shuffle_test, recording, n_shuffles=100), 1)
     for name, loop in shuffles.peers():
         theirs = 1e4 * shuffles.looped(recording, loop, 2, 5)
         yield "shuffle test", f"loop over {name}", ours, theirs, "50 times as fast", 50
 
 
 def decoders(units: int) -> Iterator[Row]:
-    """Bayesian decoding of a sample against peers, both trained before."""
+    """Bayesian decoding of a sample compared with peers, all trained beforehand."""
     recording = decoding.simulate(8, 500, units)
     values = recording.activation.values
     places = BinnedRecording.of(recording, by=("y", "x"), bins=None, per_map=False)

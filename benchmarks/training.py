@@ -1,8 +1,8 @@
-"""One pass over a chunk against one run for every prefix of it, at equal numbers of predictions.
+"""One pass over a chunk compared with one run per prefix of it, at equal numbers of predictions.
 
-The paper's public code takes an optimiser step for every prefix of a chunk and learns from the
-prediction at its end alone. Here both ways train the same network on the same walks; a run of a
-prefix asks at its last step only. Prints predictions a CPU second and the ratio of the times.
+The paper's public code takes an optimiser step for every prefix of a chunk and learns only from the
+prediction at its end. Here both methods train the same network on the same walks; a run of a prefix
+predicts at its last step only. Prints predictions per CPU second and the ratio of the times.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
 
 
 def prefix_steps(trainer: Trainer) -> None:
-    """One chunk of every walk, one optimiser step for every prefix of it."""
+    """Train on one chunk of every walk, with one optimiser step per prefix of it."""
     batch, state = next_batch([trainer]), trainer.state
     for n in range(1, batch.action.shape[2] + 1):
         action, seen = batch.action[0, :, :n], batch.seen[0, :, :n]
@@ -37,7 +37,7 @@ def prefix_steps(trainer: Trainer) -> None:
 
 
 def main() -> None:
-    """Measure both in turn and print them."""
+    """Measure both alternately and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", type=Path, default=RECIPES / "nmda-a10.toml")
     parser.add_argument("--walks", type=int, default=32, help="walks (default: 32)")
@@ -49,7 +49,7 @@ def main() -> None:
     prefixes.model.position.register_forward_hook(lambda module, args, output: output[:, -1:])
     ways = (one_pass.train_step, lambda: prefix_steps(prefixes))
     turns = [[seconds(way) for way in ways] for _ in range(options.chunks + 1)]
-    ours, theirs = (sum(times) for times in zip(*turns[1:], strict=True))  # the first warms up
+    ours, theirs = (sum(times) for times in zip(*turns[1:], strict=True))  # the first is a warm-up
     chunk, d_model = recipe.network.chunk, recipe.network.d_model
     n = options.chunks * options.walks * chunk
     print(

@@ -37,6 +37,12 @@ def test_public_names_resolve(name):
     assert getattr(pf, name) is not None
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(AttributeError, match="rate_map"):
-        _ = pf.rate_map
+def test_unknown_names_are_refused_with_the_nearest_one():
+    out = subprocess.run(
+        [sys.executable, "-c", "import placeformer as pf; pf.rate_map"],
+        capture_output=True,
+        text=True,
+    )
+    assert out.stderr.strip().endswith(
+        "module 'placeformer' has no attribute 'rate_map'. Did you mean: 'rate_maps'?"
+    )

@@ -4,15 +4,15 @@
 
 From activations to rate maps, spatial information and place fields.
 
-An electrophysiologist records cells while an animal runs, and averages their firing at every place.
+An electrophysiologist records cells while an animal runs and averages their firing at each place.
 We do the same with the feed-forward units of a network.
 """
 
 # %%
 # Record
 # ------
-# By default the units of all feed-forward layers are recorded, on one trained map, since a rate map
-# is a map of one place. ``layers`` picks others by name ("position", "attention.*").
+# By default the units of all feed-forward layers are recorded on one trained map, since a rate map
+# describes a single environment. ``layers`` selects others by name ("position", "attention.*").
 
 # sphinx_gallery_thumbnail_number = -1
 import matplotlib.pyplot as plt
@@ -33,8 +33,8 @@ print(f"{100 * float((activation < 0).mean()):.0f} % of the activations are nega
 # %%
 # Rate maps
 # ---------
-# ``rate`` is the mean activation at each place, ``occupancy`` the number of samples there.
-# Places never visited have rate NaN and occupancy 0, and are hatched in pictures.
+# ``rate`` is the mean activation at each place, and ``occupancy`` the number of samples there.
+# Places that were never visited have rate NaN and occupancy 0, and are hatched in figures.
 
 maps = pf.rate_maps(recording)
 maps
@@ -59,13 +59,13 @@ ax.legend(title="layer")
 plt.show()
 
 # %%
-# The two do not order the units alike: information rewards a map that is sparse after the shift,
-# η² one that is reliable. Report both, and say which policy.
+# The two measures rank the units differently: information favours maps that are sparse after the
+# shift, whereas η² favours reliable ones. Report both, and state the policy.
 #
 # Place fields
 # ------------
 # A field is a connected set of places whose rate stands out from the map's baseline. The
-# place-cell score compares rate inside and outside the best field and asks that the field is small.
+# place-cell score compares the rates inside and outside the best field and favours small fields.
 
 fields = pf.place_fields(maps)
 score = pf.place_cell_score(maps, negatives="shift")
@@ -77,5 +77,5 @@ for ax, unit in zip(axes.flat, best, strict=True):
 plt.show()
 
 # %%
-# Six units with compact fields. Are they place cells? A letter stands at fixed places of a map, so
-# a unit that follows a letter also has a map with structure: :doc:`03_is_it_a_place_cell`.
+# These are the six units with the highest scores. Are they place cells? A letter is at fixed places
+# of a map, so a unit that follows a letter also has a structured map: :doc:`03_is_it_a_place_cell`.

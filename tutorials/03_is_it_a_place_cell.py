@@ -2,11 +2,10 @@
 3. Is it a place cell?
 ======================
 
-A map with structure is not enough: shuffles, letters, and the novel-map control.
+A structured map is not enough: shuffles, letters, and the novel-map control.
 
-Every place of a map has a fixed letter, so a unit that follows letters has a structured rate map
-too. This tutorial asks what is left when letters, chance and negative activations are accounted
-for.
+Every place of a map has a fixed letter, so a unit that follows letters also has a structured rate
+map. This tutorial asks what remains after accounting for letters, chance and negative activations.
 """
 
 # %%
@@ -25,28 +24,32 @@ trained = pf.record(model, **settings)
 novel = pf.record(model, familiar=False, **settings)
 
 # %%
-# What the usual measures say
-# ---------------------------
-# Shift the places of each walk against its activations, and count how often chance does as well:
-# p = (k + 1) / (n + 1), with q the false-discovery rate over units.
+# What the usual measures show
+# ----------------------------
+# Shift the places of each walk relative to its activations, and count how often chance does as
+# well: p = (k + 1) / (n + 1); q is the false-discovery rate over units.
 
-test = pf.shuffle_test(trained, "position_variance_explained", n=200, seed=0)
+test = pf.shuffle_test(
+    trained, "position_variance_explained", n_shuffles=200, seed=0, progress=False
+)
 print(
     f"circular shifts: {int((test['q'] < 0.05).sum())} of {test.sizes['unit']} units have q < .05"
 )
 
-test_novel = pf.shuffle_test(novel, "position_variance_explained", n=200, seed=0)
+test_novel = pf.shuffle_test(
+    novel, "position_variance_explained", n_shuffles=200, seed=0, progress=False
+)
 print(f"on a novel map:  {int((test_novel['q'] < 0.05).sum())} of {test_novel.sizes['unit']}")
 
 # %%
-# Nearly every unit passes, and so it does on a map the network has never seen. The test is right,
-# but it answers another question: whether the unit has *anything* to do with place, be it by way of
-# the letter.
+# Every unit passes – on a map the network has never seen, too. The test is correct, but it answers
+# another question: whether the activity of the unit is related to place *in any way*, including
+# through the letter.
 #
 # Negative activations
 # --------------------
-# Spatial information depends on the policy for negatives. Two policies need not even order the
-# units alike:
+# Spatial information depends on the policy for negatives. Two policies need not even rank the units
+# in the same order:
 
 maps = pf.rate_maps(trained)
 rectified = pf.spatial_information(maps, negatives="rectify")
@@ -64,18 +67,19 @@ plt.show()
 # %%
 # A decision with its reason
 # --------------------------
-# :func:`placeformer.place_cells` puts the criteria together: variance explained by place against
-# circular shifts, what place adds beyond the letter, coherence against places of the same letter
-# trading their rates, a place field that holds most of the map, and agreement of two halves. None
-# of them depends on a policy for negatives. Every unit gets a decision and the first criterion it
-# failed (:doc:`/placecells`).
+# :func:`placeformer.place_cells` combines the criteria: variance explained by place compared with
+# circular shifts, variance explained by place beyond the letter, coherence compared with
+# permutations among places with the same letter, a place field that accounts for most of the effect
+# of place, and agreement between two halves. None depends on a policy for negatives. Every unit
+# gets a decision and, if it is not a place cell, the first criterion it failed
+# (:doc:`/placecells`).
 
-cells = pf.place_cells(trained, control=novel, n=200)
+cells = pf.place_cells(trained, control=novel, n_shuffles=200, progress=False)
 print(cells["reason"].to_series().value_counts())
 
 # %%
-# ``depends_on_memory`` is the stricter question: a place cell on the trained map that is none on
-# the novel map, and that place explains better on the trained one.
+# ``depends_on_memory`` is stricter: the unit is a place cell on the trained map but not on the
+# novel map, and place explains more of its variance on the trained map.
 
 n = cells.sizes["unit"]
 for name in ("is_place_cell", "control_is_place_cell", "depends_on_memory"):
@@ -84,7 +88,7 @@ for name in ("is_place_cell", "control_is_place_cell", "depends_on_memory"):
 # %%
 # Look at them
 # ------------
-# The units that place explains best beyond the letter, among the place cells:
+# Among the place cells, these are the units for which place explains most beyond the letter:
 
 order = np.argsort(-cells["eta2_beyond"].where(cells["is_place_cell"], -1).values)[:3]
 fields = pf.place_fields(maps)

@@ -2,17 +2,17 @@
 4. Working and reference memory
 ===============================
 
-Where does a right prediction come from: the last steps, or training?
+Where does a correct prediction come from: the last steps, or training?
 
-The network attends to at most 64 earlier steps. A letter met within them can be looked up; any
-other letter has to be known from training. This tutorial takes the two apart, and shows what
+The network attends to at most 64 earlier steps. A letter seen within them can be looked up; any
+other letter has to be known from training. This tutorial separates the two, and shows what
 changes with α, that is, with Mg²⁺.
 """
 
 # %%
 # Two networks that differ in α
 # -----------------------------
-# ``nmda-a10`` and ``nmda-a0`` have the same recipe, the same first weights and the same world.
+# ``nmda-a10`` and ``nmda-a0`` have the same recipe, the same initial weights and the same world.
 # With α = 0 (no Mg²⁺) the feed-forward layers are linear.
 
 from itertools import pairwise
@@ -28,11 +28,13 @@ networks = {name: pf.load(name) for name in ("nmda-a10", "nmda-a0")}
 # %%
 # The errors
 # ----------
-# By default :func:`placeformer.memory_errors` looks at the last step of each chunk, where the
-# attended window is longest, as the paper does. ``familiar=False`` takes novel maps.
+# By default :func:`placeformer.memory_errors` uses the last step of each chunk, where the attended
+# window is longest, as the paper does. ``familiar=False`` uses novel maps.
 
 errors = {
-    (name, maps): pf.memory_errors(model, n_walks=64, n_steps=512, familiar=maps == "trained")
+    (name, maps): pf.memory_errors(
+        model, n_walks=64, n_steps=512, familiar=maps == "trained", progress=False
+    )
     for name, model in networks.items()
     for maps in ("trained", "novel")
 }
@@ -40,8 +42,8 @@ table = xr.Dataset({" / ".join(key): one["error"] for key, one in errors.items()
 table.round(3)
 
 # %%
-# Working memory hardly differs between the two. Reference memory does, on trained maps; on novel
-# maps it is at chance (0.9) for both, as it must be: their letters are not in the weights.
+# Working memory hardly differs between the two networks. Reference memory does, but only on trained
+# maps; on novel maps it is at chance (0.9) for both, because their letters are not in the weights.
 
 ax = pf.plot.memory({" / ".join(key): one for key, one in errors.items()})
 ax.set_title("Memory with and without Mg²⁺")
@@ -50,9 +52,9 @@ plt.show()
 # %%
 # How long ago?
 # -------------
-# ``visited`` splits the predictions in two. We can ask more of a recording: how many steps ago was
-# the place last visited? :func:`placeformer.record` keeps place, prediction and letter of every
-# step.
+# ``visited`` divides the predictions into two kinds. A recording can tell us more: how many steps
+# ago was the place last visited? :func:`placeformer.record` keeps the place, prediction and letter
+# of every step.
 
 BINS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
@@ -87,9 +89,9 @@ ax.legend()
 plt.show()
 
 # %%
-# Up to about 32 steps both networks look the letter up. Between 33 and 64 steps it depends on where
-# in its chunk the prediction falls. Beyond, working memory is of no use, and what is left is
-# reference memory: the network without Mg²⁺ has little.
+# Up to about 32 steps, both networks look the letter up. Between 33 and 64 steps, it depends on
+# where the prediction falls in its chunk. Beyond that, only reference memory remains, and the
+# network without Mg²⁺ has little of it.
 #
-# Two networks are one pair, not a dose–response curve, and one seed. :doc:`05_mg_dose_response`
-# goes on from here.
+# Two networks with one seed are a single pair, not a dose–response curve.
+# :doc:`05_mg_dose_response` continues from here.

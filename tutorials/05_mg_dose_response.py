@@ -2,18 +2,18 @@
 5. Mg²⁺ dose–response
 =====================
 
-Change the Mg²⁺ of a trained network, and measure what its memory loses.
+Change the Mg²⁺ of a trained network, and measure how its memory suffers.
 
-α of NMDA_α plays [Mg²⁺] / K_Mg. An experimenter can change Mg²⁺ while a network learns (train one
-for every α) or after it has learnt (wash Mg²⁺ out of a trained one). The two are different
-experiments.
+The α of NMDA_α corresponds to [Mg²⁺] / K_Mg. An experimenter can change Mg²⁺ while a network learns
+(by training one network for every α) or after it has learnt (by washing Mg²⁺ out of a trained
+network). These are different experiments.
 """
 
 # %%
 # Washout
 # -------
-# :func:`placeformer.magnesium` changes α of a trained network for as long as a block lasts. Nothing
-# is trained anew, and afterwards the network is as it was.
+# :func:`placeformer.magnesium` changes α in a trained network for the duration of a ``with`` block.
+# Nothing is retrained, and afterwards the network is as it was before.
 
 import matplotlib.pyplot as plt
 
@@ -21,12 +21,12 @@ import placeformer as pf
 
 model = pf.load("nmda-a10")
 with pf.magnesium(model, alpha=5):
-    print(pf.memory_errors(model, n_walks=32, n_steps=512)["error"].to_series())
+    print(pf.memory_errors(model, n_walks=32, n_steps=512, progress=False)["error"].to_series())
 
 # %%
 # A dose–response
 # ---------------
-# :func:`placeformer.dose_response` does this for many doses, on the same walks.
+# :func:`placeformer.dose_response` does this for many doses on the same walks.
 
 response = pf.dose_response(
     model, alphas=[0, 1, 2, 5, 7, 10, 14, 20, 50], n_walks=64, n_steps=512, progress=False
@@ -36,16 +36,17 @@ ax.set_title("nmda-a10: Mg²⁺ changed at test time")
 plt.show()
 
 # %%
-# The α of training is marked. Is it memory that suffers away from it, or does the network simply
-# break? Working memory on the same walks:
+# The α of training is marked. Does reference memory in particular suffer at other values of α, or
+# does the whole network break down? Here is working memory on the same walks:
 
 ax = pf.plot.dose_response(response, memory="working")
 ax.set_title("The same doses: working memory")
 plt.show()
 
 # %%
-# A network changed after training is not one trained at that α. The family ``nmda`` has twelve
-# networks that learnt at four values of α, three seeds each: every point is one of them.
+# A network changed after training differs from a network trained at that α. The family ``nmda`` has
+# twelve networks that were trained at four values of α, with three seeds each. Every point is one
+# network.
 
 names = [name for name in pf.list_models("nmda-*") if not name.endswith("paper")]
 trained = pf.dose_response(names, n_walks=32, n_steps=512, progress=False)
@@ -56,8 +57,8 @@ plt.show()
 # %%
 # How much is a dose worth?
 # -------------------------
-# :func:`placeformer.fit_hill` fits a saturating curve and says whether the data can tell one. Here
-# it is asked for the washout alone, from 0 to the α of training.
+# :func:`placeformer.fit_hill` fits a saturating curve and states whether the data identify it. Here
+# we fit the washout only, from 0 to the α of training.
 
 washout = response.isel(model=(response["alpha"] <= 10).values)
 fit = pf.fit_hill(washout["error"].sel(maps="trained", memory="reference"))
@@ -65,4 +66,8 @@ print("identifiable:", bool(fit["identifiable"]), "", str(fit["reason"].item()))
 print(fit["value"].to_series().round(3))
 
 # %%
-# Next: :doc:`06_lesion_place_cells` takes units away instead of Mg²⁺.
+# The curve is not identifiable. The K of the best fit lies below the smallest positive dose, so
+# more than half of the fitted response falls between α = 0 and 1, where nothing was measured. Such
+# a K is not a result.
+#
+# Next: :doc:`06_lesion_place_cells` removes units instead of Mg²⁺.

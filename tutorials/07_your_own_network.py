@@ -4,15 +4,16 @@
 
 An LSTM that learns where it is, and what its units look like.
 
-Any ``torch.nn.Module`` is recorded by the names of its layers. Here a small LSTM integrates paths:
-it is told every step of a walk, never a place, and has to say where it is.
+Any ``torch.nn.Module`` can be recorded by the names of its layers. Here a small LSTM performs path
+integration: its input is every step of a walk, never a place, and its output is its position.
 """
 
 # %%
 # Walks
 # -----
-# Smooth walks in an arena of one by one metre, from its middle, turned back by the walls. Place and
-# step are arrays (walk, time, axis); the first step leads from the middle to the first place.
+# The walks are smooth, start in the middle of an arena of one by one metre, and are reflected by
+# the walls. Places and steps are arrays (walk, time, axis); the first step leads from the middle to
+# the first place.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,7 +27,7 @@ def walks(n_walks, seed, n_steps=60):
     """Places and steps (walk, time, axis)."""
     way = np.random.default_rng(seed).normal(0, 0.1, (n_walks, n_steps, 2))
     way = gaussian_filter1d(way, 2, axis=1).cumsum(axis=1)
-    place = abs((way + 1.5) % 2 - 1)  # folded back at the walls
+    place = abs((way + 1.5) % 2 - 1)  # reflected by the walls
     return place.astype("float32"), np.diff(place, axis=1, prepend=0.5).astype("float32")
 
 
@@ -36,7 +37,7 @@ def walks(n_walks, seed, n_steps=60):
 
 
 class Navigator(torch.nn.Module):
-    """Steps in, places out."""
+    """An LSTM that predicts places from steps."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +45,7 @@ class Navigator(torch.nn.Module):
         self.place = torch.nn.Linear(64, 2)
 
     def forward(self, step):
-        """Say the place after every step."""
+        """Predict the place after every step."""
         return self.place(self.lstm(10 * step)[0])
 
 
@@ -55,9 +56,9 @@ network = Navigator()
 # Record it
 # ---------
 # :func:`placeformer.record` takes the network, its behaviour, the names of layers (as
-# ``network.named_modules()`` has them) and its inputs. Which axis is walk, time or unit is told by
-# the lengths. ``burn_in`` leaves out the first steps, when all walks are near the middle: there
-# every unit would have a "field" that is nothing but the beginning.
+# ``network.named_modules()`` lists them) and its inputs. The axes of walk, time and unit are
+# inferred from their lengths. ``burn_in`` leaves out the first steps, when all walks are near the
+# middle: otherwise every unit would have a "field" there that only reflects the start of the walks.
 
 place, step = walks(300, seed=1)
 behaviour = {"x": place[..., 0], "y": place[..., 1]}
@@ -70,7 +71,7 @@ untrained
 # %%
 # Train it
 # --------
-# 400 batches of new walks. The walks we record on are not among them.
+# We train on 400 batches of new walks, which do not include the recorded walks.
 
 optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
 for batch in range(400):
@@ -83,32 +84,35 @@ for batch in range(400):
 trained = pf.record(network, behaviour, **settings)
 
 # %%
-# Does the population know the place?
-# -----------------------------------
-# A linear decoder reads the place from the 64 units, on walks it has not met. ``chance`` is the
-# error of always saying the mean place.
+# Does the population encode the place?
+# -------------------------------------
+# A linear decoder predicts the place from the 64 units, cross-validated over walks. ``chance`` is
+# the error of always predicting the mean place.
 
 recordings = {"untrained": untrained, "trained": trained}
 for name, recording in recordings.items():
-    found = pf.decode_position(recording, n_resamples=99)
+    found = pf.decode_position(recording, n_resamples=99, progress=False)
     error, chance = 100 * float(found["median_error"]), 100 * float(found["chance_error"])
     print(f"{name:<10} median error {error:4.1f} cm, chance {chance:.1f} cm")
 
 # %%
 # Are there place cells?
 # ----------------------
-# Places are no whole numbers here, so maps need ``bins``.
+# Places are not integers here, so maps need ``bins``.
 
 bins = {"bins": 10}
-cells = {name: pf.place_cells(recording, n=200, **bins) for name, recording in recordings.items()}
+cells = {
+    name: pf.place_cells(recording, n_shuffles=200, **bins, progress=False)
+    for name, recording in recordings.items()
+}
 for name, table in cells.items():
     print(f"{name}: median η² {float(table['eta2'].median()):.2f}")
     print(table["reason"].to_series().value_counts().to_string(), "\n")
 
 # %%
-# Before training, a trace of the last steps is all there is: walls turn the walks, so that a step
-# tells a little of the place. After it place explains most of what nearly every unit does. Yet few
-# are place cells, and the maps show why.
+# Before training, units carry only a trace of the last steps: because the walls reflect the walks,
+# a step contains a little information about the place. After training, place explains most of the
+# variance of nearly every unit. Yet few units are place cells, and the maps show why.
 
 maps = {name: pf.rate_maps(recording, **bins) for name, recording in recordings.items()}
 units = np.argsort(-cells["trained"]["eta2"].values)[:48:12]
@@ -122,11 +126,12 @@ for row, (name, table) in zip(axes, cells.items(), strict=True):
 plt.show()
 
 # %%
-# Units that have to say x and y rise across the arena: ramps, which a linear readout adds up to the
-# place, with no need for fields. What passes as a place cell is the steep end of a ramp at a wall.
-# Being tuned to place, knowing the place and having place cells are three things.
+# Because the network has to output x and y, its units are ramps across the arena. A linear readout
+# adds the ramps to obtain the place, and needs no fields. The units accepted as place cells have
+# the steep end of a ramp at a wall. Tuning to place, knowledge of the place and place cells are
+# three different things.
 #
-# What a network is asked to say shapes its units, too: let it say which of 64 places it is near,
-# instead of x and y, and look again.
+# The required output shapes the units, too: train the network to output which of 64 places it is
+# near, instead of x and y, and look again.
 #
 # Next: :doc:`08_your_own_animal`.

@@ -4,17 +4,18 @@
 
 A session in an NWB file, its place cells, and those of a network in the same table.
 
-Sorted units and a tracked position are a Recording, too. What was said of a network's units in the
-other tutorials can be said of an animal's, by the same functions and with the same criteria.
+Sorted units and a tracked position are a Recording, too. The analyses that the other tutorials
+apply to the units of a network also apply to those of an animal, with the same functions and the
+same criteria.
 """
 
 # %%
 # A session
 # ---------
-# So that you need not download one, we simulate an animal: ten minutes in a box of one by one
-# metre, eight place cells and four cells that fire anywhere. The file is written by `pynwb
-# <https://pynwb.readthedocs.io>`_ (``pip install 'placeformer[nwb]'``); with a file of your own,
-# start at "Read it".
+# So that you need not download a session, we simulate an animal: ten minutes in a box of one by one
+# metre, with eight place cells and four cells that fire anywhere. `pynwb
+# <https://pynwb.readthedocs.io>`_ (``pip install 'placeformer[nwb]'``) writes the file; if you have
+# a file of your own, start at "Read it".
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,10 +30,10 @@ from scipy.ndimage import gaussian_filter1d
 
 import placeformer as pf
 
-RATE = 20  # samples of the position a second
+RATE = 20  # position samples per second
 rng = np.random.default_rng(0)
 way = gaussian_filter1d(rng.normal(0, 0.2, (600 * RATE, 2)), 10, axis=0).cumsum(axis=0)
-place = abs((way + 1.5) % 2 - 1)  # folded back at the walls
+place = abs((way + 1.5) % 2 - 1)  # reflected by the walls
 
 centres = rng.uniform(0.1, 0.9, (8, 2))
 squares = ((place[:, None] - centres) ** 2).sum(axis=2)
@@ -59,15 +60,15 @@ with pynwb.NWBHDF5IO(session, "w") as io:
 # %%
 # Read it
 # -------
-# :func:`placeformer.from_nwb` finds the units and the position. Every spike counts at the nearest
-# sample of the position, and counts times the sample rate are rates in Hz.
+# :func:`placeformer.from_nwb` finds the units and the position. Every spike is assigned to the
+# nearest position sample, and the counts are multiplied by the sample rate to give rates in Hz.
 
 animal = pf.from_nwb(session, layer="CA1")
 animal
 
 # %%
-# Data that you have in `pynapple <https://pynapple.org>`_ already come the same way, here from the
-# same file. The two agree to the last spike.
+# Data that you already have in `pynapple <https://pynapple.org>`_ are converted in the same way,
+# here from the same file. The two agree to the last spike.
 
 import pynapple as nap
 
@@ -79,16 +80,17 @@ print("spikes of from_pynapple:", (same["activation"].sum("time")[0] / RATE).val
 # %%
 # Place cells of both in one table
 # --------------------------------
-# A metre has no whole numbers, so the animal's maps need ``bins``: as many a side as the network's
-# world has places.
+# Positions in metres are not integers, so the animal's maps need ``bins``: as many per side as the
+# network's world has places.
 
 network = pf.record(pf.load("nmda-a10"), layers="ffn.1", n_walks=32, n_steps=768, progress=False)
 bins = int(network.attrs["side"])
 
 
 def table(recording, source, **options):
-    """A row a unit."""
-    return pf.place_cells(recording, n=200, **options).to_dataframe().assign(source=source)
+    """One row per unit."""
+    cells = pf.place_cells(recording, n_shuffles=200, progress=False, **options)
+    return cells.to_dataframe().assign(source=source)
 
 
 both = pd.concat([table(animal, "animal", bins=bins), table(network, "nmda-a10")])
@@ -100,17 +102,17 @@ both[columns].groupby("source").head(12).round(2)
 both.groupby("source")["is_place_cell"].agg(["sum", "size", "mean"]).round(3)
 
 # %%
-# The eight place cells are found, the four cells that fire anywhere are not taken for any. What may
-# be compared in such a table, and what not:
+# All eight place cells are found, and none of the four cells that fire anywhere is accepted. Some
+# columns of such a table can be compared, and others cannot:
 #
-# - η² depends on noise: on single spikes in bins of 50 ms here, on all else that a unit does in a
-#   network. Its test against shuffles (``q_circular``) is fair to both.
-# - Spatial information in bits per spike does not change with the scale of the rates. It does with
-#   the number of bins, and with what is done with negative activations.
-# - An animal has no letters: the criteria that ask for more than a tuning to letters, which most of
-#   the network's units fail, are left out for it.
+# - η² depends on noise: in the animal on single spikes in bins of 50 ms, in the network on
+#   everything else that drives a unit. Its test against shuffles (``q_circular``) is fair to both.
+# - Spatial information in bits per spike does not depend on the scale of the rates, but it does
+#   depend on the number of bins and on the treatment of negative activations.
+# - An animal has no letters, so its criteria for tuning beyond the letter, which most units of the
+#   network fail, are left out.
 #
-# Look at both. The best of each by its map, fields outlined:
+# These are the maps of the best units of both, with fields outlined:
 
 fig, axes = plt.subplots(2, 3, figsize=(9, 6), layout="constrained")
 for row, source in zip(axes, ("animal", "nmda-a10"), strict=True):
@@ -125,5 +127,5 @@ for row, source in zip(axes, ("animal", "nmda-a10"), strict=True):
 plt.show()
 
 # %%
-# With several sessions or networks, each is a Recording of its own, and the table grows by rows.
-# More on time bases, trials and gaps: :doc:`/data`.
+# With several sessions or networks, each is a separate Recording, and the table gets more rows.
+# :doc:`/data` explains time bases, trials and gaps.

@@ -2,18 +2,18 @@
 9. Train a network and push it to a hub
 =======================================
 
-From a recipe to a network that others load by its name, at the commit you mean.
+From a recipe to a network that others can load by name, at the commit that you specify.
 
-A network small enough to be trained while you read learns one map of 16 letters. Two commits of it
-go to a hub, and what lies between them is consolidation.
+A network small enough to be trained while you read learns one map of 16 letters. We push two
+commits of it to a hub; the difference between them is consolidation.
 """
 
 # %%
 # A recipe
 # --------
-# Everything that decides a trained network is in one TOML file: its seed, its world, its sizes, its
-# activation with α (which has no default), and the training. Three walks in ten are on maps
-# that are never met again, so that the network has to look letters up as well as learn them.
+# One TOML file defines a trained network: its seed, its world, its sizes, its activation with α
+# (which has no default), and the training. Three walks in ten are on maps that never occur again,
+# so the network has to look letters up as well as learn them.
 
 # sphinx_gallery_thumbnail_number = -1
 import sys
@@ -67,7 +67,7 @@ compile = false
 evaluate_every = 50
 checkpoint_every = 200
 """
-temporary = tempfile.TemporaryDirectory()  # everything this page writes is in it
+temporary = tempfile.TemporaryDirectory()  # holds everything this page writes
 folder = Path(temporary.name)
 recipe = folder / "tiny.toml"
 print(f"{recipe.name}: {recipe.write_text(RECIPE)} characters")
@@ -75,8 +75,8 @@ print(f"{recipe.name}: {recipe.write_text(RECIPE)} characters")
 # %%
 # Train
 # -----
-# :func:`placeformer.train` keeps a checkpoint in the folder it is given. Here it stops at step 200;
-# called again, it goes on from there, to the bit as if it had never stopped.
+# :func:`placeformer.train` keeps a checkpoint in its folder. Here it stops at step 200; if called
+# again, it resumes from there, and the result is identical to the bit to an uninterrupted run.
 
 early = pf.train(recipe, folder / "training", stop_at=200, progress=False)
 print(f"step {early.step}, {early.seconds:.0f} s")
@@ -84,15 +84,15 @@ print(f"step {early.step}, {early.seconds:.0f} s")
 # %%
 # A hub
 # -----
-# A page that is built without a network cannot push to huggingface.co. In its place stands a hub on
-# 127.0.0.1, the one this library is tested with (``tests/local_hub.py`` of the repository, so run
-# this page in a clone). The genuine client talks to it over HTTP. ``with as_alice():`` is all that
-# points it there, with Alice's token and a cache in the temporary folder; your own token and cache
-# are not touched. **Without that line, the same lines push to your account at huggingface.co**: log
-# in once with ``hf auth login`` and put your name in the place of Alice's.
+# This page is built offline and cannot push to huggingface.co. Instead, it uses a hub on 127.0.0.1,
+# the one with which this library is tested (``tests/helpers/local_hub.py``, so run this page in a
+# clone of the repository). The real client talks to it over HTTP. ``with as_alice():`` redirects
+# the client to it, with Alice's token and a cache in the temporary folder; your own token and cache
+# are not used. **Without that line, the same code pushes to your account at huggingface.co**: log
+# in once with ``hf auth login`` and replace Alice's name with yours.
 
 sys.path.append(str(Path(pf.__file__).parents[2] / "tests"))
-from local_hub import LocalHub
+from helpers.local_hub import LocalHub
 
 hub = LocalHub({"hf_alice": "alice"})
 
@@ -103,8 +103,8 @@ def as_alice():
 
 
 # %%
-# :func:`placeformer.push` makes the repository if there is none and pushes one commit. Its last
-# part names it.
+# :func:`placeformer.push` creates the repository if it does not exist and pushes one commit. The
+# last part of the URL is the commit.
 
 with as_alice():
     url = pf.push(early.model, "alice/tiny", commit_message="After 200 steps")
@@ -132,15 +132,15 @@ ax.legend(loc="upper right", bbox_to_anchor=(1, 0.88), fontsize="small")
 plt.show()
 
 # %%
-# Working memory comes first, on novel maps as well; there it goes on slowly, for this network was
-# trained for seconds. Reference memory follows, and only for the map that is met again and again.
-# On novel maps it stays at chance, since their letters are not in the weights.
+# Working memory develops first, also on novel maps, where it improves slowly in the few seconds of
+# this training. Reference memory follows, but only for the map that occurs again and again. On
+# novel maps it stays at chance, because their letters are not in the weights.
 #
 # Publish
 # -------
-# ``publish`` stores the network, measures it *as stored* (float16), and writes its card; it is what
-# ``placeformer train tiny.toml`` ends with. The folder is an entry of a zoo, and a repository of a
-# hub.
+# ``publish`` stores the network, measures it *as stored* (float16), and writes its card;
+# ``placeformer train tiny.toml`` calls it at the end. The folder has the format of a zoo entry and
+# of a hub repository.
 
 model = publish(trainer, folder / "tiny", recipe=recipe, n_walks=64, n_steps=1024, progress=False)
 for file in sorted((folder / "tiny").iterdir()):
@@ -154,16 +154,16 @@ for name, value in model.info["results"].items():
 # %%
 # Push and load
 # -------------
-# The commit takes the card, the recipe and the history with the weights. A network that nobody has
-# measured, such as the first one, gets a card that says so.
+# The commit contains the card, the recipe and the history along with the weights. A network that
+# has not been measured, such as the first one, gets a card that says so.
 
 with as_alice():
     print(pf.push(model, "alice/tiny", commit_message="After 800 steps"))
 
 # %%
-# Anybody loads it by its name. A name alone means the newest commit, which may change under a
-# paper; a commit means the same weights for ever. Both are checked by size and sha256, and nothing
-# is unpickled.
+# Anybody can load it by name. A name alone means the newest commit, which may change after a paper
+# is published; a commit always means the same weights. Both are checked by size and sha256, and
+# nothing is unpickled.
 
 with as_alice():
     loaded = {
@@ -174,12 +174,12 @@ for name, network in loaded.items():
     print(f"{name}: {network.info['source']}, sha256 {network.info['sha256'][:12]}…")
 
 # %%
-# What a commit knows
-# -------------------
+# What each commit remembers
+# --------------------------
 
 errors = {
     f"{name}, {maps} map{'s' * (maps == 'novel')}": pf.memory_errors(
-        network, n_walks=64, n_steps=1024, familiar=maps == "trained"
+        network, n_walks=64, n_steps=1024, familiar=maps == "trained", progress=False
     )
     for name, network in loaded.items()
     for maps in ("trained", "novel")
@@ -191,13 +191,13 @@ ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 plt.show()
 
 # %%
-# Between the two commits the letters of one map went into the weights: the reference error of the
-# trained map falls, that of novel maps cannot. It is one network of one seed; and whatever is said
-# of it has to name the commit.
+# Between the two commits, the letters of one map were stored in the weights: the reference error
+# falls on the trained map and cannot fall on novel maps. This is one network with one seed, and any
+# statement about it has to name the commit.
 
 temporary.cleanup()
 
 # %%
-# Larger networks take the same steps: ``placeformer train RECIPE.toml``, ``placeformer push FOLDER
-# ORG/NAME`` and, for all activations and seeds of a family, ``placeformer sweep`` (:doc:`/hub`,
-# :doc:`/zoo`).
+# The steps for larger networks are the same: ``placeformer train RECIPE.toml``, ``placeformer push
+# FOLDER ORG/NAME`` and, for all activations and seeds of a family, ``placeformer sweep``
+# (:doc:`/hub`, :doc:`/zoo`).

@@ -2,18 +2,18 @@
 10. Bigger than memory
 ======================
 
-Record to disk, go on after an interruption, and analyse what does not fit into memory.
+Record to disk, resume after an interruption, and analyse data that do not fit into memory.
 
-Some units show their tuning only after hours. Here 64 units have a place field each, buried in
-noise eight times as high: a short recording shows nothing. The long one is written to a Zarr store
-block by block, and analysed block by block.
+Some units show their tuning only after hours. Here each of 64 units has a place field, hidden in
+noise eight times as large, and a short recording shows nothing. The long recording is written to a
+Zarr store block by block, and analysed block by block.
 """
 
 # %%
-# A network, and a long way
-# -------------------------
-# Any ``torch.nn.Module`` will do. This one is made of place fields and noise, so that we know what
-# there is to find.
+# A network and long walks
+# ------------------------
+# Any ``torch.nn.Module`` will do. This one consists of place fields and noise, so that we know the
+# correct result.
 
 import tempfile
 import tracemalloc
@@ -28,7 +28,7 @@ import placeformer as pf
 
 
 class Noisy(torch.nn.Module):
-    """Units with a place field each, and noise."""
+    """Units that have one place field each, with added noise."""
 
     def __init__(self, n_units, noise):
         super().__init__()
@@ -45,17 +45,17 @@ class Noisy(torch.nn.Module):
 
 rng = np.random.default_rng(0)
 steps = rng.normal(0, 0.03, (2, 8, 120_000)).cumsum(axis=2)
-x, y = np.abs((steps + rng.random((2, 8, 1))) % 2 - 1).astype("float32")  # walls reflect
+x, y = np.abs((steps + rng.random((2, 8, 1))) % 2 - 1).astype("float32")  # the walls reflect
 network = Noisy(64, noise=8.0)
 print(f"{x.size:,} samples of 64 units: {x.size * 64 * 4 / 1e6:.0f} MB of activations")
 
 # %%
 # Record to disk
 # --------------
-# ``store`` names a Zarr store. ``forward`` runs the network along ``chunk`` steps at a time, so
-# that neither the network nor the recorder holds more than that and one block of the store.
+# ``store`` is the path of a Zarr store. ``forward`` runs the network for ``chunk`` steps at a time,
+# so neither the network nor the recorder holds more than this and one block of the store.
 #
-# Long recordings get interrupted: here by an error after 50,000 steps.
+# Long recordings are sometimes interrupted, here by an error after 50,000 steps.
 
 folder = tempfile.TemporaryDirectory()
 store = Path(folder.name) / "recording.zarr"
@@ -63,10 +63,10 @@ failing = True
 
 
 def forward(module, batch, state):
-    """Run a part of the way; once, the power fails."""
+    """Run one part of the walks; fail once, after 50,000 steps."""
     global failing
     if failing and batch["time"][0] >= 50_000:
-        failing = False  # the next time it will not
+        failing = False  # the next call succeeds
         raise RuntimeError("the power fails")
     module(torch.from_numpy(np.stack([batch["x"], batch["y"]], axis=-1)))
 
@@ -80,22 +80,22 @@ stored = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
 print(f"{stored / 1e6:.0f} MB stored")
 
 # %%
-# The same call goes on from the last block that was stored, and no sample is lost or doubled. (Had
-# the network or the settings changed, it would refuse and say what differs.)
+# The same call resumes after the last block that was stored, and no sample is lost or duplicated.
+# (If the network or the settings had changed, it would raise an error that names the difference.)
 
 recording = pf.record(network, {"x": x, "y": y}, **settings, progress=False)
 recording["activation"]
 
 # %%
 # The activations are a dask array: nothing has been read yet. Later, or elsewhere,
-# ``xarray.open_zarr(store)`` opens the same.
+# ``xarray.open_zarr(store)`` opens the same recording.
 #
 # Analyse block by block
 # ----------------------
-# Every analysis takes such a recording. It reads a chunk, adds its sums to those of the others, and
-# lets go of it. We take parts of growing length, and look at how well the maps of two halves agree
-# and at how much memory that takes, with one chunk at a time (by default there are as many as the
-# machine has processors):
+# Every analysis accepts such a recording. It reads a chunk, adds its sums to those of the others,
+# and releases it. We take parts of increasing length, and measure how well the maps of two halves
+# agree and how much memory this takes, with one chunk at a time (by default there are as many as
+# the machine has processors):
 
 dask.config.set(scheduler="synchronous")
 lengths = [120_000 // 64, 120_000 // 16, 120_000 // 4, 120_000]
@@ -112,10 +112,10 @@ for length in lengths:
     )
 
 # %%
-# What a longer recording buys
-# ----------------------------
-# The unit nearest to the middle, after a 64th, a 16th and all of the recording; then the agreement
-# of halves, and the memory.
+# The benefit of a longer recording
+# ---------------------------------
+# The figure shows the unit nearest to the middle after a 64th, a 16th and all of the recording, and
+# below it the agreement of the two halves and the memory.
 
 unit = int(np.square(network.centres.numpy() - 0.5).sum(axis=1).argmin())
 fig = plt.figure(figsize=(10, 6.5), layout="constrained")
@@ -138,19 +138,19 @@ right.legend()
 plt.show()
 
 # %%
-# The field was there all along. The activations grow with the recording; what it takes to analyse
-# them levels off at a few chunks.
+# The field was there from the beginning. The activations grow with the recording, but the memory
+# needed to analyse them levels off at a few chunks.
 #
 # On a cluster
 # ------------
-# Analyses run on whatever dask computes with. With ``dask.distributed``, on this machine or on many
-# that see the store::
+# Analyses run on whichever scheduler dask uses. With ``dask.distributed``, on this machine or on
+# many machines that have access to the store::
 #
 #     from distributed import Client
 #
 #     with Client("tcp://10.0.0.1:8786"):  # or Client() for the processors of this machine
 #         cells = pf.place_cells(recording, bins=15)
 #
-# The numbers are the same, and :doc:`/speed` tells what takes how long and how much memory.
+# The numbers are the same; :doc:`/speed` reports the time and memory that each analysis takes.
 
 folder.cleanup()

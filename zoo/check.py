@@ -1,9 +1,9 @@
-"""Check the zoo: recompute every figure in it from the stored weights; fail on any difference.
+"""Check the zoo: recompute every number in it from the stored weights; fail on any difference.
 
-``python zoo/check.py`` measures each network of zoo/models again as its config.json says it was
-measured, a few minutes a network on one processor core; ``--sample`` takes some of them by lot. For
-all of them it checks that the pins are up to date, that recipe, course of the training and card are
-there and of this network, and that all weights together are small enough to ship.
+``python zoo/check.py`` measures each network in zoo/models again as described in its config.json,
+which takes a few minutes per network on one CPU core; ``--sample`` draws some of them at random.
+For all networks it checks that the pins are up to date, that the recipe, training history and card
+exist and belong to the network, and that all weights together are small enough to ship.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from placeformer.zoo import registry as zoo
 from placeformer.zoo.config import read_config, refuse
 
 MODELS = Path(__file__).resolve().parent / "models"
-LARGEST = 60_000_000  # bytes of all weight files together
+LARGEST = 60_000_000  # bytes, for all weight files together
 MEASURED = re.compile(r"(\d+) walks of (\d+) steps, seed (\d+)")
 
 
@@ -48,18 +48,18 @@ def check(
     workers: int = 1,
     largest: int = LARGEST,
 ) -> list[str]:
-    """Return what is wrong with the networks under `models`.
+    """Return the problems of the networks under `models`.
 
     Parameters
     ----------
     models, pins
         Folder of the networks, and file of their sha256.
     sample, seed
-        How many networks to measure, by lot from this seed; by default all.
+        Number of networks to measure, drawn at random with this seed; by default all.
     workers
-        Processes that measure.
+        Number of processes that measure.
     largest
-        Bytes that all weight files together may have.
+        Maximum size of all weight files together, in bytes.
     """
     names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)
     n = len(names) if sample is None else min(sample, len(names))
@@ -75,7 +75,7 @@ def check(
 
 
 def check_pins(models: Path, pins: Path) -> list[str]:
-    """Every weight file has its sha256 in the pins, and every pin a weight file."""
+    """Check that the pins hold the sha256 of every weight file, and of no other file."""
     pinned, found = json.loads(pins.read_text(encoding="utf-8")), {}
     for file in models.glob(f"*/{hub.WEIGHTS}"):
         with open(file, "rb") as stream:
@@ -85,13 +85,13 @@ def check_pins(models: Path, pins: Path) -> list[str]:
 
 
 def check_size(models: Path, largest: int) -> list[str]:
-    """All weights together stay small."""
+    """Check the size of all weights together."""
     size = sum(file.stat().st_size for file in models.glob(f"*/{hub.WEIGHTS}"))
     return [f"weights: {size} bytes together, more than {largest}"] if size > largest else []
 
 
 def check_files(folder: Path) -> list[str]:
-    """Recipe, course of the training and card are there, and of this network."""
+    """Check that the recipe, training history and card exist and belong to this network."""
     recipe, config = Recipe.read(folder / hub.RECIPE), stored(folder)
     with open(folder / hub.HISTORY, newline="", encoding="utf-8") as stream:
         steps = [int(row["step"]) for row in csv.DictReader(stream)]
@@ -108,12 +108,12 @@ def check_files(folder: Path) -> list[str]:
 
 
 def recompute(folder: Path) -> list[str]:
-    """Measure a network as it says it was measured, and compare every figure."""
+    """Measure a network as described in its configuration, and compare every number."""
     model, said = hub.read(folder), stored(folder).results
     errors = [entry["definition"] for key, entry in said.items() if "_error_" in key]
     protocols = {MEASURED.findall(definition)[-1] for definition in errors}
     if len(protocols) != 1:
-        return [f"results: expected errors of one measurement, found {len(protocols)}"]
+        return [f"results: expected errors of one measurement, got {len(protocols)}"]
     ((n_walks, n_steps, seed),) = protocols
     torch.set_num_threads(1)
     measured = card.measure(model, n_walks=int(n_walks), n_steps=int(n_steps), seed=int(seed))
@@ -126,7 +126,7 @@ def recompute(folder: Path) -> list[str]:
 
 
 def stored(folder: Path) -> Any:
-    """Return what the configuration says."""
+    """Return the stored configuration."""
     problems: list[str] = []
     said = read_config(folder, problems)
     refuse(f"{folder} cannot be read", problems)
@@ -134,7 +134,7 @@ def stored(folder: Path) -> Any:
 
 
 def attempt(function: Any, folder: Path) -> list[str]:
-    """Return the problems a check finds; that it cannot be made is one as well."""
+    """Return the problems that a check finds; an exception counts as a problem."""
     try:
         return [f"{folder.name}: {problem}" for problem in function(folder)]
     except Exception as error:
@@ -143,7 +143,7 @@ def attempt(function: Any, folder: Path) -> list[str]:
 
 @contextmanager
 def each(workers: int) -> Iterator[Any]:
-    """Give a `map` that runs in so many processes, or in this one."""
+    """Yield a `map` that runs in `workers` processes, or in this one."""
     if workers == 1:
         yield map
         return

@@ -1,18 +1,17 @@
-"""Measure networks that are comparable and test the paper's claims on them.
+"""Measure comparable networks and test the paper's claims on them.
 
-``python zoo/claims.py`` measures the networks in zoo/models of each of the SETS, half a minute each
-on one processor core, minutes for those of the paper's size, and prints the tables of claims. What
-was measured is kept in zoo/results: a network is measured again only if its weights or the settings
-are others.
+``python zoo/claims.py`` measures the networks in zoo/models of each of the SETS and prints the
+tables of claims. This takes half a minute per network on one CPU core, and minutes for those of the
+paper's size. The results are kept in zoo/results: a network is measured again only if its weights
+or the settings have changed.
 ``python zoo/claims.py lesions`` measures washout and lesions of one network, and lesions of the
-place cells of single maps in several, half an hour. The pages of the documentation are made from
-these files whenever it is built.
+place cells of single maps in several networks, which takes half an hour. The pages of the
+documentation are made from these files whenever it is built.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 import placeformer as pf
+from placeformer._atomic import atomic_file
 from placeformer.training.recipe import read_recipes
 from placeformer.zoo import folder as hub
 from placeformer.zoo.config import read_config, refuse
@@ -37,11 +37,11 @@ SETS = {
     "nmda": [ZOO / "families" / "nmda.toml"],
     "paper": sorted((ZOO / "recipes" / "gpu").glob("*.toml")),
 }
-"""Recipes of networks that differ in activation, α and seed alone."""
+"""Recipes of networks that differ only in activation, α and seed."""
 LESIONED = "nmda-a10"
 SETTINGS: dict[str, Any] = {
     "n_walks": 64, "n_steps": 1024, "recorded_walks": 16, "recorded_steps": 512,
-    "washout": 0.0, "n": 250, "seed": 0,
+    "washout": 0.0, "n_shuffles": 250, "seed": 0,
 }  # fmt: skip
 DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 WALKS: dict[str, Any] = {"n_walks": 24, "n_steps": 2048, "where": "chunk_end"}
@@ -54,7 +54,7 @@ CHOSEN_WALKS: dict[str, Any] = {"n_walks": 32, "n_steps": 2048, "repeats": 20, "
 def measure(
     recipes: Sequence[Path], file: Path, models: Path = MODELS, **settings: Any
 ) -> xr.Dataset:
-    """Measure the networks of recipes that are there and not yet in the file; write the file."""
+    """Measure the existing networks of recipes that are missing in the file; write the file."""
     settings = SETTINGS | settings
     names = [name for each in recipes for name in read_recipes(each)]
     names = [name for name in names if (models / name / hub.CONFIG).is_file()]
@@ -71,7 +71,7 @@ def measure(
 
 
 def kept(file: Path, wanted: dict[str, str], settings: dict[str, Any]) -> dict[str, xr.Dataset]:
-    """What the file holds of the wanted networks (name → sha256), measured with these settings."""
+    """Results in the file for the wanted networks (name → sha256) and these settings."""
     if not file.is_file():
         return {}
     stored = xr.load_dataset(file)
@@ -82,7 +82,7 @@ def kept(file: Path, wanted: dict[str, str], settings: dict[str, Any]) -> dict[s
 
 
 def sha256(folder: Path) -> str:
-    """Sha256 of the weights of a network, as its configuration says (loading checks it)."""
+    """Sha256 of the weights of a network, from its configuration (checked on loading)."""
     problems: list[str] = []
     said = read_config(folder, problems)
     refuse(f"{folder} cannot be read", problems)
@@ -90,7 +90,7 @@ def sha256(folder: Path) -> str:
 
 
 def history(file: Path) -> xr.Dataset:
-    """Errors in the course of a training, over ``model``, ``step``, ``maps`` and ``memory``."""
+    """Errors during training, over ``model``, ``step``, ``maps`` and ``memory``."""
     table = pd.read_csv(file)
     kinds, memories = ("trained", "novel"), ("working", "reference")
     values = [[table[f"{memory}_error_{kind}"] for memory in memories] for kind in kinds]
@@ -103,12 +103,12 @@ def history(file: Path) -> xr.Dataset:
 
 
 def write(data: xr.Dataset, file: Path) -> None:
-    """Write a compressed netCDF file under another name, then rename it."""
+    """Write a compressed netCDF file, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
     numbers = [str(n) for n, v in data.data_vars.items() if v.dtype.kind in "fi" and v.size > 1]
-    data.to_netcdf(temporary, encoding={name: {"zlib": True, "complevel": 9} for name in numbers})
-    os.replace(temporary, file)
+    encoding = {name: {"zlib": True, "complevel": 9} for name in numbers}
+    with atomic_file(file) as temporary:
+        data.to_netcdf(temporary, encoding=encoding)
 
 
 def lesions(
@@ -151,7 +151,7 @@ def lesion_place_cells(
     """Errors after lesions of the place cells of a layer on a map, and of control units."""
     where: dict[str, Any] = {"layers": layer, "maps": [map_index], "progress": False}
     recording = pf.record(model, n_walks=64, n_steps=1536, seed=walks["seed"] + 100, **where)
-    cells = pf.place_cells(recording, n=SETTINGS["n"])["is_place_cell"]
+    cells = pf.place_cells(recording, n_shuffles=SETTINGS["n_shuffles"])["is_place_cell"]
     curve = pf.ablation_curve(model, cells, **where, **walks)
     last = curve.isel(fraction=-1).sel(maps="trained")
     names = ["difference", "difference_interval", "p_sets", "p_pairs"]
@@ -169,12 +169,12 @@ def lesion_place_cells(
 
 
 def decoding_error(recording: xr.Dataset) -> xr.DataArray:
-    """Mean distance of the decoded position from the true one, of every walk."""
+    """Mean distance of the decoded position from the true one, for every walk."""
     return pf.decode_position(recording, method="bayes")["error"].mean("time")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is missing and print what it says."""
+    """Measure what is missing and print the results."""
     parser = argparse.ArgumentParser(description="Measure networks and test the paper's claims.")
     parser.add_argument("what", nargs="?", choices=["networks", "lesions"], default="networks")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")

@@ -1,4 +1,4 @@
-"""Pin the zoo: check every network in zoo/models and write its sha256 to zoo_pins.json.
+"""Pin the zoo: check every network in zoo/models and write its sha256 to the pins of the package.
 
 Run ``python zoo/pin.py`` after adding or replacing a network. ``placeformer.load`` refuses a zoo
 network whose weights do not have the sha256 written here.
@@ -7,9 +7,9 @@ network whose weights do not have the sha256 written here.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from placeformer._atomic import atomic_file
 from placeformer.zoo import folder as hub
 from placeformer.zoo import registry as zoo
 
@@ -23,9 +23,8 @@ def pin(
     """Write the sha256 of every network under `models` to the file `pins`, and return them."""
     names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)
     found = {name: hub.read(models / name).info["sha256"] for name in names}
-    temporary = pins.with_name(pins.name + ".tmp")
-    temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, pins)
+    with atomic_file(pins) as file:
+        file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return found
 
 

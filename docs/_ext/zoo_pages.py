@@ -10,15 +10,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
+from rst import render
 
 import placeformer as pf
-from placeformer.stats.estimates import over_seeds, verdict
+from placeformer.stats.intervals import over_seeds, verdict
 
 RESULTS = Path(__file__).resolve().parents[2] / "zoo" / "results"
 LESIONED = "nmda-a10"
 MEMORIES = ("reference", "working")
 SETS = {"mini": "mini", "nmda": "nmda (second load)", "paper": "of the paper's size"}
-"""Networks that were measured alike, and what their column is called."""
+"""Sets of networks that were measured in the same way, and the heads of their columns."""
+
+Table = tuple[list[str], list[list[Any]]]
+"""Header and rows."""
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -34,36 +38,43 @@ def write_all(target: Path, results: Path = RESULTS) -> None:
     washout, lesions = (
         xr.load_dataset(results / f"{LESIONED}-{what}.nc") for what in ("washout", "lesions")
     )
-    claims = {name: pf.paper_claims(each) for name, each in networks.items()}
+    claims = {name: pf.paper_claims(measured) for name, measured in networks.items()}
     together = pf.memory_comparison(networks["mini"], washout, lesions)
     with plt.rc_context({"svg.hashsalt": "placeformer"}):
         parts = {
-            "claims-verdicts": verdicts(claims),
+            "claims-verdicts": table(*verdicts(claims)),
             "claims-comparison": comparison(together, washout, lesions, target),
             "claims-specificity": specificity(lesions),
-            "claims-one-map": of_one_map(xr.load_dataset(results / "place-cell-lesions.nc")),
-            **{f"claims-tests-{name}": tests(each) for name, each in claims.items()},
+            "claims-one-map": table(
+                *of_one_map(xr.load_dataset(results / "place-cell-lesions.nc"))
+            ),
+            **{f"claims-tests-{name}": tests(of_set) for name, of_set in claims.items()},
             **{f"mg-{name}": errors(name, networks[name], claims[name], target) for name in SETS},
         }
-    for name, lines in parts.items():
-        (target / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, text in parts.items():
+        (target / f"{name}.txt").write_text(text, encoding="utf-8")
 
 
-def verdicts(claims: Mapping[str, pd.DataFrame], last: int = 7) -> list[str]:
-    """One row a claim, one column a set of networks."""
-    said = {name: pf.claim_verdicts(each) for name, each in claims.items()}
-    of = next(iter(claims.values())).drop_duplicates("claim").set_index("claim")["statement"]
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table alone."""
+    return render("table", header=header, rows=rows)
+
+
+def verdicts(claims: Mapping[str, pd.DataFrame], last: int = 7) -> Table:
+    """One row per claim, one column per set of networks."""
+    words = {name: pf.claim_verdicts(of_set) for name, of_set in claims.items()}
+    first = next(iter(claims.values())).drop_duplicates("claim").set_index("claim")["statement"]
     rows = [
-        [claim, of[claim], *(f"**{words[claim]}**" for words in said.values())]
-        for claim in of.index
+        [claim, first[claim], *(f"**{verdict[claim]}**" for verdict in words.values())]
+        for claim in first.index
         if claim <= last
     ]
-    return table(["", "claim", *(SETS[name] for name in said)], rows)
+    return ["", "claim", *(SETS[name] for name in words)], rows
 
 
-def tests(claims: pd.DataFrame) -> list[str]:
-    """One row a test, claim by claim."""
-    lines: list[str] = []
+def tests(claims: pd.DataFrame) -> str:
+    """One row per test, claim by claim."""
+    groups = []
     for (claim, statement), rows in claims.groupby(["claim", "statement"]):
         cells = [
             [
@@ -77,11 +88,11 @@ def tests(claims: pd.DataFrame) -> list[str]:
             ]
             for row in rows.itertuples()
         ]
-        header = ["part", "effect (test)", "value, 95 % interval", "over", "p", "networks, seeds",
-                  "verdict"]  # fmt: skip
-        lines += [f"**{claim}. {statement}**", ""]
-        lines += [*table(header, cells, (16, 27, 18, 10, 7, 8, 14)), ""]
-    return lines
+        groups.append((claim, statement, cells))
+    header = [
+        "part", "effect (test)", "value, 95 % interval", "over", "p", "networks, seeds", "verdict",
+    ]  # fmt: skip
+    return render("claims_tests", claims=groups, header=header)
 
 
 def silent(row: Any) -> bool:
@@ -89,28 +100,23 @@ def silent(row: Any) -> bool:
     return bool(row.verdict == "not tested" and not row.decides)
 
 
-def comparison(
-    together: xr.Dataset, washout: xr.Dataset, lesions: xr.Dataset, target: Path
-) -> list[str]:
-    """The figure of Mg²⁺ beside lesions, and its correlations."""
+def comparison(together: xr.Dataset, washout: xr.Dataset, lesions: xr.Dataset, target: Path) -> str:
+    """The figure of Mg²⁺ and lesions, and its correlations."""
     save(pf.plot.comparison(together).ravel()[0].figure, target / "comparison.svg")
     rows = []
     for measure in together["measure"].values:
         one = together.sel(measure=measure)
         rows.append([str(measure), *(correlation(one.sel(given=g)) for g in ("nothing", "alpha"))])
     header = ["measure on the trained map", "ρ with reference error", "partial on α (NMDA_α)"]
-    shown = figure("comparison.svg", "Mg²⁺ beside lesions.")
-    return [*shown, "", counted(washout, lesions), "", *table(header, rows)]
-
-
-def counted(washout: xr.Dataset, lesions: xr.Dataset) -> str:
-    """Which predictions (b) and (c) count."""
-    each = [
-        f"{panel} {int(data.attrs['n_walks'])} walks of {int(data.attrs['n_steps'])} steps, "
-        f"counted at {WHERE[data.attrs['where']]}"
-        for panel, data in (("(b)", washout), ("(c)", lesions))
-    ]
-    return f"Of ``{LESIONED}``: {'; '.join(each)}."
+    return render(
+        "claims_comparison",
+        network=LESIONED,
+        washout=washout,
+        lesions=lesions,
+        WHERE=WHERE,
+        header=header,
+        rows=rows,
+    )
 
 
 def correlation(one: xr.Dataset) -> str:
@@ -120,11 +126,11 @@ def correlation(one: xr.Dataset) -> str:
     return text if np.isnan(p) else f"{text}, p = {p:.2g}"
 
 
-def specificity(lesions: xr.Dataset) -> list[str]:
+def specificity(lesions: xr.Dataset) -> str:
     """What lesions by score cost more than matched and random ones, by ability."""
     header = [
-        "ability", "unlesioned", "all units lesioned", "by score less matched",
-        "as a share of all", "p (sets)", "by score less random",
+        "ability", "unlesioned", "all units lesioned", "by score minus matched",
+        "as a share of all", "p (sets)", "by score minus random",
     ]  # fmt: skip
     rows = []
     for name, value, area, interval, p in abilities(lesions):
@@ -138,24 +144,22 @@ def specificity(lesions: xr.Dataset) -> list[str]:
             [name, f"{intact:.3f}", f"{gone:.3f}", matched, f"{share:.0%}",
              f"{float(p.sel(control='matched')):.2g}", random]
         )  # fmt: skip
-    shares = [f for f in lesions["fraction"].values if 0 < f < 1]
-    about = (
-        f"Means over lesions of {', '.join(f'{f:.0%}' for f in shares)} of the "
-        f"{lesions.sizes['unit']} feed-forward units of ``{LESIONED}``, "
-        f"{lesions.sizes['repeat']} sets of each control, {int(lesions.attrs['n_walks'])} walks of "
-        f"{int(lesions.attrs['n_steps'])} steps; intervals over walks and sets."
-    )
     low, high = (
         lesions["area_interval"].sel(maps="trained", memory="reference", control="matched").values
     )
-    word = (
-        "more than" if low > 0 else "less than" if high < 0 else "not detectably more or less than"
+    return render(
+        "claims_specificity",
+        network=LESIONED,
+        lesions=lesions,
+        fractions=[f for f in lesions["fraction"].values if 0 < f < 1],
+        low=low,
+        high=high,
+        header=header,
+        rows=rows,
     )
-    said = f"Lesions by score cost reference memory **{word}** lesions of matched units."
-    return [said, about, "", *table(header, rows)]
 
 
-def of_one_map(lesions: xr.Dataset) -> list[str]:
+def of_one_map(lesions: xr.Dataset) -> Table:
     """What lesions of the place cells of a map cost more on it than those of other units."""
     reference = lesions.sel(memory="reference")
     rows = []
@@ -171,9 +175,9 @@ def of_one_map(lesions: xr.Dataset) -> list[str]:
         )  # fmt: skip
     header = [
         "α", "layer", "place cells", "unlesioned", "place cells lesioned", "matched", "random",
-        "less matched", "less random", "beyond all matched sets",
+        "minus matched", "minus random", "beyond all matched sets",
     ]  # fmt: skip
-    return table(header, rows)
+    return header, rows
 
 
 def judged(difference: xr.DataArray) -> str:
@@ -198,7 +202,7 @@ def abilities(lesions: xr.Dataset) -> Iterable[tuple[str, Any, Any, Any, Any]]:
 
 WHERE = {
     "chunk_end": "the ends of chunks",
-    "every_step": "every step, also the first ones, when the network cannot know yet where it is: "
+    "every_step": "every step, also the first ones, when the network cannot yet know where it is: "
     "its errors are greater than at the ends of chunks",
 }
 NAMES = {
@@ -207,75 +211,55 @@ NAMES = {
 }
 
 
-def errors(name: str, networks: xr.Dataset, claims: pd.DataFrame, target: Path) -> list[str]:
+def errors(name: str, networks: xr.Dataset, claims: pd.DataFrame, target: Path) -> str:
     """Errors across Mg²⁺ of one set: what there is, figures, tests and the table of networks."""
-    told = claims[claims["claim"].isin([1, 2, 3, 4, 7]) & (claims["n_seeds"] > 0)]
-    lines = [inventory(networks), "", *verdicts({name: claims}, 4), ""]
-    for plot, caption in (
-        (pf.plot.activations, "Errors at the end of training, every network a point."),
-        (pf.plot.training, "Errors in the course of the training."),
-    ):
+    for plot in (pf.plot.activations, pf.plot.training):
         drawn, axes = plt.subplots(2, 1, figsize=(8, 8), layout="constrained")
         for ax, memory in zip(axes, MEMORIES, strict=True):
             plot(networks, memory=memory, ax=ax)
         save(drawn, target / f"mg-{name}-{plot.__name__}.svg")
-        lines += [*figure(f"mg-{name}-{plot.__name__}.svg", caption), ""]
-    lines += [*hill(name, networks, target), "", *map(sentence, told.itertuples()), ""]
-    return [*lines, *by_network(networks)]
+    tested = claims[claims["claim"].isin([1, 2, 3, 4, 7]) & (claims["n_seeds"] > 0)]
+    return render(
+        "magnesium",
+        name=name,
+        n_networks=networks.sizes["model"],
+        n_dosed=int(np.isfinite(networks["trained_alpha"].values).sum()),
+        seeds=sorted(map(int, np.unique(networks["seed"].values))),
+        verdicts=verdicts({name: claims}, 4),
+        hill=hill(name, networks, target),
+        tests=list(tested.itertuples()),
+        with_interval=with_interval,
+        silent=silent,
+        networks=by_network(networks),
+    )
 
 
-def hill(name: str, networks: xr.Dataset, target: Path) -> list[str]:
-    """Reference error against α with its Hill curve, where there are doses enough to fit one."""
+def hill(name: str, networks: xr.Dataset, target: Path) -> bool:
+    """Draw reference error against α with its Hill curve, if there are enough doses to fit one."""
     fit = pf.fit_hill(networks["error"].sel(maps="trained", memory="reference"))
-    if not np.isfinite(fit["fitted"]).any():
-        return []
-    save(pf.plot.dose_response(networks, fit=fit).figure, target / f"mg-{name}-hill.svg")
-    return figure(f"mg-{name}-hill.svg", "Reference error against α, with the Hill curve.")
+    fitted = bool(np.isfinite(fit["fitted"]).any())
+    if fitted:
+        save(pf.plot.dose_response(networks, fit=fit).figure, target / f"mg-{name}-hill.svg")
+    return fitted
 
 
-def inventory(networks: xr.Dataset) -> str:
-    """How many networks there are, and of which seeds."""
-    seeds = sorted(map(int, np.unique(networks["seed"].values)))
-    dosed = int(np.isfinite(networks["trained_alpha"].values).sum())
-    text = (
-        f"{networks.sizes['model']} networks, {dosed} of them with NMDA_α; "
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
-    )
-    return text + (" **One seed: everything here is preliminary.**" if len(seeds) == 1 else "")
-
-
-def sentence(row: Any) -> str:
-    """One test as an item of a list."""
-    value = with_interval(row.value, row.lower, row.upper)
-    p = "" if np.isnan(row.p) else f", p = {row.p:.2g}"
-    word = "" if silent(row) else f": **{row.verdict}**"
-    note = f"; {row.note}" if row.note else ""
-    seeds = f"{row.n_seeds} seed{'' if row.n_seeds == 1 else 's'}"
-    return (
-        f"- {row.claim}, {row.part}: {row.effect} = {value} (over {row.over}{p}; "
-        f"{row.n_networks} networks, {seeds}){word}{note}"
-    )
-
-
-def by_network(networks: xr.Dataset) -> list[str]:
-    """One row a network: errors with their intervals, and counts."""
+def by_network(networks: xr.Dataset) -> Table:
+    """One row per network: errors with their intervals, and counts."""
+    columns = [(maps, memory) for maps in ("trained", "novel") for memory in MEMORIES[::-1]]
     rows = []
     for i in range(networks.sizes["model"]):
         one = networks.isel(model=i)
         cells = [f"``{one['name'].values}``"]
-        for maps, memory in (
-            ("trained", "working"),
-            ("trained", "reference"),
-            ("novel", "working"),
-            ("novel", "reference"),
-        ):
-            found = one.sel(maps=maps, memory=memory)
-            cells.append(with_interval(float(found["error"]), *found["interval"].values))
+        for maps, memory in columns:
+            error = one.sel(maps=maps, memory=memory)
+            cells.append(with_interval(float(error["error"]), *error["interval"].values))
         cells.append(f"{int(one['n'].sel(maps='trained', memory='reference').sum())}")
         rows.append(cells)
-    header = ["network", "working, trained maps", "reference, trained maps", "working, novel maps",
-              "reference, novel maps (control)", "reference predictions"]  # fmt: skip
-    return table(header, rows)
+    header = [
+        "network", "working, trained maps", "reference, trained maps", "working, novel maps",
+        "reference, novel maps (control)", "reference predictions",
+    ]  # fmt: skip
+    return header, rows
 
 
 def with_interval(value: float, low: float, high: float) -> str:
@@ -285,23 +269,6 @@ def with_interval(value: float, low: float, high: float) -> str:
     return (
         f"{value:.3g}" if np.isnan([low, high]).any() else f"{value:.3g} ({low:.3g} to {high:.3g})"
     )
-
-
-def figure(name: str, alt: str) -> list[str]:
-    """Directive of a figure in the folder of generated files."""
-    return [f".. image:: /generated/{name}", f"   :alt: {alt}"]
-
-
-def table(
-    header: Sequence[str], rows: Iterable[Sequence[Any]], widths: Sequence[int] = ()
-) -> list[str]:
-    """Lines of a list-table."""
-    lines = [".. list-table::", "   :header-rows: 1", "   :class: dense"]
-    lines += [f"   :widths: {' '.join(map(str, widths))}"] if widths else []
-    lines.append("")
-    for row in (header, *rows):
-        lines += [f"   {'* -' if i == 0 else '  -'} {cell}".rstrip() for i, cell in enumerate(row)]
-    return lines
 
 
 def save(drawn: Any, file: Path) -> None:

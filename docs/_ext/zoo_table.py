@@ -1,6 +1,7 @@
 """``.. zoo-table:: PATTERN``: networks of the zoo by name, as ``pf.zoo_table`` has them."""
 
 import pandas as pd
+from rst import render
 from sphinx.util.docutils import SphinxDirective
 
 import placeformer as pf
@@ -46,14 +47,15 @@ def grouped(rows):
         before = row[1:4]
 
 
-def caption(table):
-    """Say what the networks of a table share."""
-    shared = ", ".join(
-        f"{value:,} {what}"
+def source(table):
+    """Write the table in reStructuredText."""
+    shared = [
+        f"{n:,} {what}"
         for column, what in (("n_maps", "trained maps"), ("parameters", "weights"))
-        for value in table[column].unique()
-    )
-    return f"{len(table)} networks; {shared}"
+        for n in table[column].unique()
+    ]
+    rows = list(grouped(map(cells, table.itertuples())))
+    return render("zoo_table", shared=shared, header=HEAD, rows=rows)
 
 
 class ZooTable(SphinxDirective):
@@ -65,13 +67,7 @@ class ZooTable(SphinxDirective):
         """Make it anew at every build: the zoo may have grown."""
         self.env.note_reread()
         table = pf.zoo_table(self.arguments[0])
-        if table.empty:
-            return self.parse_text_to_nodes("*None in this version.*")
-        rows = grouped(map(cells, table.itertuples()))
-        lines = [f".. list-table:: {caption(table)}", "   :header-rows: 1", "   :class: zoo", ""]
-        for row in [HEAD, *rows]:
-            lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
-        return self.parse_text_to_nodes("\n".join(lines))
+        return self.parse_text_to_nodes(source(table))
 
 
 def setup(app):

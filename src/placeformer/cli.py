@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FAILED = 1  # exit status of what went wrong through no fault of the input
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+STATUS = """Exit status: 0 on success; 2 for bad input; 130 when interrupted (Ctrl-C), which leaves
+nothing half-written; 1 for any other error."""
 SHORT = {
     "working_error_trained": "working",
     "reference_error_trained": "reference",
@@ -21,170 +24,9 @@ SHORT = {
     "place_cell_fraction_trained": "place_cells",
     "place_cell_fraction_novel": "place_cells_novel",
 }
-"""Columns of measured figures, and what the command line prints above them."""
+"""Columns of measured results, and the shorter heads that the command line prints above them."""
 
-
-def run_list(options: argparse.Namespace) -> None:
-    """Print the table of the zoo."""
-    from placeformer.zoo import registry as zoo
-
-    table = zoo.zoo_table(options.pattern)
-    if table.empty:
-        print(f"no network of the zoo is named like {options.pattern!r}", file=sys.stderr)
-    if options.json:
-        print(table.to_json(orient="records", indent=2))
-    elif options.names:
-        print(*table["name"], sep="\n", end="\n" if len(table) else "")
-    elif len(table):
-        table["activation"] += [f" (also {alias})" if alias else "" for alias in table.pop("alias")]
-        table["sha256"] = table["sha256"].str[:8]
-        formats = dict.fromkeys(SHORT.values(), "{:.4f}") | {"alpha": "{:g}", "mg_mM": "{:.3g}"}
-        print_table(table.rename(columns=SHORT), formats)
-
-
-def print_table(table: pd.DataFrame, formats: Mapping[str, str]) -> None:
-    """Print a table, a dash where a value is missing."""
-    columns = []
-    for name in table:
-        shown = table[name].astype(object).map(formats.get(name, "{}").format, na_action="ignore")
-        cells = [name, *shown.where(table[name].notna(), "–")]
-        width = max(map(len, cells))
-        columns.append([cell.ljust(width) for cell in cells])
-    for line in zip(*columns, strict=True):
-        print("  ".join(line).rstrip())
-
-
-def run_info(options: argparse.Namespace) -> None:
-    """Print what a network is."""
-    from placeformer.models import summary as glance
-    from placeformer.zoo import registry as zoo
-
-    model = zoo.load(options.name)
-    if options.json:
-        print(json.dumps(glance.summary(model), indent=2, ensure_ascii=False))
-    else:
-        print(repr(model))
-
-
-def run_report(options: argparse.Namespace) -> None:
-    """Write the report and print where it is."""
-    from placeformer.report.measurements import Settings
-    from placeformer.report.write import write_report
-
-    settings = Settings(seed=at_least(options.seed, 0, "--seed"))
-    page = write_report(options.name, options.out, beside=options.beside, settings=settings)
-    print(page.resolve())
-
-
-def run_train(options: argparse.Namespace) -> None:
-    """Train, measure what was trained, and save it as a folder that ``load`` reads."""
-    from placeformer.training import model_card as card
-    from placeformer.training import trainer as training
-    from placeformer.training.recipe import Recipe
-
-    recipe = Recipe.read(options.recipe)
-    folder = Path(options.out or recipe.name)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"--out must be a new or empty folder, got {folder}")
-    checkpoints = folder.with_name(folder.name + ".training")
-    trainer = training.train(recipe, checkpoints, device=options.device, minutes=options.minutes)
-    if trainer.step < recipe.training.steps:
-        print(f"stopped at step {trainer.step} of {recipe.training.steps}", file=sys.stderr)
-        return
-    card.publish(trainer, folder, recipe=options.recipe)
-    print(folder.resolve())
-
-
-def run_sweep(options: argparse.Namespace) -> int:
-    """Train what is missing, print what there is now, and tell whether all of it is."""
-    from datetime import timedelta
-
-    from placeformer.training import sweep
-
-    if options.ensemble:
-        table = sweep.run_ensemble(
-            options.files, options.out, device=options.device, minutes=options.minutes
-        )
-    elif options.minutes is not None:
-        raise ValueError(f"--minutes stops an ensemble: add --ensemble, got {options.minutes:g}")
-    else:
-        table = sweep.run_sweep(
-            options.files,
-            options.out,
-            workers=options.workers,
-            scheduler=options.scheduler,
-            device=options.device,
-        )
-    if options.json:
-        print(table.to_json(orient="records", indent=2))
-    else:
-        time = [str(timedelta(seconds=round(seconds))) for seconds in table["seconds"]]
-        shown = table.drop(columns="seconds").rename(columns=SHORT)
-        shown.insert(3, "time", time)
-        print_table(shown, dict.fromkeys(SHORT.values(), "{:.4f}"))
-    failed = int(table["state"].str.startswith("failed").sum())
-    if failed:
-        print(f"placeformer: {failed} of {len(table)} runs failed", file=sys.stderr)
-    return FAILED if failed else 0
-
-
-def run_evaluate(options: argparse.Namespace) -> None:
-    """Print the memory errors of a network."""
-    from placeformer.training import model_card as card
-    from placeformer.zoo import registry as zoo
-
-    walks, steps = (at_least(getattr(options, k), 1, f"--{k}") for k in ("walks", "steps"))
-    seed, model = at_least(options.seed, 0, "--seed"), zoo.load(options.name)
-    errors = card.measure(model, n_walks=walks, n_steps=steps, seed=seed, progress=True)
-    table = errors[["error", "n"]].to_dataframe().reset_index()
-    for end, bound in enumerate(("low", "high")):
-        table[bound] = errors["interval"].isel(bound=end).values.ravel()
-    table["chance"] = errors.attrs["chance"]
-    if options.json:
-        print(table.to_json(orient="records", indent=2))
-    else:
-        between = [f"{low:.4f} to {high:.4f}" for low, high in table[["low", "high"]].values]
-        shown = table[["maps", "memory", "error"]].assign(
-            **{"95 % interval": between, "n": table["n"]}
-        )
-        print_table(shown, {"error": "{:.4f}"})
-        print(f"chance    {errors.attrs['chance']:.4f}")
-
-
-def run_push(options: argparse.Namespace) -> None:
-    """Push a network and print the URL of the commit."""
-    from placeformer.zoo import hub as remote
-    from placeformer.zoo import registry as zoo
-
-    url = remote.push(
-        zoo.load(options.name),
-        options.repo,
-        private=options.private,
-        revision=options.revision,
-        commit_message=options.message,
-    )
-    print(url)
-
-
-def run_pull(options: argparse.Namespace) -> None:
-    """Copy a network of the hub and print where it is."""
-    from placeformer.zoo import hub as remote
-
-    remote.pull(options.repo, options.folder, force_download=options.force_download)
-    print(Path(options.folder).resolve())
-
-
-def at_least(value: int, least: int, option: str) -> int:
-    """Return an option's number, or say that it is too small."""
-    if value < least:
-        raise ValueError(f"{option} must be at least {least}, got {value}")
-    return value
-
-
-BAD_INPUT, INTERRUPTED = 2, 130
-STATUS = """Exit status: 0 if all went well; 2 for bad input; 130 when interrupted (Ctrl-C), with
-nothing half-written; 1 for anything else."""
-DEBUG = "show where an error arose"
+Command = Callable[..., Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,238 +40,380 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 for bad input; 130 when interrupted; 1 for anything else. An error is one message
-        on standard error; ``--debug`` shows where it arose.
+        0 on success; 2 for bad input; 130 when interrupted; 1 for any other error. An error is
+        one message on standard error; ``--debug`` shows its traceback.
     """
-    options = parser().parse_args(arguments)
+    state = {"debug": False}
     try:
-        return options.run(options) or 0
-    except KeyboardInterrupt:
-        print("\nplaceformer: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        status = cli.main(arguments, "placeformer", standalone_mode=False, obj=state)
+        return int(status or 0)
+    except click.Abort:  # click turns Ctrl-C into it
+        return fail("interrupted", INTERRUPTED)
+    except click.UsageError as error:
+        if error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        return fail(error.format_message(), BAD_INPUT)
     except Exception as error:
-        if options.debug:
+        if state["debug"]:
             raise
-        print(f"placeformer: {describe(error)}", file=sys.stderr)
-        return BAD_INPUT if is_bad_input(error) else FAILED
+        files = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+        if isinstance(error, (ValueError, *files)):
+            return fail(str(error) or type(error).__name__, BAD_INPUT)
+        return fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
 
-def is_bad_input(error: Exception) -> bool:
-    """Tell whether what was asked for is at fault."""
-    files = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-    return isinstance(error, (ValueError, *files))
+def fail(message: str, status: int) -> int:
+    """Print an error message and return the exit status."""
+    click.echo(f"placeformer: {message}", err=True)
+    return status
 
 
-def describe(error: Exception) -> str:
-    """Put an error into one message."""
-    text = str(error) or type(error).__name__
-    return text if is_bad_input(error) else f"{type(error).__name__}: {text} (--debug shows where)"
+def debug_option(command: Command) -> Command:
+    """Add the option ``--debug``, which may stand before or after the name of the command."""
+
+    def remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            context.ensure_object(dict)["debug"] = True
+
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help="Show the traceback of an error.",
+    )(command)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands."""
-    top = argparse.ArgumentParser(
-        prog="placeformer",
-        description="Place cells and memory consolidation in Transformers.",
-        epilog=f"Example: placeformer report nmda-a10 --out report\n\n{STATUS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
-    top.add_argument("--debug", action="store_true", help=DEBUG)
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (
-        add_list,
-        add_info,
-        add_report,
-        add_train,
-        add_sweep,
-        add_evaluate,
-        add_push,
-        add_pull,
-    ):
-        add(commands)
-    return top
-
-
-class Version(argparse.Action):
-    """Show the version; it is read only when asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print the version and leave."""
+def print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Print the version and exit; it is looked up only here."""
+    if value:
         from placeformer import __version__
 
-        print(f"placeformer {__version__}")
-        parser.exit()
+        click.echo(f"placeformer {__version__}")
+        context.exit()
 
 
-Commands = argparse._SubParsersAction  # the class has no public name
+def exclusive(**options: object) -> None:
+    """Raise if more than one of some options is given."""
+    given = [f"--{name}" for name, value in options.items() if value not in (None, False)]
+    if len(given) > 1:
+        raise click.UsageError(
+            f"{' and '.join(given)} exclude each other: give one of them",
+            click.get_current_context(),
+        )
 
 
-def add_command(
-    commands: Commands[argparse.ArgumentParser], name: str, about: str, example: str
-) -> argparse.ArgumentParser:
-    """Add a command with its description and an example."""
-    command = commands.add_parser(
-        name, help=about, description=about + ".", epilog=f"Example: placeformer {example}"
-    )
-    command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG)
-    return command
+@click.group(
+    no_args_is_help=False,
+    epilog=f"\b\nExample: placeformer report nmda-a10 --out report\n\n{STATUS}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the version and exit.",
+)
+@debug_option
+def cli() -> None:
+    """Place cells and memory consolidation in Transformers."""
 
 
-def add_json(command: argparse.ArgumentParser, about: str) -> None:
-    """Add the option ``--json``."""
-    command.add_argument("--json", action="store_true", help=f"{about}, as JSON")
+def add_command(example: str) -> Callable[[Command], click.Command]:
+    """Register a function as a command, with ``--debug`` and an example below its help."""
+
+    def register(function: Command) -> click.Command:
+        name = example.partition(" ")[0]
+        epilog = f"\b\nExample: placeformer {example}"
+        return cli.command(name, epilog=epilog)(debug_option(function))
+
+    return register
 
 
-def add_list(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``list``."""
-    command = add_command(commands, "list", "list the networks of the zoo", 'list "nmda-*"')
-    command.add_argument("pattern", nargs="?", default="*", help="shell pattern of names")
-    form = command.add_mutually_exclusive_group()
-    form.add_argument("--names", action="store_true", help="names alone, one a line")
-    form.add_argument("--json", action="store_true", help="every column of the table, as JSON")
-    command.set_defaults(run=run_list)
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Device to train on: cpu, cuda, ..."
+)
+minutes_option = click.option(
+    "--minutes",
+    type=float,
+    metavar="M",
+    help="Stop training after M minutes; run the same command again to continue.",
+)
 
 
-def add_info(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``info``."""
-    command = add_command(
-        commands, "info", "say what a network is and what was measured of it", "info nmda-a10"
-    )
-    command.add_argument("name", help="network of the zoo, folder, or repository")
-    add_json(command, "everything, with the definition of every number")
-    command.set_defaults(run=run_info)
+@add_command('list "nmda-*"')
+@click.argument("pattern", default="*")
+@click.option("--names", is_flag=True, help="Print only the names, one per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print every column of the table as JSON.")
+def list_networks(pattern: str, names: bool, as_json: bool) -> None:
+    """List the networks of the zoo.
+
+    PATTERN is a shell pattern of names (default: all).
+    """
+    from placeformer.zoo import registry
+
+    exclusive(names=names, json=as_json)
+    table = registry.zoo_table(pattern)
+    if table.empty:
+        click.echo(f"no network of the zoo is named like {pattern!r}", err=True)
+    if as_json:
+        click.echo(table.to_json(orient="records", indent=2))
+    elif names:
+        for name in table["name"]:
+            click.echo(name)
+    elif len(table):
+        table["activation"] += [f" (also {alias})" if alias else "" for alias in table.pop("alias")]
+        table["sha256"] = table["sha256"].str[:8]
+        formats = dict.fromkeys(SHORT.values(), "{:.4f}") | {"alpha": "{:g}", "mg_mM": "{:.3g}"}
+        print_table(table.rename(columns=SHORT), formats)
 
 
-def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``report``."""
-    command = add_command(
-        commands,
-        "report",
-        "record and analyse a network, and write one HTML page and the netCDF files behind it",
-        "report nmda-a10 --beside nmda-a0 --out report",
-    )
-    command.add_argument("name", help="network of the zoo, or folder")
-    command.add_argument("--out", default="report", help="folder to write (default: %(default)s)")
-    command.add_argument(
-        "--beside",
-        metavar="NAME",
-        help="network to compare it with, or none (default: nmda-a0, where the zoo has it)",
-    )
-    command.add_argument("--seed", type=int, default=0, help="of walks and shuffles (default: 0)")
-    command.set_defaults(run=run_report)
+@add_command("info nmda-a10")
+@click.argument("name")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print everything as JSON, with the definition of every number.",
+)
+def info(name: str, as_json: bool) -> None:
+    """Describe a network and the results stored with it.
+
+    NAME is a network of the zoo, a folder, or a repository of the model hub.
+    """
+    from placeformer.models.summary import summary
+    from placeformer.zoo import registry
+
+    model = registry.load(name)
+    if as_json:
+        click.echo(json.dumps(summary(model), indent=2, ensure_ascii=False))
+    else:
+        click.echo(repr(model))
 
 
-def add_train(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``train``."""
-    command = add_command(
-        commands,
-        "train",
-        "train a network, or go on with a training that was stopped",
-        "train zoo/recipes/nmda-a10.toml --out my-network",
-    )
-    command.add_argument("recipe", metavar="RECIPE.toml", help="what to train")
-    command.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="new folder for the network (default: the name in the recipe); checkpoints go to "
-        "FOLDER.training",
-    )
-    command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    add_minutes(command)
-    command.set_defaults(run=run_train)
+@add_command("report nmda-a10 --beside nmda-a0 --out report")
+@click.argument("name")
+@click.option("--out", default="report", show_default=True, help="Folder to write.")
+@click.option(
+    "--beside",
+    metavar="NAME",
+    help="Network to compare it with, or none (default: nmda-a0, if the zoo has it).",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed of walks and shuffles.",
+)
+def report(name: str, out: str, beside: str | None, seed: int) -> None:
+    """Write an HTML report on a network.
+
+    The network is recorded and analysed; the report is one page and the netCDF files behind it.
+    NAME is a network of the zoo or a folder.
+    """
+    from placeformer.report import write
+    from placeformer.report.measurements import Settings
+
+    page = write.write_report(name, out, beside=beside, settings=Settings(seed=seed))
+    click.echo(page.resolve())
 
 
-def add_minutes(command: argparse.ArgumentParser) -> None:
-    """Add the option ``--minutes``."""
-    command.add_argument(
-        "--minutes",
-        type=float,
-        metavar="M",
-        help="stop training after this time; the same command goes on from there",
-    )
+@add_command("train zoo/recipes/nmda-a10.toml --out my-network")
+@click.argument("recipe", metavar="RECIPE.toml")
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    help="New folder for the network (default: the name in the recipe). Checkpoints are written "
+    "to FOLDER.training.",
+)
+@device_option
+@minutes_option
+def train(recipe: str, out: str | None, device: str, minutes: float | None) -> None:
+    """Train a network, or resume a training that was stopped.
+
+    The trained network is measured and saved with its card as a folder that `placeformer info`
+    and `pf.load` read.
+    """
+    from placeformer.training import model_card, trainer
+    from placeformer.training.recipe import Recipe
+
+    what = Recipe.read(recipe)
+    folder = Path(out or what.name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--out must be a new or empty folder, got {folder}")
+    checkpoints = folder.with_name(folder.name + ".training")
+    run = trainer.train(what, checkpoints, device=device, minutes=minutes)
+    if run.step < what.training.steps:
+        click.echo(f"stopped at step {run.step} of {what.training.steps}", err=True)
+        return
+    model_card.publish(run, folder, recipe=recipe)
+    click.echo(folder.resolve())
 
 
-def add_sweep(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``sweep``."""
-    command = add_command(
-        commands,
-        "sweep",
-        "train what is missing among the networks of some recipes, one process a core",
-        "sweep zoo/families/mini.toml --out mini",
-    )
-    command.add_argument("files", nargs="+", metavar="FILE.toml", help="recipe, or family of them")
-    command.add_argument(
-        "--out",
-        required=True,
-        metavar="FOLDER",
-        help="folder for the networks, FOLDER/NAME each; checkpoints go to FOLDER.training",
-    )
-    where = command.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    where.add_argument(
-        "--scheduler",
-        metavar="tcp://HOST:PORT",
-        help="run on this dask cluster, whose workers have one thread each and see FOLDER",
-    )
-    where.add_argument(
-        "--ensemble",
-        action="store_true",
-        help="train all at once in this process, as one large GPU is best used; they differ in "
-        "seed, maps, activation and alpha alone",
-    )
-    add_minutes(command)
-    command.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
-    add_json(command, "the table")
-    command.set_defaults(run=run_sweep)
+@add_command("sweep zoo/families/mini.toml --out mini")
+@click.argument("files", nargs=-1, required=True, metavar="FILE.toml...")
+@click.option(
+    "--out",
+    required=True,
+    metavar="FOLDER",
+    help="Folder for the networks, each in FOLDER/NAME. Checkpoints are written to "
+    "FOLDER.training.",
+)
+@click.option(
+    "--workers", type=int, metavar="N", help="Number of processes (default: one per core)."
+)
+@click.option(
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="Run on this dask cluster, whose workers have one thread each and can write to FOLDER.",
+)
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Train all networks at once in this process, the best use of one large GPU; they may "
+    "differ only in seed, maps, activation and alpha.",
+)
+@minutes_option
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def sweep(
+    files: Sequence[str],
+    out: str,
+    workers: int | None,
+    scheduler: str | None,
+    ensemble: bool,
+    minutes: float | None,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Train the missing networks of recipes or families of recipes.
+
+    By default there is one process per core.
+    """
+    from datetime import timedelta
+
+    from placeformer.training import sweep as sweeps
+
+    exclusive(workers=workers, scheduler=scheduler, ensemble=ensemble)
+    if ensemble:
+        table = sweeps.run_ensemble(files, out, device=device, minutes=minutes)
+    elif minutes is not None:
+        raise ValueError(f"--minutes stops an ensemble: add --ensemble, got {minutes:g}")
+    else:
+        table = sweeps.run_sweep(files, out, workers=workers, scheduler=scheduler, device=device)
+    if as_json:
+        click.echo(table.to_json(orient="records", indent=2))
+    else:
+        time = [str(timedelta(seconds=round(seconds))) for seconds in table["seconds"]]
+        shown = table.drop(columns="seconds").rename(columns=SHORT)
+        shown.insert(3, "time", time)
+        print_table(shown, dict.fromkeys(SHORT.values(), "{:.4f}"))
+    failed = int(table["state"].str.startswith("failed").sum())
+    return fail(f"{failed} of {len(table)} runs failed", FAILED) if failed else 0
 
 
-def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``evaluate``."""
-    command = add_command(
-        commands,
-        "evaluate",
-        "measure the errors of working and reference memory on trained and novel maps",
-        "evaluate nmda-a10 --walks 256",
-    )
-    command.add_argument("name", help="network of the zoo, or folder")
-    command.add_argument("--walks", type=int, default=256, help="walks (default: %(default)s)")
-    command.add_argument("--steps", type=int, default=2048, help="steps of a walk (default: 2048)")
-    command.add_argument("--seed", type=int, default=0, help="of the walks (default: 0)")
-    add_json(command, "the table")
-    command.set_defaults(run=run_evaluate)
+@add_command("evaluate nmda-a10 --walks 256")
+@click.argument("name")
+@click.option(
+    "--walks",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Number of walks on each kind of map.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Number of steps per walk.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed of the walks.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def evaluate(name: str, walks: int, steps: int, seed: int, as_json: bool) -> None:
+    """Measure the memory errors of a network.
+
+    These are the errors of working and reference memory on trained and on novel maps.
+    NAME is a network of the zoo or a folder.
+    """
+    from placeformer.training import model_card
+    from placeformer.zoo import registry
+
+    model = registry.load(name)
+    errors = model_card.measure(model, n_walks=walks, n_steps=steps, seed=seed, progress=True)
+    table = errors[["error", "n"]].to_dataframe().reset_index()
+    for end, bound in enumerate(("low", "high")):
+        table[bound] = errors["interval"].isel(bound=end).values.ravel()
+    table["chance"] = errors.attrs["chance"]
+    if as_json:
+        click.echo(table.to_json(orient="records", indent=2))
+    else:
+        intervals = [f"{low:.4f} to {high:.4f}" for low, high in table[["low", "high"]].values]
+        shown = table[["maps", "memory", "error"]].assign(
+            **{"95 % interval": intervals, "n": table["n"]}
+        )
+        print_table(shown, {"error": "{:.4f}"})
+        click.echo(f"chance    {errors.attrs['chance']:.4f}")
 
 
-def add_push(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``push``."""
-    command = add_command(
-        commands,
-        "push",
-        "push a network to a model hub as one commit, and print the URL of the commit",
-        "push my-network org/my-network --private",
-    )
-    command.add_argument("name", help="network of the zoo, folder, or repository")
-    command.add_argument("repo", help="org/name, or the name of one of your own; made if absent")
-    command.add_argument("--private", action="store_true", help="only you can see it")
-    command.add_argument("--revision", metavar="BRANCH", help="made if absent (default: main)")
-    command.add_argument("--message", metavar="TEXT", help="of the commit")
-    command.set_defaults(run=run_push)
+@add_command("push my-network org/my-network --private")
+@click.argument("name")
+@click.argument("repo")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option(
+    "--revision", metavar="BRANCH", help="Branch, created if it does not exist (default: main)."
+)
+@click.option("--message", metavar="TEXT", help="Message of the commit.")
+def push(name: str, repo: str, private: bool, revision: str | None, message: str | None) -> None:
+    """Push a network to a model hub as one commit.
+
+    The URL of the commit is printed. NAME is a network of the zoo, a folder, or a repository.
+    REPO is org/name, or the name of one of your own repositories; it is created if it does not
+    exist.
+    """
+    from placeformer.zoo import hub, registry
+
+    model = registry.load(name)
+    url = hub.push(model, repo, private=private, revision=revision, commit_message=message)
+    click.echo(url)
 
 
-def add_pull(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Add the command ``pull``."""
-    command = add_command(
-        commands,
-        "pull",
-        "copy a network from a model hub, with its card, recipe and history, to a new folder",
-        "pull org/my-network@main copy",
-    )
-    command.add_argument("repo", help="org/name, or org/name@revision: a branch, tag or commit")
-    command.add_argument("folder", help="new or empty folder")
-    command.add_argument(
-        "--force-download", action="store_true", help="fetch again what is in the cache"
-    )
-    command.set_defaults(run=run_pull)
+@add_command("pull org/my-network@main copy")
+@click.argument("repo")
+@click.argument("folder")
+@click.option("--force-download", is_flag=True, help="Download again files that are in the cache.")
+def pull(repo: str, folder: str, force_download: bool) -> None:
+    """Copy a network from a model hub to a new folder.
+
+    Its card, recipe and history are copied with it. REPO is org/name or org/name@revision, where
+    the revision is a branch, a tag or a commit.
+    FOLDER must be new or empty.
+    """
+    from placeformer.zoo import hub
+
+    hub.pull(repo, folder, force_download=force_download)
+    click.echo(Path(folder).resolve())
+
+
+def print_table(table: pd.DataFrame, formats: Mapping[str, str]) -> None:
+    """Print a table, with a dash where a value is missing."""
+    columns = []
+    for name in table:
+        shown = table[name].astype(object).map(formats.get(name, "{}").format, na_action="ignore")
+        cells = [name, *shown.where(table[name].notna(), "–")]
+        width = max(map(len, cells))
+        columns.append([cell.ljust(width) for cell in cells])
+    for line in zip(*columns, strict=True):
+        click.echo("  ".join(line).rstrip())
 
 
 if __name__ == "__main__":

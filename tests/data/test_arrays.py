@@ -24,7 +24,7 @@ def test_arrays_are_labelled_without_a_copy():
     assert np.shares_memory(got.activation.values, ACTIVATION)
     assert got.activation.units == "Hz"
     assert got.x.units == "m"
-    assert got.time.units == "step"
+    assert got.time.units == "1"
     np.testing.assert_array_equal(got.y, PLACE["y"])
     assert got["index"].values.tolist() == [0, 1, 2, 3]
     assert "layer" not in got.coords

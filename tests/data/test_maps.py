@@ -42,7 +42,7 @@ def test_maps_are_labelled():
     assert (maps.rate.units, maps.occupancy.units, maps.x.units) == ("Hz", "s", "cm")
     assert set(maps.layer.values) == {"mec"}
     np.testing.assert_array_equal(np.isnan(maps.rate).all("unit"), SECONDS == 0)
-    assert pf.spatial_information(maps, per="second").units == "bits/s"
+    assert pf.spatial_information(maps, per="second").units == "bit/s"
 
 
 def test_without_occupancy_all_places_with_a_rate_count_alike():

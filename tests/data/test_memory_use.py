@@ -23,11 +23,11 @@ ANALYSES = {
     ),
     "dimensionality": (pf.dimensionality, 0.5),
     "shuffle_test of letters": (
-        lambda r: pf.shuffle_test(r, "coherence", null="within_observation", n=2),
+        lambda r: pf.shuffle_test(r, "coherence", null="within_observation", n_shuffles=2),
         0.5,
     ),
-    "shuffle_test": (lambda r: pf.shuffle_test(r, n=2), 3),
-    "mutual_information": (lambda r: pf.mutual_information(r, n=2), 3),
+    "shuffle_test": (lambda r: pf.shuffle_test(r, n_shuffles=2), 3),
+    "mutual_information": (lambda r: pf.mutual_information(r, n_shuffles=2), 3),
     "decode_position": (lambda r: pf.decode_position(r, method="bayes", n_resamples=3), 60),
 }
 """Analyses, and the most bytes a sample: graphs of dask, the half of a step, places, a result."""

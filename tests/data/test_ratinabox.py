@@ -46,6 +46,7 @@ def test_history_is_labelled_as_it_is(simulation):
     agent, places, heads = simulation
     recording = from_ratinabox(agent, [places, heads])
     assert recording.layer.values.tolist() == ["place"] * 8 + ["head"] * 4
+    assert recording.unit.values.tolist()[7:9] == ["place/7", "head/0"]
     assert recording.attrs["sample_rate"] == pytest.approx(10)
     np.testing.assert_allclose(recording.timestamp[0], agent.history["t"])
     np.testing.assert_array_equal(
@@ -98,5 +99,5 @@ def test_histories_that_do_not_fit_are_refused():
         from_ratinabox(agent, places)
     with pytest.raises(ValueError, match="'place' must belong to this agent"):
         from_ratinabox(other, places)
-    with pytest.raises(ValueError, match="activity must be 'firingrate' or 'spikes', got 'v'"):
+    with pytest.raises(ValueError, match="activity must be one of firingrate, spikes, got 'v'"):
         from_ratinabox(agent, places, activity="v")

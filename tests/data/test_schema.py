@@ -25,7 +25,7 @@ def test_all_problems_are_named_at_once_with_what_there_is(recording):
     text = str(caught.value)
     assert "'x' is missing" in text
     assert "'map' is missing" in text
-    assert "'y' must have dims (walk, time), found (time)" in text
+    assert "'y' must have dims (walk, time), got (time)" in text
     assert "variables ['activation']" in text
     assert "placeformer.record" in text
 
@@ -34,7 +34,7 @@ def test_all_problems_are_named_at_once_with_what_there_is(recording):
     ("change", "words"),
     [
         (lambda ds: ds.rename(activation="act"), "'activation' is missing"),
-        (lambda ds: ds.isel(walk=0), "must have dims (walk, time, unit), found (time, unit)"),
+        (lambda ds: ds.isel(walk=0), "must have dims (walk, time, unit), got (time, unit)"),
         (lambda ds: ds.isel(unit=[]), "'unit' has length 0"),
         (lambda ds: ds.astype(str), "real numbers"),
         (lambda ds: ds.assign(window=(("walk", "time"), np.ones((3, 40)))), "'window' must have"),
@@ -55,7 +55,7 @@ def test_names_beyond_the_contract_must_lie_along_walk_and_time(recording):
 
 @pytest.mark.parametrize("check", [schema.check_recording, schema.check_rate_maps])
 def test_other_types_are_refused_by_name(check):
-    with pytest.raises(TypeError, match=r"xarray\.Dataset, found ndarray"):
+    with pytest.raises(TypeError, match=r"xarray\.Dataset, got ndarray"):
         check(np.zeros(3))
 
 

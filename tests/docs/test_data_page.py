@@ -49,7 +49,7 @@ def test_an_animal_and_a_network_stand_in_one_table(session):
         record=partial(
             pf.record, units={"ffn.1": range(24)}, n_walks=16, n_steps=512, progress=False
         ),
-        place_cells=partial(pf.place_cells, n=199),
+        place_cells=partial(pf.place_cells, n_shuffles=199),
     )
     names = {"pf": quick}
     exec(textwrap.dedent(block), names)

@@ -20,7 +20,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def together(networks):
-    return pf.memory_comparison(networks, measured.doses(), measured.lesions(), n_boot=200)
+    return pf.memory_comparison(networks, measured.doses(), measured.lesions(), n_resamples=200)
 
 
 def test_everything_is_there_as_it_was_given(networks, together):
@@ -38,7 +38,9 @@ def test_lesions_are_means_over_repeats_and_nothing_where_one_is_missing(network
     lesions = measured.lesions()
     lesions["error"] = lesions["error"] + [-0.05, 0, 0, 0, 0.03]
     lesions["error"].loc[{"selection": "matched", "fraction": 0.2, "repeat": 0}] = np.nan
-    found = pf.memory_comparison(networks, measured.doses(), lesions, n_boot=20)["lesion_error"]
+    found = pf.memory_comparison(networks, measured.doses(), lesions, n_resamples=20)[
+        "lesion_error"
+    ]
     found = found.sel(maps="trained", memory="working")
     ordered = found.sel(selection="ordered").values
     assert ordered == pytest.approx(np.array([0.1, 0.3, 0.5, 0.9]) - 0.004)
@@ -55,7 +57,7 @@ def test_correlations_are_spearmans(networks, together):
 
 
 def test_measures_and_correlations_are_those_of_the_claim(networks, together):
-    claims = pf.paper_claims(networks, n_boot=200)
+    claims = pf.paper_claims(networks, n_resamples=200)
     claims = claims[claims["claim"] == 6].set_index("part")
     for measure in together["measure"].values:
         for given, name in (("nothing", measure), ("alpha", f"{measure}, given α")):
@@ -72,7 +74,7 @@ def test_variables_say_what_they_are_and_which_predictions_count(networks):
     washout, lesions = measured.doses(), measured.lesions().assign_attrs(where="every_step")
     for data in (washout, lesions):
         data["error"].attrs = about
-    found = pf.memory_comparison(networks, washout, lesions, n_boot=10)
+    found = pf.memory_comparison(networks, washout, lesions, n_resamples=10)
     assert found["washout_error"].attrs == found["lesion_error"].attrs == about
     assert {"units", "long_name"} <= set(found["correlation"].attrs)
     assert found.attrs["where_washout"] == "chunk_end"
@@ -85,7 +87,7 @@ def test_variables_say_what_they_are_and_which_predictions_count(networks):
 def test_it_goes_into_a_file_and_nothing_given_is_changed(networks, together, tmp_path):
     given = networks, measured.doses(), measured.lesions()
     before = [each.copy(deep=True) for each in given]
-    pf.memory_comparison(*given, n_boot=10)
+    pf.memory_comparison(*given, n_resamples=10)
     assert all(map(xr.Dataset.identical, given, before))
     together.to_netcdf(tmp_path / "together.nc")
     with xr.open_dataset(tmp_path / "together.nc") as found:
@@ -101,7 +103,7 @@ def test_it_goes_into_a_file_and_nothing_given_is_changed(networks, together, tm
         (
             1,
             lambda d: d.assign_coords(name=("model", ["a", "a", "b"])),
-            "washout must be of one network, found a, b",
+            "washout must be of one network, got a, b",
         ),
     ],
 )
@@ -128,7 +130,7 @@ def test_the_figure_shows_what_was_given(together):
 
 
 def test_six_axes_or_none(together):
-    with pytest.raises(ValueError, match="ax must hold 6 axes, found 2"):
+    with pytest.raises(ValueError, match="ax must hold 6 axes, got 2"):
         pf.plot.comparison(together, ax=Figure().subplots(2))
 
 

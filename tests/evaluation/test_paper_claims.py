@@ -10,7 +10,7 @@ from placeformer.evaluation.paper_claims import COLUMNS, STATEMENTS
 
 
 def table_of(*args, **options):
-    return pf.paper_claims(measured.networks(*args, **options), n_boot=200)
+    return pf.paper_claims(measured.networks(*args, **options), n_resamples=200)
 
 
 def row(table, claim, part):
@@ -78,14 +78,14 @@ def test_one_seed_has_intervals_over_walks_and_says_so():
 def test_a_seed_that_lacks_a_network_takes_no_part():
     data = measured.networks()
     lacking = (data["seed"].values == 2) & (data["activation_name"].values == "gelu")
-    table = pf.paper_claims(data.isel(model=~lacking), n_boot=50)
+    table = pf.paper_claims(data.isel(model=~lacking), n_resamples=50)
     assert row(table, 3, "gelu")["n_seeds"] == 2
     assert row(table, 3, "relu")["n_seeds"] == 3
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_few_networks_are_no_error(n):
-    table = pf.paper_claims(measured.networks(seeds=1).isel(model=slice(n)), n_boot=20)
+    table = pf.paper_claims(measured.networks(seeds=1).isel(model=slice(n)), n_resamples=20)
     said = pf.claim_verdicts(table)
     assert (said[[2, 3, 7]] == "not tested").all()
     assert (said[1] == "not tested") == (n < 4)  # a trend over three doses is none
@@ -99,14 +99,14 @@ def test_what_is_missing_is_named():
 def test_the_table_is_the_same_again_and_the_networks_are_untouched(shown):
     data = measured.networks()
     before = data.copy(deep=True)
-    pd.testing.assert_frame_equal(pf.paper_claims(data, n_boot=200), shown)
+    pd.testing.assert_frame_equal(pf.paper_claims(data, n_resamples=200), shown)
     assert data.identical(before)
     assert np.isfinite(shown["value"]).all()
 
 
 def test_fewer_than_eight_networks_of_one_seed_have_no_interval_over_networks():
     for n, tested in ((7, False), (8, True)):
-        table = pf.paper_claims(measured.networks(seeds=1).isel(model=slice(n)), n_boot=20)
+        table = pf.paper_claims(measured.networks(seeds=1).isel(model=slice(n)), n_resamples=20)
         found = row(table, 5, "on a trained map")
         assert np.isfinite([found["lower"], found["upper"]]).all() == tested
         assert (found["verdict"] != "not tested") == tested

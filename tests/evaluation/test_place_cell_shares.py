@@ -35,7 +35,7 @@ def test_planted_place_cells_are_counted_in_their_layer(monkeypatch):
         return decided
 
     monkeypatch.setattr(shares, "place_cells", decide)
-    found = shares.place_cell_shares(shares.Recordings(layers, novel), n=7, seed=3)
+    found = shares.place_cell_shares(shares.Recordings(layers, novel), n_shuffles=7, seed=3)
     share = found["place_cell_fraction"]
     assert share.sel(maps="trained").to_series().to_dict() == {"a": 0.5, "b": 0.0}
     assert share.sel(maps="novel").to_series().to_dict() == {"a": 0.25, "b": 0.5}

@@ -8,8 +8,8 @@ from helpers.networks import small_network as network
 import placeformer as pf
 
 SIZE = {
-    "n_walks": 4, "n_steps": 64, "recorded_walks": 8, "recorded_steps": 200, "n": 500,
-    "n_boot": 20, "progress": False,
+    "n_walks": 4, "n_steps": 64, "recorded_walks": 8, "recorded_steps": 200, "n_shuffles": 500,
+    "n_resamples": 20, "progress": False,
 }  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def found(models):
 
 
 def test_errors_are_those_of_dose_response(models, found):
-    errors = pf.dose_response(models, n_walks=4, n_steps=64, n_boot=20, progress=False)
+    errors = pf.dose_response(models, n_walks=4, n_steps=64, n_resamples=20, progress=False)
     xr.testing.assert_equal(found["error"], errors["error"].assign_coords(sha256=found["sha256"]))
     assert found["activation_name"].values.tolist() == ["nmda", "gelu"]
     washed = pf.dose_response(models[0], alphas=0, n_walks=4, n_steps=64, progress=False)
@@ -35,7 +35,7 @@ def test_errors_are_those_of_dose_response(models, found):
 def test_units_are_measured_as_by_the_functions_named(models, found):
     walks = {"n_walks": 8, "n_steps": 200, "maps": (0,), "progress": False}
     trained, novel = (pf.record(models[0], **walks, familiar=f) for f in (True, False))
-    cells = pf.place_cells(trained, control=novel, per_map=True, n=500)
+    cells = pf.place_cells(trained, control=novel, per_map=True, n_shuffles=500)
     maps = pf.rate_maps(trained)
     one = found.isel(model=0)
     for layer in ("ffn.0", "ffn.1"):
@@ -59,11 +59,11 @@ def test_it_goes_into_a_file_and_on_to_the_claims(found, tmp_path):
     found.to_netcdf(tmp_path / "networks.nc")
     with xr.open_dataset(tmp_path / "networks.nc") as read:
         xr.testing.assert_equal(read.load(), found)
-    assert len(pf.paper_claims(found, n_boot=10))
-    assert found["information"].attrs["units"] == "bits/spike"
-    assert found.attrs["n"] == 500
+    assert len(pf.paper_claims(found, n_resamples=10))
+    assert found["information"].attrs["units"] == "bit"
+    assert found.attrs["n_shuffles"] == 500
 
 
 def test_no_networks_are_refused():
-    with pytest.raises(ValueError, match="models must name at least one network, found none"):
+    with pytest.raises(ValueError, match="models must name at least one network, got none"):
         pf.profile_networks([])

@@ -20,7 +20,7 @@ from placeformer.recording.record import record
 
 N_UNITS, KNOWN, NEEDED = 24, [2, 5, 11, 17], 3
 CONFIG = ModelConfig(10, 16, 2, 2, 8, N_UNITS, 8, 4, 4, 0.0, "nmda", 1.0)
-SMALL = {"n_walks": 6, "n_steps": 24, "n_boot": 50, "progress": False}
+SMALL = {"n_walks": 6, "n_steps": 24, "n_resamples": 50, "progress": False}
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +260,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
         {"layer": ("unit", ["hidden"] * 10), "index": ("unit", range(10))},
     )
     settings = {"reference": reference, "layers": "hidden", "fractions": [0, 0.2, 0.4, 1]}
-    settings |= {"n_boot": 50, "progress": False, "repeats": 19, "caliper": 1.0}
+    settings |= {"n_resamples": 50, "progress": False, "repeats": 19, "caliper": 1.0}
     order = (np.arange(10) < 2).astype(float)
 
     def trials(net):

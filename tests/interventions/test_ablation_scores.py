@@ -52,7 +52,7 @@ def test_abilities_are_scored_along_the_curve(model):
     }
     curve = ablation_curve(
         model, "activity", layers="ffn.1", how="zero", reference=reference, fractions=[0, 0.5, 1],
-        repeats=2, controls=["random"], scores=scores, n_boot=20, progress=False, **size,
+        repeats=2, controls=["random"], scores=scores, n_resamples=20, progress=False, **size,
     )  # fmt: skip
     assert curve.measure.values.tolist() == ["novel", "silence"]
     silent = curve.score.sel(measure="silence", selection="ordered").mean("repeat")

@@ -17,7 +17,7 @@ from placeformer.recording.record import record
 N_UNITS = 24
 ALPHAS = [1.0, 4.0, 0.0, 0.25, 16.0]
 FRACTIONS = [0, 0.25, 1]
-WALKS = {"n_walks": 6, "n_steps": 24, "n_boot": 50, "seed": 2, "progress": False}
+WALKS = {"n_walks": 6, "n_steps": 24, "n_resamples": 50, "seed": 2, "progress": False}
 ORDER = np.arange(N_UNITS)[::-1]
 
 
@@ -54,7 +54,7 @@ def of_another(curve):
 
 @pytest.mark.parametrize("memory", ["working", "reference"])
 def test_it_is_the_equivalent_of_every_lesion_alone(model, reference, curve, washout, memory):
-    found = equivalent_curve(washout, curve, memory=memory, n_boot=50, seed=2)
+    found = equivalent_curve(washout, curve, memory=memory, n_resamples=50, seed=2)
     assert found["alpha"].dims == ("selection", "fraction")
     for i, n in enumerate(curve["n_units"].values):
         one = equivalent_alpha(
@@ -68,7 +68,7 @@ def test_it_is_the_equivalent_of_every_lesion_alone(model, reference, curve, was
 
 def test_there_is_none_where_there_is_no_set_and_none_is_written_into(curve, washout):
     before = curve.copy(deep=True), washout.copy(deep=True)
-    found = equivalent_curve(washout, curve, n_boot=10)
+    found = equivalent_curve(washout, curve, n_resamples=10)
     gone = found.sel(selection="matched", fraction=1)
     assert np.isnan(gone["alpha"]) and gone["interval"].isnull().all() and gone["found"] == 0
     assert gone["reason"].item() == "there is no such lesion"
@@ -80,7 +80,7 @@ def test_there_is_none_where_there_is_no_set_and_none_is_written_into(curve, was
 
 def test_doses_above_are_taken_where_none_is_below(model, curve):
     block = dose_response(model, alphas=[16, 4, 64], **WALKS)
-    found = equivalent_curve(block, curve, n_boot=10)["alpha"].values
+    found = equivalent_curve(block, curve, n_resamples=10)["alpha"].values
     assert (found[np.isfinite(found)] >= 4).all()
     assert (found[:, 0] == 4).all()
 

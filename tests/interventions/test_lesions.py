@@ -69,6 +69,19 @@ def hooks(model):
     return sum(len(module._forward_hooks) for module in model.modules())
 
 
+def test_units_are_named_by_label_as_by_layer_and_number(model, walk, reference):
+    labels = ["ffn.1/11", "ffn.0/1", "ffn.1/0", "ffn.0/4", "ffn.1/7"]
+    units = reference[0].sel(unit=labels)
+    with ablate(model, SOME, "zero"):
+        want = logits(model, walk)
+    named = [labels, np.array(labels), units.unit, units.drop_vars(["layer", "index"])]
+    for choice in [*named, units.unit.to_index(), reference[0].unit.isin(labels)]:
+        with ablate(model, choice, "zero"):
+            assert torch.equal(logits(model, walk), want)
+    with ablate(model, "ffn.1/11", "zero"):
+        assert not torch.equal(logits(model, walk), want)
+
+
 @pytest.mark.parametrize("how", ["mean", "zero", "position", "resample"])
 def test_ablating_nothing_changes_nothing_bit_for_bit(model, walk, reference, how):
     intact = logits(model, walk)
@@ -297,17 +310,19 @@ def test_a_recorded_network_of_another_kind_serves_as_reference(tagger):
         ({"ffn.2": [0]}, r"there is no layer 'ffn.2' \(there is ffn.1, ffn.0"),
         (
             {"ffn.1": [0, 12], "x": [1]},
-            r"ffn.1: unit numbers must be in 0–11, found \[12\]; there is",
+            r"ffn.1: unit numbers must be in 0–11, got \[12\]; there is",
         ),
-        ({"ffn.1": [-1]}, r"must be in 0–11, found \[-1\]"),
-        ({"ffn.1": [0.5]}, r"must be whole and in one row, found \[0.5\]"),
-        ({"ffn.1": np.ones(3, bool)}, r"a boolean array must have 12 entries, found \(3,\)"),
+        ({"ffn.1": [-1]}, r"must be in 0–11, got \[-1\]"),
+        ({"ffn.1": [0.5]}, r"must be whole and in one row, got \[0.5\]"),
+        ({"ffn.1": np.ones(3, bool)}, r"a boolean array must have 12 entries, got \(3,\)"),
         (xr.DataArray([True], dims="unit"), "must carry the coordinates layer and index"),
+        (["ffn.1/3", "ffn.1"], r"must be labels \"layer/index\" .* got \['ffn.1'\]"),
+        (["ffn.1/12"], r"ffn.1: unit numbers must be in 0–11, got \[12\]"),
         (
             xr.DataArray(
                 [0.3], {"layer": ("unit", ["ffn.0"]), "index": ("unit", [0])}, dims="unit"
             ),
-            "must be boolean over unit when it is a DataArray, found float64",
+            "must be boolean over unit when it is a DataArray, got float64",
         ),
     ],
 )
@@ -318,9 +333,12 @@ def test_units_that_do_not_exist_are_refused(model, units, message):
 
 
 def test_other_bad_arguments_are_refused(model, walk, reference, tagger):
-    with pytest.raises(TypeError, match="found list"), ablate(model, [3, 5]):
+    with (
+        pytest.raises(TypeError, match=r"units must be labels .* got \[3, 5\]"),
+        ablate(model, [3, 5]),
+    ):
         pass
-    with pytest.raises(ValueError, match="how must be one of mean, zero, .*, found 'median'"):
+    with pytest.raises(ValueError, match="how must be one of mean, zero, .*, got 'median'"):
         ablate(model, SOME, "median").__enter__()
     with pytest.raises(
         ValueError, match=r"reference must hold the layer 'content.ffn.0'.*both rec"
@@ -336,7 +354,7 @@ def test_other_bad_arguments_are_refused(model, walk, reference, tagger):
     with pytest.raises(ValueError, match="reference must be a Recording of the lesioned layers"):
         ablate(tagger, {"cell": [0]}).__enter__()
     with (
-        pytest.raises(ValueError, match="head.1 has 6 of them, found 6"),
+        pytest.raises(ValueError, match="head.1 has 6 of them, got 6"),
         ablate(tagger, {"head.1": [6]}, "zero"),
     ):
         tagger(torch.randn(1, 2, 2))

@@ -33,8 +33,8 @@ def behaviour():
             "correct": (steps, [[True, True, False, False, True, False]]),
         },
         coords={
-            "x": (steps, [[0, 1, 1, 2, 1, 2]], {"units": "grid steps"}),
-            "y": (steps, [[0, 0, 1, 1, 1, 2]], {"units": "grid steps"}),
+            "x": (steps, [[0, 1, 1, 2, 1, 2]], {"units": "1"}),
+            "y": (steps, [[0, 0, 1, 1, 1, 2]], {"units": "1"}),
         },
         attrs={"side": 3},
     )
@@ -230,7 +230,7 @@ def share_above(line, value):
 @pytest.mark.parametrize("n", [9, 5000])
 def test_distribution_is_the_share_above(ax, n):
     values = np.random.default_rng(0).normal(size=n)
-    some = xr.DataArray(values, dims="unit", attrs={"units": "bits", "long_name": "information"})
+    some = xr.DataArray(values, dims="unit", attrs={"units": "bit", "long_name": "information"})
     assert pf.plot.distribution({"some": some, "zeros": np.zeros(4)}, ax=ax) is ax
     line = by_label(ax)["some"]
     for value in np.quantile(values, [0.1, 0.5, 0.9]):
@@ -238,7 +238,7 @@ def test_distribution_is_the_share_above(ax, n):
     assert line.get_ydata()[0] == 1
     assert line.get_ydata()[-1] == 0
     assert len(line.get_xdata()) <= pf.plot.maps.MOST_POINTS + 1
-    assert ax.get_xlabel() == "information (bits)"
+    assert ax.get_xlabel() == "information (bit)"
     drawn(ax)
 
 

@@ -1,6 +1,6 @@
-"""Every figure beside a picture of it that was looked at: tests/pictures/<test>.png.
+"""Every figure beside a picture of it that was looked at: tests/plot/pictures/<test>.png.
 
-After a change that is meant, ``pytest tests/test_pictures.py --mpl-generate-path=tests/pictures``
+After an intended change, ``pytest tests/plot --mpl-generate-path=tests/plot/pictures``
 draws them anew: look at each.
 """
 
@@ -40,8 +40,8 @@ def maps():
     return simulation.maps(rate[None]).assign_coords(
         layer=("unit", ["ffn.1"]),
         index=("unit", [17]),
-        x=("x", np.arange(SIDE), {"units": "place"}),
-        y=("y", np.arange(SIDE), {"units": "place"}),
+        x=("x", np.arange(SIDE), {"units": "1"}),
+        y=("y", np.arange(SIDE), {"units": "1"}),
     )
 
 

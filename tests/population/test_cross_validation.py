@@ -63,10 +63,10 @@ def test_every_fold_has_a_share_of_every_label():
     ("groups", "cv", "label", "words"),
     [
         (Groups(1, 10, 1, 0), None, None, "at least 2 walks.*blocks=10"),
-        (Groups(3, 10, 1, 0), 4, None, "2 to 3 folds .* found 4"),
-        (Groups(3, 10, 1, 0), 1, None, "found 1"),
+        (Groups(3, 10, 1, 0), 4, None, "2 to 3 folds .* got 4"),
+        (Groups(3, 10, 1, 0), 1, None, "got 1"),
         (Groups(4, 10, 1, 0), ShuffleSplit(2, random_state=0), None, "test every walk once"),
-        (Groups(3, 10, 1, 0), None, [0, 0, 5], "at least 2 walks on every map, found 1 on map 5"),
+        (Groups(3, 10, 1, 0), None, [0, 0, 5], "at least 2 walks on every map, got 1 on map 5"),
     ],
 )
 def test_what_cannot_be_tested_is_refused(groups, cv, label, words):

@@ -64,6 +64,34 @@ def test_cka_is_its_definition_from_units_and_from_rows(debiased, n_units):
         assert list(found.n_units.values) == list(n_units)
 
 
+METHODS = [{"method": "cka"}, {"method": "cka", "debiased": True}, {"method": "rsa"}]
+
+
+def few_walks(seed):
+    z = RNG(seed).standard_normal((3, 20, 4))
+    x, y = RNG(seed).integers(0, 5, (2, 3, 20))
+    for n in (12, 9):
+        yield simulation.recording((z @ RNG(seed).standard_normal((4, n))).astype("f4"), x, y)
+
+
+def few_places(seed):
+    z = RNG(seed).standard_normal((4, 4))
+    for n in (12, 9):
+        yield maps((z @ RNG(seed).standard_normal((4, n))).astype("f4"), side=2)
+
+
+@pytest.mark.parametrize("options", METHODS, ids=["cka", "debiased", "rsa"])
+@pytest.mark.parametrize(("pair", "groups"), [(few_walks, 3), (few_places, 4)])
+def test_p_is_not_below_what_the_orders_of_few_rows_allow(pair, groups, options):
+    """Three walks have 6 orders: p is 1 / 6 but for chance, as every identity reaches the data."""
+    n = 499
+    for seed in range(12):
+        rng = RNG(seed)
+        same = sum((rng.permutation(groups) == range(groups)).all() for _ in range(n))
+        p = float(similarity(*pair(seed), n_shuffles=n, seed=seed, **options).p)
+        assert p >= (same + 1) / (n + 1)
+
+
 @pytest.mark.parametrize("debiased", [False, True])
 @pytest.mark.parametrize("n_units", [(3, 6), (40, 30)])
 def test_jackknife_and_shuffles_are_those_of_the_rows(debiased, n_units):
@@ -197,7 +225,7 @@ X = RNG(12).standard_normal((24, 3))
         (recording(X), recording(X), {"method": "rsa", "debiased": True}, "option of method='cka'"),
         (recording(X), recording(X), {"n_shuffles": -1}, "n_shuffles"),
         (recording(X), recording(X), {"every": 0}, "every must be at least 1"),
-        (recording(X[:3], 3), recording(X[:3], 3), {"debiased": True}, "at least 4 rows, found 3"),
+        (recording(X[:3], 3), recording(X[:3], 3), {"debiased": True}, "at least 4 rows, got 3"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(a, b, options, words):
@@ -215,5 +243,5 @@ def test_too_few_rows_left_give_no_interval(n_units):
 
 def test_too_many_distances_are_refused(monkeypatch):
     monkeypatch.setattr(resemblance, "MAX_ROWS", 10)
-    with pytest.raises(ValueError, match="at most 10, found 24.*every=3"):
+    with pytest.raises(ValueError, match="at most 10, got 24.*every=3"):
         similarity(recording(X), recording(X), method="rsa")

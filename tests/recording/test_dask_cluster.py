@@ -15,7 +15,7 @@ PAIR = {"n_walks": 6, "n_steps": 400, "noise": 0.3}
 
 def shuffle(statistic, **options):
     """A shuffle test of a few shuffles."""
-    return lambda one, two: pf.shuffle_test(one, statistic, n=20, **options)
+    return lambda one, two: pf.shuffle_test(one, statistic, n_shuffles=20, **options)
 
 
 def double(recording):
@@ -47,13 +47,15 @@ ANALYSES = {
     "... beyond the letter": lambda one, two: pf.position_variance_explained(
         one, given="observation"
     ),
-    "mutual_information": lambda one, two: pf.mutual_information(one, n=3),
+    "mutual_information": lambda one, two: pf.mutual_information(one, n_shuffles=3),
     "place_fields": lambda one, two: pf.place_fields(pf.rate_maps(one)),
     "stability": lambda one, two: pf.stability(one, halves="walks"),
     "shuffle_test of maps": shuffle("spatial_information"),
     "shuffle_test of variance": shuffle("position_variance_explained", given="observation"),
     "shuffle_test of letters": shuffle("place_cell_score", null="within_observation"),
-    "place_cells": lambda one, two: pf.place_cells(double(one), control=double(two), n=20, max_q=1),
+    "place_cells": lambda one, two: pf.place_cells(
+        double(one), control=double(two), n_shuffles=20, max_q=1
+    ),
     "decode_position, ridge": decode(pf.decode_position),
     "decode_position, knn": decode(pf.decode_position, method="knn", max_samples=500),
     "decode_position, bayes": decode(pf.decode_position, method="bayes", variance="place"),

@@ -8,33 +8,12 @@ import placeformer as pf
 
 transformers = pytest.importorskip("transformers")
 
-N_LETTERS, N_STEPS, WIDTH, MLP = 10, 96, 24, 48
-TOKENS = {"bos_token_id": 0, "eos_token_id": 0, "vocab_size": N_LETTERS, "use_cache": False}
-GPT2 = {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_inner": MLP, "n_positions": N_STEPS}
-LLAMA = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2}
-LLAMA |= {"intermediate_size": MLP, "max_position_embeddings": N_STEPS}
-WORLD = pf.GridWorld(side=7, n_letters=N_LETTERS, n_maps=1, seed=0)
-ACTIVATIONS = {"GPT2": "h.*.mlp.act", "Llama": "layers.*.mlp.act_fn"}
+from other_networks.language import ACTIVATIONS, MLP, N_STEPS, WIDTH, WORLD, gpt2, llama, run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def walks():
     return WORLD.walk(64, N_STEPS, seed=0)
-
-
-def gpt2(kind="GPT2Model", **options):
-    torch.manual_seed(0)
-    return getattr(transformers, kind)(transformers.GPT2Config(**GPT2, **TOKENS, **options)).eval()
-
-
-def llama():
-    torch.manual_seed(0)
-    return transformers.LlamaModel(transformers.LlamaConfig(**LLAMA, **TOKENS)).eval()
-
-
-def run(network, walks, **settings):
-    ids = {"input_ids": walks.observation}
-    return pf.record(network, walks, **{"inputs": ids, "progress": False, **settings})
 
 
 def test_layers_are_recorded_by_the_names_of_their_modules(walks):
@@ -89,7 +68,7 @@ def test_random_weights_make_tuned_units_and_no_place_cells_that_remember(walks,
     layers = [embedding, ACTIVATIONS[family]]
     novel = WORLD.walk(64, N_STEPS, seed=1, familiar=False)
     recording, control = (run(network, each, layers=layers) for each in (walks, novel))
-    cells = pf.place_cells(recording, control=control, n=400)
+    cells = pf.place_cells(recording, control=control, n_shuffles=400)
     assert (cells.q_circular < 0.05).all()
     assert cells.is_place_cell.sum() < 0.05 * cells.sizes["unit"]
     assert not cells.depends_on_memory.any()

@@ -85,7 +85,11 @@ def test_a_store_holds_what_memory_would(net, small_blocks, tmp_path):
         assert got.activation.chunks is not None
         assert not resume_file(path).exists()
         xr.testing.assert_identical(got.load(), want)
+        assert got.unit.values.tolist() == [f"rnn[0]/{i}" for i in range(6)]
         with xr.open_zarr(path) as raw:
+            np.testing.assert_array_equal(
+                raw.sel(unit="rnn[0]/4").activation, want.activation[..., 4]
+            )
             np.testing.assert_array_equal(raw.activation, want.activation)
 
 
@@ -358,6 +362,6 @@ def test_states_come_back_as_they_were(tmp_path):
     assert (point.walk, point.step, point.stored) == (2, 7, 4)
     assert repr(point.state) == repr(state)
     tensors = {}
-    with pytest.raises(TypeError, match="must return a state of tensors.*found object"):
+    with pytest.raises(TypeError, match="must return a state of tensors.*got object"):
         pack([object()], tensors)
     assert unpack(pack(None, {}), {}) is None

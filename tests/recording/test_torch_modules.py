@@ -230,6 +230,7 @@ def test_only_the_wanted_units_are_recorded():
     assert few["index"].values.tolist() == [4, 0, 5]
     np.testing.assert_array_equal(few.activation, whole.activation[..., [10, 6, 5]])
     again = run(net, units=whole.isel(unit=[10, 6, 5]))
+    xr.testing.assert_equal(run(net, units=["1/4", "0/5", "1/0"]), again)
     np.testing.assert_array_equal(again.activation, few.activation)
     rest = run(net, layers=["0", "1"], units={"0": [2]})
     assert rest.sizes["unit"] == 7
@@ -345,7 +346,7 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
         ({"layers": "head.0", "walks": None}, "walks must hold the behaviour"),
         (
             {"layers": "head.0", "walks": xr.Dataset({"map": (("walk", "time"), PLACE[0])})},
-            r"'map' must have dims \(walk\), found \(walk, time\)",
+            r"'map' must have dims \(walk\), got \(walk, time\)",
         ),
         ({"layers": "head.0", "inputs": {"x": VELOCITY}}, "inputs: x is in walks as well"),
         (

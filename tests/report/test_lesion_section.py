@@ -1,5 +1,7 @@
 """The card on lesions and Mg²⁺: its words follow from the numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,12 +9,16 @@ from helpers import measured
 from helpers.networks import network
 
 import placeformer as pf
-from placeformer.report import lesion_section as harmcard
-from placeformer.report import measurements as harm
-from placeformer.report import measurements as portrait
-from placeformer.report.measurements import Settings
+from placeformer.report import lesion_section, measurements, page
+from placeformer.report.measurements import InterventionResults, NetworkReport, Settings
 
+SECTION = page.TEMPLATES.get_template("lesions.html.jinja").module
 SETTINGS = Settings(lesion_walks=4, lesion_steps=24, lesion_repeats=2, seed=1)
+
+
+def written(macro, *arguments):
+    """What a macro of the section writes, on one line."""
+    return " ".join(getattr(SECTION, macro)(*arguments).split())
 
 
 def config(alpha, units=24):
@@ -36,8 +42,8 @@ def table(model, cells):
 
 def made(alpha, cells=3, **size):
     model = network(config(alpha, **size))
-    found = harm.make_harm(model, table(model, cells), SETTINGS)
-    return portrait.Portrait("net", model, None, None, None, None, found)
+    found = measurements.measure_interventions(model, table(model, cells), SETTINGS)
+    return NetworkReport("net", model, None, None, None, None, found)
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +53,15 @@ def one():
 
 def changed(one, name, value, **where):
     """The same network with other lesions."""
-    lesions = one.harm.lesions.copy(deep=True)
+    lesions = one.interventions.lesions.copy(deep=True)
     lesions[name].loc[where] = value
-    found = harm.Harm(lesions, one.harm.washout, one.harm.equivalents)
-    return portrait.Portrait("net", one.model, None, None, None, None, found)
+    found = InterventionResults(lesions, one.interventions.washout, one.interventions.equivalents)
+    return NetworkReport("net", one.model, None, None, None, None, found)
 
 
 def test_what_was_measured_is_what_the_functions_give(one):
     walks = {"n_walks": 4, "n_steps": 24, "seed": 2, "maps": [0], "progress": False}
-    lesions = one.harm.lesions
+    lesions = one.interventions.lesions
     mask = table(one.model, 3)["is_place_cell"]
     again = pf.ablation_curve(one.model, mask, layers="ffn.1", repeats=2, **walks)
     assert lesions.attrs["n_place_cells"] == 3 and again["n_units"][1] == 3
@@ -64,10 +70,10 @@ def test_what_was_measured_is_what_the_functions_give(one):
         chosen.sel(selection="ordered").squeeze(),
         again["wrong"].sel(selection="ordered").isel(fraction=1),
     )
-    alphas = one.harm.washout["alpha"].values
+    alphas = one.interventions.washout["alpha"].values
     assert alphas.min() == 0 and alphas.max() == 4
     washed = pf.dose_response(one.model, alphas=alphas, **walks)
-    np.testing.assert_array_equal(one.harm.washout["wrong"], washed["wrong"])
+    np.testing.assert_array_equal(one.interventions.washout["wrong"], washed["wrong"])
 
 
 class Asked(Exception):
@@ -78,7 +84,7 @@ def test_place_cells_of_the_last_layer_come_first_then_scores(monkeypatch):
     def ask(model, order, **options):
         raise Asked(order, options)
 
-    monkeypatch.setattr(harm, "ablation_curve", ask)
+    monkeypatch.setattr(measurements, "ablation_curve", ask)
     with pytest.raises(Asked) as asked:
         made(4.0)
     order, options = asked.value.args
@@ -91,66 +97,76 @@ def test_place_cells_of_the_last_layer_come_first_then_scores(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bounds", "words"),
+    ("bounds", "verdict"),
     [
-        ((0.01, 0.02), ": more than without as many units alike in activity"),
-        ((-0.02, -0.01), ": less than without as many units alike in activity"),
-        ((-0.01, 0.01), ": neither more nor less than without as many units alike"),
+        ((0.01, 0.02), "higher than"),
+        ((-0.02, -0.01), "lower than"),
+        ((-0.01, 0.01), "not detectably different from"),
     ],
 )
-def test_the_verdict_follows_from_the_interval(one, bounds, words):
+def test_the_verdict_follows_from_the_interval(one, bounds, verdict):
     where = {"maps": "trained", "memory": "reference", "control": "matched", "fraction": 3 / 24}
-    said = harmcard.short(changed(one, "difference_interval", list(bounds), **where))
-    assert words in said and "Without the 3 place cells among the 24 units of ffn.1" in said
+    text = written("summary", changed(one, "difference_interval", list(bounds), **where))
+    assert "With the 3 place cells among the 24 units of ffn.1 lesioned" in text
+    assert f"This is {verdict} the error after lesions of as many units matched in" in text
 
 
 def test_without_place_cells_the_greatest_scores_are_told():
-    said = harmcard.short(made(4.0, cells=0))
-    assert "Without the 5 of 24 units of ffn.1 with the greatest place-cell scores" in said
+    said = written("summary", made(4.0, cells=0))
+    assert (
+        "With the 5 of 24 units of ffn.1 with the highest place-cell scores (none is a place cell)"
+        in said
+    )
 
 
 def test_no_equivalent_is_none_with_the_reason(one):
-    equivalents = one.harm.equivalents.copy(deep=True)
+    equivalents = one.interventions.equivalents.copy(deep=True)
+    changed = replace(one, interventions=replace(one.interventions, equivalents=equivalents))
+
+    def equivalent():
+        return written("equivalent", lesion_section.equivalent(changed, 0.3))
+
     at = {"selection": "ordered", "fraction": 0.3}
     equivalents["alpha"].loc[at] = np.nan
     equivalents["reason"] = equivalents["reason"].astype(object)
     equivalents["reason"].loc[at] = "it is <above> all"
-    said = harmcard.equivalent(one, equivalents, 0.3)
-    assert said == '<span title="it is &lt;above&gt; all">none</span>'
+    assert equivalent() == '<span title="it is &lt;above&gt; all">none</span>'
     equivalents["alpha"].loc[at] = 1.23456
     equivalents["interval"].loc[at] = [np.nan, 2.0]
-    said = harmcard.equivalent(one, equivalents, 0.3)
-    assert ">1.23</data> (none to 2)" in said
+    assert ">1.23</data> (none to 2)" in equivalent()
 
 
 def test_a_network_of_few_units_has_random_controls_alone():
     few = made(4.0, cells=1, units=2)
-    assert few.harm.lesions["control"].values.tolist() == ["random"]
-    said = harmcard.card(few)
-    assert "Too few units are alike" in said and "random units" in said
+    assert few.interventions.lesions["control"].values.tolist() == ["random"]
+    said = written("card", few)
+    assert "Too few units are similar enough" in said and "random units" in said
     assert "matched sets" not in said
 
 
 def test_another_activation_has_no_alpha():
     other = made(None)
-    assert list(other.harm.datasets) == ["lesions"]
-    said = harmcard.card(other)
+    assert list(other.interventions.datasets) == ["lesions"]
+    said = written("card", other)
     assert "no α to change" in said and "equivalent" not in said
     assert said.count("<img") == 1
 
 
 def test_a_linear_network_can_only_be_blocked():
-    assert harm.test_alphas(0.0).min() == 0 < harm.test_alphas(0.0).max()
+    assert measurements.test_alphas(0.0).min() == 0 < measurements.test_alphas(0.0).max()
     linear = made(0.0)
-    assert "At α = 10 instead of 0" in harmcard.card(linear)
+    assert "At α = 10 instead of 0" in written("card", linear)
 
 
 def test_a_network_of_the_zoo_is_shown_among_those_trained_alike(monkeypatch, one):
-    assert harmcard.beside(one) == []
-    monkeypatch.setattr(harm, "relatives", lambda sha256: measured.networks(seeds=2))
-    together = made(4.0).harm.comparison
+    assert "trained in the same way" not in written("card", one)
+    monkeypatch.setattr(measurements, "relatives", lambda sha256: measured.networks(seeds=2))
+    together = made(4.0).interventions.comparison
     assert together.sizes["model"] == 30 and together.sizes["fraction"] > 2
-    found = harm.Harm(one.harm.lesions, one.harm.washout, one.harm.equivalents, together)
-    (shown,) = harmcard.beside(portrait.Portrait("net", one.model, *[None] * 4, found))
-    assert "Among the 30 networks of the zoo that were trained alike, itself included (2" in shown
-    assert "data:image/svg+xml" in shown
+    results = replace(one.interventions, comparison=together)
+    shown = written("card", replace(one, interventions=results))
+    assert (
+        "the 30 networks of the zoo that were trained in the same way, including this one (2 seeds"
+        in shown
+    )
+    assert shown.count("data:image/svg+xml") == 3

@@ -15,14 +15,11 @@ from helpers.browser import CHROMIUM, Browser
 
 import placeformer as pf
 from placeformer.data import schema
-from placeformer.report import figures, page
-from placeformer.report import lesion_section as harmcard
-from placeformer.report import measurements as portrait
-from placeformer.report import text as findings
-from placeformer.report import write as report
-from placeformer.report.measurements import Harm, Settings
+from placeformer.report import figures, lesion_section, measurements, page, write
+from placeformer.report.measurements import InterventionResults, NetworkReport, Settings
 from placeformer.zoo import registry as zoo
 
+FINDINGS = page.TEMPLATES.get_template("findings.html.jinja").module
 SETTINGS = Settings(
     seed=3, memory_walks=4, memory_steps=40, walks=3, steps=120, shuffles=3, shown_steps=20,
     lesion_walks=4, lesion_steps=40, lesion_repeats=2,
@@ -59,7 +56,7 @@ def networks(tmp_path_factory):
 def out(networks, tmp_path_factory):
     """A report of two networks."""
     folder = tmp_path_factory.mktemp("out") / "report"
-    found = report.write_report(
+    found = write.write_report(
         networks[0], folder, beside=networks[1], settings=SETTINGS, progress=False
     )
     assert found == folder / "index.html"
@@ -73,7 +70,7 @@ def text(out):
 
 @pytest.fixture(scope="module")
 def made(networks, out):
-    """The portraits of the report, read back from its files; nobody writes into them."""
+    """The networks of the report, read back from its files; nobody writes into them."""
     return [read(name, out) for name in networks]
 
 
@@ -81,12 +78,17 @@ def read(folder, out):
     model = pf.load(folder)
     name = model.info["name"]
     parts, harmed = ([dataset(out, name, kind) for kind in kinds] for kinds in (KINDS, HARMED))
-    return portrait.Portrait(name, model, *parts, Harm(*harmed))
+    return NetworkReport(name, model, *parts, InterventionResults(*harmed))
 
 
 def dataset(out, name, kind):
     with xr.open_dataset(out / f"{name}.{kind}.nc", engine="netcdf4") as opened:
         return opened.load()
+
+
+def written(macro, *networks):
+    """What a macro of the findings writes, on one line."""
+    return " ".join(getattr(FINDINGS, macro)(*networks).split())
 
 
 class Reader(HTMLParser):
@@ -114,7 +116,7 @@ def test_files_are_the_page_and_seven_datasets_a_network(out):
     assert [file.name for file in out.parent.iterdir()] == ["report"]
 
 
-@pytest.mark.parametrize("kind", portrait.KINDS)
+@pytest.mark.parametrize("kind", measurements.KINDS)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # few samples and few shuffles
 def test_datasets_agree_with_measuring_again(networks, out, kind):
     model, familiar = pf.load(networks[0]), kind == "trained"
@@ -138,7 +140,7 @@ def test_datasets_agree_with_measuring_again(networks, out, kind):
     beyond = pf.position_variance_explained(recording, given="observation")
     np.testing.assert_array_equal(units["eta2_beyond"], beyond)
     np.testing.assert_array_equal(units["eta2"], pf.position_variance_explained(recording))
-    table = pf.place_cells(recording, n=3, seed=3, keep_null=True)
+    table = pf.place_cells(recording, n_shuffles=3, seed=3, keep_null=True)
     for name in set(table.data_vars) - {"spatial_information", "place_cell_score"}:
         np.testing.assert_array_equal(units[name], table[name], err_msg=name)
     errors = pf.memory_errors(model, n_walks=4, n_steps=40, seed=3, familiar=familiar)
@@ -152,7 +154,7 @@ def test_memory_is_that_of_a_control_on_the_novel_map(networks, out):
     options = {"n_walks": 3, "n_steps": 120, "seed": 3, "maps": (0,), "progress": False}
     model, units = pf.load(networks[0]), dataset(out, "net-a10", "units")
     recordings = [pf.record(model, familiar=familiar, **options) for familiar in (True, False)]
-    table = pf.place_cells(recordings[0], control=recordings[1], n=3, seed=3)
+    table = pf.place_cells(recordings[0], control=recordings[1], n_shuffles=3, seed=3)
     for name in ("p_memory", "q_memory", "depends_on_memory"):
         np.testing.assert_array_equal(units[name], table[name], err_msg=name)
 
@@ -203,13 +205,13 @@ def test_numbers_of_the_page_are_those_of_the_files(made, text):
     assert all(len({repr(v) for v in values}) == 1 for values in numbers.values())
     value = {key: values.pop() for key, values in numbers.items()}
     for one in made:
-        for kind in portrait.KINDS:
+        for kind in measurements.KINDS:
             for memory in ("working", "reference"):
                 error = float(one.memory["error"].sel(maps=kind, memory=memory))
                 assert value[f"{one.name}/memory/{kind}/{memory}"] == error
         for layer in ("ffn.0", "ffn.1"):
             units = one.units.isel(unit=one.units["layer"].values == layer)
-            for i, kind in enumerate(portrait.KINDS):
+            for i, kind in enumerate(measurements.KINDS):
                 on = units.isel(map=i)
                 for key in MEASURES:
                     found = value[f"{one.name}/{layer}/{key}/{kind}"]
@@ -220,22 +222,23 @@ def test_numbers_of_the_page_are_those_of_the_files(made, text):
                 assert value[f"{one.name}/{layer}/compact/{kind}"] == compact
                 for reason, n in zip(*np.unique(on["reason"], return_counts=True), strict=True):
                     assert value[f"{one.name}/{layer}/{reason}/{kind}"] == n
-            for key, null in portrait.NULLS.items():
+            for key, null in measurements.NULLS.items():
                 assert value[f"{one.name}/{layer}/{key}/null"] == median(units[null].isel(map=0))
             kept = int(units["depends_on_memory"].sum())
             assert value[f"{one.name}/{layer}/depends_on_memory"] == kept
-        harm = one.harm
-        mean = harm.lesions["error"].mean("repeat", skipna=False)
+        results = one.interventions
+        mean = results.lesions["error"].mean("repeat", skipna=False)
         for selection, fraction in itertools.product(mean["selection"], mean["fraction"]):
             at = {"selection": selection, "fraction": fraction}
             key = f"{one.name}/lesions/trained/reference/{selection.item()}/{fraction.item():g}"
             shown = mean.sel(at | {"maps": "trained", "memory": "reference"})
             np.testing.assert_equal(value[key], float(shown))
-            found = float(harm.equivalents["alpha"].sel(at))
+            found = float(results.equivalents["alpha"].sel(at))
             if selection == "ordered" and np.isfinite(found):
                 assert value[f"{one.name}/equivalents/{fraction.item():g}"] == found
-        gap = harm.lesions["difference"].sel(maps="trained", memory="reference", control="random")
-        gap = gap.sel(fraction=harmcard.told_fraction(one))
+        at = {"maps": "trained", "memory": "reference", "control": "random"}
+        at["fraction"] = lesion_section.described_fraction(one)
+        gap = results.lesions["difference"].sel(at)
         assert value[f"{one.name}/lesions/random/difference"] == float(gap)
         assert value[f"{one.name}/mg_mM"] == pf.alpha_to_mg(one.model.config.alpha)
         seen = one.walk["visited"].values
@@ -318,11 +321,11 @@ def with_errors(one, error, half_width=0.01):
         (0.2, 0.6, ("makes 40.0 percentage points fewer", "do not overlap")),
         (0.6, 0.2, ("makes 40.0 percentage points more", "do not overlap")),
         (0.30, 0.31, ("makes 1.0 percentage points fewer", "intervals overlap")),
-        (0.3, 0.3, ("makes as many errors of reference memory as", "intervals overlap")),
+        (0.3, 0.3, ("makes as many reference-memory errors as", "intervals overlap")),
     ],
 )
 def test_difference_follows_from_the_errors(made, a, b, words):
-    sentence = findings.difference(with_errors(made[0], a), with_errors(made[1], b))
+    sentence = written("difference", with_errors(made[0], a), with_errors(made[1], b))
     assert all(word in sentence for word in words), sentence
 
 
@@ -330,15 +333,15 @@ def test_difference_follows_from_the_errors(made, a, b, words):
     ("bounds", "words"),
     [
         ((0.79, 0.81), "is at chance"),
-        ((0.70, 0.75), "lies below chance"),
-        ((0.82, 0.86), "lies above chance"),
-        ((np.nan, np.nan), "was never asked for"),
+        ((0.70, 0.75), "is better than chance"),
+        ((0.82, 0.86), "is worse than chance"),
+        ((np.nan, np.nan), "was never tested"),
     ],
 )
 def test_control_follows_from_the_interval(made, bounds, words):
     memory = made[0].memory.copy(deep=True)
     memory["interval"].loc[{"maps": "novel", "memory": "reference"}] = list(bounds)
-    assert words in findings.control(replace(made[0], memory=memory))
+    assert words in written("control", replace(made[0], memory=memory))
 
 
 def scaled(one, **factors):
@@ -349,8 +352,8 @@ def test_policies_agree_or_not(made):
     one = made[0]
     more = scaled(one, information_rectify=2.0, information_shift=2.0)
     mixed = scaled(one, information_rectify=2.0, information_shift=0.5)
-    assert "policies agree" in findings.policies(one, more)
-    assert "order depends on the policy" in findings.policies(one, mixed)
+    assert "Both policies give the same order" in written("policies", one, more)
+    assert "order depends on the policy" in written("policies", one, mixed)
 
 
 def test_what_needs_memory_follows_from_the_medians(made):
@@ -358,10 +361,10 @@ def test_what_needs_memory_follows_from_the_medians(made):
 
     def told(trained, novel):
         values = xr.ones_like(beyond) * xr.DataArray([trained, novel], dims="map")
-        return findings.letters(replace(made[0], units=made[0].units.assign(eta2_beyond=values)))
+        return written("letters", replace(made[0], units=made[0].units.assign(eta2_beyond=values)))
 
-    assert "shows 25 % of it without any memory" in told(0.4, 0.1)
-    assert "none of it needs a memory" in told(0.1, 0.4)
+    assert "place still explains 25 % as much" in told(0.4, 0.1)
+    assert "none of this requires memory" in told(0.1, 0.4)
     assert "explains nothing beyond the letter" in told(-0.1, 0.4)
 
 
@@ -370,19 +373,19 @@ def test_best_units_go_by_score_then_by_what_place_explains(made):
     units["score"][0] = [0, 0, 0.9, 0, 0.1, 0, 0, np.nan]
     units["eta2_beyond"][0] = [0.1, 0.3, 0.0, 0.2, 0, 0, 0.5, 0.7]
     one = replace(made[0], units=units)
-    assert portrait.best_units(one, "ffn.0", 3) == [2, 1, 3]
-    assert portrait.best_units(one, "ffn.1", 9) == [4, 7, 6, 5]
+    assert measurements.best_units(one, "ffn.0", 3) == [2, 1, 3]
+    assert measurements.best_units(one, "ffn.1", 9) == [4, 7, 6, 5]
 
 
 def test_one_network_alone_and_another_activation(tmp_path):
     name = save(tmp_path / "gelu", None)
     settings = replace(SETTINGS, memory_steps=12, steps=60, shuffles=1)
-    found = report.write_report(
+    found = write.write_report(
         name, tmp_path / "out", beside="none", settings=settings, progress=False
     )
     text = found.read_text(encoding="utf-8")
     assert "<h1>gelu</h1>" in text and "<td>gelu</td>" in text
-    assert "Mg²⁺] =" not in text and "policies agree" not in text
+    assert "Mg²⁺] =" not in text and "give the same order" not in text
     assert "no α to change at test time" in text and "equivalent α with" not in text
     assert not list((tmp_path / "out").glob("*washout*"))
 
@@ -395,22 +398,22 @@ def no_work(*args, **options):
 def idle(monkeypatch):
     """Fail if anything is loaded or measured."""
     for name in ("record", "memory_errors"):
-        monkeypatch.setattr(portrait, name, no_work)
+        monkeypatch.setattr(measurements, name, no_work)
     monkeypatch.setattr(zoo, "load", no_work)
 
 
 def test_folder_below_a_file_is_refused_before_any_work(networks, tmp_path, idle):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="out must be where files can be written"):
-        report.write_report(networks[0], tmp_path / "file" / "report")
+        write.write_report(networks[0], tmp_path / "file" / "report")
     with pytest.raises(ValueError, match="out must be a folder, got the file"):
-        report.write_report(networks[0], tmp_path / "file")
+        write.write_report(networks[0], tmp_path / "file")
 
 
 def test_folder_without_leave_is_refused_before_any_work(networks, tmp_path, idle, monkeypatch):
-    monkeypatch.setattr(report.os, "access", lambda folder, mode: False)
+    monkeypatch.setattr(write.os, "access", lambda folder, mode: False)
     with pytest.raises(ValueError, match="out must be where files can be written"):
-        report.write_report(networks[0], tmp_path)
+        write.write_report(networks[0], tmp_path)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
 
@@ -423,21 +426,21 @@ def test_folder_that_cannot_be_made_is_refused_before_any_work(
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(ValueError, match="out must be where files can be written.*denied"):
-        report.write_report(networks[0], tmp_path / "report")
+        write.write_report(networks[0], tmp_path / "report")
 
 
 def test_page_of_another_kind_is_left_alone(networks, tmp_path, idle):
     (tmp_path / "index.html").write_text("<html>mine</html>")
     with pytest.raises(ValueError, match="out must not hold a page of another kind"):
-        report.write_report(networks[0], tmp_path)
+        write.write_report(networks[0], tmp_path)
     assert (tmp_path / "index.html").read_text() == "<html>mine</html>"
 
 
 def test_earlier_report_is_replaced_and_other_files_stay(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for content in ("first", "second"):
-        with report.workspace(tmp_path) as folder:
-            (folder / "index.html").write_text(f"{report.MARK} {content}")
+        with write.workspace(tmp_path) as folder:
+            (folder / "index.html").write_text(f"{write.MARK} {content}")
     assert (tmp_path / "index.html").read_text().endswith("second")
     assert {file.name for file in tmp_path.iterdir()} == {"index.html", "notes.txt"}
 
@@ -447,9 +450,9 @@ def test_a_failure_leaves_nothing_behind(networks, tmp_path, monkeypatch, there)
     out = tmp_path / "report"
     if there:
         out.mkdir()
-    monkeypatch.setattr(portrait, "record", no_work)
+    monkeypatch.setattr(measurements, "record", no_work)
     with pytest.raises(AssertionError, match="no work"):
-        report.write_report(
+        write.write_report(
             networks[0], out, beside="none", settings=replace(SETTINGS, memory_steps=12),
             progress=False,
         )  # fmt: skip
@@ -457,33 +460,33 @@ def test_a_failure_leaves_nothing_behind(networks, tmp_path, monkeypatch, there)
 
 
 def test_beside_is_the_linear_network_where_there_is_one(monkeypatch):
-    assert report.names("a", "b") == ["a", "b"]
-    assert report.names("a", "none") == ["a"]
+    assert write.names("a", "b") == ["a", "b"]
+    assert write.names("a", "none") == ["a"]
     monkeypatch.setattr(zoo, "list_models", lambda: ["nmda-a0", "nmda-a10"])
-    assert report.names("nmda-a10", None) == ["nmda-a10", "nmda-a0"]
-    assert report.names("nmda-a0", None) == ["nmda-a0"]
-    assert report.names("./nmda-a0", None) == ["./nmda-a0"]
+    assert write.names("nmda-a10", None) == ["nmda-a10", "nmda-a0"]
+    assert write.names("nmda-a0", None) == ["nmda-a0"]
+    assert write.names("./nmda-a0", None) == ["./nmda-a0"]
     monkeypatch.setattr(zoo, "list_models", lambda: [])
-    assert report.names("nmda-a10", None) == ["nmda-a10"]
+    assert write.names("nmda-a10", None) == ["nmda-a10"]
 
 
 def test_two_networks_of_one_name_are_refused(networks, tmp_path):
     other = save(tmp_path / "net-a10", 1.0)
     with pytest.raises(ValueError, match="beside must be a network of another name"):
-        report.write_report(networks[0], tmp_path / "out", beside=other, progress=False)
+        write.write_report(networks[0], tmp_path / "out", beside=other, progress=False)
     assert not (tmp_path / "out").exists()
 
 
 def test_network_without_a_world_is_refused(tmp_path):
     name = save(tmp_path / "net", 1.0, world=False)
     with pytest.raises(ValueError, match="must be a GridWorld"):
-        report.write_report(name, tmp_path / "out", beside="none", progress=False)
+        write.write_report(name, tmp_path / "out", beside="none", progress=False)
 
 
 def test_progress_is_told(networks, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(page, "render", lambda portraits, settings: report.MARK)
+    monkeypatch.setattr(page, "render", lambda networks, settings: write.MARK)
     settings = replace(SETTINGS, memory_steps=12, steps=40, shuffles=1)
-    report.write_report(networks[0], tmp_path / "out", beside="none", settings=settings)
+    write.write_report(networks[0], tmp_path / "out", beside="none", settings=settings)
     err = capsys.readouterr().err
     told = [f"[{i}/7] net-a10: " for i in range(1, 8)]
     assert all(part in err for part in told) and "[8/" not in err

@@ -10,10 +10,8 @@ from helpers.browser import CHROMIUM, Browser
 
 import placeformer as pf
 from placeformer.evaluation import simulation
-from placeformer.report import figures, page
-from placeformer.report import measurements as portrait
-from placeformer.report import unit_table as explorer
-from placeformer.report.measurements import Settings, make_harm
+from placeformer.report import figures, measurements, page, unit_table
+from placeformer.report.measurements import NetworkReport, Settings, measure_interventions
 from placeformer.spatial.place_cells import PLACE_CELL
 
 N_UNITS, SIDE, SHUFFLES = 1024, 11, 39
@@ -22,7 +20,7 @@ REASONS = (PLACE_CELL, "unstable", "places scattered")
 
 
 def made(name, alpha, seed):
-    """A portrait of 1,024 units whose numbers are made up; one place was never visited."""
+    """A network of 1,024 units whose numbers are made up; one place was never visited."""
     rng = np.random.default_rng(seed)
     config = pf.ModelConfig(
         n_letters=5, d_model=8, n_layers=2, n_heads=2, d_head=4, d_inner=4, d_rnn=4, chunk=4,
@@ -34,8 +32,8 @@ def made(name, alpha, seed):
     settings = Settings(lesion_walks=2, lesion_steps=8, lesion_repeats=1)
     there = units.isel(map=0, unit=units["index"].values < config.d_inner)
     there["is_place_cell"] = there["reason"] == PLACE_CELL
-    harm = make_harm(model, there, settings)
-    return portrait.Portrait(name, model, errors(), rates, units, behaviour(), harm)
+    interventions = measure_interventions(model, there, settings)
+    return NetworkReport(name, model, errors(), rates, units, behaviour(), interventions)
 
 
 def errors():
@@ -45,7 +43,7 @@ def errors():
             "n": (("maps", "memory"), np.full((2, 2), 9)),
             "interval": (("maps", "memory", "bound"), np.full((2, 2, 2), 0.2)),
         },
-        coords={"maps": list(portrait.KINDS), "memory": ["working", "reference"]},
+        coords={"maps": list(measurements.KINDS), "memory": ["working", "reference"]},
     )
     return table.assign_attrs(n_walks=2, n_steps=9, chance=0.8)
 
@@ -67,11 +65,11 @@ def maps(rng):
 
 def measures(rng):
     shape = {"map": 2, "unit": N_UNITS}
-    names = [*explorer.COLUMNS, *(f"p_{test}" for test in explorer.TESTS.values())]
+    names = [*unit_table.COLUMNS, *(f"p_{test}" for test in unit_table.TESTS.values())]
     table = xr.Dataset({name: (tuple(shape), rng.random((2, N_UNITS))) for name in names})
     table["information_rectify"][0, 3] = np.nan
     table["n_fields"] = (table["n_fields"] * 3).round()
-    for null in portrait.NULLS.values():
+    for null in measurements.NULLS.values():
         table[null] = (("map", "shuffle", "unit"), rng.uniform(-0.2, 0.4, (2, SHUFFLES, N_UNITS)))
     reason = np.array(REASONS)[rng.integers(0, 3, (2, N_UNITS))]
     table["reason"] = (("map", "unit"), reason)
@@ -85,19 +83,19 @@ def measures(rng):
 
 
 @pytest.fixture(scope="module")
-def portraits():
+def reports():
     return [made("net-a10", 10.0, 0), made("net-gelu", None, 1)]
 
 
 @pytest.fixture(scope="module")
-def text(portraits):
+def text(reports):
     """The page, without its other figures."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("walk", "memory", "unit", "distribution", "lesions", "washout"):
             empty = figures.Picture('<svg xmlns="http://www.w3.org/2000/svg"/>', "a figure")
             patch.setattr(figures, name, lambda *given, empty=empty: empty)
         patch.setattr(figures, "limits_of", lambda *given: None)
-        return page.render(portraits, Settings())
+        return page.render(reports, Settings())
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +107,13 @@ def unpacked(text, kind):
     return np.frombuffer(base64.b64decode(text), kind)
 
 
-def test_every_unit_is_there_with_its_measures(portraits, payload):
+def test_every_unit_is_there_with_its_measures(reports, payload):
     assert [n["name"] for n in payload["networks"]] == ["net-a10", "net-gelu"]
     assert [n["about"] for n in payload["networks"]] == ["α = 10", "gelu"]
-    for one, packed in zip(portraits, payload["networks"], strict=True):
+    for one, packed in zip(reports, payload["networks"], strict=True):
         assert packed["layer"] == one.units["layer"].values.tolist()
         assert packed["index"] == one.units["index"].values.tolist()
-        for key in explorer.COLUMNS:
+        for key in unit_table.COLUMNS:
             shown = np.array(packed["values"][key], float)
             np.testing.assert_allclose(shown, one.units[key], rtol=5e-4)
         reasons = np.array(packed["reasons"])[packed["reason"]]
@@ -123,8 +121,8 @@ def test_every_unit_is_there_with_its_measures(portraits, payload):
         np.testing.assert_array_equal(packed["remembered"], one.units["depends_on_memory"])
 
 
-def test_maps_and_shuffles_come_back_as_they_were(portraits, payload):
-    one, packed = portraits[0], payload["networks"][0]
+def test_maps_and_shuffles_come_back_as_they_were(reports, payload):
+    one, packed = reports[0], payload["networks"][0]
     rate = one.rate_maps["rate"].values
     shade = unpacked(packed["rates"], np.uint8).reshape(rate.shape)
     np.testing.assert_array_equal(shade == payload["unvisited"], np.isnan(rate))
@@ -134,7 +132,7 @@ def test_maps_and_shuffles_come_back_as_they_were(portraits, payload):
     assert np.abs(shown - rate)[seen].max() < 0.003 * (high - low).max()
     fields = unpacked(packed["fields"], np.uint8).reshape(rate.shape)
     np.testing.assert_array_equal(fields, one.rate_maps["field_label"])
-    for key, null in portrait.NULLS.items():
+    for key, null in measurements.NULLS.items():
         values = unpacked(packed["nulls"][key], "<i2").reshape(2, N_UNITS, SHUFFLES)
         want = one.units[null].transpose("map", "unit", "shuffle")
         np.testing.assert_allclose(values * payload["fine"], want, atol=payload["fine"])
@@ -142,9 +140,9 @@ def test_maps_and_shuffles_come_back_as_they_were(portraits, payload):
 
 def test_what_is_undefined_has_a_number_of_its_own():
     values = xr.DataArray([[[np.nan, 9.0, -0.5]]], dims=("map", "unit", "shuffle"))
-    assert explorer.steps(values).tolist() == [[[-32768, 32767, -5000]]]
-    flat = explorer.shades(np.full((1, 1, 2, 2), np.nan))
-    assert (flat[0] == explorer.UNVISITED).all() and flat[1:] == ([0.0], [0.0])
+    assert unit_table.steps(values).tolist() == [[[-32768, 32767, -5000]]]
+    flat = unit_table.shades(np.full((1, 1, 2, 2), np.nan))
+    assert (flat[0] == unit_table.UNVISITED).all() and flat[1:] == ([0.0], [0.0])
 
 
 def test_page_of_two_networks_of_1024_units_is_small(text):
@@ -220,10 +218,10 @@ def click(browser, head):
 
 
 @pytest.mark.browser
-def test_browser_shows_all_units_the_best_first(portraits, opened):
-    n = sum(int((one.units["reason"][0] == PLACE_CELL).sum()) for one in portraits)
+def test_browser_shows_all_units_the_best_first(reports, opened):
+    n = sum(int((one.units["reason"][0] == PLACE_CELL).sum()) for one in reports)
     assert count(opened) == [2 * N_UNITS, n]
-    best = np.sort(np.concatenate([one.units["score"].values[0] for one in portraits]))[::-1]
+    best = np.sort(np.concatenate([one.units["score"].values[0] for one in reports]))[::-1]
     np.testing.assert_allclose(
         [float(v) for v in column(opened, "place-cell score")], best[:25], 5e-3
     )
@@ -231,8 +229,8 @@ def test_browser_shows_all_units_the_best_first(portraits, opened):
 
 
 @pytest.mark.browser
-def test_browser_sorts_both_ways_and_turns_pages(portraits, opened):
-    values = np.concatenate([one.units["stability"].values[0] for one in portraits])
+def test_browser_sorts_both_ways_and_turns_pages(reports, opened):
+    values = np.concatenate([one.units["stability"].values[0] for one in reports])
     for want in (np.sort(values)[::-1], np.sort(values)):
         click(opened, "stability")
         np.testing.assert_allclose([float(v) for v in column(opened, "stability")], want[:25], 5e-3)
@@ -253,13 +251,13 @@ def test_browser_puts_what_is_undefined_last(opened):
 
 
 @pytest.mark.browser
-def test_browser_filters_by_network_layer_map_and_kind(portraits, opened):
+def test_browser_filters_by_network_layer_map_and_kind(reports, opened):
     choose(opened, "network", "net-gelu")
     assert count(opened)[0] == N_UNITS
     choose(opened, "layer", "ffn.1")
     assert count(opened)[0] == N_UNITS // 2
     assert set(column(opened, "network")) == {"net-gelu"}
-    units = portraits[1].of_layer("ffn.1")
+    units = reports[1].of_layer("ffn.1")
     choose(opened, "map", "1")
     place = int((units["reason"][1] == PLACE_CELL).sum())
     assert count(opened) == [N_UNITS // 2, place]
@@ -288,14 +286,14 @@ def describe(browser):
 
 
 @pytest.mark.browser
-def test_browser_shows_the_unit_that_is_picked(portraits, opened):
+def test_browser_shows_the_unit_that_is_picked(reports, opened):
     opened.run("at('search').focus()")
     opened.write("net-a10 ffn.1 17")
     opened.run("document.querySelector('#rows tr td').click()")
-    unit = portraits[0].units.isel(unit=N_UNITS // 2 + 17)
+    unit = reports[0].units.isel(unit=N_UNITS // 2 + 17)
     words = describe(opened)
     assert words.startswith("ffn.1 unit 17, net-a10 (α = 10)")
-    for kind, reason in zip(portrait.KINDS, unit["reason"].values, strict=True):
+    for kind, reason in zip(measurements.KINDS, unit["reason"].values, strict=True):
         assert f"{kind} map: {reason}" in words
     reached = int((unit["null_circular"][0] >= unit["eta2"][0]).sum())
     assert f"{reached or 'none'} of {SHUFFLES} shuffles" in words

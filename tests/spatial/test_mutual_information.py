@@ -48,7 +48,7 @@ def test_a_unit_that_is_a_function_of_the_place_has_log2_n_bits(n):
     rec = simulation.recording((-3.0 * (x // (8 // n)))[..., None], x, 0 * x)
     found = mutual_information(rec, levels=n, correction="none")
     np.testing.assert_allclose(found, [np.log2(n)])
-    assert found.attrs["units"] == "bits"
+    assert found.attrs["units"] == "bit"
 
 
 @pytest.mark.parametrize("n_levels", [2, 4, 7])
@@ -175,7 +175,7 @@ def test_a_recording_without_a_place_is_nan():
     [
         ({"levels": 1}, "levels must be at least 2"),
         ({"correction": "jackknife"}, "correction must be one of"),
-        ({"n": 0}, "correction='none'"),
+        ({"n_shuffles": 0}, "correction='none'"),
         ({"min_shift": 0}, "min_shift must be"),
         ({"min_shift": 51}, "miller_madow"),
         ({"maps": "both"}, "maps must be"),

@@ -38,7 +38,7 @@ def recordings():
 
 @pytest.fixture(scope="module")
 def table(recordings):
-    return place_cells(recordings[0], control=recordings[1], n=199)
+    return place_cells(recordings[0], control=recordings[1], n_shuffles=199)
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_truth_at_the_sampling_of_a_default_recording(seed):
     """64 walks of 1,536 steps: 95 % of place units are found, at most 5 % of others accepted."""
     others = ("ramp", "hole", "letter", "letter before", "untuned")
     found = place_cells(
-        simulation.population((*simulation.PLACE_KINDS, *others), 40, seed=seed), n=199
+        simulation.population((*simulation.PLACE_KINDS, *others), 40, seed=seed), n_shuffles=199
     )
     for kind in simulation.PLACE_KINDS:
         assert accepted(found, kind).mean() >= 0.95, kind
@@ -97,7 +97,7 @@ def test_columns_are_those_of_the_functions(recordings, table):
         "beyond": {"statistic": "position_variance_explained", "given": "observation"},
     }
     for name, options in tests.items():
-        found = shuffle_test(rec, n=199, **options)
+        found = shuffle_test(rec, n_shuffles=199, **options)
         np.testing.assert_array_equal(table[f"p_{name}"], found.p)
         np.testing.assert_array_equal(table[f"q_{name}"], found.q)
     assert table.attrs["left_out"] == "nothing"
@@ -141,7 +141,7 @@ def test_the_table_is_a_frame_and_goes_to_netcdf(table, tmp_path):
 
 def test_every_threshold_decides(recordings):
     rec = recordings[0].isel(unit=recordings[0].kind.values == "two fields")
-    base = place_cells(rec, n=39)
+    base = place_cells(rec, n_shuffles=39)
     assert base.is_place_cell.mean() >= 0.9
     strict = {
         "max_q": (0.001, "not tuned to place"),
@@ -151,16 +151,16 @@ def test_every_threshold_decides(recordings):
     }
     for name, (value, reason) in strict.items():
         with nullcontext() if name != "max_q" else pytest.warns(UserWarning, match="raise n"):
-            found = place_cells(rec, n=39, **{name: value})
+            found = place_cells(rec, n_shuffles=39, **{name: value})
         assert set(found.reason.values) == {reason}, name
         assert found.attrs[name] == value
-    large = place_cells(rec, n=39, field_criteria={"min_bins": 60})
+    large = place_cells(rec, n_shuffles=39, field_criteria={"min_bins": 60})
     assert set(large.reason.values) == {"too few fields"}
 
 
 def test_without_observation_its_criteria_are_left_out(recordings):
     rec = recordings[0].isel(unit=np.isin(recordings[0].kind, ["place", "letter"]))
-    found = place_cells(rec.drop_vars("observation"), n=39)
+    found = place_cells(rec.drop_vars("observation"), n_shuffles=39)
     assert "no 'observation'" in found.attrs["left_out"]
     for name in ("eta2_beyond", "p_beyond", "q_within_observation"):
         assert np.isnan(found[name]).all(), name
@@ -170,9 +170,9 @@ def test_without_observation_its_criteria_are_left_out(recordings):
 
 def test_scale_offset_and_the_policy_for_negatives_do_not_decide(recordings):
     rec = recordings[0].isel(unit=slice(None, None, 6))
-    plain = place_cells(rec, n=39)
+    plain = place_cells(rec, n_shuffles=39)
     moved = rec.assign(activation=(100 * rec.activation.astype(float) - 500).assign_attrs({}))
-    other = place_cells(moved, n=39, negatives="shift")
+    other = place_cells(moved, n_shuffles=39, negatives="shift")
     np.testing.assert_array_equal(plain.reason, other.reason)
     assert not np.allclose(plain.spatial_information, other.spatial_information)
 
@@ -184,15 +184,15 @@ def test_several_maps_are_decided_apart_and_a_control_may_have_several():
     )
     both = xr.concat([first, second.assign_coords(map=second["map"] + 1)], "walk", join="override")
     with pytest.raises(ValueError, match="pass per_map=True"):
-        place_cells(both, n=9)
+        place_cells(both, n_shuffles=9)
     with pytest.warns(UserWarning, match="raise n"):
-        found = place_cells(both, per_map=True, n=9)
+        found = place_cells(both, per_map=True, n_shuffles=9)
     assert found.is_place_cell.dims == ("map", "unit")
     with pytest.warns(UserWarning, match="raise n"):
-        alone = place_cells(first, n=9)
+        alone = place_cells(first, n_shuffles=9)
     np.testing.assert_allclose(found.eta2.isel(map=0), alone.eta2, rtol=1e-6)
     novel = both.assign_coords(familiar=("walk", np.zeros(both.sizes["walk"], bool)))
-    found = place_cells(both, per_map=True, control=novel, n=39)
+    found = place_cells(both, per_map=True, control=novel, n_shuffles=39)
     assert found.control_is_place_cell.dims == ("unit",)
     assert found.p_memory.dims == ("map", "unit")
     assert found.control_is_place_cell.mean() >= 0.9  # remembered on one of the control's maps
@@ -226,9 +226,9 @@ def test_few_walks_are_parted_in_time(recordings):
 def test_few_samples_and_few_shuffles_are_warned_of(recordings):
     rec = recordings[0].isel(unit=[0, 1])
     with pytest.warns(UserWarning, match=r"median bin has \d+ samples, fewer than 30"):
-        place_cells(rec.isel(walk=slice(0, 3)), n=39)
-    with pytest.warns(UserWarning, match="with n=9 shuffles and 2 units"):
-        place_cells(rec, n=9)
+        place_cells(rec.isel(walk=slice(0, 3)), n_shuffles=39)
+    with pytest.warns(UserWarning, match="with n_shuffles=9 and 2 units"):
+        place_cells(rec, n_shuffles=9)
 
 
 @pytest.mark.parametrize(
@@ -236,13 +236,15 @@ def test_few_samples_and_few_shuffles_are_warned_of(recordings):
     [
         (lambda c: c.isel(unit=slice(0, 5)), "control must hold the 72 units"),
         (lambda c: c.assign_coords(index=("unit", c.index.values[::-1])), "'index' differs"),
+        (lambda c: c.assign_coords(unit=np.arange(72).astype(str)[::-1]), "'unit' differs"),
         (lambda c: c.assign_coords(familiar=~c.familiar), "novel maps"),
     ],
 )
 def test_a_control_of_other_units_or_on_trained_maps_is_refused(recordings, change, words):
-    rec, control = (r.assign_coords(index=("unit", np.arange(72))) for r in recordings)
+    names = {"index": ("unit", np.arange(72)), "unit": np.arange(72).astype(str)}
+    rec, control = (r.assign_coords(names) for r in recordings)
     with pytest.raises(ValueError, match=words):
-        place_cells(rec, control=change(control), n=3)
+        place_cells(rec, control=change(control), n_shuffles=3)
 
 
 @pytest.mark.parametrize(
@@ -251,12 +253,15 @@ def test_a_control_of_other_units_or_on_trained_maps_is_refused(recordings, chan
 def test_limits_out_of_range_are_refused(recordings, options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} must lie between"):
-        place_cells(recordings[0], n=3, **options)
+        place_cells(recordings[0], n_shuffles=3, **options)
 
 
 def test_dask_gives_the_same(recordings):
     rec = recordings[0].isel(unit=[0, 12, 36, 48], walk=slice(0, 12))
-    want, found = place_cells(rec, n=79), place_cells(rec.chunk(walk=5, unit=3), n=79)
+    want, found = (
+        place_cells(rec, n_shuffles=79),
+        place_cells(rec.chunk(walk=5, unit=3), n_shuffles=79),
+    )
     np.testing.assert_array_equal(want.reason, found.reason)
     np.testing.assert_allclose(found.eta2_beyond, want.eta2_beyond, atol=1e-6)
     np.testing.assert_array_equal(found.p_beyond, want.p_beyond)
@@ -265,8 +270,8 @@ def test_dask_gives_the_same(recordings):
 def test_coherence_of_noise_that_hangs_together_needs_the_circular_test(recordings):
     """Within letters alone untuned units look spatial: neighbouring places share their noise."""
     rec = simulation.population(("untuned",), 40, **SMALL)
-    within = shuffle_test(rec, "coherence", null="within_observation", n=39)
-    circular = shuffle_test(rec, "position_variance_explained", given="observation", n=39)
+    within = shuffle_test(rec, "coherence", null="within_observation", n_shuffles=39)
+    circular = shuffle_test(rec, "position_variance_explained", given="observation", n_shuffles=39)
     assert (within.p <= 0.05).mean() > 0.3
     assert (circular.p <= 0.05).mean() < 0.2
     np.testing.assert_allclose(within.observed, coherence(rate_maps(rec)), rtol=1e-4)

@@ -44,7 +44,7 @@ def test_contract_of_the_result():
     schema.check_rate_maps(maps)
     assert maps.rate.dims == ("unit", "y", "x")
     assert maps.rate.dtype == np.float64
-    assert maps.occupancy.attrs["units"] == "samples"
+    assert maps.occupancy.attrs["units"] == "1"
     assert maps.x.dims == ("x",)
     np.testing.assert_array_equal(maps.x_edges, np.arange(12) - 0.5)
     np.testing.assert_array_equal(maps.y, np.arange(11))

@@ -16,13 +16,13 @@ def response(doses, values, **attrs):
 
 
 def test_known_parameters_come_back():
-    got = fit_hill(response(DOSES, hill(DOSES, TRUE)), n_boot=20)
+    got = fit_hill(response(DOSES, hill(DOSES, TRUE)), n_resamples=20)
     np.testing.assert_allclose(got.value, TRUE, rtol=1e-3)
     assert got.identifiable
     assert got.reason == ""
     assert got.r2 > 1 - 1e-8
     np.testing.assert_allclose(got.fitted.sel(alpha=DOSES), hill(DOSES, TRUE), atol=1e-4)
-    rising = fit_hill(response(DOSES, 1 - hill(DOSES, TRUE)), n_boot=20)
+    rising = fit_hill(response(DOSES, 1 - hill(DOSES, TRUE)), n_resamples=20)
     np.testing.assert_allclose(rising.value, [0.15, 0.9, 0.7, 1.5], rtol=1e-3)
 
 
@@ -31,7 +31,9 @@ def test_least_squares_are_those_of_curve_fit():
     doses = np.repeat(DOSES[1:], 3)
     values = hill(doses, TRUE) + 0.03 * rng.standard_normal(doses.size)
     want, _ = curve_fit(lambda x, *p: hill(x, p), doses, values, p0=TRUE)
-    np.testing.assert_allclose(fit_hill(response(doses, values), n_boot=20).value, want, rtol=1e-3)
+    np.testing.assert_allclose(
+        fit_hill(response(doses, values), n_resamples=20).value, want, rtol=1e-3
+    )
 
 
 def test_every_bootstrap_sample_is_fitted_by_least_squares():
@@ -58,7 +60,7 @@ def test_intervals_hold_the_truth(repeats):
     doses, hits = np.repeat(DOSES, repeats), []
     for seed in range(15):
         values = hill(doses, TRUE) + 0.03 * rng.standard_normal(doses.size)
-        found = fit_hill(response(doses, values), n_boot=100, seed=seed)
+        found = fit_hill(response(doses, values), n_resamples=100, seed=seed)
         low, high = found.interval.values.T
         hits.append((low <= TRUE) & (high >= TRUE))
     assert (np.mean(hits, axis=0) > 0.6).all()
@@ -75,7 +77,7 @@ def test_intervals_hold_the_truth(repeats):
     ],
 )
 def test_it_says_when_no_saturation_can_be_told(values, reason):
-    got = fit_hill(response(DOSES, values), n_boot=100)
+    got = fit_hill(response(DOSES, values), n_resamples=100)
     assert not got.identifiable
     assert got.reason.item() and np.char.find(got.reason.item(), reason.split(" .* ")[-1]) >= 0
 
@@ -83,7 +85,7 @@ def test_it_says_when_no_saturation_can_be_told(values, reason):
 def test_an_interval_without_an_end_is_no_saturation():
     rng = np.random.default_rng(1)
     values = hill(DOSES, [0.3, 0.9, 5, -1]) + 0.08 * rng.standard_normal(8)
-    got = fit_hill(response(DOSES, values), n_boot=300)
+    got = fit_hill(response(DOSES, values), n_resamples=300)
     assert not got.identifiable
     assert got.reason.item().endswith("to inf, has no end")
     assert np.isinf(got.interval.sel(parameter="K", bound="upper"))
@@ -92,33 +94,33 @@ def test_an_interval_without_an_end_is_no_saturation():
 def test_a_response_that_turns_back_is_no_saturation():
     doses = np.array([0, 0.1, 0.3, 1, 2, 5, 10, 20, 50, 100])
     values = 0.15 + 0.1 * abs(np.log(np.maximum(doses, 0.05) / 7))
-    got = fit_hill(response(doses, values), n_boot=300)
+    got = fit_hill(response(doses, values), n_resamples=300)
     assert not got.identifiable
 
 
 def test_too_few_doses_and_networks_without_alpha_are_no_error():
     got = fit_hill(response([0, 1, 5, 10, np.nan], [0.9, 0.5, 0.3, 0.2, 0.7]))
     assert not got.identifiable
-    assert got.reason == "4 parameters need at least 5 doses, found 4"
+    assert got.reason == "4 parameters need at least 5 doses, got 4"
     assert got.value.isnull().all()
     assert got.n_points == 4
 
 
 def test_the_result_goes_to_netcdf_and_back(tmp_path):
-    got = fit_hill(response(DOSES, hill(DOSES, TRUE)), n_boot=20)
+    got = fit_hill(response(DOSES, hill(DOSES, TRUE)), n_resamples=20)
     got.to_netcdf(tmp_path / "hill.nc")
     with xr.open_dataset(tmp_path / "hill.nc") as back:
         xr.testing.assert_allclose(back.load(), got)
-    xr.testing.assert_identical(got, fit_hill(response(DOSES, hill(DOSES, TRUE)), n_boot=20))
+    xr.testing.assert_identical(got, fit_hill(response(DOSES, hill(DOSES, TRUE)), n_resamples=20))
 
 
 def test_bad_input_is_refused():
     good = response(DOSES, hill(DOSES, TRUE))
-    with pytest.raises(ValueError, match="must carry the coordinate 'mg_mM', found"):
+    with pytest.raises(ValueError, match="must carry the coordinate 'mg_mM', got"):
         fit_hill(good, dose="mg_mM")
-    with pytest.raises(ValueError, match="one value a point, found dims"):
+    with pytest.raises(ValueError, match="one value a point, got dims"):
         fit_hill(good.expand_dims("memory"))
-    with pytest.raises(ValueError, match="doses must be ≥ 0, found -1"):
+    with pytest.raises(ValueError, match="doses must be ≥ 0, got -1"):
         fit_hill(response(DOSES - 1, DOSES))
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="got none"):
         fit_hill(response(DOSES, np.nan * DOSES))

@@ -2,16 +2,21 @@
 
 import csv
 import json
+import re
 import tomllib
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 import yaml
 from helpers.recipes import RECIPE, toml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+import placeformer as pf
 from placeformer.models.memory import memory_errors
 from placeformer.recording.record import record
 from placeformer.spatial.place_cells import place_cells
@@ -78,7 +83,7 @@ def test_the_shares_of_place_cells_are_those_of_place_cells(trainer):
     walks = {"n_walks": 16, "n_steps": 512, "maps": [0], "progress": False}
     for kind, entry in zip(("trained", "novel"), found.values(), strict=True):
         recording = record(trainer.model, **walks, familiar=kind == "trained")
-        share = float(place_cells(recording, n=250)["is_place_cell"].mean())
+        share = float(place_cells(recording, n_shuffles=250)["is_place_cell"].mean())
         assert entry["value"] == pytest.approx(share, abs=1e-6)
         assert (
             f"accepts on the first {kind} map, 16 walks of 512 steps, seed 0, 250 shuffles"
@@ -134,11 +139,48 @@ def test_a_failure_leaves_nothing(trainer, recipe_file, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_table_holds_the_measured_numbers(trainer):
+def test_the_card_holds_the_measured_numbers(trainer):
     errors = card.measure(trainer.model, **SIZE)
     assert errors.error.dims == ("maps", "memory")
-    first = card.table(errors).splitlines()[0]
+    trainer.model.info = {"dtype": "float16", "parameters": 1}
+    text = card.text("net", trainer.model, errors, card.place_shares(trainer.model), trainer)
     one = errors.sel(maps="trained", memory="working")
-    assert f"{float(one.error):.4f}" in first
-    assert f"n = {int(one.n)}" in first
+    (row,) = (line for line in text.splitlines() if line.startswith("| working memory |"))
+    assert f"| {float(one.error):.4f} (" in row and f"n = {int(one.n)})" in row
     assert np.isfinite(errors.interval).all()
+
+
+SHIPPED = Path(pf.__file__).parents[2] / "zoo" / "models" / "mini-nmda-a10"
+
+
+def stored_errors(results):
+    """Memory errors as the results of a folder hold them."""
+    maps, memories = ["trained", "novel"], ["working", "reference"]
+    pattern = r"interval (\S+) to (\S+), (\d+) predictions"
+    entries = [[results[f"{memory}_error_{kind}"] for memory in memories] for kind in maps]
+    found = [[re.search(pattern, e["definition"]).groups() for e in row] for row in entries]
+    return xr.Dataset(
+        {
+            "error": (("maps", "memory"), [[e["value"] for e in row] for row in entries]),
+            "n": (("maps", "memory"), [[int(f[2]) for f in row] for row in found]),
+            "interval": (
+                ("maps", "memory", "bound"),
+                [[[float(bound) for bound in f[:2]] for f in row] for row in found],
+            ),
+        },
+        {"maps": maps, "memory": memories},
+        {"n_walks": 256, "n_steps": 2048, "seed": 0, "chance": 0.9},
+    )
+
+
+def test_the_shipped_card_comes_out_byte_for_byte():
+    shipped, recipe = (SHIPPED / hub.CARD).read_bytes(), Recipe.read(SHIPPED / hub.RECIPE)
+    model = pf.load(SHIPPED)
+    results = json.loads((SHIPPED / "config.json").read_text())["results"]
+    shares = {key: entry for key, entry in results.items() if key.startswith("place_cell")}
+    run = SimpleNamespace(
+        config=recipe.training, recipe=recipe, step=6000, seconds=0.29 * 3600, history=["a row"],
+        hardware=re.search(r"Wall time 0.29 h on (.*)\.\n", shipped.decode()).group(1),
+    )  # fmt: skip
+    text = card.text(SHIPPED.name, model, stored_errors(results), shares, run)
+    assert text.encode() == shipped

@@ -475,7 +475,7 @@ def test_giants_are_refused_before_their_weights_are_fetched(local_hub, repo, se
         entries["world"]["n_letters"] = change["n_letters"]
     repo.commit("main", files_of(repo) | {"config.json": json.dumps(entries).encode()}, "giant")
     text = refused("model.safetensors: expected about", "bytes")
-    assert f"found {len(files_of(repo)['model.safetensors']):,}" in text
+    assert f"got {len(files_of(repo)['model.safetensors']):,}" in text
     assert local_hub.gets("model.safetensors") == 0
 
 
@@ -489,7 +489,7 @@ def test_a_weight_file_larger_than_its_network_is_not_fetched(local_hub, repo, m
 def test_a_large_text_is_not_fetched_or_pushed(local_hub, repo, monkeypatch, file, tmp_path):
     monkeypatch.setattr(remote, "SMALL", 9_999)
     repo.commit("main", files_of(repo) | {file: b" " * 10_000}, "large")
-    refused(f"{file}: expected at most 9,999 bytes, found 10,000")
+    refused(f"{file}: expected at most 9,999 bytes, got 10,000")
     assert local_hub.gets(file) == 0
     pf.save(network(), tmp_path / "net", dtype="float32", card="x" * 10_000)
     with pytest.raises(hub.FolderError, match="README.md: expected at most 9,999 bytes"):
@@ -502,7 +502,7 @@ def test_a_config_cannot_name_another_weight_file(local_hub, repo, where):
     entries = json.loads(files_of(repo)["config.json"])
     entries["weights"]["file"] = where
     repo.commit("main", files_of(repo) | {"config.json": json.dumps(entries).encode()}, "away")
-    refused("weights.file: expected model.safetensors, found")
+    refused("weights.file: expected model.safetensors, got")
     assert local_hub.gets("model.safetensors") == 0
 
 

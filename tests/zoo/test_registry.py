@@ -37,7 +37,7 @@ def pin():
 @pytest.fixture
 def models(tmp_path, monkeypatch, pin):
     """A zoo of tiny networks, pinned."""
-    folder, pins = tmp_path / "models", tmp_path / "zoo_pins.json"
+    folder, pins = tmp_path / "models", tmp_path / "pins.json"
     for i, name in enumerate(reversed(NAMES)):
         hub.save(tiny(seed=i), folder / name)
     pin(folder, pins)
@@ -89,7 +89,7 @@ def test_altered_zoo_network_is_refused(models):
 
 def test_zoo_network_without_a_pin_is_refused(models):
     hub.save(tiny(), models / "nmda-a7")
-    with pytest.raises(hub.FolderError, match=r"zoo_pins\.json has no sha256 of it"):
+    with pytest.raises(hub.FolderError, match=r"pins\.json has no sha256 of it"):
         load("nmda-a7")
 
 

@@ -74,7 +74,8 @@ def from_arrays(
     Returns
     -------
     xarray.Dataset
-        A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer.
+        A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer,
+        and `unit` labels them "layer/index", or "index" without layers.
         With ``sample_rate`` or ``timestamps`` it is timed: ``dwell`` (walk, time) holds the seconds
         that every sample stands for, and with ``timestamps`` these are a coordinate.
 
@@ -308,7 +309,7 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
         source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"
         behaviour = xr.Dataset(label(behaviour, n_walks, n_steps, argument, source))
     if schema.TIME not in behaviour.dims:
-        raise ValueError(f"{argument} must have dimension 'time', found {dict(behaviour.sizes)}")
+        raise ValueError(f"{argument} must have dimension 'time', got {dict(behaviour.sizes)}")
     if schema.WALK not in behaviour.dims:
         coords = set(behaviour.coords) - {schema.TIME}
         behaviour = behaviour.reset_coords(coords).expand_dims(schema.WALK).set_coords(coords)
@@ -331,8 +332,8 @@ def label(
 def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
     """Time of every sample: in seconds where the sample rate is known, else in steps."""
     if sample_rate is None:
-        return xr.Variable(schema.TIME, np.arange(n_steps), {"units": "step"})
-    return xr.Variable(schema.TIME, np.arange(n_steps) / sample_rate, {"units": "s"})
+        return schema.variable(schema.TIME, np.arange(n_steps), "time in steps")
+    return schema.variable(schema.TIME, np.arange(n_steps) / sample_rate, "time", units="s")
 
 
 def as_coords(dataset: xr.Dataset) -> xr.Dataset:
@@ -342,9 +343,10 @@ def as_coords(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def unit_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr.Variable]:
-    """`layer`, `component` (its first part) and `index` of units; without layers only the last."""
+    """`unit`, `layer`, `component` (its first part), `index`; `unit` and `index` without layers."""
     if layer is None:
-        return {"index": _unit("index", np.arange(n_units))}
+        index = np.arange(n_units)
+        return {schema.UNIT: schema.unit_labels(index), "index": _unit("index", index)}
     names = np.asarray([layer] * n_units if isinstance(layer, str) else list(layer), dtype=str)
     if names.shape != (n_units,):
         raise ValueError(f"layer must name each of {n_units} units, got {names.shape} names")
@@ -353,7 +355,8 @@ def unit_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr
         index[names == name] = np.arange(np.sum(names == name))
     component = np.array([name.split(".")[0] for name in names], dtype=str)
     values = {"layer": names, "component": component, "index": index}
-    return {name: _unit(name, value) for name, value in values.items()}
+    coords = {name: _unit(name, value) for name, value in values.items()}
+    return {schema.UNIT: schema.layer_labels(names, index), **coords}
 
 
 def _unit(name: str, values: np.ndarray) -> xr.Variable:

@@ -212,7 +212,9 @@ def _open(source: Any) -> Iterator[Any]:
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be a path or a pynwb.NWBFile, got {type(source).__name__}")
     if not os.path.isfile(source):
-        raise FileNotFoundError(f"source must be an NWB file, got nothing at {os.fspath(source)}")
+        raise FileNotFoundError(
+            f"source must be an NWB file; there is nothing at {os.fspath(source)}"
+        )
     with pynwb.NWBHDF5IO(os.fspath(source), "r") as io:
         yield io.read()
 

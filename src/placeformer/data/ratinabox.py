@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 
+from placeformer._options import check_option
 from placeformer.data import schema, sessions
 from placeformer.data.sessions import Cut, Track
 
@@ -87,8 +88,7 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
 
 def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> np.ndarray:
     """Activity (time, unit) of one population, checked against the agent's times."""
-    if activity not in ("firingrate", "spikes"):
-        raise ValueError(f"activity must be 'firingrate' or 'spikes', got {activity!r}")
+    check_option("activity", activity, get_args(Activity))
     if group.Agent is not agent:
         raise ValueError(f"neurons {group.name!r} must belong to this agent, not another")
     values, when = group.history[activity], np.asarray(group.history["t"], float)

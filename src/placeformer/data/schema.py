@@ -1,4 +1,7 @@
-"""The Dataset contract: names, dimensions and units of every variable."""
+"""The Dataset contract: names, dimensions and units of every variable.
+
+Units are those that UDUNITS and pint read: "Hz", "m", "bit", "1" where there are none.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 WALK, TIME, UNIT, MAP = "walk", "time", "unit", "map"
 ACTIVATION, RATE, OCCUPANCY = "activation", "rate", "occupancy"
@@ -36,9 +40,9 @@ STEP_DIMS: tuple[str, ...] = (WALK, TIME)
 RECORDING_DIMS: tuple[str, ...] = (*STEP_DIMS, UNIT)
 
 RECORDING: Mapping[str, Entry] = {
-    ACTIVATION: Entry(RECORDING_DIMS, "a.u.", "activation"),
-    "x": Entry((WALK, TIME), "place", "x position"),
-    "y": Entry((WALK, TIME), "place", "y position"),
+    ACTIVATION: Entry(RECORDING_DIMS, "1", "activation"),
+    "x": Entry((WALK, TIME), "1", "x position"),
+    "y": Entry((WALK, TIME), "1", "y position"),
     "action": Entry((WALK, TIME), "1", "action taken to reach the place"),
     "observation": Entry((WALK, TIME), "1", "letter seen at the place"),
     "prediction": Entry((WALK, TIME), "1", "letter predicted at the place"),
@@ -47,15 +51,38 @@ RECORDING: Mapping[str, Entry] = {
     DWELL: Entry((WALK, TIME), "s", "time that the sample stands for"),
     MAP: Entry((WALK,), "1", "map the walk was made on"),
     "familiar": Entry((WALK,), "1", "map was trained on"),
-    "window": Entry((TIME,), "steps", "earlier steps that could be attended to"),
+    "window": Entry((TIME,), "1", "earlier steps that could be attended to"),
+    UNIT: Entry((UNIT,), "1", "label of the unit"),
     "layer": Entry((UNIT,), "1", "layer of the unit"),
     "component": Entry((UNIT,), "1", "component of the unit"),
     "index": Entry((UNIT,), "1", "number of the unit within its layer"),
 }
 """Every name a Recording may use; only ``activation`` must be there."""
 
-OCCUPANCY_ENTRY = Entry(("y", "x"), "samples", "samples per place")
-RATE_ENTRY = Entry((UNIT, "y", "x"), "a.u.", "mean activation per place")
+OCCUPANCY_ENTRY = Entry(("y", "x"), "1", "samples per place")
+RATE_ENTRY = Entry((UNIT, "y", "x"), "1", "mean activation per place")
+
+
+def variable(
+    dims: Hashable | tuple[Hashable, ...],
+    values: Any,
+    long_name: str,
+    *,
+    units: str = "1",
+    **attrs: Any,
+) -> xr.Variable:
+    """Label values with dimensions, a name for people, and units that UDUNITS and pint can read.
+
+    Counts, shares and arbitrary units are dimensionless, ``"1"``: what is counted is part of the
+    long name.
+    """
+    return xr.Variable(dims, values, {"units": units, "long_name": long_name, **attrs})
+
+
+def shown_units(values: xr.DataArray, dimensionless: str = "a.u.") -> str:
+    """Units for the label of a figure; `dimensionless` where the values have none."""
+    units = str(values.attrs.get("units", "1"))
+    return dimensionless if units in ("", "1") else units
 
 
 def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
@@ -77,7 +104,7 @@ def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
         Something is missing or has other dimensions; all problems are named at once.
     """
     _check_dataset(recording, "recording", "wrap arrays with placeformer.from_arrays")
-    problems = _activation_problems(recording)
+    problems = _activation_problems(recording) + _label_problems(recording)
     for name in dict.fromkeys(need):
         problems += _need_problems(recording, name)
     for name in sorted(set(map(str, recording.variables)) & set(RECORDING) - set(need)):
@@ -151,10 +178,30 @@ def edges_of(maps: xr.Dataset, name: str) -> NDArray[np.float64]:
     )
 
 
+def unit_labels(names: ArrayLike) -> xr.Variable:
+    """The coordinate ``unit``: names as text, each of them once.
+
+    A name that occurs several times is followed by ``#2``, ``#3``, ... from its second occurrence
+    on: clusters sorted on several probes may share their ids, and ``sel`` must pick one unit.
+    """
+    labels = pd.Series(np.asarray(names).astype(str))
+    while labels.duplicated().any():
+        nth = labels.groupby(labels).cumcount() + 1
+        labels = labels.where(nth == 1, labels + "#" + nth.astype(str))
+    return xr.Variable(UNIT, labels.to_numpy(dtype=str), RECORDING[UNIT].attrs)
+
+
+def layer_labels(layer: NDArray[Any], index: NDArray[np.integer]) -> xr.Variable:
+    """The coordinate ``unit`` of units that are numbered within layers: ``ffn.1/37``."""
+    return unit_labels(np.char.add(np.char.add(layer.astype(str), "/"), index.astype(str)))
+
+
 def unit_names(units: xr.DataArray | xr.Dataset, which: np.ndarray, limit: int = 5) -> str:
-    """Name the first units of a selection as ``layer/index``, or by number without those."""
+    """Name the first units of a selection by their labels, or by number without labels."""
     chosen = np.asarray(which)[:limit]
-    if {"layer", "index"} <= set(units.coords):
+    if UNIT in units.coords:
+        named = [str(label) for label in units[UNIT].values[chosen]]
+    elif {"layer", "index"} <= set(units.coords):
         layer, index = np.asarray(units["layer"]), np.asarray(units["index"])
         named = [f"{layer[i]}/{index[i]}" for i in chosen]
     else:
@@ -221,9 +268,9 @@ def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, found {text!r}") from error
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, got {text!r}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, found {text!r}")
+        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, got {text!r}")
     return found
 
 
@@ -263,7 +310,7 @@ def _plain(value: Any) -> Any:
 def _check_dataset(found: object, argument: str, way_out: str) -> None:
     if not isinstance(found, xr.Dataset):
         raise TypeError(
-            f"{argument} must be an xarray.Dataset, found {type(found).__name__}; {way_out}"
+            f"{argument} must be an xarray.Dataset, got {type(found).__name__}; {way_out}"
         )
 
 
@@ -275,8 +322,16 @@ def _activation_problems(recording: xr.Dataset) -> list[str]:
         return [_wrong_dims(ACTIVATION, RECORDING_DIMS, values.dims)]
     problems = [f"dimension {str(d)!r} has length 0" for d in values.dims if not values.sizes[d]]
     if values.dtype.kind not in "fiub":
-        problems.append(f"{ACTIVATION!r} must hold real numbers, found dtype {values.dtype}")
+        problems.append(f"{ACTIVATION!r} must hold real numbers, got dtype {values.dtype}")
     return problems
+
+
+def _label_problems(recording: xr.Dataset) -> list[str]:
+    index = recording.indexes.get(UNIT)
+    if index is None or index.is_unique:
+        return []
+    twice = ", ".join(repr(str(label)) for label in index[index.duplicated()].unique()[:3])
+    return [f"labels of {UNIT!r} must be unique, but {twice} occurs several times"]
 
 
 def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
@@ -295,7 +350,7 @@ def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> lis
 
 
 def _wrong_dims(name: str, dims: tuple[str, ...], found: tuple[Hashable, ...]) -> str:
-    return f"{name!r} must have dims ({', '.join(dims)}), found ({', '.join(map(str, found))})"
+    return f"{name!r} must have dims ({', '.join(dims)}), got ({', '.join(map(str, found))})"
 
 
 def _map_problems(maps: xr.Dataset) -> list[str]:

@@ -337,6 +337,8 @@ def _label(
         {schema.TIMESTAMP: (schema.STEP_DIMS, times, about)}
         | {name: (schema.UNIT, np.asarray(v)) for name, v in (unit_labels or {}).items()}
     )
+    if unit_labels and "unit_id" in unit_labels:
+        recording[schema.UNIT] = schema.unit_labels(unit_labels["unit_id"])
     chosen = {name: getattr(cut, name) for name in ("bin_size", "min_speed")}
     chosen = {"max_gap": track.max_gap} | {k: v for k, v in chosen.items() if v is not None}
     recording.attrs |= chosen

@@ -6,8 +6,10 @@ import numpy as np
 import xarray as xr
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.evaluation.effects import Networks, place_measures
-from placeformer.stats.estimates import Estimate, correlation
+from placeformer.stats.intervals import Estimate
+from placeformer.stats.rank_correlation import correlation
 
 GIVEN = ("nothing", "alpha")
 NETWORKS = (
@@ -23,7 +25,7 @@ def memory_comparison(
     washout: xr.Dataset,
     lesions: xr.Dataset,
     *,
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
     """Bring what Mg²⁺ and lesions do to memory into one Dataset.
@@ -36,7 +38,7 @@ def memory_comparison(
         Result of :func:`dose_response` over test-time α of one network.
     lesions
         Result of :func:`ablation_curve` of the same network.
-    n_boot, seed
+    n_resamples, seed
         Of the intervals of the correlations.
 
     Returns
@@ -69,10 +71,10 @@ def memory_comparison(
     check(washout, "washout", "dose_response", (*WASHOUT, "alpha"))
     check(lesions, "lesions", "ablation_curve", (*LESIONS, "selection", "fraction"))
     if len(names := np.unique(washout["name"].values)) != 1:
-        raise ValueError(f"washout must be of one network, found {', '.join(map(str, names))}")
+        raise ValueError(f"washout must be of one network, got {', '.join(map(str, names))}")
     together = {
         name: networks[name] for name in NETWORKS if name != "trained_alpha"
-    } | correlations(networks, n_boot, seed)
+    } | correlations(networks, n_resamples, seed)
     doses = washout[list(WASHOUT)].reset_coords(drop=True).rename({"model": "dose"} | WASHOUT)
     doses = doses.assign_coords(dose=("dose", washout["alpha"].values, washout["alpha"].attrs))
     removed = lesions[list(LESIONS)].reset_coords(drop=True).rename(LESIONS)
@@ -82,7 +84,7 @@ def memory_comparison(
         combine_attrs="override",
         join="outer",
     )
-    about = schema.provenance(networks, "memory_comparison", n_boot=n_boot, seed=seed)
+    about = schema.provenance(networks, "memory_comparison", n_resamples=n_resamples, seed=seed)
     return result.assign_attrs(
         {
             "chance": networks.attrs.get("chance", np.nan),
@@ -91,7 +93,8 @@ def memory_comparison(
             "order": str(lesions.attrs.get("order", "")),
             "where": str(networks.attrs.get("where", "")),
             "where_washout": str(washout.attrs.get("where", "")),
-            "where_lesions": str(lesions.attrs.get("where", "")), "n_boot": n_boot, "seed": seed,
+            "where_lesions": str(lesions.attrs.get("where", "")),
+            "n_resamples": n_resamples, "seed": seed,
             schema.PROVENANCE: about,
         }
     )  # fmt: skip
@@ -107,12 +110,15 @@ def check(data: xr.Dataset, argument: str, function: str, needed: tuple[str, ...
         )
 
 
-def correlations(networks: xr.Dataset, n_boot: int, seed: int) -> dict[str, xr.DataArray]:
+def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str, xr.DataArray]:
     """Rank correlations of the reference error with measures of place, over networks."""
     error = networks["error"].sel(maps="trained", memory="reference").values
-    values = place_measures(Networks(networks, n_boot, seed))
+    values = place_measures(Networks(networks, n_resamples, seed))
     found = [
-        [correlation(error, v, given, n_boot=n_boot, seed=seed) for given in givens(networks)]
+        [
+            correlation(error, v, given, n_resamples=n_resamples, seed=seed)
+            for given in givens(networks)
+        ]
         for v in values.values()
     ]
     each = np.array(found, float).reshape(len(values), len(GIVEN), len(Estimate._fields))
@@ -125,7 +131,7 @@ def correlations(networks: xr.Dataset, n_boot: int, seed: int) -> dict[str, xr.D
         "correlation_p": (each[..., 3], ("measure", "given"), "two-sided p"),
     }  # fmt: skip
     return {
-        name: xr.DataArray(v, coords, dims).assign_attrs(units="1", long_name=text)
+        name: xr.DataArray(variable(dims, v, text), coords)
         for name, (v, dims, text) in labels.items()
     }
 

@@ -11,14 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer.stats.estimates import (
-    LEAST_DRAWN,
-    Estimate,
-    over_samples,
-    over_seeds,
-    quantiles,
-    spearman,
-)
+from placeformer.stats.intervals import Estimate, over_samples, over_seeds, percentile_interval
+from placeformer.stats.rank_correlation import LEAST_DRAWN, spearman
 from placeformer.stats.resampling import draws, ratio, resampled
 
 Floats = NDArray[np.float64]
@@ -31,7 +25,7 @@ class Networks:
     """What the tests need of the measured networks, as arrays over ``model``."""
 
     data: xr.Dataset
-    n_boot: int
+    n_resamples: int
     random: int
 
     @cached_property
@@ -62,7 +56,7 @@ class Networks:
     def drawn(self, memory: str, wrong: str = "wrong") -> Floats:
         """Errors (boot, model) of bootstrap samples of the walks, drawn alike for all networks."""
         of, n = self.counts(memory, wrong)
-        weights = draws(n.shape[1], self.n_boot, np.random.default_rng(self.random))
+        weights = draws(n.shape[1], self.n_resamples, np.random.default_rng(self.random))
         return np.stack([resampled(w, c, weights) for w, c in zip(of, n, strict=True)], -1)
 
     def layers(self, name: str, **which: str) -> Floats:
@@ -144,10 +138,12 @@ def mean_effect(found: Networks, values: Floats) -> Effect:
     if len(each) != 1:
         return bounded(over_seeds(np.array(list(each.values())))), "seeds", len(each)
     known = values[np.isfinite(values)]
-    which = np.random.default_rng(found.random).integers(0, known.size, (found.n_boot, known.size))
+    which = np.random.default_rng(found.random).integers(
+        0, known.size, (found.n_resamples, known.size)
+    )
     enough = known.size >= LEAST_DRAWN
-    ends = quantiles(known[which].mean(1), 0.95) if enough else (np.nan, np.nan)
-    return Estimate(float(known.mean()), *ends), "networks", 1
+    lower, upper = percentile_interval(known[which].mean(1)) if enough else (np.nan, np.nan)
+    return Estimate(float(known.mean()), float(lower), float(upper)), "networks", 1
 
 
 def place_measures(found: Networks) -> dict[str, Floats]:

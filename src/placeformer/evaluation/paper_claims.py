@@ -21,8 +21,9 @@ from placeformer.evaluation.effects import (
     place_measures,
     spread,
 )
-from placeformer.stats.estimates import Estimate, correlation, trend_p, verdict
 from placeformer.stats.hill import fit_hill
+from placeformer.stats.intervals import Estimate, verdict
+from placeformer.stats.rank_correlation import correlation, trend_p
 
 STATEMENTS = {
     1: "Reference-memory error falls as α rises",
@@ -75,7 +76,11 @@ def falls(found: Networks) -> Iterator[dict[str, Any]]:
     error, dosed = found.error("reference"), np.isfinite(found.alpha)
     effect = found.effect(error, found.drawn("reference"), partial(dose_trend, alpha=found.alpha))
     p = trend_p(
-        found.alpha[dosed], error[dosed], found.seed[dosed], n_perm=found.n_boot, seed=found.random
+        found.alpha[dosed],
+        error[dosed],
+        found.seed[dosed],
+        n_resamples=found.n_resamples,
+        seed=found.random,
     )
     effect = (effect[0]._replace(p=p), *effect[1:])
     test = "Spearman within seeds; permutation of α within seeds"
@@ -90,7 +95,7 @@ def saturates(found: Networks) -> Iterator[dict[str, Any]]:
     response = xr.DataArray(
         error[dosed], dims="model", coords={"alpha": ("model", found.alpha[dosed])}
     )
-    fit = fit_hill(response, n_boot=found.n_boot, seed=found.random)
+    fit = fit_hill(response, n_resamples=found.n_resamples, seed=found.random)
     n, k = (float(fit["value"].sel(parameter=name)) for name in "nK")
     low, high = fit["interval"].sel(parameter="K").values
     word = "shown" if n < 0 else "opposite"
@@ -188,7 +193,9 @@ def better_has_more(found: Networks) -> Iterator[dict[str, Any]]:
             both = np.isfinite(error) & np.isfinite(values)
             if given is not None:
                 both &= np.isfinite(given)
-            estimate = correlation(error, values, given, n_boot=found.n_boot, seed=found.random)
+            estimate = correlation(
+                error, values, given, n_resamples=found.n_resamples, seed=found.random
+            )
             seeds = np.unique(found.seed[both]).size
             yield row(
                 6, name + ("" if given is None else ", given α"),
@@ -239,7 +246,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def paper_claims(networks: xr.Dataset, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Test the claims of Kim, Kwon, Cha and Lee (NeurIPS 2023) on networks measured alike.
 
     Seeds of the training are the sample: an effect is computed for every seed apart, on its own
@@ -252,7 +259,7 @@ def paper_claims(networks: xr.Dataset, *, n_boot: int = 1000, seed: int = 0) -> 
     ----------
     networks
         Result of :func:`profile_networks`, of networks that differ in activation, α and seed alone.
-    n_boot
+    n_resamples
         Bootstrap samples, and permutations.
     seed
         Of both.
@@ -288,7 +295,7 @@ def paper_claims(networks: xr.Dataset, *, n_boot: int = 1000, seed: int = 0) -> 
     of different claims are not corrected for their number.
     """
     check(networks)
-    found = Networks(networks, n_boot, seed)
+    found = Networks(networks, n_resamples, seed)
     rows = [row for test in TESTS for row in test(found)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -52,7 +52,7 @@ def recorded(
 
 
 def place_cell_shares(
-    found: Recordings, *, n: int, seed: int, progress: bool = False
+    found: Recordings, *, n_shuffles: int, seed: int, progress: bool = False
 ) -> xr.Dataset:
     """Shares of units that :func:`place_cells` accepts.
 
@@ -60,7 +60,7 @@ def place_cell_shares(
     ----------
     found
         See :func:`recorded`.
-    n, seed
+    n_shuffles, seed
         Shuffles of each test of :func:`place_cells`, and their seed.
     progress
         Show progress bars.
@@ -74,7 +74,12 @@ def place_cell_shares(
         memory.
     """
     cells = place_cells(
-        found.trained, control=found.novel, per_map=True, n=n, seed=seed, progress=progress
+        found.trained,
+        control=found.novel,
+        per_map=True,
+        n_shuffles=n_shuffles,
+        seed=seed,
+        progress=progress,
     )
     each = [cells[name] for name in ("is_place_cell", "control_is_place_cell")]
     shares = xr.concat([by_layer(one, found.trained) for one in each], "maps")
@@ -102,7 +107,7 @@ POLICIES: tuple[Negatives, ...] = tuple(p for p in get_args(Negatives) if p != "
 LAYERWISE = {
     "place_cell_fraction": "share of units that are place cells",
     "memory_dependent_fraction": "share of units that are place cells and depend on memory",
-    "information": "spatial information, mean of the units",
+    "information": "spatial information per spike, mean of the units",
     "eta2_beyond": "variance explained by place beyond the observation, mean of the units",
 }
 
@@ -115,9 +120,9 @@ def profile_networks(
     recorded_walks: int = 16,
     recorded_steps: int = 512,
     maps: Sequence[int] = (0,),
-    n: int = 250,
+    n_shuffles: int = 250,
     washout: float = 0.0,
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -132,11 +137,11 @@ def profile_networks(
     recorded_walks, recorded_steps, maps
         Walks on trained and on novel maps along which the feed-forward units are recorded. A unit
         counts as a place cell by its map; with several maps shares are means over them.
-    n
+    n_shuffles
         Shuffles of each test of :func:`place_cells`.
     washout
         Test-time α of the washout, of networks with NMDA_α.
-    n_boot
+    n_resamples
         Bootstrap samples of the walks.
     seed
         Of walks, e₀, shuffles and bootstrap.
@@ -171,19 +176,19 @@ def profile_networks(
     """
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
     if not sources:
-        raise ValueError("models must name at least one network, found none")
-    errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "n_boot": n_boot}
+        raise ValueError("models must name at least one network, got none")
+    errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "n_resamples": n_resamples}
     walks: dict[str, Any] = {"n_walks": recorded_walks, "n_steps": recorded_steps, "maps": maps}
     rows = []
     for source in tqdm(sources, desc="networks", disable=not progress):
         model = source if isinstance(source, NavigationTransformer) else load(source)
         row = memory_of(model, washout, {**errors, "seed": seed, "progress": False})
-        rows.append(row.merge(units_of(model, walks, n, seed)))
+        rows.append(row.merge(units_of(model, walks, n_shuffles, seed)))
     result = xr.concat(rows, "model", combine_attrs="drop_conflicts", join="outer")
     settings: dict[str, Any] = {
         **errors, "where": "chunk_end", "recorded_walks": recorded_walks,
-        "recorded_steps": recorded_steps, "maps_recorded": " ".join(map(str, maps)), "n": n,
-        "washout": washout, "seed": seed,
+        "recorded_steps": recorded_steps, "maps_recorded": " ".join(map(str, maps)),
+        "n_shuffles": n_shuffles, "washout": washout, "seed": seed,
     }  # fmt: skip
     about = schema.provenance(None, "profile_networks", **settings)
     return result.assign_attrs({**settings, schema.PROVENANCE: about})
@@ -195,20 +200,23 @@ def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, 
     wrong = xr.full_like(row["wrong"], np.nan, dtype=float)
     if model.config.alpha is not None:
         wrong.values = dose_response(model, alphas=washout, **settings)["wrong"].values
-    wrong.attrs = {"units": "predictions", "long_name": "wrong predictions after washout"}
+    wrong.attrs = {"units": "1", "long_name": "wrong predictions after washout"}
     sha256 = ("model", [str(model.info.get("sha256") or "")])
     return row.assign(washout_wrong=wrong).assign_coords(sha256=sha256)
 
 
-def units_of(model: NavigationTransformer, walks: dict[str, Any], n: int, seed: int) -> xr.Dataset:
+def units_of(
+    model: NavigationTransformer, walks: dict[str, Any], n_shuffles: int, seed: int
+) -> xr.Dataset:
     """Shares of place cells, information and partial variance of one network, by layer."""
     found = recorded(model, **walks, seed=seed)
+    shares = place_cell_shares(found, n_shuffles=n_shuffles, seed=seed)
     table = {
-        **{str(name): each for name, each in place_cell_shares(found, n=n, seed=seed).items()},
+        **{str(name): each for name, each in shares.items()},
         "information": over_kinds(information, *found),
         "eta2_beyond": over_kinds(beyond, *found),
     }
-    units = {"information": "bits/spike"}
+    units = {"information": "bit"}
     labelled = {
         name: values.drop_attrs().assign_attrs(
             units=units.get(name, "1"), long_name=LAYERWISE[name]

@@ -13,15 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer.stats.resampling import (
-    bounds,
-    by_cluster,
-    draws,
-    rank_p,
-    ratio,
-    resampled,
-    sign_flip_p,
-)
+from placeformer.data.schema import variable
+from placeformer.stats.intervals import percentile_interval
+from placeformer.stats.permutation import control_p, sign_flip_p
+from placeformer.stats.resampling import by_cluster, draws, ratio, resampled
 
 SET_DIMS = ("selection", "fraction", "repeat")
 CONCAT: dict[str, Any] = {
@@ -139,14 +134,14 @@ def compare_sets(
     area = area.rename(area_difference="area", area_difference_interval="area_interval")
     for values in area.data_vars.values():
         values.attrs["long_name"] += ", mean over fractions"
-    interval = ("selection", "fraction", "bound"), bounds(boot.values)
-    labels = {
-        "error": "share of wrong predictions",
-        "interval": "95 % bootstrap interval of the mean over repeats",
-    }
-    result = xr.Dataset({"error": error, "interval": interval})
-    for name, long_name in labels.items():
-        result[name].attrs = {"units": "1", "long_name": long_name}
+    interval = percentile_interval(boot.values)
+    about = "95 % bootstrap interval of the mean over repeats"
+    result = xr.Dataset(
+        {
+            "error": variable(error.dims, error.values, "share of wrong predictions"),
+            "interval": variable((*SET_DIMS[:2], "bound"), interval, about),
+        }
+    )
     return xr.merge([result, curve, area], combine_attrs="override")
 
 
@@ -189,27 +184,25 @@ def _tests(
     """Difference of ordered units and controls, its interval and tests, (control, ...)."""
     difference = values["difference"]
     dims = difference.dims
-    columns: dict[str, tuple[Any, Any, str]] = {
-        "difference": (dims, difference.values, "ordered less control, means over repeats"),
-        "difference_interval": (
-            (*dims, "bound"),
-            bounds(values["boot"].values),
-            "95 % paired bootstrap interval of the difference",
-        ),
-        "p_sets": (
-            dims,
-            rank_p(sign * values["ordered"].values, sign * values["controls"].values),
-            "p over control sets: (1 + sets that reach the ordered error) / (1 + repeats)",
-        ),
-        "p_pairs": (
-            dims,
-            sign_flip_p(sign * values["gap"].values, n_flips, rng),
-            "p over walks: (1 + sign flips that reach the difference) / (1 + flips)",
-        ),
-    }
     return xr.Dataset(
         {
-            name: (of, array, {"units": "1", "long_name": long_name})
-            for name, (of, array, long_name) in columns.items()
+            "difference": variable(
+                dims, difference.values, "ordered less control, means over repeats"
+            ),
+            "difference_interval": variable(
+                (*dims, "bound"),
+                percentile_interval(values["boot"].values),
+                "95 % paired bootstrap interval of the difference",
+            ),
+            "p_sets": variable(
+                dims,
+                control_p(sign * values["ordered"].values, sign * values["controls"].values),
+                "p over control sets: (1 + sets that reach the ordered error) / (1 + repeats)",
+            ),
+            "p_pairs": variable(
+                dims,
+                sign_flip_p(sign * values["gap"].values, n_flips, rng),
+                "p over walks: (1 + sign flips that reach the difference) / (1 + n_resamples)",
+            ),
         }
     )

@@ -12,6 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.interventions.ablation_comparison import CONCAT, compare
 from placeformer.interventions.ablation_plan import (
     CONTROLS,
@@ -35,9 +36,6 @@ from placeformer.recording.record import record
 from placeformer.spatial.negatives import Negatives
 
 Score = Callable[[Any], ArrayLike]
-WRONG = {"units": "predictions", "long_name": "wrong predictions"}
-COUNTED = {"units": "predictions", "long_name": "predictions counted"}
-
 RECORDED_WALKS, RECORDED_STEPS = 128, 512
 """Walks, and steps in each, that order the units and replace them where no reference is given."""
 
@@ -61,7 +59,7 @@ def ablation_curve(
     n_steps: int = 2048,
     where: str = "chunk_end",
     cluster: str = "walk",
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -120,7 +118,7 @@ def ablation_curve(
     cluster
         What is drawn in the bootstrap and whose signs are flipped: ``"walk"``, or ``"map"`` with
         all its walks, which also covers the choice of maps.
-    n_boot
+    n_resamples
         Bootstrap samples, and sign flips.
     seed
         Random seed of walks, e₀, controls and bootstrap.
@@ -142,7 +140,7 @@ def ablation_curve(
           control, paired;
         - `p_sets`: (1 + k) / (1 + repeats), k being the control sets whose error reaches that of
           the ordered units: p over sets of units;
-        - `p_pairs`: (1 + k) / (1 + n_boot), k being the random flips of the signs of the
+        - `p_pairs`: (1 + k) / (1 + n_resamples), k being the random flips of the signs of the
           differences of all clusters whose sum reaches the observed one: p over walks. Both are
           one-sided: ordered units cost more, with `keep` less;
         - `area`, `area_interval`, `area_p_sets`, `area_p_pairs` (maps, memory, control): the same
@@ -174,7 +172,8 @@ def ablation_curve(
         controls=controls, caliper=caliper, repeats=repeats, seed=seed,
     )  # fmt: skip
     fill = replacements(model, names, how, reference=reference, seed=seed)
-    parts, resampling = [plan[["balance", "order_score"]]], {"n_resamples": n_boot, "seed": seed}
+    parts = [plan[["balance", "order_score"]]]
+    resampling: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     if isinstance(model, NavigationTransformer):
         counts = count_lesion_errors(
             model, plan, fill, n_walks=n_walks, n_steps=n_steps, maps=maps, seed=seed, where=where,
@@ -188,7 +187,7 @@ def ablation_curve(
     result = xr.merge(parts, combine_attrs="override")
     settings: dict[str, Any] = {
         **plan.attrs, "negatives": negatives, "layers": " ".join(names), "how": how,
-        "caliper": caliper, "repeats": repeats, "n_boot": n_boot, "seed": seed,
+        "caliper": caliper, "repeats": repeats, "n_resamples": n_resamples, "seed": seed,
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "cluster": cluster,
         "maps_walked": "all" if maps is None else " ".join(map(str, maps)),
         "alternative": f"ordered units cost {'less' if keep else 'more'}",
@@ -246,8 +245,8 @@ def count_lesion_errors(
             )
             clusters = np.arange(n_walks) if cluster == "walk" else walk["map"].values
             variables = {
-                "wrong": (("lesion", "walk", "memory"), wrong, WRONG),
-                "n": (("walk", "memory"), n, COUNTED),
+                "wrong": variable(("lesion", "walk", "memory"), wrong, "wrong predictions"),
+                "n": variable(("walk", "memory"), n, "predictions counted"),
                 "cluster": ("walk", clusters),
             }
             counts.append(xr.Dataset(variables, {"memory": list(MEMORIES)}))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.interventions.control_units import (
     OUTPUT_WEIGHT,
     Order,
@@ -85,22 +86,21 @@ def draw_plan(
     check_matched(selections, drawn, sizes, score.size)
     masks = (~sets if keep else sets).reshape(-1, score.size)
     lesions, lesion_of_set = np.unique(masks, axis=0, return_inverse=True)
-    number = {"units": "units", "long_name": "units kept" if keep else "units lesioned"}
-    share = {"units": "1", "long_name": f"share of {number['long_name']}"}
-    distance = {"units": "1", "long_name": "ordered less matched units, standard deviations"}
-    by = {"units": "1", "long_name": "score by which units are ordered"}
+    counted = "units kept" if keep else "units lesioned"
+    distance = "ordered less matched units, standard deviations"
+    by = "score by which units are ordered"
     return xr.Dataset(
         {
             "lesion_of_set": (SET_DIMS, lesion_of_set.reshape(sets.shape[:3])),
             "lesioned": (("lesion", schema.UNIT), lesions),
             "drawn": (SET_DIMS[:2], drawn),
-            "balance": (("fraction", "repeat", "covariate"), balance, distance),
-            "order_score": (schema.UNIT, score.astype(float), by),
+            "balance": variable(("fraction", "repeat", "covariate"), balance, distance),
+            "order_score": variable(schema.UNIT, score.astype(float), by),
         },
         {
             "selection": list(selections),
-            "fraction": ("fraction", fractions, share),
-            "n_units": ("fraction", sizes, number),
+            "fraction": variable("fraction", fractions, f"share of {counted}"),
+            "n_units": variable("fraction", sizes, counted),
             "covariate": list(like),
             **{str(name): coord for name, coord in schema.unit_coords(units).items()},
         },

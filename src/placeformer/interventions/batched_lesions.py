@@ -1,8 +1,12 @@
 """Many lesions in one pass: the walks branch at the first lesioned layer, not before.
 
-A lesion is a mask over units. Up to the hidden units of the first lesioned layer every lesion sees
-the same network, so that part is run once for a group of lesions; from there on each lesion has
-walks of its own. Of the last chunk's steps only those that are counted are asked.
+A lesion is a mask over units. Up to the hidden units of the first lesioned layer the network is the
+same under every lesion, so that part runs once for a group of lesions. There a forward hook returns
+the hidden units of all walks once per lesion, (lesion × walk, time, unit) with the walks of the
+first lesion first, and the network goes on with them as walks of their own
+(``transformer.branched``). What later layers remember is branched beforehand, in the state at the
+start of the walks. If only the last step of every chunk is counted, the query stream runs for that
+step alone.
 """
 
 from __future__ import annotations
@@ -95,7 +99,7 @@ def count_errors(
 
 
 def group_size(model: NavigationTransformer, masks: Masks, where: str) -> int:
-    """How many lesions are run at once."""
+    """Number of lesions that run at once."""
     config, branch = model.config, first_layer(masks)
     asked = where == "chunk_end" and branch == config.n_layers - 1
     steps = 1 if asked else config.chunk
@@ -118,7 +122,7 @@ def answers(
 
 @contextmanager
 def last_steps(model: NavigationTransformer, where: str) -> Iterator[None]:
-    """Ask only at the last step of every chunk, if only these are counted."""
+    """Run the query stream only for the last step of every chunk, if only these are counted."""
     if where != "chunk_end":
         yield
         return
@@ -135,13 +139,19 @@ def branching(
     masks: Mapping[str, Tensor],
     replacements: Sequence[tuple[Site, Replacement]],
 ) -> Iterator[Callable[[State], State]]:
-    """Let the walks branch, one branch a lesion; gives what makes a state ready for it."""
+    """Let the walks branch, one branch per lesion; yields what prepares the state at their start.
+
+    Layers up to the first lesioned one remember the walks as they are; from the next layer on, what
+    is remembered differs between lesions.
+    """
     first, n_lesions = first_layer(masks), len(next(iter(masks.values())))
 
     def start(state: State) -> State:
-        later = (past.expand(n_lesions, *past.shape).flatten(0, 1) for past in state.memory)
-        kept = zip(state.memory, later, strict=True)
-        return State(state.path, tuple(b if i > first else a for i, (a, b) in enumerate(kept)))
+        memory = (
+            past.expand(n_lesions, *past.shape).flatten(0, 1) if layer > first else past
+            for layer, past in enumerate(state.memory)
+        )
+        return State(state.path, tuple(memory))
 
     with ExitStack() as stack:
         for site, replacement in replacements:
@@ -153,13 +163,15 @@ def branching(
 def branch_hook(
     site: Site, masks: Tensor, replacement: Replacement, first: bool
 ) -> Callable[..., Tensor]:
-    """Return the hook that lesions every branch by its own mask (lesion, unit)."""
+    """Return the hook that lesions every branch by its own mask (lesion, unit).
+
+    At the `first` lesioned layer the walks have not branched yet: the mask makes the branches.
+    """
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        rows = output[None] if first else output.unflatten(0, (len(masks), -1))
-        shape = (rows.shape[1], rows.shape[2])
-        values = replacement(output, shape, masks.shape[1])
-        lesioned = torch.where(masks.to(output.device)[:, None, None], values, rows)
-        return lesioned if first else lesioned.flatten(0, 1)
+        branches = output[None] if first else output.unflatten(0, (len(masks), -1))
+        values = replacement(output, (branches.shape[1], branches.shape[2]), masks.shape[1])
+        lesioned = torch.where(masks.to(output.device)[:, None, None], values, branches)
+        return lesioned.flatten(0, 1)
 
     return hook

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.transformer import Layer, NavigationTransformer
 from placeformer.spatial.measures import spatial_information
@@ -78,7 +79,7 @@ def unit_scores(recording: xr.Dataset, order: str, *, negatives: Negatives) -> F
         return position_variance_explained(recording).values
     measures = {"place_cell_score": place_cell_score, "spatial_information": spatial_information}
     if order not in measures:
-        raise ValueError(f"order must be one of {', '.join(get_args(NamedOrder))}, got {order!r}")
+        check_option("order", order, get_args(NamedOrder))
     maps = rate_maps(recording, per_map="map" in recording.variables)
     score = measures[order](maps, negatives=negatives)
     lead = [dim for dim in score.dims if dim != schema.UNIT]

@@ -9,7 +9,9 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from tqdm.auto import tqdm
 
+from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.interventions.lesions import ablate
 from placeformer.interventions.magnesium import magnesium
@@ -19,7 +21,8 @@ from placeformer.models.activation import alpha_to_mg, check_alpha
 from placeformer.models.memory import MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.navigation import facts
-from placeformer.stats.resampling import LEVEL, draws, ratio, resampled
+from placeformer.stats.intervals import LEVEL, tails
+from placeformer.stats.resampling import draws, ratio, resampled
 
 BOUNDS = ["lower", "upper"]
 Floats = NDArray[np.float64]
@@ -36,7 +39,7 @@ def equivalent_alpha(
     n_walks: int = 64,
     n_steps: int = 2048,
     where: str = "chunk_end",
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -62,7 +65,7 @@ def equivalent_alpha(
         ``"reference"`` or ``"working"``.
     n_walks, n_steps, where, seed
         Walks on all trained maps, see :func:`memory_errors`.
-    n_boot
+    n_resamples
         Bootstrap samples of the walks.
     progress
         Show a progress bar.
@@ -96,13 +99,13 @@ def equivalent_alpha(
                     counts, _ = count_errors(model, walk, seed=seed, where=where)
             wrong.append(counts[0, :, which])
             bar.update()
-    weights = draws(n_walks, n_boot, np.random.default_rng(seed))
+    weights = draws(n_walks, n_resamples, np.random.default_rng(seed))
     error = ratio(np.array(wrong), n[:, which])
     boot = resampled(np.array(wrong), n[:, which], weights)
     result = equivalence(doses, error, boot)
     settings: dict[str, Any] = {
         "memory": memory, "how": how, "n_walks": n_walks, "n_steps": n_steps, "where": where,
-        "n_boot": n_boot, "seed": seed, "trained_alpha": trained,
+        "n_resamples": n_resamples, "seed": seed, "trained_alpha": trained,
     }  # fmt: skip
     about = schema.provenance(None, "equivalent_alpha", network=facts(model), **settings)
     return result.assign_attrs({**settings, schema.PROVENANCE: about})
@@ -115,29 +118,26 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
     """
     at = crossing(error[1:], error[0])
     samples = np.array([crossing(row[1:], row[0]) for row in boot])
-    tail = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    ends = np.quantile(np.maximum(samples, 0), tail, method="inverted_cdf")
+    # Where there is no equivalent a sample is infinite: take samples, do not interpolate.
+    ends = np.quantile(np.maximum(samples, 0), tails(), method="inverted_cdf")
     alpha = alpha_at(doses, at)
     interval = np.sort([alpha_at(doses, end) for end in ends])
     if np.isnan(interval).any() and doses[-1] < doses[0]:
         interval = interval[::-1]  # NaN is the far end, which for washout is the lower one
-    share = {"units": "1", "long_name": "share of wrong predictions"}
-    a = {"units": "1", "long_name": "equivalent test-time α"}
-    mg = {"units": "mM", "long_name": "[Mg²⁺] of the equivalent α"}
-    have = {"units": "1", "long_name": "share of the samples that have an equivalent"}
-    why = {"units": "1", "long_name": "why there is no equivalent, or nothing"}
+    mg = alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan
+    have, share = np.isfinite(samples).mean(), "share of wrong predictions"
     return xr.Dataset(
         {
-            "alpha": ((), alpha, a),
-            "mg_mM": ((), alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan, mg),
-            "interval": ("bound", interval, a | {"level": LEVEL}),
-            "found": ((), np.isfinite(samples).mean(), have),
-            "reason": ((), reason_none(at, doses, error), why),
-            "lesion_error": ((), error[0], share),
-            "intact_error": ((), error[1], share),
-            "error": ("dose", error[1:], share),
+            "alpha": variable((), alpha, "equivalent test-time α"),
+            "mg_mM": variable((), mg, "[Mg²⁺] of the equivalent α", units="mM"),
+            "interval": variable("bound", interval, "equivalent test-time α", level=LEVEL),
+            "found": variable((), have, "share of the samples that have an equivalent"),
+            "reason": variable((), reason_none(at, doses, error), "why there is no equivalent"),
+            "lesion_error": variable((), error[0], share),
+            "intact_error": variable((), error[1], share),
+            "error": variable("dose", error[1:], share),
         },
-        {"dose": ("dose", doses, {"units": "1", "long_name": "test-time α"}), "bound": BOUNDS},
+        {"dose": variable("dose", doses, "test-time α"), "bound": BOUNDS},
     )
 
 
@@ -145,8 +145,7 @@ def check_network(model: NavigationTransformer, memory: str, n_steps: int, where
     """Return the α of training; refuse networks and options that have none to compare."""
     if model.config.alpha is None:
         raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
-    if memory not in MEMORIES:
-        raise ValueError(f"memory must be one of {', '.join(MEMORIES)}, got {memory!r}")
+    check_option("memory", memory, MEMORIES)
     counted_steps(n_steps, model.config, where)
     return model.config.alpha
 
@@ -226,7 +225,7 @@ def equivalent_curve(
     curve: xr.Dataset,
     *,
     memory: str = "reference",
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
     """Test-time α that costs as much memory as each lesion of a curve, from what was counted.
@@ -243,7 +242,7 @@ def equivalent_curve(
         `where`, `seed` and `maps`.
     memory
         ``"reference"`` or ``"working"``.
-    n_boot, seed
+    n_resamples, seed
         Bootstrap samples of the walks. The sets of a fraction are not drawn anew.
 
     Returns
@@ -271,7 +270,7 @@ def equivalent_curve(
     n = curve["n"].sel(at).values
     wrong = np.concatenate([sets.values.reshape(-1, n.size), by_dose])
     error = ratio(wrong, n)
-    boot = resampled(wrong, n, draws(n.size, n_boot, np.random.default_rng(seed)))
+    boot = resampled(wrong, n, draws(n.size, n_resamples, np.random.default_rng(seed)))
     last = range(len(wrong) - doses.size, len(wrong))
     equivalents = [
         equivalence(doses, error[[i, *last]], boot[:, [i, *last]]).drop_dims("dose")
@@ -284,7 +283,11 @@ def equivalent_curve(
         for i in range(0, len(equivalents), size)
     ]
     result = xr.concat(rows, sets["selection"], **like)
-    settings: dict[str, Any] = {"memory": memory, "n_boot": n_boot, "trained_alpha": trained}
+    settings: dict[str, Any] = {
+        "memory": memory,
+        "n_resamples": n_resamples,
+        "trained_alpha": trained,
+    }
     about = schema.provenance(curve, "equivalent_curve", seed=seed, **settings)
     return result.assign_attrs({**settings, schema.PROVENANCE: about})
 

@@ -66,8 +66,8 @@ def ablate(
         A navigation Transformer or any ``torch.nn.Module``.
     units
         ``{"ffn.1": [3, 5], "ffn.0": slice(None)}`` (numbers, slices or boolean arrays by layer),
-        a boolean DataArray over ``unit`` such as ``score > 0.5``, or a Dataset of units, the last
-        two with the coordinates ``layer`` and ``index``. For a navigation Transformer the layers
+        labels such as ``["ffn.1/3", "ffn.1/5"]``, a boolean DataArray over ``unit`` such as
+        ``score > 0.5``, or a Dataset of units. For a navigation Transformer the layers
         are those that :func:`record` knows; "content.ffn.0" and "ffn.0" are the same units. For
         other networks they are names of modules as :func:`record` knows them ("encoder.2",
         "lstm[0]"; of several outputs without a name the first), with the units on the last axis.
@@ -203,7 +203,7 @@ def replace(site: Site, numbers: Tensor, replacement: Replacement) -> Callable[.
         if int(numbers.max()) >= width:
             raise ValueError(
                 f"units must be units of the network, but {site.layer} has {width} of them, "
-                f"found {int(numbers.max())}"
+                f"got {int(numbers.max())}"
             )
         mask = torch.zeros(width, dtype=torch.bool, device=tensor.device)
         mask[numbers] = True

@@ -16,11 +16,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.models.activation import NMDA, alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.stats.resampling import LEVEL, bounds, draws, ratio, resampled
+from placeformer.stats.intervals import LEVEL, percentile_interval
+from placeformer.stats.resampling import draws, ratio, resampled
 from placeformer.zoo.registry import load, seed_of
 
 Source = str | os.PathLike[str] | NavigationTransformer
@@ -90,7 +92,7 @@ def dose_response(
     n_steps: int = 2048,
     where: str = "chunk_end",
     maps: Sequence[int] | None = None,
-    n_boot: int = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -110,7 +112,7 @@ def dose_response(
         Walks for the memory errors, the same at every dose; see :func:`memory_errors`.
     maps
         Map indices to walk on, of trained and of novel maps; by default all.
-    n_boot
+    n_resamples
         Bootstrap samples of the walks.
     progress
         Show a progress bar.
@@ -135,7 +137,8 @@ def dose_response(
     if not sources:
         raise ValueError("models must name at least one network, got none")
     settings: dict[str, Any] = {
-        "n_walks": n_walks, "n_steps": n_steps, "where": where, "n_boot": n_boot, "seed": seed
+        "n_walks": n_walks, "n_steps": n_steps, "where": where, "n_resamples": n_resamples,
+        "seed": seed,
     }  # fmt: skip
     named = metric if isinstance(metric, Mapping | None) else {"metric": metric}
     rows = []
@@ -175,7 +178,7 @@ def errors_of(
     n_steps: int,
     where: str,
     maps: Sequence[int] | None,
-    n_boot: int,
+    n_resamples: int,
     seed: int,
 ) -> xr.Dataset:
     """Memory errors of one network at one dose."""
@@ -187,25 +190,24 @@ def errors_of(
     counts = [count_errors(model, walk, seed=seed, where=where) for walk in walks]
     wrong = np.stack([w[0].T for w, _ in counts])  # (maps, memory, walk)
     n = np.stack([n.T for _, n in counts])
-    weights = draws(n_walks, n_boot, np.random.default_rng(seed))
+    weights = draws(n_walks, n_resamples, np.random.default_rng(seed))
     boot = [
         [resampled(w, c, weights) for w, c in zip(*pair, strict=True)]
         for pair in zip(wrong, n, strict=True)
     ]
-    interval = np.array([[bounds(b) for b in row] for row in boot])
-    about = {"units": "1", "long_name": "share of wrong predictions"}
-    counted = {"units": "predictions"}
+    interval = np.array([[percentile_interval(b) for b in row] for row in boot])
     dims = ("maps", "memory")
     return xr.Dataset(
         {
-            "error": (dims, ratio(wrong, n), about),
-            "interval": (
+            "error": variable(dims, ratio(wrong, n), "share of wrong predictions"),
+            "interval": variable(
                 (*dims, "bound"),
                 interval,
-                {"units": "1", "long_name": "95 % bootstrap interval over walks", "level": LEVEL},
+                f"{LEVEL:.0%} bootstrap interval over walks",
+                level=LEVEL,
             ),
-            "wrong": ((*dims, "walk"), wrong, counted | {"long_name": "wrong predictions"}),
-            "n": ((*dims, "walk"), n, counted | {"long_name": "predictions counted"}),
+            "wrong": variable((*dims, "walk"), wrong, "wrong predictions"),
+            "n": variable((*dims, "walk"), n, "predictions counted"),
         },
         {"maps": list(KINDS), "memory": list(MEMORIES), "bound": ["lower", "upper"]},
         {"chance": 1 - 1 / world_of(model).n_letters},
@@ -215,8 +217,8 @@ def errors_of(
 def values_of(model: NavigationTransformer, metrics: Mapping[str, Metric]) -> xr.Dataset:
     """Metrics of one network at one dose."""
     values = [float(metric(model)) for metric in metrics.values()]
-    about = {"units": "1", "long_name": "value of the metric"}
-    return xr.Dataset({"value": ("metric", values, about)}, {"metric": list(metrics)})
+    value = variable("metric", values, "value of the metric")
+    return xr.Dataset({"value": value}, {"metric": list(metrics)})
 
 
 def facts_of(
@@ -235,6 +237,6 @@ def facts_of(
         "n_maps": (-1 if model.world is None else model.world.n_maps, "1", "trained maps"),
     }
     return {
-        name: ("model", [value], {"units": units, "long_name": long})
+        name: variable("model", [value], long, units=units)
         for name, (value, units, long) in values.items()
     }

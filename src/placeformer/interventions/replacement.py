@@ -1,7 +1,7 @@
-"""What stands in place of a lesioned unit: nothing, its mean, its mean at a place, another moment.
+"""Values that replace a lesioned unit: zero, its mean, its mean at a place, or another moment.
 
-Every replacement is a table of values, one row of units after the other, and a rule that says
-which row each walk and step is given.
+Every replacement is a table of values (row, unit) and a rule that picks the row for each walk and
+step.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from placeformer._options import check_option
 from placeformer.data import schema
-from placeformer.models.memory import RUNNING
+from placeformer.models.memory import CURRENT_WALK
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.rate_maps import rate_maps
 
@@ -30,7 +31,7 @@ Rows = Callable[[tuple[int, int]], NDArray[np.intp]]
 
 @dataclass(frozen=True)
 class Replacement:
-    """Values of every unit of a layer, and which of their rows a walk and step gets.
+    """Values of every unit of a layer, and the rule that picks a row for each walk and step.
 
     Attributes
     ----------
@@ -50,8 +51,7 @@ class Replacement:
 
 def check_how(how: str) -> None:
     """Refuse an unknown way to lesion."""
-    if how not in get_args(How):
-        raise ValueError(f"how must be one of {', '.join(get_args(How))}, found {how!r}")
+    check_option("how", how, get_args(How))
 
 
 def recordings(reference: Reference) -> list[xr.Dataset]:
@@ -92,8 +92,10 @@ def make_replacement(
     by, bins
         Axes and bins of place.
     position
-        Places (walk, time) the network is going to run on; by default they are asked of the walk
-        it is being run along, `moved` telling that a step's place is the one moved to.
+        Places (walk, time) the network is going to run on; by default those of the walks that it
+        runs along.
+    moved
+        Whether the place of a step is the one moved to (query stream), not the one stood on.
     seed
         Of the drawn moments.
     """
@@ -114,7 +116,7 @@ def make_replacement(
     table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # -1, no place: the mean
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
-        here = _standing(by, moved) if position is None else _given(position, shape)
+        here = _current_places(by, moved) if position is None else _given(position, shape)
         return np.asarray(grid.index(here)[:, -shape[1] :], np.intp)
 
     return Replacement(_table(table, recording), rows)
@@ -129,11 +131,15 @@ def _table(values: NDArray[np.floating], recording: xr.Dataset) -> Tensor:
 
 
 def _drawn(n: int, seed: int) -> Rows:
-    """Draw a moment for every walk and step; along walks, the same ones whatever the batches."""
+    """Draw a moment for every walk and step.
+
+    Along walks, the draws depend on the numbers of the walk and of the step alone: neither the
+    batch size nor what ran before changes them.
+    """
     others = np.random.default_rng(seed)
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
-        if (walk := RUNNING.get()) is None:
+        if (walk := CURRENT_WALK.get()) is None:
             return others.integers(n, size=shape)
         n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
         keys = [[seed, number, first] for number in walk[schema.WALK].values]
@@ -143,9 +149,9 @@ def _drawn(n: int, seed: int) -> Rows:
     return rows
 
 
-def _standing(by: Sequence[str], moved: bool) -> xr.Dataset:
-    """Places of the walks and steps the network is being run on."""
-    if (walk := RUNNING.get()) is None:
+def _current_places(by: Sequence[str], moved: bool) -> xr.Dataset:
+    """Places of the walks and steps that the network is running on."""
+    if (walk := CURRENT_WALK.get()) is None:
         raise ValueError(
             'how="position" must know where every walk stands: run the network along walks, as '
             "memory_errors and record do, or pass position"
@@ -163,6 +169,6 @@ def _given(position: Mapping[str, ArrayLike], shape: tuple[int, int]) -> xr.Data
         if values.shape != shape:
             raise ValueError(
                 f"position[{axis!r}] must be (walk, time) = {shape}, the first two axes of the "
-                f"lesioned layer's output, found {values.shape}"
+                f"lesioned layer's output, got {values.shape}"
             )
     return xr.Dataset({axis: ((schema.WALK, schema.TIME), v) for axis, v in arrays.items()})

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH
-from placeformer.recording.navigation import taps
+from placeformer.recording.hooks import PATH, layer_and_index
+from placeformer.recording.navigation import hook_points
 
-Units = Mapping[str, Any] | xr.DataArray | xr.Dataset
+Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
 Chosen = dict[str, NDArray[np.int64]]
 CONTENT = "content."
 
@@ -32,8 +33,9 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
     ----------
     units
         A mapping from layer to unit numbers (a number, a sequence, a slice, or a boolean array
-        over the layer); a boolean DataArray over ``unit`` with ``layer`` and ``index``; or a
-        Dataset with those coordinates, of which every unit is meant.
+        over the layer); a sequence or DataArray of labels ("ffn.1/37"); a boolean DataArray over
+        ``unit``; or a Dataset, of which every unit is meant. The last two carry ``layer`` and
+        ``index``, or labels.
     widths
         Number of units of every layer there is; None where it is not known.
 
@@ -42,8 +44,10 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
     TypeError, ValueError
         Units are given in another way, or some do not exist; all problems are named at once.
     """
-    named = units if isinstance(units, Mapping) and not isinstance(units, xr.Dataset) else None
-    pairs = _labelled(units) if named is None else list(named.items())
+    if isinstance(units, Mapping) and not isinstance(units, xr.Dataset):
+        pairs = list(units.items())
+    else:
+        pairs = _labelled(units)
     problems: list[str] = []
     chosen: dict[str, list[NDArray[np.int64]]] = {}
     for name, numbers in pairs:
@@ -62,28 +66,22 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
     return {layer: numbers for layer, numbers in joined.items() if numbers.size}
 
 
-def _labelled(units: object) -> Iterable[tuple[str, NDArray[np.int64]]]:
-    """Layer and numbers of a choice made in a labelled table."""
-    if not isinstance(units, xr.DataArray | xr.Dataset):
+def _labelled(units: object) -> list[tuple[str, NDArray[np.int64]]]:
+    """Layer and numbers of units chosen by labels or in a labelled table."""
+    if not isinstance(units, xr.DataArray | xr.Dataset | Sequence | np.ndarray | pd.Index):
         raise TypeError(
-            'units must be a mapping such as {"ffn.1": [3, 5]}, a boolean DataArray over unit or '
-            f"a Dataset with units, found {type(units).__name__}"
+            'units must be a mapping such as {"ffn.1": [3, 5]}, labels such as ["ffn.1/3"], a '
+            f"boolean DataArray over unit or a Dataset with units, got {type(units).__name__}"
         )
-    missing = [name for name in ("layer", "index") if name not in units.coords]
-    if missing:
-        raise ValueError(
-            f"units must carry the coordinates layer and index, {' and '.join(missing)} missing; "
-            'a mapping such as {"ffn.1": [3, 5]} needs none'
-        )
-    layer, index = np.atleast_1d(units["layer"].values), np.atleast_1d(units["index"].values)
-    if isinstance(units, xr.DataArray):
+    layer, index = layer_and_index(units)
+    if isinstance(units, xr.DataArray) and units.dtype.kind not in "UOT":
         if units.dtype != bool or units.dims != (schema.UNIT,):
             raise ValueError(
-                f"units must be boolean over unit when it is a DataArray, found {units.dtype} "
+                f"units must be boolean over unit when it is a DataArray, got {units.dtype} "
                 f"over {units.dims}; compare it with a threshold, as in score > 0.5"
             )
         layer, index = layer[units.values], index[units.values]
-    return [(str(name), index[layer == name].astype(np.int64)) for name in np.unique(layer)]
+    return [(str(name), index[layer == name]) for name in np.unique(layer)]
 
 
 def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
@@ -95,14 +93,14 @@ def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
     found = np.atleast_1d(np.asarray(numbers))
     if found.dtype == bool:
         if width is not None and found.shape != (width,):
-            raise ValueError(f"a boolean array must have {width} entries, found {found.shape}")
+            raise ValueError(f"a boolean array must have {width} entries, got {found.shape}")
         return np.flatnonzero(found)
     if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
-        raise ValueError(f"unit numbers must be whole and in one row, found {numbers!r}")
+        raise ValueError(f"unit numbers must be whole and in one row, got {numbers!r}")
     bad = found[(found < 0) | (found >= (np.inf if width is None else width))]
     if bad.size:
         range_ = "0 or more" if width is None else f"in 0–{width - 1}"
-        raise ValueError(f"unit numbers must be {range_}, found {bad[:5].tolist()}")
+        raise ValueError(f"unit numbers must be {range_}, got {bad[:5].tolist()}")
     return found.astype(np.int64)
 
 
@@ -150,7 +148,9 @@ def layer_widths(
     `also` are names that may have a path to one of several outputs, as those of the reference may.
     """
     if isinstance(model, NavigationTransformer):
-        return {n: tap.width for n, tap in taps(model).items() if not n.startswith(CONTENT)}
+        return {
+            n: point.width for n, point in hook_points(model).items() if not n.startswith(CONTENT)
+        }
     modules = modules_of(model)
     recorded = [str(name) for part in recordings(reference) for name in part["layer"].values]
     names = [*modules, *(n for n in (*recorded, *also) if PATH.sub("", n) in modules)]
@@ -167,11 +167,11 @@ def sites(model: nn.Module, layer: str) -> list[Site]:
     """Find where the units of a layer are, in all streams that use them."""
     if not isinstance(model, NavigationTransformer):
         return [Site(layer, "", modules_of(model)[PATH.sub("", layer)], None)]
-    known, keys = taps(model), {"": 1, CONTENT: 0}
+    known, keys = hook_points(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")
     return [
-        Site(layer, stream, tap.module, tap.width, keys[stream] if attention else None)
-        for stream, tap in ((stream, known[stream + layer]) for stream in keys)
+        Site(layer, stream, point.module, point.width, keys[stream] if attention else None)
+        for stream, point in ((stream, known[stream + layer]) for stream in keys)
     ]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer.data.schema import variable
+
 ACTIONS = ("stay", "east", "south", "north", "west")
 """Action names by index; place index = y · side + x, east is +1, south is +side."""
 
@@ -189,22 +191,21 @@ class GridWorld:
         seen = self.letters(familiar)[walker.map[:, None], place]
         steps = ("walk", "time")
         x, y = (place % self.side).astype(np.int16), (place // self.side).astype(np.int16)
-        grid = {"units": "grid steps"}
         return xr.Dataset(
             {
-                "observation": (steps, seen[:, :-1], {"long_name": "letter seen"}),
-                "action": (steps, action.astype(np.uint8), {"long_name": "action taken"}),
-                "target": (steps, seen[:, 1:], {"long_name": "letter after the action"}),
-                "next_x": (steps, x[:, 1:], grid | {"long_name": "x after the action"}),
-                "next_y": (steps, y[:, 1:], grid | {"long_name": "y after the action"}),
+                "observation": variable(steps, seen[:, :-1], "letter seen"),
+                "action": variable(steps, action.astype(np.uint8), "action taken"),
+                "target": variable(steps, seen[:, 1:], "letter after the action"),
+                "next_x": variable(steps, x[:, 1:], "x after the action, in grid steps"),
+                "next_y": variable(steps, y[:, 1:], "y after the action, in grid steps"),
             },
             coords={
-                "x": (steps, x[:, :-1], grid | {"long_name": "x"}),
-                "y": (steps, y[:, :-1], grid | {"long_name": "y"}),
-                "map": ("walk", walker.map, {"long_name": "map index"}),
-                "familiar": ("walk", np.full(n_walks, familiar), {"long_name": "trained map"}),
+                "x": variable(steps, x[:, :-1], "x position in grid steps"),
+                "y": variable(steps, y[:, :-1], "y position in grid steps"),
+                "map": variable("walk", walker.map, "map index"),
+                "familiar": variable("walk", np.full(n_walks, familiar), "trained map"),
                 "walk": np.arange(n_walks),
-                "time": ("time", np.arange(n_steps), {"units": "step"}),
+                "time": variable("time", np.arange(n_steps), "time in steps"),
             },
             attrs={
                 "side": self.side,

@@ -14,24 +14,33 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from placeformer.data.schema import variable
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
 
 MEMORIES = ("working", "reference")
 KINDS = ("trained", "novel")
 
-RUNNING: ContextVar[xr.Dataset | None] = ContextVar("RUNNING", default=None)
-"""Walks and steps that a network is being run on right now: where it stands."""
+CURRENT_WALK: ContextVar[xr.Dataset | None] = ContextVar("CURRENT_WALK", default=None)
+"""Walks and steps that a network is running on; None outside of :func:`along`.
+
+PyTorch hands a forward hook the module and its tensors, and nothing about the behaviour. A lesion
+that replaces a unit by its mean at the present place, or by a moment drawn for every walk and step,
+must know which place, walk and step each row of the tensor belongs to. The loops that run a network
+along walks (:func:`forward_chunks`, ``record``) state it here and ``interventions.replacement``
+reads it, so that no layer passes on an argument that it does not use. A context variable, unlike a
+module global, is separate for every thread and task.
+"""
 
 
 @contextmanager
-def running(walk: xr.Dataset) -> Iterator[None]:
-    """Let everything that is called inside know where the network stands."""
-    token = RUNNING.set(walk)
+def along(walk: xr.Dataset) -> Iterator[None]:
+    """State which walks and steps the network runs on inside, for hooks that need it."""
+    token = CURRENT_WALK.set(walk)
     try:
         yield
     finally:
-        RUNNING.reset(token)
+        CURRENT_WALK.reset(token)
 
 
 def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
@@ -118,7 +127,7 @@ def forward_chunks(
         for begin in range(0, n_steps, chunk):
             t = slice(begin, min(begin + chunk, n_steps))
             a, o = action[w, t].to(device), observation[w, t].to(device)
-            with running(walk.isel(walk=w, time=t)):
+            with along(walk.isel(walk=w, time=t)):
                 logits, state = model.forward_chunk(a, o, state, content)
             yield w, t, logits
 
@@ -152,13 +161,12 @@ def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95
     for i in np.flatnonzero(n):
         bounds[i] = binomtest(int(failed[i]), int(n[i])).proportion_ci(level, method="wilson")
     error = np.divide(failed, n, out=np.full(2, np.nan), where=n > 0)
-    about = {"units": "1", "long_name": "share of wrong predictions"}
-    interval = {"units": "1", "long_name": f"{level:.0%} Wilson interval of error", "level": level}
+    interval = f"{level:.0%} Wilson interval of error"
     return xr.Dataset(
         {
-            "error": ("memory", error, about),
-            "n": ("memory", n, {"units": "predictions", "long_name": "predictions counted"}),
-            "interval": (("memory", "bound"), bounds, interval),
+            "error": variable("memory", error, "share of wrong predictions"),
+            "n": variable("memory", n, "predictions counted"),
+            "interval": variable(("memory", "bound"), bounds, interval, level=level),
         },
         coords={"memory": list(MEMORIES), "bound": ["lower", "upper"]},
     )
@@ -173,7 +181,7 @@ def memory_errors(
     familiar: bool = True,
     where: str = "chunk_end",
     maps: Sequence[int] | None = None,
-    progress: bool = False,
+    progress: bool = True,
 ) -> xr.Dataset:
     """Working- and reference-memory error of a network on its own world.
 

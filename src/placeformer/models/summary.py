@@ -1,10 +1,10 @@
-"""What a network is, at a glance: as a mapping, as text and as HTML."""
+"""Summary of a network: as a mapping for JSON, as text and as HTML."""
 
 from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from placeformer.models.activation import alpha_to_mg
 
@@ -14,39 +14,17 @@ if TYPE_CHECKING:
 RECIPE = "recipe.toml"
 
 
-class Glance:
-    """``repr`` of a network, short, and its table in a notebook.
-
-    ``torch.nn.Module.__repr__(model)`` lists its modules, as that of any other module does.
-    """
-
-    def __repr__(self) -> str:
-        said = lines(summary(cast("NavigationTransformer", self)))
-        return "\n".join(
-            [f"{type(self).__name__} {said.pop('name')}", *(f"  {k}: {v}" for k, v in said.items())]
-        )
-
-    def _repr_html_(self) -> str:
-        said = summary(cast("NavigationTransformer", self))
-        meanings = {words(key): text for key, text in said["definitions"].items()}
-        rows = "".join(
-            f'<tr><th style="text-align:left">{escape(label)}</th><td style="text-align:left">'
-            f"{escape(text)}{small(meanings.get(label))}</td></tr>"
-            for label, text in lines(said).items()
-        )
-        return f"<table><caption>{type(self).__name__}</caption><tbody>{rows}</tbody></table>"
-
-
 def summary(model: NavigationTransformer) -> dict[str, Any]:
-    """Everything that is said of a network, as JSON can hold it.
+    """Summary of a network as a JSON-serialisable dict.
 
     Returns
     -------
     dict
         `name`, `activation`, `alpha` and `mg_mM` (None for other activations), `parameters`,
-        `layers`, `width`, `heads`, `units` (feed-forward, a layer), `world` (side, letters, maps
-        and seed; None without), `results` (name → number) with their `definitions`, `recipe` (path;
-        None without), `source` and `sha256` (None for a network that was not loaded).
+        `layers`, `width`, `heads`, `units` (feed-forward units per layer), `world` (side, letters,
+        maps and seed; None without one), `results` (name → number) with their `definitions`,
+        `recipe` (path; None without one), `source` and `sha256` (None for a network that was not
+        loaded).
     """
     config, world, info = model.config, model.world, model.info
     recipe = Path(info["folder"], RECIPE) if "folder" in info else None
@@ -70,39 +48,55 @@ def summary(model: NavigationTransformer) -> dict[str, Any]:
     }
 
 
-def lines(said: dict[str, Any]) -> dict[str, str]:
-    """Label and text of what is said of a network."""
-    world = said["world"]
+def text(model: NavigationTransformer) -> str:
+    """Summary as plain text: one line per fact."""
+    rows = labelled(summary(model))
+    title = f"{type(model).__name__} {rows.pop('name')}"
+    return "\n".join([title, *(f"  {label}: {value}" for label, value in rows.items())])
+
+
+def html(model: NavigationTransformer) -> str:
+    """Summary as an HTML table, with the definition of every result."""
+    facts = summary(model)
+    definitions = {spaced(key): definition for key, definition in facts["definitions"].items()}
+    rows = []
+    for label, value in labelled(facts).items():
+        note = f"<br><small>{escape(definitions[label])}</small>" if label in definitions else ""
+        rows.append(
+            f'<tr><th style="text-align:left">{escape(label)}</th>'
+            f'<td style="text-align:left">{escape(value)}{note}</td></tr>'
+        )
+    return f"<table><caption>{type(model).__name__}</caption><tbody>{''.join(rows)}</tbody></table>"
+
+
+def labelled(facts: dict[str, Any]) -> dict[str, str]:
+    """Label and text of every line of a summary."""
+    world = facts["world"]
     maps = "none: only the network matters" if world is None else (
         f"{world['n_maps']} trained and {world['n_maps']} novel, {world['side']} × {world['side']} "
         f"places, {world['n_letters']} letters (seed {world['seed']})"
     )  # fmt: skip
     size = (
-        f"{said['layers']} layers of width {said['width']}, {said['heads']} heads, {said['units']} "
-        f"feed-forward units each; {said['parameters']:,} parameters"
+        f"{facts['layers']} layers of width {facts['width']}, {facts['heads']} heads, "
+        f"{facts['units']} feed-forward units each; {facts['parameters']:,} parameters"
     )
     return {
-        "name": said["name"] or "(not loaded)",
-        "activation": activation(said),
+        "name": facts["name"] or "(not loaded)",
+        "activation": activation(facts),
         "size": size,
         "maps": maps,
-        **{words(key): f"{value:.4g}" for key, value in said["results"].items()},
-        "recipe": said["recipe"] or "none",
+        **{spaced(key): f"{value:.4g}" for key, value in facts["results"].items()},
+        "recipe": facts["recipe"] or "none",
     }
 
 
-def activation(said: dict[str, Any]) -> str:
+def activation(facts: dict[str, Any]) -> str:
     """Name of the activation, with α and the concentration that it stands for."""
-    if said["alpha"] is None:
-        return str(said["activation"])
-    return f"NMDA_α, α = {said['alpha']:g} ([Mg²⁺] = {said['mg_mM']:.3g} mM)"
+    if facts["alpha"] is None:
+        return str(facts["activation"])
+    return f"NMDA_α, α = {facts['alpha']:g} ([Mg²⁺] = {facts['mg_mM']:.3g} mM)"
 
 
-def words(key: str) -> str:
-    """Words for the name of a result."""
+def spaced(key: str) -> str:
+    """Name of a result with spaces for underscores."""
     return key.replace("_", " ")
-
-
-def small(text: str | None) -> str:
-    """Mark up what a number means."""
-    return f"<br><small>{escape(text)}</small>" if text else ""

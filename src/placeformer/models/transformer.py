@@ -1,4 +1,10 @@
-"""The navigation Transformer: path integrator, relative attention, NMDA feed-forward layers."""
+"""The navigation Transformer: path integrator, relative attention, NMDA feed-forward layers.
+
+The file reads from top to bottom: configuration, layers, network. Two streams run through the
+layers. The *content* stream holds the letters that were seen, at the places where they were seen;
+later steps attend to it. The *query* stream holds the places moved to, with the letter masked; the
+letter predicted there is read from it.
+"""
 
 from __future__ import annotations
 
@@ -7,218 +13,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from placeformer.models import paper_weights as paper
+from placeformer.models import summary
 from placeformer.models.activation import check_activation, make_activation
 from placeformer.models.grid_world import ACTIONS, GridWorld
-from placeformer.models.summary import Glance
 
-if TYPE_CHECKING:
-    pass
-
-Streams = tuple[Tensor | None, Tensor]  # content (None where nothing needs it) and query
-
-
-class RelativeAttention(nn.Module):
-    """Causal attention with learned relative position embeddings and biases."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.n_heads, self.d_head = config.n_heads, config.d_head
-        width, reach = config.n_heads * config.d_head, config.memory + config.chunk
-        self.norm = nn.LayerNorm(config.d_model)
-        self.qkv = nn.Linear(config.d_model, 3 * width, bias=False)
-        self.out = nn.Linear(width, config.d_model, bias=False)
-        self.query_bias = nn.Parameter(torch.zeros(config.n_heads, config.d_head))
-        self.distance = nn.Parameter(torch.zeros(config.n_heads, reach, config.d_head))
-        self.distance_bias = nn.Parameter(torch.zeros(config.n_heads, reach))
-        self.dropout = nn.Dropout(config.dropout)
-        self.weights = nn.Identity()  # query stream, (walk, head, time, memory + chunk + 1)
-        self.content_weights = nn.Identity()
-
-    def heads(self, x: Tensor, first: int, count: int) -> tuple[Tensor, ...]:
-        """Project to `count` of query, key, value from the `first` on: (head, walk, time, d)."""
-        width = self.n_heads * self.d_head
-        y = F.linear(x, self.qkv.weight[first * width : (first + count) * width])
-        y = y.view(*x.shape[:2], count, self.n_heads, self.d_head)
-        return tuple(part.contiguous() for part in y.permute(2, 3, 0, 1, 4).unbind(0))
-
-    def relative(self, q: Tensor, nearest: int, n_keys: int) -> Tensor:
-        """q_i · R_δ + c_δ for every key, (head, walk, query, key).
-
-        Key j of query i is δ = i − j + n_keys − n_queries + `nearest` steps away; `nearest` is the
-        distance of the last key that a query may see, and those it may not see get −∞.
-        """
-        reach, steps, width = self.distance.shape[1], q.shape[2], n_keys + q.shape[2] - 1
-        # Farthest first, keys not to be seen last. Row i needs these columns from steps - 1 - i on,
-        # which is what rows one column shorter find in the same memory (Transformer-XL's trick).
-        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
-        delta = delta.clamp(max=reach - 1)
-        table = F.pad(self.distance[:, delta].transpose(1, 2), (0, steps))  # (head, d, width + 1)
-        bias = F.pad(self.distance_bias[:, None, delta], (0, steps), value=-math.inf)
-        score = torch.baddbmm(bias, q.flatten(1, 2), table).view(*q.shape[:2], -1)
-        score = score[..., steps - 1 : steps - 1 + steps * width].unflatten(2, (steps, width))
-        return score[..., :n_keys]
-
-    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
-        """Attend; (walk, time, d_model) both → the residual updates of content and query.
-
-        With `last` the content's update is not needed by anything and None is returned for it.
-        """
-        content, query = self.norm(content), self.norm(query)
-        k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
-        u, n_keys = self.query_bias[:, None, None], k.shape[2]
-
-        q, own_k, own_v = self.heads(query, 0, 3)
-        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_keys)
-        own = ((q + u) * own_k + q * self.distance[:, None, :1]).sum(-1, keepdim=True)
-        own = own + self.distance_bias[:, None, None, :1]
-        weights = self.shares(torch.cat([score, own], -1), self.weights)
-        query = self.merge(weights[..., :-1] @ v + weights[..., -1:] * own_v)
-        if last:
-            return None, query
-
-        (q,) = self.heads(content, 0, 1)
-        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 0, n_keys)
-        return self.merge(self.shares(score, self.content_weights) @ v), query
-
-    def shares(self, score: Tensor, weights: nn.Module) -> Tensor:
-        """Softmax over keys; the shares pass through `weights`, there (walk, head, time, key)."""
-        share = torch.softmax(score / math.sqrt(self.d_head), -1)
-        return self.dropout(weights(share.transpose(0, 1))).transpose(0, 1)
-
-    def merge(self, read: Tensor) -> Tensor:
-        """(head, walk, time, d) → (walk, time, d_model)."""
-        return self.dropout(self.out(read.permute(1, 2, 0, 3).flatten(2)))
-
-
-class FeedForward(nn.Module):
-    """LayerNorm, NMDA_α units, projection; no biases."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(config.d_model)
-        self.fc1 = nn.Linear(config.d_model, config.d_inner, bias=False)
-        self.activation = make_activation(config.activation, config.alpha)
-        self.fc2 = nn.Linear(config.d_inner, config.d_model, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
-        self.units = nn.Identity()  # query stream, (walk, time, d_inner)
-        self.content_units = nn.Identity()
-
-    def forward(self, x: Tensor, units: nn.Module) -> Tensor:
-        """(walk, time, d_model) → its residual update; the hidden units pass through `units`."""
-        hidden = units(self.activation(self.fc1(self.norm(x))))
-        return self.dropout(self.fc2(self.dropout(hidden)))
-
-
-class Layer(nn.Module):
-    """One pre-LayerNorm Transformer-XL layer over both streams."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.attention = RelativeAttention(config)
-        self.ffn = FeedForward(config)
-
-    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
-        """Return both streams, updated; the last layer's content only if it is recorded."""
-        update, query_update = self.attention(content, query, memory, last=last)
-        query = query + query_update
-        query = query + self.ffn(query, self.ffn.units)
-        if update is None:
-            return None, query
-        content = content + update
-        return content + self.ffn(content, self.ffn.content_units), query
-
-
-class Pretrained:
-    """``from_pretrained``, ``save_pretrained`` and ``push_to_hub``.
-
-    They take the options of ``huggingface_hub.PyTorchModelHubMixin`` that make sense for a network
-    that is loaded exactly as it was saved: nothing in its configuration can be overridden, and
-    nothing of its weights can be missing. They call the public functions ``load``, ``save`` and
-    ``push``, which know the class this one is a base of; hence the imports inside.
-    """
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *,
-        force_download: bool = False,
-        token: str | bool | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        local_files_only: bool = False,
-        revision: str | None = None,
-        map_location: str = "cpu",
-    ) -> Self:
-        """Load a network of the zoo, of a folder or of the hub, in eval mode.
-
-        See :func:`placeformer.load`; `map_location` is its `device`.
-        """
-        import placeformer as pf
-
-        model = pf.load(
-            pretrained_model_name_or_path,
-            revision=revision,
-            device=map_location,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
-        if not isinstance(model, cls):
-            raise TypeError(f"{cls.__name__} cannot be loaded: a {type(model).__name__} was saved")
-        return model
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        *,
-        repo_id: str | None = None,
-        push_to_hub: bool = False,
-        **push_to_hub_kwargs: Any,
-    ) -> str | None:
-        """Save the network without rounding; a network that is in the folder is replaced.
-
-        See :func:`placeformer.save`. With `push_to_hub` it is pushed as well, by default to a
-        repository called like the folder, and the URL of the commit is returned.
-        """
-        import placeformer as pf
-
-        if push_to_hub_kwargs and not push_to_hub:
-            raise TypeError(f"push_to_hub must be True to use {', '.join(push_to_hub_kwargs)}")
-        network = cast("NavigationTransformer", self)
-        pf.save(network, save_directory, dtype="exact", overwrite=True)
-        if not push_to_hub:
-            return None
-        name = Path(save_directory).resolve().name
-        return self.push_to_hub(repo_id or name, **push_to_hub_kwargs)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        commit_message: str | None = None,
-        private: bool = False,
-        token: str | bool | None = None,
-        branch: str | None = None,
-    ) -> str:
-        """Push the network as one commit, and return its URL; see :func:`placeformer.push`."""
-        import placeformer as pf
-
-        return pf.push(
-            cast("NavigationTransformer", self),
-            repo_id,
-            private=private,
-            token=token,
-            revision=branch,
-            commit_message=commit_message,
-        )
+Streams = tuple[Tensor | None, Tensor]
+"""Content (None where nothing needs it) and query, each (walk, time, d_model)."""
 
 
 @dataclass(frozen=True)
@@ -228,13 +35,14 @@ class ModelConfig:
     Attributes
     ----------
     n_letters, d_model, n_layers
-        Letters it tells apart, width, layers.
+        Number of letters, width of the network, number of layers.
     n_heads, d_head, d_inner, d_rnn
-        Attention heads, width of a head, feed-forward units of a layer, path integrator's width.
+        Attention heads, width of a head, feed-forward units per layer, width of the path
+        integrator.
     chunk, memory
         Steps processed at once, and earlier steps remembered beyond them.
     dropout
-        Probability, in training only.
+        Dropout probability; applied in training only.
     activation
         "nmda", "relu", "gelu", "leaky_relu" or "tanh".
     alpha
@@ -267,16 +75,17 @@ class ModelConfig:
 
 
 class State(NamedTuple):
-    """What is carried from chunk to chunk, detached."""
+    """What the network carries from one chunk to the next, detached from the graph."""
 
     path: Tensor  # (walk, d_rnn)
     memory: tuple[Tensor, ...]  # per layer (walk, ≤ memory, d_model)
 
 
 class PathIntegrator(nn.Module):
-    """e_{t+1} = tanh(e_t + e_t W_a): where am I, from actions alone.
+    """e_{t+1} = tanh(e_t + e_t W_a): the position, from the actions alone.
 
-    It runs in the precision of its weights under autocast too: rounding errors add up over a walk.
+    It runs in the precision of its weights even under autocast, since rounding errors accumulate
+    over a walk.
     """
 
     def __init__(self, n_actions: int, d_rnn: int) -> None:
@@ -286,19 +95,145 @@ class PathIntegrator(nn.Module):
     def forward(self, path: Tensor, action: Tensor) -> Tensor:
         """(walk, d_rnn), (walk, time) → (walk, time + 1, d_rnn), the first being `path`."""
         n_actions, d_rnn, _ = self.weight.shape
-        every = self.weight.permute(1, 0, 2).reshape(d_rnn, n_actions * d_rnn)
+        matrices = self.weight.permute(1, 0, 2).reshape(d_rnn, n_actions * d_rnn)
         chosen = F.one_hot(action.long(), n_actions).to(path.dtype)[..., None]  # (walk, time, a, 1)
         states = [path]
         with torch.autocast(path.device.type, enabled=False):
             for t in range(action.shape[1]):
-                moved = (path @ every).view(-1, n_actions, d_rnn)
+                moved = (path @ matrices).view(-1, n_actions, d_rnn)
                 path = torch.tanh(path + (moved * chosen[:, t]).sum(1))
                 states.append(path)
         return torch.stack(states, dim=1)
 
 
-class NavigationTransformer(Glance, nn.Module, Pretrained):
-    """Walks on grid maps and predicts the letter at its next place.
+class RelativeAttention(nn.Module):
+    """Causal attention with learned relative position embeddings and biases, for both streams."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_heads, self.d_head = config.n_heads, config.d_head
+        width, reach = config.n_heads * config.d_head, config.memory + config.chunk
+        self.norm = nn.LayerNorm(config.d_model)
+        self.qkv = nn.Linear(config.d_model, 3 * width, bias=False)
+        self.out = nn.Linear(width, config.d_model, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(config.n_heads, config.d_head))
+        self.distance = nn.Parameter(torch.zeros(config.n_heads, reach, config.d_head))
+        self.distance_bias = nn.Parameter(torch.zeros(config.n_heads, reach))
+        self.dropout = nn.Dropout(config.dropout)
+        # Hook points, (walk, head, time, key); the last key of a query is its own.
+        self.weights, self.content_weights = nn.Identity(), nn.Identity()
+
+    def heads(self, x: Tensor, first: int, count: int) -> tuple[Tensor, ...]:
+        """`count` of (query, key, value), starting at the `first`: each (head, walk, time, d)."""
+        width = self.n_heads * self.d_head
+        y = F.linear(x, self.qkv.weight[first * width : (first + count) * width])
+        y = y.view(*x.shape[:2], count, self.n_heads, self.d_head)
+        return tuple(part.contiguous() for part in y.permute(2, 3, 0, 1, 4).unbind(0))
+
+    def relative(self, q: Tensor, nearest: int, n_keys: int) -> Tensor:
+        """q_i · R_δ + c_δ for every key, (head, walk, query, key).
+
+        Key j of query i is δ = i − j + n_keys − n_queries + `nearest` steps away; `nearest` is the
+        distance of the last key that a query may attend to, and later keys get −∞.
+        """
+        reach, steps, width = self.distance.shape[1], q.shape[2], n_keys + q.shape[2] - 1
+        # The farthest key stands first, masked keys last. Row i needs these columns from
+        # steps - 1 - i on; reading the same memory in rows that are one column shorter shifts
+        # every row by one more column (the relative shift of Transformer-XL).
+        delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
+        delta = delta.clamp(max=reach - 1)
+        table = F.pad(self.distance[:, delta].transpose(1, 2), (0, steps))  # (head, d, width + 1)
+        bias = F.pad(self.distance_bias[:, None, delta], (0, steps), value=-math.inf)
+        score = torch.baddbmm(bias, q.flatten(1, 2), table).view(*q.shape[:2], -1)
+        score = score[..., steps - 1 : steps - 1 + steps * width].unflatten(2, (steps, width))
+        return score[..., :n_keys]
+
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
+        """Residual updates of content and query, each (walk, time, d_model).
+
+        With `last`, nothing needs the update of the content, and None is returned for it.
+        """
+        content, query = self.norm(content), self.norm(query)
+        k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
+        u, n_keys = self.query_bias[:, None, None], k.shape[2]
+
+        q, own_k, own_v = self.heads(query, 0, 3)
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 1, n_keys)
+        own = ((q + u) * own_k + q * self.distance[:, None, :1]).sum(-1, keepdim=True)
+        own = own + self.distance_bias[:, None, None, :1]
+        weights = self.softmax(torch.cat([score, own], -1), self.weights)
+        query = self.merge(weights[..., :-1] @ v + weights[..., -1:] * own_v)
+        if last:
+            return None, query
+
+        (q,) = self.heads(content, 0, 1)
+        score = (q + u) @ k.transpose(2, 3) + self.relative(q, 0, n_keys)
+        return self.merge(self.softmax(score, self.content_weights) @ v), query
+
+    def softmax(self, score: Tensor, hook_point: nn.Module) -> Tensor:
+        """Attention weights, which pass through `hook_point` as (walk, head, time, key)."""
+        weights = torch.softmax(score / math.sqrt(self.d_head), -1)
+        return self.dropout(hook_point(weights.transpose(0, 1))).transpose(0, 1)
+
+    def merge(self, read: Tensor) -> Tensor:
+        """(head, walk, time, d) → (walk, time, d_model)."""
+        return self.dropout(self.out(read.permute(1, 2, 0, 3).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """LayerNorm, NMDA_α units (walk, time, d_inner), projection; no biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.d_model)
+        self.fc1 = nn.Linear(config.d_model, config.d_inner, bias=False)
+        self.activation = make_activation(config.activation, config.alpha)
+        self.fc2 = nn.Linear(config.d_inner, config.d_model, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.units, self.content_units = nn.Identity(), nn.Identity()  # hook points
+
+    def forward(self, x: Tensor, hook_point: nn.Module) -> Tensor:
+        """(walk, time, d_model) → its residual update; the units pass through `hook_point`."""
+        hidden = hook_point(self.activation(self.fc1(self.norm(x))))
+        return self.dropout(self.fc2(self.dropout(hidden)))
+
+
+class Layer(nn.Module):
+    """One pre-LayerNorm Transformer-XL layer, applied to both streams."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = RelativeAttention(config)
+        self.ffn = FeedForward(config)
+
+    def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
+        """Both streams, updated; with `last`, None for the content, which nothing needs."""
+        update, query_update = self.attention(content, query, memory, last=last)
+        query = query + query_update
+        query = branched(query, self.ffn(query, self.ffn.units))
+        if update is None:
+            return None, query
+        content = content + update
+        return branched(content, self.ffn(content, self.ffn.content_units)), query
+
+
+def branched(x: Tensor, update: Tensor) -> Tensor:
+    """Add the feed-forward update to the residual stream, which branches where the update does.
+
+    A hook on the hook points of :class:`FeedForward` may return several versions of the same walks,
+    one block of walks per version: ``interventions.batched_lesions`` lesions other units in each.
+    The update then has a multiple of the walks of `x`, and `x` is added to every block. All that
+    comes before the hook is computed once, and later layers see the blocks as walks of their own.
+    """
+    if len(update) == len(x):
+        return x + update
+    return (x + update.unflatten(0, (-1, len(x)))).flatten(0, 1)
+
+
+class NavigationTransformer(nn.Module):
+    """Predicts the letter at the next place of a walk on a grid map.
+
+    ``repr`` is a short summary; ``torch.nn.Module.__repr__(model)`` lists the modules.
 
     Attributes
     ----------
@@ -313,12 +248,14 @@ class NavigationTransformer(Glance, nn.Module, Pretrained):
     def __init__(self, config: ModelConfig, world: GridWorld | None = None) -> None:
         super().__init__()
         if world is not None and world.n_letters != config.n_letters:
-            found = f"{config.n_letters} and {world.n_letters}"
-            raise ValueError(f"config.n_letters must equal the world's, got {found}")
+            raise ValueError(
+                f"config.n_letters must equal the world's, got {config.n_letters} and "
+                f"{world.n_letters}"
+            )
         self.config, self.world, self.info = config, world, dict[str, Any]()
         self.path = PathIntegrator(len(ACTIONS), config.d_rnn)
         self.place = nn.Linear(config.d_rnn, config.d_model // 2)
-        # Place embedding of the query and of the content stream, (walk, time, d_model / 2).
+        # Hook points: place embedding of either stream, (walk, time, d_model / 2).
         self.position, self.content_position = nn.Identity(), nn.Identity()
         self.letter = nn.Embedding(config.n_letters + 1, config.d_model // 2)  # last row: mask
         self.dropout = nn.Dropout(config.dropout)
@@ -342,9 +279,10 @@ class NavigationTransformer(Glance, nn.Module, Pretrained):
     def initial_state(
         self, n_walks: int, *, seed: int | None = None, path: Tensor | None = None
     ) -> State:
-        """Nothing remembered, and the path integrator at e₀.
+        """State at the start of walks: nothing remembered, and the path integrator at e₀.
 
-        Exactly one of `path`, e₀ itself (walk, d_rnn), and `seed`, of e₀ ~ N(0, 1/d_rnn), is given.
+        Give exactly one of `path`, e₀ itself (walk, d_rnn), and `seed`, from which
+        e₀ ~ N(0, 1/d_rnn) is drawn.
         """
         config = self.config
         if (seed is None) == (path is None):
@@ -383,34 +321,39 @@ class NavigationTransformer(Glance, nn.Module, Pretrained):
             Unnormalised log-probabilities of the letter after each action; for the next call.
         """
         if action.shape != observation.shape or action.ndim != 2 or not action.shape[1]:
-            found = f"{tuple(action.shape)} and {tuple(observation.shape)}"
-            raise ValueError(f"action and observation must both be (walk, time ≥ 1), got {found}")
+            raise ValueError(
+                "action and observation must both be (walk, time ≥ 1), got "
+                f"{tuple(action.shape)} and {tuple(observation.shape)}"
+            )
         check_range("action", action, len(ACTIONS))
         check_range("observation", observation, self.config.n_letters)
         state = self.initial_state(len(action), seed=0) if state is None else state
         logits, chunk = [], self.config.chunk
         for a, o in zip(action.split(chunk, 1), observation.split(chunk, 1), strict=True):
-            answer, state = self.forward_chunk(a, o, state, content)
-            logits.append(answer)
+            part, state = self.forward_chunk(a, o, state, content)
+            logits.append(part)
         return torch.cat(logits, 1), state
 
     def forward_chunk(
         self, action: Tensor, observation: Tensor, state: State, content: bool = False
     ) -> tuple[Tensor, State]:
-        """One pass over one chunk; see :meth:`forward`. A hook may branch walks or ask less."""
+        """One pass over one chunk; see :meth:`forward`.
+
+        Hooks may leave out steps of the query stream (at `position`) and branch walks
+        (:func:`branched`); `logits` then has the steps and walks that are left at the end.
+        """
         path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
         place = torch.relu(self.place(path))
         here, there = self.content_position(place[:, :-1]), self.position(place[:, 1:])
         mask = self.letter.weight[-1].expand(*there.shape[:2], -1)
-        seen = self.dropout(torch.cat([here, self.letter(observation.long())], -1))
-        asked = self.dropout(torch.cat([there, mask], -1))
+        x = self.dropout(torch.cat([here, self.letter(observation.long())], -1))
+        query = self.dropout(torch.cat([there, mask], -1))
         memory = []
         for i, (layer, past) in enumerate(zip(self.layers, state.memory, strict=True)):
-            memory.append(torch.cat([past, seen], 1)[:, -self.config.memory :].detach())
+            memory.append(torch.cat([past, x], 1)[:, -self.config.memory :].detach())
             last = i == len(self.layers) - 1 and not content
-            seen, asked = layer(seen, asked, past, last=last)
-            seen, asked = (x if x is None else x.flatten(0, -3) for x in (seen, asked))
-        return self.read_out(self.norm(asked)), State(path[:, -1].detach(), tuple(memory))
+            x, query = layer(x, query, past, last=last)
+        return self.read_out(self.norm(query)), State(path[:, -1].detach(), tuple(memory))
 
     @classmethod
     def from_paper_state_dict(
@@ -423,11 +366,11 @@ class NavigationTransformer(Glance, nn.Module, Pretrained):
         memory: int = 32,
         world: GridWorld | None = None,
     ) -> NavigationTransformer:
-        """Build a network from the tensors of the paper's public code, under their names there.
+        """Build a network from the tensors of the paper's public code, under the names used there.
 
-        Sizes are read off `tensors`; `n_head`, `alpha`, `chunk` and `memory` are what they do not
-        tell, `world` the maps they were trained on, if known. Tensors that are missing, unknown or
-        of another shape are refused by name; `rew_emb` and `valid_seq_emb` are unused there.
+        Sizes are inferred from `tensors`, except `n_head`, `alpha`, `chunk` and `memory`; `world`
+        holds the maps of the training, if known. Tensors that are missing, unknown or of another
+        shape are refused by name; `rew_emb` and `valid_seq_emb` are unused in that code.
         """
         shape = paper.sizes(tensors, n_head, chunk + memory)
         config = ModelConfig(
@@ -436,6 +379,88 @@ class NavigationTransformer(Glance, nn.Module, Pretrained):
         model = cls(config, world)
         model.load_state_dict(paper.translate(tensors), strict=True)
         return model.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        map_location: str = "cpu",
+    ) -> Self:
+        """Load a network from the zoo, a folder or the hub, in eval mode.
+
+        See :func:`placeformer.load`; `map_location` is its `device`. A network is loaded exactly
+        as it was saved: nothing of its configuration can be overridden.
+        """
+        import placeformer as pf
+
+        model = pf.load(
+            pretrained_model_name_or_path,
+            revision=revision,
+            device=map_location,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        if not isinstance(model, cls):
+            raise TypeError(f"{cls.__name__} cannot be loaded: a {type(model).__name__} was saved")
+        return model
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Save the network without rounding; a network in the folder is replaced.
+
+        See :func:`placeformer.save`. With `push_to_hub` it is pushed as well, by default to a
+        repository with the name of the folder, and the URL of the commit is returned.
+        """
+        import placeformer as pf
+
+        if push_to_hub_kwargs and not push_to_hub:
+            raise TypeError(f"push_to_hub must be True to use {', '.join(push_to_hub_kwargs)}")
+        pf.save(self, save_directory, dtype="exact", overwrite=True)
+        if not push_to_hub:
+            return None
+        name = Path(save_directory).resolve().name
+        return self.push_to_hub(repo_id or name, **push_to_hub_kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        private: bool = False,
+        token: str | bool | None = None,
+        branch: str | None = None,
+    ) -> str:
+        """Push the network as one commit, and return its URL; see :func:`placeformer.push`."""
+        import placeformer as pf
+
+        return pf.push(
+            self,
+            repo_id,
+            private=private,
+            token=token,
+            revision=branch,
+            commit_message=commit_message,
+        )
+
+    def __repr__(self) -> str:
+        return summary.text(self)
+
+    def _repr_html_(self) -> str:
+        return summary.html(self)
 
 
 def check_range(name: str, values: Tensor, n: int) -> None:

@@ -59,7 +59,7 @@ def show_image(
 def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
     """Axes (y, x) in whole steps, the first downwards; a place of the contract is a grid step."""
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
-        axis.set_label_text(f"{dim} ({'grid steps' if unit in ('', '1', 'place') else unit})")
+        axis.set_label_text(f"{dim} ({unit})")
         axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     y, x = edges
     ax.set(xlim=(x[0], x[-1]), ylim=(y[-1], y[0]), aspect="equal")
@@ -68,7 +68,7 @@ def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edg
 def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
     """Axes of rate maps."""
     ydim, xdim = schema.place_dims(maps)
-    units = [str(maps[dim].attrs.get("units", "")) for dim in (ydim, xdim)]
+    units = [schema.shown_units(maps[dim], "grid steps") for dim in (ydim, xdim)]
     set_axes(ax, (ydim, xdim), (units[0], units[1]), edges)
 
 
@@ -158,8 +158,7 @@ def rate_maps(
     set_axes_of(ax, maps, edges)
     ax.set_title(schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit "))
     if colorbar:
-        units = rate.attrs.get("units", schema.RATE_ENTRY.units)
-        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({units})")
+        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({schema.shown_units(rate)})")
     return ax
 
 
@@ -185,7 +184,7 @@ def place_fields(
     labels = fields["label"] if isinstance(fields, xr.Dataset) else fields
     label = labels.isel({schema.UNIT: unit}).transpose(*schema.place_dims(maps)).values
     if label.shape != (shape := _rates(maps, unit).shape):
-        raise ValueError(f"fields must be those of maps, of shape {shape}, found {label.shape}")
+        raise ValueError(f"fields must be those of maps, of shape {shape}, got {label.shape}")
     for number in range(1, int(label.max(initial=0)) + 1):
         outline = region_outline(label == number, bin_edges(maps))
         for color, width in (("black", 3.2), ("white", 1.6)):  # seen on bright and dark places
@@ -308,7 +307,7 @@ def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
     space, rate = schema.place_dims(maps), maps[schema.RATE]
     if len(space) != 2 or set(rate.dims) != {schema.UNIT, *space}:
         raise ValueError(
-            f"maps must be of one map on two axes of place, found dims {rate.dims}; "
+            f"maps must be of one map on two axes of place, got dims {rate.dims}; "
             "pick a map with isel(map=0)"
         )
     return rate.isel({schema.UNIT: unit}).transpose(*space)
@@ -366,5 +365,5 @@ def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 
 def _axis_label(values: xr.DataArray) -> str:
     """Long name and units."""
-    name, units = values.attrs.get("long_name", values.name), values.attrs.get("units", "1")
-    return fill(str(name) if units == "1" else f"{name} ({units})", LABEL_WIDTH)
+    name, units = values.attrs.get("long_name", values.name), schema.shown_units(values, "")
+    return fill(f"{name} ({units})" if units else str(name), LABEL_WIDTH)

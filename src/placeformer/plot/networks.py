@@ -46,7 +46,7 @@ def comparison(data: xr.Dataset, *, ax: Any = None) -> np.ndarray:
         ax = plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained")[1]
     each = np.asarray(ax).ravel()
     if each.size != 6:
-        raise ValueError(f"ax must hold 6 axes, found {each.size}")
+        raise ValueError(f"ax must hold 6 axes, got {each.size}")
     _trained(each[0], data)
     _washout(each[1], data)
     _lesions(each[2], data)

@@ -62,15 +62,15 @@ class Groups:
         n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
         if blocks is None:
             if gap is not None:
-                raise ValueError(f"gap is between blocks of time, found gap={gap}; pass blocks too")
+                raise ValueError(f"gap is between blocks of time, got gap={gap}; pass blocks too")
             return cls(n_walks, n_steps, 1, 0)
         if not 1 <= blocks <= n_steps:
-            raise ValueError(f"blocks must be 1 to {n_steps} (the steps of a walk), found {blocks}")
+            raise ValueError(f"blocks must be 1 to {n_steps} (the steps of a walk), got {blocks}")
         length = n_steps // blocks
         gap = length // 10 if gap is None else gap
         if not 0 <= 2 * gap < length:
             raise ValueError(
-                f"gap must be at least 0 and less than half a block of {length} steps, found {gap}"
+                f"gap must be at least 0 and less than half a block of {length} steps, got {gap}"
             )
         return cls(n_walks, n_steps, blocks, gap)
 
@@ -100,7 +100,7 @@ def folds(
     if groups.n < 2:
         raise ValueError(
             "recording must have at least 2 walks, since a decoder is tested on walks it has not "
-            "learnt from, found 1; record more walks, or cut it into blocks of time with "
+            "learnt from, got 1; record more walks, or cut it into blocks of time with "
             "decode_position(..., blocks=10), which leaves a gap between them"
         )
     if cv is None or isinstance(cv, int | np.integer):
@@ -116,7 +116,7 @@ def folds(
         tested[test] += 1
     if (tested != 1).any():
         raise ValueError(
-            f"cv must test every walk once, found {tested.min()} to {tested.max()} times with "
+            f"cv must test every walk once, got {tested.min()} to {tested.max()} times with "
             f"{cv!r}; use a number of folds, GroupKFold or LeaveOneGroupOut"
         )
     return found
@@ -130,13 +130,13 @@ def _splitter(n_groups: int, n_folds: int | None, label: NDArray[Any] | None, se
         most = int(counts.min())
         if most < 2:
             raise ValueError(
-                "recording must have at least 2 walks on every map, found 1 on map "
+                "recording must have at least 2 walks on every map, got 1 on map "
                 f"{names[counts.argmin()]}; record more walks"
             )
     n_folds = min(DEFAULT_FOLDS, most) if n_folds is None else n_folds
     if not 2 <= n_folds <= most:
         of = "walks or blocks" if label is None else "walks of a map"
-        raise ValueError(f"cv must be 2 to {most} folds (the number of {of}), found {n_folds}")
+        raise ValueError(f"cv must be 2 to {most} folds (the number of {of}), got {n_folds}")
     if label is None:
         return GroupKFold(n_folds)
     return StratifiedKFold(n_folds, shuffle=True, random_state=seed)

@@ -16,7 +16,9 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
 
+from placeformer._options import check_option
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers, mapped
@@ -100,7 +102,7 @@ class Learner:
             return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
         decoders = BAYES[self.name](recording, index, size, fold, **self.options)
         seconds = None if decoders[0].log_prior is None else _seconds_of_rates(recording)
-        return predict(activations(recording), decoders, fold, bar(progress, "blocks"), seconds)
+        return predict(activations(recording), decoders, fold, progress, seconds)
 
     def learn(
         self,
@@ -119,7 +121,7 @@ class Learner:
         rng = np.random.default_rng(self.seed)
         wanted = target[..., 0] if self.categorical else target
         models = []
-        for k in bar(progress, "folds")(range(int(fold.max()) + 1)):
+        for k in tqdm(range(int(fold.max()) + 1), desc="folds", disable=not progress):
             train = np.flatnonzero((fold >= 0) & (fold != k))
             if self.max_samples is not None and train.size > self.max_samples:
                 train = np.sort(rng.choice(train, self.max_samples, replace=False))
@@ -156,15 +158,6 @@ def _check_options(function: Callable[..., Any], method: str, options: Mapping[s
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")
-
-
-def bar(progress: bool, what: str) -> Callable[[Any], Any]:
-    """Function that wraps a loop in a progress bar, or leaves it as it is."""
-    if not progress:
-        return lambda steps: steps
-    from tqdm.auto import tqdm
-
-    return partial(tqdm, desc=what)
 
 
 def _predictions(
@@ -255,7 +248,7 @@ def gaussian(
     variance
         Of a unit about its mean at a place: ``"pooled"`` over places or of every ``"place"``.
     """
-    _check("variance", variance, ("pooled", "place"))
+    check_option("variance", variance, get_args(Variance))
     values = activations(recording)
     shift = centre(values)
     sums = _sums(recording, index, size, fold, _kernels.moments(shift), 2)
@@ -304,7 +297,7 @@ def predict(
     values: Any,
     decoders: Sequence[Decoder],
     fold: Numbers,
-    progress: Callable[[Any], Any] = lambda steps: steps,
+    progress: bool = False,
     seconds: NDArray[np.float64] | None = None,
 ) -> Numbers:
     """Most probable place of every sample (walk, time), each by the decoder of its fold.
@@ -325,7 +318,8 @@ def predict(
         places = da.map_blocks(decode, values, *lazy, drop_axis=2, dtype=kind)
         return np.asarray(places.compute())
     decoded = np.full(fold.shape, -1, kind)
-    for where in progress(list(_blocks.blocks(values.shape))):
+    blocks = list(_blocks.blocks(values.shape))
+    for where in tqdm(blocks, desc="blocks", disable=not progress):
         own = None if seconds is None else seconds[where][..., None]
         decoded[where] = _decoded(decoders, values[where], fold[where][..., None], own)
     return decoded
@@ -388,7 +382,7 @@ def _decoders(
     of_rates: bool = False,
 ) -> list[Decoder]:
     """Decoder of every fold from the sums of the other folds."""
-    _check("prior", prior, ("uniform", "occupancy"))
+    check_option("prior", prior, get_args(Prior))
     decoders = []
     for k in range(len(sums[0])):
         # Seconds of the other folds are added up, since a difference of them need not be 0.
@@ -454,7 +448,7 @@ def _rates(least: NDArray[np.float64]) -> _kernels.Terms:
 
 def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
     """What is taken off every unit before negative values become 0, shape (unit,)."""
-    _check("negatives", negatives, get_args(Negatives))
+    check_option("negatives", negatives, get_args(Negatives))
     values = activations(recording)
     if hasattr(values, "dask"):
         import dask.array as da
@@ -478,8 +472,3 @@ def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
 def _precision(values: Any) -> type[np.floating]:
     """Precision of decoding: double for double, else single."""
     return np.float64 if values.dtype == np.float64 else np.float32
-
-
-def _check(name: str, found: str, allowed: tuple[str, ...]) -> None:
-    if found not in allowed:
-        raise ValueError(f"{name} must be one of {allowed}, got {found!r}")

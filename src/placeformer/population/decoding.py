@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
+from placeformer.data.schema import variable
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import CLASSIFIERS, REGRESSORS, Learner
 from placeformer.spatial.binning import BinnedRecording, Bins, axis_names, samples
-
-LEVEL = 0.95
-"""Coverage of the intervals."""
+from placeformer.stats.intervals import LEVEL, percentile_interval
+from placeformer.stats.permutation import p_value
 
 SAMPLE = (schema.WALK, schema.TIME)
 
@@ -26,8 +26,7 @@ Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 """Score (walk, time) of predictions against the truth, NaN where there is no prediction."""
 
 Summary = Callable[[NDArray[np.float64]], float]
-
-Columns = dict[str, tuple[Any, Any, dict[str, Any]]]
+Columns = dict[str, xr.Variable]
 
 
 def decode_position(
@@ -42,7 +41,7 @@ def decode_position(
     max_samples: int | None = None,
     n_resamples: int = 200,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     r"""Decode the position of every sample with a decoder trained on other walks.
@@ -160,7 +159,7 @@ def decode_map(
     max_samples: int | None = None,
     n_resamples: int = 200,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     """Decode on which map every sample was taken, with a decoder trained on other walks.
@@ -304,29 +303,25 @@ class DecodingScore:
         chance = self.summary(self._guessed(blind, truth, fold))
         score = self.score(prediction, truth)
         observed, null = self._null(groups.split(prediction), groups.split(truth), n, seed)
-        as_good = null <= observed if self.less_is_better else null >= observed
+        p = p_value(null, observed, greater=not self.less_is_better)
         spread = null.std(ddof=1) if n > 1 else np.nan
         number, text = range(int(fold.max()) + 1), self.summary_name
         of_fold = [score[fold == k] for k in number]
-        bounds = {"units": self.units, "long_name": f"{LEVEL:.0%} interval", "level": LEVEL}
+        interval = self._interval(groups.split(score), n, seed)
         return {
-            "interval": ("bound", self._interval(groups.split(score), n, seed), bounds),
+            "interval": self._column(interval, f"{LEVEL:.0%} interval", "bound", level=LEVEL),
             f"chance_{self.name}": self._column(chance, f"{text} of a blind guess"),
             f"null_{self.name}": self._column(
                 null.mean(), f"mean {self.name} with walks exchanged"
             ),
             "null_sd": self._column(spread, "standard deviation of the null"),
-            "p": ((), (as_good.sum() + 1) / (n + 1), {"units": "1", "long_name": "p-value"}),
-            "n": ((), np.isfinite(score).sum(), {"units": "samples", "long_name": "samples"}),
-            f"fold_{self.name}": (
-                "fold",
-                [self.summary(values) for values in of_fold],
-                {"units": self.units, "long_name": f"{text} in a fold"},
+            "p": variable((), p, "p-value"),
+            "n": variable((), np.isfinite(score).sum(), "samples"),
+            f"fold_{self.name}": self._column(
+                [self.summary(values) for values in of_fold], f"{text} in a fold", "fold"
             ),
-            "fold_n": (
-                "fold",
-                [np.isfinite(values).sum() for values in of_fold],
-                {"units": "samples", "long_name": "samples in a fold"},
+            "fold_n": variable(
+                "fold", [np.isfinite(values).sum() for values in of_fold], "samples in a fold"
             ),
         }
 
@@ -362,10 +357,10 @@ class DecodingScore:
         rng = np.random.default_rng([seed, 1])
         size = len(score)
         draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
-        return np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return percentile_interval(draws)
 
-    def _column(self, value: float, text: str) -> tuple[Any, Any, dict[str, Any]]:
-        return (), value, {"units": self.units, "long_name": text}
+    def _column(self, value: Any, text: str, *dims: str, **attrs: Any) -> xr.Variable:
+        return variable(dims, value, text, units=self.units, **attrs)
 
 
 def median(values: NDArray[np.float64]) -> float:
@@ -414,13 +409,13 @@ def of_position(
     """Columns of decoded positions."""
     error = distance(decoded, position)
     r2 = [_r2(position[..., k], decoded[..., k], fold >= 0) for k in range(position.shape[-1])]
-    length = {"units": units}
+    distances = "distance of decoded and true position"
     return {
-        "decoded": ((*SAMPLE, "axis"), decoded, length | {"long_name": "decoded position"}),
-        "error": (SAMPLE, error, length | {"long_name": "distance of decoded and true position"}),
-        "median_error": ((), median(error), length | {"long_name": "median distance"}),
-        "mean_error": ((), mean(error), length | {"long_name": "mean distance"}),
-        "r2": ("axis", r2, {"units": "1", "long_name": "variance of position decoded"}),
+        "decoded": variable((*SAMPLE, "axis"), decoded, "decoded position", units=units),
+        "error": variable(SAMPLE, error, distances, units=units),
+        "median_error": variable((), median(error), "median distance", units=units),
+        "mean_error": variable((), mean(error), "mean distance", units=units),
+        "r2": variable("axis", r2, "variance of position decoded"),
     }
 
 
@@ -445,11 +440,11 @@ def of_map(
     share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
     named = np.full(fold.shape, np.nan)
     named[known] = maps[decoded[known].astype(np.intp)]
-    about = {"units": "1", "long_name": "share of a map's samples decoded as each map"}
+    confusion = "share of a map's samples decoded as each map"
     return {
-        "decoded": (SAMPLE, named, {"units": "1", "long_name": "decoded map"}),
-        "accuracy": ((), mean(same(decoded, truth)), {"units": "1", "long_name": "share right"}),
-        "confusion": ((schema.MAP, "decoded_map"), share, about),
+        "decoded": variable(SAMPLE, named, "decoded map"),
+        "accuracy": variable((), mean(same(decoded, truth)), "share right"),
+        "confusion": variable((schema.MAP, "decoded_map"), share, confusion),
     }
 
 
@@ -460,9 +455,9 @@ def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: A
         for name, values in recording.coords.items()
         if set(values.dims) <= set(SAMPLE) and name not in coords
     }
-    about = {"units": "1", "long_name": "fold that the sample was tested in; -1: left out"}
+    about = "fold that the sample was tested in; -1: left out"
     result = xr.Dataset(columns, coords=coords_of_samples | coords | {"bound": ["lower", "upper"]})
-    return result.assign_coords(test_fold=(SAMPLE, fold, about))
+    return result.assign_coords(test_fold=variable(SAMPLE, fold, about))
 
 
 def text(cv: Any) -> Any:

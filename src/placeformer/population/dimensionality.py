@@ -9,8 +9,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.population.vectors import Products, is_maps, vectors
 from placeformer.spatial.variance_explained import centre
+from placeformer.stats.tolerances import FLAT
 
 
 def dimensionality(
@@ -66,32 +68,31 @@ def dimensionality(
         recording.groupby("layer").map(pf.dimensionality)
     """
     if not 0 < variance <= 1:
-        raise ValueError(f"variance must be above 0 and at most 1, found {variance}")
+        raise ValueError(f"variance must be above 0 and at most 1, got {variance}")
     rows = vectors(data)
     n_rows = rows.shape[0] * rows.shape[1]
     if n_rows < 2:
-        raise ValueError(f"data must have at least 2 samples or places, found {n_rows}")
+        raise ValueError(f"data must have at least 2 samples or places, got {n_rows}")
     values = spectrum(rows, data, standardize=standardize)
     total = values.sum()
     ratio = total**2 / np.square(values).sum() if total > 0 else np.nan
     enough = np.searchsorted(np.cumsum(values), variance * total * (1 - 1e-12)) + 1
-    units = "1" if standardize else f"({_units(data)})^2"
-    one = {"units": "1"}
     return xr.Dataset(
         {
-            "participation_ratio": ((), ratio, one | {"long_name": "participation ratio"}),
-            "n_components": (
+            "participation_ratio": variable((), ratio, "participation ratio"),
+            "n_components": variable(
                 (),
                 min(int(enough), len(values)) if total > 0 else 0,
-                one | {"long_name": f"components for {variance:.0%} of the variance"},
+                f"components for {variance:.0%} of the variance",
             ),
-            "eigenvalues": (
+            "eigenvalues": variable(
                 "component",
                 values,
-                {"units": units, "long_name": "variance of a principal component"},
+                "variance of a principal component",
+                units="1" if standardize else _squared_units(data),
             ),
-            "n_rows": ((), n_rows, one | {"long_name": "samples or places"}),
-            "n_units": ((), rows.shape[2], one | {"long_name": "units"}),
+            "n_rows": variable((), n_rows, "samples or places"),
+            "n_units": variable((), rows.shape[2], "units"),
         },
         attrs={
             "variance": variance,
@@ -123,7 +124,7 @@ def spectrum(rows: Any, units: xr.Dataset, *, standardize: bool = False) -> NDAr
 
 def _spread(variance: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standard deviation; infinite for a unit whose variance is rounding beside its size."""
-    return np.where(variance > (1e-6 * size) ** 2, np.sqrt(np.maximum(variance, 0)), np.inf)
+    return np.where(variance > (FLAT * size) ** 2, np.sqrt(np.maximum(variance, 0)), np.inf)
 
 
 def _finite(rows: NDArray[Any], units: xr.Dataset) -> NDArray[Any]:
@@ -132,6 +133,7 @@ def _finite(rows: NDArray[Any], units: xr.Dataset) -> NDArray[Any]:
     return rows
 
 
-def _units(data: xr.Dataset) -> str:
+def _squared_units(data: xr.Dataset) -> str:
     name = schema.RATE if is_maps(data) else schema.ACTIVATION
-    return str(data[name].attrs.get("units", "a.u."))
+    units = str(data[name].attrs.get("units", "1"))
+    return "1" if units == "1" else f"({units})^2"

@@ -8,8 +8,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.population.vectors import check_same_units, shared_places
+from placeformer.stats.permutation import p_value, reaches
+from placeformer.stats.tolerances import FLAT
 
 Centre = Literal["peak", "centroid"]
 
@@ -17,9 +21,6 @@ NAMES = ("maps_a", "maps_b")
 
 BLOCK_UNITS = 512
 """Units whose maps are compared with those of all units at a time."""
-
-FLAT = 1e-6
-"""A map whose spread is below this share of its size is flat: float32 rounding."""
 
 
 def remapping(
@@ -85,7 +86,7 @@ def remapping(
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
     if vary.sum() < 2:
-        raise ValueError(f"maps must have at least 2 units that vary in both, found {vary.sum()}")
+        raise ValueError(f"maps must have at least 2 units that vary in both, got {vary.sum()}")
     unit_a, unit_b = (_standard(v[:, vary]).T for v in (a, b))
     where_a, where_b = (_centres(v[:, vary], place, centre) for v in (a, b))
     rng = np.random.default_rng(seed)
@@ -169,12 +170,12 @@ def _two(
         more = set(maps[schema.RATE].dims) - {schema.UNIT, *schema.place_dims(maps)}
         if more:
             raise ValueError(
-                f"{name} must hold one map, found the dimensions {sorted(map(str, more))} too; "
+                f"{name} must hold one map, got the dimensions {sorted(map(str, more))} too; "
                 "pick one, for example maps.isel(map=0)"
             )
     check_same_units(maps_a, maps_b, NAMES)
     if known.sum() < 3:
-        raise ValueError(f"maps must share at least 3 visited places, found {known.sum()}")
+        raise ValueError(f"maps must share at least 3 visited places, got {known.sum()}")
     return rates, known
 
 
@@ -204,7 +205,7 @@ def _identity(
         with_all = np.clip(a[block] @ b.T, -1, 1)
         row = np.arange(len(with_all))
         own[block] = with_all[row, start + row]
-        p[block] = (with_all >= own[block, None]).mean(axis=1)
+        p[block] = reaches(with_all, own[block, None]).mean(axis=1)  # its own is among them
         null += with_all[row, orders[:, block]].sum(axis=1)
     return own, p, null / len(a)
 
@@ -244,7 +245,7 @@ def _per_unit(
     for name, (values, units, text) in columns.items():
         full = np.full(vary.shape, np.nan)
         full[vary] = values
-        result[name] = (schema.UNIT, full, {"units": units, "long_name": text})
+        result[name] = variable(schema.UNIT, full, text, units=units)
     return result
 
 
@@ -256,8 +257,7 @@ def _add_verdict(
 ) -> None:
     """Means over units (statistic,) beside those of the shuffles (statistic, shuffle)."""
     mean, sd = null.mean(axis=1), null.std(axis=1, ddof=1)
-    as_alike = np.array([null[0] >= observed[0], null[1] <= observed[1]])
-    p = (as_alike.sum(axis=1) + 1) / (null.shape[1] + 1)
+    p = np.array([p_value(null[0], observed[0]), p_value(null[1], observed[1], greater=False)])
     z = np.divide(observed - mean, sd, out=np.full(2, np.nan), where=sd > 0)
     columns = {
         "mean": (observed, "mean over units"),
@@ -267,12 +267,12 @@ def _add_verdict(
         "null_p": (p, "share of shuffles as alike"),
     }
     for name, (values, text) in columns.items():
-        result[name] = ("statistic", values, {"units": "1", "long_name": text})
+        result[name] = variable("statistic", values, text)
     result.coords["statistic"] = ["correlation", "field_shift"]
-    about = {"units": "1", "long_name": "maps of a unit are no more alike than those of two"}
-    result["global_remapping"] = ((), bool(p[0] > significance), about)
+    about = "maps of a unit are no more alike than those of two"
+    result["global_remapping"] = variable((), bool(p[0] > significance), about)
     n = np.count_nonzero(np.isfinite(result["correlation"]))
-    result["n_units"] = ((), n, {"units": "1", "long_name": "units that vary in both"})
+    result["n_units"] = variable((), n, "units that vary in both")
 
 
 def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr.DataArray:
@@ -288,9 +288,8 @@ def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr
 
 
 def _check(centre: str, significance: float, n_shuffles: int) -> None:
-    if centre not in get_args(Centre):
-        raise ValueError(f"centre must be one of {get_args(Centre)}, found {centre!r}")
+    check_option("centre", centre, get_args(Centre))
     if not 0 < significance < 1:
-        raise ValueError(f"significance must be between 0 and 1, found {significance}")
+        raise ValueError(f"significance must be between 0 and 1, got {significance}")
     if n_shuffles < 2:
-        raise ValueError(f"n_shuffles must be at least 2, found {n_shuffles}")
+        raise ValueError(f"n_shuffles must be at least 2, got {n_shuffles}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,10 +12,15 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import pdist, squareform
+from tqdm.auto import tqdm
 
+from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.population.vectors import Products, is_maps, pair
 from placeformer.spatial.variance_explained import centre
+from placeformer.stats.intervals import LEVEL
+from placeformer.stats.permutation import p_value
 
 MIN_DEBIASED = 4
 """Least rows of a kernel without its diagonal."""
@@ -144,9 +149,6 @@ def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 Method = Literal["cka", "rsa"]
 Distance = Literal["correlation", "euclidean", "cosine"]
 
-LEVEL = 0.95
-"""Coverage of the interval."""
-
 MAX_PARTS = 100
 """Most parts that the jackknife leaves out in turn."""
 
@@ -168,7 +170,7 @@ def similarity(
     every: int = 1,
     n_shuffles: int | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> xr.Dataset:
     r"""Likeness of two populations, which need not have the same number of units.
 
@@ -237,15 +239,14 @@ def similarity(
     n_rows = x.shape[0] * x.shape[1]
     least = MIN_DEBIASED if debiased else 3
     if n_rows < least:
-        raise ValueError(f"a and b must have at least {least} rows, found {n_rows}")
+        raise ValueError(f"a and b must have at least {least} rows, got {n_rows}")
     compared = _comparison(x, y, (a, b), method, debiased, distance)
     value = compared.value()
     if n_shuffles is None:
         n_shuffles = N_SHUFFLES if is_maps(a) else 0
     rng = np.random.default_rng(seed)
-    orders = (rng.permutation(x.shape[0]) for _ in range(n_shuffles))
-    bar = _bar(progress, n_shuffles)
-    null = np.array([compared.shuffled(order) for order in bar(orders)])
+    shuffles = tqdm(range(n_shuffles), desc="shuffles", disable=not (progress and n_shuffles))
+    null = np.array([compared.shuffled(rng.permutation(x.shape[0])) for _ in shuffles])
     groups = np.arange(x.shape[0])
     parts = np.array_split(groups, min(MAX_PARTS, x.shape[0])) if x.shape[0] > 1 else []
     left = np.array([compared.without(part) for part in parts])
@@ -266,7 +267,7 @@ def _comparison(
         return sums
     if method == "rsa" and n_rows > MAX_ROWS:
         raise ValueError(
-            f"RSA compares all pairs of rows and takes at most {MAX_ROWS:,}, found {n_rows:,}; "
+            f"RSA compares all pairs of rows and takes at most {MAX_ROWS:,}, got {n_rows:,}; "
             "compare rate maps (placeformer.rate_maps), or take every so many steps, every="
             f"{-(-n_rows // MAX_ROWS)}"
         )
@@ -294,46 +295,36 @@ def _labelled(
     error = np.sqrt((g - 1) / g * np.square(left - left.mean()).sum()) if g > 1 else np.nan
     reach = error * stats.t.ppf((1 + LEVEL) / 2, g - 1) if g > 1 else np.nan
     mean, sd = (null.mean(), null.std(ddof=1)) if n > 1 else (np.nan, np.nan)
-    p = (np.count_nonzero(null >= value) + 1) / (n + 1) if n and np.isfinite(value) else np.nan
-    columns: dict[str, tuple[Any, Any, str]] = {
-        "similarity": ((), value, name[settings["method"]]),
-        "interval": ("bound", [value - reach, value + reach], f"{LEVEL:.0%} jackknife interval"),
-        "null_mean": ((), mean, "mean with rows of b shuffled"),
-        "null_sd": ((), sd, "standard deviation with rows of b shuffled"),
-        "z": ((), (value - mean) / sd if sd > 0 else np.nan, "standard deviations above the null"),
-        "p": ((), p, "p-value"),
-        "n_rows": ((), rows[0].shape[0] * rows[0].shape[1], "samples or places"),
-        "n_units": ("population", [r.shape[2] for r in rows], "units"),
-    }
+    z, interval = (value - mean) / sd if sd > 0 else np.nan, [value - reach, value + reach]
+    about = f"{LEVEL:.0%} jackknife interval"
     result = xr.Dataset(
-        {k: (dims, v, {"units": "1", "long_name": text}) for k, (dims, v, text) in columns.items()},
+        {
+            "similarity": variable((), value, name[settings["method"]]),
+            "interval": variable("bound", interval, about, level=LEVEL),
+            "null_mean": variable((), mean, "mean with rows of b shuffled"),
+            "null_sd": variable((), sd, "standard deviation with rows of b shuffled"),
+            "z": variable((), z, "standard deviations above the null"),
+            "p": variable((), p_value(null, value), "p-value"),
+            "n_rows": variable((), rows[0].shape[0] * rows[0].shape[1], "samples or places"),
+            "n_units": variable("population", [r.shape[2] for r in rows], "units"),
+        },
         coords={"bound": ["lower", "upper"], "population": list(NAMES)},
         attrs=settings | {"rows": "places" if is_maps(data[0]) else "samples"},
     )
-    result["interval"].attrs["level"] = LEVEL
     other = schema.read_provenance(data[1])
     result.attrs[schema.PROVENANCE] = schema.provenance(data[0], "similarity", **settings, b=other)
     return result
 
 
 def _check(method: str, debiased: bool, distance: str, n_shuffles: int | None) -> None:
-    for name, found, known in (("method", method, Method), ("distance", distance, Distance)):
-        if found not in get_args(known):
-            raise ValueError(f"{name} must be one of {get_args(known)}, found {found!r}")
+    check_option("method", method, get_args(Method))
+    check_option("distance", distance, get_args(Distance))
     if debiased and method != "cka":
-        raise ValueError(f"debiased=True is an option of method='cka', found method={method!r}")
+        raise ValueError(f"debiased=True is an option of method='cka', got method={method!r}")
     if n_shuffles is not None and n_shuffles < 0:
-        raise ValueError(f"n_shuffles must be at least 0, found {n_shuffles}")
+        raise ValueError(f"n_shuffles must be at least 0, got {n_shuffles}")
 
 
 def _check_finite(values: NDArray[Any], data: xr.Dataset) -> None:
     name = schema.RATE if is_maps(data) else schema.ACTIVATION
     schema.check_finite(data[name], np.count_nonzero(~np.isfinite(values), axis=0), name=name)
-
-
-def _bar(progress: bool, total: int) -> Callable[[Any], Any]:
-    if not progress:
-        return lambda steps: steps
-    from tqdm.auto import tqdm
-
-    return partial(tqdm, total=total, desc="shuffles")

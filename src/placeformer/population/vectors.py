@@ -102,7 +102,7 @@ def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
 def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
     """Refuse two Datasets whose units differ in number or name."""
     n = a.sizes[schema.UNIT], b.sizes[schema.UNIT]
-    shared = [k for k in ("layer", "index") if k in a.coords and k in b.coords]
+    shared = [k for k in ("layer", "index", schema.UNIT) if k in a.coords and k in b.coords]
     other = [k for k in shared if n[0] == n[1] and not np.array_equal(a[k].values, b[k].values)]
     if n[0] != n[1] or other:
         difference = f"{n[0]} and {n[1]} units" if n[0] != n[1] else f"another {other[0]!r}"

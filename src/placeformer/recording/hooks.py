@@ -1,4 +1,4 @@
-"""Listen to the layers of any network: which ones, which of their outputs, where they go."""
+"""Hooks on the layers of any network: which layers, which of their outputs, and where they go."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ Lay = Callable[[Tensor, int], Tensor]
 """One output of a layer and the number of walks → (walk, time, unit)."""
 
 Layers = str | nn.Module | Sequence[str | nn.Module]
-Units = Mapping[str, Sequence[int]] | xr.Dataset | xr.DataArray
+Units = Mapping[str, Sequence[int]] | Sequence[str] | xr.Dataset | xr.DataArray
 
 PATH = re.compile(r"\[(\w+)\]")
+LABEL = re.compile(r"(.+)/(\d+)")
 
 
 @dataclass(eq=False)
-class Listener:
-    """Takes a layer's output, call by call, and writes it where it is told.
+class LayerHook:
+    """Forward hook that writes a layer's output, call by call, into the recording.
 
     An output is written or copied at once, since a later layer may write into it.
 
@@ -42,7 +43,8 @@ class Listener:
     dims
         Names of the output's axes, where they are known.
     lay
-        How an output becomes (walk, time, unit); None until :meth:`settle` or :meth:`read`.
+        How an output becomes (walk, time, unit); None until the axes are known, by
+        :meth:`infer_axes` or :meth:`set_axes`.
     width
         Number of its units.
     units
@@ -75,33 +77,36 @@ class Listener:
         return np.arange(self.width) if self.units is None else self.units
 
     def hook(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Take one output."""
-        found = pick(output, self.path, self.name)
+        """Take one output: the forward hook itself."""
+        value = pick(output, self.path, self.name)
         if self.lay is None:
-            self.calls.append({path: x.clone() for path, x in leaves(found, self.path)})
+            self.calls.append({path: x.clone() for path, x in leaves(value, self.path)})
         elif self.out is not None:
-            self.write(self.out, self.lay(found, len(self.out)))
+            self.write(self.out, self.lay(value, len(self.out)))
 
-    def settle(self, span: Span) -> None:
-        """Decide from one forward pass over `span` which output it is and what its axes are."""
+    def infer_axes(self, span: Span) -> None:
+        """Infer from one forward pass over `span` which output is meant and what its axes are."""
         if self.lay is None:
             self.check_called()
             shapes = {path: [tuple(c[path].shape) for c in self.calls] for path in self.calls[0]}
             path, dims = choose(self.name, shapes, span, self.dims, self.path)
-            self.read(path, dims, arrange(self.calls[0][path], dims, span.walks).shape[2])
+            self.set_axes(path, dims, arrange(self.calls[0][path], dims, span.walks).shape[2])
 
-    def read(self, path: str, dims: Dims, width: int) -> None:
-        """Take the layer's output and its axes to be these."""
+    def set_axes(self, path: str, dims: Dims, width: int) -> None:
+        """Set which output of the layer is recorded, and what its axes are."""
         self.path, self.dims, self.width = path, dims, width
         self.lay = lambda output, n_walks: arrange(output, dims, n_walks)
         self.check_units()
 
-    def ignore(self) -> None:
+    def mute(self) -> None:
         """Take no output any more."""
         self.lay, self.out = lambda output, n_walks: output, None
 
-    def aim(self, out: Tensor, cut: int) -> None:
-        """Write the next steps but the first `cut` into `out` (walk, time, unit)."""
+    def write_to(self, out: Tensor, cut: int) -> None:
+        """Write the next steps, without the first `cut`, into `out` (walk, time, unit).
+
+        Calls that were kept while the axes were unknown are written first.
+        """
         self.out, self.cut, self.seen = out, cut, 0
         calls, self.calls = self.calls, []
         for call in calls:
@@ -190,8 +195,8 @@ def nearest(pattern: str, names: Sequence[str]) -> str:
     return ", ".join(get_close_matches(pattern, names, cutoff=0.5))
 
 
-def select(network: nn.Module, layers: Layers) -> list[Listener]:
-    """Listeners to layers by name, pattern or module, each once, in the order asked for.
+def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
+    """Hooks for layers by name, pattern or module, each once, in the order asked for.
 
     A name is the module's own ("encoder.2"), that of the whole network its class. "*" and "?" stand
     for any characters, and a path in brackets for one of several outputs: "lstm[0]", "head[key]".
@@ -199,7 +204,7 @@ def select(network: nn.Module, layers: Layers) -> list[Listener]:
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     modules = {name or type(network).__name__: module for name, module in modules.items()}
-    chosen: dict[tuple[int, str], Listener] = {}
+    chosen: dict[tuple[int, str], LayerHook] = {}
     for layer in [layers] if isinstance(layers, str | nn.Module) else layers:
         if isinstance(layer, nn.Module):
             names, path = [name for name, module in modules.items() if module is layer][:1], ""
@@ -211,7 +216,7 @@ def select(network: nn.Module, layers: Layers) -> list[Listener]:
             pattern = PATH.sub("", layer)
             names = match(pattern, modules)
         for name in names:
-            new = Listener(name, modules[name], path, optional=name != pattern)
+            new = LayerHook(name, modules[name], path, optional=name != pattern)
             chosen.setdefault((id(new.module), path), new)
     if not chosen:
         raise ValueError(f"layers must name at least one layer; there are {', '.join(modules)}")
@@ -219,29 +224,79 @@ def select(network: nn.Module, layers: Layers) -> list[Listener]:
 
 
 def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:
-    """Indices of units by layer, from a mapping or from the coordinates of a Dataset's units."""
+    """Indices of units by layer, from a mapping, from labels or from the coordinates of units."""
     if units is None:
         return {}
-    if isinstance(units, xr.Dataset | xr.DataArray):
-        layer, index = (np.atleast_1d(units[name].values) for name in ("layer", "index"))
+    if not isinstance(units, Mapping) or isinstance(units, xr.Dataset):
+        layer, index = layer_and_index(units)
         units = {str(name): index[layer == name] for name in dict.fromkeys(layer)}
-    found = {name: np.asarray(index) for name, index in units.items()}
-    for name, index in found.items():
+    indices = {name: np.asarray(index) for name, index in units.items()}
+    for name, index in indices.items():
         whole = index.ndim == 1 and index.size and np.issubdtype(index.dtype, np.integer)
         if not whole or index.min() < 0 or len(np.unique(index)) < index.size:
             raise ValueError(
                 f"units[{name!r}] must be indices of units, each once and at least one, got "
                 f"{index.tolist()}; a layer's own are 0 to its width - 1"
             )
-    if not found:
+    if not indices:
         raise ValueError(f"units must hold at least one {UNIT} of one layer, got none")
-    return found
+    return indices
+
+
+def layer_and_index(
+    units: xr.Dataset | xr.DataArray | Iterable[str],
+) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Layer and index of every unit of a Dataset, a DataArray or a sequence of labels.
+
+    The coordinates ``layer`` and ``index`` count where there are both, else the labels
+    ("ffn.1/37") are split.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Labels that are not text, or not a layer and an index.
+    """
+    if isinstance(units, xr.Dataset | xr.DataArray):
+        if {"layer", "index"} <= set(units.coords):
+            layer, index = (np.atleast_1d(units[name].values) for name in ("layer", "index"))
+            return layer.astype(str), index.astype(np.int64)
+        if UNIT not in units.coords:
+            raise ValueError(
+                "units must carry the coordinates layer and index, or the labels unit, got "
+                f"{', '.join(map(str, units.coords)) or 'none'}; "
+                'a mapping such as {"ffn.1": [3, 5]} needs none'
+            )
+        units = np.atleast_1d(units[UNIT].values).tolist()
+    labels = [units] if isinstance(units, str) else list(units)
+    if not all(isinstance(label, str) for label in labels):
+        raise TypeError(
+            'units must be labels such as "ffn.1/37" when they are a sequence, got '
+            f"{labels[:3]}; a mapping of layers takes numbers, such as {{'ffn.1': [3, 5]}}"
+        )
+    parts = [LABEL.fullmatch(label) for label in labels]
+    wrong = [label for label, part in zip(labels, parts, strict=True) if part is None]
+    if wrong:
+        raise ValueError(f'units must be labels "layer/index" such as "ffn.1/37", got {wrong[:3]}')
+    pairs = [part.groups() for part in parts if part is not None]
+    layers, numbers = [layer for layer, _ in pairs], [int(number) for _, number in pairs]
+    return np.array(layers, dtype=str), np.array(numbers, dtype=np.int64)
+
+
+def record_only(hooks: Sequence[LayerHook], units: Mapping[str, NDArray[np.int64]]) -> None:
+    """Record only these units of the layers that `units` names; refuse names that no hook has."""
+    left = dict(units)
+    for hook in hooks:
+        hook.units = left.pop(hook.label, None)
+        hook.check_units()
+    if left:
+        recorded = ", ".join(hook.label for hook in hooks)
+        raise ValueError(f"units: {', '.join(left)} is no layer recorded; these are {recorded}")
 
 
 @contextmanager
-def listening(listeners: Iterable[Listener]) -> Iterator[None]:
-    """Hook the listeners in, and take them out again on every exit."""
+def attached(hooks: Iterable[LayerHook]) -> Iterator[None]:
+    """Register the hooks, and remove them again on every exit."""
     with ExitStack() as stack:
-        for listener in listeners:
-            stack.callback(listener.module.register_forward_hook(listener.hook).remove)
+        for hook in hooks:
+            stack.callback(hook.module.register_forward_hook(hook.hook).remove)
         yield

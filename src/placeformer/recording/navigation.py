@@ -7,36 +7,45 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
 
+import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import schema
-from placeformer.models.memory import attended_window, places, running, visited
+from placeformer.models.memory import along, attended_window, places, visited
 from placeformer.models.transformer import Layer, NavigationTransformer, State
-from placeformer.recording.hooks import Layers, Listener, match
-from placeformer.recording.network_state import weights_sha256
-from placeformer.recording.runner import Job, Options
+from placeformer.recording.hooks import LayerHook, Layers, match, record_only
+from placeformer.recording.network_state import dataset_sha256, weights_sha256
+from placeformer.recording.runner import Job, Plan
 
 
 @dataclass(frozen=True)
-class Tap:
-    """A module whose output is recorded, and how its output becomes (walk, time, unit)."""
+class HookPoint:
+    """A module whose output can be recorded, and how the output becomes (walk, time, unit)."""
 
     module: nn.Module
     width: int
     units: Callable[[Tensor], Tensor] = lambda output: output
 
+    def hook(self, name: str) -> LayerHook:
+        """Hook that records it; its axes are known beforehand."""
 
-def taps(model: NavigationTransformer) -> dict[str, Tap]:
-    """Everything that can be recorded, by name."""
+        def lay(output: Tensor, n_walks: int) -> Tensor:
+            return self.units(output)
+
+        return LayerHook(name, self.module, lay=lay, width=self.width)
+
+
+def hook_points(model: NavigationTransformer) -> dict[str, HookPoint]:
+    """All that can be recorded of a navigation Transformer, by name."""
     config = model.config
     reach = config.memory + config.chunk + 1
     half = config.d_model // 2
-    found = {
-        "position": Tap(model.position, half),
-        "content.position": Tap(model.content_position, half),
+    points = {
+        "position": HookPoint(model.position, half),
+        "content.position": HookPoint(model.content_position, half),
     }
     for stream in ("", "content."):
         for i, layer in enumerate(cast(Iterable[Layer], model.layers)):
@@ -45,13 +54,14 @@ def taps(model: NavigationTransformer) -> dict[str, Tap]:
             if stream:
                 weights, units = layer.attention.content_weights, layer.ffn.content_units
                 by_lag = content_lags(reach)
-            found[f"{stream}attention.{i}"] = Tap(weights, config.n_heads * reach, by_lag)
-            found[f"{stream}ffn.{i}"] = Tap(units, config.d_inner)
-    return found
+            points[f"{stream}attention.{i}"] = HookPoint(weights, config.n_heads * reach, by_lag)
+            points[f"{stream}ffn.{i}"] = HookPoint(units, config.d_inner)
+    return points
 
 
-def select_taps(available: Mapping[str, Tap], layers: Layers) -> dict[str, Tap]:
-    """Pick taps by name or pattern; refuse what matches nothing, and both streams at once."""
+def select_hook_points(model: NavigationTransformer, layers: Layers) -> dict[str, HookPoint]:
+    """Hook points by name or pattern; refuse what matches nothing, and both streams at once."""
+    available = hook_points(model)
     patterns = [layers] if isinstance(layers, str | nn.Module) else list(layers)
     names = [name for pattern in patterns for name in match(str(pattern), available)]
     if len({name.startswith("content.") for name in names}) != 1:
@@ -60,24 +70,6 @@ def select_taps(available: Mapping[str, Tap], layers: Layers) -> dict[str, Tap]:
             "the place moved to, a letter's the place stood on; record them one after the other"
         )
     return {name: available[name] for name in available if name in names}
-
-
-def is_content(chosen: Mapping[str, Tap]) -> bool:
-    """Tell whether it is the letter stream that is recorded."""
-    return next(iter(chosen)).startswith("content.")
-
-
-def listeners_of(chosen: Mapping[str, Tap]) -> list[Listener]:
-    """Listeners to taps; what they put out is known beforehand."""
-    return [
-        Listener(name, tap.module, lay=lay_out(tap.units), width=tap.width)
-        for name, tap in chosen.items()
-    ]
-
-
-def lay_out(units: Callable[[Tensor], Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """A tap's units, whatever the number of walks."""
-    return lambda output, n_walks: units(output)
 
 
 def query_lags(reach: int) -> Callable[[Tensor], Tensor]:
@@ -107,33 +99,44 @@ BATCH = 128
 
 
 def navigation_job(
-    model: NavigationTransformer, walks: xr.Dataset, layers: Layers | None, options: Options
+    model: NavigationTransformer,
+    walks: xr.Dataset,
+    *,
+    layers: Layers | None,
+    units: Mapping[str, NDArray[np.int64]],
+    seed: int,
+    burn_in: int,
+    batch: int | None,
+    dtype: str,
+    check_finite: bool,
 ) -> Job:
-    """Prepare a recording of taps along walks."""
-    if layers is None:
-        layers = list(options.units) or "ffn.*"
-    chosen = select_taps(taps(model), layers)
-    content, config = is_content(chosen), model.config
-    plan = options.plan(walks, options.skip(config.memory + config.chunk), BATCH, config.chunk)
-    settings = {
-        "network": facts(model),
-        "walks": dict(walks.attrs),
-        "layers": list(chosen),
-        "path_seed": options.seed,
-        **options.settings(walks, plan),
-    }
-    answers = {} if content else {"prediction": "uint8", "correct": "bool"}
+    """Prepare a recording of a navigation Transformer along walks."""
+    points = select_hook_points(model, list(units) or "ffn.*" if layers is None else layers)
+    content = next(iter(points)).startswith("content.")
+    plan = Plan.of(
+        walks, batch=BATCH if batch is None else batch, chunk=model.config.chunk, burn_in=burn_in
+    )
+    hooks = [point.hook(name) for name, point in points.items()]
+    record_only(hooks, units)
     return Job(
-        model,
-        Navigation(model, content),
-        with_path(model, walks, options.seed),
-        plan,
-        options.chosen(listeners_of(chosen)),
-        navigated(model, walks, content).isel(time=slice(plan.burn_in, None)),
-        settings,
-        {schema.ACTIVATION: options.dtype, **answers},
-        options.seed,
-        options.check_finite,
+        network=model,
+        step=Navigation(model, content),
+        inputs=with_path(model, walks, seed),
+        plan=plan,
+        hooks=hooks,
+        base=navigated(model, walks, content).isel(time=slice(burn_in, None)),
+        about={
+            "network": facts(model),
+            "walks": dict(walks.attrs),
+            "layers": list(points),
+            "path_seed": seed,
+            "walks_sha256": dataset_sha256(walks),
+        },
+        units=units,
+        dtype=dtype,
+        values={} if content else {"prediction": "uint8", "correct": "bool"},
+        seed=seed,
+        check_finite=check_finite,
     )
 
 
@@ -173,7 +176,7 @@ class Navigation:
             for name in ("action", "observation", "target", "path")
         )
         state = State(*state) if state else self.model.initial_state(len(path), path=path)
-        with running(batch):
+        with along(batch):
             logits, state = self.model.forward_chunk(action, observation, state, self.content)
         prediction = logits.argmax(-1)
         answers = {"prediction": prediction, "correct": prediction == target}
@@ -200,14 +203,13 @@ def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) ->
     if not content:
         values["visited"] = visited(places(walks), window)
     entries = schema.RECORDING
-    grid = {"units": "grid steps"}
     return xr.Dataset(
         {name: xr.Variable(steps, value, entries[name].attrs) for name, value in values.items()},
         coords={
             axis: xr.Variable(
                 steps,
                 walks[axis if content else f"next_{axis}"].values,
-                entries[axis].attrs | grid,
+                entries[axis].attrs | {"long_name": f"{axis} position in grid steps"},
             )
             for axis in ("x", "y")
         }
@@ -216,7 +218,7 @@ def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) ->
             "familiar": ("walk", walks["familiar"].values, entries["familiar"].attrs),
             "window": ("time", window, entries["window"].attrs),
             "walk": walks["walk"].values,
-            "time": ("time", walks["time"].values, {"units": "step"}),
+            "time": walks["time"].variable,
         },
         attrs={"side": walks.attrs["side"]},
     )

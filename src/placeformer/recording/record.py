@@ -14,10 +14,9 @@ from placeformer.models.memory import world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import Layers, Units, by_layer
 from placeformer.recording.navigation import navigation_job
-from placeformer.recording.navigation import taps as taps
 from placeformer.recording.network_state import original
 from placeformer.recording.output_axes import Dims
-from placeformer.recording.runner import Options, perform
+from placeformer.recording.runner import run_recording
 from placeformer.recording.torch_modules import Forward, module_job
 
 
@@ -66,8 +65,8 @@ def record(
         follows in brackets, "lstm[0]" or "block[hidden][1]", unless one alone has a time axis.
         Layers that a pattern matches and that are never called are left out.
     units
-        Record only these: a mapping of layers to indices, or a Dataset or DataArray with the
-        coordinates `layer` and `index`, such as a selection of a Recording's units.
+        Record only these: a mapping of layers to indices, a sequence of labels such as
+        ``["ffn.1/37"]``, or a Dataset or DataArray of units, such as a selection of a Recording.
     forward
         How a network that is no navigation Transformer is run:
         ``forward(module, batch)``, `batch` being a Dataset of some whole walks of `walks` and
@@ -111,7 +110,8 @@ def record(
     -------
     xarray.Dataset
         A Recording (dims ``walk``, ``time``, ``unit``): `activation`, signed, in arbitrary units;
-        `layer`, `component`, `index` of every unit. Of a navigation Transformer `x`, `y`, `map`,
+        `layer`, `component`, `index` of every unit, and its label "layer/index" as the coordinate
+        `unit`: ``recording.sel(unit="ffn.1/37")``. Of a navigation Transformer `x`, `y`, `map`,
         `familiar`, `window`; `action` and `observation`, the letter at `x`, `y`: for the query
         stream `action` led to the place, and `prediction`, `correct` and `visited` are of it; for
         the letter stream `action` is the one taken there, and ``time`` counts from the walk's
@@ -147,7 +147,10 @@ def record(
     if dtype not in ("float32", "float16"):
         raise ValueError(f'dtype must be "float32" or "float16", got {dtype!r}')
     network = original(network)
-    options = Options(by_layer(units), seed, burn_in, batch, chunk, dtype, check_finite)
+    common: dict[str, Any] = {
+        "layers": layers, "units": by_layer(units), "seed": seed, "batch": batch, "dtype": dtype,
+        "check_finite": check_finite,
+    }  # fmt: skip
     if isinstance(network, NavigationTransformer) and forward is None and inputs is None:
         if walks is not None and not isinstance(walks, xr.Dataset):
             raise TypeError(
@@ -157,14 +160,25 @@ def record(
             raise ValueError(
                 "dims, position_units and chunk of a navigation Transformer are its own; leave them"
             )
+        if burn_in is None:
+            burn_in = network.config.memory + network.config.chunk
         if walks is None:
-            steps = options.skip(network.config.memory + network.config.chunk) + n_steps
+            steps = burn_in + n_steps
             walks = world_of(network).walk(n_walks, steps, seed=seed, familiar=familiar, maps=maps)
-        job = navigation_job(network, walks, layers, options)
+        job = navigation_job(network, walks, burn_in=burn_in, **common)
     else:
-        run = (forward, inputs or {}, dims, position_units)
-        job = module_job(network, walks, layers, options, *run)
-    return perform(job, store_path(store), progress=progress)
+        job = module_job(
+            network,
+            walks,
+            forward=forward,
+            inputs=inputs or {},
+            dims=dims,
+            position_units=position_units,
+            burn_in=burn_in or 0,
+            chunk=chunk,
+            **common,
+        )
+    return run_recording(job, store_path(store), progress=progress)
 
 
 def store_path(store: str | PathLike[str] | None) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from placeformer._atomic import atomic_file, atomic_folder
+from placeformer._optional import extra
 from placeformer.data import schema
 from placeformer.data.schema import ACTIVATION
 
@@ -89,10 +90,8 @@ def save_point(path: Path, point: Point) -> None:
     tensors: dict[str, Tensor] = {}
     about = {"walk": point.walk, "step": point.step, "stored": point.stored}
     text = json.dumps(about | {"state": pack(point.state, tensors)})
-    file = resume_file(path)
-    fresh = file.with_suffix(".partial")
-    fresh.write_bytes(save(tensors, {"point": text}))
-    fresh.replace(file)
+    with atomic_file(resume_file(path)) as file:
+        file.write_bytes(save(tensors, {"point": text}))
 
 
 def load_point(path: Path) -> Point:
@@ -123,7 +122,7 @@ def pack(state: Any, tensors: dict[str, Tensor]) -> Any:
         return {"value": state}
     raise TypeError(
         "forward must return a state of tensors, numbers, texts and None in tuples, lists and "
-        f"dicts for a recording with store, which saves it; found {type(state).__name__}"
+        f"dicts for a recording with store, which saves it; got {type(state).__name__}"
     )
 
 
@@ -146,14 +145,9 @@ BLOCK = 2**24
 
 def check_extra() -> None:
     """Refuse to go on without the libraries a store needs."""
-    try:
-        import dask
-        import zarr
-    except ImportError as error:
-        raise ImportError(
-            "store needs zarr and dask: pip install 'placeformer[zarr]', or leave store out"
-        ) from error
-    del dask, zarr
+    with extra("zarr"):
+        import dask  # noqa: F401
+        import zarr  # noqa: F401
 
 
 class Memory:
@@ -269,16 +263,12 @@ def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int)
     batch
         Walks that are run together.
     """
-    fresh = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
     try:
-        fill(fresh, frame, dtypes, batch)
-        fresh.rename(path)
+        with atomic_folder(path) as fresh:
+            fill(fresh, frame, dtypes, batch)
     except OSError as error:
         why = f"{error.strerror or error}. Nothing is stored yet"
         raise OSError(error.errno, why, str(path)) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:

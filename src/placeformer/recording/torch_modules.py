@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
-from placeformer.recording.hooks import Layers, Listener, select
-from placeformer.recording.network_state import weights_sha256
+from placeformer.recording.hooks import LayerHook, Layers, record_only, select
+from placeformer.recording.network_state import dataset_sha256, weights_sha256
 from placeformer.recording.output_axes import Dims
-from placeformer.recording.runner import Job, Options, device_of
+from placeformer.recording.runner import Job, Plan, device_of
 
 Forward = Callable[..., Any]
 
@@ -76,14 +77,21 @@ class Feed:
 def module_job(
     network: nn.Module,
     walks: xr.Dataset | Mapping[str, Any] | None,
+    *,
     layers: Layers | None,
-    options: Options,
+    units: Mapping[str, NDArray[np.int64]],
     forward: Forward | None,
     inputs: Mapping[str, Any],
     dims: Dims | Mapping[str, Dims] | None,
     position_units: str | None,
+    seed: int,
+    burn_in: int,
+    batch: int | None,
+    chunk: int | None,
+    dtype: str,
+    check_finite: bool,
 ) -> Job:
-    """Prepare a recording of a network's modules."""
+    """Prepare a recording of a network's modules along behaviour."""
     if walks is None:
         raise ValueError("walks must hold the behaviour the network is run along, got None")
     if forward is None and not inputs:
@@ -91,35 +99,38 @@ def module_job(
     walks = in_units(arrays.as_walks(walks, "walks"), position_units)
     feed = Feed(network, forward, tuple(inputs))
     fed = with_inputs(walks, inputs)
-    listeners = options.chosen(select(network, list(options.units) if layers is None else layers))
-    name_axes(listeners, dims)
+    hooks = select(network, list(units) if layers is None else layers)
+    record_only(hooks, units)
+    name_axes(hooks, dims)
     n_steps = walks.sizes[schema.TIME]
-    if not feed.carries_state and options.chunk is not None and options.chunk != n_steps:
+    if not feed.carries_state and chunk is not None and chunk != n_steps:
         raise ValueError(
-            f"chunk must be left out unless forward takes a state, got {options.chunk}: write "
+            f"chunk must be left out unless forward takes a state, got {chunk}: write "
             "forward(module, batch, state), which returns the next state, or None for none"
         )
-    chunk = min(CHUNK, n_steps) if feed.carries_state else n_steps
-    at_once = max(1, AT_ONCE // (options.chunk or chunk))
-    plan = options.plan(walks, options.skip(0), at_once, chunk)
-    settings = {
-        "network": facts(network),
-        "layers": [listener.label for listener in listeners],
-        "dims": dims,
-        "seed": options.seed,
-        **options.settings(fed, plan),
-    }
+    if chunk is None:
+        chunk = min(CHUNK, n_steps) if feed.carries_state else n_steps
+    if batch is None:
+        batch = max(1, AT_ONCE // max(1, chunk))
+    plan = Plan.of(fed, batch=batch, chunk=chunk, burn_in=burn_in)
     return Job(
-        network,
-        feed,
-        fed,
-        plan,
-        listeners,
-        behaviour(walks).isel(time=slice(plan.burn_in, None)),
-        settings,
-        {schema.ACTIVATION: options.dtype},
-        options.seed,
-        options.check_finite,
+        network=network,
+        step=feed,
+        inputs=fed,
+        plan=plan,
+        hooks=hooks,
+        base=behaviour(walks).isel(time=slice(burn_in, None)),
+        about={
+            "network": facts(network),
+            "layers": [hook.label for hook in hooks],
+            "dims": dims,
+            "seed": seed,
+            "walks_sha256": dataset_sha256(fed),
+        },
+        units=units,
+        dtype=dtype,
+        seed=seed,
+        check_finite=check_finite,
     )
 
 
@@ -150,15 +161,15 @@ def with_inputs(walks: xr.Dataset, inputs: Mapping[str, Any]) -> xr.Dataset:
     return walks.assign(arrays.label(inputs, n_walks, n_steps, "inputs", source))
 
 
-def name_axes(listeners: Sequence[Listener], dims: Dims | Mapping[str, Dims] | None) -> None:
-    """Tell the listeners what the user says their axes are."""
-    named = dict(dims) if isinstance(dims, Mapping) else {x.label: dims for x in listeners}
-    for listener in listeners:
-        axes = named.pop(listener.label, None)
-        listener.dims = None if axes is None else tuple(axes)
+def name_axes(hooks: Sequence[LayerHook], dims: Dims | Mapping[str, Dims] | None) -> None:
+    """Set the names of the axes that the user gave."""
+    named = dict(dims) if isinstance(dims, Mapping) else {hook.label: dims for hook in hooks}
+    for hook in hooks:
+        axes = named.pop(hook.label, None)
+        hook.dims = None if axes is None else tuple(axes)
     if named:
-        there = ", ".join(listener.label for listener in listeners)
-        raise ValueError(f"dims: {', '.join(named)} is no layer recorded; these are {there}")
+        recorded = ", ".join(hook.label for hook in hooks)
+        raise ValueError(f"dims: {', '.join(named)} is no layer recorded; these are {recorded}")
 
 
 def behaviour(walks: xr.Dataset) -> xr.Dataset:

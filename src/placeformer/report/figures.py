@@ -1,4 +1,4 @@
-"""Figures and HTML fragments of the report."""
+"""Figures of the report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 
 from placeformer import plot as plots
 from placeformer.data import schema
-from placeformer.report.measurements import KINDS, NULLS, Portrait
+from placeformer.report.measurements import KINDS, NULLS, NetworkReport
 
 INK = "#13579b"
 """Stands for the colour of text while drawing: a picture takes that of the page, light or dark."""
@@ -75,33 +74,33 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
-def walk(portrait: Portrait) -> Picture:
+def walk(network: NetworkReport) -> Picture:
     """Draw the beginning of a walk on the trained map."""
     figure = _figure(4.6, 5.0)
     with mpl.rc_context(STYLE):
-        plots.walk(portrait.walk, portrait.walk["letter"], ax=figure.add_subplot())
-    n = portrait.walk.sizes["time"]
+        plots.walk(network.walk, network.walk["letter"], ax=figure.add_subplot())
+    n = network.walk.sizes["time"]
     alt = f"Path of {n} steps over the letters of a trained map, each prediction marked."
     return _picture(figure, alt)
 
 
-def memory(portrait: Portrait) -> Picture:
+def memory(network: NetworkReport) -> Picture:
     """Draw the memory errors on trained and novel maps."""
     figure = _figure(4.6, 3.2)
-    errors = {f"{kind} maps": portrait.memory.sel(maps=kind) for kind in KINDS}
+    errors = {f"{kind} maps": network.memory.sel(maps=kind) for kind in KINDS}
     with mpl.rc_context(STYLE):
         plots.memory(errors, ax=figure.add_subplot())
     alt = "Share of wrong predictions of working and reference memory on trained and novel maps."
     return _picture(figure, alt)
 
 
-def lesions(portrait: Portrait) -> Picture:
+def lesions(network: NetworkReport) -> Picture:
     """Draw the errors of both memories against the share of units lesioned."""
     figure = _figure(4.6, 5.4)
     with mpl.rc_context(STYLE):
         pair = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for ax, memory in zip(pair, PANELS, strict=True):
-            plots.ablation(portrait.harm.lesions, memory=memory, ax=ax)
+            plots.ablation(network.interventions.lesions, memory=memory, ax=ax)
             ax.set(ylabel="wrong", title=f"{memory} memory, first trained map")
             if memory == PANELS[0]:
                 ax.set_xlabel("")
@@ -109,7 +108,7 @@ def lesions(portrait: Portrait) -> Picture:
                 ax.get_legend().remove()
     alt = (
         "Wrong predictions of reference and of working memory against the share of units lesioned, "
-        "place cells first, and beside control units."
+        "for place cells first and for control units."
     )
     return _picture(figure, alt)
 
@@ -127,7 +126,7 @@ def washout(response: xr.Dataset) -> Picture:
 
 
 def comparison(together: xr.Dataset) -> Picture:
-    """Draw Mg²⁺ beside lesions, and place cells beside memory over networks."""
+    """Draw the effects of Mg²⁺ and of lesions, and place cells against memory over networks."""
     figure = _figure(4.6, 14.4)
     with mpl.rc_context(STYLE):
         plots.comparison(together, ax=figure.subplots(6, 1))
@@ -139,9 +138,9 @@ def comparison(together: xr.Dataset) -> Picture:
     return _picture(figure, alt)
 
 
-def unit(portrait: Portrait, number: int) -> Picture:
-    """Draw one unit on the trained and on the novel map, colours alike, fields outlined."""
-    maps = portrait.rate_maps
+def unit(network: NetworkReport, number: int) -> Picture:
+    """Draw one unit on the trained and on the novel map, with one colour scale and its fields."""
+    maps = network.rate_maps
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
     figure = Figure(figsize=(3.1, 1.4), facecolor="none")  # no layout engine: there are many
     with mpl.rc_context(STYLE | {"font.size": 7.5}):
@@ -161,23 +160,23 @@ def unit(portrait: Portrait, number: int) -> Picture:
     return _picture(figure, f"Rate maps of {name} on a trained and on a novel map.")
 
 
-def distribution(portrait: Portrait, key: str, limits: tuple[float, float]) -> Picture:
+def distribution(network: NetworkReport, key: str, limits: tuple[float, float]) -> Picture:
     """Draw a measure's distribution over the units of every layer, with its controls."""
-    layers = portrait.layers
+    layers = network.layers
     figure = _figure(4.6, 0.5 + 2.1 * len(layers))
     with mpl.rc_context(STYLE):
         column = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
         for ax, layer in zip(column, layers, strict=True):
-            groups = controls(portrait.of_layer(layer), key)
+            groups = controls(network.of_layer(layer), key)
             plots.distribution(groups, ax=ax, log=key in LOGARITHMIC)
-            n = portrait.of_layer(layer).sizes[schema.UNIT]
+            n = network.of_layer(layer).sizes[schema.UNIT]
             ax.set(xlim=limits, title=f"{layer}, {n} units")
             if key in LOGARITHMIC:
                 ax.set_ylim(0.3 / n, 1.3)
             if ax is not column[-1]:
                 ax.set_xlabel("")
                 ax.get_legend().remove()
-    what = portrait.units[key].attrs["long_name"]
+    what = network.units[key].attrs["long_name"]
     return _picture(figure, f"Distribution of the {what} over the units of each layer.")
 
 
@@ -189,14 +188,14 @@ def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
     return groups
 
 
-def limits_of(portraits: Sequence[Portrait], key: str) -> tuple[float, float]:
+def limits_of(networks: Sequence[NetworkReport], key: str) -> tuple[float, float]:
     """Range that all curves of a measure share, over all networks: but for 0.5 % at either end."""
     if key in LOGARITHMIC:
         return (-0.02, 1.02)
     ends = [
         np.nanquantile(group, CLIPPED, method="nearest")
-        for portrait in portraits
-        for group in controls(portrait.units, key).values()
+        for network in networks
+        for group in controls(network.units, key).values()
         if np.isfinite(group).any()
     ]
     low, high = (float(f(ends)) for f in (np.min, np.max)) if ends else (0.0, 1.0)
@@ -218,32 +217,3 @@ def _picture(figure: Figure, alt: str) -> Picture:
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     head, rest = text.split(">", 1)
     return Picture(head + ">" + SCHEMES + rest, alt)
-
-
-def bullets(sentences: Sequence[str]) -> str:
-    """List sentences."""
-    items = "\n".join(f"<li>{sentence}</li>" for sentence in sentences)
-    return f'<ul class="findings">\n{items}\n</ul>' if sentences else ""
-
-
-def figure(picture: Picture, caption: str) -> str:
-    """Show a picture with its caption."""
-    return (
-        f'<figure><img src="{picture.uri}" alt="{escape(picture.alt)}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def grid(caption: str, head: Sequence[str], body: str) -> str:
-    """Write a table that scrolls where it is too wide."""
-    columns = "".join(f'<th scope="col">{label}</th>' for label in head)
-    above = f"<caption>{caption}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table class="wide">{above}<thead><tr>{columns}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def row(label: str, cells: Sequence[str]) -> str:
-    """Write one row of a table."""
-    return f'<tr><th scope="row">{label}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Settings:
     lesion_walks, lesion_steps
         Walks under every lesion and test-time α, on each kind of map, and steps in each.
     lesion_repeats
-        Sets of random and of matched units beside those lesioned by score.
+        Sets of random and of matched units that are lesioned for comparison.
     """
 
     seed: int = 0
@@ -74,7 +75,7 @@ BLOCK = (0, 0.1, 0.3, 1, 3, 10)
 
 
 @dataclass(frozen=True)
-class Harm:
+class InterventionResults:
     """What was measured in one network.
 
     Attributes
@@ -87,7 +88,7 @@ class Harm:
     equivalents
         Equivalent α of every lesion; None without NMDA_α.
     comparison
-        All of this beside the networks of the zoo that were trained alike, see
+        These results with those of the networks of the zoo that were trained in the same way, see
         :func:`memory_comparison`; None without NMDA_α, and for a network that is not in the zoo.
     """
 
@@ -106,17 +107,17 @@ class Harm:
         return {name: data for name, data in every.items() if data is not None}
 
 
-def make_harm(
+def measure_interventions(
     model: NavigationTransformer,
     units: xr.Dataset,
     settings: Settings,
     *,
     progress: bool = False,
-) -> Harm:
-    """Lesion units of the last feed-forward layer by what they do on a map, and change α.
+) -> InterventionResults:
+    """Lesion units of the last feed-forward layer in order of their score, and change α.
 
     Both are scored on the same walks on the first map, at the ends of chunks, so that every lesion
-    has an equivalent α. Lesions of the last layer are cheap: what comes before is run once for all.
+    has an equivalent α. Lesions of the last layer are cheap: the layers before it run only once.
 
     Parameters
     ----------
@@ -135,14 +136,14 @@ def make_harm(
     }  # fmt: skip
     lesions = curve_of(model, units, settings.lesion_repeats, walks)
     if model.config.alpha is None:
-        return Harm(lesions)
+        return InterventionResults(lesions)
     washout = dose_response(model, alphas=test_alphas(model.config.alpha), **walks)
     equivalents = equivalent_curve(washout, lesions, seed=settings.seed)
     family = relatives(str(model.info.get("sha256")))
     if family is None:
-        return Harm(lesions, washout, equivalents)
+        return InterventionResults(lesions, washout, equivalents)
     together = memory_comparison(family, washout, lesions, seed=settings.seed)
-    return Harm(lesions, washout, equivalents, together)
+    return InterventionResults(lesions, washout, equivalents, together)
 
 
 def test_alphas(trained: float) -> NDArray[np.float64]:
@@ -153,17 +154,17 @@ def test_alphas(trained: float) -> NDArray[np.float64]:
 def curve_of(
     model: NavigationTransformer, units: xr.Dataset, repeats: int, walks: dict[str, Any]
 ) -> xr.Dataset:
-    """Ablation curve of the last layer; random controls alone where no units are alike."""
+    """Ablation curve of the last layer; only random controls if too few units are similar."""
     last = f"ffn.{model.config.n_layers - 1}"
     order = place_cells_first(units.isel(unit=np.flatnonzero(units["layer"].values == last)))
     options = {"layers": last, "repeats": repeats, **walks}
     options["fractions"] = np.union1d(FRACTIONS, (order > 1).mean())
     options["reference"] = reference_of(model, [last], MAPS, walks["seed"] + 1)
     try:
-        found = ablation_curve(model, order, controls=CONTROLS, **options)
+        curve = ablation_curve(model, order, controls=CONTROLS, **options)
     except TooFewAlike:
-        found = ablation_curve(model, order, controls=CONTROLS[:1], **options)
-    return found.assign_attrs(n_place_cells=int((order > 1).sum()))
+        curve = ablation_curve(model, order, controls=CONTROLS[:1], **options)
+    return curve.assign_attrs(n_place_cells=int((order > 1).sum()))
 
 
 def place_cells_first(units: xr.Dataset) -> xr.DataArray:
@@ -184,7 +185,7 @@ NULLS = {
 
 
 @dataclass(frozen=True)
-class Portrait:
+class NetworkReport:
     """What was measured in one network.
 
     Attributes
@@ -199,11 +200,11 @@ class Portrait:
         RateMaps of the first trained and the first novel map, over ``map``, with the numbers of
         the place fields (``field_label``) and the letters of the places (``letter``).
     units
-        One value a unit and map of every measure, the tests with their shuffles, and which
-        units are place cells, as :func:`placeformer.place_cells` tells.
+        One value per unit and map of every measure, the tests with their shuffles, and which
+        units are place cells according to :func:`placeformer.place_cells`.
     walk
         The beginning of a recorded walk on the trained map, without activations.
-    harm
+    interventions
         What lesions and Mg²⁺ at test time do to it.
     """
 
@@ -213,13 +214,18 @@ class Portrait:
     rate_maps: xr.Dataset
     units: xr.Dataset
     walk: xr.Dataset
-    harm: Harm
+    interventions: InterventionResults
 
     @property
     def datasets(self) -> dict[str, xr.Dataset]:
         """The Datasets by kind."""
         kinds = ("memory", "rate_maps", "units", "walk")
-        return {kind: getattr(self, kind) for kind in kinds} | self.harm.datasets
+        return {kind: getattr(self, kind) for kind in kinds} | self.interventions.datasets
+
+    @property
+    def caveats(self) -> list[str]:
+        """What the tests of the units warned of."""
+        return [line for line in str(self.units.attrs["caveats"]).split("\n") if line]
 
     def file(self, kind: str) -> str:
         """Name of the netCDF file of a Dataset."""
@@ -235,14 +241,8 @@ class Portrait:
         return self.units.isel({schema.UNIT: np.flatnonzero(self.units["layer"].values == layer)})
 
 
-def make_portrait(
-    model: NavigationTransformer,
-    settings: Settings,
-    *,
-    say: Callable[[str], None] = lambda text: None,
-    progress: bool = False,
-) -> Portrait:
-    """Measure everything the report shows of a network.
+class Measurement:
+    """Measures everything the report shows of a network, stage by stage.
 
     Parameters
     ----------
@@ -250,43 +250,99 @@ def make_portrait(
         A network with its world.
     settings
         How much is recorded and shuffled.
-    say
-        Is told what begins.
     progress
         Show progress bars.
     """
-    memory = _concat(
-        [_memory(model, settings, kind, say, progress) for kind in KINDS],
-        xr.Variable("maps", list(KINDS), {"long_name": "kind of maps"}),
-    )
-    recordings = [_record(model, settings, kind, say, progress) for kind in KINDS]
-    world = world_of(model)
-    maps, units = [], []
-    for kind, recording in zip(KINDS, recordings, strict=True):
-        say(f"measures and shuffles on the first {kind} map")
-        maps.append(_maps(recording, world.letters(kind == "trained")[0]))
-        units.append(_units(recording, maps[-1], settings, progress))
-    memories = _memory_of(units, recordings)
-    walk = _beginning(recordings[0], maps[0], settings.shown_steps)
-    all_maps, all_units = (_of_kinds(parts) for parts in (maps, units))
-    all_units = all_units.assign(memories)
-    about = {"settings": asdict(settings), "file_sha256": model.info.get("sha256", "")}
-    for dataset in (memory, all_maps, all_units):
-        dataset.attrs[schema.PROVENANCE] = schema.provenance(recordings[0], "report", **about)
-    name = str(model.info.get("name") or "network")
-    say("lesions and Mg²⁺ at test time")
-    harm = make_harm(model, all_units.isel({schema.MAP: 0}), settings, progress=progress)
-    return Portrait(name, model, memory, all_maps, all_units, walk, harm)
+
+    def __init__(
+        self, model: NavigationTransformer, settings: Settings, *, progress: bool = False
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.progress = progress
+        self.name = str(model.info.get("name") or "network")
+        self._memory: list[xr.Dataset] = []  # these four hold one Dataset per kind of map
+        self._recordings: list[xr.Dataset] = []
+        self._rate_maps: list[xr.Dataset] = []
+        self._units: list[xr.Dataset] = []
+
+    @property
+    def stages(self) -> list[tuple[str, Callable[[], None]]]:
+        """Label and function of every stage, in order; the last one makes the :attr:`report`."""
+        by_kind: dict[str, Callable[[str], None]] = {
+            "memory errors on {} maps": self._errors,
+            "recording of all feed-forward units on the first {} map": self._record,
+            "measures and shuffles on the first {} map": self._analyse,
+        }
+        stages = [
+            (label.format(kind), partial(stage, kind))
+            for label, stage in by_kind.items()
+            for kind in KINDS
+        ]
+        return [*stages, ("lesions and Mg²⁺ at test time", self._intervene)]
+
+    def _errors(self, kind: str) -> None:
+        """Measure the memory errors on one kind of map."""
+        errors = memory_errors(
+            self.model,
+            n_walks=self.settings.memory_walks,
+            n_steps=self.settings.memory_steps,
+            seed=self.settings.seed,
+            familiar=kind == "trained",
+            progress=self.progress,
+        )
+        del errors.attrs["familiar"]  # the dimension ``maps`` will say it
+        self._memory.append(errors)
+
+    def _record(self, kind: str) -> None:
+        """Record all feed-forward units on the first map of a kind."""
+        recording = record(
+            self.model,
+            n_walks=self.settings.walks,
+            n_steps=self.settings.steps,
+            seed=self.settings.seed,
+            familiar=kind == "trained",
+            maps=(0,),
+            progress=self.progress,
+        )
+        self._recordings.append(recording)
+
+    def _analyse(self, kind: str) -> None:
+        """Measure and test every unit on the first map of a kind."""
+        recording = self._recordings[KINDS.index(kind)]
+        maps = _maps(recording, world_of(self.model).letters(kind == "trained")[0])
+        self._rate_maps.append(maps)
+        self._units.append(_units(recording, maps, self.settings, self.progress))
+
+    def _intervene(self) -> None:
+        """Lesion the network, change its α, and put all results together."""
+        kinds = xr.Variable("maps", list(KINDS), {"long_name": "kind of maps"})
+        memory = _concat(self._memory, kinds)
+        rate_maps, units = _of_kinds(self._rate_maps), _of_kinds(self._units)
+        units = units.assign(_memory_of(self._units, self._recordings))
+        walk = _beginning(self._recordings[0], self._rate_maps[0], self.settings.shown_steps)
+        sha256 = self.model.info.get("sha256", "")
+        about = {"settings": asdict(self.settings), "file_sha256": sha256}
+        for dataset in (memory, rate_maps, units):
+            dataset.attrs[schema.PROVENANCE] = schema.provenance(
+                self._recordings[0], "report", **about
+            )
+        self._recordings.clear()  # gigabytes, which the lesions and the next network may need
+        interventions = measure_interventions(
+            self.model, units.isel({schema.MAP: 0}), self.settings, progress=self.progress
+        )
+        self.report = NetworkReport(
+            self.name, self.model, memory, rate_maps, units, walk, interventions
+        )
 
 
-def best_units(portrait: Portrait, layer: str, n: int) -> list[int]:
+def best_units(network: NetworkReport, layer: str, n: int) -> list[int]:
     """Numbers along ``unit`` of a layer's units with the greatest place-cell scores.
 
-    Scores are those on the trained map, the lesser of both policies for negative rates; among
-    equal ones, such as the many that are 0, the variance that place explains beyond the letter
-    decides.
+    Scores are those on the trained map, the lower of both policies for negative rates; ties,
+    such as the many scores of 0, are broken by the variance that place explains beyond the letter.
     """
-    units = portrait.units.isel({schema.MAP: 0})
+    units = network.units.isel({schema.MAP: 0})
     scores, beyond = (np.nan_to_num(units[k].values) for k in ("score", "eta2_beyond"))
     order = np.lexsort((-beyond, -scores))
     return [int(i) for i in order if units["layer"].values[i] == layer][:n]
@@ -295,57 +351,16 @@ def best_units(portrait: Portrait, layer: str, n: int) -> list[int]:
 def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     """Every measure of rate maps that the report shows, under both policies for negative rates.
 
-    ``score`` is the lesser of the place-cell scores under the two policies: where a map is
-    negative but for a place or two, nearly all that is left of it lies in one field.
+    ``score`` is the lower of the place-cell scores under the two policies: if a map is negative
+    at all but a place or two, nearly all that rectification leaves of it lies in one field.
     """
     fields = place_fields(maps)
-    found = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
-    found |= {f"score_{p}": place_cell_score(maps, negatives=p, fields=fields) for p in POLICIES}
-    values = np.minimum(*(found[f"score_{p}"].values for p in POLICIES))
-    about = {"units": "1", "long_name": "place-cell score (lesser of both policies)"}
+    measures = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
+    measures |= {f"score_{p}": place_cell_score(maps, negatives=p, fields=fields) for p in POLICIES}
+    values = np.minimum(*(measures[f"score_{p}"].values for p in POLICIES))
+    about = {"units": "1", "long_name": "place-cell score (lower of both policies)"}
     lesser = per_unit(maps, values, "place_cell_score", **about)
-    return found | {"score": lesser, "coherence": coherence(maps)}
-
-
-def _memory(
-    model: NavigationTransformer,
-    settings: Settings,
-    kind: str,
-    say: Callable[[str], None],
-    progress: bool,
-) -> xr.Dataset:
-    """Memory errors on one kind of map."""
-    say(f"memory errors on {kind} maps")
-    errors = memory_errors(
-        model,
-        n_walks=settings.memory_walks,
-        n_steps=settings.memory_steps,
-        seed=settings.seed,
-        familiar=kind == "trained",
-        progress=progress,
-    )
-    del errors.attrs["familiar"]  # the dimension ``maps`` will say it
-    return errors
-
-
-def _record(
-    model: NavigationTransformer,
-    settings: Settings,
-    kind: str,
-    say: Callable[[str], None],
-    progress: bool,
-) -> xr.Dataset:
-    """Record all feed-forward units on the first map of a kind."""
-    say(f"recording of all feed-forward units on the first {kind} map")
-    return record(
-        model,
-        n_walks=settings.walks,
-        n_steps=settings.steps,
-        seed=settings.seed,
-        familiar=kind == "trained",
-        maps=(0,),
-        progress=progress,
-    )
+    return measures | {"score": lesser, "coherence": coherence(maps)}
 
 
 def _maps(recording: xr.Dataset, letters: NDArray[np.integer]) -> xr.Dataset:
@@ -362,14 +377,18 @@ def _units(
 ) -> xr.Dataset:
     """Every measure of every unit on one map, with the tests and the decision.
 
-    What the tests warn of is kept in ``attrs["caveats"]``: the page says it.
+    Warnings of the tests are kept in ``attrs["caveats"]``, for the page to show.
     """
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         table = place_cells(
-            recording, n=settings.shuffles, seed=settings.seed, keep_null=True, progress=progress
+            recording,
+            n_shuffles=settings.shuffles,
+            seed=settings.seed,
+            keep_null=True,
+            progress=progress,
         )
-    caveats = "\n".join(dict.fromkeys(str(warning.message) for warning in told))
+    caveats = "\n".join(dict.fromkeys(str(warning.message) for warning in caught))
     table = table.drop_vars(["spatial_information", "place_cell_score"])
     return table.assign(of_maps(maps)).assign_attrs(caveats=caveats)
 
@@ -392,7 +411,7 @@ def _beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Datase
 
 
 def _of_kinds(parts: list[xr.Dataset]) -> xr.Dataset:
-    """Put what was found on the trained and on the novel map side by side."""
+    """Join the results of the trained and of the novel map along ``map``."""
     first = xr.Variable(schema.MAP, [f"{kind} 0" for kind in KINDS], {"long_name": "map"})
     familiar = (schema.MAP, [kind == "trained" for kind in KINDS])
     joined = _concat(parts, first).assign_coords(familiar=familiar)
@@ -401,7 +420,7 @@ def _of_kinds(parts: list[xr.Dataset]) -> xr.Dataset:
 
 
 def _concat(parts: list[xr.Dataset], along: xr.Variable) -> xr.Dataset:
-    """Put Datasets side by side along a new dimension."""
+    """Join Datasets along a new dimension."""
     joined = xr.concat(
         parts, along.dims[0], data_vars="all", coords="minimal", compat="override", join="exact",
         combine_attrs="override",

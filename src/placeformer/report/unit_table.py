@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -14,8 +13,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.report.measurements import KINDS, NULLS, Portrait
-from placeformer.report.text import DEFINITIONS
+from placeformer.report.measurements import KINDS, NULLS, NetworkReport
+from placeformer.report.numbers import DEFINITIONS
 
 UNVISITED = 255
 """Stands for a place without a rate; rates are 0 to 254 of a unit's own range."""
@@ -43,19 +42,16 @@ TESTS = {"eta2": "circular", "eta2_beyond": "beyond", "coherence": "within_obser
 """Ends of the names of the p and q of every measure that is tested."""
 
 
-def columns() -> str:
-    """Say what the columns mean, as the items of a list of definitions."""
-    told = {head: DEFINITIONS[key][1] for key, head in COLUMNS.items()} | {
+def columns() -> dict[str, str]:
+    """Heads of the columns, with what they mean."""
+    return {head: DEFINITIONS[key][1] for key, head in COLUMNS.items()} | {
         "place cell, reason": "whether the unit passes every criterion of placeformer.place_cells, "
-        "and the first that it fails",
+        "and the first one that it fails",
         "memory": "whether the tuning of a place cell depends on memory of the trained map",
     }
-    return "\n".join(
-        f"<dt>{escape(head)}</dt><dd>{escape(text)}</dd>" for head, text in told.items()
-    )
 
 
-def data(portraits: Sequence[Portrait]) -> str:
+def data(networks: Sequence[NetworkReport]) -> str:
     """Everything the page's script shows, as JSON that can stand inside of HTML."""
     colors = mpl.colormaps["viridis"](np.arange(256))[:, :3] * 255
     everything = {
@@ -65,28 +61,28 @@ def data(portraits: Sequence[Portrait]) -> str:
         "unvisited": UNVISITED,
         "fine": FINE,
         "colors": packed(colors.round().astype(np.uint8)),
-        "networks": [network(portrait) for portrait in portraits],
+        "networks": [packed_network(network) for network in networks],
     }
     text = json.dumps(everything, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
-def network(portrait: Portrait) -> dict[str, Any]:
+def packed_network(network: NetworkReport) -> dict[str, Any]:
     """Measures, maps and shuffles of one network."""
-    units = portrait.units
-    ydim, xdim = schema.place_dims(portrait.rate_maps)
-    maps = portrait.rate_maps.transpose(schema.MAP, schema.UNIT, ydim, xdim, ...)
+    units = network.units
+    ydim, xdim = schema.place_dims(network.rate_maps)
+    maps = network.rate_maps.transpose(schema.MAP, schema.UNIT, ydim, xdim, ...)
     reasons, reason = np.unique(units["reason"].values, return_inverse=True)
-    alpha = portrait.model.config.alpha
+    alpha = network.model.config.alpha
     rates, low, high = shades(maps[schema.RATE].values)
     return {
-        "name": portrait.name,
-        "about": portrait.model.config.activation if alpha is None else f"α = {alpha:g}",
+        "name": network.name,
+        "about": network.model.config.activation if alpha is None else f"α = {alpha:g}",
         "layer": units["layer"].values.tolist(),
         "index": units["index"].values.tolist(),
         "y": [maps.sizes[ydim], axis(maps, ydim)],
         "x": [maps.sizes[xdim], axis(maps, xdim)],
-        "unit": maps[schema.RATE].attrs.get("units", schema.RATE_ENTRY.units),
+        "unit": schema.shown_units(maps[schema.RATE]),
         "values": {key: rounded(units[key]) for key in COLUMNS},
         "p": {key: rounded(units[f"p_{test}"]) for key, test in TESTS.items()},
         "reasons": reasons.tolist(),
@@ -102,8 +98,7 @@ def network(portrait: Portrait) -> dict[str, Any]:
 
 def axis(maps: xr.Dataset, dim: str) -> str:
     """Name of an axis with its unit; a place of a grid world is a step of its grid."""
-    unit = str(maps[dim].attrs.get("units", ""))
-    return f"{dim} ({'grid steps' if unit in ('', '1', 'place') else unit})"
+    return f"{dim} ({schema.shown_units(maps[dim], 'grid steps')})"
 
 
 def shades(rate: NDArray[Any]) -> tuple[NDArray[np.uint8], list[float], list[float]]:

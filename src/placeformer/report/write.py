@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import xarray as xr
 
+from placeformer._atomic import atomic_folder
 from placeformer.models.memory import world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.report import page
-from placeformer.report.measurements import Portrait, Settings, make_portrait
+from placeformer.report.measurements import Measurement, NetworkReport, Settings
 from placeformer.zoo import registry as zoo
 
 PAGE = "index.html"
 BESIDE = "nmda-a0"
 MARK = '<meta name="generator" content="placeformer'
-STAGES = 7
-"""Things that are told of every network while the report is made."""
 
 
 def write_report(
@@ -43,12 +40,12 @@ def write_report(
         Folder for the page and the netCDF files: a new one, or one in which an earlier report and
         files of the same names are replaced. It appears or changes only when all is done.
     beside
-        Network shown beside it. By default the linear network "nmda-a0", where the zoo has it and
-        it is not the network itself; "none" for no other.
+        Network to compare it with. By default the linear network "nmda-a0", if the zoo has it and
+        it is not the network itself; "none" for no comparison.
     settings
         How much is recorded and shuffled, and the seed.
     progress
-        Show what is done, with progress bars.
+        Print which stage begins, and show progress bars.
 
     Returns
     -------
@@ -63,12 +60,11 @@ def write_report(
     """
     settings = settings or Settings()
     with workspace(Path(out)) as folder:
-        models = load(names(name, beside))
-        portraits = [portray(i, models, settings, progress) for i in range(len(models))]
-        for portrait in portraits:
-            for kind, dataset in portrait.datasets.items():
-                write_dataset(dataset, folder / portrait.file(kind))
-        (folder / PAGE).write_text(page.render(portraits, settings), encoding="utf-8")
+        networks = measure(load(names(name, beside)), settings, progress=progress)
+        for network in networks:
+            for kind, dataset in network.datasets.items():
+                write_dataset(dataset, folder / network.file(kind))
+        (folder / PAGE).write_text(page.render(networks, settings), encoding="utf-8")
     return Path(out) / PAGE
 
 
@@ -85,27 +81,26 @@ def load(sources: Sequence[str]) -> list[NavigationTransformer]:
     models = [zoo.load(source) for source in sources]
     for model in models:
         world_of(model)
-    found = [model.info["name"] for model in models]
-    if len(set(found)) < len(found):
+    loaded = [model.info["name"] for model in models]
+    if len(set(loaded)) < len(loaded):
         raise ValueError(
             f"beside must be a network of another name, got {sources[1]!r} beside {sources[0]!r}, "
-            f"both named {found[0]!r}; pass beside='none', or rename one folder"
+            f"both named {loaded[0]!r}; pass beside='none', or rename one folder"
         )
     return models
 
 
-def portray(
-    i: int, models: Sequence[NavigationTransformer], settings: Settings, progress: bool
-) -> Portrait:
-    """Measure one of the networks, telling what is done."""
-    told = iter(range(STAGES * i + 1, STAGES * len(models) + 1))
-    name = models[i].info["name"]
-
-    def say(text: str) -> None:
+def measure(
+    models: Sequence[NavigationTransformer], settings: Settings, *, progress: bool = True
+) -> list[NetworkReport]:
+    """Measure the networks one after another, and print which stage begins."""
+    measurements = [Measurement(model, settings, progress=progress) for model in models]
+    stages = [(run.name, *stage) for run in measurements for stage in run.stages]
+    for i, (name, label, run_stage) in enumerate(stages, start=1):
         if progress:
-            print(f"[{next(told)}/{STAGES * len(models)}] {name}: {text}", file=sys.stderr)
-
-    return make_portrait(models[i], settings, say=say, progress=progress)
+            print(f"[{i}/{len(stages)}] {name}: {label}", file=sys.stderr)
+        run_stage()
+    return [measurement.report for measurement in measurements]
 
 
 def write_dataset(dataset: xr.Dataset, file: Path) -> None:
@@ -120,27 +115,27 @@ def write_dataset(dataset: xr.Dataset, file: Path) -> None:
 
 @contextmanager
 def workspace(out: Path) -> Iterator[Path]:
-    """Give a temporary folder whose files take their place in `out` if all goes well."""
+    """Yield a temporary folder whose files are moved to `out` on success."""
     check_folder(out)
-    inside = out if out.is_dir() else out.absolute().parent
-    new = inside / f".{out.absolute().name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        new.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"out must be where files can be written: {error}") from error
-    try:
+    out = out.absolute()
+    with ExitStack() as stack:
+        try:
+            new = stack.enter_context(
+                atomic_folder(out, out if out.is_dir() else None, publish=publish)
+            )
+        except OSError as error:
+            raise ValueError(f"out must be where files can be written: {error}") from error
         yield new
-        publish(new, out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a file, a folder without leave to write, and the page of somebody else."""
+    """Raise for a file, a folder without write permission, and a page of another kind."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
     if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
-        raise ValueError(f"out must be where files can be written, got {out} without leave to")
+        raise ValueError(
+            f"out must be where files can be written, got {out} without write permission"
+        )
     page_there = out / PAGE
     if page_there.exists() and MARK not in page_there.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(

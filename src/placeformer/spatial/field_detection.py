@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from placeformer.stats.tolerances import FLAT
+
 Method = Literal["peak", "fraction", "opexebo"]
 
 Image = NDArray[np.float64]
@@ -50,7 +52,7 @@ class Criteria:
             (0 < self.min_prominence <= 1, "min_prominence", "lie above 0 and up to 1"),
             (self.connectivity in (4, 8), "connectivity", "be 4 (sides) or 8 (sides and corners)"),
         ]
-        broken = [f"{n} must {rule}, found {getattr(self, n)!r}" for ok, n, rule in rules if not ok]
+        broken = [f"{n} must {rule}, got {getattr(self, n)!r}" for ok, n, rule in rules if not ok]
         if broken:
             raise ValueError("; ".join(broken))
 
@@ -161,7 +163,7 @@ def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
         squares += (step**2).reshape(len(rate), -1).sum(axis=1)
         pairs += known.reshape(len(rate), -1).sum(axis=1)
     noise = np.sqrt(squares / np.maximum(2 * pairs, 1)).reshape(-1, *(1,) * (rate.ndim - 1))
-    rounding = 1e-6 * _over_bins(np.max, np.abs(np.where(valid, rate, 0.0)))
+    rounding = FLAT * _over_bins(np.max, np.abs(np.where(valid, rate, 0.0)))
     return np.maximum(noise, rounding)
 
 

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from scipy import fft, sparse
 
 from placeformer.data import schema
-from placeformer.spatial.negatives import FLAT
 from placeformer.spatial.rate_maps import flatten, per_unit
+from placeformer.stats.tolerances import FLAT, NO_VARIANCE
 
 MIN_PAIRS = 20
 """Least pairs of places behind a correlation, in the autocorrelogram and in a ring."""
-
-NO_VARIANCE = 1e-6
-"""Share of a map's variance below which the places that overlap at a lag count as flat."""
 
 PEAK_EDGE = 0.2
 """Mean correlation at a distance below which the central peak has ended."""

@@ -9,10 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from placeformer._options import check_option
 from placeformer.data import schema
-from placeformer.spatial.negatives import FLAT, WORDS, Negatives, apply_negatives, policy_attrs
+from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, flatten, per_unit
 from placeformer.spatial.variance_explained import position_variance_explained
+from placeformer.stats.tolerances import FLAT
 
 __all__ = [
     "coherence",
@@ -57,7 +59,7 @@ def spatial_information(
     -------
     xarray.DataArray
         (unit,) or (..., unit), in bits/spike, or with ``per="second"`` in bits/s where rates
-        are per second or those of a timed recording, else in bits/step.
+        are per second or the maps carry ``sample_rate`` (samples a second), else in bits/step.
         NaN for a unit whose mean rate is 0 after the policy, as there is no spike to inform.
         ``attrs["negatives"]`` holds the policy.
 
@@ -72,15 +74,14 @@ def spatial_information(
     information-theoretic approach to deciphering the hippocampal code. NIPS 5, 1030-1037.
     (The proceedings have no DOI.)
     """
-    if per not in get_args(Per):
-        raise ValueError(f"per must be one of {get_args(Per)}, got {per!r}")
+    check_option("per", per, get_args(Per))
     rate, share = _rates(maps, negatives)
     bits = information(rate, share)
-    units = "bits/spike"
+    units, what = "bit", "spike"
     if per == "second":
-        factor, units = _per_second(maps)
+        factor, units, what = _per_second(maps)
         bits = bits * _mean(rate, share) * factor
-    name = f"spatial information ({WORDS[negatives]})"
+    name = f"spatial information per {what} ({WORDS[negatives]})"
     attrs = {"units": units, "long_name": name, "per": per, **policy_attrs(negatives)}
     return per_unit(maps, bits, "spatial_information", **attrs)
 
@@ -224,15 +225,15 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
     return out
 
 
-def _per_second(maps: xr.Dataset) -> tuple[float, str]:
-    """What turns the mean rate into a rate a second, and the units of information then."""
+def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
+    """Factor that makes the mean rate one per second; units of information, and per what it is."""
     if maps[schema.RATE].attrs.get("units") in PER_SECOND_UNITS:
-        return 1.0, "bits/s"
+        return 1.0, "bit/s", "second"
     if SECONDS_PER_SAMPLE in maps.attrs:
-        return 1 / float(maps.attrs[SECONDS_PER_SAMPLE]), "bits/s"
+        return 1 / float(maps.attrs[SECONDS_PER_SAMPLE]), "bit/s", "second"
     if "sample_rate" in maps.attrs:
-        return float(maps.attrs["sample_rate"]), "bits/s"
-    return 1.0, "bits/step"
+        return float(maps.attrs["sample_rate"]), "bit/s", "second"
+    return 1.0, "bit", "step"
 
 
 def _neighbours(

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from placeformer._options import check_option
 from placeformer.data import blocks as _blocks
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
@@ -20,6 +21,7 @@ from placeformer.spatial.binning import (
     refuse_not_finite,
     refuse_too_large,
 )
+from placeformer.spatial.circular_shifts import circular_shifts, least_shift
 from placeformer.spatial.variance_explained import Cells, add_rows, check_options
 
 Correction = Literal["shuffle", "miller_madow", "none"]
@@ -41,7 +43,7 @@ def mutual_information(
     maps: str = "apart",
     per_map: bool = False,
     correction: Correction = "shuffle",
-    n: int = 10,
+    n_shuffles: int = 10,
     min_shift: int | None = None,
     seed: int = 0,
 ) -> xr.DataArray:
@@ -73,12 +75,12 @@ def mutual_information(
         One value for every map, on a leading dimension ``map``.
     correction
         Samples are limited, which makes the plain estimate too high. ``"shuffle"``: subtract the
-        mean of ``n`` circular shifts of the places of every walk; this also takes off what slow
-        activations and slow walks share by chance. ``"miller_madow"``: subtract
+        mean of ``n_shuffles`` circular shifts of the places of every walk; this also takes off
+        what slow activations and slow walks share by chance. ``"miller_madow"``: subtract
         :math:`[\sum_c (k_c - 1) - \sum_g (k_g - 1)] / (2 N \ln 2)`, with k_c the levels that occur
         in c; right for many independent samples a place, too little along walks. ``"none"``:
         nothing.
-    n, min_shift, seed
+    n_shuffles, min_shift, seed
         Number, least size (steps from either end, by default a tenth of the walk) and seed of the
         shifts.
 
@@ -111,7 +113,7 @@ def mutual_information(
     https://doi.org/10.1162/neco.1995.7.2.399
     """
     check_options(recording, maps, per_map)
-    check(levels, correction, n)
+    check(levels, correction, n_shuffles)
     binned = BinnedRecording.of(recording, by=by, bins=bins, need=(given,) if given else ())
     cells = Cells.of(binned, given=given, maps=maps).held()
     counts = level_counts(cells, levels)
@@ -119,7 +121,10 @@ def mutual_information(
     if correction == "miller_madow":
         values = values - _bias(cells, counts, per_map)
     if correction == "shuffle":
-        shifts = _shifts(cells.index.shape, n, min_shift, seed)
+        hint = "; for shorter walks pass correction='miller_madow'"
+        low = least_shift(cells.index.shape[1], min_shift, hint)
+        rng = np.random.default_rng(seed)
+        shifts = circular_shifts(cells.index.shape, n_shuffles, low, rng)
         chance = shifted_bits(cells, levels, shifts, per_map=per_map)
         values = values - np.mean(list(chance), axis=0)
     return _labelled(cells, values, levels, correction)
@@ -136,7 +141,7 @@ def _labelled(
 ) -> xr.DataArray:
     beyond = f" beyond {cells.given}" if cells.given else ""
     attrs = {
-        "units": "bits",
+        "units": "bit",
         "long_name": f"mutual information of activation and place{beyond}",
         "levels": levels,
         "correction": correction,
@@ -260,23 +265,12 @@ def _per_map(
     return np.divide(gain, number, out=np.full(gain.shape, np.nan), where=number > 0)
 
 
-def _shifts(shape: tuple[int, ...], n: int, min_shift: int | None, seed: int) -> NDArray[np.int64]:
-    """Steps (shift, walk) that walks of a shape (walk, time) are rolled by."""
-    n_walks, n_steps = shape
-    low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
-    if low < 1 or 2 * low > n_steps:
-        raise ValueError(
-            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, got "
-            f"{low}; for shorter walks pass correction='miller_madow'"
-        )
-    return np.random.default_rng(seed).integers(low, n_steps - low + 1, (n, n_walks))
-
-
-def check(levels: int, correction: str = "none", n: int = 1) -> None:
+def check(levels: int, correction: str = "none", n_shuffles: int = 1) -> None:
     """Refuse options out of range."""
     if levels < 2:
         raise ValueError(f"levels must be at least 2, got {levels}")
-    if correction not in get_args(Correction):
-        raise ValueError(f"correction must be one of {get_args(Correction)}, got {correction!r}")
-    if n < 1:
-        raise ValueError(f"n must be at least 1 shift, got {n}; for none pass correction='none'")
+    check_option("correction", correction, get_args(Correction))
+    if n_shuffles < 1:
+        raise ValueError(
+            f"n_shuffles must be at least 1, got {n_shuffles}; for none pass correction='none'"
+        )

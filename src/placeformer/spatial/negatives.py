@@ -13,12 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.stats.tolerances import FLAT
 
 Negatives = Literal["rectify", "shift", "raise"]
-
-FLAT = 1e-6
-"""A shifted map whose range is below this share of its size is flat: float32 rounding."""
 
 WORDS = {
     "rectify": "negative rates set to 0",
@@ -58,8 +57,7 @@ def apply_negatives(
     ValueError
         An unknown policy, or negative rates under ``"raise"``, with the units named.
     """
-    if negatives not in get_args(Negatives):
-        raise ValueError(f"negatives must be one of {get_args(Negatives)}, got {negatives!r}")
+    check_option("negatives", negatives, get_args(Negatives))
     rate = np.where(valid, rate, 0.0)
     if negatives == "rectify":
         return np.maximum(rate, 0.0, out=rate)

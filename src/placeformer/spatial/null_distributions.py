@@ -20,6 +20,7 @@ from placeformer.spatial.binning import (
     observation_of_bins,
     unit_sums,
 )
+from placeformer.spatial.circular_shifts import circular_shifts
 from placeformer.spatial.mutual_information import plain_information, shifted_bits
 from placeformer.spatial.rate_maps import assemble
 from placeformer.spatial.variance_explained import (
@@ -66,7 +67,7 @@ def circular_maps(
     def draws() -> Iterator[NDArray[np.float64]]:
         values, index = activations(recording), np.asarray(binned.index)
         for group in groups(n, size * values.shape[2]):
-            amounts = _amounts(index.shape, group, low, rng)
+            amounts = circular_shifts(index.shape, group, low, rng)
             shifted = _kernels.Shifted(index, amounts, size)
             (moved,) = _kernels.bin_sums(values, [shifted], [group * size], weights=binned.weights)
             _refuse_hidden(moved)
@@ -126,7 +127,7 @@ def circular_variance(
     def draws() -> Iterator[NDArray[np.float64]]:
         held = cells.held()
         for group in groups(n, size * values.shape[2]):
-            amounts = _amounts(held.index.shape, group, low, rng)
+            amounts = circular_shifts(held.index.shape, group, low, rng)
             index = _kernels.Shifted(held.index, amounts, size)
             if not cells.complete:  # which samples count changes with the shift
                 both = [index, _kernels.Shifted(held.walk_map, amounts, n_maps)]
@@ -168,7 +169,7 @@ def circular_information(
     check_options(binned.recording, maps, per_map)
     cells = Cells.of(binned, maps=maps).held()
     data = plain_information(cells, levels, per_map=per_map)
-    amounts = _amounts(cells.index.shape, n, low, rng)
+    amounts = circular_shifts(cells.index.shape, n, low, rng)
     shuffles = shifted_bits(cells, levels, amounts, per_map=per_map)
     return data, (values[None] for values in shuffles)
 
@@ -245,11 +246,6 @@ def groups(n: int, values_each: int) -> Iterator[int]:
     """Numbers of shuffles that share one read of the activations."""
     size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
     yield from (min(size, n - start) for start in range(0, n, size))
-
-
-def _amounts(shape: tuple[int, int], n: int, low: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Shifts (shuffle, walk) of walks of a shape (walk, time), at least ``low`` from both ends."""
-    return rng.integers(low, shape[1] - low + 1, (n, shape[0]))
 
 
 def _refuse_hidden(sums: NDArray[np.float64]) -> None:

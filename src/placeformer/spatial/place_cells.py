@@ -21,11 +21,11 @@ from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, maps_of_parts
 from placeformer.spatial.shuffle_test import (
     OBSERVATION,
     VARIANCE,
-    benjamini_hochberg,
     compare_with_shuffles,
 )
 from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.spatial.variance_explained import Cells, sums_of_squares, variance_explained
+from placeformer.stats.multiple_comparisons import benjamini_hochberg
 
 PLACE_CELL = "place cell"
 
@@ -48,7 +48,7 @@ SAMPLES_A_BIN = 30
 PARTS = 8
 """Number of parts of a recording; a value per part is the sample of the test."""
 
-IDENTITY = ("layer", "component", "index")
+IDENTITY = ("layer", "component", "index", schema.UNIT)
 
 
 def place_cells(
@@ -59,7 +59,7 @@ def place_cells(
     bins: Bins = None,
     per_map: bool = False,
     negatives: Negatives = "rectify",
-    n: int = 1000,
+    n_shuffles: int = 1000,
     min_shift: int | None = None,
     seed: int = 0,
     max_q: float = 0.05,
@@ -68,7 +68,7 @@ def place_cells(
     min_stability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
     keep_null: bool = False,
-    progress: bool = False,
+    progress: bool = True,
 ) -> xr.Dataset:
     """Decide which units are place cells, and say why the others are not.
 
@@ -97,7 +97,7 @@ def place_cells(
     negatives
         Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
         in the decision.
-    n, min_shift, seed
+    n_shuffles, min_shift, seed
         Shuffles of each test, as in :func:`shuffle_test`.
     max_q
         Greatest q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
@@ -188,9 +188,13 @@ def place_cells(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
             "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
         )
-    shuffles: dict[str, Any] = {"n": n, "min_shift": min_shift, "seed": seed}
+    settings: dict[str, Any] = {
+        "n_shuffles": n_shuffles,
+        "min_shift": min_shift,
+        "seed": seed,
+        "progress": progress,
+    }
     options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
-    settings = {**shuffles, "progress": progress}
     if control is not None:
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
@@ -200,7 +204,12 @@ def place_cells(
         several = _several(control)
         control_table = _decided(binned_control, several, limits, settings, **options)
         table = table.assign(memory_columns(table, control_table, binned, binned_control, max_q))
-    table.attrs = {**limits, "n": n, "seed": seed, "left_out": _left_out(recording)}
+    table.attrs = {
+        **limits,
+        "n_shuffles": n_shuffles,
+        "seed": seed,
+        "left_out": _left_out(recording),
+    }
     table.attrs[schema.PROVENANCE] = schema.provenance(
         recording, "place_cells", **limits, **settings, **options, per_map=per_map
     )
@@ -332,13 +341,13 @@ def _warn_of_few_samples(maps: xr.Dataset) -> None:
 
 def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
     """Warn where units that no shuffle reached fail because there are too few shuffles."""
-    n, q = test.attrs["n"], test["q"].values
+    n, q = test.attrs["n_shuffles"], test["q"].values
     least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
     if least.any():
         warnings.warn(
             f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
-            f"to {q[least].max():.2g} > max_q={max_q}: with n={n} shuffles and "
-            f"{q.shape[-1]} units p cannot be small enough; raise n",
+            f"to {q[least].max():.2g} > max_q={max_q}: with n_shuffles={n} and "
+            f"{q.shape[-1]} units p cannot be small enough; raise n_shuffles",
             stacklevel=5,
         )
 

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
 from placeformer.spatial.field_detection import Criteria, DetectedFields, Method, detect
 from placeformer.spatial.rate_maps import flatten
 
@@ -138,30 +139,21 @@ def _label(
     n_fields = np.bincount(fields.owner, minlength=len(fields.label))
     width = max(1, int(n_fields.max(initial=0)))
     table = {
-        name: ((*outer, FIELD), _pad(fields, values, (*lead, width), name), attrs)
-        for name, values, attrs in _columns(maps, fields, space)
+        name: variable(
+            (*outer, FIELD), _pad(fields, values, (*lead, width), name), text, units=units
+        )
+        for name, values, text, units in _columns(maps, fields, space)
     }
+    label = fields.label.reshape(*lead, *fields.label.shape[1:])
     result = xr.Dataset(
         {
-            "label": (
-                (*outer, *space),
-                fields.label.reshape(*lead, *fields.label.shape[1:]),
-                {"units": "1", "long_name": "number of the field, 0 outside fields"},
-            ),
-            "n_fields": (
-                outer,
-                n_fields.reshape(lead),
-                {"units": "1", "long_name": "number of fields"},
-            ),
+            "label": variable((*outer, *space), label, "number of the field, 0 outside fields"),
+            "n_fields": variable(outer, n_fields.reshape(lead), "number of fields"),
             **table,
         },
         coords={
             **rate.coords,
-            FIELD: (
-                FIELD,
-                np.arange(1, width + 1),
-                {"units": "1", "long_name": "field by height of peak"},
-            ),
+            FIELD: variable(FIELD, np.arange(1, width + 1), "field by height of peak"),
         },
     )
     result.attrs = {name: getattr(criteria, name) for name in Criteria.__dataclass_fields__}
@@ -171,28 +163,22 @@ def _label(
 
 def _columns(
     maps: xr.Dataset, fields: DetectedFields, space: tuple[str, ...]
-) -> list[tuple[str, NDArray[np.float64], dict[str, str]]]:
-    """Name, values and attributes of every column of the table."""
-    columns, units = fields.columns, str(maps[schema.RATE].attrs.get("units", "a.u."))
-
-    def entry(name: str, unit: str, long_name: str) -> tuple[str, Any, dict[str, str]]:
-        return name, columns[name], {"units": unit, "long_name": long_name}
-
-    listed = [
-        entry("size", "bins", "bins of the field"),
-        entry("peak", units, "greatest rate in the field"),
-        entry("height", units, "greatest rate above the baseline of the map"),
-        entry("contrast", "1", "mean of 3 x 3 bins above the background, in standard errors"),
-        entry("eccentricity", "1", "eccentricity of the field"),
-    ]
+) -> list[tuple[str, NDArray[np.float64], str, str]]:
+    """Name, values, long name and units of every column of the table."""
+    columns, units = fields.columns, str(maps[schema.RATE].attrs.get("units", "1"))
+    about = {
+        "size": ("bins of the field", "1"),
+        "peak": ("greatest rate in the field", units),
+        "height": ("greatest rate above the baseline of the map", units),
+        "contrast": ("mean of 3 x 3 bins above the background, in standard errors", "1"),
+        "eccentricity": ("eccentricity of the field", "1"),
+    }
+    listed = [(name, columns[name], *text) for name, text in about.items()]
     for i, dim in enumerate(space):
         centres = np.asarray(maps[dim].values, float)
         position = np.interp(columns[f"axis_{i}"], np.arange(len(centres)), centres)
-        attrs = {
-            "units": str(maps[dim].attrs.get("units", "1")),
-            "long_name": f"{dim} of the centroid weighted by height",
-        }
-        listed.append((f"centroid_{dim}", position, attrs))
+        text, units = f"{dim} of the centroid weighted by height", maps[dim].attrs.get("units", "1")
+        listed.append((f"centroid_{dim}", position, text, str(units)))
     return listed
 
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 from tqdm.auto import tqdm
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.border_score import border_score
+from placeformer.spatial.circular_shifts import least_shift
 from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.spatial.place_cell_score import place_cell_score
+from placeformer.stats.multiple_comparisons import benjamini_hochberg
+from placeformer.stats.permutation import p_of_counts, reaches
 
 Null = Literal["circular", "within_observation"]
 Statistic = str | Callable[..., xr.DataArray]
@@ -47,7 +50,7 @@ def shuffle_test(
     recording: xr.Dataset,
     statistic: Statistic = "spatial_information",
     *,
-    n: int = 1000,
+    n_shuffles: int = 1000,
     null: Null = "circular",
     min_shift: int | None = None,
     seed: int = 0,
@@ -55,7 +58,7 @@ def shuffle_test(
     bins: Bins = None,
     per_map: bool = False,
     keep_null: bool = False,
-    progress: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     """Test a statistic of every unit against chance.
@@ -71,8 +74,8 @@ def shuffle_test(
         function from RateMaps to a DataArray over ``unit``. ``"mutual_information"`` is not
         corrected, as its bias is the ``null_mean``; each shuffle takes as many sums as it has
         ``levels`` less one.
-    n
-        Number of shuffles; the least p-value is 1 / (n + 1).
+    n_shuffles
+        Number of shuffles; the least p-value is 1 / (n_shuffles + 1).
     null
         ``"circular"``: the places of each walk are shifted in time relative to its activations,
         every walk by its own shift, wrapping around. This keeps the temporal statistics of walks
@@ -125,7 +128,7 @@ def shuffle_test(
     Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
     """
-    _check(statistic, n, null)
+    _check(statistic, n_shuffles, null)
     given = options.get("given") if statistic == VARIANCE else None
     need = [OBSERVATION] if null == "within_observation" else [given] if given else []
     if per_map and statistic not in OF_SAMPLES:
@@ -134,7 +137,7 @@ def shuffle_test(
     return compare_with_shuffles(
         binned,
         statistic,
-        n=n,
+        n_shuffles=n_shuffles,
         null=null,
         min_shift=min_shift,
         seed=seed,
@@ -149,7 +152,7 @@ def compare_with_shuffles(
     binned: BinnedRecording,
     statistic: Statistic,
     *,
-    n: int,
+    n_shuffles: int,
     null: Null,
     min_shift: int | None,
     seed: int,
@@ -160,38 +163,37 @@ def compare_with_shuffles(
 ) -> xr.Dataset:
     """Do a :func:`shuffle_test` of a binned recording that has what the test needs."""
     rng = np.random.default_rng(seed)
-    low = _least_shift(binned.recording, min_shift) if null == "circular" else 0
+    n_steps = binned.recording.sizes[schema.TIME]
+    low = least_shift(n_steps, min_shift) if null == "circular" else 0
     if isinstance(statistic, str) and statistic in OF_SAMPLES:
-        data, draws = OF_SAMPLES[statistic](binned, per_map, n, low, rng, **options)
+        data, draws = OF_SAMPLES[statistic](binned, per_map, n_shuffles, low, rng, **options)
     elif null == "circular":
         places = binned.split_by_map() if per_map else binned
-        data, draws = nulls.circular_maps(places, n, low, rng, _measure(statistic, options))
+        measure = _measure(statistic, options)
+        data, draws = nulls.circular_maps(places, n_shuffles, low, rng, measure)
     else:
-        data, draws = nulls.permuted_maps(binned, per_map, n, rng, _measure(statistic, options))
+        measure = _measure(statistic, options)
+        data, draws = nulls.permuted_maps(binned, per_map, n_shuffles, rng, measure)
     shuffles: list[NDArray[np.float32]] = []
     draws = _keeping(draws, shuffles) if keep_null else draws
-    result = _summary(data, draws, tqdm(total=n, desc="shuffles", disable=not progress))
+    result = _summary(data, draws, tqdm(total=n_shuffles, desc="shuffles", disable=not progress))
     if keep_null:
         dims = (nulls.SHUFFLE, *data.dims)
         about = {"units": data.attrs.get("units", "1"), "long_name": "statistic in every shuffle"}
         result["null"] = (dims, np.concatenate(shuffles), about)
     name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
-    settings = {"statistic": name, "null": null, "n": n, "min_shift": low, "seed": seed}
+    settings = {
+        "statistic": name,
+        "null": null,
+        "n_shuffles": n_shuffles,
+        "min_shift": low,
+        "seed": seed,
+    }
     result.attrs.update(settings)
     result.attrs[schema.PROVENANCE] = schema.provenance(
         binned.recording, "shuffle_test", **settings, **options
     )
     return result
-
-
-def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """False discovery rate over the last axis; NaN stay NaN and do not count."""
-    q = np.full(p.shape, np.nan)
-    for row in np.ndindex(p.shape[:-1]):
-        known = np.isfinite(p[row])
-        if known.any():
-            q[row][known] = stats.false_discovery_control(p[row][known])
-    return q
 
 
 def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
@@ -200,31 +202,20 @@ def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
     return nulls.Measure(partial(function, **options), isinstance(statistic, str))
 
 
-def _check(statistic: Statistic, n: int, null: str) -> None:
+def _check(statistic: Statistic, n_shuffles: int, null: str) -> None:
     if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
             f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, got "
             f"{statistic!r}"
         )
-    if n < 1:
-        raise ValueError(f"n must be at least 1 shuffle, got {n}")
-    if null not in ("circular", "within_observation"):
-        raise ValueError(f"null must be 'circular' or 'within_observation', got {null!r}")
+    if n_shuffles < 1:
+        raise ValueError(f"n_shuffles must be at least 1, got {n_shuffles}")
+    check_option("null", null, get_args(Null))
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
             f"null='within_observation' permutes places, which {statistic!r} does not see; use "
             "statistic='place_cell_score' or 'coherence', or null='circular'"
         )
-
-
-def _least_shift(recording: xr.Dataset, min_shift: int | None) -> int:
-    n_steps = recording.sizes[schema.TIME]
-    low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
-    if low < 1 or 2 * low > n_steps:
-        raise ValueError(
-            f"min_shift must be at least 1 and at most half a walk of {n_steps} steps, got {low}"
-        )
-    return low
 
 
 def _keeping(
@@ -240,14 +231,13 @@ def _summary(data: xr.DataArray, draws: Iterator[NDArray[Any]], bar: Any) -> xr.
     """Data against shuffles, which come several at a time."""
     observed = np.asarray(data.values, float)
     n, mean, squares, extreme = (np.zeros(observed.shape) for _ in range(4))
-    least = observed - 1e-12 * np.abs(observed)  # ties are ties whatever the order of a sum
     for value in chain.from_iterable(draws):
         known = np.isfinite(value)
         n += known
         step = np.where(known, value - mean, 0.0)
         mean += step / np.maximum(n, 1)
         squares += step * np.where(known, value - mean, 0.0)
-        extreme += known & (value >= least)
+        extreme += reaches(value, observed)
         bar.update()
     bar.close()
     return _table(data, observed, n, mean, squares, extreme)
@@ -265,7 +255,7 @@ def _table(
     sd = np.sqrt(np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1))
     mean = np.where(n > 0, mean, np.nan)
     z = np.divide(observed - mean, sd, out=np.full(n.shape, np.nan), where=sd > 0)
-    p = np.where(np.isfinite(observed) & (n > 0), (extreme + 1) / (n + 1), np.nan)
+    p = p_of_counts(extreme, n, observed)
     units, what = data.attrs.get("units", "1"), data.attrs.get("long_name", "statistic")
     columns = {
         "observed": (observed, units, what),

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.dwell import interval
@@ -143,8 +144,7 @@ def agreement(maps: xr.Dataset) -> xr.DataArray:
 
 def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> Numbers:
     """Half of every sample, 0 or 1, shape (walk, 1) or (1, time)."""
-    if halves not in get_args(Halves):
-        raise ValueError(f"halves must be one of {get_args(Halves)}, got {halves!r}")
+    check_option("halves", halves, get_args(Halves))
     if block is not None and halves != "odd_even":
         raise ValueError(f"block belongs to halves='odd_even', got halves={halves!r}")
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
+from placeformer._options import check_option
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped
@@ -22,9 +23,7 @@ from placeformer.spatial.binning import (
     refuse_not_finite,
     samples,
 )
-
-NO_VARIANCE = 1e-6
-"""Share of a unit's raw sum of squares below which what is left counts as rounding."""
+from placeformer.stats.tolerances import NO_VARIANCE
 
 SHIFT_SAMPLES = 4096
 """Samples of the first walk whose mean is taken off every activation before squaring."""
@@ -298,8 +297,7 @@ def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]
 
 def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
     """Refuse an unknown way to treat maps, or maps that the recording lacks."""
-    if maps not in ("apart", "together"):
-        raise ValueError(f"maps must be 'apart' or 'together', got {maps!r}")
+    check_option("maps", maps, ("apart", "together"))
     if per_map and (maps == "together" or schema.MAP not in recording.variables):
         raise ValueError(
             "per_map=True needs maps='apart' and a recording with the coordinate 'map'"

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from placeformer.data import schema
+from placeformer.data.schema import variable
+from placeformer.stats.intervals import LEVEL, percentile_interval
 
 PARAMETERS = ("floor", "top", "K", "n")
 LEAST_DOSES = 5
@@ -22,8 +24,8 @@ def fit_hill(
     response: xr.DataArray,
     *,
     dose: str = "alpha",
-    n_boot: int = 1000,
-    level: float = 0.95,
+    n_resamples: int = 1000,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> xr.Dataset:
     r"""Fit a Hill curve to a response and say whether a saturation can be told from the data.
@@ -41,7 +43,7 @@ def fit_hill(
         :func:`dose_response`; points of one dose are repeats (seeds).
     dose
         Coordinate with the dose of every point. Points whose dose or value is NaN are left out.
-    n_boot
+    n_resamples
         Bootstrap samples. Where every dose has several points they are drawn anew within their
         dose; otherwise residuals are, scaled by √(points / (points - 4)).
     level
@@ -74,29 +76,28 @@ def fit_hill(
     x, y = points(response, dose)
     values, interval, p_flat, r2 = np.full(4, np.nan), np.full((4, 2), np.nan), np.nan, np.nan
     if (n_doses := np.unique(x).size) < LEAST_DOSES:
-        reason = f"4 parameters need at least {LEAST_DOSES} doses, found {n_doses}"
+        reason = f"4 parameters need at least {LEAST_DOSES} doses, got {n_doses}"
     else:
         values = fit(x, y)
         rest, total = ((y - hill(x, values)) ** 2).sum(), ((y - y.mean()) ** 2).sum()
         r2 = 1 - rest / total if total > 0 else np.nan
         p_flat = flat_p(rest, total, y.size)
-        tail = (1 - level) / 2
-        boot = bootstrap(x, y, values, n_boot, np.random.default_rng(seed))
-        interval = open_ended(np.quantile(boot, [tail, 1 - tail], axis=0).T, x)
+        boot = bootstrap(x, y, values, n_resamples, np.random.default_rng(seed))
+        interval = open_ended(percentile_interval(boot, level), x)
         reason = why_not(values, interval, x, p_flat, 1 - level)
     grid = np.union1d(np.geomspace(x[x > 0].min(), x.max(), 200), x) if (x > 0).any() else x
-    about = {"units": "1", "long_name": "parameter of the Hill curve"}
+    about = "parameter of the Hill curve"
     unit, name = response.attrs.get("units", "1"), response.attrs.get("long_name", response.name)
     return xr.Dataset(
         {
-            "value": ("parameter", values, about),
-            "interval": (("parameter", "bound"), interval, about | {"level": level}),
-            "identifiable": ((), not reason, {"long_name": "a saturation can be told"}),
-            "reason": ((), reason, {"long_name": "why not"}),
-            "p_flat": ((), p_flat, {"units": "1", "long_name": "p of a constant, F test"}),
-            "r2": ((), r2, {"units": "1", "long_name": "share of variance fitted"}),
-            "n_points": ((), x.size, {"units": "1", "long_name": "points"}),
-            "fitted": (dose, hill(grid, values), {"units": unit, "long_name": f"Hill: {name}"}),
+            "value": variable("parameter", values, about),
+            "interval": variable(("parameter", "bound"), interval, about, level=level),
+            "identifiable": variable((), not reason, "whether the data identify a saturation"),
+            "reason": variable((), reason, "why not"),
+            "p_flat": variable((), p_flat, "p of a constant, F test"),
+            "r2": variable((), r2, "share of variance fitted"),
+            "n_points": variable((), x.size, "points"),
+            "fitted": variable(dose, hill(grid, values), f"Hill: {name}", units=unit),
         },
         {
             "parameter": list(PARAMETERS),
@@ -105,9 +106,11 @@ def fit_hill(
         },
         {
             "seed": seed,
-            "n_boot": n_boot,
+            "n_resamples": n_resamples,
             "level": level,
-            schema.PROVENANCE: schema.provenance(response, "fit_hill", n_boot=n_boot, seed=seed),
+            schema.PROVENANCE: schema.provenance(
+                response, "fit_hill", n_resamples=n_resamples, seed=seed
+            ),
         },
     )
 
@@ -116,18 +119,18 @@ def points(response: xr.DataArray, dose: str) -> tuple[Floats, Floats]:
     """Doses and values of the points that have both."""
     if dose not in response.coords:
         found = sorted(map(str, response.coords))
-        raise ValueError(f"response must carry the coordinate {dose!r}, found {found}")
+        raise ValueError(f"response must carry the coordinate {dose!r}, got {found}")
     if response.ndim != 1:
         raise ValueError(
-            f"response must have one value a point, found dims {response.dims}; pick one, as in "
+            f"response must have one value a point, got dims {response.dims}; pick one, as in "
             '.sel(memory="reference", maps="trained")'
         )
     x, y = np.asarray(response[dose], float), np.asarray(response, float)
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
-        raise ValueError("response must have points with a finite dose and value, found none")
+        raise ValueError("response must have points with a finite dose and value, got none")
     if (x[finite] < 0).any():
-        raise ValueError(f"doses must be ≥ 0, found {x[finite].min():g}")
+        raise ValueError(f"doses must be ≥ 0, got {x[finite].min():g}")
     return x[finite], y[finite]
 
 
@@ -228,19 +231,19 @@ def closest(x: Floats, y: Floats, weight: Floats, k: Floats, n: Floats) -> Float
 
 
 def bootstrap(
-    x: Floats, y: Floats, parameters: Floats, n_boot: int, rng: np.random.Generator
+    x: Floats, y: Floats, parameters: Floats, n_resamples: int, rng: np.random.Generator
 ) -> Floats:
-    """Parameters (boot, parameter) of drawn points, or of drawn residuals."""
+    """Parameters (resample, parameter) of drawn points, or of drawn residuals."""
     _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
-    weight, values = np.ones((n_boot, x.size)), np.broadcast_to(y, (n_boot, x.size))
+    weight, values = np.ones((n_resamples, x.size)), np.broadcast_to(y, (n_resamples, x.size))
     if counts.min() > 1:
         for i, count in enumerate(counts):
-            drawn = rng.multinomial(count, np.full(count, 1 / count), size=n_boot)
+            drawn = rng.multinomial(count, np.full(count, 1 / count), size=n_resamples)
             weight[:, which == i] = drawn
     else:
         fitted = hill(x, parameters)
         residual = (y - fitted) * np.sqrt(x.size / (x.size - len(PARAMETERS)))
-        values = fitted + rng.choice(residual, size=(n_boot, x.size))
+        values = fitted + rng.choice(residual, size=(n_resamples, x.size))
     return np.concatenate(
         [
             scan(x, v, w)

@@ -17,7 +17,7 @@ from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.training.trainer import Trainer
 from placeformer.zoo import folder as hub
-from placeformer.zoo.card import LIMITS, head
+from placeformer.zoo.card import TEMPLATES, head
 
 ERRORS = {
     "reference_error_trained": ("reference memory", "-"),
@@ -61,66 +61,6 @@ SHUFFLES = 250
 PLACE_PROTOCOL = "{n_walks} walks of {n_steps} steps, seed {seed}".format(**PLACE_WALKS)
 PLACE_PROTOCOL += f", {SHUFFLES} shuffles"
 PAPER = {"side": 11, "n_letters": 10, "n_maps": 32}
-TEXT = """---
-{head}
----
-# {name}
-
-A Transformer that walks on grid maps of letters and predicts the letter at its next place, after
-Kim, Kwon, Cha & Lee, "Transformer as a hippocampal memory consolidation model based on
-NMDAR-inspired nonlinearity", NeurIPS 2023. Feed-forward activation: {activation}.
-
-## How to load it
-
-```python
-import placeformer as pf
-
-model = pf.load("{name}")  # the zoo in the installed package
-model = pf.load("org/name")  # the hub; "org/name@commit" pins what is loaded
-```
-
-## What it reaches
-
-Measured on the stored weights ({dtype}), {protocol}. Chance is {chance:.0%} error.
-
-| error | trained maps | novel maps |
-| --- | --- | --- |
-{table}
-
-Working memory: the place is among the places of the steps the network could attend to. Reference
-memory: it is not. On novel maps reference memory cannot be better than chance: that is the control.
-
-Place cells: {place_cell_fraction_trained:.1%} of the {units:,} feed-forward units on the first
-trained map, {place_cell_fraction_novel:.1%} on the first novel map (`placeformer.place_cells`,
-{place_protocol}).
-{curve}
-## How it was made
-
-- World: {world}. {difference}
-- Network: {c.n_layers} layers of width {c.d_model}, {c.n_heads} heads of {c.d_head},
-  {c.d_inner} feed-forward units each, path integrator of {c.d_rnn}, chunks of {c.chunk} steps with
-  {c.memory} remembered; {parameters:,} parameters.
-- Training: {steps:,} optimiser steps, {predictions:,} predictions, on walks that never repeat;
-  seed {seed} for weights, walks and e₀. Trained maps in use: {maps}. Chunks of a walk: {chunks}.
-  Share of walks on maps that are drawn anew and never met again: {fresh}.
-- Wall time {hours:.2f} h on {hardware}.
-- `recipe.toml` repeats the run (`placeformer train recipe.toml`), `history.csv` holds its course.
-
-## Limits
-
-One seed of one recipe: it shows what such a network can do, not how often.
-{limits}
-
-## Licence
-
-MIT, code and weights. The paper: https://openreview.net/forum?id=vKpVJxplmB
-"""
-CURVE = """
-Errors during the training, at every one of the first 256 steps of 64 other walks. They are higher:
-at the beginning of a walk the network has not yet seen enough to know where it is.
-
-![Errors against optimiser steps](curve.png)
-"""
 
 
 def publish(
@@ -219,7 +159,9 @@ def place_shares(
 ) -> dict[str, dict[str, Any]]:
     """Shares of place cells as the `results` of a folder: value and definition."""
     walked = recorded(model, **PLACE_WALKS, progress=progress)
-    shares = place_cell_shares(walked, n=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress)
+    shares = place_cell_shares(
+        walked, n_shuffles=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress
+    )
     found = shares["place_cell_fraction"]
     units = model.config.n_layers * model.config.d_inner
     return {
@@ -246,18 +188,6 @@ def interval(one: xr.Dataset) -> str:
     return f"{low:.4f} to {high:.4f}"
 
 
-def table(errors: xr.Dataset) -> str:
-    """Rows of errors with their intervals."""
-    rows: list[str] = []
-    for memory in errors["memory"].values:
-        cells = [f"{memory} memory"]
-        for kind in errors["maps"].values:
-            one = errors.sel(maps=kind, memory=memory)
-            cells.append(f"{float(one['error']):.4f} ({interval(one)}; n = {int(one['n'])})")
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
 def text(
     name: str,
     model: NavigationTransformer,
@@ -265,53 +195,34 @@ def text(
     shares: dict[str, dict[str, Any]],
     trainer: Trainer,
 ) -> str:
-    """Write the card: what it reaches, how it was made, what it is not for."""
-    config, world, training = model.config, world_of(model), trainer.config
-    activation = config.activation
-    if config.alpha is not None:
-        activation = f"NMDA_α, α = {config.alpha:g} ({alpha_to_mg(config.alpha):.3g} mM Mg²⁺)"
-    return TEXT.format(
+    """Write the card: what the network reaches, how it was made, and what it is not for."""
+    config, world = model.config, world_of(model)
+    return TEMPLATES.get_template("trained_card.md.jinja").render(
         head=head(name, results(errors) | shares),
         name=name,
-        activation=activation,
+        config=config,
+        mg_mM=None if config.alpha is None else alpha_to_mg(config.alpha),
         dtype=model.info["dtype"],
-        protocol=f"at the last step of every chunk of {protocol(errors)}",
+        protocol=protocol(errors),
         chance=errors.attrs["chance"],
-        table=table(errors),
-        units=config.n_layers * config.d_inner,
+        errors={
+            (kind, memory): error_with_interval(errors.sel(maps=kind, memory=memory))
+            for kind, memory in product(errors["maps"].values, errors["memory"].values)
+        },
+        shares=shares,
         place_protocol=PLACE_PROTOCOL,
-        **{key: entry["value"] for key, entry in shares.items()},
-        curve=CURVE if trainer.history else "",
-        limits=LIMITS,
-        world=(
-            f"side {world.side}, {world.n_letters} letters, {world.n_maps} trained maps, "
-            f"seed {world.seed}"
-        ),
-        difference=difference(model),
-        c=config,
+        curve=bool(trainer.history),
+        world=world,
+        paper_sizes=[f"{key} {n}" for key, n in PAPER.items() if getattr(world, key) != n],
         parameters=model.info["parameters"],
+        training=trainer.config,
         steps=trainer.step,
-        predictions=trainer.step * training.walks * config.chunk,
-        maps=course(training.maps),
-        chunks=course(training.chunks_per_walk),
-        fresh=course(training.fresh_maps),
         seed=trainer.recipe.seed,
         hours=trainer.seconds / 3600,
         hardware=trainer.hardware,
     )
 
 
-def course(schedule: Sequence[tuple[int, float]]) -> str:
-    """Put a schedule into words."""
-    return ", ".join(f"{value:g} from step {step}" for step, value in schedule)
-
-
-def difference(model: NavigationTransformer) -> str:
-    """Say how world and width differ from the paper's."""
-    world, config = world_of(model), model.config
-    sizes = {key: getattr(world, key) for key in PAPER}
-    other = [f"{key} {PAPER[key]}" for key in PAPER if sizes[key] != PAPER[key]]
-    where = f"The paper has {', '.join(other)}." if other else "This is the paper's world."
-    if (config.d_model, config.d_inner) != (512, 2048):
-        where += " The network is narrower than the paper's (width 512, 2,048 units)."
-    return where
+def error_with_interval(one: xr.Dataset) -> str:
+    """One error with its interval and its number of predictions."""
+    return f"{float(one['error']):.4f} ({interval(one)}; n = {int(one['n'])})"

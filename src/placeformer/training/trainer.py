@@ -225,6 +225,7 @@ class Trainer:
                 familiar=kind == "trained",
                 seed=self.step,
                 where="every_step",
+                progress=False,
             )
         self.history.append(self.row(totals(self.recent), errors))
         self.recent = []

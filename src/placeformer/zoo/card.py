@@ -6,50 +6,21 @@ import re
 from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.config import LIBRARY, Results
 
 TAGS = (LIBRARY, "place-cells", "memory-consolidation", "nmda", "transformer")
 HUB_ID = re.compile(r'(?<=pf\.load\(")[\w.-]+/[\w.-]+(?=["@])')
-LIMITS = """Activations are signed, and how negative they get depends on the activation function:
-compare networks only by measures that say what they do with negative values. It is a model of a
-task, not of an animal; it must not be used for statements about patients or medication."""
-TEXT = """---
-{head}
----
-# {name}
-
-A navigation Transformer that walks on grid maps of letters and predicts the letter at its next
-place.
-
-- activation: {unit}
-- trained maps: {maps}
-- layers: {config.n_layers} of width {config.d_model}, {config.d_inner} feed-forward units each
-
-## How to load it
-
-```python
-import placeformer as pf
-
-model = pf.load("path/to/{name}")  # the folder this file is in
-model = pf.load("org/name")  # the hub; "org/name@commit" pins what is loaded
-```
-
-## What it reaches
-
-{reached}
-
-## Limits
-
-{limits}
-
-## Licence
-
-MIT
-"""
-NOT_MEASURED = """Nothing was measured. `placeformer evaluate` measures the errors of working and
-reference memory, on trained and on novel maps."""
+TEMPLATES = Environment(
+    loader=PackageLoader("placeformer.zoo"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+"""Templates of the cards. They are Markdown, so nothing is escaped."""
 
 
 def head(name: str, results: Results) -> str:
@@ -77,19 +48,12 @@ def head(name: str, results: Results) -> str:
 
 def default_card(name: str, model: NavigationTransformer, results: Results) -> str:
     """Return a card for a network of which only weights and results are known."""
-    config, world = model.config, model.world
-    unit = config.activation if config.alpha is None else f"NMDA_α, α = {config.alpha!r}"
-    size = "none stored" if world is None else f"{world.n_maps}, {world.side} × {world.side} places"
-    rows = [f"| {k} | {v['value']} | {v['definition']} |" for k, v in results.items()]
-    table = "\n".join(["| result | value | definition |", "| --- | --- | --- |", *rows])
-    return TEXT.format(
+    return TEMPLATES.get_template("card.md.jinja").render(
         head=head(name, results),
         name=name,
-        unit=unit,
-        maps=size,
-        config=config,
-        reached=table if results else NOT_MEASURED,
-        limits=LIMITS,
+        config=model.config,
+        world=model.world,
+        results=results,
     )
 
 

@@ -102,7 +102,7 @@ def read_config(folder: Path, problems: list[str]) -> Description | None:
         problems.append(f"{CONFIG}: the file is missing")
         return None
     except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{CONFIG}: expected JSON, found {error}")
+        problems.append(f"{CONFIG}: expected JSON, got {error}")
         return None
     return check_config(entries, problems)
 
@@ -117,7 +117,7 @@ def check_config(entries: Any, problems: list[str]) -> Description | None:
             entries[key] != expected or type(entries[key]) is not type(expected)
         ):
             problems.append(
-                f"{CONFIG}: {key}: expected {expected!r}, found {brief(entries[key])}; "
+                f"{CONFIG}: {key}: expected {expected!r}, got {brief(entries[key])}; "
                 "another version of placeformer may read it"
             )
     network, world = check_network_entries(entries, problems), entries.get("world")
@@ -158,7 +158,7 @@ def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
     """World and network must tell apart the same letters."""
     if found != expected:
         problems.append(
-            f"{CONFIG}: world.n_letters: expected {expected} (network.n_letters), found {found}"
+            f"{CONFIG}: world.n_letters: expected {expected} (network.n_letters), got {found}"
         )
 
 
@@ -169,22 +169,21 @@ def check_stored(weights: Mapping[str, str], problems: list[str]) -> None:
     for key, rule in rules.items():
         if not re.fullmatch(rule, weights[key]):
             problems.append(
-                f"{CONFIG}: weights.{key}: expected {wanted[key]}, found {brief(weights[key])}"
+                f"{CONFIG}: weights.{key}: expected {wanted[key]}, got {brief(weights[key])}"
             )
 
 
 def check_results(results: Any, problems: list[str]) -> None:
     """Every result is a finite number with its definition."""
     if not isinstance(results, Mapping):
-        problems.append(f"{CONFIG}: results: expected an object, found {brief(results)}")
+        problems.append(f"{CONFIG}: results: expected an object, got {brief(results)}")
         return
     for name, entry in results.items():
         if check_section(entry, RESULT, f"results.{name}", problems):
             value = entry["value"]
             if not abs(value) <= sys.float_info.max:
                 problems.append(
-                    f"{CONFIG}: results.{name}.value: expected a finite number, found "
-                    f"{brief(value)}"
+                    f"{CONFIG}: results.{name}.value: expected a finite number, got {brief(value)}"
                 )
 
 
@@ -196,7 +195,7 @@ def check_section(entries: Any, kinds: Mapping[str, str], where: str, problems: 
             if not is_a(entries[key], kinds[key]):
                 problems.append(
                     f"{CONFIG}: {where}.{key}: expected {KINDS[kinds[key]][0]}, "
-                    f"found {brief(entries[key])}"
+                    f"got {brief(entries[key])}"
                 )
     return len(problems) == before
 
@@ -216,7 +215,7 @@ def check_keys(
 ) -> bool:
     """Name unknown and missing keys; False only if `entries` is no object at all."""
     if not isinstance(entries, Mapping):
-        problems.append(f"{where}: expected an object, found {brief(entries)}")
+        problems.append(f"{where}: expected an object, got {brief(entries)}")
         return False
     for key in entries:
         if key not in expected and key not in optional:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tomllib
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from placeformer._atomic import atomic_folder
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.card import default_card
@@ -227,7 +227,7 @@ def history_text(history: Any, problems: list[str]) -> str | None:
     if isinstance(history, str | os.PathLike):
         return file_text(Path(history), "history", problems)
     if not history:
-        problems.append("history: expected rows or a CSV file, found no rows")
+        problems.append("history: expected rows or a CSV file, got no rows")
         return None
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, list(history[0]), lineterminator="\n")
@@ -242,7 +242,7 @@ def recipe_text(recipe: Any, problems: list[str]) -> str | None:
     try:
         tomllib.loads(text or "")
     except tomllib.TOMLDecodeError as error:
-        problems.append(f"recipe: expected TOML, found {error} in {recipe}")
+        problems.append(f"recipe: expected TOML, got {error} in {recipe}")
     return text
 
 
@@ -251,7 +251,7 @@ def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{argument}: expected a text file, found {error}")
+        problems.append(f"{argument}: expected a text file, got {error}")
         return None
 
 
@@ -265,15 +265,11 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             f"folder must be new or empty, got {target} with files in it; choose another one, or "
             "pass overwrite=True to replace the network there"
         )
-    new = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        new.mkdir(parents=True)
-        yield new
-        replace_folder(new, target)
+        with atomic_folder(target, publish=replace_folder) as new:
+            yield new
     except OSError as error:
         raise FolderError(f"folder must be where files can be written: {error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def write_file(file: Path, content: bytes) -> None:

@@ -227,7 +227,7 @@ def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
 def check_small(sizes: Mapping[str, int], problems: list[str]) -> None:
     """Everything but the weights is small."""
     problems += [
-        f"{file}: expected at most {SMALL:,} bytes, found {size:,}"
+        f"{file}: expected at most {SMALL:,} bytes, got {size:,}"
         for file, size in sizes.items()
         if file != WEIGHTS and size > SMALL
     ]

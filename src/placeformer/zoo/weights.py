@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from placeformer.models.grid_world import ACTIONS, GridWorld
+from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.zoo.config import CONFIG, LIBRARY, WEIGHTS, Description, brief, parse
 
@@ -24,62 +25,56 @@ MAPS = ("world.maps", "world.novel_maps")
 HEADER = 2**24  # bytes; no header of ours is longer
 
 
+def outer_and_layer_shapes(
+    config: ModelConfig, world: Mapping[str, int] | None
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Name and shape of every stored tensor outside the layers, and of one layer's.
+
+    They are those of a network with one layer on PyTorch's "meta" device, whose tensors have a
+    shape and no memory, whatever the sizes in `config`.
+
+    Raises
+    ------
+    OverflowError
+        A tensor would have more than 2**63 bytes.
+    """
+    try:
+        with torch.device("meta"):
+            model = NavigationTransformer(replace(config, n_layers=1))
+    except (RuntimeError, TypeError) as error:  # PyTorch raises either one, depending on the size
+        raise OverflowError(
+            "network: expected tensors of fewer than 2**63 bytes, found more"
+        ) from error
+    outer: dict[str, tuple[int, ...]] = {
+        name: tuple(weight.shape) for name, weight in model.state_dict().items()
+    }
+    layer = {name: outer.pop(f"layers.0.{name}") for name in model.layers[0].state_dict()}
+    if world is not None:
+        outer |= dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
+    return outer, layer
+
+
 def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tuple[int, ...]]:
     """Name and shape of every stored tensor, without making any."""
-    found, layer = outer_shapes(config, world), layer_shapes(config)
-    for i in range(config.n_layers):
-        found |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    return found
-
-
-def outer_shapes(
-    config: ModelConfig, world: Mapping[str, int] | None
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of what is not in a layer."""
-    d, half, d_rnn, letters = config.d_model, config.d_model // 2, config.d_rnn, config.n_letters
-    maps = {} if world is None else dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
-    return {
-        "path.weight": (len(ACTIONS), d_rnn, d_rnn),
-        "place.weight": (half, d_rnn),
-        "place.bias": (half,),
-        "letter.weight": (letters + 1, half),
-        "norm.weight": (d,),
-        "norm.bias": (d,),
-        "read_out.weight": (letters, d),
-        "read_out.bias": (letters,),
-        **maps,
-    }
-
-
-def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of one layer."""
-    d, heads, d_head = config.d_model, config.n_heads, config.d_head
-    reach = config.memory + config.chunk
-    return {
-        "attention.query_bias": (heads, d_head),
-        "attention.distance": (heads, reach, d_head),
-        "attention.distance_bias": (heads, reach),
-        "attention.norm.weight": (d,),
-        "attention.norm.bias": (d,),
-        "attention.qkv.weight": (3 * heads * d_head, d),
-        "attention.out.weight": (d, heads * d_head),
-        "ffn.norm.weight": (d,),
-        "ffn.norm.bias": (d,),
-        "ffn.fc1.weight": (config.d_inner, d),
-        "ffn.fc2.weight": (d, config.d_inner),
+    outer, layer = outer_and_layer_shapes(config, world)
+    return outer | {
+        f"layers.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()
     }
 
 
 def check_size(size: int, said: Description, problems: list[str]) -> None:
-    """Hold the size of a weight file against what ``config.json`` asks for, in plain numbers."""
-    config, bytes_each = said.network, 2 if said.dtype == "float16" else 4
-    layers = config.n_layers * sum(map(math.prod, layer_shapes(config).values()))
-    outer = outer_shapes(config, said.world)
+    """Compare the size of a weight file with what ``config.json`` asks for.
+
+    Only when it fits are tensors named one by one, so a hostile `n_layers` costs nothing.
+    """
+    outer, layer = outer_and_layer_shapes(said.network, said.world)
+    bytes_each = 2 if said.dtype == "float16" else 4
     maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
+    layers = said.network.n_layers * sum(map(math.prod, layer.values()))
     least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
     if not least <= size <= least + HEADER:
         problems.append(
-            f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), found {size:,}"
+            f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), got {size:,}"
         )
 
 
@@ -97,7 +92,7 @@ def check_network(model: NavigationTransformer, problems: list[str]) -> None:
         unit = layer.get_submodule("ffn.activation")
         if getattr(unit, "alpha", None) != model.config.alpha or getattr(unit, "beta", 1) != 1:
             problems.append(
-                f"layers.{i}.ffn.activation: expected α = {model.config.alpha} (config), found "
+                f"layers.{i}.ffn.activation: expected α = {model.config.alpha} (config), got "
                 f"{unit}; save the network as it was trained"
             )
 
@@ -109,10 +104,10 @@ def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) ->
         value = weight.detach().cpu()
         found[name] = value.to(TORCH[dtype]).contiguous()
         if not value.isfinite().all():
-            problems.append(f"{name}: expected finite weights, found NaN or infinity")
+            problems.append(f"{name}: expected finite weights, got NaN or infinity")
         elif not found[name].isfinite().all():
             problems.append(
-                f"{name}: expected at most {torch.finfo(TORCH[dtype]).max:g} ({dtype}), found "
+                f"{name}: expected at most {torch.finfo(TORCH[dtype]).max:g} ({dtype}), got "
                 f'{value.abs().max():g}; save it with dtype="float32"'
             )
     return found
@@ -126,7 +121,7 @@ def maps_of(world: GridWorld | None, problems: list[str]) -> dict[str, Tensor]:
         for name, maps in zip(MAPS, (world.maps, world.novel_maps), strict=True):
             found[name] = torch.from_numpy(np.array(maps, dtype=np.uint8, order="C"))
             if np.shape(maps) != expected:
-                problems.append(f"{name}: expected shape {expected}, found {np.shape(maps)}")
+                problems.append(f"{name}: expected shape {expected}, got {np.shape(maps)}")
             check_letters(name, np.asarray(maps), world.n_letters, problems)
     return found
 
@@ -150,8 +145,11 @@ def read_tensors(
     except FileNotFoundError:
         problems.append(f"{WEIGHTS}: the file is missing")
         return {}
+    except OverflowError as error:
+        problems.append(f"{CONFIG}: {error}")
+        return {}
     except (SafetensorError, OSError, ValueError) as error:
-        problems.append(f"{WEIGHTS}: expected a whole safetensors file, found: {error}")
+        problems.append(f"{WEIGHTS}: expected a whole safetensors file, got: {error}")
         return {}
     check_values(tensors, said, problems)
     return tensors
@@ -164,7 +162,7 @@ def check_hash(file: Path, recorded: str, pin: str | None, problems: list[str]) 
     for where, expected in ((CONFIG, recorded), ("the pin of the zoo", pin)):
         if expected is not None and found != expected:
             problems.append(
-                f"{WEIGHTS}: expected sha256 {expected} ({where}), found {found}; "
+                f"{WEIGHTS}: expected sha256 {expected} ({where}), got {found}; "
                 "the file was altered or is of another network"
             )
 
@@ -176,7 +174,7 @@ def check_header(stream: Any, said: Description, problems: list[str]) -> None:
     if said.network.n_layers > len(slices):
         problems.append(
             f"{WEIGHTS}: expected the tensors of {said.network.n_layers} layers, "
-            f"found {len(slices)} tensors in all"
+            f"got {len(slices)} tensors in all"
         )
         return
     expected = shapes(said.network, said.world)
@@ -184,7 +182,7 @@ def check_header(stream: Any, said: Description, problems: list[str]) -> None:
     for name in expected.keys() & slices.keys():
         code, found = CODES["uint8" if name in MAPS else said.dtype], slices[name].get_dtype()
         if found != code:
-            problems.append(f"{WEIGHTS}: {name}: expected dtype {code}, found {found}")
+            problems.append(f"{WEIGHTS}: {name}: expected dtype {code}, got {found}")
     check_facts(stream.metadata() or {}, said, problems)
 
 
@@ -193,7 +191,7 @@ def check_facts(metadata: Mapping[str, str], said: Description, problems: list[s
     try:
         saved = dict(parse(metadata[LIBRARY]))
     except (KeyError, TypeError, ValueError, RecursionError):
-        problems.append(f"{WEIGHTS}: expected the network's settings in its header, found none")
+        problems.append(f"{WEIGHTS}: expected the network's settings in its header, got none")
         return
     found = said.facts
     for key in [*found, *(k for k in saved if k not in found)]:
@@ -201,7 +199,7 @@ def check_facts(metadata: Mapping[str, str], said: Description, problems: list[s
         if ours != theirs:
             problems.append(
                 f"{CONFIG}: {key}: expected {brief(theirs)} (the weights were saved with it), "
-                f"found {brief(ours)}"
+                f"got {brief(ours)}"
             )
 
 
@@ -213,14 +211,14 @@ def compare_shapes(
     """Name every tensor that is missing, unexpected or of another shape."""
     for name in [*expected, *(k for k in found if k not in expected)]:
         if name not in found:
-            problems.append(f"{WEIGHTS}: {name}: expected shape {expected[name]}, found no tensor")
+            problems.append(f"{WEIGHTS}: {name}: expected shape {expected[name]}, got no tensor")
         elif name not in expected:
             near = get_close_matches(name, expected, 1)
             hint = f", did you mean {near[0]}?" if near else ""
             problems.append(f"{WEIGHTS}: {name}: expected no such tensor{hint}")
         elif found[name] != expected[name]:
             problems.append(
-                f"{WEIGHTS}: {name}: expected shape {expected[name]}, found {found[name]}"
+                f"{WEIGHTS}: {name}: expected shape {expected[name]}, got {found[name]}"
             )
 
 
@@ -230,12 +228,12 @@ def check_values(tensors: Mapping[str, Tensor], said: Description, problems: lis
         if name in MAPS:
             check_letters(f"{WEIGHTS}: {name}", tensor.numpy(), said.network.n_letters, problems)
         elif not tensor.isfinite().all():
-            problems.append(f"{WEIGHTS}: {name}: expected finite weights, found NaN or infinity")
+            problems.append(f"{WEIGHTS}: {name}: expected finite weights, got NaN or infinity")
 
 
 def check_letters(name: str, maps: np.ndarray, n_letters: int, problems: list[str]) -> None:
     """Every letter must be one the world has."""
     if maps.size and (maps.min() < 0 or maps.max() >= n_letters):
         problems.append(
-            f"{name}: expected letters 0–{n_letters - 1}, found {maps.min()}–{maps.max()}"
+            f"{name}: expected letters 0–{n_letters - 1}, got {maps.min()}–{maps.max()}"
         )
