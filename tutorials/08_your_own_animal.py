@@ -61,7 +61,8 @@ with pynwb.NWBHDF5IO(session, "w") as io:
 # Read it
 # -------
 # :func:`placeformer.from_nwb` finds the units and the position. Every spike is assigned to the
-# nearest position sample, and the counts are multiplied by the sample rate to give rates in Hz.
+# nearest position sample, and the counts are divided by ``dwell``, the seconds that each sample
+# stands for, to give rates in Hz.
 
 animal = pf.from_nwb(session, layer="CA1")
 animal
@@ -74,8 +75,9 @@ import pynapple as nap
 
 data = nap.load_file(str(session))
 same = pf.from_pynapple(data["units"], data["tracker"], position_units="m", layer="CA1")
-print("spikes of from_nwb:     ", (animal["activation"].sum("time")[0] / RATE).values.astype(int))
-print("spikes of from_pynapple:", (same["activation"].sum("time")[0] / RATE).values.astype(int))
+for name, recording in (("from_nwb", animal), ("from_pynapple", same)):
+    spikes = (recording["activation"] * recording["dwell"]).sum(("walk", "time"))
+    print(f"spikes of {name}:", spikes.values.round().astype(int))
 
 # %%
 # Place cells of both in one table

@@ -167,10 +167,10 @@ def test_units_are_chosen():
     def ids(where):
         return from_nwb(session(), where=where).unit_id.values.tolist()
 
-    assert ids("quality == 'q9'") == ids([False, True]) == ids([9]) == [9]
+    assert ids("quality == 'q9'") == ids("id > 5") == ids([False, True]) == ids([9]) == [9]
     assert ids("quality in ['q5', 'q9'] and quality != 'q7'") == [5, 9]
     for where, message in (
-        ("depth > 3", r"query on the columns \['quality'\], got 'depth > 3'"),
+        ("depth > 3", r"query on the columns \['id', 'quality'\], got 'depth > 3'"),
         ("quality == 'mua'", "where must leave at least one of 2 units, got \"quality == 'mua'\""),
         ([7], r"ids of units, got \[7\]; the file holds \[5, 9\]"),
         ([True], r"true or false or ids of units, got \(1,\)"),

@@ -88,13 +88,13 @@ class Clock:
         no longer: over the samples of an epoch without gaps the seconds add up to its length.
         """
         where = inside(self.times, start, stop)
-        found = Clock(*(a[where].copy() for a in vars(self).values()))
-        if len(found.times):
-            if np.isinf(found.reach_before[0]):
-                found.before[0] = found.times[0] - start
-            if np.isinf(found.reach_after[-1]):
-                found.after[-1] = stop - found.times[-1]
-        return found
+        part = Clock(*(a[where].copy() for a in vars(self).values()))
+        if len(part.times):
+            if np.isinf(part.reach_before[0]):
+                part.before[0] = part.times[0] - start
+            if np.isinf(part.reach_after[-1]):
+                part.after[-1] = stop - part.times[-1]
+        return part
 
     def number(self, times: Floats) -> NDArray[np.intp]:
         """Number of the nearest sample of every time, the later of two as near; -1: in a gap."""
@@ -102,10 +102,10 @@ class Clock:
             return np.full(len(times), -1)
         after = np.searchsorted(self.times, times)
         left, right = (np.clip(after - back, 0, len(self.times) - 1) for back in (1, 0))
-        found = np.where(self.times[right] - times <= times - self.times[left], right, left)
-        away = times - self.times[found]
-        reach = np.where(away < 0, self.reach_before[found], self.reach_after[found])
-        return np.where(np.abs(away) <= reach * (1 + ROUNDING), found, -1)
+        nearest = np.where(self.times[right] - times <= times - self.times[left], right, left)
+        away = times - self.times[nearest]
+        reach = np.where(away < 0, self.reach_before[nearest], self.reach_after[nearest])
+        return np.where(np.abs(away) <= reach * (1 + ROUNDING), nearest, -1)
 
 
 def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:

@@ -255,20 +255,20 @@ def _query(units: Any, query: str) -> NDArray[np.bool_]:
     """Whether every unit meets a query on the columns of one value a unit."""
     import pandas as pd
 
-    values = {}
+    values = {"id": np.asarray(units.id[:])}
     for name in units.colnames:
         with suppress(ValueError):
             values[name] = _column(units, name, np.arange(len(units)))
     table = pd.DataFrame(values)
     try:
-        found = np.asarray(table.eval(query))
+        met = np.asarray(table.eval(query))
     except Exception as error:  # of pandas and of Python's parser
         raise ValueError(
             f"where must be a query on the columns {list(values)}, got {query!r}: {error}"
         ) from error
-    if found.shape != (len(table),) or found.dtype != bool:
+    if met.shape != (len(table),) or met.dtype != bool:
         raise ValueError(f"where must say true or false of every unit, got {query!r}")
-    return found
+    return met
 
 
 def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
@@ -283,8 +283,8 @@ def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
             f"unit_columns must hold one value for every unit, but {name!r} holds several; add "
             "what you need of them with recording.assign_coords"
         )
-    found = np.asarray([getattr(value, "name", value) for value in values])
-    return found if found.dtype.kind in "biufUS" else found.astype(str)
+    named = np.asarray([getattr(value, "name", value) for value in values])
+    return named if named.dtype.kind in "biufUS" else named.astype(str)
 
 
 def _position(file: Any, wanted: str | Sequence[str] | None) -> tuple[list[str], list[Any]]:
@@ -296,30 +296,30 @@ def _position(file: Any, wanted: str | Sequence[str] | None) -> tuple[list[str],
     series = {_path(s): s for s in file.objects.values() if isinstance(s, SpatialSeries)}
 
     def named(name: str) -> list[str]:
-        found = [path for path, s in series.items() if name in (path, s.name)]
+        matches = [path for path, s in series.items() if name in (path, s.name)]
         inside = (path for path in series if name in _containers(path))
-        return found or sorted(inside) or [p for p, s in others.items() if name in (p, s.name)]
+        return matches or sorted(inside) or [p for p, s in others.items() if name in (p, s.name)]
 
     if wanted is None:
         elsewhere = CompassDirection | EyeTracking
-        found = [p for p, s in series.items() if not isinstance(s.parent, elsewhere)]
-        good = len(found) == 1
+        paths = [p for p, s in series.items() if not isinstance(s.parent, elsewhere)]
+        good = len(paths) == 1
     elif isinstance(wanted, str):
-        found = named(wanted)
-        good = len(found) == 1 or (len(found) > 1 and wanted in _containers(found[0]))
+        paths = named(wanted)
+        good = len(paths) == 1 or (len(paths) > 1 and wanted in _containers(paths[0]))
     else:
-        each = [named(name) for name in wanted]
-        found = [path for paths in each for path in paths]
-        good = bool(each) and all(len(paths) == 1 for paths in each)
+        matches = [named(name) for name in wanted]
+        paths = [path for match in matches for path in match]
+        good = bool(matches) and all(len(match) == 1 for match in matches)
     if not good:
-        listed = ", ".join(repr(path) for path in sorted(found or series)) or "none"
+        listed = ", ".join(repr(path) for path in sorted(paths or series)) or "none"
         raise ValueError(
             f"position must name one SpatialSeries of file {file.identifier!r}, got {wanted!r} "
-            f"for {len(found)} of them; the file holds: {listed}. Several that belong together are "
+            f"for {len(paths)} of them; the file holds: {listed}. Several that belong together are "
             "named as a list or by their container; anything else goes through "
             "placeformer.from_pynapple or placeformer.from_arrays"
         )
-    return found, [others[path] for path in found]
+    return paths, [others[path] for path in paths]
 
 
 def _containers(path: str) -> list[str]:

@@ -65,8 +65,8 @@ class Track:
         centres = (edges[:-1] + edges[1:]) / 2
 
         def number(times: Floats) -> NDArray[np.intp]:
-            found = np.searchsorted(edges, times, side="right") - 1
-            return np.where(times == stop, n - 1, np.where(found < n, found, -1))
+            bins = np.searchsorted(edges, times, side="right") - 1
+            return np.where(times == stop, n - 1, np.where(bins < n, bins, -1))
 
         bins, near = number(samples.times), samples.number(centres)
         axes = {}
@@ -103,13 +103,13 @@ class Frames:
 
     def counts(self, trains: Sequence[Floats], start: float, stop: float) -> NDArray[np.float64]:
         """Spikes of every frame and unit, those of one epoch."""
-        found = np.zeros((len(self.times), len(trains)))
+        counts = np.zeros((len(self.times), len(trains)))
         for unit, train in enumerate(trains):
             number = self.number(train[inside(train, start, stop)])
-            found[:, unit] = np.bincount(number[number >= 0], minlength=len(found))
-        return found
+            counts[:, unit] = np.bincount(number[number >= 0], minlength=len(counts))
+        return counts
 
-    def kept(self, frames: NDArray[np.bool_]) -> Frames:
+    def select(self, frames: NDArray[np.bool_]) -> Frames:
         """Some of the frames, without a way to number times."""
         axes = {name: axis[frames] for name, axis in self.axes.items()}
         return Frames(self.times[frames], axes, self.dwell[frames], self.number)
@@ -212,10 +212,11 @@ def of_samples(
         if cut.bin_size is not None:
             bins = track.bins(start, stop, cut.bin_size)
             number = bins.number(times[part])
-            n = np.bincount(number, minlength=len(bins.times))
+            known = number >= 0
+            n = np.bincount(number[known], minlength=len(bins.times))
             sums = np.zeros((len(n), values.shape[1]))
-            np.add.at(sums, number, values[part])
-            walks.append((bins.kept(n > 0), sums[n > 0] / n[n > 0, None]))
+            np.add.at(sums, number[known], values[part][known])
+            walks.append((bins.select(n > 0), sums[n > 0] / n[n > 0, None]))
             continue
         position = track.frames(start, stop)
         near = position.number(times[part])
@@ -246,7 +247,7 @@ def _checked_trains(trains: Mapping[Any, ArrayLike], track: Track) -> list[Float
     ValueError
         Times that are not finite, or no spike within the tracking.
     """
-    found, shuffled = [], []
+    checked, shuffled = [], []
     for key, train in trains.items():
         times = np.asarray(train, float).ravel()
         bad = np.count_nonzero(~np.isfinite(times))
@@ -258,7 +259,7 @@ def _checked_trains(trains: Mapping[Any, ArrayLike], track: Track) -> list[Float
         if np.any(np.diff(times) < 0):
             shuffled.append(key)
             times = np.sort(times)
-        found.append(times)
+        checked.append(times)
     if shuffled:
         warnings.warn(
             f"spike times of {len(shuffled)} units do not ascend and were sorted (units "
@@ -266,8 +267,8 @@ def _checked_trains(trains: Mapping[Any, ArrayLike], track: Track) -> list[Float
             "that start anew within a unit may be of several clocks",
             stacklevel=4,
         )
-    _check_one_clock(found, track.times[0], track.times[-1])
-    return found
+    _check_one_clock(checked, track.times[0], track.times[-1])
+    return checked
 
 
 def _check_one_clock(trains: list[Floats], start: float, stop: float) -> None:
