@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_refused(source, options, message):
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="got nothing at .*none.nwb"):
+    with pytest.raises(FileNotFoundError, match="there is nothing at .*none.nwb"):
         from_nwb(tmp_path / "none.nwb")
     with pytest.raises(TypeError, match=r"path or a pynwb.NWBFile, got dict"):
         from_nwb({})

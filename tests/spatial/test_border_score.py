@@ -139,3 +139,16 @@ def test_maps_of_one_axis_are_refused():
     maps = rate_maps(simulation.walks(RNG(0)), by="x")
     with pytest.raises(ValueError, match="two axes"):
         border_score(maps)
+
+
+def test_margins_that_nobody_visited_are_no_walls():
+    wall = np.zeros((20, 20))
+    wall[0] = 10
+    want = border_score(simulation.maps(wall[None]))
+    ring = np.pad(wall, 1, constant_values=np.nan)
+    np.testing.assert_allclose(border_score(simulation.maps(ring[None])), want)
+    row = np.vstack([np.full((1, 20), np.nan), wall])
+    np.testing.assert_allclose(border_score(simulation.maps(row[None])), want)
+    row[0, 3] = 0
+    with pytest.warns(UserWarning, match="less than 25% of the places at a wall"):
+        border_score(simulation.maps(row[None]))

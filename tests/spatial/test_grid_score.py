@@ -158,6 +158,14 @@ def test_many_maps_are_the_maps_one_by_one(monkeypatch):
     np.testing.assert_allclose(score(rate), want, atol=1e-12)
 
 
+def test_bins_that_differ_by_a_few_percent_are_square():
+    maps = simulation.maps(smooth_noise(RNG(6), 1, (20, 20)))
+    a, b = (maps.assign_coords(x=step * np.arange(20)) for step in (1.0, 1.02))
+    np.testing.assert_array_equal(grid_score(a), grid_score(b))
+    with pytest.raises(ValueError, match="square bins"):
+        grid_score(maps.assign_coords(x=1.06 * np.arange(20)))
+
+
 def test_maps_without_two_axes_of_square_bins_are_refused():
     maps = simulation.maps(np.ones((1, 12, 12)))
     with pytest.raises(ValueError, match=r"square bins .* 1 to 2"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from scipy import ndimage
 from placeformer.data import schema
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import flatten, per_unit
+
+VISITED_WALL = 0.25
+"""Least share of the places along a wall that must be visited to go without a warning."""
 
 LEAST_SHARE = 0.02
 """Least share of the visited places in a field: the source's 200 cm² of a square metre."""
@@ -34,8 +39,8 @@ def border_score(
     Parameters
     ----------
     maps
-        RateMaps of two axes that fill a rectangle: its first and last rows and columns are the
-        walls.
+        RateMaps of two axes that fill a rectangle: the first and last rows and columns with a
+        visited place are the walls.
     negatives
         What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
     threshold
@@ -58,6 +63,11 @@ def border_score(
         Maps break the contract or do not have two axes, an option is out of range, or rates are
         negative under ``"raise"``.
 
+    Warns
+    -----
+    UserWarning
+        Less than a quarter of the places along a wall was visited.
+
     References
     ----------
     Solstad, T., Boccara, C. N., Kropff, E., Moser, M.-B. and Moser, E. I. (2008). Representation
@@ -66,6 +76,7 @@ def border_score(
     """
     schema.check_rate_maps(maps)
     _check_options(maps, threshold, min_bins)
+    whole, maps = maps, _within_walls(maps)
     rate, share = flatten(maps)
     rate = apply_negatives(rate, share > 0, negatives, maps[schema.RATE])
     distance = wall_distance(maps)
@@ -75,7 +86,33 @@ def border_score(
     ).reshape(rate.shape[:-1])
     name = f"border score ({WORDS[negatives]})"
     attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
-    return per_unit(maps, values, "border_score", **attrs)
+    return per_unit(whole, values, "border_score", **attrs)
+
+
+def _within_walls(maps: xr.Dataset) -> xr.Dataset:
+    """The maps without margins that nobody visited."""
+    space = schema.place_dims(maps)
+    seen = (maps[schema.OCCUPANCY] > 0) & maps[schema.RATE].notnull()
+    visited = seen.any([d for d in seen.dims if d not in space]).transpose(*space).values
+    inside = [np.flatnonzero(visited.any(axis=1 - axis)) for axis in (0, 1)]
+    if not visited.any():
+        return maps
+    part = tuple(slice(int(rows[0]), int(rows[-1]) + 1) for rows in inside)
+    visited = visited[part]
+    walls = {
+        f"{end} bins along {name!r}": wall.mean()
+        for axis, name in enumerate(space)
+        for end, wall in (("first", visited.take(0, axis)), ("last", visited.take(-1, axis)))
+    }
+    sparse = [wall for wall, share in walls.items() if share < VISITED_WALL]
+    if sparse:
+        warnings.warn(
+            f"less than {VISITED_WALL:.0%} of the places at a wall were visited ({sparse[0]}): the "
+            "border score takes the outermost visited bins for the walls; leave thinly visited "
+            "margins out with maps.isel, or raise min_occupancy",
+            stacklevel=3,
+        )
+    return maps.isel(dict(zip(space, part, strict=True)))
 
 
 def scores(

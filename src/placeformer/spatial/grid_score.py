@@ -22,6 +22,10 @@ PEAK_EDGE = 0.2
 MARGIN, REACH = 0.1, 0.9
 """Least width of the ring beyond the central peak, and its greatest radius, in sides."""
 
+SQUARE = 0.05
+"""Relative difference of the widths of bins that count as square: an animal comes nearer to one
+wall than to another, so that bins between the extremes of its path differ by a few percent."""
+
 SIXTY, THIRTY = (60, 120), (30, 90, 150)
 
 BLOCK = 64
@@ -41,7 +45,8 @@ def grid_score(maps: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     maps
-        RateMaps of two axes with square bins. Signed rates are fine.
+        RateMaps of two axes with square bins, whose widths may differ by 5 %. Signed rates are
+        fine.
 
     Returns
     -------
@@ -256,7 +261,7 @@ def _square(maps: xr.Dataset) -> tuple[int, int]:
         raise ValueError(f"maps must have two axes for a grid score, got {space}")
     steps = [np.diff(maps[d].values.astype(float)) for d in space]
     widths = np.concatenate(steps) if all(s.size for s in steps) else np.ones(1)
-    if widths.max() - widths.min() > 0.01 * np.abs(widths).max():
+    if widths.max() - widths.min() > SQUARE * np.abs(widths).max():
         raise ValueError(
             f"maps must have square bins for a grid score, got bins of {widths.min():g} to "
             f"{widths.max():g} along {space}; make the maps with bins of one width"
