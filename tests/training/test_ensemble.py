@@ -33,7 +33,7 @@ def test_every_member_ends_as_it_would_alone(float64):
     recipes = family()
     ensemble, alone = Ensemble(recipes), [Trainer(r) for r in recipes]
     run([ensemble, *alone], 10)
-    steps = {state["step"].dtype for state in ensemble.optimizer.state.values()}
+    steps = {state["step"].dtype for state in ensemble.optimizers[0].state.values()}
     assert steps == {torch.float32}  # what fused AdamW reads on a GPU, whatever the weights are
     members = {member.recipe.name: member for member in ensemble.members}
     ensemble.evaluate(8, 32)
@@ -100,7 +100,7 @@ def test_a_step_never_waits_for_the_device():
         run([ensemble], 2)
     assert waits.found == []
     with Waits() as waits:
-        float(ensemble.recent[0][0].sum())
+        float(ensemble.recent.loss[0, 0])
     assert waits.found
 
 
