@@ -1,4 +1,4 @@
-"""Optimizers: AdamW, and Muon for some of the matrices, of one network or of a stack of networks."""
+"""Optimizers: AdamW, and Muon for some of the matrices, of one network or of an ensemble."""
 
 from __future__ import annotations
 

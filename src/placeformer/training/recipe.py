@@ -33,8 +33,8 @@ class TrainingConfig:
         come first: the path integrator must learn to tell places apart before it can keep that
         up for thousands of steps.
     learning_rate, warmup, final_rate
-        Peak of the learning rate, steps of linear warm-up, and the share of the peak that each cosine
-        decay ends at.
+        Peak of the learning rate, steps of linear warm-up, and the share of the peak that each
+        cosine decay ends at.
     restarts
         Pairs (step, peak): where the rate rises again and the decay starts afresh (Loshchilov
         & Hutter 2017, https://doi.org/10.48550/arXiv.1608.03983). Empty: one decay to the end.
