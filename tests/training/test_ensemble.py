@@ -202,12 +202,12 @@ def test_another_ensembles_checkpoint_is_refused(tmp_path):
         train_ensemble([one("a")], tmp_path / "one", progress=False)
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch):
+@pytest.fixture(params=["adamw", "muon"])
+def files(request, tmp_path, monkeypatch):
     """Recipes of two short runs, whose networks are measured on two short walks."""
     measure = card.measure
     monkeypatch.setattr(card, "measure", lambda model, **_: measure(model, n_walks=2, n_steps=16))
-    short = {"steps": 3, "evaluate_every": 3, "warmup": 1}
+    short = {"steps": 3, "evaluate_every": 3, "warmup": 1, "optimizer": request.param}
     for name, kind in (("a", KINDS[0]), ("b", KINDS[1])):
         (tmp_path / f"{name}.toml").write_text(toml(entries(name, 0, *kind, **short)))
     return [str(tmp_path / f"{name}.toml") for name in "ab"]

@@ -245,6 +245,7 @@ def test_misspelt_and_missing_keys_are_refused(tmp_path):
         ({"restarts": [[30, 1e-3]]}, r"training\.warmup, restarts and steps must follow"),
         ({"precision": "float16"}, 'must be "float32" or "bfloat16"'),
         ({"steps": 0}, r"training\.steps must be ≥ 1"),
+        ({"compile": "false"}, r"training\.compile must be true or false, got 'false'"),
     ],
 )
 def test_bad_training_settings_are_refused(training, message):

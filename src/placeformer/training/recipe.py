@@ -108,6 +108,8 @@ class TrainingConfig:
                 f"training.snapshots must be rising steps of 1 to {self.steps}, "
                 f"got {list(self.snapshots)}"
             )
+        if type(self.compile) is not bool:
+            raise ValueError(f"training.compile must be true or false, got {self.compile!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(
                 f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
@@ -288,7 +290,8 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
     expect(entries, ("family", "world", "network", "training"), source)
     expect(entries["family"], ("prefix", *LISTS), f"{source} [family]")
     check_lists(entries["family"], source)
-    world = {"seed": None} | dict(entries["world"])
+    shared = entries["world"].get("seed")
+    world = {"seed": shared, **entries["world"]}
     expect(world, ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
     expect(entries["network"], SHARED, f"{source} [network]")
     family = entries["family"]
@@ -300,7 +303,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
             {
                 "name": f"{family['prefix']}{unit}" + (f"-s{seed}" if seed else ""),
                 "seed": seed,
-                "world": world | {"seed": seed if world["seed"] is None else world["seed"]},
+                "world": {**entries["world"], "seed": seed if shared is None else shared},
                 "network": {**entries["network"], "activation": activation, "alpha": alpha},
                 "training": entries["training"],
             },
