@@ -183,12 +183,11 @@ def info(name: str, as_json: bool) -> None:
 
     NAME is a network of the zoo, a folder, or a repository of the model hub.
     """
-    from placeformer.models.summary import summary
     from placeformer.zoo import registry
 
     model = registry.load(name)
     if as_json:
-        click.echo(json.dumps(summary(model), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(model.summary(), indent=2, ensure_ascii=False))
     else:
         click.echo(repr(model))
 

@@ -6,7 +6,6 @@ import torch
 from helpers import networks
 
 import placeformer as pf
-from placeformer.models import summary as glance
 
 
 def network(alpha=10.0):
@@ -81,7 +80,7 @@ def test_html_is_a_table_with_definitions(loaded):
 
 
 def test_summary_is_json(loaded):
-    said = json.loads(json.dumps(glance.summary(loaded)))
-    assert said == glance.summary(loaded)
+    said = json.loads(json.dumps(loaded.summary()))
+    assert said == loaded.summary()
     assert said["mg_mM"] == pytest.approx(pf.alpha_to_mg(10.0))
     assert said["sha256"] == loaded.info["sha256"] and said["units"] == 6

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from placeformer.stats.bootstrap import draws, resampled
 from placeformer.stats.intervals import (
     Estimate,
     over_samples,
@@ -11,7 +12,6 @@ from placeformer.stats.intervals import (
     percentile_interval,
     verdict,
 )
-from placeformer.stats.resampling import draws, resampled
 
 
 def test_bootstrap_interval_is_scipys():

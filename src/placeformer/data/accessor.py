@@ -1,7 +1,7 @@
 """The accessor ``dataset.pf``: public functions as methods of a Dataset.
 
-It exists once a public function of placeformer has been used. To have it on Datasets read from files
-before that, ``import placeformer.data``.
+It exists once a public function of placeformer has been used. To have it on Datasets read from
+files before that, ``import placeformer.data``.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import Estimate, over_samples, over_seeds, percentile_interval
 from placeformer.stats.rank_correlation import LEAST_DRAWN, spearman
-from placeformer.stats.resampling import draws, ratio, resampled
 
 Floats = NDArray[np.float64]
 Effect = tuple[Estimate, str, int]

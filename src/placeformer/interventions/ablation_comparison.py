@@ -14,9 +14,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data.schema import variable
+from placeformer.stats.bootstrap import by_cluster, draws, ratio, resampled
 from placeformer.stats.intervals import percentile_interval
 from placeformer.stats.permutation import control_p, sign_flip_p
-from placeformer.stats.resampling import by_cluster, draws, ratio, resampled
 
 SET_DIMS = ("selection", "fraction", "repeat")
 CONCAT: dict[str, Any] = {

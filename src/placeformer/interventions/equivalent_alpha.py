@@ -21,8 +21,8 @@ from placeformer.models.activation import alpha_to_mg, check_alpha
 from placeformer.models.memory import MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.navigation import facts
+from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import LEVEL, tails
-from placeformer.stats.resampling import draws, ratio, resampled
 
 BOUNDS = ["lower", "upper"]
 Floats = NDArray[np.float64]

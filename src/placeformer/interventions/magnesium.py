@@ -21,8 +21,8 @@ from placeformer.interventions.batched_lesions import count_errors
 from placeformer.models.activation import NMDA, alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
+from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import LEVEL, percentile_interval
-from placeformer.stats.resampling import draws, ratio, resampled
 from placeformer.zoo.registry import load, seed_of
 
 Source = str | os.PathLike[str] | NavigationTransformer

@@ -21,8 +21,10 @@ from torch.nn import functional as F
 
 from placeformer.models import paper_weights as paper
 from placeformer.models import summary
-from placeformer.models.activation import check_activation, make_activation
+from placeformer.models.activation import alpha_to_mg, check_activation, make_activation
 from placeformer.models.grid_world import ACTIONS, GridWorld
+
+RECIPE = "recipe.toml"
 
 Streams = tuple[Tensor | None, Tensor]
 """Content (None where nothing needs it) and query, each (walk, time, d_model)."""
@@ -456,11 +458,44 @@ class NavigationTransformer(nn.Module):
             commit_message=commit_message,
         )
 
+    def summary(self) -> dict[str, Any]:
+        """Summary of the network as a JSON-serialisable dict.
+
+        Returns
+        -------
+        dict
+            `name`, `activation`, `alpha` and `mg_mM` (None for other activations), `parameters`,
+            `layers`, `width`, `heads`, `units` (feed-forward units per layer), `world` (side,
+            letters, maps and seed; None without one), `results` (name → number) with their
+            `definitions`, `recipe` (path; None without one), `source` and `sha256` (None for a
+            network that was not loaded).
+        """
+        config, world, info = self.config, self.world, self.info
+        recipe = Path(info["folder"], RECIPE) if "folder" in info else None
+        keys = ("side", "n_letters", "n_maps", "seed")
+        return {
+            "name": info.get("name"),
+            "activation": config.activation,
+            "alpha": config.alpha,
+            "mg_mM": None if config.alpha is None else alpha_to_mg(config.alpha),
+            "parameters": sum(weight.numel() for weight in self.parameters()),
+            "layers": config.n_layers,
+            "width": config.d_model,
+            "heads": config.n_heads,
+            "units": config.d_inner,
+            "world": None if world is None else {key: int(getattr(world, key)) for key in keys},
+            "results": dict(info.get("results", {})),
+            "definitions": dict(info.get("definitions", {})),
+            "recipe": str(recipe) if recipe and recipe.is_file() else None,
+            "source": info.get("source"),
+            "sha256": info.get("sha256"),
+        }
+
     def __repr__(self) -> str:
-        return summary.text(self)
+        return summary.text(type(self).__name__, self.summary())
 
     def _repr_html_(self) -> str:
-        return summary.html(self)
+        return summary.html(type(self).__name__, self.summary())
 
 
 def check_range(name: str, values: Tensor, n: int) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placeformer.interventions.control_units import imbalance, matched, ordered
-from placeformer.stats.resampling import (
+from placeformer.stats.bootstrap import (
     by_cluster,
     ratio,
     resampled,
