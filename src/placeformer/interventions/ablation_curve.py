@@ -155,10 +155,25 @@ def ablation_curve(
         A fraction outside 0–1, unknown layers, orders or controls, no memory measures and no
         `scores`, too few units for matched controls.
 
+    See Also
+    --------
+    ablate : One lesion.
+    novel_working_memory, recorded_score : Further scores for `scores`.
+    equivalent_curve : The test-time α that costs as much as each lesion.
+    plot.ablation : Draw the curve.
+
     Examples
     --------
-    >>> curve = pf.ablation_curve(model, layers="ffn.1", repeats=10)  # doctest: +SKIP
-    >>> curve.area.sel(maps="trained", memory="reference", control="matched")  # doctest: +SKIP
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, layers="ffn.1", n_walks=4, n_steps=64, progress=False)
+    >>> curve = pf.ablation_curve(
+    ...     model, "activity", fractions=[0, 0.2, 1], repeats=2, layers="ffn.1",
+    ...     controls=["random"], reference=recording, n_walks=4, n_steps=128, n_resamples=50,
+    ...     progress=False,
+    ... )
+    >>> dict(curve.error.sel(maps="trained", memory="reference").sizes)
+    {'selection': 2, 'fraction': 3, 'repeat': 2}
     """
     shares = check_fractions(fractions)
     check_how(how)
@@ -344,6 +359,19 @@ def novel_working_memory(
     callable
         From a network to the error of every walk (walk,), 0 to 1: for the `scores` of
         :func:`ablation_curve`, paired over walks.
+
+    See Also
+    --------
+    ablation_curve : Takes the function as one of its `scores`.
+    recorded_score : Score a network by an analysis of its recording.
+    memory_errors : Both memory errors of a network.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> score = pf.novel_working_memory(n_walks=4, n_steps=64)
+    >>> score(pf.load("mini-nmda-a10")).shape
+    (4,)
     """
 
     def score(model: NavigationTransformer) -> NDArray[np.float64]:
@@ -373,5 +401,21 @@ def recorded_score(
     -------
     callable
         For the `scores` of :func:`ablation_curve`; the recording is made under the lesion.
+
+    See Also
+    --------
+    ablation_curve : Takes the function as one of its `scores`.
+    novel_working_memory : Working-memory error on novel maps as a score.
+    record : Makes the recording.
+    decode_position : An analysis that gives a cost.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> score = pf.recorded_score(
+    ...     lambda recording: 1 - recording.correct.mean("time"), n_walks=4, n_steps=64
+    ... )
+    >>> score(pf.load("mini-nmda-a10")).shape
+    (4,)
     """
     return lambda model: analyse(record(model, **({"progress": False} | settings)))

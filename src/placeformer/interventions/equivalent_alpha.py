@@ -85,6 +85,22 @@ def equivalent_alpha(
     ------
     ValueError
         A network without NMDA_α, α on both sides of the trained one, units that do not exist.
+
+    See Also
+    --------
+    equivalent_curve : The same for every lesion of a curve.
+    ablate : The lesion.
+    magnesium : The change of α.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> few = {"n_walks": 4, "n_steps": 128, "n_resamples": 50, "progress": False}
+    >>> lesion = {"ffn.1": slice(0, 60)}
+    >>> result = pf.equivalent_alpha(model, lesion, alphas=[0, 1, 3], how="zero", **few)
+    >>> result.error.dims, result.interval.shape
+    (('dose',), (2,))
     """
     trained = check_network(model, memory, n_steps, where)
     doses = dose_range(alphas, trained)
@@ -257,11 +273,25 @@ def equivalent_curve(
     ValueError
         Other walks or maps, several networks, or doses without that of training.
 
+    See Also
+    --------
+    equivalent_alpha : The same for one lesion.
+    dose_response, ablation_curve : The two results that are compared.
+    memory_comparison : Both together with the networks of a family.
+
     Examples
     --------
-    >>> walks = {"n_walks": 64, "n_steps": 1024}  # doctest: +SKIP
-    >>> washout = pf.dose_response(model, alphas=[0, 1, 3, 10], **walks)  # doctest: +SKIP
-    >>> pf.equivalent_curve(washout, pf.ablation_curve(model, **walks))  # doctest: +SKIP
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> few = {"n_walks": 4, "n_steps": 128, "n_resamples": 50, "progress": False}
+    >>> washout = pf.dose_response(model, alphas=[0, 1, 3, 10], **few)
+    >>> recording = pf.record(model, layers="ffn.1", n_walks=4, n_steps=64, progress=False)
+    >>> curve = pf.ablation_curve(
+    ...     model, "activity", fractions=[0, 0.2], repeats=2, layers="ffn.1", controls=["random"],
+    ...     reference=recording, **few
+    ... )
+    >>> dict(pf.equivalent_curve(washout, curve, n_resamples=50).alpha.sizes)
+    {'selection': 2, 'fraction': 2}
     """
     trained = check(washout, curve)
     at = {"maps": "trained", "memory": memory}

@@ -96,14 +96,24 @@ def ablate(
     ValueError
         Units that do not exist, an unknown `how`, a reference that lacks the units.
 
+    See Also
+    --------
+    ablation_curve : Lesion growing shares of the units, with controls.
+    equivalent_alpha : The α that costs as much memory as a lesion.
+    magnesium : Change α instead of silencing units.
+
     Notes
     -----
     Attention weights (units head × lag) are replaced after the softmax and not renormalised.
 
     Examples
     --------
-    >>> with pf.ablate(model, {"ffn.1": [3, 5]}):  # doctest: +SKIP
-    ...     errors = pf.memory_errors(model)
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> with pf.ablate(model, {"ffn.1": [3, 5]}, how="zero"):
+    ...     recording = pf.record(model, n_walks=4, n_steps=64, progress=False)
+    >>> float(abs(recording.activation.sel(unit="ffn.1/3")).max())
+    0.0
     """
     check_how(how)
     named = [str(name) for name in units] if isinstance(units, Mapping) else []

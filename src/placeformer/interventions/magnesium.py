@@ -51,10 +51,23 @@ def magnesium(
     ValueError
         Both or none of `alpha` and `mg_mM`, one out of range, or a network without NMDA_α.
 
+    See Also
+    --------
+    dose_response : Memory errors at several concentrations.
+    equivalent_alpha : The α that costs as much memory as a lesion.
+    ablate : Lesion units instead.
+    NMDA : The activation that α belongs to.
+
     Examples
     --------
-    >>> with pf.magnesium(model, mg_mM=0):  # doctest: +SKIP
-    ...     washed_out = pf.memory_errors(model)
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> with pf.magnesium(model, mg_mM=0):
+    ...     washed_out = pf.memory_errors(model, n_walks=4, n_steps=128, progress=False)
+    ...     print(model.config.alpha)
+    0.0
+    >>> model.config.alpha
+    10.0
     """
     value = one_alpha(alpha, mg_mM)
     modules = [module for module in model.modules() if isinstance(module, NMDA)]
@@ -131,6 +144,23 @@ def dose_response(
     ValueError
         `alphas` and `mg_mM` both, a dose out of range, no networks, or one without NMDA_α at
         test-time doses.
+
+    See Also
+    --------
+    fit_hill : Fit a Hill curve to the responses.
+    magnesium : Change α for a block of code.
+    equivalent_curve : Compare the doses with lesions.
+    memory_errors : The errors of one network.
+    plot.dose_response : Draw the responses.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> response = pf.dose_response(
+    ...     "mini-nmda-a10", alphas=[0, 10], n_walks=4, n_steps=128, n_resamples=50, progress=False
+    ... )
+    >>> dict(response.error.sizes)
+    {'model': 2, 'maps': 2, 'memory': 2}
     """
     doses = check_doses(alphas, mg_mM)
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)

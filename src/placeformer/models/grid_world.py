@@ -113,6 +113,20 @@ class GridWorld:
     ----------
     maps, novel_maps : (n_maps, side²) uint8
         Letter index of every place (place index = y · side + x).
+
+    See Also
+    --------
+    NavigationTransformer : A network that is trained on these maps.
+    record : Record a network along walks.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> world = pf.GridWorld(side=5, n_letters=10, n_maps=2, seed=0)
+    >>> world.maps.shape
+    (2, 25)
+    >>> dict(world.walk(n_walks=3, n_steps=100, seed=1).sizes)
+    {'walk': 3, 'time': 100}
     """
 
     def __init__(

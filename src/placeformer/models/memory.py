@@ -213,10 +213,25 @@ def memory_errors(
     xarray.Dataset
         `error` and `n` (memory), `interval` (memory, bound), 95 % Wilson; NaN where n is 0.
 
+    See Also
+    --------
+    dose_response : The same errors against Mg²⁺.
+    ablation_curve : The same errors against the number of lesioned units.
+    profile_networks : The same errors of several networks, with their place cells.
+    plot.memory : Draw the errors.
+
     References
     ----------
     Kim, Kwon, Cha & Lee, NeurIPS 2023. Wilson (1927),
     https://doi.org/10.1080/01621459.1927.10502953
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> errors = pf.memory_errors(model, n_walks=4, n_steps=128, progress=False)
+    >>> dict(zip(errors.memory.values.tolist(), errors.n.values.tolist()))
+    {'working': 8, 'reference': 4}
     """
     world = world_of(model)
     counted = counted_steps(n_steps, model.config, where)

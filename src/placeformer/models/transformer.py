@@ -47,6 +47,22 @@ class ModelConfig:
         "nmda", "relu", "gelu", "leaky_relu" or "tanh".
     alpha
         [Mg²⁺]/K_Mg of NMDA_α; None exactly for the other activations.
+
+    See Also
+    --------
+    NavigationTransformer : The network that it configures.
+    NMDA : The activation of its feed-forward units.
+    load : Load a trained network.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> from dataclasses import replace
+    >>> config = pf.load("mini-nmda-a10").config
+    >>> config.n_layers, config.d_inner, config.alpha
+    (2, 256, 10.0)
+    >>> replace(config, activation="gelu", alpha=None).activation
+    'gelu'
     """
 
     n_letters: int
@@ -243,6 +259,24 @@ class NavigationTransformer(nn.Module):
         The maps it is (to be) trained on; None where only the network matters.
     info : dict
         Facts of the zoo entry it was loaded from (empty for a new network).
+
+    See Also
+    --------
+    ModelConfig : Its sizes and activation.
+    GridWorld : The maps that it is trained on.
+    load, train : Load a trained network, or train one.
+    record : Record its activations.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> import torch
+    >>> model = pf.load("mini-nmda-a10")
+    >>> new = pf.NavigationTransformer(model.config, model.world).init_weights(seed=0)
+    >>> walk = new.world.walk(n_walks=3, n_steps=100, seed=1)
+    >>> logits, state = new(torch.tensor(walk.action.values), torch.tensor(walk.observation.values))
+    >>> logits.shape
+    torch.Size([3, 100, 10])
     """
 
     def __init__(self, config: ModelConfig, world: GridWorld | None = None) -> None:

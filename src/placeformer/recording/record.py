@@ -128,6 +128,13 @@ def record(
     BlockingIOError
         Another process is recording into the store; it may be read meanwhile.
 
+    See Also
+    --------
+    rate_maps, place_cells : Analyse a Recording.
+    from_arrays : Make a Recording from arrays.
+    GridWorld.walk : Walks for a navigation Transformer.
+    ablate, magnesium : Record under a lesion or at another Mg²⁺ concentration.
+
     Examples
     --------
     >>> import torch, numpy as np, placeformer as pf

@@ -88,6 +88,11 @@ def save(
     overwrite
         Replace the network that is in the folder; files that do not belong to it stay.
 
+    See Also
+    --------
+    load : Read the folder.
+    push : Push a network to a model hub.
+
     Notes
     -----
     A network whose weights are still those it was loaded with keeps the card, history, recipe and
@@ -97,6 +102,16 @@ def save(
     ------
     FolderError
         If the folder is in use or cannot be written, or a weight is not finite in `dtype`.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> from tempfile import TemporaryDirectory
+    >>> model = pf.load("mini-nmda-a10")
+    >>> with TemporaryDirectory() as folder:
+    ...     pf.save(model, f"{folder}/copy")
+    ...     pf.load(f"{folder}/copy").config == model.config
+    True
     """
     if not isinstance(model, NavigationTransformer):
         raise TypeError(f"model must be a NavigationTransformer, got {type(model).__name__}")

@@ -281,8 +281,15 @@ def push(
     FolderError
         If the network cannot be saved as it is.
 
+    See Also
+    --------
+    load : Load a network from the hub.
+    save : Write a network to a folder.
+
     Examples
     --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
     >>> url = pf.push(model, "org/my-network", private=True)  # doctest: +SKIP
     """
     check_target(repo_id, revision)

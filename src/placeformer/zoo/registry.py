@@ -86,6 +86,19 @@ def load(
         If there is no such network, or the device cannot be used.
     FolderError
         If a file of it is not exactly as it should be, or the hub cannot give it; a ValueError.
+
+    See Also
+    --------
+    list_models, zoo_table : The networks of the zoo.
+    save, push : Write a network to a folder, or push it to a hub.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> model.config.alpha, model.world.n_maps
+    (10.0, 8)
+    >>> model = pf.load("org/my-network@main")  # doctest: +SKIP
     """
     check_device(device)
     name = os.fspath(source)
@@ -117,6 +130,17 @@ def list_models(pattern: str = "*") -> list[str]:
     ----------
     pattern
         Shell pattern, such as ``"nmda-*"``.
+
+    See Also
+    --------
+    load : Load a network by its name.
+    zoo_table : The same networks as a table.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> pf.list_models("mini-nmda-a?")
+    ['mini-nmda-a0', 'mini-nmda-a1', 'mini-nmda-a2', 'mini-nmda-a5']
     """
     folder = zoo_folder()
     entries = folder.iterdir() if folder.is_dir() else ()
@@ -158,6 +182,19 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
     ------
     FolderError
         If a configuration is not exactly as it should be; a ValueError.
+
+    See Also
+    --------
+    list_models : The names alone.
+    load : Load a network by its name.
+    profile_networks : Measure networks anew.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> table = pf.zoo_table("mini-nmda-a10*")
+    >>> table[["name", "alpha", "seed"]].values.tolist()
+    [['mini-nmda-a10', 10.0, 0], ['mini-nmda-a10-s1', 10.0, 1], ['mini-nmda-a10-s2', 10.0, 2]]
     """
     import pandas as pd
 
