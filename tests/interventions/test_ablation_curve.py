@@ -232,6 +232,11 @@ def test_orders_by_name_and_by_labelled_scores(model, reference, tmp_path):
     shuffled = by_name.order_score.isel(unit=np.random.default_rng(0).permutation(2 * N_UNITS))
     labelled = ablation_curve(model, shuffled, **settings)
     np.testing.assert_array_equal(labelled.error, by_name.error)
+    labels_only = shuffled.drop_vars(["layer", "component", "index"])
+    by_label = ablation_curve(model, labels_only, **settings)
+    np.testing.assert_array_equal(by_label.order_score, by_name.order_score)
+    with pytest.raises(ValueError, match="order must have a score for every unit"):
+        ablation_curve(model, labels_only.isel(unit=slice(1, None)), **settings)
     for order in ("spatial_information", "variance", "place_cell_score"):
         found = ablation_curve(model, order, **settings)
         assert found.attrs["order"] == order

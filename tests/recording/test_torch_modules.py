@@ -236,6 +236,22 @@ def test_only_the_wanted_units_are_recorded():
     assert rest.sizes["unit"] == 7
 
 
+def test_units_are_selected_by_a_boolean_table():
+    net = nn.Sequential(nn.Linear(2, 6), nn.Tanh())
+    whole = run(net, layers=["0", "1"])
+    chosen = xr.zeros_like(whole["index"], dtype=bool)
+    chosen[[5, 6, 10]] = True
+    few = run(net, units=chosen)
+    assert few["unit"].values.tolist() == ["0/5", "1/0", "1/4"]
+    np.testing.assert_array_equal(few.activation, whole.activation[..., [5, 6, 10]])
+    labels_only = chosen.drop_vars(["layer", "component", "index"])
+    xr.testing.assert_equal(run(net, units=labels_only), few)
+    with pytest.raises(ValueError, match="units must hold at least one unit of one layer"):
+        run(net, units=xr.zeros_like(chosen))
+    with pytest.raises(ValueError, match="units must have the dimension unit alone.*got map, unit"):
+        run(net, units=chosen.expand_dims(map=2))
+
+
 def test_behaviour_is_carried_along():
     walks = xr.Dataset(
         {

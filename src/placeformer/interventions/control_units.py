@@ -14,6 +14,7 @@ from torch import nn
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.transformer import Layer, NavigationTransformer
+from placeformer.recording.hooks import layer_and_index
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import place_cell_score
@@ -55,7 +56,7 @@ def order_scores(
         return unit_scores(units, order, negatives=negatives)
     if isinstance(order, xr.Dataset):
         order = decision(order)
-    if isinstance(order, xr.DataArray) and {"layer", "index"} <= set(order.coords):
+    if isinstance(order, xr.DataArray) and {"layer", "index", schema.UNIT} & set(order.coords):
         order = _aligned(order, units)
     scores = np.asarray(order)
     if scores.shape != (units.sizes[schema.UNIT],):
@@ -124,9 +125,7 @@ def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
             f"order must have the dimension {schema.UNIT} alone, got {dims}; choose one map, or "
             'reduce it: any("map")'
         )
-    keys = [
-        pd.MultiIndex.from_arrays([x["layer"].values, x["index"].values]) for x in (order, units)
-    ]
+    keys = [pd.MultiIndex.from_arrays(layer_and_index(x, "order")) for x in (order, units)]
     if (absent := keys[1].difference(keys[0])).size:
         layer, index = absent[0]
         raise ValueError(f"order must have a score for every unit, {layer}/{index} has none")

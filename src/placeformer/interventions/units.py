@@ -15,10 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, layer_and_index
+from placeformer.recording.hooks import PATH, selected_units
 from placeformer.recording.navigation import hook_points
 
 Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
@@ -73,14 +72,12 @@ def _labelled(units: object) -> list[tuple[str, NDArray[np.int64]]]:
             'units must be a mapping such as {"ffn.1": [3, 5]}, labels such as ["ffn.1/3"], a '
             f"boolean DataArray over unit or a Dataset with units, got {type(units).__name__}"
         )
-    layer, index = layer_and_index(units)
-    if isinstance(units, xr.DataArray) and units.dtype.kind not in "UOT":
-        if units.dtype != bool or units.dims != (schema.UNIT,):
-            raise ValueError(
-                f"units must be boolean over unit when it is a DataArray, got {units.dtype} "
-                f"over {units.dims}; compare it with a threshold, as in score > 0.5"
-            )
-        layer, index = layer[units.values], index[units.values]
+    if isinstance(units, xr.DataArray) and units.dtype.kind not in "UOTb":
+        raise ValueError(
+            f"units must be boolean or labels when it is a DataArray, got {units.dtype}; compare "
+            "it with a threshold, as in score > 0.5"
+        )
+    layer, index = selected_units(units)
     return [(str(name), index[layer == name]) for name in np.unique(layer)]
 
 

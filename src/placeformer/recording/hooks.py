@@ -224,11 +224,11 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
 
 
 def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:
-    """Indices of units by layer, from a mapping, from labels or from the coordinates of units."""
+    """Indices of units by layer, from a mapping, labels, a mask or the coordinates of units."""
     if units is None:
         return {}
     if not isinstance(units, Mapping) or isinstance(units, xr.Dataset):
-        layer, index = layer_and_index(units)
+        layer, index = selected_units(units)
         units = {str(name): index[layer == name] for name in dict.fromkeys(layer)}
     indices = {name: np.asarray(index) for name, index in units.items()}
     for name, index in indices.items():
@@ -243,13 +243,28 @@ def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:
     return indices
 
 
-def layer_and_index(
+def selected_units(
     units: xr.Dataset | xr.DataArray | Iterable[str],
+) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Layer and index of every unit, or of the true ones of a boolean DataArray over ``unit``."""
+    layer, index = layer_and_index(units)
+    if not isinstance(units, xr.DataArray) or units.dtype != bool:
+        return layer, index
+    if units.dims != (UNIT,):
+        raise ValueError(
+            f"units must have the dimension {UNIT} alone when it is boolean, got "
+            f'{", ".join(map(str, units.dims)) or "none"}; choose one map, or reduce it: any("map")'
+        )
+    return layer[units.values], index[units.values]
+
+
+def layer_and_index(
+    units: xr.Dataset | xr.DataArray | Iterable[str], argument: str = "units"
 ) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """Layer and index of every unit of a Dataset, a DataArray or a sequence of labels.
 
-    The coordinates ``layer`` and ``index`` count where there are both, else the labels
-    ("ffn.1/37") are split.
+    The coordinates ``layer`` and ``index`` are used if both exist; otherwise the labels
+    ("ffn.1/37") are split. `argument` is the name that errors give to `units`.
 
     Raises
     ------
@@ -262,7 +277,7 @@ def layer_and_index(
             return layer.astype(str), index.astype(np.int64)
         if UNIT not in units.coords:
             raise ValueError(
-                "units must carry the coordinates layer and index, or the labels unit, got "
+                f"{argument} must have the coordinates layer and index, or the labels unit, got "
                 f"{', '.join(map(str, units.coords)) or 'none'}; "
                 'a mapping such as {"ffn.1": [3, 5]} needs none'
             )
@@ -270,13 +285,15 @@ def layer_and_index(
     labels = [units] if isinstance(units, str) else list(units)
     if not all(isinstance(label, str) for label in labels):
         raise TypeError(
-            'units must be labels such as "ffn.1/37" when they are a sequence, got '
+            f'{argument} must be labels such as "ffn.1/37" when they are a sequence, got '
             f"{labels[:3]}; a mapping of layers takes numbers, such as {{'ffn.1': [3, 5]}}"
         )
     parts = [LABEL.fullmatch(label) for label in labels]
     wrong = [label for label, part in zip(labels, parts, strict=True) if part is None]
     if wrong:
-        raise ValueError(f'units must be labels "layer/index" such as "ffn.1/37", got {wrong[:3]}')
+        raise ValueError(
+            f'{argument} must be labels "layer/index" such as "ffn.1/37", got {wrong[:3]}'
+        )
     pairs = [part.groups() for part in parts if part is not None]
     layers, numbers = [layer for layer, _ in pairs], [int(number) for _, number in pairs]
     return np.array(layers, dtype=str), np.array(numbers, dtype=np.int64)
