@@ -1,4 +1,4 @@
-"""NMDA_α, the activation that gives the network its Mg²⁺ concentration."""
+"""NMDA_α, the activation whose α stands for the Mg²⁺ concentration."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def nmda(x: Tensor, alpha: float, beta: float = 1.0) -> Tensor:
     Parameters
     ----------
     x
-        Any shape; left untouched.
+        Any shape; not modified.
     alpha
-        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. 0 is the identity (no Mg²⁺ block), 1 is SiLU.
+        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. 0 gives the identity (no Mg²⁺ block), 1 gives SiLU.
     beta
         Steepness of the block, > 0.
 
     Returns
     -------
     Tensor
-        As `x`, signed: values below zero remain and grow as `alpha` falls (lowest value −0.04 at
-        α = 10, −0.28 at 1, −1.16 at 0.1).
+        Signed, of the shape of `x`. Negative values are not cut off, and they become larger in
+        magnitude as `alpha` falls: the minimum is −0.04 at α = 10, −0.28 at 1 and −1.16 at 0.1.
 
     References
     ----------
@@ -43,7 +43,7 @@ def nmda(x: Tensor, alpha: float, beta: float = 1.0) -> Tensor:
 
 
 def check_alpha(alpha: float) -> float:
-    """Return `alpha` as a float, or say why it is none."""
+    """Return `alpha` as a float; raise if it is not a valid α."""
     value = float(alpha)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
@@ -104,11 +104,11 @@ OTHERS: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "tanh": nn.Tanh,
 }
-"""Activations that may stand in the place of NMDA_α."""
+"""Activations that can replace NMDA_α."""
 
 
 def check_activation(name: str, alpha: float | None) -> None:
-    """Refuse an unknown activation, NMDA_α without its α, and an α for any other."""
+    """Raise for an unknown activation, NMDA_α without α, and another activation with α."""
     if name not in ("nmda", *OTHERS):
         raise ValueError(f"activation must be one of nmda, {', '.join(OTHERS)}, got {name!r}")
     if (name == "nmda") != (alpha is not None):

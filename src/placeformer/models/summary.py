@@ -22,9 +22,9 @@ def summary(model: NavigationTransformer) -> dict[str, Any]:
     dict
         `name`, `activation`, `alpha` and `mg_mM` (None for other activations), `parameters`,
         `layers`, `width`, `heads`, `units` (feed-forward units per layer), `world` (side, letters,
-        maps and seed; None without one), `results` (name → number) with their `definitions`,
-        `recipe` (path; None without one), `source` and `sha256` (None for a network that was not
-        loaded).
+        maps and seed; None without a world), `results` (name → number) with their `definitions`,
+        `recipe` (path; None without a recipe), `source` and `sha256` (None for a network that was
+        not loaded).
     """
     config, world, info = model.config, model.world, model.info
     recipe = Path(info["folder"], RECIPE) if "folder" in info else None
@@ -91,12 +91,12 @@ def labelled(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def activation(facts: dict[str, Any]) -> str:
-    """Name of the activation, with α and the concentration that it stands for."""
+    """Name of the activation, with α and the corresponding concentration."""
     if facts["alpha"] is None:
         return str(facts["activation"])
     return f"NMDA_α, α = {facts['alpha']:g} ([Mg²⁺] = {facts['mg_mM']:.3g} mM)"
 
 
 def spaced(key: str) -> str:
-    """Name of a result with spaces for underscores."""
+    """Name of a result with spaces instead of underscores."""
     return key.replace("_", " ")
