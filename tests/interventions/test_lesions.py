@@ -307,7 +307,7 @@ def test_a_recorded_network_of_another_kind_serves_as_reference(tagger):
 @pytest.mark.parametrize(
     ("units", "message"),
     [
-        ({"ffn.2": [0]}, r"there is no layer 'ffn.2' \(there is ffn.1, ffn.0"),
+        ({"ffn.2": [0]}, r"there is no layer 'ffn.2' \(there are ffn.1, ffn.0"),
         (
             {"ffn.1": [0, 12], "x": [1]},
             r"ffn.1: unit numbers must be in 0–11, got \[12\]; there is",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from placeformer.data import schema
 from placeformer.evaluation.comparison import memory_comparison
 from placeformer.interventions.ablation_curve import ablation_curve, reference_of
-from placeformer.interventions.ablation_plan import CONTROLS, TooFewAlike
+from placeformer.interventions.ablation_plan import CONTROLS, NoMatchedControls
 from placeformer.interventions.equivalent_alpha import equivalent_curve
 from placeformer.interventions.magnesium import dose_response
 from placeformer.models.memory import KINDS, memory_errors, world_of
@@ -162,7 +162,7 @@ def curve_of(
     options["reference"] = reference_of(model, [last], MAPS, walks["seed"] + 1)
     try:
         curve = ablation_curve(model, order, controls=CONTROLS, **options)
-    except TooFewAlike:
+    except NoMatchedControls:
         curve = ablation_curve(model, order, controls=CONTROLS[:1], **options)
     return curve.assign_attrs(n_place_cells=int((order > 1).sum()))
 
