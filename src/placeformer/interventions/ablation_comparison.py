@@ -159,9 +159,7 @@ def _bootstrap(
         np.einsum("bfr,br->bf", error, share) for error, share in zip(errors, shares, strict=True)
     ]
     boot = xr.DataArray(np.stack(means, axis=1), dims=("resample", "selection", "fraction"))
-    return (
-        boot if n.size > 1 else xr.full_like(boot, np.nan)
-    )  # one cluster cannot be resampled
+    return boot if n.size > 1 else xr.full_like(boot, np.nan)  # one cluster cannot be resampled
 
 
 def _split(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -160,7 +160,7 @@ def replacements(
     options: dict[str, Any] = {"bins": bins, "position": position, "seed": seed}
     if position is not None:
         options["by"] = tuple(position)
-    fill = []
+    found = []
     for site in where:
         recording = None if how == "zero" else find_recording(reference, site.name)
         if how != "zero" and recording is None:
@@ -168,8 +168,8 @@ def replacements(
                 continue
             raise ValueError(missing(site))
         moved = not site.stream and isinstance(model, NavigationTransformer)
-        fill.append((site, make_replacement(how, recording, moved=moved, **options)))
-    return fill
+        found.append((site, make_replacement(how, recording, moved=moved, **options)))
+    return found
 
 
 def default_reference(

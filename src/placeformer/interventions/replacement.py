@@ -115,9 +115,7 @@ def make_replacement(
     grid = BinnedRecording.of(recording, by=by, bins=bins, per_map=False).grid
     maps = rate_maps(recording, by=by, bins=bins)[schema.RATE].transpose(*by, schema.UNIT)
     rate = maps.values.reshape(grid.size, -1)
-    table = np.vstack(
-        [np.where(np.isnan(rate), mean, rate), mean]
-    )  # row -1: no place
+    table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # row -1: no place
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
         here = _current_places(by, moved) if position is None else _given(position, shape)

@@ -28,7 +28,7 @@ from placeformer.spatial.place_cell_score import place_cell_score
 from placeformer.spatial.place_cells import memory_columns, place_cells
 from placeformer.spatial.place_fields import place_fields
 from placeformer.spatial.rate_maps import per_unit, rate_maps
-from placeformer.zoo.registry import relatives
+from placeformer.zoo.registry import family_results
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def measure_interventions(
         return InterventionResults(lesions)
     washout = dose_response(model, alphas=test_alphas(model.config.alpha), **walks)
     equivalents = equivalent_curve(washout, lesions, seed=settings.seed)
-    family = relatives(str(model.info.get("sha256")))
+    family = family_results(str(model.info.get("sha256")))
     if family is None:
         return InterventionResults(lesions, washout, equivalents)
     together = memory_comparison(family, washout, lesions, seed=settings.seed)
