@@ -133,7 +133,7 @@ def test_fewer_than_the_chosen_units_are_drawn_among_them(model, reference):
         (table(SCORE == 1).drop_vars("is_place_cell"), "must be a table with is_place_cell"),
         (
             table(SCORE == 1).expand_dims(map=2),
-            "order must have the dimension unit alone, got map, unit; choose one map",
+            "order must have only the dimension unit, got map, unit; choose one map",
         ),
         (SCORE == 1, "fractions must be at most the share .* 0.166667, got 0.5; pass a score"),
     ],
@@ -232,6 +232,11 @@ def test_orders_by_name_and_by_labelled_scores(model, reference, tmp_path):
     shuffled = by_name.order_score.isel(unit=np.random.default_rng(0).permutation(2 * N_UNITS))
     labelled = ablation_curve(model, shuffled, **settings)
     np.testing.assert_array_equal(labelled.error, by_name.error)
+    labels_only = shuffled.drop_vars(["layer", "component", "index"])
+    by_label = ablation_curve(model, labels_only, **settings)
+    np.testing.assert_array_equal(by_label.order_score, by_name.order_score)
+    with pytest.raises(ValueError, match="order must have a score for every unit"):
+        ablation_curve(model, labels_only.isel(unit=slice(1, None)), **settings)
     for order in ("spatial_information", "variance", "place_cell_score"):
         found = ablation_curve(model, order, **settings)
         assert found.attrs["order"] == order
@@ -296,7 +301,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
     ("settings", "message"),
     [
         ({"fractions": [0, 1.2]}, "fractions must be within 0–1, got 0 to 1.2"),
-        ({"fractions": [0.5, 0.2]}, "fractions must be one row of ascending numbers"),
+        ({"fractions": [0.5, 0.2]}, "fractions must be ascending and one-dimensional"),
         (
             {"layers": "ffn.7"},
             r"layers must name feed-forward layers \(ffn.0, ffn.1\), got 'ffn.7'",
@@ -313,8 +318,8 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
         ({"repeats": 0}, "repeats must be at least 1, got 0"),
         ({"where": "ends"}, "where must be"),
         ({"n_steps": 7}, "n_steps must be at least memory"),
-        ({"fractions": [0.6, 1]}, "too few matched controls: .*29 units .* among the other 19"),
-        ({"order": "activity", "caliper": 0.0}, "too few matched controls"),
+        ({"fractions": [0.6, 1]}, "too few units match .*29 units .* among the other 19"),
+        ({"order": "activity", "caliper": 0.0}, "too few units match"),
     ],
 )
 def test_bad_arguments_are_refused(model, reference, settings, message):

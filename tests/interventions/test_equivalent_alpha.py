@@ -103,7 +103,7 @@ def test_doses_above_are_taken_where_none_is_below(model, curve):
         ),
         (
             lambda w, c: (w.isel(model=[0, 2]), c),
-            r"at its α of training among others, got α \[0.0, 1.0\] of networks .* \[4.0\]",
+            r"and include its α of training, got α \[0.0, 1.0\] of networks .* \[4.0\]",
         ),
     ],
 )

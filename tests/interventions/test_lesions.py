@@ -307,7 +307,7 @@ def test_a_recorded_network_of_another_kind_serves_as_reference(tagger):
 @pytest.mark.parametrize(
     ("units", "message"),
     [
-        ({"ffn.2": [0]}, r"there is no layer 'ffn.2' \(there is ffn.1, ffn.0"),
+        ({"ffn.2": [0]}, r"there is no layer 'ffn.2' \(there are ffn.1, ffn.0"),
         (
             {"ffn.1": [0, 12], "x": [1]},
             r"ffn.1: unit numbers must be in 0–11, got \[12\]; there is",
@@ -315,14 +315,14 @@ def test_a_recorded_network_of_another_kind_serves_as_reference(tagger):
         ({"ffn.1": [-1]}, r"must be in 0–11, got \[-1\]"),
         ({"ffn.1": [0.5]}, r"must be whole and in one row, got \[0.5\]"),
         ({"ffn.1": np.ones(3, bool)}, r"a boolean array must have 12 entries, got \(3,\)"),
-        (xr.DataArray([True], dims="unit"), "must carry the coordinates layer and index"),
+        (xr.DataArray([True], dims="unit"), "must have the coordinates layer and index"),
         (["ffn.1/3", "ffn.1"], r"must be labels \"layer/index\" .* got \['ffn.1'\]"),
         (["ffn.1/12"], r"ffn.1: unit numbers must be in 0–11, got \[12\]"),
         (
             xr.DataArray(
                 [0.3], {"layer": ("unit", ["ffn.0"]), "index": ("unit", [0])}, dims="unit"
             ),
-            "must be boolean over unit when it is a DataArray, got float64",
+            "must be boolean or labels when it is a DataArray, got float64",
         ),
     ],
 )

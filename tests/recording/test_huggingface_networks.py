@@ -45,7 +45,7 @@ def test_hooks_that_the_library_sets_in_a_run_do_not_pile_up(walks):
 
 def test_attention_by_lag_is_recorded_once_its_axes_are_named(walks):
     network = gpt2(attn_implementation="eager")
-    with pytest.raises(ValueError, match=r"reads as \(walk, unit, time, unit\) or \(walk, unit, u"):
+    with pytest.raises(ValueError, match=r"can be \(walk, unit, time, unit\) or \(walk, unit, u"):
         run(network, walks, layers="h.0.attn[1]")
     got = run(network, walks, layers="h.0.attn[1]", dims=("walk", "head", "time", "key"))
     weights = got.activation.values.reshape(64, N_STEPS, 2, N_STEPS)

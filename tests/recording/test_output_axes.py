@@ -57,7 +57,7 @@ def test_samples_are_walks_one_after_the_other():
         (
             {"": [(8, 100, 100)]},
             None,
-            r"reads as \(walk, time, unit\) or \(walk, unit, time\); say",
+            r"can be \(walk, time, unit\) or \(walk, unit, time\); pass",
         ),
         ({"": [(64, 100, 8)]}, None, r"no time axis of 100 steps: it gave 'x' \(64, 100, 8\)"),
         ({"": [(100, 100)]}, None, r"gave 'x' \(100, 100\) for behaviour of 8 walks of 100"),
@@ -78,7 +78,7 @@ def test_samples_are_walks_one_after_the_other():
         ({"": [(8, 100, 4)]}, ("walk", "time"), "it has 3 axes"),
         ({"": [(8, 4)] * 3}, ("walk", "unit"), "it was called 3 times"),
         ({"": [(799, 4)]}, ("sample", "unit"), "sample has 799"),
-        ({"": [(800, 8)]}, ("sample", "walk"), "must be named once, apart or together"),
+        ({"": [(800, 8)]}, ("sample", "walk"), "must be named once, separately or together"),
     ],
 )
 def test_what_cannot_be_told_is_refused_with_all_readings(outputs, dims, message):

@@ -211,7 +211,7 @@ def test_a_store_of_another_network_is_refused(net, tmp_path):
 
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(net, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is there and holds no recording"):
+    with pytest.raises(ValueError, match="exists and is not a recording"):
         run(net, store=tmp_path)
     assert os.listdir(tmp_path) == ["note.txt"]
 

@@ -153,12 +153,12 @@ def test_outputs_are_named_by_paths():
 def test_axes_can_be_named_for_all_layers_or_for_each():
     net = nn.Sequential(nn.Linear(2, 40), nn.ReLU())
     named = ("walk", "time", "unit")
-    with pytest.raises(ValueError, match=r"reads as \(walk, time, unit\) or \(walk, unit, time\)"):
+    with pytest.raises(ValueError, match=r"can be \(walk, time, unit\) or \(walk, unit, time\)"):
         run(net, layers="0")
     one = run(net, layers=["0", "1"], dims=named)
     each = run(net, layers=["0", "1"], dims={"0": named, "1": list(named)})
     xr.testing.assert_equal(one, each)
-    with pytest.raises(ValueError, match=r"dims: 2 is no layer recorded; these are 0, 1"):
+    with pytest.raises(ValueError, match=r"dims: 2 is not recorded; .* got 0, 1"):
         run(net, layers=["0", "1"], dims={"2": named})
 
 
@@ -234,6 +234,22 @@ def test_only_the_wanted_units_are_recorded():
     np.testing.assert_array_equal(again.activation, few.activation)
     rest = run(net, layers=["0", "1"], units={"0": [2]})
     assert rest.sizes["unit"] == 7
+
+
+def test_units_are_selected_by_a_boolean_table():
+    net = nn.Sequential(nn.Linear(2, 6), nn.Tanh())
+    whole = run(net, layers=["0", "1"])
+    chosen = xr.zeros_like(whole["index"], dtype=bool)
+    chosen[[5, 6, 10]] = True
+    few = run(net, units=chosen)
+    assert few["unit"].values.tolist() == ["0/5", "1/0", "1/4"]
+    np.testing.assert_array_equal(few.activation, whole.activation[..., [5, 6, 10]])
+    labels_only = chosen.drop_vars(["layer", "component", "index"])
+    xr.testing.assert_equal(run(net, units=labels_only), few)
+    with pytest.raises(ValueError, match="units must hold at least one unit of one layer"):
+        run(net, units=xr.zeros_like(chosen))
+    with pytest.raises(ValueError, match="units must have only the dimension unit .*got map, unit"):
+        run(net, units=chosen.expand_dims(map=2))
 
 
 def test_behaviour_is_carried_along():
@@ -335,7 +351,7 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
             {"layers": "haed.0"},
             r"'haed\.0' matches no layer; did you mean head\.0.*There are Path, c",
         ),
-        ({"layers": nn.ReLU()}, "layers: ReLU is no module of the network"),
+        ({"layers": nn.ReLU()}, "layers: ReLU is not a module of the network"),
         ({"layers": []}, "layers must name at least one layer; there are Path, cell, head"),
         ({}, "layers must name at least one layer"),
         (
@@ -355,7 +371,7 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
         ),
         (
             {"layers": "head.0", "chunk": 8},
-            "chunk must be left out unless forward takes a state, got 8",
+            "chunk must be None unless forward takes a state, got 8",
         ),
         ({"layers": "head.0", "batch": 0}, "batch and chunk must be at least 1, got 0 and 40"),
         (
@@ -367,12 +383,12 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
             r"burn_in must be in 0–39 for walks of 40 steps, got 40",
         ),
         ({"units": {"head.0": [9]}}, r"units: 'head\.0' has units 0–8, got 9"),
-        ({"units": {"head.0": [1, 1]}}, r"units\['head\.0'\] must be indices of units, each once"),
+        ({"units": {"head.0": [1, 1]}}, r"units\['head\.0'\] must be at least one index"),
         ({"units": {"head.0": [True]}}, "must be indices of units"),
         ({"units": {}}, "units must hold at least one unit"),
         (
             {"units": {"cell[0]": [0]}, "layers": "head.0"},
-            r"units: cell\[0\] is no layer recorded; t",
+            r"units: cell\[0\] is not recorded; layers must include it",
         ),
         ({"layers": "head.0", "store": "s3://bucket/a"}, "store must be a folder on this machine"),
     ],
@@ -428,7 +444,7 @@ def test_values_that_are_not_finite_are_refused_by_name(value, dtype):
 
     net = nn.Sequential(Broken())
     message = (
-        rf"1 values of 1 units \(0/1\) are NaN or infinite as {dtype} in walks 0 to 4, steps 0"
+        rf"1 values of 1 units \(0/1\) that are NaN or infinite as {dtype} in walks 0 to 4, steps 0"
     )
     with pytest.raises(ValueError, match=message):
         run(net, layers="0", dtype=dtype)

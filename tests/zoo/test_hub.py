@@ -211,7 +211,7 @@ def test_a_push_meanwhile_is_not_overwritten(local_hub, repo):
             repo.commit("main", files_of(repo), "meanwhile")
 
     local_hub.fault = push_meanwhile
-    with pytest.raises(HubError, match="something else was pushed there meanwhile; push again"):
+    with pytest.raises(HubError, match="somebody else has pushed to it in the meantime"):
         pf.push(network(seed=1), REPO)
     assert repo.history()[0] == "meanwhile"
 
@@ -509,7 +509,7 @@ def test_a_config_cannot_name_another_weight_file(local_hub, repo, where):
 def test_a_hub_that_answers_with_no_commit_is_refused(local_hub, repo, tmp_path):
     body = json.dumps({"id": REPO, "sha": "../../..", "tags": []}).encode()
     local_hub.fault = lambda method, path: {"body": body}
-    refused("must be a commit of 40 digits, the hub says '../../..'")
+    refused("must resolve to a commit of 40 hexadecimal digits, got '../../..'")
 
 
 # The ecosystem's methods

@@ -115,7 +115,7 @@ def test_missing_folder_is_refused_as_a_folder(models, source):
 
 
 def test_revision_is_for_hub_ids(models):
-    with pytest.raises(ValueError, match="revision must be None but for a hub id, got 'v1'"):
+    with pytest.raises(ValueError, match="revision is only for a repository, got 'v1'"):
         load("nmda-a10", revision="v1")
 
 

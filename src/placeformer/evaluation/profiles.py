@@ -169,10 +169,21 @@ def profile_networks(
     ValueError
         No networks, or settings that one of the functions named above refuses.
 
+    See Also
+    --------
+    paper_claims, claim_verdicts : Test the claims of the paper on the result.
+    memory_comparison : Compare the result with lesions and test-time Mg²⁺.
+    zoo_table : Results that are stored with the networks.
+
     Examples
     --------
-    >>> networks = pf.profile_networks(pf.list_models("mini-nmda-*"))  # doctest: +SKIP
-    >>> pf.paper_claims(networks)  # doctest: +SKIP
+    >>> import placeformer as pf
+    >>> networks = pf.profile_networks(
+    ...     "mini-nmda-a10", n_walks=4, n_steps=128, recorded_walks=16, recorded_steps=128,
+    ...     n_shuffles=59, n_resamples=50, progress=False,
+    ... )
+    >>> dict(networks.place_cell_fraction.sizes)
+    {'model': 1, 'maps': 2, 'layer': 2}
     """
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
     if not sources:

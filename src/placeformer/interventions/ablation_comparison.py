@@ -1,8 +1,8 @@
-"""Lesions of ordered units compared with lesions of their controls, paired over walks.
+"""Lesions of ordered units compared with lesions of control units, paired over walks.
 
-Every lesion is scored on the same walks, which are resampled, or whose signs are flipped, one by
-one or in clusters such as maps. An error is the sum of the wrong predictions over the sum of the
-predictions.
+Every lesion is scored on the same walks. Bootstrap samples and sign flips are drawn over walks or
+over clusters of walks such as maps. An error is the number of wrong predictions divided by the
+number of predictions.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ CONCAT: dict[str, Any] = {
 
 
 def compare(scores: xr.Dataset, plan: xr.Dataset, *, n_resamples: int, seed: int) -> xr.Dataset:
-    """Errors of all sets of units, and the ordered sets against their controls.
+    """Compare the errors of the ordered sets of units with those of their controls.
 
     Parameters
     ----------
     scores
         ``wrong`` (..., lesion, walk), ``n`` (..., walk) and ``cluster`` (..., walk), the number of
-        the cluster of every walk. What leads is compared separately.
+        the cluster of every walk. Leading dimensions are compared separately.
     plan
         Result of :func:`draw_plan`.
     n_resamples
-        Bootstrap samples, and sign flips.
+        Number of bootstrap samples, and of sign flips.
     seed
-        Of both.
+        Random seed of both.
 
     Returns
     -------
     xarray.Dataset
-        What :func:`compare_sets` gives, and the counts behind it: ``wrong`` (..., selection,
-        fraction, repeat, walk), NaN where a control has no set, and ``n`` (..., walk).
+        The result of :func:`compare_sets`, and the counts it is computed from: ``wrong`` (...,
+        selection, fraction, repeat, walk), NaN where a control has no set, and ``n`` (..., walk).
     """
     options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     for dim in scores["wrong"].dims:
@@ -73,7 +73,7 @@ def compare(scores: xr.Dataset, plan: xr.Dataset, *, n_resamples: int, seed: int
 
 
 def lesions_some(plan: xr.Dataset) -> NDArray[np.bool_]:
-    """Whether the sets of a fraction hold some of the units and not all, (fraction,)."""
+    """Whether the sets of a fraction contain some of the units but not all, (fraction,)."""
     n_units = plan["n_units"].values
     return (n_units > 0) & (n_units < plan.sizes["unit"])
 
@@ -92,26 +92,28 @@ def compare_sets(
     Parameters
     ----------
     wrong
-        Wrong predictions (selection, fraction, repeat, cluster); NaN where a control has no set.
+        Number of wrong predictions (selection, fraction, repeat, cluster); NaN where a control has
+        no set.
     n
-        Predictions (cluster,).
+        Number of predictions (cluster,).
     inside
-        Fractions that the area is the mean over, (fraction,).
+        Whether the area is averaged over a fraction, (fraction,).
     sign
-        1 where the ordered units are expected to cost more than the controls, -1 where less.
+        1 if lesions of the ordered units are expected to cost more than those of the controls, -1
+        if less.
     n_resamples
-        Bootstrap samples, and sign flips. Clusters and, independently, repeats are resampled: the
-        same clusters for all sets, so that differences are paired.
+        Number of bootstrap samples, and of sign flips. Clusters and, independently, repeats are
+        resampled, with the same clusters for all sets, so that differences are paired.
     seed
-        Of both.
+        Random seed of both.
 
     Returns
     -------
     xarray.Dataset
         ``error`` (selection, fraction, repeat); ``interval`` (selection, fraction, bound) of its
-        mean over repeats; ``difference`` of the means, ordered less control, with
+        mean over repeats; ``difference`` of the means, ordered minus control, with
         ``difference_interval``, ``p_sets`` and ``p_pairs`` (control, fraction, ...); and ``area``,
-        ``area_interval``, ``area_p_sets`` and ``area_p_pairs`` (control, ...), the same of the
+        ``area_interval``, ``area_p_sets`` and ``area_p_pairs`` (control, ...), the same for the
         mean over fractions.
     """
     rng = np.random.default_rng(seed)
@@ -157,11 +159,11 @@ def _bootstrap(
         np.einsum("bfr,br->bf", error, share) for error, share in zip(errors, shares, strict=True)
     ]
     boot = xr.DataArray(np.stack(means, axis=1), dims=("resample", "selection", "fraction"))
-    return boot if n.size > 1 else xr.full_like(boot, np.nan)  # one cluster: nothing to resample
+    return boot if n.size > 1 else xr.full_like(boot, np.nan)  # one cluster cannot be resampled
 
 
 def _split(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """The ordered selection, once for every control, and the controls; dimension ``control``."""
+    """Return the ordered selection, repeated for every control, and the controls."""
     controls = values.isel(selection=slice(1, None)).rename(selection="control")
     return values.isel(selection=0).broadcast_like(controls).transpose(*controls.dims), controls
 
@@ -172,7 +174,7 @@ def _ordered_less_controls(values: xr.DataArray) -> xr.DataArray:
 
 
 def _mean_over_fractions(values: xr.DataArray, used: xr.DataArray) -> xr.DataArray:
-    """Mean over the fractions used, (control, fraction); NaN without any."""
+    """Mean over the fractions `used` (control, fraction); NaN if there are none."""
     n = used.sum("fraction")
     total = values.where(used, 0).sum("fraction", skipna=False)
     return (total / n.clip(min=1)).where(n > 0)
@@ -187,7 +189,7 @@ def _tests(
     return xr.Dataset(
         {
             "difference": variable(
-                dims, difference.values, "ordered less control, means over repeats"
+                dims, difference.values, "ordered minus control, means over repeats"
             ),
             "difference_interval": variable(
                 (*dims, "bound"),

@@ -1,4 +1,4 @@
-"""Memory errors, or any score, as a function of the share of units lesioned, with controls."""
+"""Memory errors, or any score, against the share of units lesioned, with controls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from placeformer.spatial.negatives import Negatives
 
 Score = Callable[[Any], ArrayLike]
 RECORDED_WALKS, RECORDED_STEPS = 128, 512
-"""Walks, and steps in each, that order the units and replace them where no reference is given."""
+"""Default reference: number of walks, and number of steps in each."""
 
 
 def ablation_curve(
@@ -63,63 +63,67 @@ def ablation_curve(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Lesion growing shares of the units in an order, and as many random and matched units.
+    """Lesion increasing shares of the units in an order, and equally many control units.
 
-    Every set of units is scored on the same walks, so that all comparisons are paired.
+    The controls are random units and units matched to the lesioned ones. Every set of units is
+    scored on the same walks, so that all comparisons are paired.
 
     Parameters
     ----------
     model
-        A navigation Transformer with its world, whose working- and reference-memory errors on
-        trained and on novel maps are counted, or any other network, which needs `scores`.
+        A navigation Transformer with a world, whose working- and reference-memory errors are
+        counted on trained and on novel maps; or any other network, which needs `scores`.
     order
-        What units are ordered by, the greatest first: ``"place_cell_score"``,
+        Score that orders the units, the greatest first: ``"place_cell_score"``,
         ``"spatial_information"`` (both per map, then averaged over the recorded maps),
         ``"variance"`` (explained by place within maps, η²), ``"activity"`` (mean absolute
-        activation), ``"output_weight"`` (norm of the weights that read the unit), ``"random"``,
-        or a score of every unit: an array in the order of `layers`, or a DataArray with the
-        coordinates ``layer`` and ``index``, which figures call by its name. Equal scores are put
-        in random order, anew in every repeat; NaN come last. A boolean score, or the table of
-        :func:`place_cells`, chooses units: all of them are lesioned, and as many controls.
+        activation), ``"output_weight"`` (norm of the weights that read the unit) or ``"random"``.
+        Or a score of every unit: an array in the order of the units of `layers`, or a DataArray
+        that is aligned by its labels ``unit`` or by ``layer`` and ``index``, and whose name
+        figures show. Ties are broken at random in every repeat; NaN come last. A boolean score, or
+        the table of :func:`place_cells`, chooses units: all of them are lesioned, and as many
+        controls.
     fractions
-        Shares of the units that are lesioned, ascending, 0 to 1; by default 0, 0.05, …, 1, and of
-        chosen units 0 and their share of all. Smaller sets are drawn among the chosen units.
+        Shares of the units that are lesioned, ascending, 0 to 1. The default is 0, 0.05, …, 1; for
+        chosen units, 0 and their share. Smaller sets are drawn at random from the chosen units.
     repeats
-        Draws of every control. The least ``p_sets`` is 1 / (repeats + 1).
+        Number of draws of every control. The smallest possible `p_sets` is 1 / (repeats + 1).
     layers
-        Feed-forward layers, by name or pattern, whose units are ordered and lesioned jointly;
-        for other networks modules that the reference holds.
+        Names or patterns of feed-forward layers, whose units are ordered and lesioned jointly;
+        for other networks, of modules in the reference.
     keep
-        The reverse: keep the chosen units and lesion all others of the layers.
+        Keep the units of a set and lesion all others of the layers.
     how
-        Of the lesion, see :func:`ablate`.
+        Kind of lesion, see :func:`ablate`.
     controls
-        ``"random"``: as many units drawn from all of the layers. ``"matched"``: as many other
-        units, each drawn among the five units of the same layer that are nearest to an ordered
-        one in mean absolute activation and output-weight norm (other networks: in activation).
+        ``"random"``: equally many units drawn from all units of the layers. ``"matched"``: equally
+        many other units, each drawn from the five units of the same layer that are nearest to an
+        ordered unit in mean absolute activation and output-weight norm (other networks: in
+        activation alone).
     caliper
-        Matched sets count if the difference of the means of each covariate is within so many
-        standard deviations of all units; a fraction where not every repeat has one is NaN.
+        Largest accepted difference between the means of ordered and matched units, for each
+        covariate, in standard deviations over all units. Results are NaN at a fraction where some
+        repeat has no such matched set.
     negatives
-        Policy for negative rates of the score and of the information.
+        Policy for negative rates of the place-cell score and the spatial information.
     reference
         Recordings that order the units and replace the lesioned ones, see :func:`ablate`. By
-        default 128 walks of 512 steps over `maps` with the seed after `seed`: other walks than
-        those that are scored.
+        default 128 walks of 512 steps over `maps` with the seed ``seed + 1``, so that they differ
+        from the walks that are scored.
     scores
-        Other abilities, by name: functions of the lesioned network that give a number, or one
-        for each of several trials, the same ones at every call, which are then paired. A score
-        is a cost: greater is worse. They are called once for every set of units.
+        Further scores by name: functions of the lesioned network that return a number, or one
+        number for each of the same trials at every call, which are then paired. A score is a cost:
+        greater is worse. Every function is called once per set of units.
     maps
-        Map indices to walk on, of trained and of novel maps; by default all.
+        Indices of the trained and novel maps to walk on; by default all.
     n_walks, n_steps, where
-        Walks that are scored and which of their predictions, see :func:`memory_errors`:
-        ``"chunk_end"``, as in the cards of the zoo, or ``"every_step"``.
+        Walks that are scored, and which of their predictions are counted, see
+        :func:`memory_errors`: ``"chunk_end"``, as in the cards of the zoo, or ``"every_step"``.
     cluster
-        What is drawn in the bootstrap and whose signs are flipped: ``"walk"``, or ``"map"`` with
-        all its walks, which also covers the choice of maps.
+        Unit of the bootstrap and of the sign flips: ``"walk"``, or ``"map"`` with all its walks,
+        which also accounts for the choice of maps.
     n_resamples
-        Bootstrap samples, and sign flips.
+        Number of bootstrap samples, and of sign flips.
     seed
         Random seed of walks, e₀, controls and bootstrap.
     progress
@@ -134,31 +138,47 @@ def ablation_curve(
         - `error` (maps, memory, selection, fraction, repeat), `wrong` (…, walk) and `n` (maps,
           memory, walk): the counts behind it;
         - `interval` (maps, memory, selection, fraction, bound): 95 % bootstrap interval of the
-          mean error over repeats; clusters and repeats are resampled, the same clusters for every
-          set;
-        - `difference`, `difference_interval` (maps, memory, control, fraction): ordered less
+          mean error over repeats; clusters and repeats are resampled, with the same clusters for
+          every set;
+        - `difference`, `difference_interval` (maps, memory, control, fraction): ordered minus
           control, paired;
-        - `p_sets`: (1 + k) / (1 + repeats), k being the control sets whose error reaches that of
-          the ordered units: p over sets of units;
-        - `p_pairs`: (1 + k) / (1 + n_resamples), k being the random flips of the signs of the
-          differences of all clusters whose sum reaches the observed one: p over walks. Both are
-          one-sided: ordered units cost more, with `keep` less;
+        - `p_sets`: p over sets of units, (1 + k) / (1 + repeats), where k is the number of control
+          sets whose error is at least that of the ordered units;
+        - `p_pairs`: p over walks, (1 + k) / (1 + n_resamples), where k is the number of random
+          sign flips of the clusters' differences whose sum is at least the observed one. Both p are
+          one-sided: ordered units cost more (with `keep`, less);
         - `area`, `area_interval`, `area_p_sets`, `area_p_pairs` (maps, memory, control): the same
-          of the mean over all fractions that lesion some units and not all: one test a curve;
-        - `balance` (fraction, repeat, covariate): means of ordered less matched units in
-          standard deviations of all units; `order_score` (unit);
+          for the mean over all fractions that lesion some of the units and not all, which gives
+          one test per curve;
+        - `balance` (fraction, repeat, covariate): mean of the ordered minus mean of the matched
+          units, in standard deviations over all units; `order_score` (unit);
         - with `scores`: `score`, `score_interval`, … (measure, …), as above.
 
     Raises
     ------
     ValueError
-        A fraction outside 0–1, unknown layers, orders or controls, no memory measures and no
-        `scores`, too few units for matched controls.
+        A fraction outside 0–1; unknown layers, orders or controls; a network without memory errors
+        and no `scores`; too few units for matched controls.
+
+    See Also
+    --------
+    ablate : One lesion.
+    novel_working_memory, recorded_score : Further scores for `scores`.
+    equivalent_curve : The test-time α that costs as much as each lesion.
+    plot.ablation : Draw the curve.
 
     Examples
     --------
-    >>> curve = pf.ablation_curve(model, layers="ffn.1", repeats=10)  # doctest: +SKIP
-    >>> curve.area.sel(maps="trained", memory="reference", control="matched")  # doctest: +SKIP
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, layers="ffn.1", n_walks=4, n_steps=64, progress=False)
+    >>> curve = pf.ablation_curve(
+    ...     model, "activity", fractions=[0, 0.2, 1], repeats=2, layers="ffn.1",
+    ...     controls=["random"], reference=recording, n_walks=4, n_steps=128, n_resamples=50,
+    ...     progress=False,
+    ... )
+    >>> dict(curve.error.sel(maps="trained", memory="reference").sizes)
+    {'selection': 2, 'fraction': 3, 'repeat': 2}
     """
     shares = check_fractions(fractions)
     check_how(how)
@@ -200,7 +220,7 @@ def ablation_curve(
 
 
 def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, cluster: str) -> None:
-    """Refuse a network that nothing can be scored on, and walks that cannot be counted."""
+    """Raise for a network that cannot be scored, and for walks that cannot be counted."""
     if cluster not in ("walk", "map"):
         raise ValueError(f'cluster must be "walk" or "map", got {cluster!r}')
     if isinstance(model, NavigationTransformer):
@@ -231,8 +251,9 @@ def count_lesion_errors(
     Returns
     -------
     xarray.Dataset
-        ``wrong`` (maps, memory, lesion, walk) and ``n`` (maps, memory, walk), wrong predictions
-        and all of them, and ``cluster`` (maps, walk), the walk or the map that a walk belongs to.
+        ``wrong`` (maps, memory, lesion, walk), the number of wrong predictions; ``n`` (maps,
+        memory, walk), the number of all predictions; and ``cluster`` (maps, walk), the number of
+        the walk or of its map.
     """
     masks, world = masks_by_layer(plan, layer_widths(model, None)), world_of(model)
     steps = len(KINDS) * n_walks * n_steps * plan.sizes["lesion"]
@@ -267,8 +288,8 @@ def score_lesions(
     Returns
     -------
     dict
-        By score: ``wrong`` (lesion, walk), the value of every trial, which takes the place of a
-        walk; ``n`` (walk,), 1 each; and ``cluster`` (walk,). Scores differ in their trials.
+        By score: ``wrong`` (lesion, walk), the value of every trial, where trials replace walks;
+        ``n`` (walk,), all 1; and ``cluster`` (walk,). Scores may differ in their trials.
     """
     values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in scores}
     lesions = range(plan.sizes["lesion"])
@@ -319,7 +340,7 @@ def compare_scores(
 def reference_of(
     model: nn.Module, layers: Sequence[str], maps: Sequence[int] | None, seed: int
 ) -> list[xr.Dataset]:
-    """Record the layers, and what the letter stream has of them, on walks that are not scored."""
+    """Record the layers, in every stream that predictions need, on walks that are not scored."""
     where = [site for layer in layers for site in sites(model, layer)]
     names = [site.name for site in where if not unused(model, site)]
     size = {"n_walks": RECORDED_WALKS, "n_steps": RECORDED_STEPS}
@@ -329,21 +350,36 @@ def reference_of(
 def novel_working_memory(
     *, n_walks: int = 32, n_steps: int = 256, where: str = "every_step", seed: int = 0
 ) -> Callable[[NavigationTransformer], NDArray[np.float64]]:
-    """Working-memory error on novel maps, an ability that needs nothing of the trained maps.
+    """Return a function that scores the working-memory error on novel maps.
+
+    This ability does not depend on the trained maps.
 
     Parameters
     ----------
     n_walks, n_steps, seed
-        Walks on novel maps.
+        Number of walks on novel maps, number of steps in each, and their random seed.
     where
         Which predictions of places within the attended window are counted, see
-        :func:`memory_errors`. At the ends of chunks a short walk may have none, and NaN.
+        :func:`memory_errors`. With "chunk_end" a short walk may have none; its error is then NaN.
 
     Returns
     -------
     callable
-        From a network to the error of every walk (walk,), 0 to 1: for the `scores` of
-        :func:`ablation_curve`, paired over walks.
+        Takes a network and returns the error of every walk (walk,), 0 to 1. Passed as one of the
+        `scores` of :func:`ablation_curve`, it is paired over walks.
+
+    See Also
+    --------
+    ablation_curve : Takes the function as one of its `scores`.
+    recorded_score : Score a network by an analysis of its recording.
+    memory_errors : Both memory errors of a network.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> score = pf.novel_working_memory(n_walks=4, n_steps=64)
+    >>> score(pf.load("mini-nmda-a10")).shape
+    (4,)
     """
 
     def score(model: NavigationTransformer) -> NDArray[np.float64]:
@@ -359,19 +395,38 @@ def novel_working_memory(
 def recorded_score(
     analyse: Callable[[xr.Dataset], ArrayLike], **settings: Any
 ) -> Callable[[NavigationTransformer], ArrayLike]:
-    """Score a network by an analysis of its recording, such as decoding its position.
+    """Return a function that scores a network by an analysis of its recording.
+
+    The analysis may, for example, decode position.
 
     Parameters
     ----------
     analyse
-        From a Recording to a cost (greater is worse): a number, or one for each of the same
-        trials, such as walks.
+        Takes a Recording and returns a cost (greater is worse): a number, or one number for each
+        of the same trials, such as walks.
     settings
-        Of :func:`record`: `layers`, `n_walks`, `seed`, …
+        Arguments of :func:`record`: `layers`, `n_walks`, `seed`, …
 
     Returns
     -------
     callable
-        For the `scores` of :func:`ablation_curve`; the recording is made under the lesion.
+        Takes a network, records it and returns the cost. Passed as one of the `scores` of
+        :func:`ablation_curve`, it records the lesioned network.
+
+    See Also
+    --------
+    ablation_curve : Takes the function as one of its `scores`.
+    novel_working_memory : Working-memory error on novel maps as a score.
+    record : Makes the recording.
+    decode_position : An analysis that gives a cost.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> score = pf.recorded_score(
+    ...     lambda recording: 1 - recording.correct.mean("time"), n_walks=4, n_steps=64
+    ... )
+    >>> score(pf.load("mini-nmda-a10")).shape
+    (4,)
     """
     return lambda model: analyse(record(model, **({"progress": False} | settings)))

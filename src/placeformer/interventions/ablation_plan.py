@@ -32,8 +32,8 @@ CONTROLS = ("random", "matched")
 ACTIVITY = "activity"
 
 
-class TooFewAlike(ValueError):
-    """No fraction has matched controls."""
+class NoMatchedControls(ValueError):
+    """Too few units are similar: no fraction has matched controls."""
 
 
 def draw_plan(
@@ -61,20 +61,20 @@ def draw_plan(
     Returns
     -------
     xarray.Dataset
-        ``lesion_of_set`` (selection, fraction, repeat), the number of the lesion of every set, and
-        ``lesioned`` (lesion, unit), the units of each distinct lesion (with `keep` those that are
+        ``lesion_of_set`` (selection, fraction, repeat), the index of the lesion of every set, and
+        ``lesioned`` (lesion, unit), the units of each distinct lesion (with `keep`, those that are
         not in the set); ``drawn`` (selection, fraction), whether a control has a set in every
-        repeat; ``balance`` (fraction, repeat, covariate), how well matched units match; and
-        ``order_score`` (unit). The selections are "ordered" and the controls; ``n_units``
-        (fraction) is the size of a set. ``attrs`` hold `keep` and the name of the order.
+        repeat; ``balance`` (fraction, repeat, covariate), the :func:`imbalance` of matched units;
+        and ``order_score`` (unit). The selections are "ordered" and the controls; ``n_units``
+        (fraction) is the size of a set. ``attrs`` holds `keep` and the name of the order.
     """
     score = order_scores(model, units, order, negatives)
     fractions = shares_of(score, fractions)
     sizes = np.rint(fractions * score.size).astype(int)
-    like = covariates(model, units)
+    matched_on = covariates(model, units)
     sets, drawn, balance = lesion_sets(
         score.astype(float),
-        np.stack(list(like.values()), 1),
+        np.stack(list(matched_on.values()), 1),
         units["layer"].values,
         sizes=sizes.tolist(),
         repeats=repeats,
@@ -87,7 +87,7 @@ def draw_plan(
     masks = (~sets if keep else sets).reshape(-1, score.size)
     lesions, lesion_of_set = np.unique(masks, axis=0, return_inverse=True)
     counted = "units kept" if keep else "units lesioned"
-    distance = "ordered less matched units, standard deviations"
+    distance = "ordered minus matched units, standard deviations"
     by = "score by which units are ordered"
     return xr.Dataset(
         {
@@ -101,7 +101,7 @@ def draw_plan(
             "selection": list(selections),
             "fraction": variable("fraction", fractions, f"share of {counted}"),
             "n_units": variable("fraction", sizes, counted),
-            "covariate": list(like),
+            "covariate": list(matched_on),
             **{str(name): coord for name, coord in schema.unit_coords(units).items()},
         },
         {"keep": int(keep), "order": "chosen" if score.dtype == bool else name_of(order)},
@@ -111,7 +111,7 @@ def draw_plan(
 def masks_by_layer(
     plan: xr.Dataset, widths: Mapping[str, int | None]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Lesions of a plan as masks (lesion, width) of every layer."""
+    """Lesions of a plan as a mask (lesion, width) for every layer."""
     masks = {}
     lesioned, layer, index = (plan[name].values for name in ("lesioned", "layer", "index"))
     for name in dict.fromkeys(layer):
@@ -124,14 +124,17 @@ def masks_by_layer(
 
 
 def lesioned_units(plan: xr.Dataset, lesion: int) -> dict[str, NDArray[np.int64]]:
-    """Numbers of the units of one lesion, by layer."""
+    """Indices of the units of one lesion, by layer."""
     units = plan.isel(unit=plan["lesioned"].values[lesion])
     layer, index = units["layer"].values, units["index"].values
     return {str(name): index[layer == name] for name in np.unique(layer)}
 
 
 def layer_names(model: nn.Module, layers: str | Sequence[str], reference: Reference) -> list[str]:
-    """Layers that the patterns name: feed-forward ones of ours, recorded ones of others."""
+    """Layers that match the patterns.
+
+    They are feed-forward layers of a navigation Transformer, and recorded layers of other networks.
+    """
     widths = layer_widths(model, reference)
     ours = isinstance(model, NavigationTransformer)
     known = [n for n, w in widths.items() if (n.startswith("ffn.") if ours else w is not None)]
@@ -139,7 +142,7 @@ def layer_names(model: nn.Module, layers: str | Sequence[str], reference: Refere
     if bad := [p for p in patterns if not any(fnmatchcase(name, p) for name in known)]:
         kind = "feed-forward layers" if ours else "layers that the reference holds"
         raise ValueError(
-            f"layers must name {kind} ({', '.join(known) or 'there is none'}), got "
+            f"layers must name {kind} ({', '.join(known) or 'there are none'}), got "
             f"{', '.join(map(repr, bad))}; other layers can be lesioned with placeformer.ablate"
         )
     return [name for name in known if any(fnmatchcase(name, p) for p in patterns)]
@@ -158,27 +161,27 @@ def recorded_units(layers: Sequence[str], reference: Reference) -> xr.Dataset:
 
 
 def covariates(model: nn.Module, units: xr.Dataset) -> dict[str, NDArray[np.float64]]:
-    """What controls are matched for, each (unit,)."""
-    like = {ACTIVITY: activity(units)}
+    """Covariates that controls are matched on, each (unit,)."""
+    matched_on = {ACTIVITY: activity(units)}
     if isinstance(model, NavigationTransformer):
-        like[OUTPUT_WEIGHT] = output_weight(model, units)
-    return like
+        matched_on[OUTPUT_WEIGHT] = output_weight(model, units)
+    return matched_on
 
 
 def check_fractions(fractions: ArrayLike | None) -> NDArray[np.float64] | None:
-    """Return the fractions as an array, if there are any."""
+    """Return the fractions as an array, or None."""
     if fractions is None:
         return None
     shares = np.atleast_1d(np.asarray(fractions, float))
     if shares.ndim != 1 or not shares.size or (np.diff(shares) <= 0).any():
-        raise ValueError(f"fractions must be one row of ascending numbers, got {fractions!r}")
+        raise ValueError(f"fractions must be ascending and one-dimensional, got {fractions!r}")
     if not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"fractions must be within 0–1, got {shares.min():g} to {shares.max():g}")
     return shares
 
 
 def check_controls(controls: Sequence[str], repeats: int) -> None:
-    """Refuse unknown controls, and no repeats."""
+    """Raise for unknown controls, and for fewer than one repeat."""
     if unknown := [c for c in controls if c not in CONTROLS]:
         raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {unknown[0]!r}")
     if repeats < 1:
@@ -188,13 +191,13 @@ def check_controls(controls: Sequence[str], repeats: int) -> None:
 def check_matched(
     selections: Sequence[str], drawn: NDArray[np.bool_], sizes: NDArray[np.int64], n: int
 ) -> None:
-    """Refuse matched controls that exist for no fraction."""
+    """Raise if matched controls exist for no fraction."""
     if "matched" not in selections or not sizes.any():
         return
     if not drawn[selections.index("matched"), sizes > 0].any():
         least = sizes[sizes > 0][0]
-        raise TooFewAlike(
-            f"too few matched controls: not even for the {least} units of the least fraction are "
-            f"there as many like them among the other {n - least}; pass smaller fractions, a "
-            'greater caliper, or controls=["random"]'
+        raise NoMatchedControls(
+            f"controls: too few units match the ordered ones, even for the {least} units of the "
+            f"smallest fraction, among the other {n - least}; pass smaller "
+            'fractions, a larger caliper, or controls=["random"]'
         )

@@ -3,8 +3,8 @@
 A lesion is a mask over units. Up to the hidden units of the first lesioned layer the network is the
 same under every lesion, so that part runs once for a group of lesions. There a forward hook returns
 the hidden units of all walks once per lesion, (lesion × walk, time, unit) with the walks of the
-first lesion first, and the network goes on with them as walks of their own
-(``transformer.branched``). What later layers remember is branched beforehand, in the state at the
+first lesion first, and the network continues with them as separate walks
+(``transformer.branched``). The memory of later layers is branched beforehand, in the state at the
 start of the walks. If only the last step of every chunk is counted, the query stream runs for that
 step alone.
 """
@@ -38,10 +38,10 @@ Masks = Mapping[str, NDArray[np.bool_]]
 """Lesions by layer, (lesion, unit)."""
 
 WALKS = 16
-"""Walks at once: few, so that many lesions share what is run once."""
+"""Number of walks at once: few, so that many lesions share the part that runs once."""
 
 ELEMENTS = 2**23
-"""Hidden activations at once, 32 MiB of them."""
+"""Number of hidden activations at once (32 MiB)."""
 
 
 def count_errors(
@@ -54,27 +54,28 @@ def count_errors(
     replacements: Sequence[tuple[Site, Replacement]] = (),
     bar: tqdm | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count wrong predictions of every walk under every lesion.
+    """Count the wrong predictions of every walk under every lesion.
 
     Parameters
     ----------
     model, walk, seed
-        The network, what :meth:`GridWorld.walk` returned, and the seed of e₀.
+        The network, walks from :meth:`GridWorld.walk`, and the random seed of e₀.
     where
         Which predictions are counted, as in :func:`memory_errors`.
     masks
-        Lesions of feed-forward layers, all of one length; by default a single one of nothing.
+        Masks (lesion, unit) of feed-forward layers, all with the same number of lesions; by
+        default a single lesion of no units.
     replacements
-        Of these layers, as ``ablation.replacements`` gives them.
+        Replacements of these layers, from ``lesions.replacements``.
     bar
         Progress bar that counts steps × lesions.
 
     Returns
     -------
     wrong : (lesion, walk, 2)
-        Wrong predictions of working and of reference memory.
+        Number of wrong predictions of working and of reference memory.
     n : (walk, 2)
-        Predictions of each.
+        Number of all predictions of each memory.
     """
     config, n_steps = model.config, walk.sizes["time"]
     counted = counted_steps(n_steps, config, where)
@@ -89,20 +90,20 @@ def count_errors(
             group = slice(first, min(first + size, n_lesions))
             part = {layer: torch.from_numpy(mask[group]) for layer, mask in masks.items()}
             with branching(model, part, replacements) as start:
-                for w, t, answer in answers(model, walk, seed, start):
-                    steps = slice(t.stop - answer.shape[2], t.stop)
-                    missed = answer != walk.target.values[w, steps]
-                    wrong[group, w] += (missed[..., None] & memory[w, steps]).sum(2)
+                for w, t, letters in predicted_letters(model, walk, seed, start):
+                    steps = slice(t.stop - letters.shape[2], t.stop)
+                    wrong_letters = letters != walk.target.values[w, steps]
+                    wrong[group, w] += (wrong_letters[..., None] & memory[w, steps]).sum(2)
                     if bar is not None:
-                        bar.update((w.stop - w.start) * (t.stop - t.start) * len(answer))
+                        bar.update((w.stop - w.start) * (t.stop - t.start) * len(letters))
     return wrong, memory.sum(1)
 
 
 def group_size(model: NavigationTransformer, masks: Masks, where: str) -> int:
     """Number of lesions that run at once."""
     config, branch = model.config, first_layer(masks)
-    asked = where == "chunk_end" and branch == config.n_layers - 1
-    steps = 1 if asked else config.chunk
+    single_step = where == "chunk_end" and branch == config.n_layers - 1
+    steps = 1 if single_step else config.chunk
     return max(1, ELEMENTS // (WALKS * steps * config.d_inner))
 
 
@@ -111,10 +112,10 @@ def first_layer(masks: Iterable[str]) -> int:
     return min(int(layer.rpartition(".")[2]) for layer in masks)
 
 
-def answers(
+def predicted_letters(
     model: NavigationTransformer, walk: xr.Dataset, seed: int, start: Callable[[State], State]
 ) -> Iterator[tuple[slice, slice, NDArray[np.int64]]]:
-    """Most likely letters (lesion, walk, time), part by part."""
+    """Yield the most likely letters (lesion, walk, time), part by part."""
     for w, t, logits in forward_chunks(model, walk, seed=seed, batch=WALKS, start=start):
         letters = logits.argmax(-1).unflatten(0, (-1, w.stop - w.start))
         yield w, t, letters.cpu().numpy()
@@ -122,7 +123,7 @@ def answers(
 
 @contextmanager
 def last_steps(model: NavigationTransformer, where: str) -> Iterator[None]:
-    """Run the query stream only for the last step of every chunk, if only these are counted."""
+    """Run the query stream only for the last step of every chunk if no other step is counted."""
     if where != "chunk_end":
         yield
         return
@@ -139,10 +140,10 @@ def branching(
     masks: Mapping[str, Tensor],
     replacements: Sequence[tuple[Site, Replacement]],
 ) -> Iterator[Callable[[State], State]]:
-    """Let the walks branch, one branch per lesion; yields what prepares the state at their start.
+    """Branch the walks, one branch per lesion; yields a function that prepares the initial state.
 
-    Layers up to the first lesioned one remember the walks as they are; from the next layer on, what
-    is remembered differs between lesions.
+    Layers up to the first lesioned one have the same memory under every lesion; from the next layer
+    on, memories differ between lesions.
     """
     first, n_lesions = first_layer(masks), len(next(iter(masks.values())))
 
@@ -165,7 +166,7 @@ def branch_hook(
 ) -> Callable[..., Tensor]:
     """Return the hook that lesions every branch by its own mask (lesion, unit).
 
-    At the `first` lesioned layer the walks have not branched yet: the mask makes the branches.
+    At the `first` lesioned layer the walks have not branched yet: the masks create the branches.
     """
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.transformer import Layer, NavigationTransformer
+from placeformer.recording.hooks import layer_and_index
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import place_cell_score
@@ -31,7 +32,7 @@ OUTPUT_WEIGHT = "output_weight"
 DECISION = "is_place_cell"
 
 NEAREST = 5
-"""Number of nearest units among which a matched unit is drawn."""
+"""Number of nearest units from which a matched unit is drawn."""
 
 TRIES = 20
 """Draws of a matched set before giving up."""
@@ -46,7 +47,7 @@ Bools = NDArray[np.bool_]
 def order_scores(
     model: nn.Module, units: xr.Dataset, order: Order, negatives: Negatives
 ) -> NDArray[Any]:
-    """Score of every unit (unit,), or booleans where units were chosen."""
+    """Score of every unit (unit,), or booleans if `order` chooses units."""
     if isinstance(order, str):
         if order == "random":
             return np.zeros(units.sizes[schema.UNIT])
@@ -55,7 +56,7 @@ def order_scores(
         return unit_scores(units, order, negatives=negatives)
     if isinstance(order, xr.Dataset):
         order = decision(order)
-    if isinstance(order, xr.DataArray) and {"layer", "index"} <= set(order.coords):
+    if isinstance(order, xr.DataArray) and {"layer", "index", schema.UNIT} & set(order.coords):
         order = _aligned(order, units)
     scores = np.asarray(order)
     if scores.shape != (units.sizes[schema.UNIT],):
@@ -67,11 +68,11 @@ def order_scores(
 
 
 def unit_scores(recording: xr.Dataset, order: str, *, negatives: Negatives) -> Floats:
-    """Score of every unit by which it is ordered, (unit,); a mean over the maps where it has one.
+    """Score of every unit that a named order refers to, (unit,).
 
-    ``"place_cell_score"`` and ``"spatial_information"`` are means over the recorded maps (NaN
-    left out), ``"variance"`` is the variance that place explains within maps (η²), ``"activity"``
-    the mean absolute activation.
+    ``"place_cell_score"`` and ``"spatial_information"`` are means over the recorded maps, without
+    NaN; ``"variance"`` is the variance that place explains within maps (η²); ``"activity"`` is the
+    mean absolute activation.
     """
     if order == "activity":
         return activity(recording)
@@ -107,11 +108,11 @@ def output_weight(model: nn.Module, units: xr.Dataset) -> NDArray[np.float64]:
 
 
 def decision(table: xr.Dataset) -> xr.DataArray:
-    """Units that a table of place cells accepts."""
+    """Return which units are place cells in a table of :func:`place_cells`."""
     if DECISION not in table:
         raise ValueError(
             f"order must be a table with {DECISION}, as place_cells gives it, got "
-            f"{', '.join(map(str, table.data_vars)) or 'nothing'}"
+            f"{', '.join(map(str, table.data_vars)) or 'no variables'}"
         )
     return table[DECISION]
 
@@ -121,15 +122,13 @@ def _aligned(order: xr.DataArray, units: xr.Dataset) -> NDArray[Any]:
     if order.dims != (schema.UNIT,):
         dims = ", ".join(map(str, order.dims))
         raise ValueError(
-            f"order must have the dimension {schema.UNIT} alone, got {dims}; choose one map, or "
+            f"order must have only the dimension {schema.UNIT}, got {dims}; choose one map, or "
             'reduce it: any("map")'
         )
-    keys = [
-        pd.MultiIndex.from_arrays([x["layer"].values, x["index"].values]) for x in (order, units)
-    ]
+    keys = [pd.MultiIndex.from_arrays(layer_and_index(x, "order")) for x in (order, units)]
     if (absent := keys[1].difference(keys[0])).size:
         layer, index = absent[0]
-        raise ValueError(f"order must have a score for every unit, {layer}/{index} has none")
+        raise ValueError(f"order must have a score for every unit, got none for {layer}/{index}")
     return pd.Series(order.values, keys[0])[keys[1]].to_numpy()
 
 
@@ -139,7 +138,7 @@ def name_of(order: Order) -> str:
 
 
 def shares_of(scores: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Fractions, by default 21 equal steps, or of chosen units 0 and their share."""
+    """Fractions; by default 21 in equal steps, or 0 and the share of the chosen units."""
     if scores.dtype != bool:
         return np.linspace(0, 1, 21) if fractions is None else fractions
     if not scores.any():
@@ -150,13 +149,13 @@ def shares_of(scores: NDArray[Any], fractions: NDArray[np.float64] | None) -> ND
     if fractions[-1] > share:
         raise ValueError(
             f"fractions must be at most the share of the units that order chooses, {share:g}, "
-            f"got {fractions[-1]:g}; pass a score to go on to other units"
+            f"got {fractions[-1]:g}; pass a score to lesion other units as well"
         )
     return fractions
 
 
 def ordered(scores: Floats, rng: np.random.Generator) -> Numbers:
-    """Units from the greatest score to the least; equal ones in random order, NaN last."""
+    """Indices of units from the greatest score to the least; ties in random order, NaN last."""
     return np.lexsort((rng.random(scores.size), -np.nan_to_num(scores, nan=-np.inf)))
 
 
@@ -185,7 +184,7 @@ def lesion_sets(
     sets : (selection, size, repeat, unit)
         Masks: "ordered", then the controls.
     drawn : (selection, size)
-        Whether there is a set in every repeat; matched ones there may not be.
+        Whether there is a set in every repeat, which may not be so for matched sets.
     balance : (size, repeat, covariate)
         :func:`imbalance` of the matched sets; NaN where there is none.
     """
@@ -230,11 +229,11 @@ def matched(
     caliper: float,
     rng: np.random.Generator,
 ) -> Bools | None:
-    """Draw as many other units, of the same layers, with like covariates.
+    """Draw equally many other units of the same layers with similar covariates.
 
-    Every target, in random order, gets one of the nearest units of its layer that are neither
-    targets nor taken. A draw counts if :func:`imbalance` is within the caliper for every
-    covariate; None when none of several does.
+    Every target, in random order, is matched to one of the nearest units of its layer that are
+    neither targets nor already drawn. A draw is accepted if :func:`imbalance` is within the caliper
+    for every covariate; the result is None if none of several draws is accepted.
 
     Parameters
     ----------
@@ -243,9 +242,9 @@ def matched(
     covariates
         (unit, covariate).
     layer
-        Of every unit.
+        Layer of every unit.
     caliper
-        Greatest standardised difference of means that is let pass.
+        Largest accepted standardised difference of means.
     """
     scaled = standardised(covariates)
     for _ in range(TRIES):
@@ -260,7 +259,7 @@ def matched(
 def nearest(
     targets: Bools, scaled: Floats, layer: NDArray[Any], rng: np.random.Generator
 ) -> Bools | None:
-    """One draw of :func:`matched`; None where too few other units are left."""
+    """One draw of :func:`matched`; None if too few other units are left."""
     free, mask = ~targets, np.zeros(targets.size, bool)
     for unit in rng.permutation(np.flatnonzero(targets)):
         pool = np.flatnonzero(free & (layer == layer[unit]))
@@ -274,12 +273,12 @@ def nearest(
 
 
 def imbalance(targets: Bools, controls: Bools, covariates: Floats) -> Floats:
-    """Difference of the means, targets less controls, in standard deviations of all units."""
+    """Difference of the means, targets minus controls, in standard deviations over all units."""
     scaled = standardised(covariates)
     return scaled[targets].mean(0) - scaled[controls].mean(0)
 
 
 def standardised(covariates: Floats) -> Floats:
-    """Covariates over the standard deviation of all units (1 for a constant one)."""
+    """Covariates divided by their standard deviation over all units (1 if constant)."""
     spread = covariates.std(axis=0)
     return covariates / np.where(spread > 0, spread, 1)

@@ -1,4 +1,4 @@
-"""The α whose change at test time costs as much as a lesion."""
+"""The test-time α that costs as much memory as a lesion."""
 
 from __future__ import annotations
 
@@ -43,48 +43,64 @@ def equivalent_alpha(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Test-time α that costs as much memory as a lesion, on the same walks.
+    """Find the test-time α that costs as much memory as a lesion, on the same walks.
 
-    The error is measured under the lesion and at every α of a range. From the α of training on,
-    towards the far end of the range, the equivalent α is where the error first equals that of the
-    lesion, between two measured α by interpolation (linear in ln α, in α next to 0).
+    The error is measured under the lesion and at every α of a range. The equivalent α is the first
+    one, from the α of training towards the far end of the range, at which the error equals that of
+    the lesion. Between two measured α it is interpolated linearly in ln α, or in α next to 0.
 
     Parameters
     ----------
     model
-        A navigation Transformer with NMDA_α and its world.
+        A navigation Transformer with NMDA_α and a world.
     lesion
-        Units, as :func:`ablate` takes them.
+        Units, as in :func:`ablate`.
     alphas
-        Range of test-time α, all at most that of training (washout) or all at least (block); it
-        need not be in order, and that of training is added. By default washout: the trained α
-        times 1, 1/2, … 1/512, and 0.
+        Test-time α in any order: none above the α of training (washout), or none below it (block).
+        The α of training is added. By default a washout: the α of training times 1, 1/2, …, 1/512,
+        and 0.
     how, reference
-        Of the lesion, see :func:`ablate`.
+        Kind and reference of the lesion, see :func:`ablate`.
     memory
         ``"reference"`` or ``"working"``.
     n_walks, n_steps, where, seed
         Walks on all trained maps, see :func:`memory_errors`.
     n_resamples
-        Bootstrap samples of the walks.
+        Number of bootstrap samples of the walks.
     progress
         Show a progress bar.
 
     Returns
     -------
     xarray.Dataset
-        - `alpha`, `mg_mM`: the equivalent one; NaN where no α of the range costs as much, and
-          `reason`, empty otherwise;
+        - `alpha`, `mg_mM`: the equivalent α, dimensionless, and its concentration; NaN if no α of
+          the range costs as much, for the `reason` given, which is empty otherwise;
         - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, resampled in the
-          same way for the lesion and the doses. A bound is NaN where the lesion costs more than any
-          α of the range in that share of the samples, and the α of training where it costs nothing;
+          same way for the lesion and the doses. A bound is NaN if the lesion costs more than any
+          α of the range in that share of the samples, and the α of training if it costs nothing;
           `found`: share of the samples that have an equivalent;
         - `lesion_error`, `intact_error`, and `error` (dose) at every test-time α `dose`.
 
     Raises
     ------
     ValueError
-        A network without NMDA_α, α on both sides of the trained one, units that do not exist.
+        A network without NMDA_α, α on both sides of the α of training, or units that do not exist.
+
+    See Also
+    --------
+    equivalent_curve : The same for every lesion of a curve.
+    ablate : The lesion.
+    magnesium : The change of α.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> few = {"n_walks": 4, "n_steps": 128, "n_resamples": 50, "progress": False}
+    >>> lesion = {"ffn.1": slice(0, 60)}
+    >>> result = pf.equivalent_alpha(model, lesion, alphas=[0, 1, 3], how="zero", **few)
+    >>> result.error.dims, result.interval.shape
+    (('dose',), (2,))
     """
     trained = check_network(model, memory, n_steps, where)
     doses = dose_range(alphas, trained)
@@ -114,16 +130,16 @@ def equivalent_alpha(
 def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
     """Equivalent α from errors (1 + dose,) of lesion and doses, and bootstrap samples of them.
 
-    `doses` go outwards from the α of training.
+    `doses` are ordered from the α of training to the far end of the range.
     """
     at = crossing(error[1:], error[0])
     samples = np.array([crossing(row[1:], row[0]) for row in boot])
-    # Where there is no equivalent a sample is infinite: take samples, do not interpolate.
+    # Samples without an equivalent are infinite, so quantiles must be samples, not interpolated.
     ends = np.quantile(np.maximum(samples, 0), tails(), method="inverted_cdf")
     alpha = alpha_at(doses, at)
     interval = np.sort([alpha_at(doses, end) for end in ends])
     if np.isnan(interval).any() and doses[-1] < doses[0]:
-        interval = interval[::-1]  # NaN is the far end, which for washout is the lower one
+        interval = interval[::-1]  # NaN stands for the far end, which for washout is the lower one
     mg = alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan
     have, share = np.isfinite(samples).mean(), "share of wrong predictions"
     return xr.Dataset(
@@ -142,7 +158,7 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
 
 
 def check_network(model: NavigationTransformer, memory: str, n_steps: int, where: str) -> float:
-    """Return the α of training; refuse networks and options that have none to compare."""
+    """Return the α of training; raise for networks and options without an equivalent."""
     if model.config.alpha is None:
         raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
     check_option("memory", memory, MEMORIES)
@@ -151,25 +167,25 @@ def check_network(model: NavigationTransformer, memory: str, n_steps: int, where
 
 
 def dose_range(alphas: ArrayLike | None, trained: float) -> Floats:
-    """Test-time α outwards from that of training."""
+    """Test-time α, ordered from the α of training to the far end."""
     if alphas is None:
         if trained == 0:
-            raise ValueError("alphas must be given for a network trained at α = 0: none is below")
+            raise ValueError("alphas must be given for a network trained at α = 0, got None")
         alphas = [*(trained / 2.0 ** np.arange(10)), 0]
     doses = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
     if doses.size < 2 or doses[0] < trained < doses[-1]:
         raise ValueError(
             f"alphas must lie on one side of the trained α, {trained:g}, got {doses.tolist()}; "
-            "ask for washout and for block one after the other"
+            "call the function once for washout and once for block"
         )
     return doses if doses[0] == trained else doses[::-1]
 
 
 def crossing(error: Floats, target: float) -> float:
-    """Where along the doses (0, 1, …, a fraction between two) the error first equals the target.
+    """Return the position along the doses (0, 1, …) at which the error first equals the target.
 
-    Infinite where the target lies beyond all of them; minus infinite where it lies before the
-    first, on the side from which the errors lead away. NaN of a target that is NaN.
+    Between two doses it is interpolated. It is infinite if the target lies beyond all errors, minus
+    infinite if it lies before the first one, and NaN if the target is NaN.
     """
     gap = error - target
     if np.isnan(target):
@@ -184,7 +200,7 @@ def crossing(error: Floats, target: float) -> float:
 
 
 def alpha_at(doses: Floats, at: float) -> float:
-    """Return α at a place along the doses; NaN outside."""
+    """Return α at a position along the doses; NaN outside of them."""
     if not np.isfinite(at):
         return np.nan
     if at == int(at):
@@ -197,7 +213,7 @@ def alpha_at(doses: Floats, at: float) -> float:
 
 
 def reason_none(at: float, doses: Floats, error: Floats) -> str:
-    """Reason why there is no equivalent; empty where there is one."""
+    """Reason why there is no equivalent; empty if there is one."""
     if np.isfinite(at):
         return ""
     if np.isnan(at):
@@ -214,7 +230,7 @@ def reason_none(at: float, doses: Floats, error: Floats) -> str:
 
 
 WALKS = ("n_walks", "n_steps", "where", "seed", "maps_walked")
-"""Attributes that the washout and the curve must share."""
+"""Attributes that must be equal in the washout and the curve."""
 
 SETS = ("selection", "fraction")
 COUNTS = ("wrong", "n")
@@ -228,40 +244,55 @@ def equivalent_curve(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Test-time α that costs as much memory as each lesion of a curve, from what was counted.
+    """Find the test-time α that costs as much memory as each lesion of a curve.
 
-    Both were scored on the same walks on trained maps, so that nothing has to be run.
+    Both results were scored on the same walks on trained maps, so the network does not run again.
 
     Parameters
     ----------
     washout
-        Result of :func:`dose_response` over test-time α of one network, that of training among
-        them. The doses below it are used (washout); where there is none, those above it (block).
+        Result of :func:`dose_response` of one network over test-time α that include its α of
+        training. The doses below it are used (washout); if there are none, those above it (block).
     curve
         Result of :func:`ablation_curve` of the same network, with the same `n_walks`, `n_steps`,
         `where`, `seed` and `maps`.
     memory
         ``"reference"`` or ``"working"``.
     n_resamples, seed
-        Bootstrap samples of the walks. The sets of a fraction are not drawn anew.
+        Number of bootstrap samples of the walks, and their random seed. The sets of a fraction are
+        not resampled.
 
     Returns
     -------
     xarray.Dataset
-        `alpha`, `mg_mM`, `interval`, `found`, `reason` and `lesion_error`, as
-        :func:`equivalent_alpha` gives them, over ``selection`` and ``fraction``; an error is the
-        mean over the sets of a fraction, and NaN where there is no set.
+        `alpha`, `mg_mM`, `interval`, `found`, `reason` and `lesion_error`, as in
+        :func:`equivalent_alpha`, over ``selection`` and ``fraction``. An error is the mean over
+        the sets of a fraction, and NaN if there is no set.
 
     Raises
     ------
     ValueError
-        Other walks or maps, several networks, or doses without that of training.
+        Different walks or maps, several networks, or doses without the α of training.
+
+    See Also
+    --------
+    equivalent_alpha : The same for one lesion.
+    dose_response, ablation_curve : The two results that are compared.
+    memory_comparison : Both together with the networks of a family.
 
     Examples
     --------
-    >>> walks = {"n_walks": 64, "n_steps": 1024}  # doctest: +SKIP
-    >>> washout = pf.dose_response(model, alphas=[0, 1, 3, 10], **walks)  # doctest: +SKIP
-    >>> pf.equivalent_curve(washout, pf.ablation_curve(model, **walks))  # doctest: +SKIP
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> few = {"n_walks": 4, "n_steps": 128, "n_resamples": 50, "progress": False}
+    >>> washout = pf.dose_response(model, alphas=[0, 1, 3, 10], **few)
+    >>> recording = pf.record(model, layers="ffn.1", n_walks=4, n_steps=64, progress=False)
+    >>> curve = pf.ablation_curve(
+    ...     model, "activity", fractions=[0, 0.2], repeats=2, layers="ffn.1", controls=["random"],
+    ...     reference=recording, **few
+    ... )
+    >>> dict(pf.equivalent_curve(washout, curve, n_resamples=50).alpha.sizes)
+    {'selection': 2, 'fraction': 2}
     """
     trained = check(washout, curve)
     at = {"maps": "trained", "memory": memory}
@@ -295,7 +326,7 @@ def equivalent_curve(
 def counts_by_dose(
     washout: xr.Dataset, trained: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Doses outwards from that of training, and wrong predictions (dose, walk) at each."""
+    """Doses from the α of training to the far end, and wrong predictions (dose, walk) at each."""
     alphas = washout["alpha"].values
     below = alphas <= trained
     doses = dose_range(alphas[below] if (alphas < trained).any() else alphas, trained)
@@ -304,7 +335,7 @@ def counts_by_dose(
 
 
 def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
-    """Return the α of training; refuse what cannot be paired."""
+    """Return the α of training; raise if the two results cannot be paired."""
     for name, data, function in (
         ("washout", washout, "dose_response"),
         ("curve", curve, "ablation_curve"),
@@ -328,7 +359,7 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
     trained = np.unique(pairs[1])
     if trained.size != 1 or trained[0] not in pairs[0]:
         raise ValueError(
-            f"washout must be of one network, at its α of training among others, got α "
+            f"washout must be of one network and include its α of training, got α "
             f"{pairs[0].tolist()} of networks trained at {trained.tolist()}"
         )
     check_one_network(washout, curve, float(trained[0]))
@@ -336,10 +367,10 @@ def check(washout: xr.Dataset, curve: xr.Dataset) -> float:
 
 
 def check_one_network(washout: xr.Dataset, curve: xr.Dataset, trained: float) -> None:
-    """Refuse a curve whose provenance names another network."""
+    """Raise if the provenance of the curve names another network."""
     lesioned = schema.read_provenance(curve)["steps"][-1].get("network", {})
     name = str(washout["name"].values[0])
-    other = lesioned.get("name") or name  # a network without a name may be any
+    other = lesioned.get("name") or name  # a network without a name may be the same
     if (other, lesioned.get("alpha", trained)) != (name, trained):
         raise ValueError(
             f"washout and curve must be of one network, got {name!r}, trained at α = "

@@ -1,4 +1,4 @@
-"""Lesions: units held at a value that tells nothing, for as long as a ``with`` block lasts."""
+"""Lesions: units replaced by an uninformative value for as long as a ``with`` block lasts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
 
 REFERENCE_WALKS, REFERENCE_STEPS = 64, 256
-"""Walks over all trained maps, and steps in each, that are recorded where no reference is given."""
+"""Default reference: number of walks over all trained maps, and number of steps in each."""
 
 
 @contextmanager
@@ -53,48 +53,54 @@ def ablate(
 ) -> Iterator[None]:
     """Lesion units of a network for as long as the ``with`` block lasts.
 
-    A lesioned unit no longer tells anything: whatever it computes is replaced, in every stream of
-    the network that uses it, before anything reads it. For the feed-forward units of a navigation
-    Transformer these are the query stream, which predicts, and the letter stream, which is
-    attended to and remembered; each gets the value of its own stream. Lesions may be nested; on
-    exit, by an exception too, the network is as it was. Recordings made inside show the lesion, and
-    name it in their provenance.
+    The output of a lesioned unit is replaced by an uninformative value in every stream of the
+    network that uses it, before any other part reads it. The feed-forward units of a navigation
+    Transformer are used by the query stream, which predicts, and by the letter stream, which is
+    attended to and remembered; each stream has its own replacement values. Lesions can be nested;
+    on exit, also by an exception, the network is restored. Recordings made inside the block show
+    the lesion and name it in their provenance.
 
     Parameters
     ----------
     model
         A navigation Transformer or any ``torch.nn.Module``.
     units
-        ``{"ffn.1": [3, 5], "ffn.0": slice(None)}`` (numbers, slices or boolean arrays by layer),
-        labels such as ``["ffn.1/3", "ffn.1/5"]``, a boolean DataArray over ``unit`` such as
-        ``score > 0.5``, or a Dataset of units. For a navigation Transformer the layers
-        are those that :func:`record` knows; "content.ffn.0" and "ffn.0" are the same units. For
-        other networks they are names of modules as :func:`record` knows them ("encoder.2",
-        "lstm[0]"; of several outputs without a name the first), with the units on the last axis.
+        A mapping such as ``{"ffn.1": [3, 5], "ffn.0": slice(None)}`` (indices, slices or boolean
+        arrays by layer), labels such as ``["ffn.1/3", "ffn.1/5"]``, a boolean DataArray over
+        ``unit`` such as ``score > 0.5``, or a Dataset of units. The layers of a navigation
+        Transformer have the names that :func:`record` uses; "content.ffn.0" and "ffn.0" are the
+        same units. The layers of another network are names of its modules, as in :func:`record`
+        ("encoder.2", "lstm[0]"; without a path, the first output), with units on the last axis.
     how
-        ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which for a signed
-        activation may be far from anything the unit does. ``"position"``: its mean at the present
-        place, over maps, which keeps its map of places and removes the rest; at a place without
-        samples its mean. ``"resample"``: its value at a moment drawn from the reference, anew for
-        every walk and step and the same for all units of a layer, which keeps their distribution
-        and removes what they tell.
+        ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which may be far from the
+        usual range of a signed activation. ``"position"``: the unit's mean at the current place,
+        over maps, which keeps its spatial tuning and removes everything else; its overall mean at a
+        place without samples. ``"resample"``: its value at a random sample of the reference, drawn
+        for every walk and step and shared by all units of a layer, which keeps their joint
+        distribution and removes their information.
     reference
-        The data set: a Recording of the layers, or several. By default, for a navigation
-        Transformer, 64 walks of 256 steps over all its trained maps (seed `seed`) are recorded
-        from the network as it is on entry, other lesions included. A Recording of the
-        query stream alone suffices for the last layer only, whose letter stream is not used.
+        One or several Recordings of the layers, from which the values are computed. By default, a
+        navigation Transformer is recorded along 64 walks of 256 steps over all its trained maps
+        (seed `seed`), in its state on entry, including other lesions. A Recording of the query
+        stream alone is enough only for the last layer, whose letter stream is not used.
     position
-        With ``how="position"`` on other networks: the places (walk, time) it is going to be run
-        on, by the names of their coordinates in the reference.
+        For ``how="position"`` with other networks: the places (walk, time) that the network will
+        run on, by the names of their coordinates in the reference.
     bins
         Bins of these places, see :func:`rate_maps`.
     seed
-        Of the drawn moments, and of the walks recorded as reference.
+        Random seed of the drawn samples and of the walks of the default reference.
 
     Raises
     ------
     ValueError
-        Units that do not exist, an unknown `how`, a reference that lacks the units.
+        Units that do not exist, an unknown `how`, or a reference without the units.
+
+    See Also
+    --------
+    ablation_curve : Lesion growing shares of the units, with controls.
+    equivalent_alpha : The α that costs as much memory as a lesion.
+    magnesium : Change α instead of silencing units.
 
     Notes
     -----
@@ -102,8 +108,12 @@ def ablate(
 
     Examples
     --------
-    >>> with pf.ablate(model, {"ffn.1": [3, 5]}):  # doctest: +SKIP
-    ...     errors = pf.memory_errors(model)
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> with pf.ablate(model, {"ffn.1": [3, 5]}, how="zero"):
+    ...     recording = pf.record(model, n_walks=4, n_steps=64, progress=False)
+    >>> float(abs(recording.activation.sel(unit="ffn.1/3")).max())
+    0.0
     """
     check_how(how)
     named = [str(name) for name in units] if isinstance(units, Mapping) else []
@@ -119,7 +129,7 @@ def ablate(
 def lesioned(
     model: nn.Module, chosen: Chosen, fill: Sequence[tuple[Site, Replacement]]
 ) -> Iterator[None]:
-    """Replace the chosen units at their sites, and let the network's facts say so."""
+    """Replace the chosen units at their sites, and note the lesion in ``model.info``."""
     with ExitStack() as stack:
         if isinstance(model, NavigationTransformer):
             stack.callback(setattr, model, "info", model.info)
@@ -143,7 +153,7 @@ def replacements(
     bins: Bins = None,
     seed: int = 0,
 ) -> list[tuple[Site, Replacement]]:
-    """Return the sites of the layers, each with what stands in place of its units."""
+    """Return the sites of the layers, each with the replacement of its units."""
     where = [site for layer in layers for site in sites(model, layer)]
     if how != "zero" and reference is None and where:
         reference = default_reference(model, [site.name for site in where], seed)
@@ -185,7 +195,7 @@ def default_reference(
 
 
 def missing(site: Site) -> str:
-    """Say that the reference lacks a layer, and how to come by it."""
+    """Explain that the reference lacks a layer, and how to obtain it."""
     both = (
         "; the letter stream uses the same units as the query stream, so pass both recordings, "
         f"the other made with record(..., layers={site.name!r}), or leave reference out"

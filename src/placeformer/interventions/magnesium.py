@@ -1,4 +1,4 @@
-"""Mg²⁺ at test time: washout and block of a trained network, and responses to dose."""
+"""Changes of Mg²⁺ at test time: washout, block, and dose–response curves."""
 
 from __future__ import annotations
 
@@ -35,26 +35,40 @@ def magnesium(
 ) -> Iterator[None]:
     """Change the Mg²⁺ of a trained network for as long as the ``with`` block lasts.
 
-    Every NMDA_α of the network gets the new α: washout where it is below the one the network was
-    trained with, block where it is above. Nothing is trained anew. Blocks may be nested; on exit,
-    by an exception too, every α is what it was. Recordings made inside name the new α.
+    Every NMDA_α of the network gets the new α: a washout if it is below the α of training, a block
+    if it is above. The weights do not change. Blocks can be nested; on exit, also by an exception,
+    every α is restored. Recordings made inside the block name the new α in their provenance.
 
     Parameters
     ----------
     model
         A network with :class:`NMDA` activations.
     alpha, mg_mM
-        The new [Mg²⁺]/K_Mg, dimensionless and ≥ 0, or the concentration in mM: exactly one.
+        The new [Mg²⁺]/K_Mg, dimensionless and ≥ 0, or the concentration in mM, ≥ 0; give exactly
+        one of them.
 
     Raises
     ------
     ValueError
-        Both or none of `alpha` and `mg_mM`, one out of range, or a network without NMDA_α.
+        Both or neither of `alpha` and `mg_mM`, a value out of range, or a network without NMDA_α.
+
+    See Also
+    --------
+    dose_response : Memory errors at several concentrations.
+    equivalent_alpha : The α that costs as much memory as a lesion.
+    ablate : Lesion units instead.
+    NMDA : The activation that α belongs to.
 
     Examples
     --------
-    >>> with pf.magnesium(model, mg_mM=0):  # doctest: +SKIP
-    ...     washed_out = pf.memory_errors(model)
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> with pf.magnesium(model, mg_mM=0):
+    ...     washed_out = pf.memory_errors(model, n_walks=4, n_steps=128, progress=False)
+    ...     print(model.config.alpha)
+    0.0
+    >>> model.config.alpha
+    10.0
     """
     value = one_alpha(alpha, mg_mM)
     modules = [module for module in model.modules() if isinstance(module, NMDA)]
@@ -74,7 +88,7 @@ def magnesium(
 
 
 def one_alpha(alpha: float | None, mg_mM: float | None) -> float:
-    """Return α from exactly one of both ways to give it."""
+    """Return α from `alpha` or `mg_mM`, exactly one of which must be given."""
     if (alpha is None) == (mg_mM is None):
         raise ValueError(
             f"exactly one of alpha and mg_mM must be given, got alpha={alpha!r}, mg_mM={mg_mM!r}"
@@ -96,41 +110,62 @@ def dose_response(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Memory errors, or any metric, against Mg²⁺: that of training, or changed at test time.
+    """Measure memory errors, or any metric, at several Mg²⁺ concentrations.
+
+    The concentrations are those that networks were trained at, or those set at test time.
 
     Parameters
     ----------
     models
-        Networks, or what :func:`load` takes (names of the zoo, folders), one or several.
+        One or several networks, or sources that :func:`load` accepts (names of the zoo, folders).
     alphas, mg_mM
-        Test-time α, or concentrations in mM: every network is measured at each. By default at the
-        α it was trained with; networks with another activation take part then only.
+        Test-time α, or concentrations in mM, at each of which every network is measured. By
+        default every network is measured at its α of training; only then may networks with another
+        activation be among them.
     metric
-        A function from network to number, or several by name; by default working- and
-        reference-memory error on trained and novel maps.
+        A function of the network that returns a number, or a mapping of several by name; by
+        default the working- and reference-memory errors on trained and novel maps.
     n_walks, n_steps, where, seed
         Walks for the memory errors, the same at every dose; see :func:`memory_errors`.
     maps
-        Map indices to walk on, of trained and of novel maps; by default all.
+        Indices of the trained and novel maps to walk on; by default all.
     n_resamples
-        Bootstrap samples of the walks.
+        Number of bootstrap samples of the walks.
     progress
         Show a progress bar.
 
     Returns
     -------
     xarray.Dataset
-        Dims ``model`` (every network at every dose), with coordinates `name`, `alpha` and `mg_mM`
-        in force (NaN for another activation), `trained_alpha`, `activation_name`, `seed` (of the
-        training; -1 where it is not known) and `n_maps`. `error` and `interval` (95 % bootstrap
-        over walks) over ``maps`` (trained, novel) and ``memory``, with the counts behind them:
-        `wrong` and `n` (…, walk). With `metric`: `value` (model, metric) instead.
+        Dimension ``model`` (every network at every dose), with the coordinates `name`; `alpha` and
+        `mg_mM` during the measurement (NaN for another activation); `trained_alpha`;
+        `activation_name`; `seed` of the training (-1 if unknown); and `n_maps`. `error`, 0 to 1,
+        and `interval` (95 % bootstrap interval over walks) over ``maps`` (trained, novel) and
+        ``memory``, with the counts they are computed from, `wrong` and `n` (…, walk). With
+        `metric`, `value` (model, metric) instead.
 
     Raises
     ------
     ValueError
-        `alphas` and `mg_mM` both, a dose out of range, no networks, or one without NMDA_α at
-        test-time doses.
+        Both `alphas` and `mg_mM`, a dose out of range, no networks, or test-time doses for a
+        network without NMDA_α.
+
+    See Also
+    --------
+    fit_hill : Fit a Hill curve to the responses.
+    magnesium : Change α for a block of code.
+    equivalent_curve : Compare the doses with lesions.
+    memory_errors : The errors of one network.
+    plot.dose_response : Draw the responses.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> response = pf.dose_response(
+    ...     "mini-nmda-a10", alphas=[0, 10], n_walks=4, n_steps=128, n_resamples=50, progress=False
+    ... )
+    >>> dict(response.error.sizes)
+    {'model': 2, 'maps': 2, 'memory': 2}
     """
     doses = check_doses(alphas, mg_mM)
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
@@ -162,7 +197,7 @@ def dose_response(
 
 
 def check_doses(alphas: ArrayLike | None, mg_mM: ArrayLike | None) -> list[float | None]:
-    """Test-time α; a single None where every network keeps its own."""
+    """Return the test-time α; a single None if every network keeps its own."""
     if alphas is not None and mg_mM is not None:
         raise ValueError("at most one of alphas and mg_mM may be given, got both")
     if alphas is None and mg_mM is None:
@@ -224,16 +259,20 @@ def values_of(model: NavigationTransformer, metrics: Mapping[str, Metric]) -> xr
 def facts_of(
     model: NavigationTransformer, trained: float | None, alpha: float | None
 ) -> dict[str, Any]:
-    """Coordinates along ``model``; `alpha` is None where the one of training is in force."""
+    """Coordinates along ``model``; `alpha` is None if the α of training is not changed."""
     alpha = trained if alpha is None else alpha
     nan, seed = float("nan"), seed_of(Path(model.info.get("folder", os.devnull)))
     values: dict[str, tuple[Any, str, str]] = {
         "name": (str(model.info.get("name") or "network"), "1", "name"),
-        "alpha": (nan if alpha is None else alpha, "1", "α in force"),
-        "mg_mM": (nan if alpha is None else alpha_to_mg(alpha), "mM", "[Mg²⁺] in force"),
+        "alpha": (nan if alpha is None else alpha, "1", "α when measured"),
+        "mg_mM": (
+            nan if alpha is None else alpha_to_mg(alpha),
+            "mM",
+            "[Mg²⁺] when measured",
+        ),
         "trained_alpha": (nan if trained is None else trained, "1", "α of training"),
         "activation_name": (model.config.activation, "1", "activation"),
-        "seed": (-1 if seed is None else seed, "1", "seed of training, -1: not known"),
+        "seed": (-1 if seed is None else seed, "1", "seed of training, -1 if unknown"),
         "n_maps": (-1 if model.world is None else model.world.n_maps, "1", "trained maps"),
     }
     return {

@@ -1,6 +1,6 @@
-"""Values that replace a lesioned unit: zero, its mean, its mean at a place, or another moment.
+"""Values that replace a lesioned unit: zero, its mean, its mean at a place, or a random sample.
 
-Every replacement is a table of values (row, unit) and a rule that picks the row for each walk and
+Every replacement is a table of values (row, unit) and a rule that selects the row for each walk and
 step.
 """
 
@@ -31,26 +31,28 @@ Rows = Callable[[tuple[int, int]], NDArray[np.intp]]
 
 @dataclass(frozen=True)
 class Replacement:
-    """Values of every unit of a layer, and the rule that picks a row for each walk and step.
+    """Values of every unit of a layer, and the rule that selects a row for each walk and step.
 
     Attributes
     ----------
     table : (row, unit)
+        The values.
     rows
-        From (walks, steps) to a row for each; None where there is one row.
+        Function from (number of walks, number of steps) to the row for each of them; None if there
+        is a single row.
     """
 
     table: Tensor
     rows: Rows | None = None
 
     def __call__(self, output: Tensor, shape: tuple[int, int], width: int) -> Tensor:
-        """Values (unit,) or (walk, time, unit) that `width` units of `output` may take."""
+        """Replacement values (unit,) or (walk, time, unit) of the `width` units of `output`."""
         table = F.pad(self.table, (0, width - self.table.shape[1])).to(output)
         return table[0] if self.rows is None else table[torch.from_numpy(self.rows(shape))]
 
 
 def check_how(how: str) -> None:
-    """Refuse an unknown way to lesion."""
+    """Raise for an unknown kind of lesion."""
     check_option("how", how, get_args(How))
 
 
@@ -63,7 +65,7 @@ def recordings(reference: Reference) -> list[xr.Dataset]:
 
 
 def find_recording(reference: Reference, layer: str) -> xr.Dataset | None:
-    """Return the units of one layer among the reference recordings; None if it is in none."""
+    """Return the units of one layer in the reference recordings; None if no recording has it."""
     for recording in recordings(reference):
         units = recording["layer"].values == layer
         if units.any():
@@ -88,16 +90,16 @@ def make_replacement(
     how
         See :func:`placeformer.ablate`.
     recording
-        Of the units of the layer; not needed for zeros.
+        Recording of the units of the layer; not needed for zeros.
     by, bins
         Axes and bins of place.
     position
-        Places (walk, time) the network is going to run on; by default those of the walks that it
+        Places (walk, time) that the network will run on; by default those of the walks that it
         runs along.
     moved
-        Whether the place of a step is the one moved to (query stream), not the one stood on.
+        Whether the place of a step is the next place (query stream) or the current one.
     seed
-        Of the drawn moments.
+        Random seed of the drawn samples.
     """
     if how == "zero" or recording is None:
         return Replacement(torch.zeros(1, 1))
@@ -113,7 +115,7 @@ def make_replacement(
     grid = BinnedRecording.of(recording, by=by, bins=bins, per_map=False).grid
     maps = rate_maps(recording, by=by, bins=bins)[schema.RATE].transpose(*by, schema.UNIT)
     rate = maps.values.reshape(grid.size, -1)
-    table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # -1, no place: the mean
+    table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # row -1: no place
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
         here = _current_places(by, moved) if position is None else _given(position, shape)
@@ -123,7 +125,7 @@ def make_replacement(
 
 
 def _table(values: NDArray[np.floating], recording: xr.Dataset) -> Tensor:
-    """Values (row, unit) at the units' numbers in their layer, 0 where it was not recorded."""
+    """Arrange values (row, unit) by the units' indices in the layer; 0 for units not recorded."""
     index = recording["index"].values
     table = np.zeros((len(values), int(index.max()) + 1), np.float32)
     table[:, index] = values
@@ -131,16 +133,16 @@ def _table(values: NDArray[np.floating], recording: xr.Dataset) -> Tensor:
 
 
 def _drawn(n: int, seed: int) -> Rows:
-    """Draw a moment for every walk and step.
+    """Draw a sample of the reference for every walk and step.
 
-    Along walks, the draws depend on the numbers of the walk and of the step alone: neither the
-    batch size nor what ran before changes them.
+    Along walks, the draws depend only on the numbers of the walk and of the step, and neither on
+    the batch size nor on earlier runs.
     """
-    others = np.random.default_rng(seed)
+    outside_walks = np.random.default_rng(seed)
 
     def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
         if (walk := CURRENT_WALK.get()) is None:
-            return others.integers(n, size=shape)
+            return outside_walks.integers(n, size=shape)
         n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
         keys = [[seed, number, first] for number in walk[schema.WALK].values]
         draws = [np.random.default_rng(key).integers(n, size=n_steps) for key in keys]
@@ -163,7 +165,7 @@ def _current_places(by: Sequence[str], moved: bool) -> xr.Dataset:
 
 
 def _given(position: Mapping[str, ArrayLike], shape: tuple[int, int]) -> xr.Dataset:
-    """Places as they were given, if they fit what the network is run on."""
+    """Return the given places; raise if they do not fit the output of the lesioned layer."""
     arrays = {axis: np.asarray(values) for axis, values in position.items()}
     for axis, values in arrays.items():
         if values.shape != shape:

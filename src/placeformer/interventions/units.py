@@ -15,10 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, layer_and_index
+from placeformer.recording.hooks import PATH, selected_units
 from placeformer.recording.navigation import hook_points
 
 Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
@@ -27,22 +26,22 @@ CONTENT = "content."
 
 
 def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
-    """Numbers of the chosen units by layer, ascending, each once.
+    """Indices of the chosen units by layer, ascending and unique.
 
     Parameters
     ----------
     units
-        A mapping from layer to unit numbers (a number, a sequence, a slice, or a boolean array
+        A mapping from layer to unit indices (an integer, a sequence, a slice, or a boolean array
         over the layer); a sequence or DataArray of labels ("ffn.1/37"); a boolean DataArray over
-        ``unit``; or a Dataset, of which every unit is meant. The last two carry ``layer`` and
-        ``index``, or labels.
+        ``unit``; or a Dataset, which selects all of its units. The last two have the coordinates
+        ``layer`` and ``index``, or labels.
     widths
-        Number of units of every layer there is; None where it is not known.
+        Number of units of every existing layer; None if it is unknown.
 
     Raises
     ------
     TypeError, ValueError
-        Units are given in another way, or some do not exist; all problems are named at once.
+        Units of another type, or units that do not exist; the message lists all problems.
     """
     if isinstance(units, Mapping) and not isinstance(units, xr.Dataset):
         pairs = list(units.items())
@@ -54,7 +53,7 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
         layer = str(name).removeprefix(CONTENT)
         if layer not in widths:
             near = get_close_matches(layer, widths, cutoff=0.5) or list(widths)[:8]
-            problems.append(f"there is no layer {name!r} (there is {', '.join(near)})")
+            problems.append(f"there is no layer {name!r} (there are {', '.join(near)})")
             continue
         try:
             chosen.setdefault(layer, []).append(_numbers(numbers, widths[layer]))
@@ -67,41 +66,39 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
 
 
 def _labelled(units: object) -> list[tuple[str, NDArray[np.int64]]]:
-    """Layer and numbers of units chosen by labels or in a labelled table."""
+    """Layer and indices of units chosen by labels or in a labelled table."""
     if not isinstance(units, xr.DataArray | xr.Dataset | Sequence | np.ndarray | pd.Index):
         raise TypeError(
             'units must be a mapping such as {"ffn.1": [3, 5]}, labels such as ["ffn.1/3"], a '
             f"boolean DataArray over unit or a Dataset with units, got {type(units).__name__}"
         )
-    layer, index = layer_and_index(units)
-    if isinstance(units, xr.DataArray) and units.dtype.kind not in "UOT":
-        if units.dtype != bool or units.dims != (schema.UNIT,):
-            raise ValueError(
-                f"units must be boolean over unit when it is a DataArray, got {units.dtype} "
-                f"over {units.dims}; compare it with a threshold, as in score > 0.5"
-            )
-        layer, index = layer[units.values], index[units.values]
+    if isinstance(units, xr.DataArray) and units.dtype.kind not in "UOTb":
+        raise ValueError(
+            f"units must be boolean or labels when it is a DataArray, got {units.dtype}; compare "
+            "it with a threshold, as in score > 0.5"
+        )
+    layer, index = selected_units(units)
     return [(str(name), index[layer == name]) for name in np.unique(layer)]
 
 
 def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
-    """Unit numbers of one layer as an array."""
+    """Unit indices of one layer as an array."""
     if isinstance(numbers, slice):
         if width is None:
-            raise ValueError("a slice needs the layer's width, which a reference would tell")
+            raise ValueError("a slice needs the layer's width; pass a reference, which has it")
         return np.arange(width)[numbers]
-    found = np.atleast_1d(np.asarray(numbers))
-    if found.dtype == bool:
-        if width is not None and found.shape != (width,):
-            raise ValueError(f"a boolean array must have {width} entries, got {found.shape}")
-        return np.flatnonzero(found)
-    if found.size and (found.ndim != 1 or found.dtype.kind not in "iu"):
+    indices = np.atleast_1d(np.asarray(numbers))
+    if indices.dtype == bool:
+        if width is not None and indices.shape != (width,):
+            raise ValueError(f"a boolean array must have {width} entries, got {indices.shape}")
+        return np.flatnonzero(indices)
+    if indices.size and (indices.ndim != 1 or indices.dtype.kind not in "iu"):
         raise ValueError(f"unit numbers must be whole and in one row, got {numbers!r}")
-    bad = found[(found < 0) | (found >= (np.inf if width is None else width))]
+    bad = indices[(indices < 0) | (indices >= (np.inf if width is None else width))]
     if bad.size:
         range_ = "0 or more" if width is None else f"in 0–{width - 1}"
         raise ValueError(f"unit numbers must be {range_}, got {bad[:5].tolist()}")
-    return found.astype(np.int64)
+    return indices.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -111,9 +108,10 @@ class Site:
     Attributes
     ----------
     stream
-        "content." for the letter stream, else "".
+        "content." for the letter stream, "" for the query stream and for other networks.
     keys
-        Number of keys of its own that an attention weight's query has; None for other units.
+        For attention weights, the number of keys of its own that a query has (0 or 1); None for
+        other units.
     """
 
     layer: str
@@ -124,15 +122,15 @@ class Site:
 
     @property
     def name(self) -> str:
-        """Layer as a Recording of this stream calls it."""
+        """Name of the layer in a Recording of this stream."""
         return self.stream + self.layer
 
     def shape(self, output: Tensor) -> tuple[int, int]:
-        """Walks and steps of an output."""
+        """Number of walks and steps of an output."""
         return output.shape[0], output.shape[-2 if self.keys is not None else 1]
 
     def replaced(self, output: Tensor, mask: Tensor, values: Tensor) -> Tensor:
-        """Output with `values` wherever `mask`, both (..., unit), says."""
+        """Return the output with `values` where `mask` is true, both (..., unit)."""
         if self.keys is None:
             return torch.where(mask, values, output)
         return torch.where(
@@ -143,9 +141,10 @@ class Site:
 def layer_widths(
     model: nn.Module, reference: Reference, also: Iterable[str] = ()
 ) -> dict[str, int | None]:
-    """Units of every layer that can be lesioned; None where only a run would tell.
+    """Number of units of every layer that can be lesioned; None if it is not known before a run.
 
-    `also` are names that may have a path to one of several outputs, as those of the reference may.
+    `also` holds further names, which, like those of the reference, may have a path to one of
+    several outputs.
     """
     if isinstance(model, NavigationTransformer):
         return {
@@ -154,17 +153,17 @@ def layer_widths(
     modules = modules_of(model)
     recorded = [str(name) for part in recordings(reference) for name in part["layer"].values]
     names = [*modules, *(n for n in (*recorded, *also) if PATH.sub("", n) in modules)]
-    found = {name: find_recording(reference, name) for name in dict.fromkeys(names)}
-    return {n: None if r is None else int(r["index"].max()) + 1 for n, r in found.items()}
+    by_name = {name: find_recording(reference, name) for name in dict.fromkeys(names)}
+    return {n: None if r is None else int(r["index"].max()) + 1 for n, r in by_name.items()}
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Modules by name, the whole network by that of its class."""
+    """Modules by name; the network itself has the name of its class."""
     return {name or type(model).__name__: module for name, module in model.named_modules()}
 
 
 def sites(model: nn.Module, layer: str) -> list[Site]:
-    """Find where the units of a layer are, in all streams that use them."""
+    """Return the sites of the units of a layer in all streams that use them."""
     if not isinstance(model, NavigationTransformer):
         return [Site(layer, "", modules_of(model)[PATH.sub("", layer)], None)]
     known, keys = hook_points(model), {"": 1, CONTENT: 0}
@@ -176,14 +175,14 @@ def sites(model: nn.Module, layer: str) -> list[Site]:
 
 
 def unused(model: nn.Module, site: Site) -> bool:
-    """Tell whether no prediction needs this: the letter stream of the last layer."""
+    """Return whether no prediction needs the site: the letter stream of the last layer."""
     if not isinstance(model, NavigationTransformer):
         return False
     return bool(site.stream) and site.layer.endswith(f".{model.config.n_layers - 1}")
 
 
 def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:
-    """Bring values (..., head × lag) to the keys (walk, head, time, key) of attention weights."""
+    """Rearrange values (..., head × lag) over the keys (walk, head, time, key) of attention."""
     n_walks, n_heads, steps, n_keys = weights.shape
     key = torch.arange(n_keys, device=weights.device)
     here = torch.arange(steps, device=weights.device)[:, None] + n_keys - steps
@@ -194,12 +193,12 @@ def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:
     by_lag = values.unflatten(-1, (n_heads, -1))
     by_lag = by_lag.expand(n_walks, steps, *by_lag.shape[-2:])
     at = lag.clamp(min=0).expand(n_walks, n_heads, -1, -1)
-    found = by_lag.permute(0, 2, 1, 3).gather(3, at)
-    return found if found.dtype == torch.bool else found * seen
+    by_key = by_lag.permute(0, 2, 1, 3).gather(3, at)
+    return by_key if by_key.dtype == torch.bool else by_key * seen
 
 
 def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]) -> Any:
-    """Output with one of its tensors changed; nested tuples, lists and mappings are made anew."""
+    """Return a copy of nested tuples, lists and mappings with one of the tensors changed."""
     if not path:
         return change(output)
     if isinstance(output, Mapping):

@@ -1,4 +1,4 @@
-"""NMDA_α, the activation that gives the network its Mg²⁺ concentration."""
+"""NMDA_α, the activation whose α stands for the Mg²⁺ concentration."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def nmda(x: Tensor, alpha: float, beta: float = 1.0) -> Tensor:
     Parameters
     ----------
     x
-        Any shape; left untouched.
+        Any shape; not modified.
     alpha
-        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. 0 is the identity (no Mg²⁺ block), 1 is SiLU.
+        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. 0 gives the identity (no Mg²⁺ block), 1 gives SiLU.
     beta
         Steepness of the block, > 0.
 
     Returns
     -------
     Tensor
-        As `x`, signed: values below zero remain and grow as `alpha` falls (lowest value −0.04 at
-        α = 10, −0.28 at 1, −1.16 at 0.1).
+        Signed, of the shape of `x`. Negative values are not cut off, and they become larger in
+        magnitude as `alpha` falls: the minimum is −0.04 at α = 10, −0.28 at 1 and −1.16 at 0.1.
 
     References
     ----------
@@ -43,7 +43,7 @@ def nmda(x: Tensor, alpha: float, beta: float = 1.0) -> Tensor:
 
 
 def check_alpha(alpha: float) -> float:
-    """Return `alpha` as a float, or say why it is none."""
+    """Return `alpha` as a float; raise if it is not a valid α."""
     value = float(alpha)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
@@ -66,6 +66,20 @@ class NMDA(nn.Module):
     ------
     ValueError
         If `alpha` is negative, NaN or infinite, or `beta` is not a positive number.
+
+    See Also
+    --------
+    magnesium : Change α of a trained network.
+    alpha_to_mg, mg_to_alpha : Convert between α and concentrations of Mg²⁺.
+    ModelConfig : Configuration of a network with this activation.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> import torch
+    >>> activation = pf.NMDA(alpha=1)
+    >>> [round(value, 3) for value in activation(torch.tensor([-1.0, 0.0, 1.0])).tolist()]
+    [-0.269, 0.0, 0.731]
     """
 
     def __init__(self, alpha: float, beta: float = 1.0) -> None:
@@ -90,11 +104,11 @@ OTHERS: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "tanh": nn.Tanh,
 }
-"""Activations that may stand in the place of NMDA_α."""
+"""Activations that can replace NMDA_α."""
 
 
 def check_activation(name: str, alpha: float | None) -> None:
-    """Refuse an unknown activation, NMDA_α without its α, and an α for any other."""
+    """Raise for an unknown activation, NMDA_α without α, and another activation with α."""
     if name not in ("nmda", *OTHERS):
         raise ValueError(f"activation must be one of nmda, {', '.join(OTHERS)}, got {name!r}")
     if (name == "nmda") != (alpha is not None):
@@ -112,7 +126,7 @@ def make_activation(name: str, alpha: float | None) -> nn.Module:
 
 
 def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
-    """Mg²⁺ concentration (mM) that α stands for: α · K_Mg.
+    """Return the Mg²⁺ concentration in mM that α stands for: α · K_Mg.
 
     Parameters
     ----------
@@ -121,12 +135,63 @@ def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
     k_mg
         Half-block concentration at 0 mV, in mM (Jahr & Stevens 1990,
         https://doi.org/10.1523/JNEUROSCI.10-09-03178.1990).
+
+    Returns
+    -------
+    float
+        [Mg²⁺] in mM, ≥ 0.
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is negative, NaN or infinite.
+
+    See Also
+    --------
+    mg_to_alpha : The inverse.
+    magnesium : Change α of a trained network.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> round(pf.alpha_to_mg(10), 2)
+    35.7
     """
     return check_alpha(alpha) * k_mg
 
 
 def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
-    """Return the α that a Mg²⁺ concentration in mM stands for; inverse of :func:`alpha_to_mg`."""
+    """Return the α that a Mg²⁺ concentration stands for: [Mg²⁺] / K_Mg.
+
+    Parameters
+    ----------
+    mg_mM
+        [Mg²⁺] in mM, ≥ 0.
+    k_mg
+        Half-block concentration at 0 mV, in mM (Jahr & Stevens 1990,
+        https://doi.org/10.1523/JNEUROSCI.10-09-03178.1990).
+
+    Returns
+    -------
+    float
+        α, dimensionless, ≥ 0.
+
+    Raises
+    ------
+    ValueError
+        If `mg_mM` is negative, NaN or infinite.
+
+    See Also
+    --------
+    alpha_to_mg : The inverse.
+    magnesium : Change α of a trained network.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> round(pf.mg_to_alpha(1), 2)
+    0.28
+    """
     if not (math.isfinite(mg_mM) and mg_mM >= 0):
         raise ValueError(f"mg_mM must be a finite concentration ≥ 0 mM, got {mg_mM!r}")
     return float(mg_mM) / k_mg

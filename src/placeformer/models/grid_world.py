@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 
 def transitions(side: int) -> tuple[Ints, Ints, Ints]:
-    """Where every action leads on a side × side grid.
+    """Tabulate the moves on a side × side grid.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def transitions(side: int) -> tuple[Ints, Ints, Ints]:
     moves : (place, 5)
         The actions that exist, packed to the left.
     n_moves : (place,)
-        How many exist: 3 in a corner, 4 at a wall, 5 inside (2 × 2 has corners only).
+        Number of actions that exist: 3 in a corner, 4 at a wall, 5 elsewhere.
     """
     place = np.arange(side * side)
     x, y = place % side, place // side
@@ -39,7 +39,7 @@ def transitions(side: int) -> tuple[Ints, Ints, Ints]:
 
 @dataclass
 class Walker:
-    """Many random walks that go on from where they are.
+    """Random walks that can be continued from their current places.
 
     Attributes
     ----------
@@ -59,12 +59,12 @@ class Walker:
         self._tables = transitions(self.side)
 
     def advance(self, n_steps: int) -> tuple[Ints, Ints]:
-        """Walk `n_steps`, uniformly among stay and the neighbours that exist.
+        """Take `n_steps` steps, each drawn uniformly from the actions that exist.
 
         Returns
         -------
         place : (walk, n_steps + 1)
-            Places, the first being where the walks stood before.
+            Place indices, starting with the place before the first step.
         action : (walk, n_steps)
             ``action[:, t]`` leads from ``place[:, t]`` to ``place[:, t + 1]``.
         """
@@ -73,7 +73,7 @@ class Walker:
 
 
 def advance(walkers: Sequence[Walker], n_steps: int) -> tuple[Ints, Ints]:
-    """Walk several equal-sized walkers at once; see :meth:`Walker.advance`.
+    """Advance several walkers with equally many walks at once; see :meth:`Walker.advance`.
 
     Returns
     -------
@@ -103,16 +103,30 @@ class GridWorld:
     side
         Places along each edge, ≥ 2.
     n_letters
-        Letters that may stand at a place, ≥ 2; each is drawn uniformly.
+        Number of different letters, 2 to 256; the letter of a place is drawn uniformly.
     n_maps
         Number of trained maps, and of novel maps.
     seed
-        Seed of the letters; equal arguments make equal maps.
+        Random seed of the letters. The same arguments give the same maps.
 
     Attributes
     ----------
     maps, novel_maps : (n_maps, side²) uint8
         Letter index of every place (place index = y · side + x).
+
+    See Also
+    --------
+    NavigationTransformer : A network that is trained on these maps.
+    record : Record a network along walks.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> world = pf.GridWorld(side=5, n_letters=10, n_maps=2, seed=0)
+    >>> world.maps.shape
+    (2, 25)
+    >>> dict(world.walk(n_walks=3, n_steps=100, seed=1).sizes)
+    {'walk': 3, 'time': 100}
     """
 
     def __init__(
@@ -143,13 +157,13 @@ class GridWorld:
         )
 
     def letters(self, familiar: bool = True) -> NDArray[np.uint8]:
-        """Letters of the trained (`familiar`) or of the novel maps, (n_maps, side²)."""
+        """Letter indices of the trained (`familiar`) or the novel maps, (n_maps, side²)."""
         return self.maps if familiar else self.novel_maps
 
     def walker(
         self, n_walks: int, rng: np.random.Generator, *, maps: Sequence[int] | None = None
     ) -> Walker:
-        """Put `n_walks` at uniformly drawn places of uniformly drawn `maps` (default: all)."""
+        """Start `n_walks` walks at random places of random `maps` (default: all)."""
         allowed = np.arange(self.n_maps) if maps is None else np.unique(np.asarray(maps))
         if allowed.size == 0 or allowed.min() < 0 or allowed.max() >= self.n_maps:
             raise ValueError(f"maps must be indices in 0–{self.n_maps - 1}, got {maps!r}")
@@ -165,25 +179,26 @@ class GridWorld:
         familiar: bool = True,
         maps: Sequence[int] | None = None,
     ) -> xr.Dataset:
-        """Random walks, with what is seen and done on them.
+        """Draw random walks, with the letters seen and the actions taken.
 
         Parameters
         ----------
         n_walks, n_steps
-            Number of walks, and of actions in each.
+            Number of walks, and number of actions in each walk.
         seed
-            Seed of maps, first places and actions.
+            Random seed of the maps, first places and actions.
         familiar
-            Walk on the trained maps, or on the novel ones.
+            Whether to walk on the trained maps or on the novel ones.
         maps
-            Map indices to draw from; by default all.
+            Indices of the maps to draw from; by default all.
 
         Returns
         -------
         xarray.Dataset
-            Dims ``walk``, ``time``. At each step: `x`, `y` (coords, grid steps) and `observation`
-            (letter index) of the place stood on, `action` taken there, and where it leads:
-            `next_x`, `next_y` and `target`, the letter to be predicted. `map`, `familiar` (walk).
+            Dims ``walk`` and ``time``. For the current place at each step: `x`, `y` (coordinates,
+            in grid steps), `observation` (letter index) and `action`, the action taken there. For
+            the place that the action leads to: `next_x`, `next_y` and `target`, the letter to be
+            predicted. Coordinates along ``walk``: `map` (map index) and `familiar` (bool).
         """
         rng = np.random.default_rng([seed, 2])
         walker = self.walker(n_walks, rng, maps=maps)

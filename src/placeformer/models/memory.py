@@ -1,4 +1,4 @@
-"""Working and reference memory: was the letter right, and could it still be remembered."""
+"""Working- and reference-memory errors of a navigation Transformer."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ KINDS = ("trained", "novel")
 CURRENT_WALK: ContextVar[xr.Dataset | None] = ContextVar("CURRENT_WALK", default=None)
 """Walks and steps that a network is running on; None outside of :func:`along`.
 
-PyTorch hands a forward hook the module and its tensors, and nothing about the behaviour. A lesion
-that replaces a unit by its mean at the present place, or by a moment drawn for every walk and step,
-must know which place, walk and step each row of the tensor belongs to. The loops that run a network
-along walks (:func:`forward_chunks`, ``record``) state it here and ``interventions.replacement``
-reads it, so that no layer passes on an argument that it does not use. A context variable, unlike a
-module global, is separate for every thread and task.
+PyTorch passes a forward hook the module and its tensors, and nothing about the behaviour. A lesion
+that replaces a unit by its mean at the current place, or by a sample drawn for every walk and step,
+needs to know which place, walk and step each row of the tensor belongs to. The loops that run a
+network along walks (:func:`forward_chunks`, ``record``) set it here and
+``interventions.replacement`` reads it, so that no layer has to pass on an argument that it does not
+use. A context variable, unlike a module global, is separate for every thread and task.
 """
 
 
 @contextmanager
 def along(walk: xr.Dataset) -> Iterator[None]:
-    """State which walks and steps the network runs on inside, for hooks that need it."""
+    """Declare for hooks which walks and steps the network runs on in this block."""
     token = CURRENT_WALK.set(walk)
     try:
         yield
@@ -44,7 +44,7 @@ def along(walk: xr.Dataset) -> Iterator[None]:
 
 
 def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
-    """How many earlier steps the prediction after each step could attend to, (time,).
+    """Return how many earlier steps the prediction after each step can attend to, (time,).
 
     At the last step of a chunk with full memory this is ``memory + chunk``.
     """
@@ -53,19 +53,19 @@ def attended_window(n_steps: int, chunk: int, memory: int) -> NDArray[np.int64]:
 
 
 def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Tell whether the place moved to is among the places of the attended window.
+    """Return whether the next place is among the places of the attended window.
 
     Parameters
     ----------
     place : (walk, time + 1)
-        Place indices, the last column being where the last action led.
+        Place indices, the last column after the last action.
     window : (time,)
-        Earlier steps attended to, see :func:`attended_window`.
+        Number of earlier steps attended to, see :func:`attended_window`.
 
     Returns
     -------
     (walk, time) bool
-        Entry t says whether ``place[:, t + 1]`` occurs in ``place[:, t + 1 - window[t] : t + 1]``.
+        Entry t is true if ``place[:, t + 1]`` occurs in ``place[:, t + 1 - window[t] : t + 1]``.
     """
     seen = np.zeros((len(place), place.shape[1] - 1), dtype=bool)
     for lag in range(1, int(window.max()) + 1):
@@ -76,7 +76,7 @@ def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode without gradients, and give every submodule its mode back."""
+    """Run in eval mode without gradients, and restore the mode of every submodule."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -101,20 +101,20 @@ def forward_chunks(
     Parameters
     ----------
     model, walk
-        The network and what :meth:`GridWorld.walk` returned.
+        The network, and walks from :meth:`GridWorld.walk`.
     seed
-        Of e₀, which is drawn for all walks at once and so does not depend on `batch`.
+        Random seed of e₀, which is drawn for all walks at once and so does not depend on `batch`.
     content
-        Run the letter stream to its end too.
+        Also run the last layer of the letter stream.
     batch
-        Walks at once.
+        Number of walks that run at once.
     start
-        Applied to the state in which every batch starts.
+        Function applied to the initial state of every batch.
 
     Yields
     ------
     walks, steps
-        Which part of the walk this is.
+        The walks and steps of this part.
     logits : (walk, time, letter)
     """
     device, chunk = model.read_out.weight.device, model.config.chunk
@@ -136,22 +136,23 @@ def predictions(
     model: NavigationTransformer, walk: xr.Dataset, *, seed: int, progress: bool = False
 ) -> NDArray[np.uint8]:
     """Most likely letter after every step of a walk, (walk, time)."""
-    answer = np.empty(walk["action"].shape, dtype=np.uint8)
-    bar = tqdm(total=answer.size, unit="step", desc="predict", disable=not progress)
+    letters = np.empty(walk["action"].shape, dtype=np.uint8)
+    bar = tqdm(total=letters.size, unit="step", desc="predict", disable=not progress)
     with untouched(model), bar:
         for w, t, logits in forward_chunks(model, walk, seed=seed):
-            answer[w, t] = logits.argmax(-1).cpu().numpy()
-            bar.update(answer[w, t].size)
-    return answer
+            letters[w, t] = logits.argmax(-1).cpu().numpy()
+            bar.update(letters[w, t].size)
+    return letters
 
 
 def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95) -> xr.Dataset:
-    """Error of each memory with its Wilson interval; predictions are taken as independent.
+    """Error of each memory with its Wilson interval, as if predictions were independent.
 
     Parameters
     ----------
     wrong, seen
-        Same shape: was the letter wrong, was the place visited within the window.
+        Whether the letter was wrong, and whether the place was visited within the window; of the
+        same shape.
     level
         Coverage of the interval.
     """
@@ -186,37 +187,58 @@ def memory_errors(
     """Working- and reference-memory error of a network on its own world.
 
     A prediction is **working memory** if its place is among the places of the steps the network
-    could attend to, else **reference memory**. Error is the share of predictions whose most likely
-    letter is wrong; chance is ``1 - 1 / n_letters``. On novel maps nothing can be recalled, and
-    reference memory at chance is the control.
+    could attend to, else **reference memory**. The error is the share of predictions whose most
+    likely letter is wrong; chance is ``1 - 1 / n_letters``. Novel maps are the control: they cannot
+    be recalled, so reference memory is at chance there.
 
     Parameters
     ----------
     model
-        A network with its `world`; it is run in eval mode and comes back in the mode it was in.
+        A network with a `world`. It runs in eval mode; its mode is restored afterwards.
     n_walks, n_steps
-        Random walks, and steps in each.
+        Number of random walks, and number of steps in each.
     seed
-        Seed of the walks and of e₀.
+        Random seed of the walks and of e₀.
     familiar
-        Trained maps, or novel ones.
+        Whether to walk on the trained maps or on the novel ones.
     where
-        "chunk_end" counts the last prediction of every chunk whose window is full, as the paper
-        does; "every_step" counts every prediction, with the window it really had.
+        "chunk_end" counts the last prediction of every chunk with a full window, as in the paper;
+        "every_step" counts every prediction, with the window that it actually had.
     maps
-        Map indices to walk on; by default all.
+        Indices of the maps to walk on; by default all.
     progress
         Show a progress bar.
 
     Returns
     -------
     xarray.Dataset
-        `error` and `n` (memory), `interval` (memory, bound), 95 % Wilson; NaN where n is 0.
+        `error`, 0 to 1, and `n`, the number of predictions, over ``memory`` (working, reference);
+        `interval` (memory, bound), the 95 % Wilson interval. NaN where `n` is 0.
+
+    Raises
+    ------
+    ValueError
+        A network without a world, an unknown `where` or map, or walks too short for a full window.
+
+    See Also
+    --------
+    dose_response : The same errors against Mg²⁺.
+    ablation_curve : The same errors against the number of lesioned units.
+    profile_networks : The same errors of several networks, with their place cells.
+    plot.memory : Draw the errors.
 
     References
     ----------
     Kim, Kwon, Cha & Lee, NeurIPS 2023. Wilson (1927),
     https://doi.org/10.1080/01621459.1927.10502953
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> errors = pf.memory_errors(model, n_walks=4, n_steps=128, progress=False)
+    >>> dict(zip(errors.memory.values.tolist(), errors.n.values.tolist()))
+    {'working': 8, 'reference': 4}
     """
     world = world_of(model)
     counted = counted_steps(n_steps, model.config, where)
@@ -235,7 +257,7 @@ def memory_errors(
 
 
 def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.bool_]:
-    """Tell which steps are counted: chunk ends whose window is full, or all; (time,)."""
+    """Return which steps are counted: ends of chunks with a full window, or all; (time,)."""
     if where not in ("chunk_end", "every_step"):
         raise ValueError(f'where must be "chunk_end" or "every_step", got {where!r}')
     full = config.memory + config.chunk
@@ -249,7 +271,7 @@ def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.b
 
 
 def places(walk: xr.Dataset) -> NDArray[np.int64]:
-    """Place indices of a walk, (walk, time + 1), the last being where the last action led."""
+    """Place indices of walks, (walk, time + 1), the last column after the last action."""
     side = int(walk.attrs["side"])
     here = walk.y.values.astype(np.int64) * side + walk.x.values
     last = walk.next_y.values[:, -1:].astype(np.int64) * side + walk.next_x.values[:, -1:]
@@ -257,7 +279,7 @@ def places(walk: xr.Dataset) -> NDArray[np.int64]:
 
 
 def world_of(model: NavigationTransformer) -> GridWorld:
-    """Return the network's world, or say that it has none."""
+    """Return the network's world; raise if it has none."""
     if model.world is None:
         raise ValueError(
             "model.world must be a GridWorld (the maps it was trained on), got None; "

@@ -1,4 +1,4 @@
-"""Read the tensors of the paper's public code: its names and layouts, translated into ours."""
+"""Translate the names and layouts of the tensors of the paper's public code into ours."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NAMES = (
 
 
 def our_name(name: str) -> str:
-    """Our parameter name for the paper's."""
+    """Return our name of a parameter of the paper's code."""
     for theirs, ours in NAMES:
         name = name.replace(theirs, ours)
     return name
 
 
 def sizes(tensors: Mapping[str, Tensor], n_head: int, reach: int) -> dict[str, Any]:
-    """Sizes of the network, read off its tensors and checked against what the caller knows."""
+    """Sizes of the network from the shapes of its tensors, checked against the arguments."""
     n_layers, distances, n_heads, d_head = tensors["transformer.r_emb"].shape
     if (n_heads, distances) != (n_head, reach):
         raise ValueError(
@@ -53,7 +53,10 @@ def sizes(tensors: Mapping[str, Tensor], n_head: int, reach: int) -> dict[str, A
 
 
 def translate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors; theirs are farthest distance first, head after distance."""
+    """Rename and reorder the tensors.
+
+    Theirs start with the farthest distance and have the axis of heads after that of distances.
+    """
     renamed = {
         our_name(name): tensor
         for name, tensor in tensors.items()

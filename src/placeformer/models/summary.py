@@ -49,12 +49,12 @@ def labelled(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def activation(facts: dict[str, Any]) -> str:
-    """Name of the activation, with α and the concentration that it stands for."""
+    """Name of the activation, with α and the corresponding concentration."""
     if facts["alpha"] is None:
         return str(facts["activation"])
     return f"NMDA_α, α = {facts['alpha']:g} ([Mg²⁺] = {facts['mg_mM']:.3g} mM)"
 
 
 def spaced(key: str) -> str:
-    """Name of a result with spaces for underscores."""
+    """Name of a result with spaces instead of underscores."""
     return key.replace("_", " ")

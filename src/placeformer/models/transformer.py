@@ -1,9 +1,8 @@
 """The navigation Transformer: path integrator, relative attention, NMDA feed-forward layers.
 
-The file reads from top to bottom: configuration, layers, network. Two streams run through the
-layers. The *content* stream holds the letters that were seen, at the places where they were seen;
-later steps attend to it. The *query* stream holds the places moved to, with the letter masked; the
-letter predicted there is read from it.
+Two streams run through the layers. The *content* stream holds the letters seen so far, each with
+the place where it was seen; later steps attend to it. The *query* stream holds the next places with
+the letter masked; the prediction is read out of it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from placeformer.models.grid_world import ACTIONS, GridWorld
 RECIPE = "recipe.toml"
 
 Streams = tuple[Tensor | None, Tensor]
-"""Content (None where nothing needs it) and query, each (walk, time, d_model)."""
+"""Content (None where it is not needed) and query, each (walk, time, d_model)."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,35 @@ class ModelConfig:
         Attention heads, width of a head, feed-forward units per layer, width of the path
         integrator.
     chunk, memory
-        Steps processed at once, and earlier steps remembered beyond them.
+        Number of steps processed at once, and number of earlier steps remembered beyond them.
     dropout
-        Dropout probability; applied in training only.
+        Dropout probability, 0 to 1; applied in training only.
     activation
         "nmda", "relu", "gelu", "leaky_relu" or "tanh".
     alpha
-        [Mg²⁺]/K_Mg of NMDA_α; None exactly for the other activations.
+        [Mg²⁺]/K_Mg of NMDA_α, dimensionless, ≥ 0; None for every other activation.
+
+    Raises
+    ------
+    ValueError
+        A size below 1, an odd `d_model`, a `dropout` outside 0–1, an unknown activation, or an
+        `alpha` that does not go with it.
+
+    See Also
+    --------
+    NavigationTransformer : The network that it configures.
+    NMDA : The activation of its feed-forward units.
+    load : Load a trained network.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> from dataclasses import replace
+    >>> config = pf.load("mini-nmda-a10").config
+    >>> config.n_layers, config.d_inner, config.alpha
+    (2, 256, 10.0)
+    >>> replace(config, activation="gelu", alpha=None).activation
+    'gelu'
     """
 
     n_letters: int
@@ -77,14 +98,14 @@ class ModelConfig:
 
 
 class State(NamedTuple):
-    """What the network carries from one chunk to the next, detached from the graph."""
+    """State that the network carries from one chunk to the next, detached from the graph."""
 
     path: Tensor  # (walk, d_rnn)
     memory: tuple[Tensor, ...]  # per layer (walk, ≤ memory, d_model)
 
 
 class PathIntegrator(nn.Module):
-    """e_{t+1} = tanh(e_t + e_t W_a): the position, from the actions alone.
+    """Integrates the actions into a position: e_{t+1} = tanh(e_t + e_t W_a).
 
     It runs in the precision of its weights even under autocast, since rounding errors accumulate
     over a walk.
@@ -95,7 +116,7 @@ class PathIntegrator(nn.Module):
         self.weight = nn.Parameter(torch.zeros(n_actions, d_rnn, d_rnn))
 
     def forward(self, path: Tensor, action: Tensor) -> Tensor:
-        """(walk, d_rnn), (walk, time) → (walk, time + 1, d_rnn), the first being `path`."""
+        """(walk, d_rnn), (walk, time) → (walk, time + 1, d_rnn), starting with `path`."""
         n_actions, d_rnn, _ = self.weight.shape
         matrices = self.weight.permute(1, 0, 2).reshape(d_rnn, n_actions * d_rnn)
         chosen = F.one_hot(action.long(), n_actions).to(path.dtype)[..., None]  # (walk, time, a, 1)
@@ -139,8 +160,8 @@ class RelativeAttention(nn.Module):
         distance of the last key that a query may attend to, and later keys get −∞.
         """
         reach, steps, width = self.distance.shape[1], q.shape[2], n_keys + q.shape[2] - 1
-        # The farthest key stands first, masked keys last. Row i needs these columns from
-        # steps - 1 - i on; reading the same memory in rows that are one column shorter shifts
+        # The farthest key comes first, masked keys last. Row i needs these columns from
+        # steps - 1 - i onwards; viewing the same memory as rows that are one column shorter shifts
         # every row by one more column (the relative shift of Transformer-XL).
         delta = torch.arange(n_keys - 1 + nearest, nearest - 1, -1, device=q.device)
         delta = delta.clamp(max=reach - 1)
@@ -153,7 +174,7 @@ class RelativeAttention(nn.Module):
     def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
         """Residual updates of content and query, each (walk, time, d_model).
 
-        With `last`, nothing needs the update of the content, and None is returned for it.
+        With `last`, the update of the content is not needed, and None is returned for it.
         """
         content, query = self.norm(content), self.norm(query)
         k, v = self.heads(torch.cat([self.norm(memory), content], 1), 1, 2)
@@ -209,7 +230,7 @@ class Layer(nn.Module):
         self.ffn = FeedForward(config)
 
     def forward(self, content: Tensor, query: Tensor, memory: Tensor, *, last: bool) -> Streams:
-        """Both streams, updated; with `last`, None for the content, which nothing needs."""
+        """Update both streams; with `last`, the content is not needed and becomes None."""
         update, query_update = self.attention(content, query, memory, last=last)
         query = query + query_update
         query = branched(query, self.ffn(query, self.ffn.units))
@@ -220,12 +241,12 @@ class Layer(nn.Module):
 
 
 def branched(x: Tensor, update: Tensor) -> Tensor:
-    """Add the feed-forward update to the residual stream, which branches where the update does.
+    """Add the feed-forward update to the residual stream, branching the stream if needed.
 
     A hook on the hook points of :class:`FeedForward` may return several versions of the same walks,
-    one block of walks per version: ``interventions.batched_lesions`` lesions other units in each.
-    The update then has a multiple of the walks of `x`, and `x` is added to every block. All that
-    comes before the hook is computed once, and later layers see the blocks as walks of their own.
+    one block of walks per version: ``interventions.batched_lesions`` lesions different units in
+    each. The update then has a multiple of the walks of `x`, and `x` is added to every block.
+    Everything before the hook is computed once, and later layers treat the blocks as further walks.
     """
     if len(update) == len(x):
         return x + update
@@ -233,18 +254,48 @@ def branched(x: Tensor, update: Tensor) -> Tensor:
 
 
 class NavigationTransformer(nn.Module):
-    """Predicts the letter at the next place of a walk on a grid map.
+    """Transformer that predicts the letter at the next place of a walk on a grid map.
 
     ``repr`` is a short summary; ``torch.nn.Module.__repr__(model)`` lists the modules.
 
-    Attributes
+    Parameters
     ----------
     config
         Sizes and activation.
     world
-        The maps it is (to be) trained on; None where only the network matters.
+        The maps that it is trained on, with the same number of letters; None for a network that
+        is used on walks of the caller.
+
+    Attributes
+    ----------
+    config, world
+        As given.
     info : dict
-        Facts of the zoo entry it was loaded from (empty for a new network).
+        Name, source, checksum and stored results of a network that was loaded; empty for a new
+        one.
+
+    Raises
+    ------
+    ValueError
+        If `config` and `world` differ in the number of letters.
+
+    See Also
+    --------
+    ModelConfig : Its sizes and activation.
+    GridWorld : The maps that it is trained on.
+    load, train : Load a trained network, or train one.
+    record : Record its activations.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> import torch
+    >>> model = pf.load("mini-nmda-a10")
+    >>> new = pf.NavigationTransformer(model.config, model.world).init_weights(seed=0)
+    >>> walk = new.world.walk(n_walks=3, n_steps=100, seed=1)
+    >>> logits, state = new(torch.tensor(walk.action.values), torch.tensor(walk.observation.values))
+    >>> logits.shape
+    torch.Size([3, 100, 10])
     """
 
     def __init__(self, config: ModelConfig, world: GridWorld | None = None) -> None:
@@ -257,7 +308,7 @@ class NavigationTransformer(nn.Module):
         self.config, self.world, self.info = config, world, dict[str, Any]()
         self.path = PathIntegrator(len(ACTIONS), config.d_rnn)
         self.place = nn.Linear(config.d_rnn, config.d_model // 2)
-        # Hook points: place embedding of either stream, (walk, time, d_model / 2).
+        # Hook points: place embedding of each stream, (walk, time, d_model / 2).
         self.position, self.content_position = nn.Identity(), nn.Identity()
         self.letter = nn.Embedding(config.n_letters + 1, config.d_model // 2)  # last row: mask
         self.dropout = nn.Dropout(config.dropout)
@@ -281,7 +332,7 @@ class NavigationTransformer(nn.Module):
     def initial_state(
         self, n_walks: int, *, seed: int | None = None, path: Tensor | None = None
     ) -> State:
-        """State at the start of walks: nothing remembered, and the path integrator at e₀.
+        """Return the state at the start of walks: an empty memory, and the path integrator at e₀.
 
         Give exactly one of `path`, e₀ itself (walk, d_rnn), and `seed`, from which
         e₀ ~ N(0, 1/d_rnn) is drawn.
@@ -313,14 +364,20 @@ class NavigationTransformer(nn.Module):
             Integers: the letter seen at each step and the action then taken. Any length; it is cut
             into chunks of ``config.chunk``, counted from this call's first step.
         state
-            What an earlier call returned; by default ``initial_state(walks, seed=0)``.
+            State returned by an earlier call; by default ``initial_state(walks, seed=0)``.
         content
-            Also run the letter stream's last layer, which no prediction needs.
+            Also run the last layer of the letter stream, which no prediction needs.
 
         Returns
         -------
         logits, state : (walk, time, letter), State
-            Unnormalised log-probabilities of the letter after each action; for the next call.
+            Unnormalised log-probabilities of the letter after each action, and the state to pass to
+            the next call.
+
+        Raises
+        ------
+        ValueError
+            Inputs of different or wrong shapes, and actions or letters out of range.
         """
         if action.shape != observation.shape or action.ndim != 2 or not action.shape[1]:
             raise ValueError(
@@ -339,10 +396,10 @@ class NavigationTransformer(nn.Module):
     def forward_chunk(
         self, action: Tensor, observation: Tensor, state: State, content: bool = False
     ) -> tuple[Tensor, State]:
-        """One pass over one chunk; see :meth:`forward`.
+        """Run one chunk; see :meth:`forward`.
 
-        Hooks may leave out steps of the query stream (at `position`) and branch walks
-        (:func:`branched`); `logits` then has the steps and walks that are left at the end.
+        Hooks may drop steps of the query stream (at `position`) and branch walks
+        (:func:`branched`); `logits` then has the steps and walks that remain.
         """
         path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
         place = torch.relu(self.place(path))
@@ -368,11 +425,12 @@ class NavigationTransformer(nn.Module):
         memory: int = 32,
         world: GridWorld | None = None,
     ) -> NavigationTransformer:
-        """Build a network from the tensors of the paper's public code, under the names used there.
+        """Build a network from a state dict of the paper's public code.
 
         Sizes are inferred from `tensors`, except `n_head`, `alpha`, `chunk` and `memory`; `world`
         holds the maps of the training, if known. Tensors that are missing, unknown or of another
-        shape are refused by name; `rew_emb` and `valid_seq_emb` are unused in that code.
+        shape raise an error that names them; `rew_emb` and `valid_seq_emb`, which that code does
+        not use, are ignored.
         """
         shape = paper.sizes(tensors, n_head, chunk + memory)
         config = ModelConfig(
@@ -397,7 +455,7 @@ class NavigationTransformer(nn.Module):
         """Load a network from the zoo, a folder or the hub, in eval mode.
 
         See :func:`placeformer.load`; `map_location` is its `device`. A network is loaded exactly
-        as it was saved: nothing of its configuration can be overridden.
+        as it was saved: its configuration cannot be overridden.
         """
         import placeformer as pf
 
@@ -422,9 +480,9 @@ class NavigationTransformer(nn.Module):
         push_to_hub: bool = False,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        """Save the network without rounding; a network in the folder is replaced.
+        """Save the network without rounding, replacing a network that is in the folder.
 
-        See :func:`placeformer.save`. With `push_to_hub` it is pushed as well, by default to a
+        See :func:`placeformer.save`. With `push_to_hub` it is also pushed, by default to a
         repository with the name of the folder, and the URL of the commit is returned.
         """
         import placeformer as pf
@@ -466,8 +524,8 @@ class NavigationTransformer(nn.Module):
         dict
             `name`, `activation`, `alpha` and `mg_mM` (None for other activations), `parameters`,
             `layers`, `width`, `heads`, `units` (feed-forward units per layer), `world` (side,
-            letters, maps and seed; None without one), `results` (name → number) with their
-            `definitions`, `recipe` (path; None without one), `source` and `sha256` (None for a
+            letters, maps and seed; None without a world), `results` (name → number) with their
+            `definitions`, `recipe` (path; None without a recipe), `source` and `sha256` (None for a
             network that was not loaded).
         """
         config, world, info = self.config, self.world, self.info
@@ -499,6 +557,6 @@ class NavigationTransformer(nn.Module):
 
 
 def check_range(name: str, values: Tensor, n: int) -> None:
-    """Refuse indices outside 0 to n - 1."""
+    """Raise for indices outside 0 to n - 1."""
     if values.min() < 0 or values.max() >= n:
         raise ValueError(f"{name} must be in 0–{n - 1}, got {values.min()} to {values.max()}")

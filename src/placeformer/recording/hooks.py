@@ -1,4 +1,4 @@
-"""Hooks on the layers of any network: which layers, which of their outputs, and where they go."""
+"""Hooks on the layers of any network: selection of layers, of their outputs and of units."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from placeformer.data.schema import UNIT
 from placeformer.recording.output_axes import Dims, Span, arrange, choose
 
 Lay = Callable[[Tensor, int], Tensor]
-"""One output of a layer and the number of walks → (walk, time, unit)."""
+"""Function of one output of a layer and the number of walks → (walk, time, unit)."""
 
 Layers = str | nn.Module | Sequence[str | nn.Module]
 Units = Mapping[str, Sequence[int]] | Sequence[str] | xr.Dataset | xr.DataArray
@@ -30,27 +30,27 @@ LABEL = re.compile(r"(.+)/(\d+)")
 
 @dataclass(eq=False)
 class LayerHook:
-    """Forward hook that writes a layer's output, call by call, into the recording.
+    """Forward hook that writes a layer's output into the recording at every call.
 
-    An output is written or copied at once, since a later layer may write into it.
+    An output is written or copied immediately, since a later layer may modify it in place.
 
     Attributes
     ----------
     name, path
-        Name of the layer, and which of its outputs: "" or a path such as "[0]".
+        Name of the layer, and path of the output: "" or, for example, "[0]".
     module
         The layer.
     dims
-        Names of the output's axes, where they are known.
+        Names of the output's axes, if they are known.
     lay
-        How an output becomes (walk, time, unit); None until the axes are known, by
-        :meth:`infer_axes` or :meth:`set_axes`.
+        Function that arranges an output as (walk, time, unit); None until the axes are known, see
+        :meth:`infer_axes` and :meth:`set_axes`.
     width
-        Number of its units.
+        Number of units of the layer.
     units
-        Indices of those that are recorded; None for all.
+        Indices of the recorded units; None for all.
     optional
-        Whether it may be left out when the layer is never called.
+        Whether the layer is dropped if it is never called.
     """
 
     name: str
@@ -77,7 +77,7 @@ class LayerHook:
         return np.arange(self.width) if self.units is None else self.units
 
     def hook(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Take one output: the forward hook itself."""
+        """Write or keep one output; this is the forward hook."""
         value = pick(output, self.path, self.name)
         if self.lay is None:
             self.calls.append({path: x.clone() for path, x in leaves(value, self.path)})
@@ -85,7 +85,7 @@ class LayerHook:
             self.write(self.out, self.lay(value, len(self.out)))
 
     def infer_axes(self, span: Span) -> None:
-        """Infer from one forward pass over `span` which output is meant and what its axes are."""
+        """Infer the output and its axes from one forward pass over `span`."""
         if self.lay is None:
             self.check_called()
             shapes = {path: [tuple(c[path].shape) for c in self.calls] for path in self.calls[0]}
@@ -93,19 +93,19 @@ class LayerHook:
             self.set_axes(path, dims, arrange(self.calls[0][path], dims, span.walks).shape[2])
 
     def set_axes(self, path: str, dims: Dims, width: int) -> None:
-        """Set which output of the layer is recorded, and what its axes are."""
+        """Set the recorded output of the layer and its axes."""
         self.path, self.dims, self.width = path, dims, width
         self.lay = lambda output, n_walks: arrange(output, dims, n_walks)
         self.check_units()
 
     def mute(self) -> None:
-        """Take no output any more."""
+        """Ignore all further outputs."""
         self.lay, self.out = lambda output, n_walks: output, None
 
     def write_to(self, out: Tensor, cut: int) -> None:
-        """Write the next steps, without the first `cut`, into `out` (walk, time, unit).
+        """Write the next steps, except the first `cut`, into `out` (walk, time, unit).
 
-        Calls that were kept while the axes were unknown are written first.
+        Outputs that were kept while the axes were unknown are written first.
         """
         self.out, self.cut, self.seen = out, cut, 0
         calls, self.calls = self.calls, []
@@ -120,7 +120,7 @@ class LayerHook:
         if (value.shape[0], value.shape[2]) != (len(out), self.width) or self.seen > steps:
             raise ValueError(
                 f"layers: {self.label!r} gave {tuple(value.shape)} as (walk, time, unit) after "
-                f"{begin} steps; expected {self.width} units and {Span(len(out), steps)} in all"
+                f"{begin} steps; expected {self.width} units and {Span(len(out), steps)} in total"
             )
         first = max(self.cut - begin, 0)
         if first < value.shape[1]:
@@ -129,12 +129,12 @@ class LayerHook:
             out[:, begin + first - self.cut : self.seen - self.cut].copy_(value)
 
     def check_called(self, steps: int | None = None) -> None:
-        """Refuse a layer that was not called, or that gave fewer steps than `steps`."""
+        """Raise if the layer was not called, or gave fewer steps than `steps`."""
         if not self.calls and not self.seen:
             raise ValueError(
                 f"layers: {self.label!r} was never called in the forward pass. A layer whose "
                 "forward() is called directly, or whose weights another module uses (out_proj of "
-                "nn.MultiheadAttention), cannot be heard: record the module around it"
+                "nn.MultiheadAttention), cannot be recorded: record the module that contains it"
             )
         if steps is not None and self.seen != steps:
             raise ValueError(
@@ -142,7 +142,7 @@ class LayerHook:
             )
 
     def check_units(self) -> None:
-        """Refuse units that the layer does not have."""
+        """Raise for units that the layer does not have."""
         if self.width and self.units is not None and self.units.max() >= self.width:
             raise ValueError(
                 f"units: {self.label!r} has units 0–{self.width - 1}, got {int(self.units.max())}"
@@ -176,7 +176,7 @@ def pick(output: Any, path: str, name: str) -> Any:
 
 
 def match(pattern: str, names: Iterable[str], argument: str = "layers") -> list[str]:
-    """Names that match a pattern; refuse one that matches none, showing the nearest."""
+    """Names that match a pattern; raise if there are none, suggesting similar names."""
     names = list(names)
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
@@ -188,7 +188,7 @@ def match(pattern: str, names: Iterable[str], argument: str = "layers") -> list[
 
 
 def nearest(pattern: str, names: Sequence[str]) -> str:
-    """What may have been meant: names that end so, else names spelt alike."""
+    """Suggestions for a pattern: names that end with it, else names with a similar spelling."""
     ends = [name for name in names if fnmatchcase(name, f"*.{pattern}")]
     if ends:
         return f"'*.{pattern}' ({', '.join(ends[:3])}{', ...' if ends[3:] else ''})"
@@ -196,11 +196,11 @@ def nearest(pattern: str, names: Sequence[str]) -> str:
 
 
 def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
-    """Hooks for layers by name, pattern or module, each once, in the order asked for.
+    """Return one hook for every layer selected by name, pattern or module, in the given order.
 
-    A name is the module's own ("encoder.2"), that of the whole network its class. "*" and "?" stand
-    for any characters, and a path in brackets for one of several outputs: "lstm[0]", "head[key]".
-    Layers that a pattern matches and that turn out not to be called are left out.
+    A module has its own name ("encoder.2"), and the whole network that of its class. "*" and "?"
+    match any characters, and a path in brackets selects one of several outputs: "lstm[0]",
+    "head[key]". Layers that match a pattern and are never called are left out.
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     modules = {name or type(network).__name__: module for name, module in modules.items()}
@@ -209,7 +209,7 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
         if isinstance(layer, nn.Module):
             names, path = [name for name, module in modules.items() if module is layer][:1], ""
             if not names:
-                raise ValueError(f"layers: {type(layer).__name__} is no module of the network")
+                raise ValueError(f"layers: {type(layer).__name__} is not a module of the network")
             pattern = names[0]
         else:
             path = "".join(f"[{key}]" for key in PATH.findall(layer))
@@ -224,32 +224,47 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
 
 
 def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:
-    """Indices of units by layer, from a mapping, from labels or from the coordinates of units."""
+    """Indices of units by layer, from a mapping, labels, a mask or the coordinates of units."""
     if units is None:
         return {}
     if not isinstance(units, Mapping) or isinstance(units, xr.Dataset):
-        layer, index = layer_and_index(units)
+        layer, index = selected_units(units)
         units = {str(name): index[layer == name] for name in dict.fromkeys(layer)}
     indices = {name: np.asarray(index) for name, index in units.items()}
     for name, index in indices.items():
         whole = index.ndim == 1 and index.size and np.issubdtype(index.dtype, np.integer)
         if not whole or index.min() < 0 or len(np.unique(index)) < index.size:
             raise ValueError(
-                f"units[{name!r}] must be indices of units, each once and at least one, got "
-                f"{index.tolist()}; a layer's own are 0 to its width - 1"
+                f"units[{name!r}] must be at least one index of a unit, without repeats, got "
+                f"{index.tolist()}; indices of a layer are 0 to its width - 1"
             )
     if not indices:
         raise ValueError(f"units must hold at least one {UNIT} of one layer, got none")
     return indices
 
 
-def layer_and_index(
+def selected_units(
     units: xr.Dataset | xr.DataArray | Iterable[str],
+) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """Layer and index of every unit, or of the true ones of a boolean DataArray over ``unit``."""
+    layer, index = layer_and_index(units)
+    if not isinstance(units, xr.DataArray) or units.dtype != bool:
+        return layer, index
+    if units.dims != (UNIT,):
+        raise ValueError(
+            f"units must have only the dimension {UNIT} when it is boolean, got "
+            f'{", ".join(map(str, units.dims)) or "none"}; choose one map, or reduce it: any("map")'
+        )
+    return layer[units.values], index[units.values]
+
+
+def layer_and_index(
+    units: xr.Dataset | xr.DataArray | Iterable[str], argument: str = "units"
 ) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """Layer and index of every unit of a Dataset, a DataArray or a sequence of labels.
 
-    The coordinates ``layer`` and ``index`` count where there are both, else the labels
-    ("ffn.1/37") are split.
+    The coordinates ``layer`` and ``index`` are used if both exist; otherwise the labels
+    ("ffn.1/37") are split. `argument` is the name that errors give to `units`.
 
     Raises
     ------
@@ -262,7 +277,7 @@ def layer_and_index(
             return layer.astype(str), index.astype(np.int64)
         if UNIT not in units.coords:
             raise ValueError(
-                "units must carry the coordinates layer and index, or the labels unit, got "
+                f"{argument} must have the coordinates layer and index, or the labels unit, got "
                 f"{', '.join(map(str, units.coords)) or 'none'}; "
                 'a mapping such as {"ffn.1": [3, 5]} needs none'
             )
@@ -270,32 +285,36 @@ def layer_and_index(
     labels = [units] if isinstance(units, str) else list(units)
     if not all(isinstance(label, str) for label in labels):
         raise TypeError(
-            'units must be labels such as "ffn.1/37" when they are a sequence, got '
+            f'{argument} must be labels such as "ffn.1/37" when they are a sequence, got '
             f"{labels[:3]}; a mapping of layers takes numbers, such as {{'ffn.1': [3, 5]}}"
         )
     parts = [LABEL.fullmatch(label) for label in labels]
     wrong = [label for label, part in zip(labels, parts, strict=True) if part is None]
     if wrong:
-        raise ValueError(f'units must be labels "layer/index" such as "ffn.1/37", got {wrong[:3]}')
+        raise ValueError(
+            f'{argument} must be labels "layer/index" such as "ffn.1/37", got {wrong[:3]}'
+        )
     pairs = [part.groups() for part in parts if part is not None]
     layers, numbers = [layer for layer, _ in pairs], [int(number) for _, number in pairs]
     return np.array(layers, dtype=str), np.array(numbers, dtype=np.int64)
 
 
 def record_only(hooks: Sequence[LayerHook], units: Mapping[str, NDArray[np.int64]]) -> None:
-    """Record only these units of the layers that `units` names; refuse names that no hook has."""
+    """Restrict the hooks to these units; raise for layers that are not recorded."""
     left = dict(units)
     for hook in hooks:
         hook.units = left.pop(hook.label, None)
         hook.check_units()
     if left:
         recorded = ", ".join(hook.label for hook in hooks)
-        raise ValueError(f"units: {', '.join(left)} is no layer recorded; these are {recorded}")
+        raise ValueError(
+            f"units: {', '.join(left)} is not recorded; layers must include it, got {recorded}"
+        )
 
 
 @contextmanager
 def attached(hooks: Iterable[LayerHook]) -> Iterator[None]:
-    """Register the hooks, and remove them again on every exit."""
+    """Register the hooks, and remove them on exit."""
     with ExitStack() as stack:
         for hook in hooks:
             stack.callback(hook.module.register_forward_hook(hook.hook).remove)

@@ -1,4 +1,4 @@
-"""Recording of the navigation Transformer: its layers, their names and units."""
+"""Recording of a navigation Transformer: names, units and outputs of its layers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from placeformer.recording.runner import Job, Plan
 
 @dataclass(frozen=True)
 class HookPoint:
-    """A module whose output can be recorded, and how the output becomes (walk, time, unit)."""
+    """A module whose output can be recorded, and the function that arranges its units."""
 
     module: nn.Module
     width: int
     units: Callable[[Tensor], Tensor] = lambda output: output
 
     def hook(self, name: str) -> LayerHook:
-        """Hook that records it; its axes are known beforehand."""
+        """Return a hook that records it; its axes are known."""
 
         def lay(output: Tensor, n_walks: int) -> Tensor:
             return self.units(output)
@@ -39,7 +39,7 @@ class HookPoint:
 
 
 def hook_points(model: NavigationTransformer) -> dict[str, HookPoint]:
-    """All that can be recorded of a navigation Transformer, by name."""
+    """All hook points of a navigation Transformer, by name."""
     config = model.config
     reach = config.memory + config.chunk + 1
     half = config.d_model // 2
@@ -60,34 +60,35 @@ def hook_points(model: NavigationTransformer) -> dict[str, HookPoint]:
 
 
 def select_hook_points(model: NavigationTransformer, layers: Layers) -> dict[str, HookPoint]:
-    """Hook points by name or pattern; refuse what matches nothing, and both streams at once."""
+    """Hook points by name or pattern; raise for patterns without a match and for both streams."""
     available = hook_points(model)
     patterns = [layers] if isinstance(layers, str | nn.Module) else list(layers)
     names = [name for pattern in patterns for name in match(str(pattern), available)]
     if len({name.startswith("content.") for name in names}) != 1:
         raise ValueError(
-            f"layers must be of one stream, got {', '.join(names) or 'none'}: a query's step is "
-            "the place moved to, a letter's the place stood on; record them one after the other"
+            f"layers must be of one stream, got {', '.join(names) or 'none'}: a step of the query "
+            "stream is the next place, one of the letter stream the current place; record them "
+            "separately"
         )
     return {name: available[name] for name in available if name in names}
 
 
 def query_lags(reach: int) -> Callable[[Tensor], Tensor]:
-    """Attention of a query by lag: its own key, the last one, is lag 0."""
+    """Return a function that sorts a query's attention by lag; its own, last key has lag 0."""
     return lambda weights: by_lag(weights, reach, own=1)
 
 
 def content_lags(reach: int) -> Callable[[Tensor], Tensor]:
-    """Attention of a letter by lag: 0 is the letter itself."""
+    """Return a function that sorts a letter's attention by lag; the letter itself has lag 0."""
     return lambda weights: by_lag(weights, reach, own=0)
 
 
 def by_lag(weights: Tensor, reach: int, own: int) -> Tensor:
-    """(walk, head, time, key) → (walk, time, head × lag); lags out of reach are 0."""
+    """(walk, head, time, key) → (walk, time, head × lag); 0 where there is no key."""
     n_walks, n_heads, steps, n_keys = weights.shape
     lag = torch.arange(reach, device=weights.device)
     here = torch.arange(steps, device=weights.device)[:, None] + n_keys - steps
-    key = here - lag  # a query's own key stands last, and its step is one further on
+    key = here - lag  # a query's own key comes last and is one step later
     if own:
         key = torch.where(lag == 0, n_keys - 1, key)
     value = weights.gather(3, key.clamp(min=0).expand(n_walks, n_heads, -1, -1))
@@ -95,7 +96,7 @@ def by_lag(weights: Tensor, reach: int, own: int) -> Tensor:
 
 
 BATCH = 128
-"""Walks that run at once by default."""
+"""Default number of walks that run at once."""
 
 
 def navigation_job(
@@ -141,7 +142,7 @@ def navigation_job(
 
 
 def facts(model: NavigationTransformer) -> dict[str, Any]:
-    """Which network this is: name, α, activation, sha256 of its weights as they are now."""
+    """Identity of the network for provenance: name, activation, α, sha256 of its weights."""
     return {
         "name": model.info.get("name", ""),
         "activation": model.config.activation,
@@ -161,7 +162,7 @@ class Navigation:
     model
         The network.
     content
-        Run the letter stream to its end too; predictions are left out then.
+        Also run the last layer of the letter stream; predictions are then left out.
     """
 
     model: NavigationTransformer
@@ -169,7 +170,7 @@ class Navigation:
 
     @torch.inference_mode()
     def __call__(self, batch: xr.Dataset, state: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Run one chunk: the next state, and what was predicted and whether rightly."""
+        """Run one chunk; return the next state, the predictions and whether they are correct."""
         device = self.model.read_out.weight.device
         action, observation, target, path = (
             torch.from_numpy(batch[name].values).to(device)
@@ -184,9 +185,9 @@ class Navigation:
 
 
 def with_path(model: NavigationTransformer, walks: xr.Dataset, seed: int) -> xr.Dataset:
-    """Inputs of the network, and where it stands.
+    """Inputs of the network, its places, and e₀.
 
-    e₀ is drawn for all walks at once, however many run together.
+    e₀ is drawn for all walks at once, independent of the number of walks that run together.
     """
     path = model.initial_state(walks.sizes[schema.WALK], seed=seed).path
     drawn = xr.Variable((schema.WALK, "rnn"), path.detach().float().cpu().numpy())
@@ -195,7 +196,7 @@ def with_path(model: NavigationTransformer, walks: xr.Dataset, seed: int) -> xr.
 
 
 def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) -> xr.Dataset:
-    """Where, when and what: a recording without activations and predictions."""
+    """Places, times and behaviour: a recording without activations and predictions."""
     config, steps = model.config, (schema.WALK, schema.TIME)
     window = attended_window(walks.sizes["time"], config.chunk, config.memory)
     values: dict[str, NDArray[Any]] = {"action": walks["action"].values}

@@ -1,4 +1,4 @@
-"""The state of a network: fingerprints of its weights, and restoring it after a recording."""
+"""The state of a network: checksums of its weights, and restoring it after a recording."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def original(network: nn.Module) -> nn.Module:
     Raises
     ------
     ValueError
-        A network that hooks cannot look into, by name: scripted, sharded, or not yet initialised.
+        A network whose layers hooks cannot see: scripted, sharded or not yet initialised.
     """
     inner = getattr(network, "_orig_mod", None)  # of torch.compile
     if isinstance(network, nn.DataParallel | DistributedDataParallel):
@@ -43,11 +43,11 @@ def original(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def as_found(network: nn.Module) -> Iterator[None]:
-    """Run a network in eval mode, eagerly and without gradients, and give it back as it was.
+    """Run a network in eval mode, eagerly and without gradients, and restore it on exit.
 
-    Modes, attributes, hooks, parameters and buffers of all its modules (whose values are copied to
-    the CPU meanwhile), the gradients, and the random state of torch, NumPy and Python come back on
-    every exit.
+    Modes, attributes, hooks, parameters and buffers of all modules (whose values are copied to the
+    CPU), gradients, and the random states of torch, NumPy and Python are restored, also after an
+    exception.
     """
     put_back = snapshot(network)
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -63,9 +63,9 @@ def as_found(network: nn.Module) -> Iterator[None]:
 
 
 def snapshot(network: nn.Module) -> Callable[[], None]:
-    """Remember a network; the function returned puts back what has changed.
+    """Copy the state of a network; the returned function restores everything that has changed.
 
-    Parameters, buffers, submodules and hooks stand in dicts of their own among the attributes.
+    Parameters, buffers, submodules and hooks are stored in dicts among the attributes of a module.
     """
     attributes = [vars(module) for module in network.modules()]
     inside = [value for table in attributes for value in table.values() if isinstance(value, dict)]
@@ -93,7 +93,7 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
 
 
 def eager(network: nn.Module) -> AbstractContextManager[None]:
-    """Run what is compiled inside the network as it was before, so that hooks are called."""
+    """Run compiled parts of the network eagerly, so that hooks are called."""
     compiled = any(
         hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         for module in network.modules()
@@ -102,7 +102,7 @@ def eager(network: nn.Module) -> AbstractContextManager[None]:
 
 
 BLOCK = 2**26
-"""Bytes of a Dataset that are read at once."""
+"""Number of bytes of a Dataset that are read at once."""
 
 
 def weights_sha256(network: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""Which axes of a layer's output are walk, time and unit: named, or told by their lengths."""
+"""Axes of a layer's output (walk, time, unit): named, or inferred from their lengths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from placeformer.data.schema import TIME, UNIT, WALK
 
 SAMPLE = "sample"
-"""Walk and time in one axis, all steps of the first walk first."""
+"""Name of an axis that combines walk and time, all steps of the first walk first."""
 
 ROLES = (WALK, TIME, SAMPLE)
 
@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 
 class Span(NamedTuple):
-    """How many walks, and steps of each, one forward pass was run over."""
+    """Number of walks, and of steps in each, of one forward pass."""
 
     walks: int
     steps: int
@@ -35,31 +35,32 @@ def choose(
     dims: Dims | None,
     asked: str = "",
 ) -> tuple[str, Dims]:
-    """Which of a layer's outputs is recorded, and what its axes are.
+    """Choose the output of a layer to record, and identify its axes.
 
     Parameters
     ----------
     layer
-        Its name, for errors.
+        Name of the layer, for errors.
     outputs
-        For every output, "" or a path such as "[0]", its shape in each call of the forward pass.
+        For the path of every output, "" or, for example, "[0]": its shape in each call of the
+        forward pass.
     span
         Walks and steps of the forward pass.
     dims
-        Names of the axes; None where their lengths must tell.
+        Names of the axes; None to infer them from their lengths.
     asked
-        Path by which the layer was asked for.
+        Path in the name by which the layer was selected.
 
     Returns
     -------
     path, dims
-        The output, and a name for each axis: "walk", "time", "sample", or another for units.
-        Without "time" and "sample" the layer was called once a step.
+        The output, and a name for each axis: "walk", "time", "sample", or another name for units.
+        Without "time" and "sample" the layer was called once per step.
 
     Raises
     ------
     ValueError
-        No output fits, or several, or one in several ways; they are listed.
+        No output fits, several do, or one fits in several ways; all are listed.
     """
     ways = {path: readings(calls, span, dims) for path, calls in outputs.items()}
     ways = {path: found for path, found in ways.items() if found}
@@ -69,8 +70,8 @@ def choose(
             return path, found[0]
         names = " or ".join(map(show, found))
         raise ValueError(
-            f"dims: {layer + path!r} gave {outputs[path][0]} for {span}, which reads as {names}; "
-            f"say which: dims={found[0]} for all layers, or dims={{{layer + asked!r}: {found[0]}}}"
+            f"dims: {layer + path!r} gave {outputs[path][0]} for {span}, which can be {names}; "
+            f"pass dims={found[0]} for all layers, or dims={{{layer + asked!r}: {found[0]}}}"
         )
     if ways:
         several = ", ".join(f"{layer + path!r} {outputs[path][0]}" for path in ways)
@@ -79,7 +80,7 @@ def choose(
 
 
 def readings(calls: Sequence[Shape], span: Span, dims: Dims | None = None) -> list[Dims]:
-    """Every way to read an output; ways that differ in axes of length 1 alone count once."""
+    """Every possible naming of the axes; those that differ only in axes of length 1 count once."""
     ways: dict[frozenset[tuple[int, str]], Dims] = {}
     for way in [dims] if dims else every(len(calls[0])):
         if misfit(way, calls, span) is None:
@@ -88,7 +89,7 @@ def readings(calls: Sequence[Shape], span: Span, dims: Dims | None = None) -> li
 
 
 def every(n_axes: int) -> Iterator[Dims]:
-    """All layouts in use: walk or sample first, or walk right after time; time anywhere."""
+    """All supported layouts: walk or sample first, or walk right after time; time anywhere."""
     for walk in ((WALK,), ()):
         rest = (UNIT,) * (n_axes - len(walk))
         for time in range(len(rest)):
@@ -99,12 +100,12 @@ def every(n_axes: int) -> Iterator[Dims]:
 
 
 def misfit(dims: Dims, calls: Sequence[Shape], span: Span) -> str | None:
-    """Why these names cannot be those of the axes; None where they can."""
+    """Reason why the axes cannot have these names; None if they can."""
     if any(len(shape) != len(dims) for shape in calls):
         return f"it has {len(calls[0])} axes"
     together = SAMPLE in dims and {WALK, TIME} & set(dims)
     if together or any(dims.count(role) > 1 for role in ROLES):
-        return "walk and time must be named once, apart or together as sample"
+        return "walk and time must be named once, separately or together as sample"
     length = {name: [shape[axis] for shape in calls] for axis, name in enumerate(dims)}
     if SAMPLE in dims:
         right = length[SAMPLE] == [span.walks * span.steps]
@@ -118,7 +119,7 @@ def misfit(dims: Dims, calls: Sequence[Shape], span: Span) -> str | None:
 
 
 def meaning(dims: Dims, calls: Sequence[Shape], span: Span) -> frozenset[tuple[int, str]]:
-    """What a reading comes to: the axes longer than 1 that are walk and time."""
+    """Axes longer than 1 that are walk and time, by which two namings are compared."""
     alone = TIME if span.walks == 1 else WALK if span.steps == 1 else SAMPLE
     return frozenset(
         (axis, alone if name == SAMPLE else name)
@@ -128,7 +129,7 @@ def meaning(dims: Dims, calls: Sequence[Shape], span: Span) -> frozenset[tuple[i
 
 
 def arrange(output: Tensor, dims: Dims, n_walks: int) -> Tensor:
-    """Lay an output out as (walk, time, unit), without a copy where that can be."""
+    """Arrange an output as (walk, time, unit), without a copy if possible."""
     names = list(dims)
     if SAMPLE in names:
         axis = names.index(SAMPLE)
@@ -142,14 +143,14 @@ def arrange(output: Tensor, dims: Dims, n_walks: int) -> Tensor:
 
 
 def show(dims: Dims) -> str:
-    """(walk, time, unit)."""
+    """Format dims as "(walk, time, unit)"."""
     return f"({', '.join(dims)})"
 
 
 def unreadable(
     layer: str, outputs: Mapping[str, Sequence[Shape]], span: Span, dims: Dims | None
 ) -> str:
-    """Say that no output of a layer fits."""
+    """Explain why no output of a layer fits."""
     gave = ", ".join(
         f"{layer + path!r} {calls[0]}" + (f" in each of {len(calls)} calls" if calls[1:] else "")
         for path, calls in outputs.items()
@@ -160,10 +161,10 @@ def unreadable(
     if any(calls[1:] and readings(calls[:1], span) for calls in outputs.values()):
         return (
             f"layers: {layer!r} gave {gave}, and {span} in each: modules that share it cannot be "
-            "told apart; record these modules instead"
+            "distinguished; record these modules instead"
         )
     return (
-        f"layers: {layer!r} holds no time axis of {span.steps} steps: it gave "
-        f"{gave or 'no tensor'} for behaviour of {span}. A layer must give walk and time an axis "
-        "each or one together, of these lengths, or be called once a step"
+        f"layers: {layer!r} has no time axis of {span.steps} steps: it gave "
+        f"{gave or 'no tensor'} for behaviour of {span}. The output of a layer must have axes of "
+        "these lengths for walk and time, or one for both, or the layer be called once per step"
     )

@@ -1,4 +1,4 @@
-"""Record the activations of any network into the Dataset of the contract."""
+"""Record the activations of any network into a Recording."""
 
 from __future__ import annotations
 
@@ -48,61 +48,65 @@ def record(
     Parameters
     ----------
     network
-        A navigation Transformer or any ``torch.nn.Module``, which runs in eval mode. It comes back
-        as it was: modes, hooks, attributes, parameters, buffers, gradients, and the random state.
-        Inside ``torch.compile`` and (Distributed)DataParallel the original is recorded.
+        A navigation Transformer or any ``torch.nn.Module``. It runs in eval mode, and its modes,
+        hooks, attributes, parameters, buffers and gradients are restored afterwards, as is the
+        random state. ``torch.compile`` and (Distributed)DataParallel are unwrapped.
     walks
-        What the network is run along. For a navigation Transformer, what :meth:`GridWorld.walk`
-        returned; by default `n_walks` new ones of `burn_in` + `n_steps` steps on `maps`. For any
-        other network, its behaviour: a Dataset with dims (walk, time), or (time,) of one walk, or
-        a mapping of such arrays. Variables without other dims are carried into the Recording.
+        Walks that the network runs along. For a navigation Transformer, walks from
+        :meth:`GridWorld.walk`; by default `n_walks` new walks of `burn_in` + `n_steps` steps on
+        `maps`. For any other network, its behaviour: a Dataset with dims (walk, time), or (time,)
+        for one walk, or a mapping of such arrays. Variables without other dims are copied to the
+        Recording.
     layers
-        Names or patterns. Of a navigation Transformer: "ffn.*" (feed-forward units, the default),
-        "attention.*" (weights, head × lag), "position" (place embedding), each of the query
-        stream, whose step is the place just moved to; "content.ffn.*" and so on for the letter
-        stream; one stream at a time. Of any other network: dotted names of its modules,
-        patterns of them ("encoder.*.relu"), or the modules; which of several outputs is meant
-        follows in brackets, "lstm[0]" or "block[hidden][1]", unless one alone has a time axis.
-        Layers that a pattern matches and that are never called are left out.
+        Names or patterns of layers. Of a navigation Transformer: "ffn.*" (feed-forward units, the
+        default), "attention.*" (weights, head × lag) or "position" (place embedding) of the query
+        stream, whose steps belong to the next place; "content.ffn.*" and so on for the letter
+        stream; only one stream per call. Of any other network: dotted names of its modules,
+        patterns of them ("encoder.*.relu"), or the modules. If several outputs of a layer have a
+        time axis, one is selected in brackets: "lstm[0]" or "block[hidden][1]". Layers that match
+        a pattern and are never called are left out.
     units
-        Record only these: a mapping of layers to indices, a sequence of labels such as
-        ``["ffn.1/37"]``, or a Dataset or DataArray of units, such as a selection of a Recording.
+        Record only these units: a mapping from layer to indices, a sequence of labels such as
+        ``["ffn.1/37"]``, a Dataset or DataArray of units, such as a selection of a Recording, or a
+        boolean DataArray over ``unit``, such as ``score > 0.5``.
     forward
-        How a network that is no navigation Transformer is run:
-        ``forward(module, batch)``, `batch` being a Dataset of some whole walks of `walks` and
-        `inputs`; or ``forward(module, batch, state)``, which returns the next `state` and is
-        called for `chunk` steps at a time, with None at the beginning of walks. By default
-        ``module(*inputs)``, floats in the network's precision, integers as int64, on its device.
+        Function that runs a network other than a navigation Transformer:
+        ``forward(module, batch)``, where `batch` is a Dataset with whole walks of `walks` and
+        `inputs`; or ``forward(module, batch, state)``, which is called for `chunk` steps at a time
+        and returns the next `state`; `state` is None at the start of walks. The default calls
+        ``module(*inputs)`` on the network's device, with floats in its precision and integers as
+        int64.
     inputs
-        Mapping of arrays (walk, time, ...) that the network needs and the Recording does not; or
-        of a DataArray (walk, ...) such as the walks' starts.
+        Mapping of further arrays (walk, time, ...) that the network needs and that are not
+        recorded, or of DataArrays (walk, ...) such as the starts of the walks.
     dims
-        Names of the axes of the layers' outputs, for all or as a mapping of layers: "walk",
-        "time", or "sample" for both in one (all steps of the first walk first); all others are
-        units. An output without time is of a layer called once a step. By default told by their
-        lengths, walk being first or right after time, and refused where that can be read in two
-        ways.
+        Names of the axes of the layers' outputs, for all layers or as a mapping by layer: "walk",
+        "time", or "sample" for both in one axis (all steps of the first walk first); any other
+        name is an axis of units. An output without a time axis belongs to a layer that is called
+        once per step. By default the axes are inferred from their lengths, where walk is the first
+        axis or follows time; it is an error if several layouts are possible.
     position_units
-        Units of `x` and `y`, for example "m"; by default those that `walks` names, or grid steps.
+        Units of `x` and `y`, for example "m"; by default those in `walks`, or grid steps.
     n_walks, n_steps, familiar, maps
-        Of the new walks: number, recorded steps in each, trained or novel maps, and map indices.
-        One map by default, since a rate map is a map of one place.
+        New walks: their number, recorded steps in each, trained or novel maps, and map indices.
+        The default is a single map, since places of different maps are different places.
     seed
-        Of the new walks and of e₀; of the random numbers drawn by a network that draws any.
+        Random seed of the new walks and e₀, and of random numbers that the network draws.
     burn_in
-        First steps that are run and not recorded. By default ``memory + chunk`` of a navigation
-        Transformer, after which every chunk has its full memory, and 0 of any other network.
+        Number of first steps that are run but not recorded. The default is ``memory + chunk`` for
+        a navigation Transformer, after which every chunk has its full memory, and 0 otherwise.
     batch, chunk
-        Walks, and steps of them, that are run at once; they bound the memory. By default 128 walks
-        and the network's own chunk, or about 16,384 samples and, with `state`, 1,024 steps.
+        Number of walks, and of steps, that run at once, which limits memory. By default 128 walks
+        and the network's own chunk; for other networks about 16,384 samples, in chunks of 1,024
+        steps if `forward` takes a state.
     dtype
         "float32" or "float16".
     store
-        Folder of a new Zarr store that the recording is written to as it goes: memory does not
-        grow with its length. The same call goes on with one that was interrupted, and opens one
-        that is finished. It needs ``pip install 'placeformer[zarr]'``.
+        Folder of a Zarr store to which the recording is written while it is made, so that memory
+        does not grow with its length. The same call resumes an interrupted recording and opens a
+        finished one. Requires ``pip install 'placeformer[zarr]'``.
     check_finite
-        Refuse activations that are NaN or infinite.
+        Whether NaN and infinite activations raise an error.
     progress
         Show a progress bar.
 
@@ -110,23 +114,32 @@ def record(
     -------
     xarray.Dataset
         A Recording (dims ``walk``, ``time``, ``unit``): `activation`, signed, in arbitrary units;
-        `layer`, `component`, `index` of every unit, and its label "layer/index" as the coordinate
-        `unit`: ``recording.sel(unit="ffn.1/37")``. Of a navigation Transformer `x`, `y`, `map`,
-        `familiar`, `window`; `action` and `observation`, the letter at `x`, `y`: for the query
-        stream `action` led to the place, and `prediction`, `correct` and `visited` are of it; for
-        the letter stream `action` is the one taken there, and ``time`` counts from the walk's
-        first step. With `store` its variables are dask arrays.
+        `layer`, `component` and `index` of every unit, and its label "layer/index" as the
+        coordinate `unit`: ``recording.sel(unit="ffn.1/37")``. For a navigation Transformer also
+        `x`, `y`, `map`, `familiar`, `window`, `action` and `observation`, the letter at `x`, `y`.
+        For the query stream, `action` is the one that led to the place, and `prediction`,
+        `correct` and `visited` refer to that place. For the letter stream, `action` is the one
+        taken at the place. ``time`` counts from the first step of the walk, including `burn_in`.
+        With `store` the variables are dask arrays.
 
     Raises
     ------
     ValueError
-        Unknown layers (the nearest names are shown), layers that are never called, outputs whose
-        axes do not fit or fit in several ways, lengths that differ, values that are not finite, a
-        store that holds another recording (what differs is shown).
+        Unknown layers (similar names are suggested), layers that are never called, outputs whose
+        axes do not fit or fit in several ways, different lengths, values that are not finite, or a
+        store with a recording of other settings (which are listed).
     OSError
-        The store cannot be written; what was stored stays readable, and how much is said.
+        The store cannot be written. The part that is stored remains readable, and the message says
+        how much it is.
     BlockingIOError
-        Another process is recording into the store; it may be read meanwhile.
+        Another process is recording into the store; the stored part can be read.
+
+    See Also
+    --------
+    rate_maps, place_cells : Analyse a Recording.
+    from_arrays : Make a Recording from arrays.
+    GridWorld.walk : Walks for a navigation Transformer.
+    ablate, magnesium : Record under a lesion or at another Mg²⁺ concentration.
 
     Examples
     --------
@@ -154,11 +167,13 @@ def record(
     if isinstance(network, NavigationTransformer) and forward is None and inputs is None:
         if walks is not None and not isinstance(walks, xr.Dataset):
             raise TypeError(
-                "walks of a navigation Transformer must be what GridWorld.walk returned"
+                f"walks of a navigation Transformer must be a Dataset from GridWorld.walk, got "
+                f"{type(walks).__name__}"
             )
         if any(option is not None for option in (dims, position_units, chunk)):
             raise ValueError(
-                "dims, position_units and chunk of a navigation Transformer are its own; leave them"
+                "dims, position_units and chunk must be None for a navigation Transformer, got "
+                f"{dims!r}, {position_units!r} and {chunk!r}"
             )
         if burn_in is None:
             burn_in = network.config.memory + network.config.chunk
@@ -182,7 +197,7 @@ def record(
 
 
 def store_path(store: str | PathLike[str] | None) -> Path | None:
-    """Folder of a store; only local ones can be written whole or not at all."""
+    """Folder of a store, which must be local to be written atomically."""
     if store is None:
         return None
     if "://" in fspath(store):

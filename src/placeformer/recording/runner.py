@@ -37,9 +37,9 @@ from placeformer.recording.store import (
 
 @dataclass(frozen=True)
 class Plan:
-    """How behaviour is cut into parts: `batch` walks and `chunk` steps at once.
+    """Division of behaviour into parts of `batch` walks and `chunk` steps.
 
-    The first `burn_in` steps of every walk are run and not recorded.
+    The first `burn_in` steps of every walk are run but not recorded.
     """
 
     n_walks: int
@@ -50,7 +50,7 @@ class Plan:
 
     @classmethod
     def of(cls, walks: xr.Dataset, *, batch: int, chunk: int, burn_in: int) -> Plan:
-        """Cut these walks into parts of at most `batch` walks and `chunk` steps."""
+        """Divide these walks into parts of at most `batch` walks and `chunk` steps."""
         n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
         if not 0 <= burn_in < n_steps:
             raise ValueError(
@@ -61,26 +61,26 @@ class Plan:
         return cls(n_walks, n_steps, min(batch, n_walks), min(chunk, n_steps), burn_in)
 
     def parts(self, point: Point) -> Iterator[tuple[slice, slice]]:
-        """Walks and steps of every part from a point on; a walk's parts follow each other."""
+        """Yield walks and steps of every part from a point on, all parts of a walk in turn."""
         for walk in range(point.walk, self.n_walks, self.batch):
             w = slice(walk, min(walk + self.batch, self.n_walks))
             for step in range(point.step if walk == point.walk else 0, self.n_steps, self.chunk):
                 yield w, slice(step, min(step + self.chunk, self.n_steps))
 
     def passed(self, point: Point) -> int:
-        """Steps that were run before a point."""
+        """Number of steps that were run before a point."""
         walks = min(self.batch, self.n_walks - point.walk)
         return point.walk * self.n_steps + walks * point.step
 
     def kept(self, w: slice, t: slice, point: Point) -> slice:
-        """Those steps of a part that are recorded and not stored already, in recorded steps."""
+        """Steps of a part that remain to be stored, as a slice of the recorded steps."""
         stored = point.stored if w.start == point.walk else 0
         stop = max(t.stop - self.burn_in, 0)
         return slice(min(max(t.start - self.burn_in, stored), stop), stop)
 
 
 Step = Callable[[xr.Dataset, Any], tuple[Any, Mapping[str, Tensor]]]
-"""A part of the inputs and the state before it → the state after it, and values of every step."""
+"""Function of a part of the inputs and the state before it → state after it, values per step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,29 +90,29 @@ class Job:
     Attributes
     ----------
     network
-        Comes back as it was.
+        The network, which is restored afterwards.
     step
-        Runs it over one part.
+        Function that runs the network over one part.
     inputs
-        What it is run on, (walk, time, ...).
+        Inputs of the network, (walk, time, ...).
     plan
-        The parts.
+        Division into parts.
     hooks
-        The layers that are recorded.
+        Hooks on the layers that are recorded.
     base
-        All of the recording that is known beforehand, except its units.
+        Everything in the recording that is known beforehand, except its units.
     about
-        What else decides the recording, for its provenance: network, layers, seeds and inputs.
+        Further provenance: network, layers, seeds and inputs.
     units
-        The units asked for, by layer.
+        Indices of the selected units, by layer.
     dtype
-        Type of the activations.
+        Dtype of the activations.
     values
-        Names and types of what `step` returns for every step.
+        Names and dtypes of the values that `step` returns for every step.
     seed
-        Seed of the global random numbers, which are drawn anew for every part.
+        Seed of the global random numbers, which are reseeded for every part.
     check_finite
-        Refuse values that are NaN or infinite.
+        Whether NaN and infinite activations raise.
     """
 
     network: nn.Module
@@ -130,7 +130,7 @@ class Job:
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """Names and types of all that is recorded."""
+        """Names and dtypes of all recorded variables."""
         return {schema.ACTIVATION: self.dtype, **self.values}
 
     def axes_known(self) -> bool:
@@ -138,7 +138,7 @@ class Job:
         return all(hook.lay is not None for hook in self.hooks)
 
     def provenance(self, **inferred: Any) -> str:
-        """JSON text of all that decides the recording, and of what was inferred on the way."""
+        """JSON text of all settings of the recording, and of inferred ones."""
         settings = {
             **self.about,
             "units": self.units,
@@ -151,7 +151,7 @@ class Job:
         return schema.provenance(self.base, "record", **settings, **inferred)
 
     def frame(self) -> xr.Dataset:
-        """All of the recording except its values."""
+        """The recording without its values."""
         outputs = {
             hook.label: {"path": hook.path, "dims": hook.dims, "width": hook.width}
             for hook in self.hooks
@@ -186,7 +186,7 @@ class Job:
         return replace(self, hooks=hooks)
 
     def check(self) -> None:
-        """Refuse behaviour that would make no Recording, before anything is run."""
+        """Raise for behaviour that does not give a valid Recording, before anything is run."""
         sizes = (*(self.base.sizes[dim] for dim in (schema.WALK, schema.TIME)), 1)
         values = np.broadcast_to(np.float32(0), sizes)
         dims = schema.RECORDING_DIMS
@@ -209,7 +209,7 @@ def unit_coords(hooks: Sequence[LayerHook]) -> dict[str, xr.Variable]:
 
 
 def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
-    """Record, or resume the recording in `store`; the network comes back as it was."""
+    """Record, or resume the recording in `store`; the network is restored afterwards."""
     job.check()
     if store is None:
         return run_parts(job, None, progress=progress)
@@ -226,7 +226,7 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
 def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
     """Run all parts that are not stored yet, and return the recording.
 
-    A sink needs the number of units. Where that is unknown, the first part runs with no sink, its
+    A sink needs the number of units. If it is unknown, the first part runs without a sink, its
     outputs are kept, and the sink is opened once the axes have been inferred from them.
     """
     plan = job.plan
@@ -255,7 +255,7 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
 
 
 def open_sink(job: Job, store: Path | None) -> Memory | Stream:
-    """Open memory or a store, which is made unless it exists."""
+    """Open memory or a store, which is created if it does not exist."""
     if store is None:
         return Memory(job.frame(), job.dtypes)
     if not store.exists():
@@ -264,7 +264,7 @@ def open_sink(job: Job, store: Path | None) -> Memory | Stream:
 
 
 class PartWriter:
-    """Writes the values of one part; on an accelerator through a buffer of that part there."""
+    """Writes the values of one part, through a buffer on the device if it is an accelerator."""
 
     def __init__(self, job: Job, sink: Memory | Stream, w: slice, t: slice, kept: slice) -> None:
         self.job, self.walks, self.steps = job, w, t
@@ -304,11 +304,11 @@ class PartWriter:
             labels = unit_coords(self.job.hooks)[schema.UNIT].values
             units = [str(label) for label in labels[np.flatnonzero(bad)]]
             raise ValueError(
-                f"activation must be finite, and {int(bad.sum()):,} values of {len(units)} units "
-                f"({', '.join(units[:5])}{', ...' if units[5:] else ''}) are NaN or infinite as "
-                f"{self.job.dtype} in walks {self.walks.start} to "
+                f"activation must be finite, got {int(bad.sum()):,} values of {len(units)} units "
+                f"({', '.join(units[:5])}{', ...' if units[5:] else ''}) that are NaN or infinite "
+                f"as {self.job.dtype} in walks {self.walks.start} to "
                 f"{self.walks.stop - 1}, steps {self.steps.start} to {self.steps.stop - 1}; "
-                "check_finite=False records them"
+                "pass check_finite=False to record them"
             )
 
 
@@ -319,9 +319,9 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def reseed(device: torch.device, seed: int, *where: int) -> None:
-    """Seed the global random numbers for the part that begins there.
+    """Seed the global random numbers for the part that begins at `where`.
 
-    Where no accelerator is in use `torch.manual_seed` takes long: it notes its caller for later.
+    Without an accelerator `torch.manual_seed` is slow, since it stores its call stack for later.
     """
     number = int(np.random.SeedSequence([seed, *where]).generate_state(1)[0])
     alone = device.type == "cpu" and not torch.cuda.is_initialized()

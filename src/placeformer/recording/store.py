@@ -27,16 +27,16 @@ from placeformer.data.schema import ACTIVATION
 
 @dataclass(frozen=True)
 class Point:
-    """Where a recording goes on: the walks and the step to be run next.
+    """Point at which a recording is resumed: the walks and the step to run next.
 
     Attributes
     ----------
     walk, step
         First of the walks that run together, and their step.
     stored
-        Recorded steps of these walks that are stored already.
+        Number of recorded steps of these walks that are already stored.
     state
-        What the network carries to `step`.
+        State of the network before `step`.
     """
 
     walk: int = 0
@@ -46,21 +46,21 @@ class Point:
 
 
 def resume_file(path: Path) -> Path:
-    """Return the file beside the chunks; it is there as long as the recording is not finished."""
+    """Return the file with the resume point, which exists until the recording is finished."""
     return path / ACTIVATION / "resume.safetensors"
 
 
 def is_finished(path: Path) -> bool:
-    """Tell whether nothing is to be written to what is there."""
+    """Return whether the store exists and is complete."""
     return path.exists() and not resume_file(path).exists()
 
 
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
-    """Hold the right to write to a store; the system takes it back when the process ends.
+    """Lock a store for writing; the system releases the lock when the process ends.
 
-    The file that is locked lies beside the store, which need not be there yet, and stays with an
-    unfinished recording: were it deleted while others open it, two of them could hold a lock.
+    The lock file is next to the store, which need not exist yet. It remains with an unfinished
+    recording: if it were deleted while other processes open it, two of them could hold a lock.
 
     Raises
     ------
@@ -73,20 +73,20 @@ def sole_writer(path: Path) -> Iterator[None]:
     except Timeout:
         raise BlockingIOError(
             f"store: {path} is being recorded by another process (it holds {lock.lock_file}). Wait "
-            "for it, stop it, or choose another path; what is stored can be read meanwhile with "
+            "for it, stop it, or choose another path; the stored part can be read with "
             "xarray.open_zarr"
         ) from None
     try:
         yield
     finally:
         if not resume_file(path).exists():
-            with suppress(PermissionError):  # on Windows it goes when it is released
+            with suppress(PermissionError):  # Windows deletes it on release
                 Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
 def save_point(path: Path, point: Point) -> None:
-    """Save where to go on, whole or not at all."""
+    """Save the resume point, whole or not at all."""
     tensors: dict[str, Tensor] = {}
     about = {"walk": point.walk, "step": point.step, "stored": point.stored}
     text = json.dumps(about | {"state": pack(point.state, tensors)})
@@ -95,7 +95,7 @@ def save_point(path: Path, point: Point) -> None:
 
 
 def load_point(path: Path) -> Point:
-    """Read where to go on."""
+    """Read the resume point."""
     with safe_open(resume_file(path), "pt") as file:
         about = json.loads(file.metadata()["point"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -103,7 +103,7 @@ def load_point(path: Path) -> Point:
 
 
 def copied(state: Any) -> Any:
-    """Copy a state, which the next run may change in place."""
+    """Copy a state, since the next run may change it in place."""
     tensors: dict[str, Tensor] = {}
     return unpack(pack(state, tensors), tensors)
 
@@ -121,8 +121,8 @@ def pack(state: Any, tensors: dict[str, Tensor]) -> Any:
     if state is None or type(state) in (bool, int, float, str):
         return {"value": state}
     raise TypeError(
-        "forward must return a state of tensors, numbers, texts and None in tuples, lists and "
-        f"dicts for a recording with store, which saves it; got {type(state).__name__}"
+        "forward must return a state of tensors, numbers, text and None in tuples, lists and "
+        f"dicts if store is given, since the state is saved; got {type(state).__name__}"
     )
 
 
@@ -140,18 +140,18 @@ def unpack(about: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 BLOCK = 2**24
-"""Bytes of activations written at once, uncompressed."""
+"""Number of bytes of activations that are written at once, uncompressed."""
 
 
 def check_extra() -> None:
-    """Refuse to go on without the libraries a store needs."""
+    """Raise if the libraries for stores are missing."""
     with extra("zarr"):
         import dask  # noqa: F401
         import zarr  # noqa: F401
 
 
 class Memory:
-    """Keeps a recording in memory; `frame` is all of it that is known beforehand."""
+    """Keeps a recording in memory; `frame` is the part of it that is known beforehand."""
 
     point = Point()
 
@@ -164,7 +164,7 @@ class Memory:
         return {name: torch.from_numpy(value[walks, steps]) for name, value in self.values.items()}
 
     def done(self, walks: slice, steps: slice, point: Point) -> None:
-        """Do nothing: what was written is where it stays."""
+        """Do nothing: all values are already in place."""
 
     def finish(self) -> xr.Dataset:
         """Return the recording."""
@@ -179,9 +179,9 @@ class Memory:
 class Stream:
     """Writes a recording to a Zarr store, one block of walks and steps at a time.
 
-    A block is one chunk of the store and is written whole or not at all. After each, the point to
-    go on from is saved beside the chunks; the file is there exactly as long as the recording is
-    not finished, and what is run again after a kill is what is not stored.
+    A block is one chunk of the store and is written whole or not at all. After each block, the
+    resume point is saved next to the chunks, in a file that exists until the recording is finished.
+    After a crash only the part that is not stored is run again.
     """
 
     def __init__(self, path: Path, names: Mapping[str, str], chunk: int) -> None:
@@ -208,7 +208,7 @@ class Stream:
         return {name: torch.from_numpy(b[:n_walks, rows]) for name, b in self.buffers.items()}
 
     def done(self, walks: slice, steps: slice, point: Point) -> None:
-        """Store all blocks that are full; `point` is where what was just written began."""
+        """Store all full blocks; `point` is the beginning of the part just written."""
         self.filled += steps.stop - steps.start
         last, begin = steps.stop == self.n_steps, 0
         try:
@@ -235,12 +235,12 @@ class Stream:
         return n_steps
 
     def progress(self, walks: slice, error: OSError) -> str:
-        """Say how much is stored, and how to go on."""
+        """Explain how much is stored, and how to resume."""
         n = walks.start * self.n_steps + (walks.stop - walks.start) * self.stored
         return (
             f"{error.strerror or error}. {n:,} of {self.n_walks * self.n_steps:,} samples are "
             "stored and can be read with xarray.open_zarr; the others are NaN there. Record again "
-            "with the same arguments to go on from here"
+            "with the same arguments to resume from here"
         )
 
     def finish(self) -> xr.Dataset:
@@ -250,18 +250,18 @@ class Stream:
 
 
 def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
-    """Make a store of a recording that has not begun, under another name first.
+    """Create the store of a new recording, atomically.
 
     Parameters
     ----------
     path
         A folder that does not exist yet.
     frame
-        All of the recording that is known beforehand.
+        Part of the recording that is known beforehand.
     dtypes
-        Names and types of what is still to be recorded.
+        Names and dtypes of the variables that will be recorded.
     batch
-        Walks that are run together.
+        Number of walks that run together.
     """
     try:
         with atomic_folder(path) as fresh:
@@ -272,7 +272,7 @@ def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int)
 
 
 def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
-    """Write what is known beforehand, and the empty arrays."""
+    """Write the part that is known beforehand, and empty arrays."""
     import zarr
     from zarr.codecs import BloscCodec
 
@@ -284,7 +284,7 @@ def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -
     row = np.dtype(dtypes[schema.ACTIVATION]).itemsize * batch * frame.sizes[schema.UNIT]
     block = min(max(1, BLOCK // row), frame.sizes[schema.TIME])
     chunks = {**frame.sizes, schema.WALK: batch, schema.TIME: block}
-    encoding = {  # as the activations; dimensions are read whole when a store is opened
+    encoding = {  # chunks like the activations; dimensions are read whole on opening
         name: {"chunks": tuple(chunks[d] for d in frame[name].dims)}
         for name in set(frame.variables) - set(frame.dims)
         if frame[name].ndim
@@ -305,13 +305,13 @@ def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -
             compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
         )
     save_point(path, Point())
-    with warnings.catch_warnings():  # that other libraries may not read consolidated metadata
+    with warnings.catch_warnings():  # other libraries may not read consolidated metadata
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(path)
 
 
 def shape(frame: xr.Dataset, name: str) -> tuple[int, ...]:
-    """Shape of a variable that is still to be recorded."""
+    """Shape of a variable that will be recorded."""
     return tuple(frame.sizes[dim] for dim in schema.RECORDING[name].dims)
 
 
@@ -326,12 +326,12 @@ def opened(path: Path) -> xr.Dataset:
 
 
 def check_same(path: Path, provenance: str) -> dict[str, Any]:
-    """Provenance of the recording in a store; refuse one made with other settings.
+    """Return the provenance of the recording in a store; raise if its settings differ.
 
     Raises
     ------
     ValueError
-        The store holds something else, and what; or nothing that is a recording.
+        The store has a recording with other settings, which are listed, or no recording.
     """
     import zarr
 
@@ -340,19 +340,19 @@ def check_same(path: Path, provenance: str) -> dict[str, Any]:
         there = json.loads(str(attrs[schema.PROVENANCE]))["steps"][-1]
     except (OSError, KeyError, ValueError):
         raise ValueError(
-            f"store: {path} is there and holds no recording; choose a path that is free"
+            f"store: {path} exists and is not a recording; choose another path"
         ) from None
     other = differences(there, json.loads(provenance)["steps"][-1])
     if other:
         raise ValueError(
-            f"store: {path} holds another recording: {'; '.join(other)}. Choose a path that is "
-            "free, or delete this one"
+            f"store: {path} is a recording with other settings: {'; '.join(other)}. Choose another "
+            "path, or delete this one"
         )
     return dict(there)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings that are not the same, with both values; the library's version may differ."""
+    """List settings that differ, with both values; the version of the library may differ."""
     found = []
     for key, value in here.items():
         other = there.get(key)

@@ -1,4 +1,4 @@
-"""Record from any other network along behaviour."""
+"""Recording of any other torch network along behaviour."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from placeformer.recording.runner import Job, Plan, device_of
 Forward = Callable[..., Any]
 
 AT_ONCE = 2**14
-"""Samples that run at once by default."""
+"""Default number of samples that run at once."""
 
 CHUNK = 1024
-"""Steps that run at once by default where the network's state is carried."""
+"""Default number of steps that run at once if the state of the network is carried."""
 
 
 @dataclass(frozen=True)
 class Feed:
-    """Runs a network over a part of its inputs as the user says."""
+    """Runs a network over a part of its inputs, with the user's `forward` if there is one."""
 
     network: nn.Module
     forward: Forward | None
@@ -43,7 +43,7 @@ class Feed:
         return self.forward is not None and "state" in inspect.signature(self.forward).parameters
 
     def __call__(self, batch: xr.Dataset, state: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Run one part; the network's own output is of no interest."""
+        """Run one part; the output of the network is ignored, since hooks record the layers."""
         if self.forward is None:
             self.call({name: self.tensor(batch[name].values) for name in self.inputs})
         elif self.carries_state:
@@ -53,19 +53,19 @@ class Feed:
         return None, {}
 
     def call(self, inputs: Mapping[str, Tensor]) -> None:
-        """Call the network with its inputs; an error says what they were."""
+        """Call the network with its inputs; errors get a note with their shapes."""
         try:
             self.network(*inputs.values())
         except Exception as error:
             given = ", ".join(f"{name} {tuple(x.shape)} {x.dtype}" for name, x in inputs.items())
             error.add_note(
-                f"pf.record called {type(self.network).__name__} with {given}. Where it is called "
-                "in another way, forward=function says how: function(module, batch)"
+                f"pf.record called {type(self.network).__name__} with {given}. If it must be "
+                "called differently, pass forward=function, where function(module, batch) calls it"
             )
             raise
 
     def tensor(self, values: np.ndarray) -> Tensor:
-        """Values on the network's device, floats in its precision, other numbers as indices."""
+        """Convert values to the network's device: floats in its precision, integers to int64."""
         values = np.require(values, requirements=["C", "W"])
         tensor = torch.from_numpy(values).to(device_of(self.network))
         if not tensor.is_floating_point():
@@ -105,8 +105,8 @@ def module_job(
     n_steps = walks.sizes[schema.TIME]
     if not feed.carries_state and chunk is not None and chunk != n_steps:
         raise ValueError(
-            f"chunk must be left out unless forward takes a state, got {chunk}: write "
-            "forward(module, batch, state), which returns the next state, or None for none"
+            f"chunk must be None unless forward takes a state, got {chunk}; write "
+            "forward(module, batch, state), which returns the next state or None"
         )
     if chunk is None:
         chunk = min(CHUNK, n_steps) if feed.carries_state else n_steps
@@ -135,7 +135,7 @@ def module_job(
 
 
 def facts(network: nn.Module) -> dict[str, Any]:
-    """Which network this is: its class, and the sha256 of its weights as they are now."""
+    """Identity of the network for provenance: its class and the sha256 of its weights."""
     return {
         "name": type(network).__name__,
         "weights_sha256": weights_sha256(network),
@@ -144,7 +144,7 @@ def facts(network: nn.Module) -> dict[str, Any]:
 
 
 def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:
-    """Behaviour whose x and y are in these units; in its own where they are None."""
+    """Set the units of x and y; None keeps those of the behaviour."""
     if units is None:
         return walks
     axes = [axis for axis in ("x", "y") if axis in walks.variables]
@@ -152,10 +152,10 @@ def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:
 
 
 def with_inputs(walks: xr.Dataset, inputs: Mapping[str, Any]) -> xr.Dataset:
-    """Behaviour and inputs in one Dataset, as `forward` gets its parts."""
+    """Join behaviour and inputs in one Dataset, whose parts are passed to `forward`."""
     twice = sorted(set(inputs) & set(walks.variables))
     if twice:
-        raise ValueError(f"inputs: {', '.join(twice)} is in walks as well; name it once")
+        raise ValueError(f"inputs: {', '.join(twice)} is also in walks; name it once")
     n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
     source = f"walks has {n_walks} walks of {n_steps} steps"
     return walks.assign(arrays.label(inputs, n_walks, n_steps, "inputs", source))
@@ -169,11 +169,13 @@ def name_axes(hooks: Sequence[LayerHook], dims: Dims | Mapping[str, Dims] | None
         hook.dims = None if axes is None else tuple(axes)
     if named:
         recorded = ", ".join(hook.label for hook in hooks)
-        raise ValueError(f"dims: {', '.join(named)} is no layer recorded; these are {recorded}")
+        raise ValueError(
+            f"dims: {', '.join(named)} is not recorded; layers must include it, got {recorded}"
+        )
 
 
 def behaviour(walks: xr.Dataset) -> xr.Dataset:
-    """What a recording carries on: variables of walk and time, and attributes of one value."""
+    """Part of the behaviour that is stored: variables of walk and time, and scalar attributes."""
     names = [n for n, v in walks.variables.items() if set(v.dims) <= {schema.WALK, schema.TIME}]
     attrs = {k: v for k, v in walks.attrs.items() if isinstance(v, str | int | float)}
     kept = walks[names]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from placeformer.data import schema
 from placeformer.evaluation.comparison import memory_comparison
 from placeformer.interventions.ablation_curve import ablation_curve, reference_of
-from placeformer.interventions.ablation_plan import CONTROLS, TooFewAlike
+from placeformer.interventions.ablation_plan import CONTROLS, NoMatchedControls
 from placeformer.interventions.equivalent_alpha import equivalent_curve
 from placeformer.interventions.magnesium import dose_response
 from placeformer.models.memory import KINDS, memory_errors, world_of
@@ -28,7 +28,7 @@ from placeformer.spatial.place_cell_score import place_cell_score
 from placeformer.spatial.place_cells import memory_columns, place_cells
 from placeformer.spatial.place_fields import place_fields
 from placeformer.spatial.rate_maps import per_unit, rate_maps
-from placeformer.zoo.registry import relatives
+from placeformer.zoo.registry import family_results
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def measure_interventions(
         return InterventionResults(lesions)
     washout = dose_response(model, alphas=test_alphas(model.config.alpha), **walks)
     equivalents = equivalent_curve(washout, lesions, seed=settings.seed)
-    family = relatives(str(model.info.get("sha256")))
+    family = family_results(str(model.info.get("sha256")))
     if family is None:
         return InterventionResults(lesions, washout, equivalents)
     together = memory_comparison(family, washout, lesions, seed=settings.seed)
@@ -162,7 +162,7 @@ def curve_of(
     options["reference"] = reference_of(model, [last], MAPS, walks["seed"] + 1)
     try:
         curve = ablation_curve(model, order, controls=CONTROLS, **options)
-    except TooFewAlike:
+    except NoMatchedControls:
         curve = ablation_curve(model, order, controls=CONTROLS[:1], **options)
     return curve.assign_attrs(n_place_cells=int((order > 1).sum()))
 

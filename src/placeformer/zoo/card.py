@@ -1,4 +1,4 @@
-"""The model card ``README.md``: its head in the hub's format, and a card for any network."""
+"""The model card ``README.md``: its header in the hub's format, and a default card."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-"""Templates of the cards. They are Markdown, so nothing is escaped."""
+"""Templates of the cards. They are Markdown, so HTML is not escaped."""
 
 
 def head(name: str, results: Results) -> str:
-    """YAML head of a card: library, licence, tags and, where measured, the ``model-index``."""
+    """YAML header of a card: library, licence, tags and, with results, the ``model-index``."""
     measured = [
         EvalResult(
             task_type="other",
@@ -47,7 +47,7 @@ def head(name: str, results: Results) -> str:
 
 
 def default_card(name: str, model: NavigationTransformer, results: Results) -> str:
-    """Return a card for a network of which only weights and results are known."""
+    """Return a card for a network whose weights and results alone are known."""
     return TEMPLATES.get_template("card.md.jinja").render(
         head=head(name, results),
         name=name,
@@ -58,7 +58,7 @@ def default_card(name: str, model: NavigationTransformer, results: Results) -> s
 
 
 def addressed(text: str, repo_id: str) -> str:
-    """Return a card that loads from `repo_id`, with the tag the hub's search finds it by."""
+    """Return the card with `repo_id` in its example, and with the tag of this library."""
     card = ModelCard(HUB_ID.sub(repo_id, text))
     data = cast(ModelCardData, card.data)
     if LIBRARY not in (data.tags or []):

@@ -1,4 +1,4 @@
-"""The manifest of a network: what ``config.json`` says, every key and value of it checked."""
+"""The manifest ``config.json`` of a network, with checks of every key and value."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ Results = Mapping[str, Mapping[str, Any]]
 
 
 class FolderError(ValueError):
-    """A folder that cannot be read or written, with everything that is wrong with it."""
+    """A folder that cannot be read or written; the message lists everything that is wrong."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What ``config.json`` says.
+    """Contents of ``config.json``.
 
     Attributes
     ----------
     network
         Sizes and activation.
     world
-        Side, letters, number of maps and seed; None for a network without a world.
+        Arguments of the :class:`GridWorld`; None for a network without a world.
     sha256, dtype
-        Of the weight file, and of the weights in it.
+        Checksum of the weight file, and dtype of its weights.
     results
         Name → value and definition.
     """
@@ -64,7 +64,7 @@ class Description:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Network and world, key by key; they stand in the weight file as well."""
+        """Network and world as one flat mapping, which is also stored in the weight file."""
         return facts(self.network, self.world)
 
 
@@ -77,7 +77,7 @@ def refuse(what: str, problems: Sequence[str]) -> None:
 
 
 def parse(text: str) -> Any:
-    """JSON, but every key once and every number a number."""
+    """Parse JSON in which keys are unique and numbers are finite."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         key, times = Counter(k for k, _ in pairs).most_common(1)[0] if pairs else ("", 1)
@@ -92,7 +92,7 @@ def parse(text: str) -> Any:
 
 
 def read_config(folder: Path, problems: list[str]) -> Description | None:
-    """Read ``config.json``; None if anything in it is wrong."""
+    """Read ``config.json``; None if anything is wrong, which is added to `problems`."""
     try:
         size = (folder / CONFIG).stat().st_size
         if size > LARGEST:
@@ -133,7 +133,7 @@ def check_config(entries: Any, problems: list[str]) -> Description | None:
 
 
 def check_network_entries(entries: Mapping[str, Any], problems: list[str]) -> ModelConfig | None:
-    """Return the configuration, or add what is wrong with it."""
+    """Return the configuration; None if anything is wrong, which is added to `problems`."""
     if "network" not in entries:
         return None
     if not check_section(entries["network"], NETWORK, "network", problems):
@@ -146,7 +146,7 @@ def check_network_entries(entries: Mapping[str, Any], problems: list[str]) -> Mo
 
 
 def exact(network: Mapping[str, Any]) -> ModelConfig:
-    """Make the configuration, with 10 for α read as 10.0."""
+    """Build the configuration, converting integers to float where a float is expected."""
     values: dict[str, Any] = {
         key: float(value) if NETWORK[key].startswith("float") and value is not None else value
         for key, value in network.items()
@@ -155,7 +155,7 @@ def exact(network: Mapping[str, Any]) -> ModelConfig:
 
 
 def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
-    """World and network must tell apart the same letters."""
+    """Check that world and network have the same number of letters."""
     if found != expected:
         problems.append(
             f"{CONFIG}: world.n_letters: expected {expected} (network.n_letters), got {found}"
@@ -163,7 +163,7 @@ def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
 
 
 def check_stored(weights: Mapping[str, str], problems: list[str]) -> None:
-    """Values of the section on the weight file."""
+    """Check the values of the section on the weight file."""
     rules = {"file": re.escape(WEIGHTS), "sha256": "[0-9a-f]{64}", "dtype": "|".join(DTYPES)}
     wanted = {"file": WEIGHTS, "sha256": "64 digits 0–9a–f", "dtype": " or ".join(DTYPES)}
     for key, rule in rules.items():
@@ -174,7 +174,7 @@ def check_stored(weights: Mapping[str, str], problems: list[str]) -> None:
 
 
 def check_results(results: Any, problems: list[str]) -> None:
-    """Every result is a finite number with its definition."""
+    """Check that every result is a finite number with a definition."""
     if not isinstance(results, Mapping):
         problems.append(f"{CONFIG}: results: expected an object, got {brief(results)}")
         return
@@ -188,7 +188,7 @@ def check_results(results: Any, problems: list[str]) -> None:
 
 
 def check_section(entries: Any, kinds: Mapping[str, str], where: str, problems: list[str]) -> bool:
-    """Check keys and types of one object; True if there is nothing wrong."""
+    """Check keys and types of one object; True if nothing is wrong."""
     before = len(problems)
     if check_keys(entries, kinds, f"{CONFIG}: {where}", problems):
         for key in (k for k in kinds if k in entries):
@@ -201,7 +201,7 @@ def check_section(entries: Any, kinds: Mapping[str, str], where: str, problems: 
 
 
 def is_a(value: Any, kind: str) -> bool:
-    """Tell whether a value is of this kind; True is no number."""
+    """Return whether a value is of this kind; a bool does not count as a number."""
     right = isinstance(value, KINDS[kind][1]) and not isinstance(value, bool)
     return right and (kind != "int" or abs(value) < 2**63)
 
@@ -213,7 +213,7 @@ def check_keys(
     problems: list[str],
     optional: Collection[str] = (),
 ) -> bool:
-    """Name unknown and missing keys; False only if `entries` is no object at all."""
+    """Report unknown and missing keys; False only if `entries` is not an object."""
     if not isinstance(entries, Mapping):
         problems.append(f"{where}: expected an object, got {brief(entries)}")
         return False

@@ -1,4 +1,4 @@
-"""The hub: one folder in, one folder out, strict to the byte, nothing pickled."""
+"""Folders of networks: written as a whole, and read with strict checks and without pickle."""
 
 from __future__ import annotations
 
@@ -63,40 +63,58 @@ def save(
     results: Results | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a network and its world to a folder that ``load`` reads.
+    """Write a network and its world to a folder that :func:`load` reads.
 
-    The folder appears complete or not at all. It is the same folder as an entry of the zoo.
+    The folder appears complete or not at all. It has the format of the networks of the zoo.
 
     Parameters
     ----------
     model
-        A network; without a world it is saved without one.
+        A network, with or without a world.
     folder
-        Where to; it must not exist or be empty.
+        Folder to write, which must be new or empty.
     dtype
-        "float16" halves the file and rounds the weights; "float32" keeps them exactly; "exact" is
-        float16 where that rounds nothing, and float32 otherwise.
+        "float16" halves the size of the file and rounds the weights; "float32" stores them exactly;
+        "exact" is float16 if that does not round any weight, and float32 otherwise.
     history
-        The course of the training: rows (one mapping each) or the path of a CSV file.
+        The history of the training: rows (one mapping each) or the path of a CSV file.
     recipe
-        Path of the TOML recipe it was trained with.
+        Path of the TOML recipe that it was trained with.
     card
-        Text of the model card; by default a short one is written.
+        Text of the model card; by default a short card is written.
     results
-        Measured numbers, ``{name: {"value": number, "definition": text}}``; ``load`` puts them in
-        ``model.info``.
+        Measured numbers, ``{name: {"value": number, "definition": text}}``, which :func:`load`
+        puts into ``model.info``.
     overwrite
-        Replace the network that is in the folder; files that do not belong to it stay.
+        Replace a network that is in the folder; other files in it are kept.
+
+    See Also
+    --------
+    load : Read the folder.
+    push : Push a network to a model hub.
 
     Notes
     -----
-    A network whose weights are still those it was loaded with keeps the card, history, recipe and
-    results it was loaded with, unless one of them is given.
+    A network whose weights have not changed since it was loaded keeps its card, history, recipe and
+    results, unless one of them is given.
 
     Raises
     ------
     FolderError
-        If the folder is in use or cannot be written, or a weight is not finite in `dtype`.
+        If the folder is not empty or cannot be written, or a weight is not finite in `dtype`; a
+        subclass of ValueError.
+    TypeError, ValueError
+        If `model` is another kind of network, or `dtype` is unknown.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> from tempfile import TemporaryDirectory
+    >>> model = pf.load("mini-nmda-a10")
+    >>> with TemporaryDirectory() as folder:
+    ...     pf.save(model, f"{folder}/copy")
+    ...     pf.load(f"{folder}/copy").config == model.config
+    True
     """
     if not isinstance(model, NavigationTransformer):
         raise TypeError(f"model must be a NavigationTransformer, got {type(model).__name__}")
@@ -111,14 +129,14 @@ def save(
 
 
 def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> NavigationTransformer:
-    """Read a network that :func:`save` wrote; whatever is not exactly as expected is refused.
+    """Read a network that :func:`save` wrote; anything that is not exactly as expected raises.
 
     Parameters
     ----------
     folder
         Folder with ``config.json`` and ``model.safetensors``.
     pin
-        sha256 that the weight file must have, whatever ``config.json`` says.
+        sha256 that the weight file must have, in addition to the one in ``config.json``.
 
     Returns
     -------
@@ -129,7 +147,7 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
     Raises
     ------
     FolderError
-        Naming every file and entry that is wrong, with what was expected and found.
+        With every file and entry that is wrong, what was expected and what it got.
     """
     path, problems = Path(folder), list[str]()
     if not path.is_dir():
@@ -154,7 +172,7 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
 
 
 def build(folder: Path, said: Description, tensors: dict[str, Tensor]) -> NavigationTransformer:
-    """Make the network; the random state of torch is left as found."""
+    """Build the network without changing the random state of torch."""
     try:
         world = None if said.world is None else GridWorld(**said.world)
     except ValueError as error:
@@ -176,7 +194,7 @@ def pack(
     card: str | None,
     results: Results | None,
 ) -> dict[str, bytes]:
-    """Content of every file of the folder `name`."""
+    """Contents of every file of the folder `name`."""
     problems, old = list[str](), dict[str, bytes]()
     check_results({} if results is None else results, problems)
     extra = {HISTORY: history_text(history, problems), RECIPE: recipe_text(recipe, problems)}
@@ -206,7 +224,7 @@ def pack(
 
 
 def kept(model: NavigationTransformer, sha256: str) -> tuple[Results, dict[str, bytes]]:
-    """Results and text of the folder it was loaded from, if its weights are still those there."""
+    """Results and text files of the folder it was loaded from, if its weights are unchanged."""
     folder = Path(model.info.get("folder", os.devnull))
     said = read_config(folder, [])
     if said is None or said.sha256 != sha256:
@@ -216,12 +234,12 @@ def kept(model: NavigationTransformer, sha256: str) -> tuple[Results, dict[str, 
 
 
 def world_entries(world: GridWorld | None) -> dict[str, int] | None:
-    """Return what a world was made with."""
+    """Return the arguments of a world."""
     return None if world is None else {key: int(getattr(world, key)) for key in WORLD}
 
 
 def history_text(history: Any, problems: list[str]) -> str | None:
-    """CSV text of a history given as rows or as a file."""
+    """CSV text of a history that is given as rows or as a file."""
     if history is None:
         return None
     if isinstance(history, str | os.PathLike):
@@ -247,7 +265,7 @@ def recipe_text(recipe: Any, problems: list[str]) -> str | None:
 
 
 def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
-    """Text of a file, or a problem."""
+    """Text of a file; a problem is added if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -257,7 +275,7 @@ def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
 
 @contextmanager
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder beside `target` that takes its place if all goes well."""
+    """Yield a temporary folder that replaces `target` on success."""
     if target.exists() and not target.is_dir():
         raise FolderError(f"folder must be a folder, got the file {target}")
     if target.exists() and any(target.iterdir()) and not overwrite:
@@ -273,7 +291,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Write to the disk, not only to its cache."""
+    """Write a file and flush it to the disk."""
     with open(file, "xb") as stream:
         stream.write(content)
         stream.flush()
@@ -281,7 +299,7 @@ def write_file(file: Path, content: bytes) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Put `new` in the place of `target`; keep what is in `target` but not part of a network."""
+    """Replace `target` by `new`; keep files in `target` that are not part of a network."""
     if not target.exists():
         os.rename(new, target)
         return

@@ -41,33 +41,36 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # no "..", so it stays inside the cache
 
 OFFLINE = (
-    "it is not in the cache and the hub cannot be asked (local_files_only, HF_HUB_OFFLINE or no "
-    "connection); load it once with a connection, or give the cache_dir it was loaded to"
+    "it is not in the cache and the hub cannot be reached (local_files_only, HF_HUB_OFFLINE or no "
+    "connection); load it once with a connection, or pass the cache_dir it was loaded to"
 )
 REASONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
-    ((GatedRepoError,), "its owner grants access one by one; ask for it on its page"),
+    (
+        (GatedRepoError,),
+        "its owner must grant you access; request it on its page",
+    ),
     (
         (RepositoryNotFoundError,),
-        "the hub has no such repository that you may see; check the name (is a folder meant?), or "
-        "give a token: token=..., HF_TOKEN, or `hf auth login`",
+        "the hub has no such repository that you can access; check the name (did you mean a "
+        "folder?), or pass a token: token=..., HF_TOKEN, or `hf auth login`",
     ),
     ((RevisionNotFoundError,), "the repository has no such branch, tag or commit"),
     ((LocalEntryNotFoundError, OfflineModeIsEnabled, RevisionResolutionError), OFFLINE),
 )
 FAILURES = (OSError, RuntimeError, httpx.HTTPError, EntryNotFoundError, RevisionResolutionError)
 STATUS = {
-    401: "the hub does not know the token, or got none; check token=, HF_TOKEN, `hf auth login`",
+    401: "the token is missing or unknown to the hub; check token=, HF_TOKEN, `hf auth login`",
     403: "the token may not write there; use one with write access, or a repository of your own",
-    412: "something else was pushed there meanwhile; push again",
+    412: "somebody else has pushed to it in the meantime; push again",
 }
 
 
 class HubError(FolderError):
-    """A repository that cannot be read or written, with the way out."""
+    """A repository that cannot be read or written; the message says how to fix it."""
 
 
 def split(source: str, revision: str | None) -> tuple[str, str | None]:
-    """Part "org/name@revision" and check both."""
+    """Split "org/name@revision" and check both parts."""
     repo_id, at, pinned = source.partition("@")
     if at and revision not in (None, pinned):
         raise ValueError(f"revision must be the one in {source!r} or None, got {revision!r}")
@@ -78,7 +81,7 @@ def split(source: str, revision: str | None) -> tuple[str, str | None]:
 
 
 def check_target(repo_id: str, revision: str | None) -> None:
-    """Refuse what cannot be pushed to."""
+    """Raise for a repository or revision that cannot be pushed to."""
     check_repo_id(repo_id, r"([^/]+/)?[^/]+", '"org/name" or "name"')
     check_revision(revision, "a branch")
     if revision is not None and COMMIT.fullmatch(revision):
@@ -86,7 +89,7 @@ def check_target(repo_id: str, revision: str | None) -> None:
 
 
 def check_repo_id(repo_id: str, pattern: str, wanted: str) -> None:
-    """Refuse what is no name of a repository; a name cannot leave the cache."""
+    """Raise for an invalid name of a repository; names must not lead out of the cache."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -96,19 +99,19 @@ def check_repo_id(repo_id: str, pattern: str, wanted: str) -> None:
 
 
 def check_revision(revision: str | None, wanted: str) -> None:
-    """Refuse what is no name of a revision."""
+    """Raise for an invalid name of a revision."""
     if revision is not None and not REVISION.fullmatch(revision):
         raise ValueError(f"revision must be {wanted}, got {revision!r}")
 
 
 def client(token: str | bool | None) -> HfApi:
-    """Return the hub's client, which says who is asking."""
+    """Return a client of the hub that identifies itself as this library."""
     return HfApi(token=token, library_name=LIBRARY, library_version=version(LIBRARY))
 
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn the client's errors into one that says the way out."""
+    """Turn errors of the client into a HubError that says how to fix them."""
     try:
         yield
     except FAILURES as error:
@@ -116,7 +119,7 @@ def explained(what: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Say what an error of the client means."""
+    """Explain an error of the client."""
     for kinds, text in REASONS:
         if isinstance(error, kinds):
             return text
@@ -127,7 +130,7 @@ def reason(error: Exception) -> str:
     return f"the transfer failed, nothing half-written is kept, try again later ({text})"
 
 
-SMALL = 2**24  # bytes of any file but the weights
+SMALL = 2**24  # bytes; limit of every file except the weights
 
 
 def load(
@@ -155,7 +158,7 @@ def load(
         raise
     except FolderError as error:
         raise HubError(
-            f"{source}: {error}\nIf a file was damaged on its way, fetch it again with "
+            f"{source}: {error}\nIf a file was damaged in transit, download it again with "
             "force_download=True (--force-download)"
         ) from error
     name, commit = repo_id.rpartition("/")[2], folder.name
@@ -184,10 +187,10 @@ def download(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> Path:
-    """Fetch what is missing of one commit, and return its folder in the cache.
+    """Download missing files of one commit, and return its folder in the cache.
 
-    The revision is resolved once, so that all files are of the same commit. The folder is called
-    like the commit. Its files are not checked yet: :func:`placeformer.zoo.folder.read` does.
+    The revision is resolved once, so that all files are of the same commit, after which the folder
+    is named. Its files are checked later, by :func:`placeformer.zoo.folder.read`.
     """
     api, at = client(token), f"{repo_id} at {revision or 'main'}"
     cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
@@ -196,10 +199,10 @@ def download(
             repo_id, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
         ).resolved
     if not COMMIT.fullmatch(commit):
-        raise HubError(f"{at} must be a commit of 40 digits, the hub says {commit!r}")
+        raise HubError(f"{at} must resolve to a commit of 40 hexadecimal digits, got {commit!r}")
     absent = [f for f in (CONFIG, WEIGHTS) if cached(repo_id, f, commit, cache_dir) is None]
     if absent or force_download:
-        with explained(f"{' and '.join(absent) or 'files'} of {at} ({commit}) cannot be had"):
+        with explained(f"{' and '.join(absent) or 'files'} of {at} ({commit}) cannot be loaded"):
             if local_files_only:
                 raise OfflineModeIsEnabled
             fetch(api, repo_id, commit, cache_dir=cache_dir, force_download=force_download)
@@ -209,7 +212,7 @@ def download(
 
 
 def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
-    """Fetch the files of a network, no others; the weights last, if their size is right."""
+    """Download only the files of a network; the weights last, if their size is right."""
     listing = api.model_info(repo_id, revision=commit, files_metadata=True).siblings or []
     sizes = {s.rfilename: s.size or 0 for s in listing if s.rfilename in hub.FILES}
     what, problems = f"{repo_id} at {commit} cannot be loaded", list[str]()
@@ -225,7 +228,7 @@ def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
 
 
 def check_small(sizes: Mapping[str, int], problems: list[str]) -> None:
-    """Everything but the weights is small."""
+    """Check the sizes of all files except the weights."""
     problems += [
         f"{file}: expected at most {SMALL:,} bytes, got {size:,}"
         for file, size in sizes.items()
@@ -234,7 +237,7 @@ def check_small(sizes: Mapping[str, int], problems: list[str]) -> None:
 
 
 def cached(repo_id: str, file: str, commit: str, cache_dir: Path | None) -> Path | None:
-    """Return where a file lies in the cache, if it does."""
+    """Return the path of a file in the cache; None if it is not cached."""
     found = try_to_load_from_cache(repo_id, file, cache_dir=cache_dir, revision=commit)
     return Path(found) if isinstance(found, str) else None
 
@@ -251,38 +254,45 @@ def push(
     """Push a network to a repository of the hub, as one commit.
 
     The commit holds what :func:`placeformer.save` writes with ``dtype="exact"``: weights,
-    configuration with their sha256, model card and, for a network that is still as it was loaded,
-    its recipe and history. Other files of the repository stay.
+    configuration with their sha256, model card and, for a network that has not changed since it was
+    loaded, its recipe and history. Other files of the repository are kept.
 
     Parameters
     ----------
     model
         A network.
     repo_id
-        "org/name", or "name" for one of your own. It is created if it does not exist.
+        "org/name", or "name" for a repository of your own. It is created if it does not exist.
     private
-        Whether a new repository is private; with True, one that is public is refused.
+        Whether a new repository is private. True raises if the repository exists and is public.
     token
-        With write access; by default ``HF_TOKEN`` or that of ``hf auth login``.
+        Token with write access; by default ``HF_TOKEN`` or the token of ``hf auth login``.
     revision
-        Branch, created if it does not exist; by default "main".
+        Branch, which is created if it does not exist; by default "main".
     commit_message
-        By default one that names this library and its version.
+        Message of the commit; by default it names this library and its version.
 
     Returns
     -------
     str
-        URL of the commit; of the last one if nothing has changed.
+        URL of the commit, or of the last commit if nothing has changed.
 
     Raises
     ------
     HubError
-        If the hub cannot be reached or does not take it; a FolderError and ValueError.
+        If the hub cannot be reached or rejects the commit; a subclass of ValueError.
     FolderError
         If the network cannot be saved as it is.
 
+    See Also
+    --------
+    load : Load a network from the hub.
+    save : Write a network to a folder.
+
     Examples
     --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
     >>> url = pf.push(model, "org/my-network", private=True)  # doctest: +SKIP
     """
     check_target(repo_id, revision)
@@ -315,7 +325,7 @@ def push(
 
 
 def packed(model: NavigationTransformer, name: str) -> dict[str, bytes]:
-    """Files to push, read back once before they are."""
+    """Contents of the files to push, after reading them back as a check."""
     with TemporaryDirectory() as temporary:
         folder, problems = Path(temporary) / name, list[str]()
         hub.save(model, folder, dtype="exact")

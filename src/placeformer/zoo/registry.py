@@ -1,4 +1,4 @@
-"""The list of trained networks: names, pins, table, and loading by name."""
+"""The zoo of trained networks: names, checksums, table, and loading by name."""
 
 from __future__ import annotations
 
@@ -57,35 +57,48 @@ def load(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> NavigationTransformer:
-    """Load a network of the zoo, of a folder, or of a model hub.
+    """Load a network from the zoo, a folder or a model hub.
 
     Parameters
     ----------
     source
-        A name that :func:`list_models` gives ("nmda-a10"; "silu" in a name stands for "nmda-a1",
-        the same function), a folder, or a repository of the hub
-        ("org/name", "hf:org/name", either with "@revision"). The zoo comes before a folder of the
-        same name (write "./nmda-a10" for the folder), a folder before a repository (write "hf:").
+        A name from :func:`list_models` such as "nmda-a10" ("silu" in a name stands for "nmda-a1",
+        which is the same function), a folder, or a repository of the hub ("org/name" or
+        "hf:org/name", optionally with "@revision"). A name of the zoo takes precedence over a
+        folder (write "./nmda-a10" for the folder), and a folder over a repository (write "hf:").
     revision
-        Branch, tag or commit of a repository, by default "main"; a commit pins the files.
+        Branch, tag or commit of a repository, by default "main". Only a commit fixes the files.
     cache_dir, token, local_files_only, force_download
-        For repositories: where downloads are kept, what they are asked for with, whether to use
-        only what is kept, and whether to fetch that again. Without them ``HF_HOME``, ``HF_TOKEN``
-        and ``HF_HUB_OFFLINE`` hold as for any other user of the hub.
+        For repositories: folder of the downloads, access token, whether to use only files in the
+        cache, and whether to download cached files again. By default the environment variables
+        ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` apply, as in huggingface_hub.
     device
-        "cpu", "cuda", …
+        Device of the network: "cpu", "cuda", …
 
     Returns
     -------
     NavigationTransformer
-        float32, in eval mode, with `config`, `world` and `info`.
+        The network in float32 and eval mode, with `config`, `world` and `info`.
 
     Raises
     ------
     ValueError
-        If there is no such network, or the device cannot be used.
+        If the network does not exist, or the device cannot be used.
     FolderError
-        If a file of it is not exactly as it should be, or the hub cannot give it; a ValueError.
+        If a file is not exactly as expected, or cannot be downloaded; a subclass of ValueError.
+
+    See Also
+    --------
+    list_models, zoo_table : The networks of the zoo.
+    save, push : Write a network to a folder, or push it to a hub.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> model.config.alpha, model.world.n_maps
+    (10.0, 8)
+    >>> model = pf.load("org/my-network@main")  # doctest: +SKIP
     """
     check_device(device)
     name = os.fspath(source)
@@ -99,7 +112,7 @@ def load(
             force_download=force_download,
         ).to(device)
     if revision is not None:
-        raise ValueError(f"revision must be None but for a hub id, got {revision!r} for {name!r}")
+        raise ValueError(f"revision is only for a repository, got {revision!r} for {name!r}")
     if is_zoo_name(source):
         name = canonical(name)
         model = hub.read(zoo_folder() / name, pin=pin_of(name))
@@ -111,12 +124,28 @@ def load(
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the networks in the zoo, by activation, then α, then seed.
+    """List the names of the networks in the zoo, sorted by activation, α and seed.
 
     Parameters
     ----------
     pattern
-        Shell pattern, such as ``"nmda-*"``.
+        Shell pattern of names, such as ``"nmda-*"``.
+
+    Returns
+    -------
+    list of str
+        Names that :func:`load` accepts; empty if none matches.
+
+    See Also
+    --------
+    load : Load a network by its name.
+    zoo_table : The same networks as a table.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> pf.list_models("mini-nmda-a?")
+    ['mini-nmda-a0', 'mini-nmda-a1', 'mini-nmda-a2', 'mini-nmda-a5']
     """
     folder = zoo_folder()
     entries = folder.iterdir() if folder.is_dir() else ()
@@ -125,7 +154,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def zoo_table(pattern: str = "*") -> pd.DataFrame:
-    """Table of the networks in the zoo, from their configurations alone.
+    """Table of the networks in the zoo, read from their configurations.
 
     Parameters
     ----------
@@ -135,29 +164,42 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a network, in the order of :func:`list_models`:
+        One row per network, in the order of :func:`list_models`:
 
-        - `name`: what :func:`load` takes; `alias`: its other name (SiLU is NMDA_α at α = 1), or "";
-        - `activation`: of the feed-forward units: "nmda", "relu", "gelu", "leaky_relu" or "tanh";
-        - `alpha`: [Mg²⁺]/K_Mg of NMDA_α, dimensionless; `mg_mM`: the concentration it stands for,
+        - `name`: accepted by :func:`load`; `alias`: another name (SiLU is NMDA_α at α = 1), or "";
+        - `activation` of the feed-forward units: "nmda", "relu", "gelu", "leaky_relu" or "tanh";
+        - `alpha`: [Mg²⁺]/K_Mg of NMDA_α, dimensionless; `mg_mM`: the corresponding concentration
           in mM, see :func:`alpha_to_mg`; both NaN for other activations;
-        - `n_maps`: trained maps; <NA> for a network stored without its world;
-        - `seed`: of the initial weights and walks, as its recipe says; <NA> without a recipe;
-        - `parameters`: weights of the network, all of them trained;
+        - `n_maps`: number of trained maps; <NA> for a network stored without its world;
+        - `seed` of the initial weights and walks, from the recipe; <NA> without a recipe;
+        - `parameters`: number of weights, all of them trained;
         - `working_error_trained`, `reference_error_trained`, `working_error_novel`,
           `reference_error_novel`: share of wrong letters, 0 to 1, of working and reference memory,
           on trained and on novel maps, measured on the stored weights at the ends of chunks, see
-          :func:`memory_errors`; NaN where it was not measured. ``load(name).info["definitions"]``
-          tells the walks and the interval of each;
+          :func:`memory_errors`; NaN if it was not measured. ``load(name).info["definitions"]``
+          contains the walks and the interval of each;
         - `place_cell_fraction_trained`, `place_cell_fraction_novel`: share of the feed-forward
-          units, 0 to 1, that :func:`place_cells` accepts on one trained and on one novel map; NaN
-          where it was not measured;
-        - `sha256`: of the weight file, which :func:`load` checks.
+          units, 0 to 1, that are place cells according to :func:`place_cells` on one trained and
+          on one novel map; NaN if it was not measured;
+        - `sha256` of the weight file, which :func:`load` checks.
 
     Raises
     ------
     FolderError
-        If a configuration is not exactly as it should be; a ValueError.
+        If a configuration is not exactly as expected; a subclass of ValueError.
+
+    See Also
+    --------
+    list_models : The names alone.
+    load : Load a network by its name.
+    profile_networks : Measure networks anew.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> table = pf.zoo_table("mini-nmda-a10*")
+    >>> table[["name", "alpha", "seed"]].values.tolist()
+    [['mini-nmda-a10', 10.0, 0], ['mini-nmda-a10-s1', 10.0, 1], ['mini-nmda-a10-s2', 10.0, 2]]
     """
     import pandas as pd
 
@@ -186,7 +228,7 @@ def table_row(folder: Path) -> dict[str, Any]:
 
 
 def seed_of(folder: Path) -> int | None:
-    """Return the seed of the training, as the folder's recipe says; None without a recipe."""
+    """Return the seed of the training from the folder's recipe; None without a recipe."""
     recipe = folder / hub.RECIPE
     return tomllib.loads(recipe.read_text("utf-8")).get("seed") if recipe.is_file() else None
 
@@ -201,13 +243,13 @@ def zoo_folder() -> Path:
 
 
 def natural(name: str) -> list[str | float]:
-    """Sort key under which a2 comes before a10."""
+    """Sort key that puts a2 before a10."""
     parts = re.split(r"(\d+(?:\.\d+)?)", name)
     return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def is_zoo_name(source: str | os.PathLike[str]) -> bool:
-    """Tell whether it is text, and the name of a network in the zoo."""
+    """Return whether it is text and the name or alias of a network in the zoo."""
     return isinstance(source, str) and canonical(source) in list_models()
 
 
@@ -223,12 +265,12 @@ def alias_of(name: str) -> str:
 
 
 def is_path(name: str) -> bool:
-    """Tell whether it looks like a path rather than a name."""
+    """Return whether it looks like a path rather than a name."""
     return name.startswith((".", "~")) or "/" in name or os.sep in name
 
 
 def hub_id(source: str | os.PathLike[str]) -> str | None:
-    """Return the hub id that `source` is, without "hf:"; an existing folder is none."""
+    """Return `source` without "hf:" if it is a hub id and not an existing folder, else None."""
     if not isinstance(source, str):
         return None
     if source.startswith("hf:"):
@@ -241,14 +283,14 @@ def pin_of(name: str) -> str:
     pins = parse(PINS.read_text(encoding="utf-8"))
     if name not in pins:
         raise hub.FolderError(
-            f"{name} cannot be loaded: {PINS.name} has no sha256 of it, so its weights cannot be "
+            f"{name} cannot be loaded: {PINS.name} has no sha256 for it, so its weights cannot be "
             "checked; in a source checkout, run python zoo/pin.py"
         )
     return str(pins[name])
 
 
 def unknown(name: str) -> str:
-    """Say that there is no such network, and what there is."""
+    """Explain that the network does not exist, and suggest similar names."""
     names = list_models()
     near = get_close_matches(name, names, 3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -259,12 +301,12 @@ def unknown(name: str) -> str:
 
 
 def check_device(device: str | torch.device) -> None:
-    """Refuse a device that cannot be used, before anything is read."""
+    """Raise for a device that cannot be used, before anything is read."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
-            f"device must be one PyTorch can use here, got {str(device)!r}: {error}"
+            f"device must be available to PyTorch, got {str(device)!r}: {error}"
         ) from error
 
 
@@ -272,24 +314,24 @@ INSTALLED = "zoo_results"
 
 
 def results_folder() -> Path:
-    """Folder of what was measured: in the installed package, or ``zoo/results`` of a checkout."""
+    """Folder of the measurements: in the installed package, or ``zoo/results`` of a checkout."""
     folder = zoo_folder()
     return folder.with_name("results" if folder.name == "models" else INSTALLED)
 
 
-def relatives(sha256: str) -> xr.Dataset | None:
-    """Measurements, as :func:`profile_networks` gives them, of the networks trained like one.
+def family_results(sha256: str) -> xr.Dataset | None:
+    """Load the stored results of the family of a network.
 
     Parameters
     ----------
     sha256
-        Of the weights of the one.
+        Checksum of the weights of the network.
 
     Returns
     -------
     xarray.Dataset or None
-        Of all networks that differ in activation, α and seed alone, the one among them; None if
-        it was not measured.
+        Result of :func:`profile_networks` for the network and all others that differ from it only
+        in activation, α and seed; None if the network was not measured.
     """
     for file in sorted(results_folder().glob("*.nc")):
         with xr.open_dataset(file) as data:

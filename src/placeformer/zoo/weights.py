@@ -1,4 +1,4 @@
-"""The weight file: ``model.safetensors``, its tensors named, shaped, typed and finite."""
+"""The weight file ``model.safetensors``, with checks of names, shapes, dtypes and values."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.zoo.config import CONFIG, LIBRARY, WEIGHTS, Description, brief, parse
 
 TORCH = {"float16": torch.float16, "float32": torch.float32}
-CODES = {"float16": "F16", "float32": "F32", "uint8": "U8"}  # as safetensors calls them
+CODES = {"float16": "F16", "float32": "F32", "uint8": "U8"}  # names in safetensors
 MAPS = ("world.maps", "world.novel_maps")
-HEADER = 2**24  # bytes; no header of ours is longer
+HEADER = 2**24  # bytes; upper limit of our headers
 
 
 def outer_and_layer_shapes(
     config: ModelConfig, world: Mapping[str, int] | None
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """Name and shape of every stored tensor outside the layers, and of one layer's.
+    """Name and shape of every stored tensor outside the layers, and of those of one layer.
 
-    They are those of a network with one layer on PyTorch's "meta" device, whose tensors have a
-    shape and no memory, whatever the sizes in `config`.
+    They are taken from a network with one layer on PyTorch's "meta" device, whose tensors have a
+    shape but no memory, so that the sizes in `config` cannot exhaust it.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def outer_and_layer_shapes(
             model = NavigationTransformer(replace(config, n_layers=1))
     except (RuntimeError, TypeError) as error:  # PyTorch raises either one, depending on the size
         raise OverflowError(
-            "network: expected tensors of fewer than 2**63 bytes, found more"
+            "network: expected tensors of fewer than 2**63 bytes, got more"
         ) from error
     outer: dict[str, tuple[int, ...]] = {
         name: tuple(weight.shape) for name, weight in model.state_dict().items()
@@ -55,7 +55,7 @@ def outer_and_layer_shapes(
 
 
 def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every stored tensor, without making any."""
+    """Name and shape of every stored tensor, without allocating any."""
     outer, layer = outer_and_layer_shapes(config, world)
     return outer | {
         f"layers.{i}.{name}": shape for i in range(config.n_layers) for name, shape in layer.items()
@@ -63,9 +63,9 @@ def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tu
 
 
 def check_size(size: int, said: Description, problems: list[str]) -> None:
-    """Compare the size of a weight file with what ``config.json`` asks for.
+    """Compare the size of a weight file with the sizes in ``config.json``.
 
-    Only when it fits are tensors named one by one, so a hostile `n_layers` costs nothing.
+    Tensors are listed one by one only if it fits, so a malicious `n_layers` cannot exhaust memory.
     """
     outer, layer = outer_and_layer_shapes(said.network, said.world)
     bytes_each = 2 if said.dtype == "float16" else 4
@@ -79,13 +79,13 @@ def check_size(size: int, said: Description, problems: list[str]) -> None:
 
 
 def exact_dtype(model: NavigationTransformer) -> str:
-    """Return the smallest dtype that keeps every weight as it is."""
+    """Return the smallest dtype that stores every weight without rounding."""
     weights = model.state_dict().values()
     return "float16" if all(torch.equal(w, w.half().to(w)) for w in weights) else "float32"
 
 
 def check_network(model: NavigationTransformer, problems: list[str]) -> None:
-    """A network is saved only if its `config` still describes it."""
+    """Check that `config` still describes the network."""
     expected = shapes(model.config, None)
     compare_shapes({k: tuple(v.shape) for k, v in model.state_dict().items()}, expected, problems)
     for i, layer in enumerate(model.layers):
@@ -98,7 +98,7 @@ def check_network(model: NavigationTransformer, problems: list[str]) -> None:
 
 
 def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) -> dict[str, Tensor]:
-    """Weights on the CPU in `dtype`; what is not finite there is a problem."""
+    """Weights on the CPU in `dtype`; values that are not finite are added to `problems`."""
     found = {}
     for name, weight in model.state_dict().items():
         value = weight.detach().cpu()
@@ -129,7 +129,7 @@ def maps_of(world: GridWorld | None, problems: list[str]) -> dict[str, Tensor]:
 def read_tensors(
     folder: Path, said: Description | None, pin: str | None, problems: list[str]
 ) -> dict[str, Tensor]:
-    """Read the weight file; its header is checked before any memory is taken for tensors."""
+    """Read the weight file; its header is checked before memory is allocated for tensors."""
     file = folder / WEIGHTS
     try:
         if said is not None:
@@ -156,7 +156,7 @@ def read_tensors(
 
 
 def check_hash(file: Path, recorded: str, pin: str | None, problems: list[str]) -> None:
-    """Every byte of the weight file counts."""
+    """Check the sha256 of the weight file."""
     with open(file, "rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     for where, expected in ((CONFIG, recorded), ("the pin of the zoo", pin)):
@@ -168,7 +168,7 @@ def check_hash(file: Path, recorded: str, pin: str | None, problems: list[str]) 
 
 
 def check_header(stream: Any, said: Description, problems: list[str]) -> None:
-    """Names, shapes and dtypes of the tensors, and the facts stored beside them."""
+    """Check names, shapes and dtypes of the tensors, and the settings stored with them."""
     names = stream.keys()
     slices = {name: stream.get_slice(name) for name in names}
     if said.network.n_layers > len(slices):
@@ -187,7 +187,10 @@ def check_header(stream: Any, said: Description, problems: list[str]) -> None:
 
 
 def check_facts(metadata: Mapping[str, str], said: Description, problems: list[str]) -> None:
-    """Network and world must be those the weights were saved with: α has no shape."""
+    """Check that network and world are those that the weights were saved with.
+
+    The shapes of the tensors do not depend on all settings: α, for example, has none.
+    """
     try:
         saved = dict(parse(metadata[LIBRARY]))
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -208,7 +211,7 @@ def compare_shapes(
     expected: Mapping[str, tuple[int, ...]],
     problems: list[str],
 ) -> None:
-    """Name every tensor that is missing, unexpected or of another shape."""
+    """Report every tensor that is missing, unexpected or of another shape."""
     for name in [*expected, *(k for k in found if k not in expected)]:
         if name not in found:
             problems.append(f"{WEIGHTS}: {name}: expected shape {expected[name]}, got no tensor")
@@ -223,7 +226,7 @@ def compare_shapes(
 
 
 def check_values(tensors: Mapping[str, Tensor], said: Description, problems: list[str]) -> None:
-    """Weights are finite, letters are ones the world has."""
+    """Check that weights are finite and that letters exist in the world."""
     for name, tensor in tensors.items():
         if name in MAPS:
             check_letters(f"{WEIGHTS}: {name}", tensor.numpy(), said.network.n_letters, problems)
@@ -232,7 +235,7 @@ def check_values(tensors: Mapping[str, Tensor], said: Description, problems: lis
 
 
 def check_letters(name: str, maps: np.ndarray, n_letters: int, problems: list[str]) -> None:
-    """Every letter must be one the world has."""
+    """Check that every letter exists in the world."""
     if maps.size and (maps.min() < 0 or maps.max() >= n_letters):
         problems.append(
             f"{name}: expected letters 0–{n_letters - 1}, got {maps.min()}–{maps.max()}"
