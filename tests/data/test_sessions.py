@@ -195,7 +195,7 @@ def test_samples_keep_their_times_and_take_the_nearest_position():
         ({"epochs": [[1, 2, 3]]}, r"epochs must be rows of start and stop.* shape \(1, 3\)"),
         (
             {"epochs": [100, 200]},
-            r"position must have two samples in an epoch.* it has 5 to 14.9 s",
+            r"position must have two samples in an epoch.* got 5 to 14.9 s",
         ),
         ({"epochs": [100, 200], "bin_size": 1}, "epochs must hold samples.* from 5 to 14.9 s"),
         ({"epochs": [5, 9], "bin_size": 0}, "bin_size must be a positive number, got 0"),

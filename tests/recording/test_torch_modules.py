@@ -202,7 +202,7 @@ def test_inputs_of_any_number_type_and_of_whole_walks():
         np.testing.assert_array_equal(got.activation, want)
     assert "start" not in got
     with pytest.raises(
-        ValueError, match=r"inputs\['start'\].* it is \(5, 3\).*names its axes: xr.Data"
+        ValueError, match=r"inputs\['start'\].* got \(5, 3\).*name its axes: xr.Data"
     ):
         run(net, layers="Start", inputs={"letters": letters, "start": start})
 

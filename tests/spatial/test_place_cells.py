@@ -120,7 +120,7 @@ def test_each_recording_is_checked_and_binned_once(recordings, per_map, monkeypa
     counted(binning, "grid")
     counted(binning.Grid, "index")
     few = [recording.isel(unit=slice(0, 60, 10)) for recording in recordings]
-    options = {"n": 99, "max_q": 1.0, "per_map": per_map}
+    options = {"n_shuffles": 99, "max_q": 1.0, "per_map": per_map}
     place_cells(few[0], **options)
     assert calls == {"check_recording": 1, "grid": 1, "index": 1}
     place_cells(few[0], control=few[1], **options)

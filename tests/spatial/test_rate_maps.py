@@ -363,7 +363,7 @@ def test_a_trained_and_a_novel_map_of_one_number_are_never_merged():
     )
     both = xr.concat([one, other], "walk")
     with pytest.raises(
-        ValueError, match=r"3 occurs as trained and as novel map .*analyse them apart"
+        ValueError, match=r"3 occurs as trained and as novel map .*analyse them separately"
     ):
         rate_maps(both, per_map=True)
     with pytest.raises(ValueError, match="occurs as trained and as novel"):

@@ -1,6 +1,6 @@
 """The accessor ``dataset.pf``: public functions as methods of a Dataset.
 
-It exists once a public function of placeformer has been used. To have it on Datasets read from
+It is registered when a public name of placeformer is first used. To use it on Datasets read from
 files before that, ``import placeformer.data``.
 """
 

@@ -1,4 +1,4 @@
-"""Arrays made elsewhere, labelled as the Dataset of the contract."""
+"""Arrays from other sources, labelled as the Dataset of the contract."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def from_arrays(
     position_units: str = schema.RECORDING["x"].units,
     check_finite: bool = True,
 ) -> xr.Dataset:
-    """Label activations or firing rates made elsewhere as a Recording.
+    """Label arrays of activations or firing rates as a Recording.
 
     Parameters
     ----------
@@ -44,32 +44,32 @@ def from_arrays(
         which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
         ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names.
     position
-        Where it was: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,);
-        or one array (time, axis) or (walk, time, axis) of x, y and z; or a DataFrame. A sample
-        whose position is NaN or masked is left out of maps.
+        Position: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,); one
+        array (time, axis) or (walk, time, axis) of x, y and z; or a DataFrame. Samples whose
+        position is NaN or masked are left out of maps.
     layer
         The layer, population or brain area of all units, or one for each.
     sample_rate
-        Samples a second, in Hz, of a regular clock: `time` is in seconds then, else it counts
-        steps.
+        Samples per second, in Hz, of a regular clock: `time` is then in seconds; otherwise it
+        counts steps.
     timestamps
-        Instead of ``sample_rate`` the times of the samples in seconds, (time,) or (walk, time), in
-        ascending order: for cameras that drop frames and clocks that jitter.
+        Times of the samples in seconds, (time,) or (walk, time), in ascending order, instead of
+        ``sample_rate``: for cameras that drop frames and clocks that jitter.
     max_gap
-        Distance in seconds of two ``timestamps`` above which the tracking counts as lost between
-        them; by default 5 median intervals, and at least 0.25 s.
+        Interval in seconds between two ``timestamps`` above which the tracking counts as lost
+        between them; by default 5 median intervals, and at least 0.25 s.
     min_speed
-        Least speed of a timed recording, in units of the position a second: slower samples get
+        Minimum speed of a timed recording, in units of the position per second: slower samples get
         position NaN, which keeps them out of maps. The velocity is smoothed with a triangle 0.5 s
         wide; the recording holds the speed as ``speed``.
     behaviour
-        What else is known of every step, as arrays (walk, time) or (time,), or of every walk,
-        such as ``"map"``, as arrays (walk,).
+        Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
+        as ``"map"``, as arrays (walk,).
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m".
     check_finite
-        Refuse activations that are NaN, infinite or masked. Dask arrays are not read and not
-        checked.
+        Raise an error for activations that are NaN, infinite or masked. Dask arrays are not read
+        and not checked.
 
     Returns
     -------
@@ -82,12 +82,19 @@ def from_arrays(
     Raises
     ------
     ValueError
-        Shapes that do not fit (both are shown, and where they come from), values that are not
-        finite, a sample rate that is not positive, times that do not ascend.
+        Shapes do not fit, values are not finite, the sample rate is not positive, or times do not
+        ascend.
+
+    See Also
+    --------
+    record : Record the activations of a network.
+    maps_from_arrays : Label rate maps from other sources.
+    from_nwb, from_pynapple, from_ratinabox
 
     Examples
     --------
-    >>> import numpy as np, placeformer as pf
+    >>> import numpy as np
+    >>> import placeformer as pf
     >>> rng = np.random.default_rng(0)
     >>> place = rng.random((500, 2))
     >>> recording = pf.from_arrays(rng.random((500, 3)), place, sample_rate=50, units="Hz")
@@ -292,14 +299,14 @@ def _check_not_transposed(shape: tuple[int, ...], position: Mapping[str, Any]) -
 
 
 def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dataset:
-    """Behaviour as a Dataset with dimensions walk and time, those first.
+    """Behaviour as a Dataset with walk and time as its first dimensions.
 
     Parameters
     ----------
     behaviour
         A Dataset (walk, time) or (time,), or a mapping of arrays of these shapes.
     argument
-        What the caller calls it, for errors.
+        Name of the caller's argument, for errors.
     """
     if not isinstance(behaviour, xr.Dataset):
         if not behaviour:
@@ -323,7 +330,7 @@ def label(
 ) -> dict[str, xr.Variable]:
     """Arrays as variables over walk and time and, where they have more axes, further dimensions.
 
-    `argument` is what the caller calls the arrays, `source` says where the lengths come from.
+    `argument` is the name of the caller's argument, `source` describes the origin of the lengths.
     """
     sizes = {schema.WALK: n_walks, schema.TIME: n_steps}
     return {name: _variable(name, arrays[name], sizes, argument, source) for name in arrays}
@@ -337,7 +344,7 @@ def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
 
 
 def as_coords(dataset: xr.Dataset) -> xr.Dataset:
-    """Make coordinates of the variables that say where, on which map and with which window."""
+    """Turn the variables for position, map, window and timestamp into coordinates."""
     names = {"x", "y", schema.MAP, "familiar", "window", schema.TIMESTAMP} & set(dataset.data_vars)
     return dataset.set_coords(names)
 
@@ -366,7 +373,7 @@ def _unit(name: str, values: np.ndarray) -> xr.Variable:
 def _variable(
     name: str, values: Any, sizes: Mapping[str, int], argument: str, source: str
 ) -> xr.Variable:
-    """One array with its dimensions, told by its shape."""
+    """One array with its dimensions, inferred from its shape."""
     attrs = schema.RECORDING[name].attrs if name in schema.RECORDING else {"long_name": name}
     if _of_walks(values, sizes):
         return xr.Variable(values.dims, values.data, {**attrs, **values.attrs})
@@ -374,21 +381,21 @@ def _variable(
         values = values.transpose(*STEPS, ..., missing_dims="ignore")
         attrs, values = {**attrs, **values.attrs}, values.data
     values = as_array(values)
-    found, dims = values.shape, _dims(name, values.shape, sizes)
+    shape, dims = values.shape, _dims(name, values.shape, sizes)
     if dims is None and sizes[schema.WALK] == 1 and values.ndim:
         values = values[None]
         dims = _dims(name, values.shape, sizes)
     if dims is None:
         raise ValueError(
             f"{argument}[{name!r}] must be (walk, time), (time,) of one walk, or (walk,), as long "
-            f"as the rest: it is {found}, and {source}. An array of walks and other axes names its "
-            'axes: xr.DataArray(values, dims=("walk", "axis"))'
+            f"as the rest, got {shape}; {source}. To pass an array of walks and other axes, name "
+            'its axes: xr.DataArray(values, dims=("walk", "axis"))'
         )
     return xr.Variable(dims, values, attrs)
 
 
 def _of_walks(values: Any, sizes: Mapping[str, int]) -> bool:
-    """Whether an array names its axes and has one of walks, others, and none of time."""
+    """Whether an array has named axes: walk first, then others, but not time."""
     dims = values.dims if isinstance(values, xr.DataArray) else ()
     named = len(dims) > 1 and dims[0] == schema.WALK and schema.TIME not in dims
     return named and values.sizes[schema.WALK] == sizes[schema.WALK]

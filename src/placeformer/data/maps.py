@@ -1,4 +1,4 @@
-"""Rate maps made elsewhere, labelled as the Dataset of the contract."""
+"""Rate maps from other sources, labelled as the Dataset of the contract."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def maps_from_arrays(
     occupancy_units: str = "s",
     position_units: str = schema.RECORDING["x"].units,
 ) -> xr.Dataset:
-    """Label rate maps made elsewhere as RateMaps, for every measure of maps.
+    """Label arrays of rate maps as RateMaps, the input of every measure of maps.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ def maps_from_arrays(
         or a DataArray with these dimensions. NaN or masked where a place was not visited.
     occupancy
         Array (y, x), or (map, y, x), of the time at every place, the same for all units; where it
-        is 0 or NaN the place was not visited, and its rate becomes NaN. By default all places with
-        a rate of any unit count alike.
+        is 0 or NaN the place was not visited, and its rate becomes NaN. By default all places where
+        any unit has a rate have equal weight.
     edges
         Ascending edges of the bins, one more than bins: a mapping such as ``{"y": ..., "x": ...}``,
         a sequence of one array for every axis, or one array for axes of one length. By default bins
@@ -58,20 +58,24 @@ def maps_from_arrays(
     Raises
     ------
     ValueError
-        Shapes that do not fit, edges that do not ascend, infinite rates, or negative occupancy.
+        Shapes do not fit, edges do not ascend, rates are infinite, or occupancy is negative.
 
     See Also
     --------
     rate_maps : Rate maps of a recording.
-    from_arrays : Activations and positions made elsewhere.
+    from_arrays : Label arrays of activations and positions as a recording.
+    grid_score, border_score, spatial_information
 
     Examples
     --------
-    >>> import numpy as np, placeformer as pf
+    >>> import numpy as np
+    >>> import placeformer as pf
     >>> rate = np.random.default_rng(0).random((29, 32, 32))
     >>> maps = pf.maps_from_arrays(rate, edges=np.linspace(0, 1, 33), units="Hz")
-    >>> pf.grid_score(maps).sizes
-    Frozen({'unit': 29})
+    >>> dict(maps.sizes)
+    {'unit': 29, 'y': 32, 'x': 32, 'y_edges': 33, 'x_edges': 33}
+    >>> dict(pf.grid_score(maps).sizes)
+    {'unit': 29}
     """
     names = (by,) if isinstance(by, str) else tuple(by)
     values = _values("rate", rate, (schema.MAP, schema.UNIT, *names), names)

@@ -1,4 +1,4 @@
-"""Units and position of an NWB file as a Recording, and rate maps into one."""
+"""Read units and position of an NWB file as a Recording, and write rate maps into one."""
 
 from __future__ import annotations
 
@@ -40,39 +40,43 @@ def from_nwb(
     Parameters
     ----------
     source
-        Path of an NWB file (HDF5), which is closed again, or an open ``pynwb.NWBFile``.
+        Path of an NWB file (HDF5), which is closed afterwards, or an open ``pynwb.NWBFile``.
     position
         The ``SpatialSeries`` (or another time series), by its name or by its path such as
         ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
-        compass directions and eyes are found by their name alone. A list of names, or the name of a
-        container, takes several series: with the same times their columns are put side by side (x
-        and y apart, two LEDs); one after another in time they make one track (a series an epoch).
+        compass directions and eye positions are used only if named. A list of names, or the name of
+        a container, takes several series: with the same times their columns are put side by side (x
+        and y in separate series, or two LEDs); series that follow one another in time make one
+        track (for example one series per epoch).
     columns
         Columns that make the axes, where they are not x, y and z: ``{"x": 0, "y": 1}`` are those of
         the first of two LEDs, ``{"x": [0, 2], "y": [1, 3]}`` their midpoints.
     epochs
         Name of a table of intervals (``"trials"``, ``"epochs"``, ...), a DataFrame with its columns
-        (some of its rows, for example), or rows of start and stop in seconds; by default from the
-        first to the last sample of the position. Every row makes a walk.
+        (for example some of its rows), or rows of start and stop in seconds; by default from the
+        first to the last sample of the position. Every row becomes a walk.
     join, bin_size, min_speed, max_gap
-        As in :func:`from_pynapple`: epochs as one walk, bins of time in seconds, the least speed in
-        units of the series a second, and the longest distance of samples that is no gap.
+        As in :func:`from_pynapple`: whether to concatenate the epochs to one walk (otherwise walks
+        that are shorter than the longest end in NaN), the width of time bins in seconds, the
+        minimum speed in units of the series per second, and the longest interval between samples
+        that is not a gap.
     layer
         Brain area or population of all units, or one for each.
     where
         Which units: a query on their columns, such as ``"quality == 'good' and depth > 500"``; one
         true or false for every row; or ids.
     unit_columns
-        Columns of the table of units to take along as coordinates of ``unit``; of objects, such as
-        groups of electrodes, the names.
+        Columns of the table of units to keep as coordinates of ``unit``. Columns of objects, such
+        as electrode groups, become the names of the objects.
 
     Returns
     -------
     xarray.Dataset
-        A Recording as :func:`from_pynapple` makes it of the same spikes and position: a count over
-        ``dwell``, the seconds that a sample stands for, is the rate in Hz. Position in the units of
-        the series, its conversion and offset applied, columns as x, y, z. ``timestamp`` (walk,
-        time) is in seconds on the clock of the session, ``unit_id`` the ids of the units.
+        A Recording, as :func:`from_pynapple` makes it of the same spikes and position: a count over
+        ``dwell``, the seconds that a sample stands for, is the rate in Hz. The position is in the
+        units of the series, with its conversion and offset applied and its columns as x, y, z.
+        ``timestamp`` (walk, time) is in seconds on the clock of the session, ``unit_id`` the ids of
+        the units.
 
     Raises
     ------
@@ -81,8 +85,8 @@ def from_nwb(
     FileNotFoundError
         There is no such file.
     ValueError
-        No units with spike times, no position or several (they are listed), no such table of
-        intervals or column, spike times that are not finite or none of which lies within the
+        There are no units with spike times, no position or several (they are listed), the table of
+        intervals or a column does not exist, or spike times are not finite or all lie outside the
         tracking.
 
     Warns
@@ -90,6 +94,11 @@ def from_nwb(
     UserWarning
         Spike times do not ascend (they are sorted), epochs do not end after they start (they are
         left out), or few spikes lie within the tracking (two clocks?).
+
+    See Also
+    --------
+    to_nwb : Write rate maps into an NWB file.
+    from_pynapple, from_arrays, from_ratinabox
 
     Notes
     -----
@@ -102,8 +111,19 @@ def from_nwb(
 
     Examples
     --------
-    >>> recording = pf.from_nwb("session.nwb", layer="CA1")  # doctest: +SKIP
-    >>> maps = pf.rate_maps(recording, bins=20)  # doctest: +SKIP
+    >>> from datetime import datetime, timezone
+    >>> import numpy as np
+    >>> import pynwb
+    >>> from pynwb.behavior import SpatialSeries
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> file = pynwb.NWBFile("a session", "id", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    >>> file.add_unit(spike_times=np.sort(rng.uniform(0, 60, 300)))
+    >>> tracker = SpatialSeries(name="tracker", data=rng.random((600, 2)), rate=10.0, unit="m")
+    >>> _ = file.add_acquisition(tracker)
+    >>> recording = pf.from_nwb(file, layer="CA1")
+    >>> dict(recording.sizes), recording.activation.attrs["units"]
+    ({'walk': 1, 'time': 600, 'unit': 1}, 'Hz')
     """
     with _open(source) as file:
         units = _units(file)
@@ -128,11 +148,11 @@ def from_nwb(
 
 
 def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str = "ecephys") -> Any:
-    """Put rate maps into an NWB file, beside the units they belong to.
+    """Add rate maps to an NWB file that holds their units.
 
     NWB itself has no type for rate maps; the table is the ``RateMapTable`` of the community's
-    extension `ndx-rate-maps <https://pypi.org/project/ndx-rate-maps/>`_, which travels within the
-    file.
+    extension `ndx-rate-maps <https://pypi.org/project/ndx-rate-maps/>`_, whose specification is
+    stored in the file.
 
     Parameters
     ----------
@@ -143,28 +163,45 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
     name
         Name of the table.
     module
-        Processing module, made where the file has none of this name.
+        Processing module, created if the file has none of this name.
 
     Returns
     -------
     ndx_rate_maps.RateMapTable
-        The table, a row a unit, the axes in the order of the maps (y first); occupancy in
-        seconds. Rows point at the units whose id is ``unit_id``.
+        The table with one row per unit, axes in the order of the maps (y first) and occupancy in
+        seconds. Rows refer to the units whose id is ``unit_id``.
 
     Raises
     ------
     ImportError
         pynwb or ndx-rate-maps is not installed; ``pip install 'placeformer[nwb]'``.
     ValueError
-        Rates not in Hz, occupancy not in s, more than two axes or several maps, units that the file
-        does not hold, or a table of this name in the module.
+        Rates are not in Hz, occupancy is not in s, there are more than two axes or several maps,
+        the file lacks the units, or the module already has a table of this name.
+
+    See Also
+    --------
+    from_nwb : Read units and position of an NWB file.
+    rate_maps : Rate maps of a recording.
 
     Examples
     --------
-    >>> with pynwb.NWBHDF5IO("session.nwb", "a") as io:  # doctest: +SKIP
-    ...     file = io.read()
-    ...     pf.to_nwb(pf.rate_maps(pf.from_nwb(file), bins=20), file)
-    ...     io.write(file)
+    >>> from datetime import datetime, timezone
+    >>> import numpy as np
+    >>> import pynwb
+    >>> from pynwb.behavior import SpatialSeries
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> file = pynwb.NWBFile("a session", "id", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    >>> file.add_unit(spike_times=np.sort(rng.uniform(0, 60, 300)))
+    >>> tracker = SpatialSeries(name="tracker", data=rng.random((600, 2)), rate=10.0, unit="m")
+    >>> _ = file.add_acquisition(tracker)
+    >>> maps = pf.rate_maps(pf.from_nwb(file), bins=5)
+    >>> table = pf.to_nwb(maps, file)
+    >>> table.rate_map.data.shape
+    (1, 5, 5)
+    >>> file.processing["ecephys"]["rate_maps"] is table
+    True
     """
     with extra("nwb"):
         from ndx_rate_maps import RateMapTable
@@ -203,7 +240,7 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
 
 @contextmanager
 def _open(source: Any) -> Iterator[Any]:
-    """The NWBFile behind a path, open as long as it is read, or the one that was given."""
+    """Open the NWBFile at a path while it is read, or pass on an open one."""
     with extra("nwb"):
         import pynwb
     if isinstance(source, pynwb.NWBFile):
@@ -274,7 +311,9 @@ def _query(units: Any, query: str) -> NDArray[np.bool_]:
 def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
     """One value for every unit; of objects with a name, the name."""
     if name not in units.colnames:
-        raise ValueError(f"unit_columns names {name!r}, the units have {list(units.colnames)}")
+        raise ValueError(
+            f"unit_columns must be columns of the units, {list(units.colnames)}, got {name!r}"
+        )
     column = units[name]
     single = type(column).__name__ != "VectorIndex"
     values = [column[int(row)] for row in rows] if single else []
@@ -329,7 +368,7 @@ def _containers(path: str) -> list[str]:
 
 
 def _path(series: Any) -> str:
-    """Names from the file down to a series."""
+    """Path of a series: names from the file down to it."""
     names, parent = [series.name], series.parent
     while parent is not None and parent.parent is not None:
         names.append(parent.name)
@@ -431,8 +470,8 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
         problems.append(f"occupancy must be in s, as that of a timed recording is, got {units!r}")
     if problems:
         raise ValueError(
-            f"maps do not fit NWB's RateMapTable: {'; '.join(problems)}. Maps of any kind are "
-            "kept by maps.to_netcdf(path)"
+            f"maps do not fit NWB's RateMapTable: {'; '.join(problems)}. Any maps can be "
+            "saved with maps.to_netcdf(path)"
         )
     return space
 
@@ -446,4 +485,4 @@ def _rows(maps: xr.Dataset, file: Any) -> list[int]:
             f"maps must carry the ids of the file's units as coordinate 'unit_id', got "
             f"{wanted if wanted is None else wanted[:5]}; the file holds {ids[:5]} ({len(ids)})"
         )
-    return [ids.index(each) for each in wanted]
+    return [ids.index(unit_id) for unit_id in wanted]

@@ -1,4 +1,4 @@
-"""pynapple's objects as a Recording, and back."""
+"""Conversion of pynapple's objects to a Recording and back."""
 
 from __future__ import annotations
 
@@ -43,23 +43,25 @@ def from_pynapple(
         times, such as ``{"x": ..., "y": ...}``.
     epochs
         ``IntervalSet`` to keep, every interval a walk; by default the time support of the position.
-        As in pynapple the time support of spikes is not asked: a unit is silent where it has no
+        As in pynapple, the time support of spikes is not used: a unit is silent where it has no
         spike. Of a continuous signal only times within its own support are kept.
     join
-        Every epoch makes a walk, and NaN fill up the shorter ones, which analyses leave out.
-        ``join=True`` puts all epochs behind one another as one walk instead.
+        Every epoch becomes a walk, and shorter walks are padded with NaN: maps and measures leave
+        the padding out, while analyses that shift activations in time (:func:`shuffle_test`) raise
+        an error. ``join=True`` concatenates all epochs to one walk instead.
     bin_size
-        Width in seconds of bins of time, which then are the samples: spikes in a bin are counted, a
-        signal and the position are averaged. By default every sample of the position, or of the
-        signal, is one.
+        Width in seconds of time bins, which then are the samples: spikes in a bin are counted, a
+        signal and the position are averaged. By default the samples are those of the position, or
+        of the signal.
     min_speed
-        Least speed, in units of the position a second: slower samples get position NaN, which
+        Minimum speed, in units of the position per second: slower samples get position NaN, which
         keeps their spikes and their time out of maps. The velocity is smoothed with a triangle
         0.5 s wide; the recording holds the speed as ``speed``.
     max_gap
-        Distance in seconds of two samples of the position above which the tracking counts as lost
-        between them; by default 5 median intervals, and at least 0.25 s. Beside a gap a sample
-        stands for as long on that side as on its other side; spikes within the gap are left out.
+        Interval in seconds between two samples of the position above which the tracking counts as
+        lost between them; by default 5 median intervals, and at least 0.25 s. A sample next to a
+        gap stands for as much time on that side as on its other side; spikes within the gap are
+        left out.
     names
         Names of the axes; by default the names of the columns, or x, y, z where these are
         numbers.
@@ -84,7 +86,7 @@ def from_pynapple(
     ImportError
         pynapple is not installed; ``pip install 'placeformer[pynapple]'``.
     TypeError
-        Objects of another kind.
+        An object is of another type.
     ValueError
         Data and position do not overlap in time, values or spike times are not finite, or an option
         is out of range.
@@ -95,14 +97,20 @@ def from_pynapple(
         Few spikes lie within the tracking (two clocks?), or the time support that spikes were given
         covers only a part of the position.
 
+    See Also
+    --------
+    to_pynapple : Convert a recording to pynapple's objects.
+    from_nwb, from_arrays, from_ratinabox
+
     Notes
     -----
-    Maps are those of ``pynapple.compute_tuning_curves`` on the same edges where samples of the
-    position are regular. Three differences are meant. pynapple takes every sample for the mean
-    interval, here it is the time that it stands for: with dropped frames a place that was sampled
-    rarely keeps its rate. Where ``epochs`` end within the tracking, the samples at their ends stand
-    for the time within the epoch alone, half an interval or so, where pynapple takes a whole one.
-    Spikes in a gap, which pynapple gives to the nearest sample however far, are left out.
+    Maps equal those of ``pynapple.compute_tuning_curves`` on the same edges where samples of the
+    position are regular. Three differences are intended. pynapple counts every sample as one mean
+    interval; here a sample counts as the time that it stands for, so that with dropped frames a
+    place that was sampled rarely keeps its rate. Where ``epochs`` end within the tracking, the
+    samples at their ends stand only for the time within the epoch, about half an interval, where
+    pynapple counts a whole one. Spikes in a gap, which pynapple assigns to the nearest sample at
+    any distance, are left out, and a sample of a signal has position NaN there.
 
     References
     ----------
@@ -111,8 +119,16 @@ def from_pynapple(
 
     Examples
     --------
-    >>> recording = pf.from_pynapple(spikes, position, position_units="cm")  # doctest: +SKIP
-    >>> maps = pf.rate_maps(recording, bins=20)  # doctest: +SKIP
+    >>> import numpy as np
+    >>> import pynapple as nap
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> position = nap.TsdFrame(t=np.arange(600) / 10, d=rng.random((600, 2)), columns=["x", "y"])
+    >>> times = np.sort(rng.uniform(0, 59.9, 300))
+    >>> spikes = nap.Ts(times, time_support=position.time_support)
+    >>> recording = pf.from_pynapple(spikes, position, position_units="m")
+    >>> dict(recording.sizes), recording.activation.attrs["units"]
+    ({'walk': 1, 'time': 600, 'unit': 1}, 'Hz')
     """
     with extra("pynapple"):
         import pynapple as nap
@@ -131,9 +147,9 @@ def from_pynapple(
         support = support.intersect(data.time_support)
     if not len(support):
         spans = (
-            f"{name} from {_span(each)}"
-            for name, each in (("data", data), ("position", position), ("epochs", epochs))
-            if each is not None
+            f"{name} from {_span(timed)}"
+            for name, timed in (("data", data), ("position", position), ("epochs", epochs))
+            if timed is not None
         )
         raise ValueError(f"data and position must overlap in time, got {', '.join(spans)} s")
     track = _track(position, names, max_gap)
@@ -160,7 +176,7 @@ def from_pynapple(
 def to_pynapple(
     recording: xr.Dataset, *, by: Sequence[str] = AXES[:2], sample_rate: float | None = None
 ) -> tuple[Any, Any]:
-    """Recording as two of pynapple's ``TsdFrame``: activations and position.
+    """Convert a recording to two of pynapple's ``TsdFrame``: activations and position.
 
     Parameters
     ----------
@@ -169,8 +185,8 @@ def to_pynapple(
     by
         Coordinates that make the columns of the position.
     sample_rate
-        Samples a second, in Hz, for a recording that does not carry its own: pynapple's clock
-        counts seconds.
+        Samples per second, in Hz, for a recording without ``sample_rate``: pynapple's times are in
+        seconds.
 
     Returns
     -------
@@ -185,11 +201,22 @@ def to_pynapple(
     ImportError
         pynapple is not installed; ``pip install 'placeformer[pynapple]'``.
     ValueError
-        The recording breaks the contract, or nothing says what a step is in seconds.
+        The recording breaks the contract, or the duration of a step in seconds is not known.
+
+    See Also
+    --------
+    from_pynapple : Convert pynapple's objects to a recording.
 
     Examples
     --------
-    >>> activation, position = pf.to_pynapple(recording)  # doctest: +SKIP
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> place = {"x": rng.random((2, 500)), "y": rng.random((2, 500))}
+    >>> recording = pf.from_arrays(rng.random((2, 500, 3)), place, sample_rate=50)
+    >>> activation, position = pf.to_pynapple(recording)
+    >>> activation.shape, position.shape, len(activation.time_support)
+    ((1000, 3), (1000, 2), 2)
     """
     with extra("pynapple"):
         import pynapple as nap
@@ -216,7 +243,7 @@ def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(
             f"{argument} must be pynapple's {wanted}, got {type(value).__name__}; for plain "
-            "arrays there is placeformer.from_arrays"
+            "arrays use placeformer.from_arrays"
         )
 
 
@@ -279,7 +306,7 @@ def _track(position: Any, names: Sequence[str] | None, max_gap: float | None) ->
 
 
 def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
-    """Time of every sample (walk, time) in seconds; NaN where a walk has ended."""
+    """Time of every sample (walk, time) in seconds; NaN after the end of a walk."""
     if schema.TIMESTAMP in recording.coords:
         times = recording[schema.TIMESTAMP].transpose(*schema.STEP_DIMS).values
         return np.asarray(times, float)
@@ -293,7 +320,7 @@ def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
     if rate is None or not rate > 0:
         raise ValueError(
             f"sample_rate must be a positive number of Hz, got {rate!r}: the recording counts "
-            "steps, and pynapple seconds; sample_rate=1 makes a step a second"
+            "steps, but pynapple seconds; pass sample_rate=1 to count a step as a second"
         )
     starts = np.arange(n_walks)[:, None] * (n_steps + 1)
     return (starts + np.arange(n_steps)) / rate

@@ -1,4 +1,4 @@
-"""A session of an animal: spikes or samples on a clock, with its position, cut into walks.
+"""A session of an animal: spikes or samples and position on one clock, cut into walks.
 
 Times are seconds on the session's clock, in ascending order; epochs are rows of start and stop,
 both ends included. One epoch makes one walk.
@@ -20,13 +20,13 @@ from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_movin
 from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
 FEW, SOME = 200, 20
-"""Clocks look like two where fewer than one spike in 200 lies within the tracking, or where all of
-at least 20 spikes lie within so small a part of it."""
+"""Spikes and position seem to be on different clocks where fewer than one spike in 200 lies within
+the tracking, or where all of at least 20 spikes lie within less than 1/200 of it."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """Position on a clock: times (sample,), every axis by its name (sample,), and its gaps."""
+    """Position over time: times (sample,), the values of every axis by name (sample,), and gaps."""
 
     times: Floats
     axes: Mapping[str, Floats]
@@ -36,7 +36,7 @@ class Track:
     clock: Clock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse times that do not ascend."""
+        """Raise if times do not ascend."""
         check_times(self.times, "position")
         gap = gap_of(self.times, self.max_gap, "position")
         part = None
@@ -80,7 +80,7 @@ class Track:
         return Frames(centres, axes, np.diff(edges), number)
 
     def with_speed(self) -> Track:
-        """The same with the speed as one more axis."""
+        """The track with the speed as a further axis."""
         if SPEED in self.axes:
             raise ValueError(
                 f"min_speed computes {SPEED!r} from the position, which already has an axis of "
@@ -227,13 +227,13 @@ def of_samples(
 
 
 def _sample_rate(track: Track, spans: Floats, argument: str = "position") -> float:
-    """Samples a second: 1 over the mean interval between samples of one epoch, gaps apart."""
+    """Samples per second: 1 over the mean interval between samples of an epoch, without gaps."""
     steps = np.concatenate([np.diff(track.times[inside(track.times, *span)]) for span in spans])
     steps = steps[steps <= track.max_gap]
     if not steps.size:
         raise ValueError(
-            f"{argument} must have two samples in an epoch to tell its sample rate: it has "
-            f"{track.times[0]:g} to {track.times[-1]:g} s, and the epochs are "
+            f"{argument} must have two samples in an epoch, which give its sample rate, got "
+            f"{track.times[0]:g} to {track.times[-1]:g} s and the epochs "
             f"{spans.tolist()[:3]} s; check that both use one clock"
         )
     return float(1 / np.mean(steps))
@@ -304,7 +304,7 @@ def _label(
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Walks as a Recording; shorter ones end in NaN. Epochs without a sample make no walk."""
+    """Walks as a Recording; shorter ones end in NaN. Epochs without samples are left out."""
     empty = [span for span, (_, values) in zip(spans, walks, strict=True) if not len(values)]
     walks = [(frames, values) for frames, values in walks if len(values)]
     if not walks:
@@ -354,7 +354,7 @@ def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _pad(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays (time, ...) as one (walk, time, ...), floating; NaN after the shorter ones' end."""
+    """Stack arrays (time, ...) as one (walk, time, ...), padding shorter ones with NaN."""
     if len(parts) == 1:
         return parts[0][None]
     shape = (len(parts), max(map(len, parts)), *parts[0].shape[1:])

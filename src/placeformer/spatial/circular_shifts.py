@@ -1,4 +1,4 @@
-"""Random circular shifts of walks along time, for nulls that keep the statistics of both series."""
+"""Random circular shifts of walks in time, which keep the temporal statistics of both series."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 
 def least_shift(n_steps: int, min_shift: int | None, hint: str = "") -> int:
-    """Least shift in steps: the one given, or a tenth of the walk.
+    """Minimum shift in steps: the one given, or a tenth of the walk.
 
     Raises
     ------
     ValueError
-        It is below 1 or above half the walk; `hint` says what else can be done.
+        It is below 1 or above half the walk; `hint` is appended to the message.
     """
     low = max(1, n_steps // 10) if min_shift is None else int(min_shift)
     if low < 1 or 2 * low > n_steps:
