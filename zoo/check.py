@@ -1,4 +1,4 @@
-"""Check the zoo: recompute every number in it from the stored weights; fail on any difference.
+"""Check the zoo: recompute its numbers from the stored weights and compare them.
 
 ``python zoo/check.py`` measures each network in zoo/models again as described in its config.json,
 which takes a few minutes per network on one CPU core; ``--sample`` draws some of them at random.
@@ -69,18 +69,18 @@ def check(
         problems += attempt(check_files, models / name)
     with each(workers) as run:
         measured = run(partial(attempt, recompute), [models / name for name in drawn])
-        for found in tqdm(measured, total=len(drawn), desc="measure", unit="network"):
-            problems += found
+        for new_problems in tqdm(measured, total=len(drawn), desc="measure", unit="network"):
+            problems += new_problems
     return problems
 
 
 def check_pins(models: Path, pins: Path) -> list[str]:
     """Check that the pins hold the sha256 of every weight file, and of no other file."""
-    pinned, found = json.loads(pins.read_text(encoding="utf-8")), {}
+    pinned, in_files = json.loads(pins.read_text(encoding="utf-8")), {}
     for file in models.glob(f"*/{hub.WEIGHTS}"):
         with open(file, "rb") as stream:
-            found[file.parent.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    wrong = sorted(name for name in pinned | found if pinned.get(name) != found.get(name))
+            in_files[file.parent.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    wrong = sorted(name for name in pinned | in_files if pinned.get(name) != in_files.get(name))
     return [f"{name}: {hub.WEIGHTS} is not as {pins.name} says" for name in wrong]
 
 
@@ -109,28 +109,28 @@ def check_files(folder: Path) -> list[str]:
 
 def recompute(folder: Path) -> list[str]:
     """Measure a network as described in its configuration, and compare every number."""
-    model, said = hub.read(folder), stored(folder).results
-    errors = [entry["definition"] for key, entry in said.items() if "_error_" in key]
+    model, results = hub.read(folder), stored(folder).results
+    errors = [entry["definition"] for key, entry in results.items() if "_error_" in key]
     protocols = {MEASURED.findall(definition)[-1] for definition in errors}
     if len(protocols) != 1:
         return [f"results: expected errors of one measurement, got {len(protocols)}"]
     ((n_walks, n_steps, seed),) = protocols
     torch.set_num_threads(1)
     measured = card.measure(model, n_walks=int(n_walks), n_steps=int(n_steps), seed=int(seed))
-    found = card.results(measured) | card.place_shares(model)
+    recomputed = card.results(measured) | card.place_shares(model)
     return [
-        f"results.{key}: recomputed {found.get(key)}, stored {said.get(key)}"
-        for key in [*found, *(key for key in said if key not in found)]
-        if found.get(key) != said.get(key)
+        f"results.{key}: recomputed {recomputed.get(key)}, stored {results.get(key)}"
+        for key in [*recomputed, *(key for key in results if key not in recomputed)]
+        if recomputed.get(key) != results.get(key)
     ]
 
 
 def stored(folder: Path) -> Any:
     """Return the stored configuration."""
     problems: list[str] = []
-    said = read_config(folder, problems)
+    config = read_config(folder, problems)
     refuse(f"{folder} cannot be read", problems)
-    return said
+    return config
 
 
 def attempt(function: Any, folder: Path) -> list[str]:
@@ -154,14 +154,14 @@ def each(workers: int) -> Iterator[Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the zoo and return the exit status."""
     parser = argparse.ArgumentParser(description="Recompute the figures of the zoo.")
-    parser.add_argument("--sample", type=int, metavar="N", help="networks to measure (all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (a core)")
+    parser.add_argument("--sample", type=int, metavar="N", help="number of networks (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="default: one per core")
     options = parser.parse_args(arguments)
     problems = check(sample=options.sample, seed=options.seed, workers=options.workers)
     print(*problems, sep="\n", end="\n" if problems else "")
     if not problems:
-        print("every figure that was recomputed is as stored")
+        print("every recomputed number is as stored")
     return 1 if problems else 0
 
 

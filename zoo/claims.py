@@ -2,7 +2,7 @@
 
 ``python zoo/claims.py`` measures the networks in zoo/models of each of the SETS and prints the
 tables of claims. This takes half a minute per network on one CPU core, and minutes for those of the
-paper's size. The results are kept in zoo/results: a network is measured again only if its weights
+paper's size. The results are stored in zoo/results: a network is measured again only if its weights
 or the settings have changed.
 ``python zoo/claims.py lesions`` measures washout and lesions of one network, and lesions of the
 place cells of single maps in several networks, which takes half an hour. The pages of the
@@ -56,21 +56,23 @@ def measure(
 ) -> xr.Dataset:
     """Measure the existing networks of recipes that are missing in the file; write the file."""
     settings = SETTINGS | settings
-    names = [name for each in recipes for name in read_recipes(each)]
+    names = [name for recipe in recipes for name in read_recipes(recipe)]
     names = [name for name in names if (models / name / hub.CONFIG).is_file()]
-    rows = kept(file, {name: sha256(models / name) for name in names}, settings)
+    rows = stored_rows(file, {name: sha256(models / name) for name in names}, settings)
     missing = [name for name in names if name not in rows]
     for name in tqdm(missing, desc=file.stem, unit="network"):
-        found = pf.profile_networks(models / name, **settings, progress=False)
-        rows[name] = found.merge(history(models / name / hub.HISTORY), combine_attrs="override")
-        together = [rows[each] for each in sorted(rows, key=natural)]
+        profile = pf.profile_networks(models / name, **settings, progress=False)
+        rows[name] = profile.merge(history(models / name / hub.HISTORY), combine_attrs="override")
+        together = [rows[key] for key in sorted(rows, key=natural)]
         write(xr.concat(together, "model", join="outer", combine_attrs="override"), file)
     if missing or not rows:
         return xr.load_dataset(file)
     return xr.concat([rows[name] for name in sorted(rows, key=natural)], "model")
 
 
-def kept(file: Path, wanted: dict[str, str], settings: dict[str, Any]) -> dict[str, xr.Dataset]:
+def stored_rows(
+    file: Path, wanted: dict[str, str], settings: dict[str, Any]
+) -> dict[str, xr.Dataset]:
     """Results in the file for the wanted networks (name → sha256) and these settings."""
     if not file.is_file():
         return {}
@@ -84,9 +86,9 @@ def kept(file: Path, wanted: dict[str, str], settings: dict[str, Any]) -> dict[s
 def sha256(folder: Path) -> str:
     """Sha256 of the weights of a network, from its configuration (checked on loading)."""
     problems: list[str] = []
-    said = read_config(folder, problems)
+    config = read_config(folder, problems)
     refuse(f"{folder} cannot be read", problems)
-    return str(said.sha256)
+    return str(config.sha256)
 
 
 def history(file: Path) -> xr.Dataset:
@@ -132,17 +134,19 @@ def chosen(
     names: Sequence[str] = CHOSEN, results: Path = RESULTS, models: Path = MODELS, **settings: Any
 ) -> xr.Dataset:
     """Lesions of the place cells of one map, scored on other walks of that map, over networks."""
-    each = {name: pf.load(models / name) for name in names}
-    cases = [(n, layer, m) for n in each for layer in CHOSEN_LAYERS for m in CHOSEN_MAPS]
+    models_by_name = {name: pf.load(models / name) for name in names}
+    cases = [(n, layer, m) for n in models_by_name for layer in CHOSEN_LAYERS for m in CHOSEN_MAPS]
     rows = [
-        lesion_place_cells(each[name], layer, m, **(CHOSEN_WALKS | settings)).assign_coords(
-            name=name, seed=seed_of(models / name), alpha=each[name].config.alpha
+        lesion_place_cells(
+            models_by_name[name], layer, m, **(CHOSEN_WALKS | settings)
+        ).assign_coords(
+            name=name, seed=seed_of(models / name), alpha=models_by_name[name].config.alpha
         )
         for name, layer, m in tqdm(cases, desc="lesions", unit="lesion")
     ]
-    found = xr.concat(rows, "lesion", combine_attrs="drop_conflicts")
-    write(found, results / "place-cell-lesions.nc")
-    return found
+    result = xr.concat(rows, "lesion", combine_attrs="drop_conflicts")
+    write(result, results / "place-cell-lesions.nc")
+    return result
 
 
 def lesion_place_cells(

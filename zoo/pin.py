@@ -22,12 +22,12 @@ def pin(
 ) -> dict[str, str]:
     """Write the sha256 of every network under `models` to the file `pins`, and return them."""
     names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)
-    found = {name: hub.read(models / name).info["sha256"] for name in names}
+    sha256 = {name: hub.read(models / name).info["sha256"] for name in names}
     with atomic_file(pins) as file:
-        file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return found
+        file.write_text(json.dumps(sha256, indent=2) + "\n", encoding="utf-8")
+    return sha256
 
 
 if __name__ == "__main__":
-    for name, sha256 in pin().items():
-        print(sha256, name)
+    for name, checksum in pin().items():
+        print(checksum, name)

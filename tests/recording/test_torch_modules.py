@@ -364,7 +364,7 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
             {"layers": "head.0", "walks": xr.Dataset({"map": (("walk", "time"), PLACE[0])})},
             r"'map' must have dims \(walk\), got \(walk, time\)",
         ),
-        ({"layers": "head.0", "inputs": {"x": VELOCITY}}, "inputs: x is in walks as well"),
+        ({"layers": "head.0", "inputs": {"x": VELOCITY}}, "inputs: x is also in walks"),
         (
             {"layers": "head.0", "inputs": {"v": VELOCITY[:, :39]}},
             r"inputs\['v'\].* it is \(5, 39, 2\), and walks has 5 walks of 40 steps",
@@ -384,7 +384,7 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
         ),
         ({"units": {"head.0": [9]}}, r"units: 'head\.0' has units 0–8, got 9"),
         ({"units": {"head.0": [1, 1]}}, r"units\['head\.0'\] must be at least one index"),
-        ({"units": {"head.0": [True]}}, "must be indices of units"),
+        ({"units": {"head.0": [True]}}, "must be at least one index of a unit"),
         ({"units": {}}, "units must hold at least one unit"),
         (
             {"units": {"cell[0]": [0]}, "layers": "head.0"},
@@ -407,7 +407,7 @@ def test_a_layer_that_is_never_called_says_so():
         module(velocity, velocity, velocity)
 
     with pytest.raises(
-        ValueError, match=r"'out_proj' was never called.*record the module around it"
+        ValueError, match=r"'out_proj' was never called.*record the module that contains it"
     ):
         run(net, layers="out_proj", forward=forward)
 

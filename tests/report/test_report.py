@@ -431,7 +431,7 @@ def test_folder_that_cannot_be_made_is_refused_before_any_work(
 
 def test_page_of_another_kind_is_left_alone(networks, tmp_path, idle):
     (tmp_path / "index.html").write_text("<html>mine</html>")
-    with pytest.raises(ValueError, match="out must not hold a page of another kind"):
+    with pytest.raises(ValueError, match="out must not contain another page"):
         write.write_report(networks[0], tmp_path)
     assert (tmp_path / "index.html").read_text() == "<html>mine</html>"
 

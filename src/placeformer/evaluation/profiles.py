@@ -40,59 +40,59 @@ def recorded(
     maps: Sequence[int] = (0,),
     progress: bool = False,
 ) -> Recordings:
-    """Record what the shares are counted on."""
-    each = [
+    """Record the feed-forward units on trained and on novel maps."""
+    recordings = [
         record(
             model, n_walks=n_walks, n_steps=n_steps, maps=maps, seed=seed, familiar=familiar,
             progress=progress,
         )
         for familiar in (True, False)
     ]  # fmt: skip
-    return Recordings(*each)
+    return Recordings(*recordings)
 
 
 def place_cell_shares(
-    found: Recordings, *, n_shuffles: int, seed: int, progress: bool = False
+    recordings: Recordings, *, n_shuffles: int, seed: int, progress: bool = False
 ) -> xr.Dataset:
-    """Shares of units that :func:`place_cells` accepts.
+    """Shares of units that are place cells according to :func:`place_cells`.
 
     Parameters
     ----------
-    found
-        See :func:`recorded`.
+    recordings
+        Result of :func:`recorded`.
     n_shuffles, seed
-        Shuffles of each test of :func:`place_cells`, and their seed.
+        Number of shuffles of each test of :func:`place_cells`, and their random seed.
     progress
         Show progress bars.
 
     Returns
     -------
     xarray.Dataset
-        Of the units of every layer, means over the recorded maps, 0 to 1:
-        `place_cell_fraction` (maps, layer), which are place cells on trained and on novel maps, and
-        `memory_dependent_fraction` (layer), which are place cells of the trained maps and depend on
+        Shares of the units of every layer, 0 to 1, as means over the recorded maps:
+        `place_cell_fraction` (maps, layer), place cells on trained and on novel maps, and
+        `memory_dependent_fraction` (layer), place cells of the trained maps whose tuning depends on
         memory.
     """
     cells = place_cells(
-        found.trained,
-        control=found.novel,
+        recordings.trained,
+        control=recordings.novel,
         per_map=True,
         n_shuffles=n_shuffles,
         seed=seed,
         progress=progress,
     )
-    each = [cells[name] for name in ("is_place_cell", "control_is_place_cell")]
-    shares = xr.concat([by_layer(one, found.trained) for one in each], "maps")
+    decisions = [cells[name] for name in ("is_place_cell", "control_is_place_cell")]
+    shares = xr.concat([by_layer(values, recordings.trained) for values in decisions], "maps")
     return xr.Dataset(
         {
             "place_cell_fraction": shares,
-            "memory_dependent_fraction": by_layer(cells["depends_on_memory"], found.trained),
+            "memory_dependent_fraction": by_layer(cells["depends_on_memory"], recordings.trained),
         }
     ).assign_coords(maps=list(KINDS))
 
 
 def by_layer(values: xr.DataArray, recording: xr.Dataset) -> xr.DataArray:
-    """Mean of the units of every layer, and over maps; undefined ones left out."""
+    """Mean over maps and over the units of every layer, without undefined values."""
     values = values.astype(float)
     values = values.mean([d for d in values.dims if d == schema.MAP])
     layer = xr.DataArray(recording["layer"].values, dims=schema.UNIT, name="layer")
@@ -126,25 +126,25 @@ def profile_networks(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Measure networks alike: memory errors, washout, place cells and information.
+    """Measure networks by one protocol: memory errors, washout, place cells and information.
 
     Parameters
     ----------
     models
-        Networks, or what :func:`load` takes (names of the zoo, folders), one or several.
+        One or several networks, or sources that :func:`load` accepts (names of the zoo, folders).
     n_walks, n_steps
-        Walks for the memory errors, at the ends of chunks, see :func:`dose_response`.
+        Walks for the memory errors at the ends of chunks, see :func:`dose_response`.
     recorded_walks, recorded_steps, maps
-        Walks on trained and on novel maps along which the feed-forward units are recorded. A unit
-        counts as a place cell by its map; with several maps shares are means over them.
+        Walks on trained and on novel maps along which the feed-forward units are recorded. Place
+        cells are decided per map; with several maps, shares are means over them.
     n_shuffles
-        Shuffles of each test of :func:`place_cells`.
+        Number of shuffles of each test of :func:`place_cells`.
     washout
-        Test-time α of the washout, of networks with NMDA_α.
+        Test-time α of the washout of networks with NMDA_α, ≥ 0.
     n_resamples
-        Bootstrap samples of the walks.
+        Number of bootstrap samples of the walks.
     seed
-        Of walks, e₀, shuffles and bootstrap.
+        Random seed of walks, e₀, shuffles and bootstrap.
     progress
         Show a progress bar.
 
@@ -153,21 +153,22 @@ def profile_networks(
     xarray.Dataset
         Dims ``model``, ``maps`` (trained, novel), ``memory``, ``walk``, ``layer``, ``negatives``:
 
-        - `error`, `interval`, `wrong` and `n`, with the coordinates along ``model``, as in
+        - `error`, `interval`, `wrong` and `n`, and the coordinates along ``model``, as in
           :func:`dose_response`, and `sha256` of the weights ("" if they were not loaded);
         - `washout_wrong` (as `wrong`): wrong predictions at the test-time α `washout` on the same
           walks; NaN without NMDA_α;
-        - `place_cell_fraction` (model, maps, layer); `memory_dependent_fraction` (model, layer),
-          of place cells of the trained maps, see :func:`place_cells`;
-        - `information` (model, negatives, maps, layer), bits/spike, under each policy for
-          negative rates, of the units for which it is defined;
-        - `eta2_beyond` (model, maps, layer), which is signed-safe: variance explained by place
-          beyond the observation.
+        - `place_cell_fraction` (model, maps, layer), 0 to 1; `memory_dependent_fraction` (model,
+          layer), the share of units that are place cells of the trained maps and depend on
+          memory, see :func:`place_cells`;
+        - `information` (model, negatives, maps, layer), in bits/spike, under each policy for
+          negative rates, mean over the units for which it is defined;
+        - `eta2_beyond` (model, maps, layer): variance explained by place beyond the observation,
+          which needs no policy for negative rates.
 
     Raises
     ------
     ValueError
-        No networks, or settings that one of the functions named above refuses.
+        No networks, or invalid settings of one of the functions above.
 
     See Also
     --------
@@ -220,12 +221,12 @@ def units_of(
     model: NavigationTransformer, walks: dict[str, Any], n_shuffles: int, seed: int
 ) -> xr.Dataset:
     """Shares of place cells, information and partial variance of one network, by layer."""
-    found = recorded(model, **walks, seed=seed)
-    shares = place_cell_shares(found, n_shuffles=n_shuffles, seed=seed)
+    recordings = recorded(model, **walks, seed=seed)
+    shares = place_cell_shares(recordings, n_shuffles=n_shuffles, seed=seed)
     table = {
-        **{str(name): each for name, each in shares.items()},
-        "information": over_kinds(information, *found),
-        "eta2_beyond": over_kinds(beyond, *found),
+        **{str(name): values for name, values in shares.items()},
+        "information": over_kinds(information, *recordings),
+        "eta2_beyond": over_kinds(beyond, *recordings),
     }
     units = {"information": "bit"}
     labelled = {
@@ -238,15 +239,15 @@ def units_of(
 
 
 def over_kinds(measure: Any, *recordings: xr.Dataset) -> xr.DataArray:
-    """A measure of the recordings on trained and on novel maps, by layer."""
-    return xr.concat([by_layer(measure(each), each) for each in recordings], "maps")
+    """Mean of a measure by layer, over the recordings on trained and on novel maps."""
+    return xr.concat([by_layer(measure(recording), recording) for recording in recordings], "maps")
 
 
 def information(recording: xr.Dataset) -> xr.DataArray:
     """Spatial information of every unit under every policy for negative rates."""
     maps = rate_maps(recording, per_map=True)
-    each = [spatial_information(maps, negatives=policy) for policy in POLICIES]
-    return xr.concat(each, xr.Variable("negatives", list(POLICIES)), combine_attrs="drop")
+    measured = [spatial_information(maps, negatives=policy) for policy in POLICIES]
+    return xr.concat(measured, xr.Variable("negatives", list(POLICIES)), combine_attrs="drop")
 
 
 def beyond(recording: xr.Dataset) -> xr.DataArray:

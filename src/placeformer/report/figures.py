@@ -18,7 +18,7 @@ from placeformer.data import schema
 from placeformer.report.measurements import KINDS, NULLS, NetworkReport
 
 INK = "#13579b"
-"""Stands for the colour of text while drawing: a picture takes that of the page, light or dark."""
+"""Placeholder for the colour of text, replaced by that of the page, light or dark."""
 
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
@@ -44,25 +44,25 @@ SHUFFLES = {
     "eta2_beyond": "shifted in time",
     "coherence": "letters kept",
 }
-"""What is done to the places in the shuffles of a measure."""
+"""Kind of shuffle of each measure."""
 
 PANELS = ("reference", "working")
-"""Memories of the figures of lesions and Mg²⁺, from top to bottom."""
+"""Memories in the figures of lesions and Mg²⁺, from top to bottom."""
 
 CLIPPED = (0.005, 0.995)
-"""Quantiles of a group that are sure to be in the picture."""
+"""Quantiles of every group that lie within the axis limits."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG image and what it shows, in words.
+    """An SVG image and its description.
 
     Attributes
     ----------
     svg
         Text of the image.
     alt
-        What is to be seen, for those who do not see it.
+        Text alternative.
     """
 
     svg: str
@@ -142,15 +142,15 @@ def unit(network: NetworkReport, number: int) -> Picture:
     """Draw one unit on the trained and on the novel map, with one colour scale and its fields."""
     maps = network.rate_maps
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
-    figure = Figure(figsize=(3.1, 1.4), facecolor="none")  # no layout engine: there are many
+    figure = Figure(figsize=(3.1, 1.4), facecolor="none")  # no layout engine: slow for many
     with mpl.rc_context(STYLE | {"font.size": 7.5}):
         place = {"left": 0.06, "right": 0.73, "bottom": 0.12, "top": 0.9, "wspace": 0.12}
         pair = figure.subplots(1, len(KINDS), sharey=True, gridspec_kw=place)
         for i, (ax, kind) in enumerate(zip(pair, KINDS, strict=True)):
-            one = maps.isel({schema.MAP: i})
+            map_data = maps.isel({schema.MAP: i})
             limits = (float(np.nanmin(rate)), float(np.nanmax(rate)))
             plots.place_fields(
-                one, one["field_label"], number, ax=ax, limits=limits, colorbar=False
+                map_data, map_data["field_label"], number, ax=ax, limits=limits, colorbar=False
             )
             ax.set(title=f"{kind} map", xlabel="", ylabel="")
             ax.spines[:].set_visible(True)
@@ -181,7 +181,7 @@ def distribution(network: NetworkReport, key: str, limits: tuple[float, float]) 
 
 
 def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
-    """Values of a measure on the trained map and on what it is to be compared with."""
+    """Values of a measure on the trained map, and values to compare them with."""
     groups = {f"{kind} map": units[key].isel({schema.MAP: i}) for i, kind in enumerate(KINDS)}
     if key in NULLS:
         groups[SHUFFLES[key]] = units[NULLS[key]].isel({schema.MAP: 0})
@@ -189,7 +189,7 @@ def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
 
 
 def limits_of(networks: Sequence[NetworkReport], key: str) -> tuple[float, float]:
-    """Range that all curves of a measure share, over all networks: but for 0.5 % at either end."""
+    """Axis limits of a measure over all networks, without 0.5 % of the values at either end."""
     if key in LOGARITHMIC:
         return (-0.02, 1.02)
     ends = [
@@ -209,7 +209,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _picture(figure: Figure, alt: str) -> Picture:
-    """Write a figure as an SVG that takes the colour of its text from the page."""
+    """Write a figure as an SVG whose text has the colour of the page."""
     stream = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(stream, format="svg", facecolor="none", metadata={"Date": None})

@@ -15,7 +15,7 @@ WITHOUT_CELLS = 0.2
 """Share of the units whose lesion is described where no unit is a place cell."""
 
 SELECTIONS = {"ordered": "place cells first", "matched": "matched", "random": "random"}
-"""Heads of the columns of the table of lesions."""
+"""Headings of the columns of the table of lesions."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Comparison:
     control
         "matched" or "random".
     difference
-        Errors of reference memory less those under lesions of control units.
+        Error of reference memory minus that under lesions of control units.
     low, high
-        Ends of its 95 % interval, as they are shown.
+        Ends of its 95 % interval, as text.
     p_sets, p_walks
         One-sided p over sets of control units and over walks.
     """
@@ -44,7 +44,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Equivalent:
-    """The test-time α that costs as much as a lesion, with its interval; or why there is none."""
+    """Test-time α that costs as much as a lesion, with its interval, or why there is none."""
 
     number: Number
     low: str
@@ -65,13 +65,13 @@ def n_units(network: NetworkReport) -> int:
 
 def nearest_control(network: NetworkReport) -> str:
     """Matched controls, or random ones where too few units are similar."""
-    one = network.interventions.lesions.sel(fraction=described_fraction(network))
-    known = "matched" in one["control"] and one["balance"].notnull().all()
+    lesion = network.interventions.lesions.sel(fraction=described_fraction(network))
+    known = "matched" in lesion["control"] and lesion["balance"].notnull().all()
     return "matched" if known else "random"
 
 
 def selections(network: NetworkReport) -> dict[str, str]:
-    """How the lesioned units were selected, with the heads of their columns."""
+    """Selections of lesioned units, with the headings of their columns."""
     known = network.interventions.lesions["selection"].values
     return {name: head for name, head in SELECTIONS.items() if name in known}
 
@@ -91,33 +91,33 @@ def error(
 ) -> Number:
     """Error under a lesion, mean over the sets of units."""
     where = {"maps": maps, "memory": memory, "selection": selection, "fraction": fraction}
-    one = network.interventions.lesions.sel(where)
-    value = float(one["error"].mean("repeat", skipna=False))
-    known = np.isfinite([value, *one["interval"].values]).all()
+    lesion = network.interventions.lesions.sel(where)
+    value = float(lesion["error"].mean("repeat", skipna=False))
+    known = np.isfinite([value, *lesion["interval"].values]).all()
     key = f"{network.name}/lesions/{maps}/{memory}/{selection}/{fraction:g}"
-    return Number(key, value, percent(value), interval(one) if known else "no interval")
+    return Number(key, value, percent(value), interval(lesion) if known else "no interval")
 
 
-def interval(one: xr.Dataset) -> str:
+def interval(data: xr.Dataset) -> str:
     """95 % interval of one error."""
-    return f"95 % interval {' to '.join(map(percent, one['interval'].values))}"
+    return f"95 % interval {' to '.join(map(percent, data['interval'].values))}"
 
 
 def difference_interval(network: NetworkReport, control: str) -> tuple[float, float]:
     """95 % interval of the difference of the described lesion from those of control units."""
-    one = reference(network.interventions.lesions).sel(
+    lesion = reference(network.interventions.lesions).sel(
         control=control, fraction=described_fraction(network)
     )
-    low, high = one["difference_interval"].values
+    low, high = lesion["difference_interval"].values
     return float(low), float(high)
 
 
 def comparisons(network: NetworkReport) -> Iterator[Comparison]:
-    """Compare the described lesion with those of every kind of control units."""
+    """Compare the described lesion with those of every kind of control unit."""
     lesions = reference(network.interventions.lesions).sel(fraction=described_fraction(network))
     for control in lesions["control"].values:
-        one, key = lesions.sel(control=control), f"{network.name}/lesions/{control}"
-        gap, sets, walks = (float(one[k]) for k in ("difference", "p_sets", "p_pairs"))
+        compared, key = lesions.sel(control=control), f"{network.name}/lesions/{control}"
+        gap, sets, walks = (float(compared[k]) for k in ("difference", "p_sets", "p_pairs"))
         low, high = (points(end) for end in difference_interval(network, control))
         if np.isfinite(gap):
             yield Comparison(
@@ -147,7 +147,7 @@ def n_predictions(data: xr.Dataset) -> dict[str, int]:
 
 
 def furthest_dose(network: NetworkReport) -> tuple[float, float, int]:
-    """The α of training, the test-time α furthest from it, and its number."""
+    """The α of training, the test-time α furthest from it, and its index."""
     washout = network.interventions.washout
     assert washout is not None
     trained, alphas = float(washout["trained_alpha"][0]), washout["alpha"].values
@@ -158,20 +158,20 @@ def furthest_dose(network: NetworkReport) -> tuple[float, float, int]:
 def dose_error(network: NetworkReport, i: int, memory: str) -> Number:
     """Error at a test-time α."""
     assert network.interventions.washout is not None
-    one = network.interventions.washout.isel(model=i).sel(maps="trained", memory=memory)
-    value, alpha = float(one["error"]), float(one["alpha"])
+    dose = network.interventions.washout.isel(model=i).sel(maps="trained", memory=memory)
+    value, alpha = float(dose["error"]), float(dose["alpha"])
     key = f"{network.name}/washout/{alpha:g}/{memory}"
-    return Number(key, value, percent(value), interval(one))
+    return Number(key, value, percent(value), interval(dose))
 
 
 def equivalent(network: NetworkReport, fraction: float) -> Equivalent:
     """Equivalent α of a lesion of place cells first, with its interval, or why there is none."""
     assert network.interventions.equivalents is not None
-    one = network.interventions.equivalents.sel(selection="ordered", fraction=fraction)
-    value = float(one["alpha"])
-    low, high = ("none" if np.isnan(end) else f"{end:.3g}" for end in one["interval"].values)
+    result = network.interventions.equivalents.sel(selection="ordered", fraction=fraction)
+    value = float(result["alpha"])
+    low, high = ("none" if np.isnan(end) else f"{end:.3g}" for end in result["interval"].values)
     number = Number(f"{network.name}/equivalents/{fraction:g}", value, f"{value:.3g}")
-    return Equivalent(number, low, high, str(one["reason"].item()))
+    return Equivalent(number, low, high, str(result["reason"].item()))
 
 
 def n_seeds(together: xr.Dataset) -> int:

@@ -1,4 +1,4 @@
-"""What the report measures of every network, with its settings."""
+"""Measurements of the report, and their settings."""
 
 from __future__ import annotations
 
@@ -33,24 +33,26 @@ from placeformer.zoo.registry import family_results
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is recorded, shuffled and lesioned.
+    """Amount of data and number of shuffles and lesions of the report.
 
     Attributes
     ----------
     seed
-        Of walks, e₀ and shuffles.
+        Random seed of walks, e₀ and shuffles.
     memory_walks, memory_steps
-        Walks for the memory errors on each kind of map, and steps in each.
+        Number of walks for the memory errors on each kind of map, and of steps in each.
     walks, steps
-        Walks recorded on each map, and steps recorded in each.
+        Number of walks recorded on each map, and of recorded steps in each.
     shuffles
-        Shuffles of each null.
+        Number of shuffles of each test. It must be large enough for q ≤ 0.05 to be possible after
+        the correction for the number of units.
     shown_steps
-        Steps of the walk that is drawn.
+        Number of steps of the walk that is drawn.
     lesion_walks, lesion_steps
-        Walks under every lesion and test-time α, on each kind of map, and steps in each.
+        Number of walks under every lesion and test-time α, on each kind of map, and of steps in
+        each.
     lesion_repeats
-        Sets of random and of matched units that are lesioned for comparison.
+        Number of sets of random and of matched units that are lesioned for comparison.
     """
 
     seed: int = 0
@@ -58,7 +60,7 @@ class Settings:
     memory_steps: int = 2048
     walks: int = 64
     steps: int = 1536
-    shuffles: int = 39
+    shuffles: int = 199
     shown_steps: int = 96
     lesion_walks: int = 32
     lesion_steps: int = 2048
@@ -68,7 +70,7 @@ class Settings:
 MAPS = (0,)
 FRACTIONS = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)
 WASHOUT = (0, 0.01, 0.03, 0.1, 0.3, 1)
-"""Test-time α over that of training."""
+"""Test-time α as multiples of the α of training."""
 
 BLOCK = (0, 0.1, 0.3, 1, 3, 10)
 """Test-time α of a network trained at 0, which cannot be washed out."""
@@ -76,13 +78,13 @@ BLOCK = (0, 0.1, 0.3, 1, 3, 10)
 
 @dataclass(frozen=True)
 class InterventionResults:
-    """What was measured in one network.
+    """Results of lesions and of changes of α in one network.
 
     Attributes
     ----------
     lesions
         Ablation curve of the last feed-forward layer, place cells first. Its attribute
-        `n_place_cells` says how many there are.
+        `n_place_cells` is their number.
     washout
         Dose response to α at test time; None without NMDA_α.
     equivalents
@@ -99,7 +101,7 @@ class InterventionResults:
 
     @property
     def datasets(self) -> dict[str, xr.Dataset]:
-        """The Datasets that there are, by name."""
+        """The existing Datasets, by name."""
         every = {
             "lesions": self.lesions, "washout": self.washout, "equivalents": self.equivalents,
             "comparison": self.comparison,
@@ -124,9 +126,9 @@ def measure_interventions(
     model
         A network with its world.
     units
-        Of the first trained map: `is_place_cell` and `score` (unit).
+        `is_place_cell` and `score` (unit) on the first trained map.
     settings
-        How much is scored. The walks are others than those on which `units` were measured.
+        Amount of data. The walks differ from those on which `units` were measured.
     progress
         Show progress bars.
     """
@@ -147,7 +149,7 @@ def measure_interventions(
 
 
 def test_alphas(trained: float) -> NDArray[np.float64]:
-    """Test-time α, that of training among them."""
+    """Test-time α, including the α of training."""
     return np.array(WASHOUT) * trained if trained else np.array(BLOCK, float)
 
 
@@ -168,25 +170,25 @@ def curve_of(
 
 
 def place_cells_first(units: xr.Dataset) -> xr.DataArray:
-    """An order of the units: place cells have a score above 1, others their own."""
+    """Order of the units: 2 is added to the scores of place cells, so that they come first."""
     score = units["score"].fillna(0) + 2 * units["is_place_cell"]
     return score.rename("place cells, then score")
 
 
 POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
-"""What is done with negative rates, where a measure needs rates of at least 0."""
+"""Policies for negative rates of measures that need rates of at least 0."""
 
 NULLS = {
     "eta2": "null_circular",
     "eta2_beyond": "null_beyond",
     "coherence": "null_within_observation",
 }
-"""Measures that are tested against chance, and their values in every shuffle."""
+"""Measures that are tested against chance, and the names of their values in every shuffle."""
 
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """What was measured in one network.
+    """All measurements of one network.
 
     Attributes
     ----------
@@ -205,7 +207,7 @@ class NetworkReport:
     walk
         The beginning of a recorded walk on the trained map, without activations.
     interventions
-        What lesions and Mg²⁺ at test time do to it.
+        Effects of lesions and of Mg²⁺ at test time.
     """
 
     name: str
@@ -224,7 +226,7 @@ class NetworkReport:
 
     @property
     def caveats(self) -> list[str]:
-        """What the tests of the units warned of."""
+        """Warnings of the tests of the units."""
         return [line for line in str(self.units.attrs["caveats"]).split("\n") if line]
 
     def file(self, kind: str) -> str:
@@ -249,7 +251,7 @@ class Measurement:
     model
         A network with its world.
     settings
-        How much is recorded and shuffled.
+        Amount of data and number of shuffles.
     progress
         Show progress bars.
     """
@@ -261,7 +263,7 @@ class Measurement:
         self.settings = settings
         self.progress = progress
         self.name = str(model.info.get("name") or "network")
-        self._memory: list[xr.Dataset] = []  # these four hold one Dataset per kind of map
+        self._memory: list[xr.Dataset] = []  # each of these four has one Dataset per kind of map
         self._recordings: list[xr.Dataset] = []
         self._rate_maps: list[xr.Dataset] = []
         self._units: list[xr.Dataset] = []
@@ -291,7 +293,7 @@ class Measurement:
             familiar=kind == "trained",
             progress=self.progress,
         )
-        del errors.attrs["familiar"]  # the dimension ``maps`` will say it
+        del errors.attrs["familiar"]  # it becomes the dimension ``maps``
         self._memory.append(errors)
 
     def _record(self, kind: str) -> None:
@@ -337,7 +339,7 @@ class Measurement:
 
 
 def best_units(network: NetworkReport, layer: str, n: int) -> list[int]:
-    """Numbers along ``unit`` of a layer's units with the greatest place-cell scores.
+    """Positions along ``unit`` of a layer's units with the greatest place-cell scores.
 
     Scores are those on the trained map, the lower of both policies for negative rates; ties,
     such as the many scores of 0, are broken by the variance that place explains beyond the letter.
@@ -351,8 +353,8 @@ def best_units(network: NetworkReport, layer: str, n: int) -> list[int]:
 def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     """Every measure of rate maps that the report shows, under both policies for negative rates.
 
-    ``score`` is the lower of the place-cell scores under the two policies: if a map is negative
-    at all but a place or two, nearly all that rectification leaves of it lies in one field.
+    ``score`` is the lower of the place-cell scores under the two policies: if a map is negative at
+    almost all places, rectification leaves little more than a single field.
     """
     fields = place_fields(maps)
     measures = {f"information_{p}": spatial_information(maps, negatives=p) for p in POLICIES}
@@ -364,7 +366,7 @@ def of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def _maps(recording: xr.Dataset, letters: NDArray[np.integer]) -> xr.Dataset:
-    """Rate maps, with the numbers of the fields and the letters of the places."""
+    """Rate maps, with labels of the fields and letters of the places."""
     maps = rate_maps(recording)
     about = {"units": "1", "long_name": "index of the letter"}
     letter = xr.Variable(("y", "x"), letters.reshape(maps["occupancy"].shape), about)
@@ -377,7 +379,7 @@ def _units(
 ) -> xr.Dataset:
     """Every measure of every unit on one map, with the tests and the decision.
 
-    Warnings of the tests are kept in ``attrs["caveats"]``, for the page to show.
+    Warnings of the tests are stored in ``attrs["caveats"]``, which the page shows.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

@@ -1,4 +1,4 @@
-"""The numbers that the report shows, each with its key, its full value and its meaning."""
+"""The numbers of the report, each with its key, its full value and its meaning."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ class Number:
     Attributes
     ----------
     key
-        What it is, as a path: "network/layer/measure/map".
+        Path of the number: "network/layer/measure/map".
     value
         Its full value; NaN if it is not defined.
     text
-        The value as it is shown.
+        The value as text.
     meaning
-        What it means, shown when the reader points at it.
+        Definition, shown when the reader points at the number.
     """
 
     key: str
@@ -158,7 +158,7 @@ def values_of(network: NetworkReport, layer: str, key: str, group: str) -> xr.Da
 
 
 def policies_agree(a: NetworkReport, b: NetworkReport) -> bool:
-    """Whether both policies for negative rates order the information of two networks equally."""
+    """Whether both policies for negative rates rank the information of two networks equally."""
     signs = []
     for key in ("information_rectify", "information_shift"):
         one, other = (median(network, network.layers[-1], key, "trained") for network in (a, b))
@@ -188,9 +188,9 @@ def decided(network: NetworkReport, layer: str, reason: str, kind: str) -> Numbe
 
 
 def reasons(network: NetworkReport) -> list[str]:
-    """What was decided of the units: place cells first, then by how often."""
-    found, n = np.unique(network.units["reason"].values, return_counts=True)
-    common = [str(reason) for reason in found[np.argsort(-n, kind="stable")]]
+    """Reasons of the decisions on the units: place cells first, then by frequency."""
+    names, n = np.unique(network.units["reason"].values, return_counts=True)
+    common = [str(reason) for reason in names[np.argsort(-n, kind="stable")]]
     return [PLACE_CELL, *(reason for reason in common if reason != PLACE_CELL)]
 
 
@@ -218,9 +218,10 @@ def right_on_walk(network: NetworkReport) -> list[SimpleNamespace]:
 
 def unit(network: NetworkReport, number: int) -> SimpleNamespace:
     """The `name` of a unit, and its `scores` and `n_fields` by kind of map."""
-    one = network.units.isel({schema.UNIT: number})
-    name = f"{one['layer'].item()} unit {int(one['index'])}"
-    scores, n_fields = (dict(zip(KINDS, one[k].values, strict=True)) for k in ("score", "n_fields"))
+    data = network.units.isel({schema.UNIT: number})
+    name = f"{data['layer'].item()} unit {int(data['index'])}"
+    scores = dict(zip(KINDS, data["score"].values, strict=True))
+    n_fields = dict(zip(KINDS, data["n_fields"].values, strict=True))
     about = DEFINITIONS["score"][1]
     return SimpleNamespace(
         name=name,

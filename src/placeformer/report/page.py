@@ -1,4 +1,4 @@
-"""The HTML page of the report: measured networks in, one self-contained text out."""
+"""The self-contained HTML page of the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from placeformer.spatial.place_cells import PLACE_CELL
 
 STYLE, SCRIPTS = "page.css", ("unit_pictures.js", "unit_table.js")
 BEST = 8
-"""Units of each layer in the gallery."""
+"""Number of units of each layer in the gallery."""
 
 DRAWN = ("information_rectify", "information_shift", "eta2", "eta2_beyond", "coherence", "score")
 """Measures whose distributions are drawn."""
@@ -35,7 +35,7 @@ FILES = {
     "equivalents": "the test-time α that costs as much as each lesion",
     "comparison": "these results with those of the networks that were trained in the same way",
 }
-"""What is in the netCDF files, by kind of Dataset."""
+"""Contents of the netCDF files, by kind of Dataset."""
 
 TEMPLATES = Environment(
     loader=PackageLoader("placeformer.report"),
@@ -73,9 +73,9 @@ def render(networks: Sequence[NetworkReport], settings: Settings) -> str:
     Parameters
     ----------
     networks
-        One network, or two to be shown side by side.
+        One network, or two that are shown side by side.
     settings
-        What they were measured with.
+        Settings of the measurements.
     """
     script = "\n".join(read(name) for name in SCRIPTS)
     return TEMPLATES.get_template("page.html.jinja").render(
@@ -96,5 +96,5 @@ def read(name: str) -> str:
 
 
 def sha256(script: str) -> str:
-    """Hash of a script, by which the page's security policy tells it from any other."""
+    """Hash of a script, by which the page's security policy identifies it."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

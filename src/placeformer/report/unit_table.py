@@ -17,7 +17,7 @@ from placeformer.report.measurements import KINDS, NULLS, NetworkReport
 from placeformer.report.numbers import DEFINITIONS
 
 UNVISITED = 255
-"""Stands for a place without a rate; rates are 0 to 254 of a unit's own range."""
+"""Code of a place without a rate; rates are coded 0 to 254 within the range of each unit."""
 
 FINE = 1e-4
 """Step of the values of the shuffles, which lie between -1 and 1."""
@@ -36,14 +36,14 @@ COLUMNS = {
     "q_beyond": "q beyond letter",
     "q_within_observation": "q of coherence",
 }
-"""Heads of the columns of numbers, in order."""
+"""Headings of the numeric columns, in order."""
 
 TESTS = {"eta2": "circular", "eta2_beyond": "beyond", "coherence": "within_observation"}
-"""Ends of the names of the p and q of every measure that is tested."""
+"""Suffixes of the names of p and q of every tested measure."""
 
 
 def columns() -> dict[str, str]:
-    """Heads of the columns, with what they mean."""
+    """Headings of the columns, with their definitions."""
     return {head: DEFINITIONS[key][1] for key, head in COLUMNS.items()} | {
         "place cell, reason": "whether the unit passes every criterion of placeformer.place_cells, "
         "and the first one that it fails",
@@ -52,7 +52,7 @@ def columns() -> dict[str, str]:
 
 
 def data(networks: Sequence[NetworkReport]) -> str:
-    """Everything the page's script shows, as JSON that can stand inside of HTML."""
+    """Data of the page's script, as JSON that is safe inside HTML."""
     colors = mpl.colormaps["viridis"](np.arange(256))[:, :3] * 255
     everything = {
         "columns": COLUMNS,
@@ -102,7 +102,7 @@ def axis(maps: xr.Dataset, dim: str) -> str:
 
 
 def shades(rate: NDArray[Any]) -> tuple[NDArray[np.uint8], list[float], list[float]]:
-    """Rates (map, unit, y, x) between the least and the greatest of every unit, and these two."""
+    """Codes of rates (map, unit, y, x) within the range of every unit, and its ends."""
     axes, known = (0, 2, 3), np.isfinite(rate)
     low = np.min(rate, axis=axes, where=known, initial=np.inf)
     high = np.max(rate, axis=axes, where=known, initial=-np.inf)
@@ -115,7 +115,7 @@ def shades(rate: NDArray[Any]) -> tuple[NDArray[np.uint8], list[float], list[flo
 
 
 def steps(values: xr.DataArray) -> NDArray[np.int16]:
-    """Values of the shuffles (map, unit, shuffle) in whole steps; the least number for NaN."""
+    """Values of the shuffles (map, unit, shuffle) in steps of FINE; the least integer for NaN."""
     ordered = values.transpose(schema.MAP, schema.UNIT, ...).values
     kind = np.iinfo(np.int16)
     whole = np.clip(np.round(ordered / FINE), kind.min + 1, kind.max)

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page about a network, and the netCDF files behind it."""
+"""The report: a self-contained HTML page about a network, and its netCDF files."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def write_report(
     Parameters
     ----------
     name
-        A name of the zoo, or a folder.
+        Name of a network of the zoo, or a folder.
     out
-        Folder for the page and the netCDF files: a new one, or one in which an earlier report and
-        files of the same names are replaced. It appears or changes only when all is done.
+        Folder for the page and the netCDF files. It is new, or contains an earlier report, whose
+        files are replaced. It is written only when everything has been measured.
     beside
         Network to compare it with. By default the linear network "nmda-a0", if the zoo has it and
         it is not the network itself; "none" for no comparison.
     settings
-        How much is recorded and shuffled, and the seed.
+        Amount of data and number of shuffles, and the random seed.
     progress
-        Print which stage begins, and show progress bars.
+        Print the name of every stage, and show progress bars.
 
     Returns
     -------
     pathlib.Path
-        The page.
+        Path of the page.
 
     Raises
     ------
     ValueError
-        Unknown networks, a network without a world, two networks of one name, or a folder that
-        cannot be written; all before any work is done.
+        Unknown networks, a network without a world, two networks of the same name, or a folder
+        that cannot be written. These are checked before anything is measured.
     """
     settings = settings or Settings()
     with workspace(Path(out)) as folder:
@@ -69,7 +69,7 @@ def write_report(
 
 
 def names(name: str, beside: str | None) -> list[str]:
-    """Name the networks of a report."""
+    """Names of the networks of a report."""
     if beside is None:
         other = Path(name).name != BESIDE  # a folder of that name is taken for the same network
         beside = BESIDE if other and BESIDE in zoo.list_models() else "none"
@@ -77,14 +77,14 @@ def names(name: str, beside: str | None) -> list[str]:
 
 
 def load(sources: Sequence[str]) -> list[NavigationTransformer]:
-    """Load the networks; each needs a world and a name of its own."""
+    """Load the networks; they need worlds and different names."""
     models = [zoo.load(source) for source in sources]
     for model in models:
         world_of(model)
     loaded = [model.info["name"] for model in models]
     if len(set(loaded)) < len(loaded):
         raise ValueError(
-            f"beside must be a network of another name, got {sources[1]!r} beside {sources[0]!r}, "
+            f"beside must be a network of another name, got {sources[1]!r} and {sources[0]!r}, "
             f"both named {loaded[0]!r}; pass beside='none', or rename one folder"
         )
     return models
@@ -93,7 +93,7 @@ def load(sources: Sequence[str]) -> list[NavigationTransformer]:
 def measure(
     models: Sequence[NavigationTransformer], settings: Settings, *, progress: bool = True
 ) -> list[NetworkReport]:
-    """Measure the networks one after another, and print which stage begins."""
+    """Measure the networks in turn, and print the name of every stage."""
     measurements = [Measurement(model, settings, progress=progress) for model in models]
     stages = [(run.name, *stage) for run in measurements for stage in run.stages]
     for i, (name, label, run_stage) in enumerate(stages, start=1):
@@ -129,7 +129,7 @@ def workspace(out: Path) -> Iterator[Path]:
 
 
 def check_folder(out: Path) -> None:
-    """Raise for a file, a folder without write permission, and a page of another kind."""
+    """Raise for a file, a folder without write permission, and a page that is not a report."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
     if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
@@ -139,12 +139,12 @@ def check_folder(out: Path) -> None:
     page_there = out / PAGE
     if page_there.exists() and MARK not in page_there.read_text(encoding="utf-8", errors="replace"):
         raise ValueError(
-            f"out must not hold a page of another kind, got {page_there}; choose another folder"
+            f"out must not contain another page, got {page_there}; choose another folder"
         )
 
 
 def publish(new: Path, out: Path) -> None:
-    """Move the files to where they belong, the page last."""
+    """Move the files to `out`, the page last."""
     if not out.exists():
         os.rename(new, out)
         return

@@ -79,18 +79,18 @@ def publish(
     trainer
         A finished training run.
     folder
-        New or empty folder; it appears with its card, or not at all.
+        New or empty folder. It appears complete, with its card, or not at all.
     recipe
         The TOML file it was trained with.
     n_walks, n_steps
-        Walks of the measurement, on trained and on novel maps each.
+        Number of walks, and of steps in each, on trained and on novel maps.
     progress
         Show progress bars.
 
     Returns
     -------
     NavigationTransformer
-        The network as read back.
+        The network, read back from the folder.
     """
     target = Path(folder)
     with hub.new_folder(target.resolve(), overwrite=False) as staging:
@@ -125,7 +125,7 @@ def measure(
     progress: bool = False,
 ) -> xr.Dataset:
     """Memory errors at chunk ends: `error`, `n`, `interval` over ``maps`` and ``memory``."""
-    found = [
+    errors = [
         memory_errors(
             model,
             n_walks=n_walks,
@@ -136,55 +136,55 @@ def measure(
         )
         for kind in KINDS
     ]
-    together = xr.concat(found, "maps", join="exact", combine_attrs="drop_conflicts")
+    together = xr.concat(errors, "maps", join="exact", combine_attrs="drop_conflicts")
     return together.assign_coords(maps=list(KINDS))
 
 
 def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
     """Errors as the `results` of a folder: value and definition."""
-    found = {}
+    entries = {}
     for kind, memory in product(errors["maps"].values, errors["memory"].values):
-        one = errors.sel(maps=kind, memory=memory)
+        cell = errors.sel(maps=kind, memory=memory)
         definition = (
             f"share of wrong letters at chunk ends, {memory} memory, {kind} maps; 95 % Wilson "
-            f"interval {interval(one)}, {int(one['n'])} predictions, {protocol(errors)}"
+            f"interval {interval(cell)}, {int(cell['n'])} predictions, {protocol(errors)}"
         )
-        value = round(float(one["error"]), 6)
-        found[f"{memory}_error_{kind}"] = {"value": value, "definition": definition}
-    return found
+        value = round(float(cell["error"]), 6)
+        entries[f"{memory}_error_{kind}"] = {"value": value, "definition": definition}
+    return entries
 
 
 def place_shares(
     model: NavigationTransformer, *, progress: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Shares of place cells as the `results` of a folder: value and definition."""
-    walked = recorded(model, **PLACE_WALKS, progress=progress)
+    recordings = recorded(model, **PLACE_WALKS, progress=progress)
     shares = place_cell_shares(
-        walked, n_shuffles=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress
+        recordings, n_shuffles=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress
     )
-    found = shares["place_cell_fraction"]
+    fractions = shares["place_cell_fraction"]
     units = model.config.n_layers * model.config.d_inner
     return {
         f"place_cell_fraction_{kind}": {
-            "value": round(float(found.sel(maps=kind).mean("layer")), 6),
+            "value": round(float(fractions.sel(maps=kind).mean("layer")), 6),
             "definition": (
                 f"share of the {units:,} feed-forward units that place_cells accepts on the first "
                 f"{kind} map, {PLACE_PROTOCOL}"
             ),
         }
-        for kind in found["maps"].values
+        for kind in fractions["maps"].values
     }
 
 
 def protocol(errors: xr.Dataset) -> str:
-    """Say on how much was measured."""
+    """Describe the walks of a measurement."""
     attrs = errors.attrs
     return f"{attrs['n_walks']} walks of {attrs['n_steps']} steps, seed {attrs['seed']}"
 
 
-def interval(one: xr.Dataset) -> str:
-    """Bounds of one error's interval."""
-    low, high = one["interval"].values
+def interval(error: xr.Dataset) -> str:
+    """Bounds of the interval of an error."""
+    low, high = error["interval"].values
     return f"{low:.4f} to {high:.4f}"
 
 
@@ -195,7 +195,7 @@ def text(
     shares: dict[str, dict[str, Any]],
     trainer: Trainer,
 ) -> str:
-    """Write the card: what the network reaches, how it was made, and what it is not for."""
+    """Write the card: results, training and limits of the network."""
     config, world = model.config, world_of(model)
     return TEMPLATES.get_template("trained_card.md.jinja").render(
         head=head(name, results(errors) | shares),
@@ -223,6 +223,6 @@ def text(
     )
 
 
-def error_with_interval(one: xr.Dataset) -> str:
+def error_with_interval(data: xr.Dataset) -> str:
     """One error with its interval and its number of predictions."""
-    return f"{float(one['error']):.4f} ({interval(one)}; n = {int(one['n'])})"
+    return f"{float(data['error']):.4f} ({interval(data)}; n = {int(data['n'])})"

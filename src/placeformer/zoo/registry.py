@@ -192,7 +192,7 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
     --------
     list_models : The names alone.
     load : Load a network by its name.
-    profile_networks : Measure networks anew.
+    profile_networks : Measure networks again.
 
     Examples
     --------
