@@ -238,6 +238,17 @@ def test_maps_with_the_same_places_are_not(coded):
     assert abs(found.accuracy - 0.5) < 0.1
 
 
+@pytest.mark.parametrize("method", ["bayes", "ridge"])
+def test_maps_may_have_names(rooms, method):
+    names = np.array([f"room {number}" for number in rooms["map"].values])
+    by_number = decode_map(rooms, method=method, **FEW)
+    by_name = decode_map(rooms.assign_coords(map=("walk", names)), method=method, **FEW)
+    assert by_name.accuracy == by_number.accuracy
+    numbers = by_number.decoded.values
+    want = np.array([f"room {n:g}" if n == n else "" for n in numbers.ravel()])
+    np.testing.assert_array_equal(by_name.decoded.values.ravel(), want)
+
+
 def test_the_commonest_map_of_training_is_chance():
     rec = simulation.place_code(RNG(6), 9, 50, 20)
     rec = rec.assign_coords(map=("walk", np.array([0, 0, 0, 0, 0, 0, 1, 1, 1])))

@@ -196,8 +196,9 @@ def decode_map(
     Returns
     -------
     xarray.Dataset
-        ``decoded`` (walk, time), the map; NaN where the method needs a place and there is none.
-        ``accuracy``, 0 to 1, with the 95 % bootstrap ``interval`` (bound) over walks;
+        ``decoded`` (walk, time), the map; NaN, or "" for maps with names, where the method needs a
+        place and there is none. ``accuracy``, 0 to 1, with the 95 % bootstrap ``interval`` (bound)
+        over walks;
         ``chance_accuracy``, the accuracy of always predicting the most frequent map of the training
         walks; ``null_accuracy``, ``null_sd`` and ``p``: accuracy when maps are permuted among
         walks; ``confusion`` (map, decoded_map), share of the samples of each map; ``n``;
@@ -465,7 +466,8 @@ def of_map(
     pairs = np.zeros((maps.size, maps.size))
     np.add.at(pairs, (truth[known], decoded[known].astype(np.intp)), 1)
     share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
-    named = np.full(fold.shape, np.nan)
+    numbers = maps.dtype.kind in "biuf"
+    named = np.full(fold.shape, np.nan) if numbers else np.full(fold.shape, "", maps.dtype)
     named[known] = maps[decoded[known].astype(np.intp)]
     confusion = "share of a map's samples decoded as each map"
     return {
