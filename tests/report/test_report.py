@@ -110,6 +110,12 @@ class Reader(HTMLParser):
         self.links += [found[key] for key in ("src", "href", "srcset", "action") if key in found]
 
 
+def test_the_shuffles_are_enough_for_place_cells_and_named_on_the_page(text):
+    assert "in three tests of 3 shuffles each" in text and "The smallest possible p is 1/4." in text
+    smallest_p, share = 1 / (Settings().shuffles + 1), 0.1
+    assert smallest_p / share <= 0.05  # q of a tenth of the units that no shuffle reaches
+
+
 def test_files_are_the_page_and_seven_datasets_a_network(out):
     expected = {f"net-{a}.{kind}.nc" for a in ("a10", "a0") for kind in KINDS + HARMED}
     assert {file.name for file in out.iterdir()} == expected | {"index.html"}

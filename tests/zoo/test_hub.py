@@ -248,9 +248,9 @@ def test_a_private_repository_needs_a_token(local_hub, monkeypatch):
     pf.push(network(), REPO, private=True)
     assert local_hub.repositories[REPO].private
     monkeypatch.delenv("HF_TOKEN")
-    refused("the hub has no such repository that you may see", "token=...")
-    refused("that you may see", token="hf_bob")
-    refused("the hub does not know the token", token="hf_wrong")
+    refused("the hub has no such repository that you can access", "token=...")
+    refused("that you can access", token="hf_bob")
+    refused("the token is missing or unknown to the hub", token="hf_wrong")
     assert same(pf.load(REPO, token="hf_alice"), network())
 
 
@@ -264,8 +264,8 @@ def test_private_is_not_pushed_to_what_is_public(local_hub, repo):
     ("token", "part"),
     [
         ("hf_bob", "alice/net cannot be pushed to: the token may not write there"),
-        ("hf_wrong", "the hub does not know the token"),
-        (False, "the hub does not know the token"),
+        ("hf_wrong", "the token is missing or unknown to the hub"),
+        (False, "the token is missing or unknown to the hub"),
     ],
 )
 @pytest.mark.parametrize("exists", [True, False])
@@ -313,7 +313,7 @@ def test_offline_after_download(local_hub, repo, offline):
 
 
 def test_offline_without_download(local_hub, repo, offline, tmp_path):
-    parts = ("it is not in the cache", "load it once with a connection, or give the cache_dir")
+    parts = ("it is not in the cache", "load it once with a connection, or pass the cache_dir")
     refused(f"{REPO} at main", *parts, local_files_only=True)
     pf.load(REPO)
     refused(*parts, local_files_only=True, cache_dir=tmp_path / "elsewhere")
@@ -342,7 +342,7 @@ def test_a_hub_that_is_down_leaves_the_copy_in_the_cache(local_hub, repo):
     pf.load(REPO)
     local_hub.fault = lambda method, path: {"status": 500}
     assert same(pf.load(REPO), network())
-    refused("not in the cache and the hub cannot be asked", source="alice/other")
+    refused("not in the cache and the hub cannot be reached", source="alice/other")
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
@@ -413,7 +413,7 @@ def test_a_corrupted_file_of_the_same_size_is_refused(local_hub, repo, file):
     broken = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
     local_hub.fault = lambda method, path: {"body": broken} if path.endswith(file) else None
     wrong = "network.alpha: expected 0.3" if file == "config.json" else "expected sha256"
-    refused(REPO, wrong, "fetch it again with force_download=True")
+    refused(REPO, wrong, "download it again with force_download=True")
     local_hub.fault = lambda method, path: None
     refused(wrong)  # it is in the cache
     refused(wrong, local_files_only=True)
@@ -453,7 +453,7 @@ def test_a_repository_of_something_else_is_named(local_hub):
         source="alice/empty",
     )
     refused("the repository has no such branch, tag or commit", source="alice/empty@v9")
-    refused("no such repository that you may see", "is a folder meant?", source="alice/none")
+    refused("no such repository that you can access", "did you mean a folder?", source="alice/none")
 
 
 @pytest.mark.parametrize(
