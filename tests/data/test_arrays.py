@@ -127,9 +127,7 @@ def test_behaviour_as_walks():
     xr.testing.assert_equal(again.drop_vars("map"), got)
     with pytest.raises(ValueError, match="walks must have dimension 'time'"):
         as_walks(xr.Dataset({"x": ("step", [1, 2])}), "walks")
-    with pytest.raises(
-        ValueError, match=r"walks\['y'\].* got \(49,\); walks\['x'\] has 1 walks"
-    ):
+    with pytest.raises(ValueError, match=r"walks\['y'\].* got \(49,\); walks\['x'\] has 1 walks"):
         as_walks({"x": PLACE["x"][0], "y": PLACE["y"][0, :49]}, "walks")
     with pytest.raises(ValueError, match=r"walks must hold arrays"):
         as_walks({}, "walks")
