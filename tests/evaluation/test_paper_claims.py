@@ -92,7 +92,9 @@ def test_few_networks_are_no_error(n):
 
 
 def test_what_is_missing_is_named():
-    with pytest.raises(ValueError, match="profile_networks gives, but eta2_beyond is missing"):
+    with pytest.raises(
+        ValueError, match="a result of profile_networks, but eta2_beyond is missing"
+    ):
         pf.paper_claims(measured.networks().drop_vars("eta2_beyond"))
 
 

@@ -116,9 +116,9 @@ def test_the_result_goes_to_netcdf_and_back(tmp_path):
 
 def test_bad_input_is_refused():
     good = response(DOSES, hill(DOSES, TRUE))
-    with pytest.raises(ValueError, match="must carry the coordinate 'mg_mM', got"):
+    with pytest.raises(ValueError, match="must have the coordinate 'mg_mM', got"):
         fit_hill(good, dose="mg_mM")
-    with pytest.raises(ValueError, match="one value a point, got dims"):
+    with pytest.raises(ValueError, match="one value per point, got dims"):
         fit_hill(good.expand_dims("memory"))
     with pytest.raises(ValueError, match="doses must be ≥ 0, got -1"):
         fit_hill(response(DOSES - 1, DOSES))

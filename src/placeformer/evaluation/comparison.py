@@ -1,4 +1,4 @@
-"""Mg²⁺ and lesions side by side: trained α, test-time α, place units and matched ones."""
+"""Comparison of Mg²⁺ with lesions: trained α, test-time α, lesions of place cells and controls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def memory_comparison(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Bring what Mg²⁺ and lesions do to memory into one Dataset.
+    """Combine the effects of Mg²⁺ and of lesions on memory in one Dataset.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def memory_comparison(
     lesions
         Result of :func:`ablation_curve` of the same network.
     n_resamples, seed
-        Of the intervals of the correlations.
+        Number of bootstrap samples and random seed of the intervals of the correlations.
 
     Returns
     -------
@@ -58,14 +58,29 @@ def memory_comparison(
           (:func:`paper_claims`), the mean over layers, over all networks, and partial on α over
           those with NMDA_α; bootstrap over networks.
 
-        The attributes `where`, `where_washout` and `where_lesions` say which predictions each
-        counts, those at chunk ends or at every step.
+        The attributes `where`, `where_washout` and `where_lesions` state which predictions are
+        counted, those at chunk ends or at every step.
 
     Raises
     ------
     ValueError
-        If a Dataset is not what the function named above gives, or `washout` is of several
-        networks.
+        A Dataset is not a result of the function named above, or `washout` holds several networks.
+
+    See Also
+    --------
+    profile_networks, dose_response, ablation_curve
+    plot.comparison : Draw the result.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> names = ["nmda", "nmda-a10-washout", "nmda-a10-lesions"]
+    >>> results = [xr.load_dataset(results_folder() / f"{name}.nc") for name in names]
+    >>> comparison = pf.memory_comparison(*results, n_resamples=100)
+    >>> comparison.sizes["model"], comparison.sizes["dose"], comparison.sizes["fraction"]
+    (12, 13, 4)
     """
     check(networks, "networks", "profile_networks", NETWORKS)
     check(washout, "washout", "dose_response", (*WASHOUT, "alpha"))
@@ -101,7 +116,7 @@ def memory_comparison(
 
 
 def check(data: xr.Dataset, argument: str, function: str, needed: tuple[str, ...]) -> None:
-    """Refuse a Dataset that lacks what the named function gives."""
+    """Raise if a Dataset lacks variables of a result of the named function."""
     missing = [name for name in needed if name not in data.variables]
     if missing:
         raise ValueError(
@@ -114,21 +129,21 @@ def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str,
     """Rank correlations of the reference error with measures of place, over networks."""
     error = networks["error"].sel(maps="trained", memory="reference").values
     values = place_measures(Networks(networks, n_resamples, seed))
-    found = [
+    estimates = [
         [
             correlation(error, v, given, n_resamples=n_resamples, seed=seed)
             for given in givens(networks)
         ]
         for v in values.values()
     ]
-    each = np.array(found, float).reshape(len(values), len(GIVEN), len(Estimate._fields))
+    table = np.array(estimates, float).reshape(len(values), len(GIVEN), len(Estimate._fields))
     coords = {"measure": list(values), "given": list(GIVEN)}
     labels = {
-        "correlation": (each[..., 0], ("measure", "given"), "Spearman's ρ with reference error"),
+        "correlation": (table[..., 0], ("measure", "given"), "Spearman's ρ with reference error"),
         "correlation_interval": (
-            each[..., 1:3], ("measure", "given", "bound"), "95 % bootstrap interval over networks",
+            table[..., 1:3], ("measure", "given", "bound"), "95 % bootstrap interval over networks",
         ),
-        "correlation_p": (each[..., 3], ("measure", "given"), "two-sided p"),
+        "correlation_p": (table[..., 3], ("measure", "given"), "two-sided p"),
     }  # fmt: skip
     return {
         name: xr.DataArray(variable(dims, v, text), coords)
@@ -137,5 +152,5 @@ def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str,
 
 
 def givens(networks: xr.Dataset) -> list[np.ndarray | None]:
-    """What the correlations are partial on: nothing, and α."""
+    """Variables that the correlations are conditioned on: none, and α."""
     return [None, networks["trained_alpha"].values.astype(float)]

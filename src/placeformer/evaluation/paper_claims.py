@@ -1,4 +1,4 @@
-"""The claims of the paper as hypotheses, and their tests on a set of networks."""
+"""The claims of the paper as hypotheses, and tests of them on a set of networks."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ STATEMENTS = {
     7: "Low α impairs reference memory",
 }
 BEST, LOW = 10.0, 0.1
-"""The paper's α, and the greatest α that counts as low."""
+"""The paper's α, and the maximum α that counts as low."""
 HARDLY = 0.05
-"""Errors that differ by less hardly differ."""
+"""Difference of errors below which they count as equal."""
 BY_CHANCE = 0.01
-"""Share of simulated units without place fields that pass for place cells (the page on them)."""
+"""Share of simulated units without place fields that are classified as place cells."""
 OTHERS: dict[str, float | str] = {
     "linear": 0.0, "silu": 1.0, "relu": "relu", "gelu": "gelu", "leaky_relu": "leaky_relu",
     "tanh": "tanh",
@@ -53,7 +53,7 @@ def row(
     part: str,
     test: str,
     effect: str,
-    found: Effect,
+    result: Effect,
     n_networks: int,
     word: str,
     *,
@@ -61,7 +61,7 @@ def row(
     note: str = "",
 ) -> dict[str, Any]:
     """One row of the table."""
-    estimate, over, n_seeds = found
+    estimate, over, n_seeds = result
     if n_seeds == 1 and word != "not tested":
         word += " (one seed: preliminary)"
     return {
@@ -71,16 +71,18 @@ def row(
     }  # fmt: skip
 
 
-def falls(found: Networks) -> Iterator[dict[str, Any]]:
+def falls(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 1."""
-    error, dosed = found.error("reference"), np.isfinite(found.alpha)
-    effect = found.effect(error, found.drawn("reference"), partial(dose_trend, alpha=found.alpha))
+    error, dosed = networks.error("reference"), np.isfinite(networks.alpha)
+    effect = networks.effect(
+        error, networks.drawn("reference"), partial(dose_trend, alpha=networks.alpha)
+    )
     p = trend_p(
-        found.alpha[dosed],
+        networks.alpha[dosed],
         error[dosed],
-        found.seed[dosed],
-        n_resamples=found.n_resamples,
-        seed=found.random,
+        networks.seed[dosed],
+        n_resamples=networks.n_resamples,
+        seed=networks.random,
     )
     effect = (effect[0]._replace(p=p), *effect[1:])
     test = "Spearman within seeds; permutation of α within seeds"
@@ -88,14 +90,14 @@ def falls(found: Networks) -> Iterator[dict[str, Any]]:
     yield row(1, "trained α", test, "ρ of α and reference error", effect, int(dosed.sum()), word)
 
 
-def saturates(found: Networks) -> Iterator[dict[str, Any]]:
+def saturates(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 2."""
-    dosed = np.isfinite(found.alpha)
-    error, n_seeds = found.error("reference"), np.unique(found.seed[dosed]).size
+    dosed = np.isfinite(networks.alpha)
+    error, n_seeds = networks.error("reference"), np.unique(networks.seed[dosed]).size
     response = xr.DataArray(
-        error[dosed], dims="model", coords={"alpha": ("model", found.alpha[dosed])}
+        error[dosed], dims="model", coords={"alpha": ("model", networks.alpha[dosed])}
     )
-    fit = fit_hill(response, n_resamples=found.n_resamples, seed=found.random)
+    fit = fit_hill(response, n_resamples=networks.n_resamples, seed=networks.random)
     n, k = (float(fit["value"].sel(parameter=name)) for name in "nK")
     low, high = fit["interval"].sel(parameter="K").values
     word = "shown" if n < 0 else "opposite"
@@ -107,11 +109,11 @@ def saturates(found: Networks) -> Iterator[dict[str, Any]]:
         2, "Hill curve", "Hill fit, F test against a constant", "K, the α half-way",
         (estimate, "bootstrap of the fit", n_seeds), int(dosed.sum()), word, note=note,
     )  # fmt: skip
-    most = float(np.nanmax(found.alpha, initial=-np.inf))
+    most = float(np.nanmax(networks.alpha, initial=-np.inf))
     if most > BEST:
-        pair = found.at(BEST), found.at(most)
-        effect = found.effect(
-            error, found.drawn("reference"), partial(difference, first=pair[0], second=pair[1])
+        pair = networks.at(BEST), networks.at(most)
+        effect = networks.effect(
+            error, networks.drawn("reference"), partial(difference, first=pair[0], second=pair[1])
         )
         yield row(
             2, f"beyond α = {BEST:g}", f"paired by seed; gains below {HARDLY:g} are none",
@@ -120,12 +122,12 @@ def saturates(found: Networks) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
 
 
-def beats_others(found: Networks) -> Iterator[dict[str, Any]]:
+def beats_others(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 3."""
-    error, drawn, best = found.error("reference"), found.drawn("reference"), found.at(BEST)
+    error, drawn, best = networks.error("reference"), networks.drawn("reference"), networks.at(BEST)
     for name, activation in OTHERS.items():
-        other = found.at(activation)
-        effect = found.effect(error, drawn, partial(difference, first=other, second=best))
+        other = networks.at(activation)
+        effect = networks.effect(error, drawn, partial(difference, first=other, second=best))
         shown = name if isinstance(activation, str) else f"{name} (α = {activation:g})"
         yield row(
             3, shown, "paired by seed", f"reference error less that at α = {BEST:g}", effect,
@@ -133,12 +135,12 @@ def beats_others(found: Networks) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
 
 
-def working_is_alike(found: Networks) -> Iterator[dict[str, Any]]:
+def working_is_alike(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 4."""
-    dosed = int(np.isfinite(found.alpha).sum())
+    dosed = int(np.isfinite(networks.alpha).sum())
     for memory, null in (("working", HARDLY), ("reference", np.nan)):
-        effect = found.effect(
-            found.error(memory), found.drawn(memory), partial(spread, alpha=found.alpha)
+        effect = networks.effect(
+            networks.error(memory), networks.drawn(memory), partial(spread, alpha=networks.alpha)
         )
         decides = memory == "working"
         yield row(
@@ -146,10 +148,10 @@ def working_is_alike(found: Networks) -> Iterator[dict[str, Any]]:
             f"greatest less least {memory} error over α", effect, dosed,
             verdict(effect[0], claimed=-1, null=null) if decides else "not tested", decides=decides,
         )  # fmt: skip
-    effect = found.effect(
-        found.error("working"),
-        found.drawn("working"),
-        partial(dose_trend, alpha=found.alpha),
+    effect = networks.effect(
+        networks.error("working"),
+        networks.drawn("working"),
+        partial(dose_trend, alpha=networks.alpha),
     )
     yield row(
         4, "trend", "Spearman within seeds", "ρ of α and working error", effect, dosed,
@@ -157,46 +159,46 @@ def working_is_alike(found: Networks) -> Iterator[dict[str, Any]]:
     )  # fmt: skip
 
 
-def place_cells_emerge(found: Networks) -> Iterator[dict[str, Any]]:
+def place_cells_emerge(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 5."""
-    trained = found.layers("place_cell_fraction", maps="trained")
-    novel = found.layers("place_cell_fraction", maps="novel")
+    trained = networks.layers("place_cell_fraction", maps="trained")
+    novel = networks.layers("place_cell_fraction", maps="novel")
     parts = (
         ("on a trained map", f"above {BY_CHANCE:g}", trained, BY_CHANCE, True),
         ("trained less novel map", "paired by network", trained - novel, 0.0, True),
         (
             "depend on memory", f"above {BY_CHANCE:g}",
-            found.layers("memory_dependent_fraction"), BY_CHANCE, False,
+            networks.layers("memory_dependent_fraction"), BY_CHANCE, False,
         ),
     )  # fmt: skip
     for part, test, values, null, decides in parts:
-        effect = mean_effect(found, values)
+        effect = mean_effect(networks, values)
         yield row(
             5, part, test, "share of feed-forward units, mean of the networks", effect,
             int(np.isfinite(values).sum()), verdict(effect[0], claimed=1, null=null),
             decides=decides,
         )  # fmt: skip
-    for layer in found.data["layer"].values:
-        values = found.data["place_cell_fraction"].sel(maps="trained", layer=layer).values
+    for layer in networks.data["layer"].values:
+        values = networks.data["place_cell_fraction"].sel(maps="trained", layer=layer).values
         yield row(
-            5, str(layer), "for comparison", "share of its units", mean_effect(found, values),
+            5, str(layer), "for comparison", "share of its units", mean_effect(networks, values),
             int(np.isfinite(values).sum()), "not tested", decides=False,
         )  # fmt: skip
 
 
-def better_has_more(found: Networks) -> Iterator[dict[str, Any]]:
+def better_has_more(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 6."""
-    error, measures = found.error("reference"), place_measures(found)
+    error, measures = networks.error("reference"), place_measures(networks)
     for name, values in measures.items():
-        for given in (None, found.alpha):
+        for given in (None, networks.alpha):
             decides = name == next(iter(measures)) and given is None
             both = np.isfinite(error) & np.isfinite(values)
             if given is not None:
                 both &= np.isfinite(given)
             estimate = correlation(
-                error, values, given, n_resamples=found.n_resamples, seed=found.random
+                error, values, given, n_resamples=networks.n_resamples, seed=networks.random
             )
-            seeds = np.unique(found.seed[both]).size
+            seeds = np.unique(networks.seed[both]).size
             yield row(
                 6, name + ("" if given is None else ", given α"),
                 "Spearman over networks" + ("" if given is None else ", partial on α"),
@@ -205,12 +207,12 @@ def better_has_more(found: Networks) -> Iterator[dict[str, Any]]:
             )  # fmt: skip
 
 
-def low_impairs(found: Networks) -> Iterator[dict[str, Any]]:
+def low_impairs(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 7."""
-    low, best = found.alpha <= LOW, found.at(BEST)
-    effect = found.effect(
-        found.error("reference"),
-        found.drawn("reference"),
+    low, best = networks.alpha <= LOW, networks.at(BEST)
+    effect = networks.effect(
+        networks.error("reference"),
+        networks.drawn("reference"),
         partial(difference, first=low, second=best),
     )
     yield row(
@@ -218,11 +220,11 @@ def low_impairs(found: Networks) -> Iterator[dict[str, Any]]:
         f"reference error, mean, less that at α = {BEST:g}", effect, int((low | best).sum()),
         verdict(effect[0], claimed=1),
     )  # fmt: skip
-    to = found.data.attrs.get("washout", 0)
+    to = networks.data.attrs.get("washout", 0)
     for memory in MEMORIES[::-1]:
-        cost = found.error(memory, "washout_wrong") - found.error(memory)
-        drawn = found.drawn(memory, "washout_wrong") - found.drawn(memory)
-        effect = found.effect(
+        cost = networks.error(memory, "washout_wrong") - networks.error(memory)
+        drawn = networks.drawn(memory, "washout_wrong") - networks.drawn(memory)
+        effect = networks.effect(
             cost,
             drawn,
             partial(mean_of, which=best),
@@ -247,61 +249,76 @@ COLUMNS = (
 
 
 def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Test the claims of Kim, Kwon, Cha and Lee (NeurIPS 2023) on networks measured alike.
+    """Test the claims of Kim, Kwon, Cha and Lee (NeurIPS 2023) on measured networks.
 
-    Seeds of the training are the sample: an effect is computed for every seed apart, on its own
-    maps and walks, and its mean has Student's t interval over seeds, cut at -1 and 1. Where only
-    one seed has the networks for it, the interval is a bootstrap interval over walks (claim 5: over
-    networks), which says nothing of other seeds, and the verdict says so. Rank correlations between
-    networks (claim 6) have bootstrap intervals over networks.
+    Seeds of the training are the sample: an effect is computed separately for every seed, on its
+    own maps and walks, and its mean has Student's t interval over seeds, limited to -1 and 1. If
+    only one seed has the networks for it, the interval is a bootstrap interval over walks (claim 5:
+    over networks), which does not generalise to other seeds, and the verdict notes it. Rank
+    correlations between networks (claim 6) have bootstrap intervals over networks.
 
     Parameters
     ----------
     networks
-        Result of :func:`profile_networks`, of networks that differ in activation, α and seed alone.
+        Result of :func:`profile_networks`, for networks that differ only in activation, α and seed.
     n_resamples
-        Bootstrap samples, and permutations.
+        Number of bootstrap samples and of permutations.
     seed
-        Of both.
+        Random seed of both.
 
     Returns
     -------
     pandas.DataFrame
-        A row a test:
+        One row per test:
 
-        - `claim` 1 to 7, `statement`, and `part`, what of it is tested;
-        - `decides`: whether the verdict on the claim rests on it, see :func:`claim_verdicts`;
+        - `claim` 1 to 7, `statement`, and `part`, the part of it that is tested;
+        - `decides`: whether the verdict on the claim depends on it, see :func:`claim_verdicts`;
         - `test` and `effect` in words; `value`, `lower`, `upper`: the effect and its 95 % interval;
-          `over`: what the interval is over; `p`, two-sided, where there is one;
+          `over`: what the interval is over; `p`, two-sided, if the test has one;
         - `n_networks`, `n_seeds`: networks and seeds that the effect is computed from;
-        - `verdict`: "shown" if the whole interval lies on the side that the claim says, "opposite"
-          if it lies on the other, else "not shown"; "not tested" without an interval; "one seed:
-          preliminary" is added where it is so. `note`: what else is to be known.
+        - `verdict`: "shown" if the whole interval lies on the claimed side, "opposite" if it lies
+          on the other, else "not shown"; "not tested" without an interval; " (one seed:
+          preliminary)" is appended if there is only one seed. `note`: further remarks.
 
         (1) ρ of α and reference error below 0. (2) An identifiable falling :func:`fit_hill`.
-        (3) Reference error of each other activation less that at α = 10, same seed, above 0.
-        (4) The greatest less the least working error over α below 0.05. (5) Share of place cells
+        (3) Reference error of each other activation minus that at α = 10, same seed, above 0.
+        (4) Range of the working error over α below 0.05. (5) Share of place cells
         on a trained map above 0.01, and more than on a novel map. (6) ρ of reference error and
-        share of place cells below 0. (7) Reference error at α ≤ 0.1 less that at α = 10 above 0.
+        share of place cells below 0. (7) Reference error at α ≤ 0.1 minus that at α = 10 above 0.
 
     Raises
     ------
     ValueError
-        If networks lack a variable or coordinate that :func:`profile_networks` gives.
+        ``networks`` lacks a variable or coordinate of a result of :func:`profile_networks`.
+
+    See Also
+    --------
+    profile_networks : Measure networks of a zoo.
+    claim_verdicts : One verdict per claim.
 
     Notes
     -----
-    Claims 3 and 5 need every part: an intersection-union test, which asks for no correction. Tests
+    Claims 3 and 5 need every part: an intersection-union test, which needs no correction. Tests
     of different claims are not corrected for their number.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> networks = xr.load_dataset(results_folder() / "mini.nc")
+    >>> claims = pf.paper_claims(networks.sel(model=networks.seed == 0), n_resamples=10)
+    >>> claims.loc[0, ["statement", "verdict"]].tolist()
+    ['Reference-memory error falls as α rises', 'shown (one seed: preliminary)']
     """
     check(networks)
-    found = Networks(networks, n_resamples, seed)
-    rows = [row for test in TESTS for row in test(found)]
+    measured = Networks(networks, n_resamples, seed)
+    rows = [row for test in TESTS for row in test(measured)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def claim_verdicts(claims: pd.DataFrame) -> pd.Series:
-    """One verdict a claim: "shown" if all rows that decide show it, "opposite" if one is opposite.
+    """One verdict per claim: "shown" if all deciding rows are, "opposite" if any of them is.
 
     Parameters
     ----------
@@ -311,17 +328,36 @@ def claim_verdicts(claims: pd.DataFrame) -> pd.Series:
     Returns
     -------
     pandas.Series
-        By claim: "opposite", "not shown" or "not tested" where a row that decides is, the first of
-        them if there are several, else "shown"; with " (one seed: preliminary)" where a row that
-        decides has one seed.
+        By claim: the first of "opposite", "not shown" and "not tested" that is the verdict of a
+        deciding row, else "shown"; with " (one seed: preliminary)" if a deciding row has only one
+        seed.
+
+    See Also
+    --------
+    paper_claims : The tests behind the verdicts.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import placeformer as pf
+    >>> claims = pd.DataFrame(
+    ...     {
+    ...         "claim": [1, 3, 3],
+    ...         "decides": True,
+    ...         "verdict": ["shown", "shown", "not shown"],
+    ...         "n_seeds": 3,
+    ...     }
+    ... )
+    >>> pf.claim_verdicts(claims).to_dict()
+    {1: 'shown', 3: 'not shown'}
     """
     deciding = claims[claims["decides"]]
     return deciding.groupby("claim")[["verdict", "n_seeds"]].apply(together)
 
 
 def together(rows: pd.DataFrame) -> str:
-    """Verdict of all rows that decide a claim."""
-    each = [str(v).split(" (")[0] for v in rows["verdict"]]
-    word = next(w for w in ("opposite", "not shown", "not tested", "shown") if w in each)
+    """Joint verdict of the rows that decide a claim."""
+    words = [str(v).split(" (")[0] for v in rows["verdict"]]
+    word = next(w for w in ("opposite", "not shown", "not tested", "shown") if w in words)
     alone = word != "not tested" and (rows["n_seeds"] == 1).any()
     return word + (" (one seed: preliminary)" if alone else "")

@@ -38,7 +38,7 @@ def walks(
     side: int = SIDE,
     dtype: type = np.float32,
 ) -> xr.Dataset:
-    """Return a Recording of random places and white noise, walks alternating over two maps."""
+    """Return a Recording of random places and white noise; walks alternate between two maps."""
     x, y = rng.integers(0, side, (2, n_walks, n_steps))
     noise = rng.standard_normal((n_walks, n_steps, n_units))
     activation: NDArray[Any] = noise.astype(dtype)
@@ -100,11 +100,11 @@ def place_code(
     maps: Sequence[int] = (0,),
     width: float = 1.2,
 ) -> xr.Dataset:
-    """Return a Recording of units with one field each, at another place on every map."""
+    """Return a Recording of units with one field each, at a different place on every map."""
     x, y = rng.integers(0, side, (2, n_walks, n_steps))
     room = np.arange(n_walks) % len(maps)
     fields = rng.uniform(0, side - 1, (len(maps), n_units, 2))
-    rates = np.array([[bump(c, width, side) for c in each] for each in fields])
+    rates = np.array([[bump(c, width, side) for c in centres] for centres in fields])
     activation = noise * rng.standard_normal((n_walks, n_steps, n_units)) - 0.2
     activation += np.moveaxis(rates, 1, -1)[room[:, None], y, x]
     return recording(activation.astype(np.float32), x, y, map=np.asarray(maps)[room])
@@ -123,27 +123,27 @@ def hexagons(
 KINDS = {
     "place": "one field, on any map",
     "two fields": "two fields, on any map",
-    "place and letter": "one field and the letter, which moves it by a tenth",
+    "place and letter": "one field, plus a tenth of a response to the letter",
     "remembered place": "one field on trained maps, noise on novel ones",
     "wall": "one field along a wall",
     "ramp": "a slope from wall to wall",
-    "waves": "waves as long as the map or longer",
-    "hole": "the same everywhere but at one place",
-    "letter": "activity that the letter at the place decides",
-    "letter before": "activity that the letter at the place before decides",
+    "waves": "waves at least as long as the map",
+    "hole": "constant except around one place",
+    "letter": "a response to the letter at the place",
+    "letter before": "a response to the letter at the previous place",
     "untuned": "temporally correlated noise",
-    "constant": "the same value throughout",
+    "constant": "the same value at all times",
 }
 """Units of a simulated population."""
 
 SHAPES = ("wall", "ramp", "waves", "hole")
-"""Kinds that place drives without a field that is a place."""
+"""Kinds of units that depend on place but have no place field."""
 
 PLACE_KINDS = ("place", "two fields", "place and letter", "remembered place")
 
 
 def tuning(rng: np.random.Generator, name: str) -> NDArray[np.float64]:
-    """Rate map (y, x) of a unit of a kind, 0.6 to 1 from its least to its greatest value."""
+    """Rate map (y, x) of a unit of a kind, with a range of 0.6 to 1."""
     if name not in SHAPES:
         return units(rng, 1, 2 if name == "two fields" else 1, noise=0.0)[0]
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
@@ -176,8 +176,8 @@ def population(
 ) -> xr.Dataset:
     """A Recording of units of known kinds (coordinate ``kind``) on one map of letters.
 
-    Fields are 0.6 to 1 high and the noise of a step has a standard deviation of ``noise``; the
-    same seed makes the same units on a trained and on a novel map.
+    Fields are 0.6 to 1 high and the innovations of the noise have standard deviation ``noise``; the
+    same seed gives the same units on a trained and on a novel map.
     """
     kinds = list(kinds)
     world = GridWorld(side=SIDE, n_maps=1, seed=seed)
@@ -188,8 +188,8 @@ def population(
     kind = np.repeat(kinds, n_each)
     for unit, name in enumerate(kind):
         rate = tuning(rng, name)
-        liked = rng.standard_normal(world.n_letters)
-        activation[..., unit] += _drive(name, rate, liked, walk, familiar)
+        response = rng.standard_normal(world.n_letters)
+        activation[..., unit] += _drive(name, rate, response, walk, familiar)
         if name == "constant":
             activation[..., unit] = rate[0, 0]
     return walk.assign(activation=(("walk", "time", "unit"), activation)).assign_coords(
@@ -200,12 +200,12 @@ def population(
 def _drive(
     name: str,
     rate: NDArray[np.float64],
-    liked: NDArray[np.float64],
+    response: NDArray[np.float64],
     walk: xr.Dataset,
     familiar: bool,
 ) -> NDArray[np.float64] | float:
-    """What drives a unit along the walks: its field, a letter, or nothing."""
-    letter = liked[walk.observation.values]
+    """Input of a unit along the walks: its field, a letter, or nothing."""
+    letter = response[walk.observation.values]
     field = rate[walk.y.values, walk.x.values]
     drives = {"letter": letter, "letter before": np.roll(letter, 1, axis=1)}
     drives |= dict.fromkeys(("place", "two fields", *SHAPES), field)

@@ -1,4 +1,4 @@
-"""Figures: a Dataset and an ``ax`` in, the ``ax`` out; nothing here computes a score."""
+"""Figures: every function draws a Dataset into an ``ax`` and returns the ``ax``."""
 
 from placeformer.plot.lesions import ablation as ablation
 from placeformer.plot.lesions import dose_response as dose_response

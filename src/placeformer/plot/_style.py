@@ -1,7 +1,7 @@
-"""Colours, markers and lines of every figure, and the ``ax`` a figure is drawn into.
+"""Colours, markers and lines of every figure, and the ``ax`` that a figure is drawn into.
 
-Colours are those of Okabe and Ito, which people with any colour vision can tell apart; every group
-differs in its marker or line style as well.
+The colours are those of Okabe and Ito, which people with any colour vision can distinguish; groups
+differ in their marker or line style as well.
 """
 
 from __future__ import annotations
@@ -16,5 +16,5 @@ MARKERS = ("o", "D", "s", "^")
 
 
 def axes(ax: Axes | None) -> Axes:
-    """Return the ax, or that of a new figure of pyplot, which notebooks show."""
+    """Return ``ax``, or the axes of a new pyplot figure, which notebooks show."""
     return plt.subplots(layout="constrained")[1] if ax is None else ax

@@ -1,4 +1,4 @@
-"""Figures of lesions and of Mg²⁺: an ``ax`` in, the ``ax`` out; nothing here computes a score."""
+"""Figures of lesions and of Mg²⁺."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SELECTIONS = {
 """Colour, marker and line of every selection."""
 
 WHERE = {"chunk_end": "chunk ends", "every_step": "every step"}
-"""Words for the predictions that were counted."""
+"""Text for the predictions that were counted."""
 
 LINSCALE = 0.5
-"""Decades that the axis of α spends between 0 and the least positive dose."""
+"""Number of decades between 0 and the minimum positive dose on the axis of α."""
 
 
 def ablation(
@@ -35,7 +35,7 @@ def ablation(
     measure: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw errors against the share of units lesioned, beside those of the controls.
+    """Draw errors against the share of units lesioned, together with those of the controls.
 
     Parameters
     ----------
@@ -44,15 +44,31 @@ def ablation(
     memory, maps
         Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
     measure
-        One of the `scores` instead of an error.
+        One of the `scores` to draw instead of an error.
     ax
         Where to draw; by default a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Means over repeats as lines with markers, their 95 % intervals as bands; the chance level
-        dotted. The label says which predictions were counted, at chunk ends or at every step.
+        Means over repeats as lines with markers, their 95 % intervals as bands, and the chance
+        level as a dotted line. The label states which predictions were counted, at chunk ends or
+        at every step.
+
+    See Also
+    --------
+    placeformer.ablation_curve : Measure an ablation curve.
+    placeformer.plot.dose_response : Draw memory errors against α.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> curve = xr.load_dataset(results_folder() / "nmda-a10-lesions.nc")
+    >>> ax = pf.plot.ablation(curve)
+    >>> ax.get_ylabel()
+    'reference-memory errors, trained maps, chunk ends'
     """
     ax = axes(ax)
     where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
@@ -73,8 +89,8 @@ def ablation(
         _chance(ax, curve)
     else:
         ax.set_ylabel(measure)
-    kept = "kept" if curve.attrs.get("keep") else "lesioned"
-    ax.set(xlim=(-0.02, 1.02), xlabel=f"share of units {kept} ({curve.attrs.get('layers', '')})")
+    action = "kept" if curve.attrs.get("keep") else "lesioned"
+    ax.set(xlim=(-0.02, 1.02), xlabel=f"share of units {action} ({curve.attrs.get('layers', '')})")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.legend(frameon=False)
     return ax
@@ -89,7 +105,7 @@ def dose_response(
     fit: xr.Dataset | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw errors, or a metric, against α; with [Mg²⁺] on the upper axis.
+    """Draw errors, or a metric, against α, with [Mg²⁺] on the upper axis.
 
     Parameters
     ----------
@@ -99,7 +115,7 @@ def dose_response(
     memory, maps
         Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
     metric
-        A metric of the responses instead of an error.
+        A metric of the responses to draw instead of an error.
     fit
         Result of :func:`placeformer.fit_hill`; its K is drawn where it is identifiable.
     ax
@@ -108,19 +124,35 @@ def dose_response(
     Returns
     -------
     matplotlib.axes.Axes
-        Every network and dose with its 95 % interval over walks, means over the networks of a
-        dose joined by a line. The axis of α is linear below the least positive dose and
-        logarithmic above it. The α of training, where one network was changed at test time, is an
-        arrow on the axis. Networks without α are left out.
+        Every network and dose with its 95 % interval over walks, and a line through the means over
+        the networks of each dose. The axis of α is linear below the minimum positive dose and
+        logarithmic above it. If α of one network was changed at test time, an arrow on the axis
+        marks its α of training. Networks without α are left out.
+
+    See Also
+    --------
+    placeformer.dose_response : Measure a dose response.
+    placeformer.fit_hill : Fit a Hill curve.
+    placeformer.plot.ablation : Draw errors against the share of units lesioned.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> response = xr.load_dataset(results_folder() / "nmda-a10-washout.nc")
+    >>> ax = pf.plot.dose_response(response)
+    >>> ax.get_xlabel()
+    'α'
     """
     ax = axes(ax)
     named = {"": response} if isinstance(response, xr.Dataset) else dict(response)
-    doses = np.concatenate([one["alpha"].values for one in named.values()])
+    doses = np.concatenate([item["alpha"].values for item in named.values()])
     positive = doses[doses > 0]
     least = positive.min() if positive.size else 1.0
     ax.set_xscale("symlog", linthresh=least, linscale=LINSCALE)
-    for i, (label, one) in enumerate(named.items()):
-        _responses(ax, one, label, i, memory, maps, metric)
+    for i, (label, item) in enumerate(named.items()):
+        _responses(ax, item, label, i, memory, maps, metric)
     if fit is not None:
         _hill(ax, fit)
     first = next(iter(named.values()))
@@ -136,24 +168,25 @@ def dose_response(
 
 
 def _responses(
-    ax: Axes, one: xr.Dataset, label: str, i: int, memory: str, maps: str, metric: str | None
+    ax: Axes, response: xr.Dataset, label: str, i: int, memory: str, maps: str, metric: str | None
 ) -> None:
     """Points with intervals, and a line through the means of the doses."""
     color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
-    one = one.isel(model=np.flatnonzero(one["alpha"].notnull().values)).sortby("alpha")
-    x = one["alpha"].values
+    with_alpha = np.flatnonzero(response["alpha"].notnull().values)
+    response = response.isel(model=with_alpha).sortby("alpha")
+    x = response["alpha"].values
     if metric is None:
-        picked = one.sel(maps=maps, memory=memory)
+        picked = response.sel(maps=maps, memory=memory)
         y, ends = picked["error"].values, picked["interval"].transpose("bound", ...).values
         reach: Any = np.nan_to_num(np.abs(ends - y))
     else:
-        y, reach = one["value"].sel(metric=metric).values, None
+        y, reach = response["value"].sel(metric=metric).values, None
     marker = MARKERS[i % len(MARKERS)]
     ax.errorbar(x, y, reach, fmt=marker, markersize=4, color=color, capsize=2, label=label or None)
-    each = np.unique(x)
-    ax.plot(each, [y[x == dose].mean() for dose in each], style, color=color, linewidth=1)
-    trained = np.unique(one["trained_alpha"].values)
-    if trained.size == 1 and each.size > 1:
+    doses = np.unique(x)
+    ax.plot(doses, [y[x == dose].mean() for dose in doses], style, color=color, linewidth=1)
+    trained = np.unique(response["trained_alpha"].values)
+    if trained.size == 1 and doses.size > 1:
         place: dict[str, Any] = {"xy": (trained[0], 0), "xycoords": ("data", "axes fraction")}
         ax.annotate(
             "", xytext=(0, 22), textcoords="offset points",
@@ -166,7 +199,7 @@ def _responses(
 
 
 def _hill(ax: Axes, fit: xr.Dataset) -> None:
-    """The fitted curve, and K where it can be told."""
+    """Draw the fitted curve, and K where it is identifiable."""
     dose = str(fit["fitted"].dims[0])
     ax.plot(fit[dose], fit["fitted"], "-", color=GREEN, linewidth=1.5, label="Hill fit")
     if bool(fit["identifiable"]):
@@ -175,13 +208,13 @@ def _hill(ax: Axes, fit: xr.Dataset) -> None:
 
 
 def _share_axis(ax: Axes, label: str) -> None:
-    """An axis from 0 to 100 %."""
+    """Set the y axis to 0 to 100 %."""
     ax.set(ylim=(-0.02, 1.02), ylabel=label)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _chance(ax: Axes, result: xr.Dataset) -> None:
-    """The error of guessing."""
+    """Draw the chance level."""
     if "chance" in result.attrs:
         ink = mpl.rcParams["text.color"]
         ax.axhline(result.attrs["chance"], color=ink, linestyle=":", linewidth=1, label="chance")
@@ -190,14 +223,14 @@ def _chance(ax: Axes, result: xr.Dataset) -> None:
 def errors_label(
     result: xr.Dataset, maps: str, memory: str | None = None, *, of: str = "where"
 ) -> str:
-    """Which errors, on which maps and, where it is known, which predictions were counted."""
+    """Label of errors: memory, maps and, if known, the predictions that were counted."""
     which = "errors" if memory is None else f"{memory}-memory errors"
     counted = WHERE.get(str(result.attrs.get(of)))
     return ", ".join([which, f"{maps} maps"] + ([counted] if counted else []))
 
 
 def selection_label(selection: str, order: str) -> str:
-    """Words for a selection of units."""
+    """Text for a selection of units."""
     given = {"chosen": "chosen units", "given": "by given score", "random": "in random order"}
     by = f"by {order.replace('_', ' ').replace('place cell score', 'place-cell score')}"
     words = {"matched": "matched units", "random": "random units"}
@@ -210,7 +243,7 @@ def plain() -> FuncFormatter:
 
 
 def _alpha_axis(ax: Axes, least: float, greatest: float, first: xr.Dataset) -> None:
-    """Label α below, and the concentration it stands for above."""
+    """Label α on the lower axis, and the equivalent concentration on the upper axis."""
     ax.xaxis.set_major_formatter(plain())
     ax.set(xlabel="α", xlim=(-least / 10 if greatest else -1, greatest * 1.3 or 1))
     known = first["alpha"].values > 0

@@ -26,7 +26,7 @@ Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
 def bin_edges(maps: xr.Dataset) -> Edges:
-    """Edges of the bins on both axes; halfway between the centres where there are none."""
+    """Edges of the bins on both axes; halfway between the centres if the maps have no edges."""
     ydim, xdim = schema.place_dims(maps)
     return axis_edges(maps, ydim), axis_edges(maps, xdim)
 
@@ -47,8 +47,8 @@ def show_image(
     edges: Edges,
     **options: Any,
 ) -> Any:
-    """Show values (y, x): as an image where all bins are equal, else as a mesh."""
-    ax.patch.set(facecolor="0.75", hatch="////", edgecolor="0.4")  # shows where there is no value
+    """Show values (y, x) as an image if all bins are equal, else as a mesh."""
+    ax.patch.set(facecolor="0.75", hatch="////", edgecolor="0.4")  # visible where there is no value
     y, x = edges
     if all(np.allclose(np.diff(e), e[1] - e[0]) for e in edges):
         extent = (x[0], x[-1], y[-1], y[0])
@@ -57,7 +57,7 @@ def show_image(
 
 
 def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
-    """Axes (y, x) in whole steps, the first downwards; a place of the contract is a grid step."""
+    """Set axes (y, x) with ticks at whole steps, y pointing down."""
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
         axis.set_label_text(f"{dim} ({unit})")
         axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
@@ -66,7 +66,7 @@ def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edg
 
 
 def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
-    """Axes of rate maps."""
+    """Set the axes of rate maps."""
     ydim, xdim = schema.place_dims(maps)
     units = [schema.shown_units(maps[dim], "grid steps") for dim in (ydim, xdim)]
     set_axes(ax, (ydim, xdim), (units[0], units[1]), edges)
@@ -87,7 +87,7 @@ def region_outline(inside: NDArray[np.bool_], edges: Edges) -> list[Segment]:
 def offsets_aside(
     x: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets that set the visits of one place apart: the first in its middle, others around."""
+    """Offsets that separate the visits of a place: the first in its centre, others around it."""
     visit, seen = np.zeros(len(x)), dict[tuple[float, float], int]()
     for i, place in enumerate(zip(x, y, strict=True)):
         visit[i] = seen[place] = seen.get(place, -1) + 1
@@ -117,10 +117,10 @@ OUTCOMES = (
 """Label, visited, correct, marker and colour of a prediction."""
 
 LABEL_WIDTH = 50
-"""Characters after which the label of an axis is broken."""
+"""Number of characters after which the label of an axis is wrapped."""
 
 MOST_POINTS = 400
-"""Points of a curve that are drawn; a file would hold every one of a hundred thousand."""
+"""Maximum number of points drawn per curve, to limit the size of vector graphics."""
 
 
 def rate_maps(
@@ -142,14 +142,30 @@ def rate_maps(
     ax
         Where to draw; by default a new figure.
     limits
-        Least and greatest rate of the colours; by default those of the map.
+        Minimum and maximum rate of the colours; by default those of the map.
     colorbar
         Draw a colour bar with the units of the rate.
 
     Returns
     -------
     matplotlib.axes.Axes
-        With the first axis of place (y) downwards, as the worlds of this library count it.
+        Axes with the first axis of place (y) pointing down, as in the worlds of this library.
+
+    See Also
+    --------
+    placeformer.rate_maps : Compute rate maps.
+    placeformer.plot.place_fields : Draw a rate map with its place fields.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> maps = pf.rate_maps(pf.from_arrays(field[:, None], {"x": x, "y": y}))
+    >>> ax = pf.plot.rate_maps(maps, unit=0)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('x (grid steps)', 'y (grid steps)')
     """
     ax = _axes(ax)
     rate, edges = _rates(maps, unit), bin_edges(maps)
@@ -179,6 +195,22 @@ def place_fields(
         As in :func:`rate_maps`.
     fields
         Result of :func:`placeformer.place_fields` on these maps, or its ``label``.
+
+    See Also
+    --------
+    placeformer.place_fields : Find place fields.
+    placeformer.plot.rate_maps : Draw a rate map alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> maps = pf.rate_maps(pf.from_arrays(field[:, None], {"x": x, "y": y}))
+    >>> ax = pf.plot.place_fields(maps, pf.place_fields(maps), unit=0)
+    >>> len(ax.collections)  # a white outline on a black one
+    2
     """
     ax = rate_maps(maps, unit, ax=ax, limits=limits, colorbar=colorbar)
     labels = fields["label"] if isinstance(fields, xr.Dataset) else fields
@@ -187,7 +219,7 @@ def place_fields(
         raise ValueError(f"fields must be those of maps, of shape {shape}, got {label.shape}")
     for number in range(1, int(label.max(initial=0)) + 1):
         outline = region_outline(label == number, bin_edges(maps))
-        for color, width in (("black", 3.2), ("white", 1.6)):  # seen on bright and dark places
+        for color, width in (("black", 3.2), ("white", 1.6)):  # visible on bright and dark places
             ax.add_collection(LineCollection(outline, colors=color, linewidths=width))
     return ax
 
@@ -200,13 +232,13 @@ def walk(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw a walk on its map, and which predictions were right.
+    """Draw a walk on its map, and mark which predictions were right.
 
     Parameters
     ----------
     recording
         Recording with ``x`` and ``y`` on a grid and, for the predictions, ``visited`` and
-        ``correct``; no activations are needed. A few dozen steps are best.
+        ``correct``; activations are not used. A few dozen steps are best.
     letters
         Letter index of every place (y, x).
     walk
@@ -219,17 +251,32 @@ def walk(
     Returns
     -------
     matplotlib.axes.Axes
-        The path as a grey line, from its square start; a marker a prediction at its place, round
-        for working and a diamond for reference memory, filled if right and crossed if wrong.
-        Predictions at the same place stand beside each other.
+        The path as a grey line that starts at a square, and one marker per prediction: a circle for
+        working and a diamond for reference memory, filled if right and crossed if wrong.
+        Predictions at the same place are drawn next to each other.
+
+    See Also
+    --------
+    placeformer.record : Record walks of a network.
+    placeformer.plot.memory : Draw memory errors.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> walks = {"n_walks": 1, "n_steps": 40, "burn_in": 0}
+    >>> recording = pf.record(model, layers="ffn.1", progress=False, **walks)
+    >>> ax = pf.plot.walk(recording)
+    >>> ax.get_legend().get_texts()[0].get_text()
+    'path'
     """
-    ax, one = _axes(ax), recording.isel({schema.WALK: walk})
-    x, y = (np.asarray(one[name].values, float) for name in ("x", "y"))
+    ax, steps = _axes(ax), recording.isel({schema.WALK: walk})
+    x, y = (np.asarray(steps[name].values, float) for name in ("x", "y"))
     side = int(recording.attrs.get("side", max(x.max(), y.max()) + 1))
     ax.plot(x, y, color="0.55", linewidth=1.2, zorder=1, label="path")
     ax.plot(x[:1], y[:1], "s", color="0.55", markersize=7, zorder=1, label="start")
     if {"visited", "correct"} <= set(recording.variables):
-        _outcomes(ax, one, x, y)
+        _outcomes(ax, steps, x, y)
     draw_world(ax, side, letters)
     if legend:
         ax.legend(  # below the label of the axis, whatever the size of the figure
@@ -248,15 +295,29 @@ def memory(errors: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = N
         Result of :func:`placeformer.memory_errors`, or several by label.
     ax
         Where to draw; by default a new figure.
+
+    See Also
+    --------
+    placeformer.memory_errors : Measure memory errors.
+    placeformer.plot.dose_response : Draw memory errors against α.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> errors = pf.memory_errors(model, n_walks=4, n_steps=128, progress=False)
+    >>> ax = pf.plot.memory({"mini-nmda-a10": errors})
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['working memory', 'reference memory']
     """
     ax = _axes(ax)
     named = {"": errors} if isinstance(errors, xr.Dataset) else dict(errors)
     first = next(iter(named.values()))
     memories = [str(name) for name in first["memory"].values]
     step = min(0.3, 0.8 / len(named))
-    for i, (label, one) in enumerate(named.items()):
+    for i, (label, item) in enumerate(named.items()):
         at = np.arange(len(memories)) + (i - (len(named) - 1) / 2) * step
-        _intervals(ax, at, one, label, i)
+        _intervals(ax, at, item, label, i)
     if "chance" in first.attrs:
         ink = mpl.rcParams["text.color"]
         ax.axhline(first.attrs["chance"], color=ink, linestyle=":", linewidth=1, label="chance")
@@ -273,7 +334,7 @@ def distribution(
     ax: Axes | None = None,
     log: bool = False,
 ) -> Axes:
-    """Draw which share of the units lies above each value, a curve a group.
+    """Draw the share of the units above each value, with one curve per group.
 
     Parameters
     ----------
@@ -283,6 +344,21 @@ def distribution(
         Where to draw; by default a new figure.
     log
         Share on a logarithmic axis, for measures that are 0 for most units.
+
+    See Also
+    --------
+    placeformer.spatial_information : A measure of every unit.
+    placeformer.plot.rate_maps : Draw the rate map of one unit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> groups = {"first": rng.normal(size=100), "second": rng.normal(1, size=100)}
+    >>> ax = pf.plot.distribution(groups)
+    >>> len(ax.lines), ax.get_ylabel()
+    (2, 'share of units above')
     """
     ax = _axes(ax)
     for i, (label, group) in enumerate(values.items()):
@@ -308,14 +384,14 @@ def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
     if len(space) != 2 or set(rate.dims) != {schema.UNIT, *space}:
         raise ValueError(
             f"maps must be of one map on two axes of place, got dims {rate.dims}; "
-            "pick a map with isel(map=0)"
+            "select a map with isel(map=0)"
         )
     return rate.isel({schema.UNIT: unit}).transpose(*space)
 
 
-def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> None:
-    """One marker a prediction, those at one place beside each other."""
-    visited, correct = one["visited"].values.astype(bool), one["correct"].values.astype(bool)
+def _outcomes(ax: Axes, steps: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> None:
+    """Draw one marker per prediction, those at the same place next to each other."""
+    visited, correct = (steps[name].values.astype(bool) for name in ("visited", "correct"))
     right, down = offsets_aside(x, y)
     for label, seen, right_letter, marker, color in OUTCOMES:
         which = (visited == seen) & (correct == right_letter)
@@ -332,9 +408,9 @@ def _outcomes(ax: Axes, one: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> No
             ax.plot(*at, "x", color=color, markersize=2.6, zorder=2, label="_wrong")
 
 
-def _intervals(ax: Axes, at: NDArray[Any], one: xr.Dataset, label: str, i: int) -> None:
-    """Points with their interval, and the value beside each."""
-    error, bounds = one["error"].values, one["interval"].values
+def _intervals(ax: Axes, at: NDArray[Any], errors: xr.Dataset, label: str, i: int) -> None:
+    """Draw points with their intervals and their values as text."""
+    error, bounds = errors["error"].values, errors["interval"].values
     reach = np.nan_to_num(np.abs(bounds.T - error))
     marker, color = MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)]
     ax.errorbar(at, error, reach, fmt=marker, color=color, capsize=3, label=label or None)
@@ -349,17 +425,17 @@ def _intervals(ax: Axes, at: NDArray[Any], one: xr.Dataset, label: str, i: int) 
 
 
 def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values in order and the share above each, thinned where there are very many."""
+    """Sorted values and the share above each, thinned out if there are very many."""
     x = np.sort(values[np.isfinite(values)])
     n = x.size
     if not n:
         return x, x
     share = 1 - np.searchsorted(x, x, side="right") / n
-    kept: Iterable[int] = range(n)
+    drawn: Iterable[int] = range(n)
     if n > MOST_POINTS:
         tail = n - np.geomspace(1, n, MOST_POINTS // 2).astype(int)
-        kept = np.union1d(np.linspace(0, n - 1, MOST_POINTS // 2).astype(int), tail)
-    chosen = np.fromiter(kept, int)
+        drawn = np.union1d(np.linspace(0, n - 1, MOST_POINTS // 2).astype(int), tail)
+    chosen = np.fromiter(drawn, int)
     return np.insert(x[chosen], 0, x[0]), np.insert(share[chosen], 0, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Figures of many networks: Mg²⁺ beside lesions, activations, and the course of training."""
+"""Figures of many networks: Mg²⁺ and lesions, activations, and the course of training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Kind = float | str
 """α of NMDA_α, or the name of another activation."""
 
 SHARE = "share of place cells"
-"""Measure whose correlation is told."""
+"""Measure whose correlation is shown."""
 
 MEMORIES = {"reference": (VERMILION, "D", "-"), "working": (BLUE, "o", "--")}
 """Colour, marker and line of each memory."""
 
 
 def comparison(data: xr.Dataset, *, ax: Any = None) -> np.ndarray:
-    """Draw what Mg²⁺ and lesions do to memory, and how place cells go with it.
+    """Draw the effects of Mg²⁺ and lesions on memory, and their relation to place cells.
 
     Parameters
     ----------
@@ -38,23 +38,38 @@ def comparison(data: xr.Dataset, *, ax: Any = None) -> np.ndarray:
     -------
     numpy.ndarray
         The axes: (a) errors against α of training, (b) against test-time α, (c) against the share
-        of units lesioned by their order, and beside matched and random ones; (d) share of place
+        of units lesioned in their order, with matched and random controls; (d) share of place
         cells, (e) mean information under each policy for negative rates, against α of training;
         (f) reference error against the share of place cells over all networks.
+
+    See Also
+    --------
+    placeformer.memory_comparison : The data of the figure.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> names = ["nmda", "nmda-a10-washout", "nmda-a10-lesions"]
+    >>> results = [xr.load_dataset(results_folder() / f"{name}.nc") for name in names]
+    >>> axes = pf.plot.comparison(pf.memory_comparison(*results, n_resamples=100))
+    >>> axes.shape
+    (2, 3)
     """
     if ax is None:
         ax = plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained")[1]
-    each = np.asarray(ax).ravel()
-    if each.size != 6:
-        raise ValueError(f"ax must hold 6 axes, got {each.size}")
-    _trained(each[0], data)
-    _washout(each[1], data)
-    _lesions(each[2], data)
-    _place_cells(each[3], data)
-    _information(each[4], data)
-    _together(each[5], data)
-    for letter, one in zip("abcdef", each, strict=True):
-        one.set_title(f"({letter}) {one.get_title(loc='left')}", loc="left", fontsize="medium")
+    panels = np.asarray(ax).ravel()
+    if panels.size != 6:
+        raise ValueError(f"ax must hold 6 axes, got {panels.size}")
+    _trained(panels[0], data)
+    _washout(panels[1], data)
+    _lesions(panels[2], data)
+    _place_cells(panels[3], data)
+    _information(panels[4], data)
+    _together(panels[5], data)
+    for letter, panel in zip("abcdef", panels, strict=True):
+        panel.set_title(f"({letter}) {panel.get_title(loc='left')}", loc="left", fontsize="medium")
     return np.asarray(ax)
 
 
@@ -79,8 +94,23 @@ def activations(
     Returns
     -------
     matplotlib.axes.Axes
-        A point a network with its 95 % interval over walks, seeds beside each other; α ascending,
-        then the other activations; the chance level dotted.
+        One point per network with its 95 % interval over walks, seeds next to each other; α
+        ascending, then the other activations; the chance level as a dotted line.
+
+    See Also
+    --------
+    placeformer.profile_networks, placeformer.dose_response
+    placeformer.plot.training : Draw errors during training.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> networks = xr.load_dataset(results_folder() / "mini.nc")
+    >>> ax = pf.plot.activations(networks)
+    >>> ax.get_xlabel()
+    'α of NMDA_α, and other activations'
     """
     ax = axes(ax)
     picked = networks.sel(maps=maps, memory=memory)
@@ -107,7 +137,7 @@ def training(
     maps: str = "trained",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw errors in the course of the training, a line a network.
+    """Draw errors in the course of training, with one line per network.
 
     Parameters
     ----------
@@ -120,17 +150,32 @@ def training(
     Returns
     -------
     matplotlib.axes.Axes
-        Colour tells α, from blue to yellow; other activations are grey, each with a line of its
-        own. Seeds of one network share colour and line.
+        Lines coloured by α, from blue to yellow; other activations are grey, each with its own line
+        style. Seeds of one network share colour and line style.
+
+    See Also
+    --------
+    placeformer.train : Train a network.
+    placeformer.plot.activations : Draw errors by activation after training.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> networks = xr.load_dataset(results_folder() / "mini.nc")
+    >>> ax = pf.plot.training(networks)
+    >>> ax.get_xlabel()
+    'optimiser steps'
     """
     ax = axes(ax)
     course = networks["history"].sel(maps=maps, memory=memory).transpose("step", "model")
-    each = _kinds(networks)
-    kinds = sorted(set(each), key=_order)
+    kind_of_network = _kinds(networks)
+    kinds = sorted(set(kind_of_network), key=_order)
     dosed = sum(isinstance(kind, float) for kind in kinds)
     shades = [*mpl.colormaps["viridis"](np.linspace(0, 0.92, dosed)), *["0.45"] * len(kinds)]
     for i, kind in enumerate(kinds):
-        which = [n for n, found in enumerate(each) if found == kind]
+        which = [n for n, other in enumerate(kind_of_network) if other == kind]
         line = "-" if i < dosed else LINES[(i - dosed) % len(LINES)]
         drawn = ax.plot(
             course["step"], course.values[:, which], line, color=shades[i], linewidth=1.1
@@ -158,9 +203,9 @@ def _order(kind: Kind) -> tuple[bool, Kind]:
     return isinstance(kind, str), kind
 
 
-def _points(ax: Axes, x: np.ndarray, one: xr.Dataset, i: int, label: str) -> None:
-    """Errors with their intervals."""
-    y, ends = one["error"].values, one["interval"].transpose("bound", "model").values
+def _points(ax: Axes, x: np.ndarray, errors: xr.Dataset, i: int, label: str) -> None:
+    """Draw errors with their intervals."""
+    y, ends = errors["error"].values, errors["interval"].transpose("bound", "model").values
     ax.errorbar(
         x, y, np.abs(ends - y), fmt=MARKERS[i % len(MARKERS)], color=COLORS[i % len(COLORS)],
         markersize=4, capsize=2, linewidth=1, label=label,
@@ -168,7 +213,7 @@ def _points(ax: Axes, x: np.ndarray, one: xr.Dataset, i: int, label: str) -> Non
 
 
 def _errors(ax: Axes, data: xr.Dataset, label: str, chance: str = "chance") -> None:
-    """An axis of errors from 0 to 100 % with the chance level."""
+    """Set an axis of errors from 0 to 100 %, and draw the chance level."""
     ax.set(ylim=(-0.02, 1.02), ylabel=label)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     if np.isfinite(data.attrs.get(chance, np.nan)):
@@ -177,7 +222,7 @@ def _errors(ax: Axes, data: xr.Dataset, label: str, chance: str = "chance") -> N
 
 
 def _alphas(ax: Axes, alphas: np.ndarray, label: str) -> None:
-    """An axis of α: linear below the least positive one, logarithmic above."""
+    """Set an axis of α: linear below the minimum positive value, logarithmic above."""
     positive = alphas[alphas > 0]
     least = float(positive.min()) if positive.size else 1.0
     ax.set_xscale("symlog", linthresh=least, linscale=LINSCALE)
@@ -192,18 +237,18 @@ def _dosed(data: xr.Dataset) -> xr.Dataset:
 
 
 def _means(ax: Axes, x: np.ndarray, y: np.ndarray, style: tuple[str, str, str], label: str) -> None:
-    """Every network a point, and a line through the means of the doses."""
+    """Draw one point per network, and a line through the means of the doses."""
     color, marker, line = style
     ax.plot(x, y, marker, color=color, markersize=4, label=label)
-    each = np.unique(x)
-    ax.plot(each, [y[x == dose].mean() for dose in each], line, color=color, linewidth=1)
+    doses = np.unique(x)
+    ax.plot(doses, [y[x == dose].mean() for dose in doses], line, color=color, linewidth=1)
 
 
 def _trained(ax: Axes, data: xr.Dataset) -> None:
-    one = _dosed(data).sel(maps="trained")
-    x = one["trained_alpha"].values
+    selected = _dosed(data).sel(maps="trained")
+    x = selected["trained_alpha"].values
     for memory, style in MEMORIES.items():
-        _means(ax, x, one["error"].sel(memory=memory).values, style, memory)
+        _means(ax, x, selected["error"].sel(memory=memory).values, style, memory)
     _errors(ax, data, errors_label(data, "trained"))
     _alphas(ax, x, "α of training")
     ax.set_title(f"trained at α, {x.size} networks", loc="left")
@@ -211,11 +256,11 @@ def _trained(ax: Axes, data: xr.Dataset) -> None:
 
 
 def _washout(ax: Axes, data: xr.Dataset) -> None:
-    one = data.sel(maps="trained")
-    x = one["dose"].values
+    selected = data.sel(maps="trained")
+    x = selected["dose"].values
     for memory, (color, marker, line) in MEMORIES.items():
-        y = one["washout_error"].sel(memory=memory).values
-        low, high = one["washout_interval"].sel(memory=memory).transpose("bound", ...).values
+        y = selected["washout_error"].sel(memory=memory).values
+        low, high = selected["washout_interval"].sel(memory=memory).transpose("bound", ...).values
         ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
         ax.plot(x, y, line, marker=marker, markersize=4, color=color, label=memory)
     ax.axvline(data.attrs["trained_alpha"], color="0.6", linewidth=1, label="α of training")
@@ -226,11 +271,11 @@ def _washout(ax: Axes, data: xr.Dataset) -> None:
 
 
 def _lesions(ax: Axes, data: xr.Dataset) -> None:
-    one = data.sel(maps="trained")
-    x = one["fraction"].values
-    for selection in one["selection"].values:
+    selected = data.sel(maps="trained")
+    x = selected["fraction"].values
+    for selection in selected["selection"].values:
         color, marker, line = SELECTIONS[str(selection)]
-        here = one.sel(selection=selection)
+        here = selected.sel(selection=selection)
         for memory, face in (("reference", color), ("working", "none")):
             y = here["lesion_error"].sel(memory=memory).values
             low, high = here["lesion_interval"].sel(memory=memory).transpose("bound", ...).values
@@ -250,10 +295,10 @@ def _lesions(ax: Axes, data: xr.Dataset) -> None:
 
 
 def _place_cells(ax: Axes, data: xr.Dataset) -> None:
-    one = _dosed(data)
-    x = one["trained_alpha"].values
+    selected = _dosed(data)
+    x = selected["trained_alpha"].values
     for maps, style in (("trained", (GREEN, "o", "-")), ("novel", (PURPLE, "s", "--"))):
-        y = one["place_cell_fraction"].sel(maps=maps).mean("layer").values
+        y = selected["place_cell_fraction"].sel(maps=maps).mean("layer").values
         _means(ax, x, y, style, f"{maps} map")
     _alphas(ax, x, "α of training")
     ax.set(ylabel="place cells among feed-forward units", ylim=(0, None))
@@ -263,10 +308,10 @@ def _place_cells(ax: Axes, data: xr.Dataset) -> None:
 
 
 def _information(ax: Axes, data: xr.Dataset) -> None:
-    one = _dosed(data).sel(maps="trained")
-    x = one["trained_alpha"].values
-    for i, policy in enumerate(one["negatives"].values):
-        y = one["information"].sel(negatives=policy).mean("layer").values
+    selected = _dosed(data).sel(maps="trained")
+    x = selected["trained_alpha"].values
+    for i, policy in enumerate(selected["negatives"].values):
+        y = selected["information"].sel(negatives=policy).mean("layer").values
         style = (COLORS[i % 4], MARKERS[i % 4], LINES[i % 4])
         _means(ax, x, y, style, f"negatives: {policy}")
     _alphas(ax, x, "α of training")
@@ -275,23 +320,26 @@ def _information(ax: Axes, data: xr.Dataset) -> None:
     ax.legend(frameon=False, fontsize="small")
 
 
-def _correlated(found: xr.Dataset, n: int) -> str:
-    """ρ and its interval, as far as they are defined."""
-    rho, (low, high) = float(found["correlation"]), found["correlation_interval"].values
+def _correlated(correlation: xr.Dataset, n: int) -> str:
+    """Text of ρ and its interval, where they are defined."""
+    rho, (low, high) = float(correlation["correlation"]), correlation["correlation_interval"].values
     interval = f" ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else ""
     return f"ρ = {rho:.2f}{interval}, n = {n}" if np.isfinite(rho) else f"n = {n}"
 
 
 def _together(ax: Axes, data: xr.Dataset) -> None:
-    one = data.sel(maps="trained")
-    share = one["place_cell_fraction"].mean("layer").values
-    error, alpha = one["error"].sel(memory="reference").values, one["trained_alpha"].values
+    selected = data.sel(maps="trained")
+    share = selected["place_cell_fraction"].mean("layer").values
+    error, alpha = (
+        selected["error"].sel(memory="reference").values,
+        selected["trained_alpha"].values,
+    )
     dosed = np.isfinite(alpha)
     ax.plot(share[dosed], error[dosed], "o", color=BLUE, markersize=4, label="NMDA_α")
     ax.plot(share[~dosed], error[~dosed], "s", color=VERMILION, markersize=4, label="others")
     if SHARE in data["measure"].values:
-        found = data.sel(measure=SHARE, given="nothing")
-        ax.set_title(_correlated(found, share.size), loc="left")
+        correlation = data.sel(measure=SHARE, given="nothing")
+        ax.set_title(_correlated(correlation, share.size), loc="left")
     ax.set(xlabel="place cells among feed-forward units")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _errors(ax, data, errors_label(data, "trained", "reference").replace(", ", ",\n", 1))

@@ -1,1 +1,1 @@
-"""Statistics that know nothing of networks or places."""
+"""General statistics: p-values, intervals, correlations, Hill curves."""

@@ -1,7 +1,7 @@
-"""Bootstrap samples of errors that were counted on the same walks.
+"""Bootstrap samples of errors counted on the same walks.
 
 Counts are (..., pair): a pair is a walk, a map or a trial, the same one in every condition. An
-error is the sum of the wrong answers over the sum of the answers, over pairs.
+error is the number of wrong answers divided by the number of answers, summed over pairs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def ratio(wrong: Numbers, n: Numbers) -> Floats:
 
 
 def draws(n: int, n_resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each of `n` is drawn in each bootstrap sample, (resample, n)."""
+    """Number of times that each of `n` is drawn in each bootstrap sample, (resample, n)."""
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(float)
 
 

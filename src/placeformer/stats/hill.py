@@ -1,4 +1,4 @@
-"""Hill curves: how a response saturates with dose, and whether the data can tell."""
+"""Hill curves: how a response saturates with dose, and whether the data identify the curve."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from placeformer.stats.intervals import LEVEL, percentile_interval
 PARAMETERS = ("floor", "top", "K", "n")
 LEAST_DOSES = 5
 STEEPEST, FLATTEST = 20.0, 0.1
-"""Bounds of |n|: 20 is steeper than the steps between doses could tell."""
+"""Bounds of |n|: at 20 the curve is a step between neighbouring doses."""
 BEYOND = 100.0
-"""K is sought up to so many times below the least positive and above the greatest dose."""
+"""Factor below the minimum positive dose and above the maximum dose that bounds K."""
 Floats = NDArray[np.float64]
 
 
@@ -28,50 +28,71 @@ def fit_hill(
     level: float = LEVEL,
     seed: int = 0,
 ) -> xr.Dataset:
-    r"""Fit a Hill curve to a response and say whether a saturation can be told from the data.
+    r"""Fit a Hill curve to a response, and report whether the data identify a saturation.
 
     .. math:: y(\alpha) = \mathrm{floor} + (\mathrm{top} - \mathrm{floor})
               \frac{1}{1 + (K / \alpha)^n}
 
     by least squares. A rising response (such as an accuracy) has n > 0, a falling one (such as an
-    error) n < 0; floor < top are the two ends, and at dose K the response is half-way.
+    error) n < 0; floor < top are the two ends, and at dose K the response is halfway between them.
 
     Parameters
     ----------
     response
-        One value a point, such as ``response.error.sel(memory="reference", maps="trained")`` of
+        One value per point, such as ``response.error.sel(memory="reference", maps="trained")`` of
         :func:`dose_response`; points of one dose are repeats (seeds).
     dose
         Coordinate with the dose of every point. Points whose dose or value is NaN are left out.
     n_resamples
-        Bootstrap samples. Where every dose has several points they are drawn anew within their
-        dose; otherwise residuals are, scaled by √(points / (points - 4)).
+        Number of bootstrap samples. If every dose has several points, these are resampled within
+        doses; otherwise residuals are resampled, scaled by √(points / (points - 4)).
     level
         Coverage of the intervals.
     seed
-        Of the bootstrap.
+        Random seed of the bootstrap.
 
     Returns
     -------
     xarray.Dataset
         - `value` (parameter: floor, top, K, n) and `interval` (parameter, bound), percentiles; 0,
-          or infinite, where it reaches the end of what is sought (K: a hundred times beyond the
+          or infinite, where it reaches the end of the search range (K: a hundred times beyond the
           doses, n: 20). NaN with fewer than five doses;
         - `identifiable`, and `reason`, why not: fewer than five doses, no dependence on dose
-          (`p_flat` ≥ 1 - `level`), K beyond the positive doses, an interval of K or n without an
-          end, or a step between two doses;
+          (`p_flat` ≥ 1 - `level`), K beyond the positive doses, an unbounded interval of K or
+          n, or a step between two doses;
         - `p_flat`: F test of the curve against a constant, 3 and points - 4 degrees of freedom;
         - `r2`, `n_points`, and `fitted` (dose), the curve over the doses.
 
     Raises
     ------
     ValueError
-        No such coordinate, several dimensions, no finite point, or negative doses.
+        The coordinate does not exist, or the response has several dimensions, no finite point or
+        negative doses.
+
+    See Also
+    --------
+    dose_response : Memory errors against α.
+    equivalent_alpha : Dose that has the same effect as a lesion.
+    plot.dose_response : Draw a dose response with its fit.
 
     References
     ----------
     Hill, A. V. (1910). The possible effects of the aggregation of the molecules of haemoglobin on
     its dissociation curves. J. Physiol. 40 (suppl.), iv-vii. (It has no DOI.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> alpha = np.array([0, 0.1, 0.5, 1, 2, 5, 10, 20])
+    >>> error = 0.1 + 0.6 / (1 + (alpha / 2) ** 1.5)
+    >>> response = xr.DataArray(error, {"alpha": ("model", alpha)}, "model")
+    >>> fit = pf.fit_hill(response, n_resamples=100)
+    >>> fit.value.round(1).values  # floor, top, K, n
+    array([ 0.1,  0.7,  2. , -1.5])
+    >>> bool(fit.identifiable)
+    True
     """
     x, y = points(response, dose)
     values, interval, p_flat, r2 = np.full(4, np.nan), np.full((4, 2), np.nan), np.nan, np.nan
@@ -118,11 +139,11 @@ def fit_hill(
 def points(response: xr.DataArray, dose: str) -> tuple[Floats, Floats]:
     """Doses and values of the points that have both."""
     if dose not in response.coords:
-        found = sorted(map(str, response.coords))
-        raise ValueError(f"response must carry the coordinate {dose!r}, got {found}")
+        coords = sorted(map(str, response.coords))
+        raise ValueError(f"response must have the coordinate {dose!r}, got {coords}")
     if response.ndim != 1:
         raise ValueError(
-            f"response must have one value a point, got dims {response.dims}; pick one, as in "
+            f"response must have one value per point, got dims {response.dims}; select one, as in "
             '.sel(memory="reference", maps="trained")'
         )
     x, y = np.asarray(response[dose], float), np.asarray(response, float)
@@ -135,7 +156,7 @@ def points(response: xr.DataArray, dose: str) -> tuple[Floats, Floats]:
 
 
 def hill(x: Floats, parameters: Floats) -> Floats:
-    """Hill curve of (floor, top, K, n); at dose 0 the end it starts from."""
+    """Hill curve of (floor, top, K, n); at dose 0 its limit."""
     floor, top, k, n = parameters
     with np.errstate(divide="ignore", over="ignore"):
         return floor + (top - floor) / (1 + (k / x) ** n)
@@ -148,7 +169,7 @@ def rise(x: Floats, k: Floats, n: Floats) -> Floats:
 
 
 def line(g: Floats, y: Floats) -> tuple[float, float]:
-    """Least squares of y = a + b g."""
+    """Fit y = a + b g by least squares."""
     spread = g - g.mean()
     b = spread @ y / max(spread @ spread, 1e-300)
     return y.mean() - b * g.mean(), b
@@ -160,14 +181,14 @@ def as_parameters(a: Floats, b: Floats, k: Floats, n: Floats) -> Floats:
 
 
 def candidates(x: Floats) -> tuple[Floats, Floats]:
-    """K and n that are tried, every one with every other."""
+    """Grid of K and n that are tried, flattened."""
     low, high = x[x > 0].min() / BEYOND, x.max() * BEYOND
     k, n = np.meshgrid(np.geomspace(low, high, 150), np.geomspace(FLATTEST, STEEPEST, 16))
     return k.ravel(), n.ravel()
 
 
 def fit(x: Floats, y: Floats) -> Floats:
-    """Least squares over K and n, floor and top being linear; from the best candidate on."""
+    """Least squares over K and n, with linear floor and top, started at the best candidate."""
     k, n = candidates(x)
     best = scan(x, y[None], np.ones((1, x.size)))[0]
     start = np.log([best[2], abs(best[3])])
@@ -178,18 +199,18 @@ def fit(x: Floats, y: Floats) -> Floats:
         a, b = line(g, y)
         return a + b * g - y
 
-    found = optimize.least_squares(
+    solution = optimize.least_squares(
         residual, np.clip(start, edges[0] + 1e-9, edges[1] - 1e-9), bounds=edges
     )
-    k, n = np.exp(found.x)
+    k, n = np.exp(solution.x)
     a, b = map(np.asarray, line(rise(x, k, n), y))
     return as_parameters(a, b, k, n)
 
 
 def scan(x: Floats, y: Floats, weight: Floats) -> Floats:
-    """Parameters (sample, parameter) that fit values and weights (sample, point) best.
+    """Parameters (sample, parameter) that best fit values with weights (sample, point).
 
-    The best of all candidates, and then of ever closer ones around it.
+    A grid search over all candidates, followed by ever finer grids around the best.
     """
     k, n = (np.log(value)[None] for value in candidates(x))
     edges = [(logs.min(), logs.max()) for logs in (k, n)]
@@ -212,14 +233,14 @@ def closest(x: Floats, y: Floats, weight: Floats, k: Floats, n: Floats) -> Float
     """
     # For a given K and n the curve is a + b g with g the rise from 0 to 1, so floor and top follow
     # from weighted least squares in closed form, and only K and n are searched. With a and b at
-    # their optimum, the residual sum of squares is the total one less a Σwy + b Σwgy: the greatest
-    # such sum is the best fit, and no residual is formed for samples x candidates x points.
+    # their optimum, the residual sum of squares is the total minus a Σwy + b Σwgy: the maximum of
+    # this sum is the best fit, and no residuals are formed for samples x candidates x points.
     # Where g is constant over the doses b is not determined and is set to 0: a constant curve.
     k, n = np.exp(k), np.exp(n)
     g = rise(x, k, n)  # (sample or 1, candidate, point)
     wy = weight * y
     w, sum_y = weight.sum(1)[:, None], wy.sum(1)[:, None]
-    sum_g, sum_gy = (np.matmul(g, each[..., None])[..., 0] for each in (weight, wy))
+    sum_g, sum_gy = (np.matmul(g, v[..., None])[..., 0] for v in (weight, wy))
     sum_gg = np.matmul(g**2, weight[..., None])[..., 0]
     spread = w * sum_gg - sum_g**2
     known = spread > 1e-12 * w**2
@@ -233,7 +254,7 @@ def closest(x: Floats, y: Floats, weight: Floats, k: Floats, n: Floats) -> Float
 def bootstrap(
     x: Floats, y: Floats, parameters: Floats, n_resamples: int, rng: np.random.Generator
 ) -> Floats:
-    """Parameters (resample, parameter) of drawn points, or of drawn residuals."""
+    """Parameters (resample, parameter) of resampled points, or of resampled residuals."""
     _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
     weight, values = np.ones((n_resamples, x.size)), np.broadcast_to(y, (n_resamples, x.size))
     if counts.min() > 1:
@@ -253,7 +274,7 @@ def bootstrap(
 
 
 def flat_p(rest: float, total: float, n: int) -> float:
-    """P of an F test of the curve, with residual sum of squares `rest`, against a constant."""
+    """P-value of an F test of the curve (residual sum of squares `rest`) against a constant."""
     if total == 0:
         return 1.0
     f = np.inf if rest == 0 else (total - rest) / 3 / (rest / (n - 4))
@@ -263,14 +284,14 @@ def flat_p(rest: float, total: float, n: int) -> float:
 def open_ended(interval: Floats, x: Floats) -> Floats:
     """Interval (parameter, 2) whose ends at the bounds of K and n are 0 or infinite."""
     k, _ = candidates(x)
-    found, (of_k, of_n) = interval.copy(), interval[2:]
-    found[2] = np.where(of_k <= k.min() * 1.01, 0, np.where(of_k >= k.max() * 0.99, np.inf, of_k))
-    found[3] = np.where(abs(of_n) >= STEEPEST * 0.99, np.copysign(np.inf, of_n), of_n)
-    return found
+    ends, (of_k, of_n) = interval.copy(), interval[2:]
+    ends[2] = np.where(of_k <= k.min() * 1.01, 0, np.where(of_k >= k.max() * 0.99, np.inf, of_k))
+    ends[3] = np.where(abs(of_n) >= STEEPEST * 0.99, np.copysign(np.inf, of_n), of_n)
+    return ends
 
 
 def why_not(values: Floats, interval: Floats, x: Floats, p_flat: float, size: float) -> str:
-    """Say why no saturation can be told; empty where it can."""
+    """Reason why the data do not identify a saturation; empty if they do."""
     _, _, k, n = values
     low, high = x[x > 0].min(), x.max()
     if p_flat >= size:

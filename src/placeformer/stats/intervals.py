@@ -32,7 +32,7 @@ def tails(level: float = LEVEL) -> tuple[float, float]:
 def percentile_interval(samples: ArrayLike, level: float = LEVEL, *, axis: int = 0) -> Floats:
     """Percentile interval (..., bound) of bootstrap samples.
 
-    Samples that are NaN are left out; the interval is NaN where fewer than half are defined.
+    NaN samples are left out; the interval is NaN where fewer than half of them are defined.
     """
     values = np.moveaxis(np.asarray(samples, float), axis, 0)
     known = ~np.isnan(values)
@@ -50,7 +50,7 @@ def percentile_interval(samples: ArrayLike, level: float = LEVEL, *, axis: int =
 def over_seeds(values: Floats, *, level: float = LEVEL) -> Estimate:
     """Mean of one value per seed, with Student's t interval over seeds and p of a mean of 0.
 
-    The interval and p are NaN for a single seed, which tells nothing about others.
+    The interval and p are NaN for a single seed, which says nothing about other seeds.
     """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
@@ -72,9 +72,9 @@ def over_samples(
 
 
 def verdict(estimate: Estimate, *, claimed: int, null: float = 0.0) -> str:
-    """Tell on which side of `null` the whole interval lies: "shown", "opposite" or "not shown".
+    """Side of `null` on which the whole interval lies: "shown", "opposite" or "not shown".
 
-    `claimed` is +1 where the claim says greater than `null`, -1 where it says less.
+    `claimed` is +1 for a claim of more than `null`, -1 for less. "not tested" without an interval.
     """
     if np.isnan(estimate.lower) or np.isnan(estimate.upper):
         return "not tested"

@@ -10,7 +10,7 @@ from scipy import stats
 def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """False discovery rate of Benjamini and Hochberg (1995) over the last axis.
 
-    NaN stay NaN and do not count as tests.
+    NaN values stay NaN and do not count as tests.
     """
     q = np.full(p.shape, np.nan)
     for row in np.ndindex(p.shape[:-1]):

@@ -33,7 +33,7 @@ def p_value(null: ArrayLike, observed: ArrayLike, *, greater: bool = True, axis:
     observed
         Observed values, of the shape of `null` without `axis`.
     greater
-        Whether great values are extreme; otherwise small ones are. For a two-sided test pass
+        Whether high values are extreme; otherwise low values are. For a two-sided test pass
         absolute values.
 
     Returns
@@ -53,9 +53,9 @@ def p_value(null: ArrayLike, observed: ArrayLike, *, greater: bool = True, axis:
 def reaches(
     null: Floats, observed: Floats, *, greater: bool = True, scale: Floats | None = None
 ) -> NDArray[np.bool_]:
-    """Whether values of a null are at least as extreme as the observed one; False of NaN.
+    """Whether values of a null are at least as extreme as the observed one; False for NaN.
 
-    `scale` is the size of the values of which ``TIES`` is taken, by default that of the observed.
+    `scale` is the size that ``TIES`` is relative to, by default that of the observed values.
     """
     slack = TIES * (np.abs(observed) if scale is None else scale)
     return null >= observed - slack if greater else null <= observed + slack
@@ -69,8 +69,8 @@ def p_of_counts(k: NDArray[Any], n: NDArray[Any], observed: Floats) -> Floats:
 def sign_flip_p(difference: Floats, n_resamples: int, rng: np.random.Generator) -> Floats:
     """One-sided p (...,) of the sum of paired differences (..., pair).
 
-    Under the null hypothesis either sign of the difference of a pair is as likely; the null are
-    the sums under random sign flips.
+    Under the null hypothesis both signs of the difference of a pair are equally likely; the null
+    distribution is that of the sums under random sign flips.
     """
     signs = rng.choice([-1.0, 1.0], size=(difference.shape[-1], n_resamples))
     return np.asarray(p_value(difference @ signs, difference.sum(-1)))
@@ -79,6 +79,6 @@ def sign_flip_p(difference: Floats, n_resamples: int, rng: np.random.Generator) 
 def control_p(observed: Floats, controls: Floats) -> Floats:
     """One-sided p (...,) of a value among its controls (..., repeat); NaN where any control is.
 
-    Exact if the observed set of units is one more draw of the controls.
+    The test is exact if the observed set of units is drawn like the controls.
     """
     return np.where(np.isnan(controls).any(-1), np.nan, p_value(controls, observed))

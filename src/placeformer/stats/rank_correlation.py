@@ -14,11 +14,11 @@ Floats = NDArray[np.float64]
 LEAST_POINTS = 4
 """Minimum number of points for a rank correlation."""
 LEAST_DRAWN = 8
-"""Minimum number of points for a bootstrap interval: draws of fewer hold too few distinct ones."""
+"""Minimum number of points for a bootstrap interval: fewer have too few distinct draws."""
 
 
 def spearman(x: Floats, y: Floats, given: Floats | None = None) -> float:
-    """Spearman's ρ of two variables (point,); with a third, the partial one.
+    """Spearman's ρ of two variables (point,), or their partial ρ given a third.
 
     The partial ρ is (ρ_xy - ρ_xz ρ_yz) / √((1 - ρ_xz²) (1 - ρ_yz²)). Points where any is NaN are
     left out; NaN for fewer than four, or where a variable is constant.
@@ -33,14 +33,14 @@ def known(variables: list[Floats]) -> Floats:
 
 
 def rank_correlation(table: Floats) -> Floats:
-    """ρ (...) of tables (variable, ..., point); of three variables the partial one."""
+    """ρ (...) of tables (variable, ..., point); with three variables the partial ρ."""
     if table.shape[-1] < LEAST_POINTS:
         return np.full(table.shape[1:-1], np.nan)
     ranks = stats.rankdata(table, axis=-1)
     ranks -= ranks.mean(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         ranks /= np.sqrt((ranks**2).sum(-1, keepdims=True))
-        if len(table) == 3:  # what the third leaves unexplained
+        if len(table) == 3:  # residuals given the third variable
             x, y, z = ranks
             ranks = np.stack([v - (v * z).sum(-1, keepdims=True) * z for v in (x, y)])
             length = np.sqrt((ranks**2).sum(-1, keepdims=True))
@@ -59,8 +59,8 @@ def correlation(
 ) -> Estimate:
     """Spearman's ρ over points, with a percentile bootstrap interval (of eight or more) and p.
 
-    P, two-sided, is Student's: t = ρ √(df / (1 - ρ²)), with points - 2 degrees of freedom, and
-    points - 3 of a partial ρ.
+    The two-sided p is from Student's t = ρ √(df / (1 - ρ²)) with points - 2 degrees of freedom, or
+    points - 3 for a partial ρ.
     """
     table = known([x, y] if given is None else [x, y, given])
     points, value = table.shape[1], float(rank_correlation(table))
@@ -79,9 +79,9 @@ def correlation(
 def trend_p(
     x: Floats, y: Floats, block: NDArray[np.integer], *, n_resamples: int, seed: int
 ) -> float:
-    """P of the mean over blocks of Spearman's ρ, `y` being permuted within blocks (two-sided).
+    """Two-sided p of the mean over blocks of Spearman's ρ, with `y` permuted within blocks.
 
-    The null are `n_resamples` permutations. Blocks without a ρ take no part.
+    The null distribution has `n_resamples` permutations. Blocks where ρ is undefined are left out.
     """
     groups = [np.flatnonzero(block == b) for b in np.unique(block)]
     groups = [at for at in groups if not np.isnan(spearman(x[at], y[at]))]
