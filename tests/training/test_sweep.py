@@ -217,7 +217,7 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     for run, step in zip(runs, steps, strict=True):
         assert 1 < step <= 200
-        assert f"{run.name}: goes on at step" in done.stderr or step == 200
+        assert f"{run.name}: resumes at step" in done.stderr or step == 200
         recipe = Recipe.read(out / run.name / hub.RECIPE)
         solo = train(recipe, tmp_path / "solo" / run.name, progress=False)
         assert_bit_equal(hub.read(out / run.name).state_dict(), halves(solo.model))

@@ -360,7 +360,7 @@ class Ensemble:
             member.save_snapshot(folder / member.recipe.name)
 
     def state_dict(self) -> dict[str, Any]:
-        """Every member's, as if it were alone."""
+        """State of each member, as a single trainer would save it."""
         for i, member in enumerate(self.members):
             member.state = State(self.state.path[i], tuple(past[i] for past in self.state.memory))
             member.recent.n = self.recent.n

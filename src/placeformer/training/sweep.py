@@ -1,4 +1,4 @@
-"""Sweeps: many recipes trained on one machine or on a dask cluster, with a progress board."""
+"""Sweeps: many recipes trained on one machine or on a dask cluster, with their progress."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ EVERY = 30.0  # seconds between lines where there is no terminal
 LINE = "{desc}: step {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed}<{remaining}{postfix}"
 
 
-class Board:
-    """Shows how runs go: bars on a terminal; else, as in a log file, whole lines now and then.
+class SweepProgress:
+    """Shows the progress of runs: bars on a terminal, whole lines now and then in a log file.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Board:
         self.total = self.bar("all runs", sum(steps.values()), 0)
         self.due = time.monotonic() + every
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> SweepProgress:
         return self
 
     def __exit__(
@@ -81,12 +81,12 @@ class Board:
             bar.bar_format = LINE
         return bar
 
-    def tell(self, name: str, step: int, text: str, first: bool) -> None:
-        """Take in that a run has come to a step, the first since it started or went on."""
+    def update(self, name: str, step: int, text: str, first: bool) -> None:
+        """Update the progress of a run; `first` is its first report since it started or resumed."""
         if name in self.ended:
             return
         if first:
-            self.begin(name, step)
+            self.start(name, step)
         bar = self.bars[name]
         bar.set_postfix_str(text, refresh=False)
         bar.update(step - bar.n)
@@ -94,9 +94,9 @@ class Board:
         if time.monotonic() >= self.due:
             self.log()
 
-    def begin(self, name: str, step: int) -> None:
-        """Take in that a run has started, or gone on from a checkpoint."""
-        how = "starts" if step <= 1 else f"goes on at step {step}"
+    def start(self, name: str, step: int) -> None:
+        """Show that a run has started, or resumed from a checkpoint."""
+        how = "starts" if step <= 1 else f"resumes at step {step}"
         if name in self.bars:
             how += " (its worker was lost)"
         else:
@@ -106,8 +106,8 @@ class Board:
             self.total.initial += step - 1
         self.line(f"{name}: {how}")
 
-    def end(self, name: str, how: str) -> None:
-        """Take in how a run ended."""
+    def finish(self, name: str, how: str) -> None:
+        """Show how a run ended."""
         if name in self.bars:
             self.bars.pop(name).close()
         self.ended[name] = how
@@ -191,7 +191,7 @@ def run_sweep(
     """Train what is missing among the networks of some recipes.
 
     A network appears in ``folder/NAME``, measured and with its card, or not at all; checkpoints are
-    kept in ``folder.training/NAME``. A run that was stopped, or lost its worker, goes on from its
+    kept in ``folder.training/NAME``. A run that was stopped, or lost its worker, resumes from its
     checkpoint; one that fails does not stop the others.
 
     Parameters
@@ -238,8 +238,8 @@ def run_sweep(
     if missing:
         with connect(scheduler, workers, len(missing)) as client:
             steps = {name: parse(text).training.steps for name, text in missing.items()}
-            with Board(steps, disable=not progress) as board:
-                states |= follow(client, missing, target, device, board)
+            with SweepProgress(steps, disable=not progress) as display:
+                states |= follow(client, missing, target, device, display)
     return pd.DataFrame([outcome(name, states[name], target) for name in recipes])
 
 
@@ -255,7 +255,7 @@ def run_ensemble(
 
     Like :func:`run_sweep`, but the recipes share what :class:`.Ensemble` says,
     and training stops, with a checkpoint, after so many `minutes`: `state` is then "stopped", and
-    the next call goes on from there. A network that is there already takes part, but is not written
+    the next call resumes from there. A network that is there already takes part, but is not written
     again.
     """
     target, recipes = Path(folder).resolve(), gather(files)
@@ -320,9 +320,9 @@ def checkpoints(name: str, target: Path) -> Path:
 
 
 def follow(
-    client: Client, recipes: Mapping[str, str], target: Path, device: str, board: Board
+    client: Client, recipes: Mapping[str, str], target: Path, device: str, display: SweepProgress
 ) -> dict[str, str]:
-    """Submit a task for each recipe, show what they tell, and return how each ended."""
+    """Submit a task for each recipe, show their progress, and return how each ended."""
     news: SimpleQueue[Any] = SimpleQueue()
     topic = f"placeformer-{uuid.uuid4().hex}"
     client.subscribe_topic(topic, lambda event: news.put(event[1]))
@@ -335,11 +335,11 @@ def follow(
     while len(states) < len(tasks):
         item = news.get()
         if isinstance(item, tuple | list):
-            board.tell(*item)
+            display.update(*item)
         else:
             name, task = tasks[item.key]
             states[name] = ending(task)
-            board.end(name, states[name])
+            display.finish(name, states[name])
     return states
 
 
@@ -372,9 +372,9 @@ def train_one(text: str, target: Path, device: str, topic: str) -> None:
     with FileLock(place / "lock"):  # a worker taken for lost, or another sweep, may be at it
         if is_published(text, target):
             return
-        teller = Teller(lambda *news: worker.log_event(topic, [recipe.name, *news]))
-        trainer = training.train(recipe, place, device=device, progress=False, report=teller)
-        teller.say(trainer.step, "measuring", teller.first)
+        reporter = ProgressReporter(lambda *news: worker.log_event(topic, [recipe.name, *news]))
+        trainer = training.train(recipe, place, device=device, progress=False, report=reporter)
+        reporter.send(trainer.step, "measuring", reporter.first)
         publish(trainer, text, target, progress=False)
 
 
@@ -386,17 +386,17 @@ def publish(trainer: training.Trainer, text: str, target: Path, *, progress: boo
     card.publish(trainer, target / name, recipe=recipe, progress=progress)
 
 
-class Teller:
-    """Tells how a training goes: after its first step, and then once a second at the most."""
+class ProgressReporter:
+    """Sends the progress of a run: after its first step, then at most once a second."""
 
-    def __init__(self, say: Callable[[int, str, bool], None]) -> None:
-        self.say, self.due, self.first = say, 0.0, True
+    def __init__(self, send: Callable[[int, str, bool], None]) -> None:
+        self.send, self.due, self.first = send, 0.0, True
 
     def __call__(self, trainer: training.Trainer) -> None:
-        """Tell step, loss and errors, if it is time to."""
-        told = trainer.recent or self.first  # nothing is running just after an evaluation
-        if told and time.monotonic() >= self.due:
-            self.say(trainer.step, trainer.running(), self.first)
+        """Send step, loss and errors, if they are due."""
+        recent = len(trainer.recent) or self.first  # an evaluation clears the recent steps
+        if recent and time.monotonic() >= self.due:
+            self.send(trainer.step, trainer.running(), self.first)
             self.due, self.first = time.monotonic() + 1, False
 
 
