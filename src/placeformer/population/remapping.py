@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.population.vectors import check_same_units, shared_places
+from placeformer.data.unit_identity import check_same_units
+from placeformer.population.vectors import shared_places
 from placeformer.stats.permutation import p_value, reaches
 from placeformer.stats.tolerances import FLAT
 
@@ -31,6 +32,7 @@ def remapping(
     significance: float = 0.05,
     n_shuffles: int = 1000,
     seed: int = 0,
+    allow_other_units: bool = False,
 ) -> xr.Dataset:
     """Compare the rate maps of every unit in two conditions, and the population with chance.
 
@@ -45,6 +47,9 @@ def remapping(
         Level of the verdict.
     n_shuffles, seed
         Shuffles of the null: units of b trade identities at random.
+    allow_other_units
+        Pair the units by position although their labels, their networks or their recording
+        sessions differ.
 
     Returns
     -------
@@ -67,8 +72,8 @@ def remapping(
     Raises
     ------
     ValueError
-        Other units or places, several maps in one argument, fewer than 3 shared places or fewer
-        than 2 units that vary, or an option out of range.
+        Other units (by number, label, network or session) or places, several maps in one argument,
+        fewer than 3 shared places or fewer than 2 units that vary, or an option out of range.
 
     Notes
     -----
@@ -82,7 +87,7 @@ def remapping(
     Science 309, 619-623. https://doi.org/10.1126/science.1114037
     """
     _check(centre, significance, n_shuffles)
-    (a, b), known = _two(maps_a, maps_b)
+    (a, b), known = _two(maps_a, maps_b, allow_other_units)
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
     if vary.sum() < 2:
@@ -114,7 +119,12 @@ def remapping(
 
 
 def population_vector_correlation(
-    maps_a: xr.Dataset, maps_b: xr.Dataset, *, standardize: bool = False, cross: bool = False
+    maps_a: xr.Dataset,
+    maps_b: xr.Dataset,
+    *,
+    standardize: bool = False,
+    cross: bool = False,
+    allow_other_units: bool = False,
 ) -> xr.DataArray:
     """Correlation, over units, of the population vectors at the same place of two conditions.
 
@@ -131,6 +141,8 @@ def population_vector_correlation(
         the correlation high everywhere, also between unrelated maps.
     cross
         Also between different places: every place of a with every place of b.
+    allow_other_units
+        As in :func:`remapping`.
 
     Returns
     -------
@@ -147,7 +159,7 @@ def population_vector_correlation(
     ----------
     Leutgeb, S. et al. (2005). Science 309, 619-623. https://doi.org/10.1126/science.1114037
     """
-    (a, b), known = _two(maps_a, maps_b)
+    (a, b), known = _two(maps_a, maps_b, allow_other_units)
     if standardize:
         a, b = _standard(a), _standard(b)
     vector_a, vector_b = (_standard(v.T).T for v in (a, b))
@@ -162,7 +174,7 @@ def population_vector_correlation(
 
 
 def _two(
-    maps_a: xr.Dataset, maps_b: xr.Dataset
+    maps_a: xr.Dataset, maps_b: xr.Dataset, allow_other_units: bool
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Rates (place, unit) of both at the places that both visited, and which these are."""
     rates, known = shared_places(maps_a, maps_b, names=NAMES)
@@ -173,7 +185,7 @@ def _two(
                 f"{name} must hold one map, got the dimensions {sorted(map(str, more))} too; "
                 "pick one, for example maps.isel(map=0)"
             )
-    check_same_units(maps_a, maps_b, NAMES)
+    check_same_units(maps_a, maps_b, NAMES, allow_other_units=allow_other_units)
     if known.sum() < 3:
         raise ValueError(f"maps must share at least 3 visited places, got {known.sum()}")
     return rates, known

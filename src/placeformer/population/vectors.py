@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
+from placeformer.data.unit_identity import warn_of_other_worlds
 from placeformer.spatial.binning import activations
 from placeformer.spatial.rate_maps import flatten
 
@@ -46,6 +47,7 @@ def pair(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], every: int = 1) -
         Other places, or walks that are not the same.
     """
     if is_maps(a) and is_maps(b):
+        warn_of_other_worlds(a, b, names)
         (at_a, at_b), _ = shared_places(a, b, names=names)
         return at_a[:, None, :], at_b[:, None, :]
     if is_maps(a) or is_maps(b):
@@ -99,27 +101,13 @@ def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
         )
 
 
-def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
-    """Refuse two Datasets whose units differ in number or name."""
-    n = a.sizes[schema.UNIT], b.sizes[schema.UNIT]
-    shared = [k for k in ("layer", "index", schema.UNIT) if k in a.coords and k in b.coords]
-    other = [k for k in shared if n[0] == n[1] and not np.array_equal(a[k].values, b[k].values)]
-    if n[0] != n[1] or other:
-        difference = f"{n[0]} and {n[1]} units" if n[0] != n[1] else f"another {other[0]!r}"
-        raise ValueError(
-            f"{names[0]} and {names[1]} must be of the same units in the same order, got "
-            f"{difference}; select the same units of both, or compare populations with "
-            "placeformer.similarity"
-        )
-
-
 def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
     for recording in (a, b):
         schema.check_recording(recording)
     sizes = [(recording.sizes[schema.WALK], recording.sizes[schema.TIME]) for recording in (a, b)]
     shared = {"x", "y", schema.MAP, "familiar", "observation"} & set(a.variables) & set(b.variables)
     differ = sizes[0] != sizes[1] or [
-        k for k in sorted(shared) if not np.array_equal(a[k].values, b[k].values)
+        k for k in sorted(shared) if not a[k].variable.equals(b[k].variable)
     ]
     if differ:
         difference = (
@@ -127,7 +115,7 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
         )
         raise ValueError(
             f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both "
-            "on the same walks (placeformer.record(network, walks)), or compare their rate maps"
+            "on the same walks, as in placeformer.record(network, walks)"
         )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from placeformer.data import schema
+from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Bins, observation_of_bins
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
@@ -48,8 +49,6 @@ SAMPLES_A_BIN = 30
 PARTS = 8
 """Number of parts of a recording; a value per part is the sample of the test."""
 
-IDENTITY = ("layer", "component", "index", schema.UNIT)
-
 
 def place_cells(
     recording: xr.Dataset,
@@ -68,6 +67,7 @@ def place_cells(
     min_stability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
     keep_null: bool = False,
+    allow_other_units: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """Decide which units are place cells, and say why the others are not.
@@ -119,6 +119,9 @@ def place_cells(
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
     keep_null
         Also return the statistics of the tests in every shuffle.
+    allow_other_units
+        Accept a control whose units have other labels or are of another network or recording
+        session, and pair them by position.
     progress
         Show progress bars (tqdm).
 
@@ -198,7 +201,7 @@ def place_cells(
     if control is not None:
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
-        check_control(recording, control)
+        check_control(recording, control, allow_other_units=allow_other_units)
     table = _decided(binned, per_map, limits, settings, keep_null=keep_null, **options)
     if control is not None:
         several = _several(control)
@@ -351,23 +354,19 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
         )
 
 
-def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
+def check_control(
+    recording: xr.Dataset, control: xr.Dataset, *, allow_other_units: bool = False
+) -> None:
     """Refuse a control with other units, or one made on trained maps.
 
     Raises
     ------
     ValueError
-        The units differ in number, layer, component or index, or a walk of the control is on a
-        trained map.
+        The units are others (:func:`check_same_units`), or a walk of the control is on a trained
+        map.
     """
-    n_units, n_control = recording.sizes[schema.UNIT], control.sizes[schema.UNIT]
-    if n_units != n_control:
-        raise ValueError(f"control must hold the {n_units} units of recording, got {n_control}")
-    for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
-        if not np.array_equal(recording[name].values, control[name].values):
-            raise ValueError(
-                f"control must hold the units of recording in their order, but {name!r} differs"
-            )
+    names = ("recording", "control")
+    check_same_units(recording, control, names, allow_other_units=allow_other_units)
     if "familiar" in control.variables and np.any(control["familiar"].values):
         raise ValueError(
             "control must be recorded on novel maps, but 'familiar' is true for some walks; "
