@@ -238,9 +238,18 @@ def made_by(**network):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.isel(unit=slice(0, 5)), "the same units in the same order, got 72 and 5 units"),
-        (lambda c: c.assign_coords(index=("unit", c.index.values[::-1])), "first 'index' that differs"),
-        (lambda c: c.assign_coords(unit=np.arange(72).astype(str)[::-1]), "first 'unit' that differs"),
+        (
+            lambda c: c.isel(unit=slice(0, 5)),
+            "the same units in the same order, got 72 and 5 units",
+        ),
+        (
+            lambda c: c.assign_coords(index=("unit", c.index.values[::-1])),
+            "first 'index' that differs",
+        ),
+        (
+            lambda c: c.assign_coords(unit=np.arange(72).astype(str)[::-1]),
+            "first 'unit' that differs",
+        ),
         (lambda c: c.assign_coords(unit_id=("unit", np.arange(72) + 1)), "'unit_id' that differs"),
         (lambda c: c.assign_attrs(provenance=made_by(weights_sha256="b")), "two networks"),
         (lambda c: c.assign_coords(familiar=~c.familiar), "novel maps"),

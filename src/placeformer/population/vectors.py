@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.unit_identity import warn_of_other_worlds
+from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial.binning import activations
 from placeformer.spatial.rate_maps import flatten
 
@@ -29,7 +30,7 @@ def vectors(dataset: xr.Dataset, every: int = 1) -> Any:
     """Population vectors (group, row, unit) of a Recording or RateMaps.
 
     A group is a walk with its steps as rows, a NumPy or dask array, or a visited place (of any
-    map) with a single row.
+    map) with a single row. Shorter walks end in rows of NaN, which :class:`Products` leave out.
     """
     if is_maps(dataset):
         (rates,) = shared_places(dataset)[0]
@@ -148,7 +149,10 @@ class Products:
 
     @classmethod
     def of(cls, x: NDArray[Any], y: NDArray[Any]) -> Products:
-        """Sums of rows (row, unit)."""
+        """Sums of rows (row, unit); rows that are NaN throughout in x or y are left out."""
+        missing = missing_rows(x) if y is x else missing_rows(x) | missing_rows(y)
+        if missing.any():
+            x, y = x[~missing], x[~missing] if y is x else y[~missing]
         with np.errstate(invalid="ignore", over="ignore"):  # callers look for what is not finite
             a, b = (np.einsum("ru,ru->r", v, v) for v in (x, y))
             x_sum, y_sum = (v.sum(axis=0, dtype=np.float64) for v in (x, y))
@@ -223,6 +227,28 @@ class Products:
     def _with(self, other: Products, sign: int) -> Products:
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return Products(*(mine + sign * others for mine, others in pairs))
+
+
+def missing_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether every unit is NaN, of rows (row, unit)."""
+    missing = np.isnan(rows[:, 0])
+    missing[missing] = np.isnan(rows[missing]).all(axis=1)
+    return missing
+
+
+def check_padding(dataset: xr.Dataset, rows: Any, n_rows: float, every: int = 1) -> None:
+    """Refuse rows (group, row, unit) of NaN that do not end a walk, given the rows that count.
+
+    Raises
+    ------
+    ValueError
+        Fewer rows count than the walks of the recording have.
+    """
+    if n_rows == rows.shape[0] * rows.shape[1] or is_maps(dataset):
+        return
+    steps = -(-walk_lengths(dataset) // every)
+    n_missing = int(steps.sum() - n_rows) if steps.any() else rows.shape[0] * rows.shape[1]
+    schema.check_finite(dataset[schema.ACTIVATION], np.full(rows.shape[2], n_missing))
 
 
 def _shifted(block: Any, shift: Array) -> NDArray[Any]:

@@ -80,12 +80,17 @@ class Shifted:
     """Steps (shift, walk) that a walk's bins are moved by."""
     size: int
     """Number of bins; those of every shift are counted on from the last."""
+    lengths: NDArray[np.integer[Any]] | None = None
+    """Steps of every walk, which is rolled within them; ``None``: all of the steps."""
 
     def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
         """Bins (shift, walk, time) of a slice of the walks and of the steps."""
         shape = zip(self.index.shape, where[1:], strict=True)
         rows, steps = (np.arange(*part.indices(n)) for n, part in shape)
         earlier = steps - self.amounts[:, rows, None]  # a negative one counts from the end
+        if self.lengths is not None:  # what follows the end of a walk has no bin and stays there
+            length = self.lengths[rows, None]
+            earlier = np.where(steps < length, earlier % np.maximum(length, 1), steps)
         kind = np.promote_types(np.int32, integers(len(self.amounts) * self.size))
         bins = self.index[rows[:, None], earlier].astype(kind)
         first = self.size * np.arange(len(bins), dtype=kind)[:, None, None]

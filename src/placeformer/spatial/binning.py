@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped, reduced
+from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
@@ -70,6 +72,11 @@ class BinnedRecording:
     def shape(self) -> tuple[int, ...]:
         """Shape of the occupancy."""
         return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
+
+    @cached_property
+    def lengths(self) -> NDArray[np.intp]:
+        """Steps of every walk, shape (walk,); the steps that end shorter walks have no bin."""
+        return walk_lengths(self.recording, np.asarray(self.index[:, -1]) < 0)
 
     def split_by_map(self) -> BinnedRecording:
         """Count the bins of every map separately, those of the first map first."""

@@ -18,7 +18,7 @@ from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
-from placeformer.spatial.rate_maps import maps_of_parts
+from placeformer.spatial.rate_maps import Smooth, flatten, maps_of_parts, per_unit
 from placeformer.spatial.shuffle_test import (
     OBSERVATION,
     VARIANCE,
@@ -56,6 +56,8 @@ def place_cells(
     control: xr.Dataset | None = None,
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
+    smooth: Smooth = None,
+    min_occupancy: int = 1,
     per_map: bool = False,
     negatives: Negatives = "rectify",
     n_shuffles: int = 1000,
@@ -92,6 +94,11 @@ def place_cells(
         Recording of the same units on novel maps: adds whether the tuning depends on memory.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
+    smooth, min_occupancy
+        Options of :func:`rate_maps` for all maps: those of the columns, of the halves and of the
+        permuted places in test (3). The tests (1) and (2) are of samples, which are not smoothed.
+        Recordings of animals need it: noise, not the tuning, makes the unsmoothed half maps of
+        many bins differ.
     per_map
         Decide for every map of the recording separately.
     negatives
@@ -129,12 +136,13 @@ def place_cells(
     -------
     xarray.Dataset
         Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
-        ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
-        by place), ``eta2_beyond`` (beyond the observation), ``n_fields``, ``field_share``,
-        ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
-        ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
-        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
-        measure is undefined; a constant unit is no place cell ("constant").
+        ``spatial_information`` (bits/spike), ``place_cell_score``, ``mean_rate`` (in the units of
+        the activations), ``eta2`` (variance explained by place), ``eta2_beyond`` (beyond the
+        observation), ``n_fields``, ``field_share``, ``stability``; p and q of the tests (1) to
+        (3), ``p_circular``, ``q_circular``, ``p_beyond``, ``q_beyond``, ``p_within_observation``,
+        ``q_within_observation``; ``is_place_cell`` and ``reason``: the first criterion failed, or
+        "place cell". NaN where a measure is undefined; a constant unit is no place cell
+        ("constant").
 
         With ``keep_null`` also ``null_circular``, ``null_beyond`` and
         ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
@@ -197,7 +205,12 @@ def place_cells(
         "seed": seed,
         "progress": progress,
     }
-    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
+    options: dict[str, Any] = {
+        "negatives": negatives,
+        "field_criteria": dict(field_criteria or {}),
+        "smooth": smooth,
+        "min_occupancy": min_occupancy,
+    }
     if control is not None:
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
@@ -248,12 +261,14 @@ def _decided(
     negatives: Negatives,
     field_criteria: Mapping[str, Any],
     keep_null: bool = False,
+    **of_maps: Any,
 ) -> xr.Dataset:
     """Measures, tests and decision of every unit of one recording."""
-    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned)
-    _warn_of_few_samples(maps[schema.OCCUPANCY])
-    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null)
-    table = _measures(binned, maps, tests, negatives, field_criteria)
+    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned, **of_maps)
+    if of_maps["smooth"] is None:
+        _warn_of_few_samples(maps[schema.OCCUPANCY])
+    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null, of_maps)
+    table = _measures(binned, maps, tests, negatives, field_criteria, of_maps)
     columns = ("p", "q", "null") if keep_null else ("p", "q")
     for name, test in tests.items():
         table = table.assign({f"{column}_{name}": test[column] for column in columns})
@@ -266,6 +281,7 @@ def _measures(
     tests: Mapping[str, xr.Dataset],
     negatives: Negatives,
     field_criteria: Mapping[str, Any],
+    of_maps: Mapping[str, Any],
 ) -> xr.Dataset:
     """Measures of every unit; the variances explained are the observed statistics of the tests."""
     if schema.MAP in maps.dims:
@@ -273,11 +289,12 @@ def _measures(
     fields = place_fields(maps, **field_criteria)
     has_observation = OBSERVATION in binned.recording.variables
     observation = observation_of_bins(binned) if has_observation else None
-    halves = maps_of_halves(binned)
+    halves = maps_of_halves(binned, **of_maps)
     beyond = tests["beyond"]["observed"]
     columns = {
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
+        "mean_rate": _mean_rate(maps),
         "eta2": tests["circular"]["observed"],
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
         "n_fields": fields["n_fields"],
@@ -287,19 +304,31 @@ def _measures(
     return xr.Dataset(columns)
 
 
+def _mean_rate(maps: xr.Dataset) -> xr.DataArray:
+    """Mean activation of every unit over the samples with a place."""
+    rate, share = flatten(maps)
+    mean = np.einsum("...b,...b->...", np.where(share > 0, rate, 0.0), share)
+    mean = np.where((share > 0).any(axis=-1), mean, np.nan)
+    units = str(maps[schema.RATE].attrs.get("units", "1"))
+    about = {"units": units, "long_name": "mean activation over all places"}
+    return per_unit(maps, mean, "mean_rate", **about)
+
+
 def _tests(
     binned: BinnedRecording,
     per_map: bool,
     shuffles: Mapping[str, Any],
     max_q: float,
     keep_null: bool,
+    of_maps: Mapping[str, Any],
 ) -> dict[str, xr.Dataset]:
     """Tests of every unit against chance, NaN where the recording has no observation."""
     options: dict[str, Any] = {**shuffles, "per_map": per_map, "keep_null": keep_null}
     tests: dict[str, xr.Dataset] = {}
     for name, question in zip(TESTED, ASKED, strict=True):
         if name == "circular" or OBSERVATION in binned.recording.variables:
-            tests[name] = compare_with_shuffles(binned, **question, **options)
+            smoothed = {} if question["statistic"] == VARIANCE else of_maps
+            tests[name] = compare_with_shuffles(binned, **question, **options, **smoothed)
             _warn_of_few_shuffles(tests[name], max_q)
         else:
             tests[name] = xr.full_like(tests["circular"], np.nan)
@@ -336,7 +365,8 @@ def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
     if visits.size and np.median(visits) < SAMPLES_A_BIN:
         warnings.warn(
             f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
-            "makes rate maps of so few samples look spatial; record longer or take wider bins",
+            "makes rate maps of so few samples look spatial; record longer, take wider bins or "
+            "pass smooth",
             stacklevel=4,
         )
 

@@ -15,8 +15,8 @@ from placeformer.spatial.rate_maps import flatten
 
 FIELD = "field"
 
-MIN_BINS: dict[str, int] = {"peak": 4, "fraction": 9, "opexebo": 9}
-"""Least size of a field by default."""
+SIDE_OF_FIELD: dict[str, int] = {"peak": 2, "fraction": 3, "opexebo": 3}
+"""Side in bins of the square that is the least field by default: 4 or 9 bins on two axes."""
 
 
 def place_fields(
@@ -53,7 +53,8 @@ def place_fields(
     min_bins
         Least size in bins; by default 4 for ``"peak"``, the least that is not a single place and
         a neighbour or two, which a letter that happens to recur can mimic, and the conventional
-        9 for the others.
+        9 for the others. These are squares of 2 and 3 bins on two axes; on one axis the default is
+        their side, on three their cube.
     min_contrast
         For ``"peak"``: how far the mean of some 3 x 3 bins in the field must lie above the median
         of such means, in standard errors. The noise of a bin is the root mean square difference
@@ -101,12 +102,12 @@ def place_fields(
     Soille, P. (2004). Morphological Image Analysis, chapters 6 (h-maxima) and 9 (watersheds).
     https://doi.org/10.1007/978-3-662-05088-0
     """
-    least = MIN_BINS.get(method, 1) if min_bins is None else min_bins
+    schema.check_rate_maps(maps)
+    sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
+    least = SIDE_OF_FIELD.get(method, 1) ** len(sizes) if min_bins is None else min_bins
     criteria = Criteria(method, threshold, least, min_contrast, min_prominence, connectivity)
     criteria.check()
-    schema.check_rate_maps(maps)
     rate, share = flatten(maps)
-    sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
     if method == "opexebo" and len(sizes) != 2:
         raise ValueError(f"method='opexebo' needs maps of two axes, got {len(sizes)}")
     valid = np.broadcast_to(share > 0, rate.shape)

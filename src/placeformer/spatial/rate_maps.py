@@ -103,7 +103,7 @@ def maps_of_parts(
     ``part`` numbers the samples, shape (walk, 1), (1, time) or both; ``None``: all are in one part.
     The options are those of :func:`rate_maps`.
     """
-    _check_options(min_occupancy, smooth, binned.grid.names)
+    check_options(min_occupancy, smooth, binned.grid.names)
     index = binned.index if part is None else of_part(binned.index, part, binned.size, n)
     sums, finite = unit_sums(binned.recording, index, n * binned.size, skipna=skipna)
     counts = _blocks.counts(index, n * binned.size)
@@ -122,7 +122,7 @@ def assemble(
 ) -> xr.Dataset:
     """Label sums (bin, unit) and counts (bin,) as RateMaps."""
     per_unit = counts[:, None].astype(float) if finite is None else finite
-    rate = _mean(sums, per_unit, binned.grid, min_occupancy, smooth)
+    rate = mean_rates(binned, sums, per_unit, min_occupancy, smooth)
     unit_last = rate.reshape(*binned.shape, -1)
     lead = () if binned.maps is None else (schema.MAP,)
     dims = (*lead, schema.UNIT, *binned.grid.names)
@@ -195,7 +195,8 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
         )
 
 
-def _check_options(min_occupancy: int, smooth: Smooth, names: tuple[str, ...]) -> None:
+def check_options(min_occupancy: int, smooth: Smooth, names: tuple[str, ...]) -> None:
+    """Refuse options of maps that are out of range."""
     if min_occupancy < 1:
         raise ValueError(f"min_occupancy must be at least 1 sample, got {min_occupancy}")
     _sigmas(smooth, names)
@@ -220,14 +221,15 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     return sigmas
 
 
-def _mean(
+def mean_rates(
+    binned: BinnedRecording,
     sums: NDArray[np.float64],
     counts: NDArray[np.float64],
-    grid: Grid,
-    min_occupancy: int,
-    smooth: Smooth,
+    min_occupancy: int = 1,
+    smooth: Smooth = None,
 ) -> NDArray[np.float64]:
-    """Sums over counts (bin, unit); NaN below the least occupancy."""
+    """Sums over counts (bin, unit) of maps, one set or several; NaN below the least occupancy."""
+    grid = binned.grid
     enough = counts >= min_occupancy
     sigmas = _sigmas(smooth, grid.names)
     if sigmas is not None:

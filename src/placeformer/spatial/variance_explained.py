@@ -168,11 +168,6 @@ class Cells:
         """Cells whose numbers of every sample are in memory, not lazy."""
         return replace(self, index=np.asarray(self.index), walk_map=np.asarray(self.walk_map))
 
-    @property
-    def complete(self) -> bool:
-        """Whether every sample has a cell."""
-        return bool(self.counts.sum() == self.index.size)
-
     def label(self, values: NDArray[Any], name: str, attrs: dict[str, Any]) -> xr.DataArray:
         """Name the dimensions of values (unit,) or (map, unit), and say what they are given."""
         attrs = attrs | {
