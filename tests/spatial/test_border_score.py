@@ -139,3 +139,24 @@ def test_maps_of_one_axis_are_refused():
     maps = rate_maps(simulation.walks(RNG(0)), by="x")
     with pytest.raises(ValueError, match="two axes"):
         border_score(maps)
+
+
+WALL = np.zeros((20, 20))
+WALL[0] = 10
+
+
+@pytest.mark.parametrize(
+    "beyond", [((1, 1), (1, 1)), ((1, 0), (0, 0)), ((0, 3), (2, 0))], ids=["ring", "row", "corner"]
+)
+def test_walls_are_where_something_was_visited(beyond):
+    wide = np.pad(WALL, beyond, constant_values=np.nan)
+    np.testing.assert_allclose(score(wide[None]), score(WALL[None]))
+    both = np.stack([wide, np.pad(WALL.T, beyond, constant_values=np.nan)])
+    np.testing.assert_allclose(score(both), score(np.stack([WALL, WALL.T])))
+
+
+def test_a_wall_that_was_hardly_visited_is_warned_of():
+    few = np.pad(WALL, ((1, 0), (0, 0)), constant_values=np.nan)
+    few[0, 3] = 0
+    with pytest.warns(UserWarning, match="first places along y .* only 1 of 20 were visited"):
+        score(few[None])

@@ -185,7 +185,8 @@ def decode_map(
     Returns
     -------
     xarray.Dataset
-        ``decoded`` (walk, time), the map; NaN where a place is needed and missing. ``accuracy``, 0
+        ``decoded`` (walk, time), the map; NaN (of maps that are text an empty text) where a place
+        is needed and missing. ``accuracy``, 0
         to 1, with the 95 % bootstrap ``interval`` (bound) over walks; ``chance``, the accuracy of
         always predicting the most frequent map of the training walks; ``null_accuracy``,
         ``null_sd`` and ``p``: accuracy when maps are permuted among walks; ``confusion`` (map,
@@ -438,7 +439,8 @@ def of_map(
     pairs = np.zeros((maps.size, maps.size))
     np.add.at(pairs, (truth[known], decoded[known].astype(np.intp)), 1)
     share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
-    named = np.full(fold.shape, np.nan)
+    as_text = maps.dtype.kind not in "biuf"
+    named = np.full(fold.shape, "" if as_text else np.nan, maps.dtype if as_text else float)
     named[known] = maps[decoded[known].astype(np.intp)]
     confusion = "share of a map's samples decoded as each map"
     return {

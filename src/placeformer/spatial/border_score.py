@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -34,8 +36,8 @@ def border_score(
     Parameters
     ----------
     maps
-        RateMaps of two axes that fill a rectangle: its first and last rows and columns are the
-        walls.
+        RateMaps of two axes that fill a rectangle: the first and last rows and columns that were
+        visited are the walls.
     negatives
         What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
     threshold
@@ -49,14 +51,21 @@ def border_score(
     xarray.DataArray
         (unit,) or (..., unit), -1 (central fields) to 1 (a line along a wall; with bins of finite
         width a little less: 0.95 on 40 x 40 bins); unchanged when rates are scaled, and with
-        ``negatives="shift"`` when they are shifted. A constant map is one field and scores about
-        0.5 under ``"rectify"``. NaN for a unit without a field.
+        ``negatives="shift"`` when they are shifted. Scores above 0.5 are called border cells by
+        convention, yet a constant map is one field and scores about 0.5 under ``"rectify"``, as do
+        the maps of many untuned units: test with ``shuffle_test(recording, "border_score")``. NaN
+        for a unit without a field.
 
     Raises
     ------
     ValueError
         Maps break the contract or do not have two axes, an option is out of range, or rates are
         negative under ``"raise"``.
+
+    Warns
+    -----
+    UserWarning
+        Less than half of the places along a wall were visited.
 
     References
     ----------
@@ -68,11 +77,13 @@ def border_score(
     _check_options(maps, threshold, min_bins)
     rate, share = flatten(maps)
     rate = apply_negatives(rate, share > 0, negatives, maps[schema.RATE])
-    distance = wall_distance(maps)
-    shape = (-1, *distance.shape)
-    values = scores(
-        rate.reshape(shape), (share > 0).reshape(shape), distance, threshold, min_bins
-    ).reshape(rate.shape[:-1])
+    shape = (-1, *(maps.sizes[d] for d in schema.place_dims(maps)))
+    valid = (share > 0).reshape(shape)
+    arena = visited_part(valid)
+    _warn_of_walls(valid[arena], schema.place_dims(maps))
+    distance = wall_distance(maps, arena[1:])
+    values = scores(rate.reshape(shape)[arena], valid[arena], distance, threshold, min_bins)
+    values = values.reshape(rate.shape[:-1])
     name = f"border score ({WORDS[negatives]})"
     attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
     return per_unit(maps, values, "border_score", **attrs)
@@ -100,12 +111,35 @@ def scores(
     return np.divide(covered - far, covered + far, out=out, where=known)
 
 
-def wall_distance(maps: xr.Dataset) -> NDArray[np.float64]:
-    """Distance of each bin's centre from the nearest wall, in halves of the shorter side."""
+def visited_part(valid: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Slices of maps (map, y, x) without the outer rows and columns that no map visited."""
+    seen = valid.any(axis=0)
+    visited = (np.flatnonzero(seen.any(axis=1 - axis)) for axis in (0, 1))
+    return (slice(None), *(slice(v[0], v[-1] + 1) if v.size else slice(None) for v in visited))  # type: ignore[return-value]
+
+
+def _warn_of_walls(valid: NDArray[np.bool_], names: tuple[str, ...]) -> None:
+    """Warn of walls along which less than half of the places were visited."""
+    seen = valid.any(axis=0)
+    for axis, name in enumerate(names):
+        lines = seen if axis == 0 else seen.T
+        for end, line in (("first", lines[0]), ("last", lines[-1])):
+            if 2 * np.count_nonzero(line) < line.size:
+                warnings.warn(
+                    f"the {end} places along {name} are taken for a wall, but only "
+                    f"{np.count_nonzero(line)} of {line.size} were visited; pass edges as bins to "
+                    "rate_maps that end at the walls",
+                    stacklevel=3,
+                )
+
+
+def wall_distance(maps: xr.Dataset, part: tuple[slice, ...]) -> NDArray[np.float64]:
+    """Distance of the centres of part of the bins from its sides, in halves of the shorter one."""
     axes = []
-    for name in schema.place_dims(maps):
+    for name, bins in zip(schema.place_dims(maps), part, strict=True):
         n, edges = maps.sizes[name], maps.get(name + schema.EDGES_SUFFIX)
         wall = np.arange(n + 1.0) if edges is None else edges.values.astype(float)
+        wall = wall[slice(bins.start, None if bins.stop is None else bins.stop + 1)]
         centre = (wall[:-1] + wall[1:]) / 2
         axes.append((np.minimum(centre - wall[0], wall[-1] - centre), wall[-1] - wall[0]))
     (y, height), (x, width) = axes

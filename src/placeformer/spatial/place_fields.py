@@ -15,6 +15,8 @@ from placeformer.spatial.rate_maps import flatten
 
 FIELD = "field"
 
+MIN_CONTRAST = 4.5
+
 SIDE_OF_FIELD: dict[str, int] = {"peak": 2, "fraction": 3, "opexebo": 3}
 """Side in bins of the square that is the least field by default: 4 or 9 bins on two axes."""
 
@@ -25,7 +27,7 @@ def place_fields(
     method: Method = "peak",
     threshold: float = 0.2,
     min_bins: int | None = None,
-    min_contrast: float = 4.5,
+    min_contrast: float | None = None,
     min_prominence: float = 0.25,
     connectivity: int = 4,
 ) -> xr.Dataset:
@@ -62,7 +64,10 @@ def place_fields(
         of a noiseless field to about 20 on 11 x 11 places; where the background of the means
         spreads more than that, as in smoothed maps, its spread counts: the distance of their
         5 % and 30 % quantiles as a normal standard deviation. Of maps of 11 x 11 independent
-        normal values less than 1 % reach 4.5, of exponential ones 3 %.
+        normal values less than 1 % reach 4.5, of exponential ones 3 %. By default 4.5; on one axis
+        of fewer than 28 bins half of what a noiseless field of three bins reaches,
+        sqrt(3 (n - 1)) / 2, as its own flanks count as noise (2.6 on 10 bins, which 4 % of maps of
+        normal noise reach, 3.8 on 20, which less than 1 % reach).
     min_prominence
         For ``"peak"``: least depth of the saddle below the lower of two peaks, as a share of the
         unit's greatest height; at least 2.5 standard deviations of a bin are always asked for.
@@ -105,7 +110,8 @@ def place_fields(
     schema.check_rate_maps(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
     least = SIDE_OF_FIELD.get(method, 1) ** len(sizes) if min_bins is None else min_bins
-    criteria = Criteria(method, threshold, least, min_contrast, min_prominence, connectivity)
+    contrast = _least_contrast(sizes) if min_contrast is None else min_contrast
+    criteria = Criteria(method, threshold, least, contrast, min_prominence, connectivity)
     criteria.check()
     rate, share = flatten(maps)
     if method == "opexebo" and len(sizes) != 2:
@@ -127,6 +133,11 @@ def field_table(fields: xr.Dataset) -> Any:
     table = fields.drop_dims([d for d in fields["label"].dims if d not in fields["size"].dims])
     frame = table.drop_vars("n_fields").to_dataframe()
     return frame[frame["size"] > 0]
+
+
+def _least_contrast(sizes: tuple[int, ...]) -> float:
+    """Minimum contrast of a field by default."""
+    return min(MIN_CONTRAST, np.sqrt(3 * (sizes[0] - 1)) / 2) if len(sizes) == 1 else MIN_CONTRAST
 
 
 def _label(
