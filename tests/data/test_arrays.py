@@ -84,16 +84,16 @@ def test_dask_arrays_stay_lazy():
             ACTIVATION[:, :49],
             PLACE,
             {},
-            r"position\['x'\].* it is \(3, 50\), and activation has 3 wa",
+            r"position\['x'\].* got \(3, 50\); activation has 3 wa",
         ),
         (
             ACTIVATION,
             {"x": PLACE["x"][0]},
             {},
-            r"position\['x'\].* it is \(50,\), and activation has",
+            r"position\['x'\].* got \(50,\); activation has",
         ),
         (ACTIVATION[0, 0], PLACE, {}, r"activation must be \(walk, time, unit\).* got \(4,\)"),
-        (ACTIVATION, PLACE, {"behaviour": {"map": [1, 2]}}, r"behaviour\['map'\].* it is \(2,\)"),
+        (ACTIVATION, PLACE, {"behaviour": {"map": [1, 2]}}, r"behaviour\['map'\].* got \(2,\)"),
         (
             ACTIVATION,
             PLACE,
@@ -127,9 +127,7 @@ def test_behaviour_as_walks():
     xr.testing.assert_equal(again.drop_vars("map"), got)
     with pytest.raises(ValueError, match="walks must have dimension 'time'"):
         as_walks(xr.Dataset({"x": ("step", [1, 2])}), "walks")
-    with pytest.raises(
-        ValueError, match=r"walks\['y'\].* it is \(49,\), and walks\['x'\] has 1 walks"
-    ):
+    with pytest.raises(ValueError, match=r"walks\['y'\].* got \(49,\); walks\['x'\] has 1 walks"):
         as_walks({"x": PLACE["x"][0], "y": PLACE["y"][0, :49]}, "walks")
     with pytest.raises(ValueError, match=r"walks must hold arrays"):
         as_walks({}, "walks")

@@ -110,8 +110,12 @@ def test_a_position_among_several_is_named():
         ({"units": False}, {}, "'session-1' holds no units with spike times"),
         ({"series": ()}, {}, "position must name one SpatialSeries.* holds: .*heading"),
         ({}, {"epochs": "laps"}, "got 'laps'; the file holds: trials"),
-        ({}, {"unit_columns": ["depth"]}, r"unit_columns names \['depth'\], the units have"),
-        ({}, {"epochs": [90, 99]}, "two samples in an epoch.* it has 1 to 60.95 s"),
+        (
+            {},
+            {"unit_columns": ["depth"]},
+            r"unit_columns must be columns of the units, .*got \['depth'\]",
+        ),
+        ({}, {"epochs": [90, 99]}, "two samples in an epoch.* got 1 to 60.95 s"),
         ({"timestamps": np.zeros(1200)}, {}, "times of position must ascend"),
     ],
 )

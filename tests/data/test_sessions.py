@@ -105,7 +105,7 @@ def test_ends_of_an_epoch_are_included():
     [
         ([7, 6], "epochs must be rows of start and stop in seconds, start before stop, got"),
         ([[1, 2, 3]], "epochs must be rows of start and stop"),
-        ([100, 200], r"position must have two samples in an epoch.* it has 5 to 14.9 s"),
+        ([100, 200], r"position must have two samples in an epoch.* got 5 to 14.9 s"),
     ],
 )
 def test_epochs_that_do_not_fit_are_refused(epochs, message):

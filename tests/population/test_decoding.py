@@ -184,7 +184,7 @@ def test_result_is_documented_and_goes_to_netcdf(tmp_path, decode):
         ({"method": "poisson"}, "negatives='rectify' or 'shift'"),
         ({"method": "bayes", "alpha": 1}, r"among \['prior', 'variance'\], got \['alpha'\]"),
         ({"method": "ridge", "prior": "uniform"}, "those of sklearn's Ridge"),
-        ({"method": LinearRegression(), "alpha": 1}, "set them on the estimator"),
+        ({"method": LinearRegression(), "alpha": 1}, "set them on the LinearRegression"),
         ({"method": "bayes", "max_samples": 10}, "max_samples must be None"),
         ({"max_samples": 0}, "max_samples must be at least 1"),
         ({"n_resamples": 0}, "n_resamples must be at least 1"),

@@ -218,7 +218,7 @@ X = RNG(12).standard_normal((24, 3))
     [
         (recording(X), maps(RNG(0).standard_normal((25, 3))), {}, "both be recordings"),
         (recording(X), recording(X, 3), {}, r"same walks, got sizes \(4, 6\) and \(3, 8\)"),
-        (recording(X), recording(X).assign_coords(map=("walk", [1] * 4)), {}, "another 'map'"),
+        (recording(X), recording(X).assign_coords(map=("walk", [1] * 4)), {}, "different 'map'"),
         (recording(X * np.nan), recording(X), {}, "must be finite"),
         (recording(X), recording(X), {"method": "cca"}, "method must be one of"),
         (recording(X), recording(X), {"distance": "l1"}, "distance must be one of"),

@@ -94,7 +94,7 @@ def test_fields_that_are_known_are_taken():
     known = place_cell_score(maps, negatives="shift", fields=fields)
     np.testing.assert_array_equal(known, place_cell_score(maps, negatives="shift", threshold=0.4))
     assert known.attrs["threshold"] == 0.4
-    with pytest.raises(ValueError, match=r"\['threshold'\] belong to place_fields"):
+    with pytest.raises(ValueError, match=r"got \['threshold'\]; pass them to"):
         place_cell_score(maps, fields=fields, threshold=0.3)
     with pytest.raises(ValueError, match="those of maps with rate"):
         place_cell_score(maps.isel(unit=[0, 1]), fields=fields)

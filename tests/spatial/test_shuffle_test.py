@@ -222,7 +222,7 @@ def test_a_field_is_more_than_its_letters(per_map):
 def test_within_observation_refuses_what_it_cannot_test():
     rec = lattice(RNG(8), n_steps=300)
     for blind in ("spatial_information", "position_variance_explained"):
-        with pytest.raises(ValueError, match="does not see"):
+        with pytest.raises(ValueError, match="does not change"):
             shuffle_test(rec, blind, null="within_observation")
     with pytest.raises(ValueError, match="one observation per place"):
         shuffle_test(rec.drop_vars("map"), "coherence", null="within_observation", n_shuffles=2)

@@ -1,3 +1,3 @@
-"""The labelled Dataset every analysis reads: its contract, and what turns other data into one."""
+"""The labelled Dataset that every analysis reads: its contract, and conversion from other data."""
 
 from placeformer.data import accessor as accessor  # every Dataset has .pf

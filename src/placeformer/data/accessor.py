@@ -1,7 +1,7 @@
 """The accessor ``dataset.pf``: public functions as methods of a Dataset.
 
-It is there once a public name of placeformer has been used. To have it on Datasets read from
-files before that, ``import placeformer.accessor``.
+It is registered when a public name of placeformer is first used. To use it on Datasets read from
+files before that, ``import placeformer.data.accessor``.
 """
 
 from __future__ import annotations

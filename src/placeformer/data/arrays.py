@@ -1,4 +1,4 @@
-"""Arrays made elsewhere, labelled as the Dataset of the contract."""
+"""Arrays from other sources, labelled as the Dataset of the contract."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def from_arrays(
     position_units: str = schema.RECORDING["x"].units,
     check_finite: bool = True,
 ) -> xr.Dataset:
-    """Label activations or firing rates made elsewhere as a Recording.
+    """Label arrays of activations or firing rates as a Recording.
 
     Parameters
     ----------
@@ -32,19 +32,20 @@ def from_arrays(
         Array (walk, time, unit), or (time, unit) of one walk: NumPy, or dask, which stays lazy. It
         is not copied.
     position
-        Where it was: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,).
-        A sample whose position is NaN is left out of maps.
+        Position: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,).
+        Samples whose position is NaN are left out of maps.
     layer
         The layer, population or brain area of all units, or one for each.
     sample_rate
-        Samples a second, in Hz: `time` is in seconds then, else it counts steps.
+        Samples per second, in Hz: `time` is then in seconds; otherwise it counts steps.
     behaviour
-        What else is known of every step, as arrays (walk, time) or (time,), or of every walk,
-        such as ``"map"``, as arrays (walk,).
+        Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
+        as ``"map"``, as arrays (walk,).
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m".
     check_finite
-        Refuse activations that are NaN or infinite. Dask arrays are not read and not checked.
+        Raise an error for activations that are NaN or infinite. Dask arrays are not read and not
+        checked.
 
     Returns
     -------
@@ -55,12 +56,17 @@ def from_arrays(
     Raises
     ------
     ValueError
-        Shapes that do not fit (both are shown, and where they come from), values that are not
-        finite, a sample rate that is not positive.
+        Shapes do not fit, values are not finite, or the sample rate is not positive.
+
+    See Also
+    --------
+    record : Record the activations of a network.
+    from_nwb, from_pynapple, from_ratinabox
 
     Examples
     --------
-    >>> import numpy as np, placeformer as pf
+    >>> import numpy as np
+    >>> import placeformer as pf
     >>> rng = np.random.default_rng(0)
     >>> place = {"x": rng.random(500), "y": rng.random(500)}
     >>> recording = pf.from_arrays(rng.random((500, 3)), place, sample_rate=50, units="Hz")
@@ -71,8 +77,9 @@ def from_arrays(
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3:
-        found = tuple(values.shape)
-        raise ValueError(f"activation must be (walk, time, unit) or (time, unit), got {found}")
+        raise ValueError(
+            f"activation must be (walk, time, unit) or (time, unit), got {tuple(values.shape)}"
+        )
     n_walks, n_steps, n_units = values.shape
     source = f"activation has {n_walks} walks of {n_steps} steps"
     places = label(position, n_walks, n_steps, "position", source)
@@ -95,14 +102,14 @@ def from_arrays(
 
 
 def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dataset:
-    """Behaviour as a Dataset with dimensions walk and time, those first.
+    """Behaviour as a Dataset with walk and time as its first dimensions.
 
     Parameters
     ----------
     behaviour
         A Dataset (walk, time) or (time,), or a mapping of arrays of these shapes.
     argument
-        What the caller calls it, for errors.
+        Name of the caller's argument, for errors.
     """
     if not isinstance(behaviour, xr.Dataset):
         if not behaviour:
@@ -126,7 +133,7 @@ def label(
 ) -> dict[str, xr.Variable]:
     """Arrays as variables over walk and time and, where they have more axes, further dimensions.
 
-    `argument` is what the caller calls the arrays, `source` says where the lengths come from.
+    `argument` is the name of the caller's argument, `source` describes the origin of the lengths.
     """
     sizes = {schema.WALK: n_walks, schema.TIME: n_steps}
     return {name: _variable(name, arrays[name], sizes, argument, source) for name in arrays}
@@ -142,7 +149,7 @@ def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
 
 
 def as_coords(dataset: xr.Dataset) -> xr.Dataset:
-    """Make coordinates of the variables that say where, on which map and with which window."""
+    """Turn the variables for position, map and window into coordinates."""
     names = {"x", "y", schema.MAP, "familiar", "window"} & set(dataset.data_vars)
     return dataset.set_coords(names)
 
@@ -171,7 +178,7 @@ def _unit(name: str, values: np.ndarray) -> xr.Variable:
 def _variable(
     name: str, values: Any, sizes: Mapping[str, int], argument: str, source: str
 ) -> xr.Variable:
-    """One array with its dimensions, told by its shape."""
+    """One array with its dimensions, inferred from its shape."""
     attrs = schema.RECORDING[name].attrs if name in schema.RECORDING else {"long_name": name}
     if _of_walks(values, sizes):
         return xr.Variable(values.dims, values.data, {**attrs, **values.attrs})
@@ -179,21 +186,21 @@ def _variable(
         values = values.transpose(*STEPS, ..., missing_dims="ignore")
         attrs, values = {**attrs, **values.attrs}, values.data
     values = values if hasattr(values, "chunks") else np.asarray(values)
-    found, dims = values.shape, _dims(name, values.shape, sizes)
+    shape, dims = values.shape, _dims(name, values.shape, sizes)
     if dims is None and sizes[schema.WALK] == 1 and values.ndim:
         values = values[None]
         dims = _dims(name, values.shape, sizes)
     if dims is None:
         raise ValueError(
             f"{argument}[{name!r}] must be (walk, time), (time,) of one walk, or (walk,), as long "
-            f"as the rest: it is {found}, and {source}. An array of walks and other axes names its "
-            'axes: xr.DataArray(values, dims=("walk", "axis"))'
+            f"as the rest, got {shape}; {source}. To pass an array of walks and other axes, name "
+            'its axes: xr.DataArray(values, dims=("walk", "axis"))'
         )
     return xr.Variable(dims, values, attrs)
 
 
 def _of_walks(values: Any, sizes: Mapping[str, int]) -> bool:
-    """Whether an array names its axes and has one of walks, others, and none of time."""
+    """Whether an array has named axes: walk first, then others, but not time."""
     dims = values.dims if isinstance(values, xr.DataArray) else ()
     named = len(dims) > 1 and dims[0] == schema.WALK and schema.TIME not in dims
     return named and values.sizes[schema.WALK] == sizes[schema.WALK]

@@ -1,6 +1,6 @@
 """Samples (walk, time) read block by block: NumPy arrays stay arrays, dask arrays stay lazy.
 
-Nothing here holds more than a block beside its arguments and its result.
+No function holds more than one block in addition to its arguments and its result.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_VALUES = 2**23
-"""Values in a block: 32 MiB of float32, small beside any recording."""
+"""Number of values in a block: 32 MiB of float32, small compared with any recording."""
 
 BLOCK_SAMPLES = 2**13
-"""Most samples in a block, so that few bins of a usual grid exceed ``_kernels.FLOAT32_SAMPLES``."""
+"""Maximum samples in a block: few bins of a usual grid exceed ``binned_sums.FLOAT32_SAMPLES``."""
 
 PLAIN_SAMPLES = 2**18
-"""Samples in a block of arrays with one value a sample."""
+"""Number of samples in a block of arrays with one value per sample."""
 
 MANY = 2**20
-"""Bins above which the counts of a block are of those that occur in it alone."""
+"""Number of bins above which a block counts only the bins that occur in it."""
 
 Numbers = NDArray[np.signedinteger[Any]]
-"""Bins or folds of samples, in the smallest integers that hold them; negative: none."""
+"""Bins or folds of samples, of the smallest integer type that fits; negative: none."""
 
 Counted = tuple[NDArray[Any], NDArray[np.int64]]
 """Distinct values, ascending, and how often each occurs."""
@@ -49,31 +49,31 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
 
 
 def integers(size: int) -> np.dtype[Any]:
-    """Smallest integers that hold -1 to ``size`` - 1."""
+    """Smallest integer type that holds -1 to ``size`` - 1."""
     return np.dtype(np.min_scalar_type(-max(size, 1)))
 
 
 def mapped(
     function: Callable[..., NDArray[Any]], first: Any, *others: Any, dtype: np.dtype[Any]
 ) -> Any:
-    """A function of the blocks of arrays (walk, time).
+    """Apply a function to arrays (walk, time) block by block.
 
     Parameters
     ----------
     function
-        Of blocks of one shape; gives a block of that shape.
+        Function of blocks of one shape that returns a block of that shape.
     first, others
-        NumPy or dask. Those after the first may have one walk or one step, and are dask only if
-        the first is, in the same chunks.
+        NumPy or dask arrays. Those after the first may have one walk or one step, and are dask only
+        if the first is, with the same chunks.
     dtype
-        Of the result.
+        Type of the result.
     """
     if not hasattr(first, "dask"):
-        found = np.empty(first.shape, dtype)
+        result = np.empty(first.shape, dtype)
         whole = [first, *(np.broadcast_to(a, first.shape) for a in others)]
         for where in blocks(first.shape):
-            found[where] = function(*(a[where] for a in whole))
-        return found
+            result[where] = function(*(a[where] for a in whole))
+        return result
     import dask.array as da
 
     lazy = (a if hasattr(a, "dask") else _in_chunks(a, first.chunks) for a in others)
@@ -82,7 +82,7 @@ def mapped(
 
 
 def _in_chunks(values: NDArray[Any], chunks: Any) -> Any:
-    """The values as dask, in given chunks where they have more than one walk or step."""
+    """The values as dask, in the given chunks along axes longer than 1."""
     import dask.array as da
 
     own = tuple(c if n > 1 else 1 for n, c in zip(values.shape, chunks, strict=True))
@@ -90,21 +90,21 @@ def _in_chunks(values: NDArray[Any], chunks: Any) -> Any:
 
 
 def reduced(function: Callable[[Any], Any], add: Callable[[Any, Any], Any], values: Any) -> Any:
-    """What a function says of every block of values (walk, time), added up in their order.
+    """Apply a function to every block of values (walk, time), and add the results in order.
 
-    A chunk of a dask array is a block and a task; what is said of chunks is added as a tree.
+    A chunk of a dask array is a block and a task; partial results are reduced as a tree.
     """
     if not hasattr(values, "dask"):
         return reduce(add, (function(values[where]) for where in blocks(values.shape)))
     from dask.delayed import delayed
 
-    each, together = delayed(function), delayed(lambda parts: reduce(add, parts))
-    parts = [each(chunk) for chunk in values.to_delayed().ravel()]
+    of_chunk, together = delayed(function), delayed(lambda parts: reduce(add, parts))
+    parts = [of_chunk(chunk) for chunk in values.to_delayed().ravel()]
     return tree(parts, together).compute()
 
 
 def tree(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
-    """Parts added eight at a time, then the sums of these, until one is left."""
+    """Add parts eight at a time, then their sums, until one is left."""
     while len(parts) > 1:
         parts = [add(parts[k : k + 8]) for k in range(0, len(parts), 8)]
     return parts[0]
@@ -113,9 +113,9 @@ def tree(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
 def counts(index: Any, size: int) -> NDArray[np.int64]:
     """Number of samples (walk, time) in every bin, shape (bin,); negative bins are left out."""
     if size > MANY:
-        found, often = distinct(index)
+        occurring, n_samples = distinct(index)
         total = np.zeros(size, np.int64)
-        total[found[found >= 0]] = often[found >= 0]
+        total[occurring[occurring >= 0]] = n_samples[occurring >= 0]
         return total
 
     def count(block: NDArray[Any]) -> NDArray[np.int64]:
@@ -131,13 +131,13 @@ def distinct(values: Any) -> Counted:
         known = block[block == block]  # NaN differs from itself
         return np.unique(known, return_counts=True)
 
-    found: Counted = reduced(count, _together, values)
-    return found
+    counted: Counted = reduced(count, _together, values)
+    return counted
 
 
 def _together(one: Counted, other: Counted) -> Counted:
-    """Counts of two lots of values."""
-    found, number = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
-    total = np.zeros(len(found), np.int64)
+    """Distinct values and counts of two parts together."""
+    values, number = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
+    total = np.zeros(len(values), np.int64)
     np.add.at(total, number, np.concatenate([one[1], other[1]]))
-    return found, total
+    return values, total

@@ -1,4 +1,4 @@
-"""Units and position of an NWB file as a Recording, and rate maps into one."""
+"""Read units and position of an NWB file as a Recording, and write rate maps into one."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ def from_nwb(
     Parameters
     ----------
     source
-        Path of an NWB file (HDF5), which is closed again, or an open ``pynwb.NWBFile``.
+        Path of an NWB file (HDF5), which is closed afterwards, or an open ``pynwb.NWBFile``.
     position
         The ``SpatialSeries``, by its name or by its path such as
         ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
-        compass directions and eyes are found by their name alone.
+        compass directions and eye positions are used only if named.
     epochs
         Name of a table of intervals (``"trials"``, ``"epochs"``, ...) or rows of start and stop
-        in seconds; by default from the first to the last sample of the position. Every row makes
-        a walk.
+        in seconds; by default from the first to the last sample of the position. Every row
+        becomes a walk.
     join
-        Put the epochs behind one another as one walk, as in :func:`from_pynapple`; otherwise
-        walks that are shorter than the longest end in NaN.
+        Concatenate the epochs to one walk, as in :func:`from_pynapple`; otherwise walks that are
+        shorter than the longest end in NaN.
     layer
         Brain area or population of all units, or one for each.
     unit_columns
-        Columns of the table of units to take along as coordinates of ``unit``.
+        Columns of the table of units to keep as coordinates of ``unit``.
 
     Returns
     -------
     xarray.Dataset
         A Recording on the time base of the position: every spike counts at the nearest sample of
-        its epoch, and a count times the sample rate is the rate in Hz. Position in the units of
-        the series, its conversion and offset applied, columns as x, y, z. ``timestamp`` (walk,
-        time) is in seconds on the clock of the session, ``unit_id`` the ids of the units.
+        its epoch, and a count times the sample rate is the rate in Hz. The position is in the units
+        of the series, with its conversion and offset applied and its columns as x, y, z.
+        ``timestamp`` (walk, time) is in seconds on the clock of the session, ``unit_id`` the ids of
+        the units.
 
     Raises
     ------
@@ -62,8 +63,13 @@ def from_nwb(
     FileNotFoundError
         There is no such file.
     ValueError
-        No units with spike times, no position or several (they are listed), no such table of
-        intervals or column.
+        There are no units with spike times, no position or several, or the table of intervals or a
+        column does not exist.
+
+    See Also
+    --------
+    to_nwb : Write rate maps into an NWB file.
+    from_pynapple, from_arrays, from_ratinabox
 
     Notes
     -----
@@ -77,8 +83,19 @@ def from_nwb(
 
     Examples
     --------
-    >>> recording = pf.from_nwb("session.nwb", layer="CA1")  # doctest: +SKIP
-    >>> maps = pf.rate_maps(recording, bins=20)  # doctest: +SKIP
+    >>> from datetime import datetime, timezone
+    >>> import numpy as np
+    >>> import pynwb
+    >>> from pynwb.behavior import SpatialSeries
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> file = pynwb.NWBFile("a session", "id", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    >>> file.add_unit(spike_times=np.sort(rng.uniform(0, 60, 300)))
+    >>> tracker = SpatialSeries(name="tracker", data=rng.random((600, 2)), rate=10.0, unit="m")
+    >>> _ = file.add_acquisition(tracker)
+    >>> recording = pf.from_nwb(file, layer="CA1")
+    >>> dict(recording.sizes), recording.activation.attrs["units"]
+    ({'walk': 1, 'time': 600, 'unit': 1}, 'Hz')
     """
     with _open(source) as file:
         units = _units(file, unit_columns)
@@ -100,11 +117,11 @@ def from_nwb(
 
 
 def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str = "ecephys") -> Any:
-    """Put rate maps into an NWB file, beside the units they belong to.
+    """Add rate maps to an NWB file that holds their units.
 
     NWB itself has no type for rate maps; the table is the ``RateMapTable`` of the community's
-    extension `ndx-rate-maps <https://pypi.org/project/ndx-rate-maps/>`_, which travels within the
-    file.
+    extension `ndx-rate-maps <https://pypi.org/project/ndx-rate-maps/>`_, whose specification is
+    stored in the file.
 
     Parameters
     ----------
@@ -115,28 +132,45 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
     name
         Name of the table.
     module
-        Processing module, made where the file has none of this name.
+        Processing module, created if the file has none of this name.
 
     Returns
     -------
     ndx_rate_maps.RateMapTable
-        The table, a row a unit, the axes in the order of the maps (y first); occupancy in
-        seconds. Rows point at the units whose id is ``unit_id``.
+        The table with one row per unit, axes in the order of the maps (y first) and occupancy in
+        seconds. Rows refer to the units whose id is ``unit_id``.
 
     Raises
     ------
     ImportError
         pynwb or ndx-rate-maps is not installed; ``pip install 'placeformer[nwb]'``.
     ValueError
-        Rates not in Hz, more than two axes or several maps, no sample rate, units that the file
-        does not hold, or a table of this name in the module.
+        Rates are not in Hz, there are more than two axes, several maps or no sample rate, the file
+        lacks the units, or the module already has a table of this name.
+
+    See Also
+    --------
+    from_nwb : Read units and position of an NWB file.
+    rate_maps : Rate maps of a recording.
 
     Examples
     --------
-    >>> with pynwb.NWBHDF5IO("session.nwb", "a") as io:  # doctest: +SKIP
-    ...     file = io.read()
-    ...     pf.to_nwb(pf.rate_maps(pf.from_nwb(file), bins=20), file)
-    ...     io.write(file)
+    >>> from datetime import datetime, timezone
+    >>> import numpy as np
+    >>> import pynwb
+    >>> from pynwb.behavior import SpatialSeries
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> file = pynwb.NWBFile("a session", "id", datetime(2026, 1, 1, tzinfo=timezone.utc))
+    >>> file.add_unit(spike_times=np.sort(rng.uniform(0, 60, 300)))
+    >>> tracker = SpatialSeries(name="tracker", data=rng.random((600, 2)), rate=10.0, unit="m")
+    >>> _ = file.add_acquisition(tracker)
+    >>> maps = pf.rate_maps(pf.from_nwb(file), bins=5)
+    >>> table = pf.to_nwb(maps, file)
+    >>> table.rate_map.data.shape
+    (1, 5, 5)
+    >>> file.processing["ecephys"]["rate_maps"] is table
+    True
     """
     with extra("nwb"):
         from ndx_rate_maps import RateMapTable
@@ -175,7 +209,7 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
 
 @contextmanager
 def _open(source: Any) -> Iterator[Any]:
-    """The NWBFile behind a path, open as long as it is read, or the one that was given."""
+    """Open the NWBFile at a path while it is read, or pass on an open one."""
     with extra("nwb"):
         import pynwb
     if isinstance(source, pynwb.NWBFile):
@@ -192,7 +226,7 @@ def _open(source: Any) -> Iterator[Any]:
 
 
 def _units(file: Any, columns: Sequence[str]) -> Any:
-    """Table of units with spike times and the columns asked for."""
+    """Table of units with spike times and the requested columns."""
     units = file.units
     if units is None or not len(units) or "spike_times" not in units.colnames:
         raise ValueError(
@@ -201,7 +235,9 @@ def _units(file: Any, columns: Sequence[str]) -> Any:
         )
     unknown = [name for name in columns if name not in units.colnames]
     if unknown:
-        raise ValueError(f"unit_columns names {unknown}, the units have {list(units.colnames)}")
+        raise ValueError(
+            f"unit_columns must be columns of the units, {list(units.colnames)}, got {unknown}"
+        )
     return units
 
 
@@ -212,20 +248,20 @@ def _position(file: Any, wanted: str | None) -> tuple[str, Any]:
     series = {_path(s): s for s in file.objects.values() if isinstance(s, SpatialSeries)}
     if wanted is None:
         elsewhere = CompassDirection | EyeTracking
-        found = {p: s for p, s in series.items() if not isinstance(s.parent, elsewhere)}
+        chosen = {p: s for p, s in series.items() if not isinstance(s.parent, elsewhere)}
     else:
-        found = {p: s for p, s in series.items() if wanted in (p, s.name)}
-    if len(found) != 1:
-        listed = ", ".join(repr(path) for path in sorted(found or series)) or "none"
+        chosen = {p: s for p, s in series.items() if wanted in (p, s.name)}
+    if len(chosen) != 1:
+        listed = ", ".join(repr(path) for path in sorted(chosen or series)) or "none"
         raise ValueError(
             f"position must name one SpatialSeries of file {file.identifier!r}, got {wanted!r} "
-            f"for {len(found)} of them; the file holds: {listed}"
+            f"for {len(chosen)} of them; the file holds: {listed}"
         )
-    return next(iter(found.items()))
+    return next(iter(chosen.items()))
 
 
 def _path(series: Any) -> str:
-    """Names from the file down to a series."""
+    """Path of a series: names from the file down to it."""
     names, parent = [series.name], series.parent
     while parent is not None and parent.parent is not None:
         names.append(parent.name)
@@ -253,7 +289,7 @@ def _epochs(file: Any, epochs: str | ArrayLike) -> ArrayLike:
     tables: Mapping[str, Any] = {"trials": file.trials, "epochs": file.epochs, **file.intervals}
     table = tables.get(epochs)
     if table is None:
-        known = sorted(name for name, found in tables.items() if found is not None)
+        known = sorted(name for name, rows in tables.items() if rows is not None)
         raise ValueError(
             f"epochs must name a table of intervals, got {epochs!r}; the file holds: "
             f"{', '.join(known) or 'none'}"
@@ -274,8 +310,8 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
         problems.append("attrs must hold sample_rate in Hz, for the occupancy in seconds")
     if problems:
         raise ValueError(
-            f"maps do not fit NWB's RateMapTable: {'; '.join(problems)}. Maps of any kind are "
-            "kept by maps.to_netcdf(path)"
+            f"maps do not fit NWB's RateMapTable: {'; '.join(problems)}. Any maps can be "
+            "saved with maps.to_netcdf(path)"
         )
     return space
 
@@ -289,4 +325,4 @@ def _rows(maps: xr.Dataset, file: Any) -> list[int]:
             f"maps must carry the ids of the file's units as coordinate 'unit_id', got "
             f"{wanted if wanted is None else wanted[:5]}; the file holds {ids[:5]} ({len(ids)})"
         )
-    return [ids.index(each) for each in wanted]
+    return [ids.index(unit_id) for unit_id in wanted]

@@ -1,4 +1,4 @@
-"""pynapple's objects as a Recording, and back."""
+"""Conversion of pynapple's objects to a Recording and back."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def from_pynapple(
     position
         ``TsdFrame``, one column an axis, or ``Tsd`` of one axis.
     epochs
-        ``IntervalSet`` to keep. Kept are only times at which data and position are both known
-        (the intersection of their time supports): give a ``TsGroup`` its ``time_support``, which
-        is otherwise taken to reach from the first to the last spike.
+        ``IntervalSet`` to keep. Only times at which data and position are both known are kept (the
+        intersection of their time supports): give a ``TsGroup`` its ``time_support``, which
+        otherwise reaches from the first to the last spike.
     join
-        Every epoch makes a walk, and NaN fill up the shorter ones: maps and measures leave these
-        out, while analyses that shift activations in time (:func:`shuffle_test`) refuse them.
-        ``join=True`` puts all epochs behind one another as one walk instead.
+        Every epoch becomes a walk, and shorter walks are padded with NaN: maps and measures leave
+        the padding out, while analyses that shift activations in time (:func:`shuffle_test`) raise
+        an error. ``join=True`` concatenates all epochs to one walk instead.
     names
         Names of the axes; by default the names of the columns, or x, y, z where these are
         numbers.
@@ -68,15 +68,20 @@ def from_pynapple(
     ImportError
         pynapple is not installed; ``pip install 'placeformer[pynapple]'``.
     TypeError
-        Objects of another kind.
+        An object is of another type.
     ValueError
         Data and position do not overlap in time, or values are not finite.
 
+    See Also
+    --------
+    to_pynapple : Convert a recording to pynapple's objects.
+    from_nwb, from_arrays, from_ratinabox
+
     Notes
     -----
-    A spike or sample further than one interval of the position from any of its samples (a gap in
-    the tracking) is left out, or has position NaN. Elsewhere the maps are those of
-    ``pynapple.compute_tuning_curves`` on the same edges.
+    A spike further than one interval of the position from any of its samples (a gap in the
+    tracking) is left out, and a sample of a signal has position NaN there. Otherwise the maps equal
+    those of ``pynapple.compute_tuning_curves`` on the same edges.
 
     References
     ----------
@@ -85,8 +90,16 @@ def from_pynapple(
 
     Examples
     --------
-    >>> recording = pf.from_pynapple(spikes, position, position_units="cm")  # doctest: +SKIP
-    >>> maps = pf.rate_maps(recording, bins=20)  # doctest: +SKIP
+    >>> import numpy as np
+    >>> import pynapple as nap
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> position = nap.TsdFrame(t=np.arange(600) / 10, d=rng.random((600, 2)), columns=["x", "y"])
+    >>> times = np.sort(rng.uniform(0, 59.9, 300))
+    >>> spikes = nap.Ts(times, time_support=position.time_support)
+    >>> recording = pf.from_pynapple(spikes, position, position_units="m")
+    >>> dict(recording.sizes), recording.activation.attrs["units"]
+    ({'walk': 1, 'time': 600, 'unit': 1}, 'Hz')
     """
     with extra("pynapple"):
         import pynapple as nap
@@ -98,9 +111,9 @@ def from_pynapple(
         support = support.intersect(epochs)
     if not len(support):
         spans = (
-            f"{name} from {_span(each)}"
-            for name, each in (("data", data), ("position", position), ("epochs", epochs))
-            if each is not None
+            f"{name} from {_span(timed)}"
+            for name, timed in (("data", data), ("position", position), ("epochs", epochs))
+            if timed is not None
         )
         raise ValueError(f"data and position must overlap in time, got {', '.join(spans)} s")
     labels = {"step": "from_pynapple", "join": join, "layer": layer}
@@ -124,7 +137,7 @@ def from_pynapple(
 def to_pynapple(
     recording: xr.Dataset, *, by: Sequence[str] = AXES[:2], sample_rate: float | None = None
 ) -> tuple[Any, Any]:
-    """Recording as two of pynapple's ``TsdFrame``: activations and position.
+    """Convert a recording to two of pynapple's ``TsdFrame``: activations and position.
 
     Parameters
     ----------
@@ -133,8 +146,8 @@ def to_pynapple(
     by
         Coordinates that make the columns of the position.
     sample_rate
-        Samples a second, in Hz, for a recording that does not carry its own: pynapple's clock
-        counts seconds.
+        Samples per second, in Hz, for a recording without ``sample_rate``: pynapple's times are in
+        seconds.
 
     Returns
     -------
@@ -149,11 +162,22 @@ def to_pynapple(
     ImportError
         pynapple is not installed; ``pip install 'placeformer[pynapple]'``.
     ValueError
-        The recording breaks the contract, or nothing says what a step is in seconds.
+        The recording breaks the contract, or the duration of a step in seconds is not known.
+
+    See Also
+    --------
+    from_pynapple : Convert pynapple's objects to a recording.
 
     Examples
     --------
-    >>> activation, position = pf.to_pynapple(recording)  # doctest: +SKIP
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> place = {"x": rng.random((2, 500)), "y": rng.random((2, 500))}
+    >>> recording = pf.from_arrays(rng.random((2, 500, 3)), place, sample_rate=50)
+    >>> activation, position = pf.to_pynapple(recording)
+    >>> activation.shape, position.shape, len(activation.time_support)
+    ((1000, 3), (1000, 2), 2)
     """
     with extra("pynapple"):
         import pynapple as nap
@@ -180,7 +204,7 @@ def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(
             f"{argument} must be pynapple's {wanted}, got {type(value).__name__}; for plain "
-            "arrays there is placeformer.from_arrays"
+            "arrays use placeformer.from_arrays"
         )
 
 
@@ -208,7 +232,7 @@ def _ids(keys: Sequence[Any]) -> dict[str, Any]:
 
 
 def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
-    """Time of every sample (walk, time) in seconds; NaN where a walk has ended."""
+    """Time of every sample (walk, time) in seconds; NaN after the end of a walk."""
     if sessions.TIMESTAMP in recording.coords:
         return np.asarray(
             recording[sessions.TIMESTAMP].transpose(schema.WALK, schema.TIME).values, float
@@ -217,7 +241,7 @@ def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
     if rate is None or not rate > 0:
         raise ValueError(
             f"sample_rate must be a positive number of Hz, got {rate!r}: the recording counts "
-            "steps, and pynapple seconds; sample_rate=1 makes a step a second"
+            "steps, but pynapple seconds; pass sample_rate=1 to count a step as a second"
         )
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     starts = np.arange(n_walks)[:, None] * (n_steps + 1)

@@ -26,7 +26,7 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
         ``ratinabox.Neurons`` of this agent, or a sequence of several populations, each updated
         once after every update of the agent.
     activity
-        ``"firingrate"``, or ``"spikes"``: those RatInABox drew, as a rate.
+        ``"firingrate"``, or ``"spikes"``: the spikes that RatInABox drew, as a rate.
 
     Returns
     -------
@@ -38,7 +38,12 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
     Raises
     ------
     ValueError
-        No history, neurons of another agent, or histories of different length: both lengths.
+        There is no history, the neurons belong to another agent, or the histories differ in length.
+
+    See Also
+    --------
+    from_arrays, from_nwb, from_pynapple
+    rate_maps : Rate maps of a recording.
 
     References
     ----------
@@ -47,8 +52,17 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
 
     Examples
     --------
-    >>> recording = pf.from_ratinabox(agent, [place_cells, grid_cells])  # doctest: +SKIP
-    >>> maps = pf.rate_maps(recording, bins=20)  # doctest: +SKIP
+    >>> from ratinabox import Agent, Environment
+    >>> from ratinabox.Neurons import PlaceCells
+    >>> import placeformer as pf
+    >>> agent = Agent(Environment())
+    >>> cells = PlaceCells(agent, params={"n": 5})
+    >>> for _ in range(100):
+    ...     agent.update()
+    ...     cells.update()
+    >>> recording = pf.from_ratinabox(agent, cells)
+    >>> dict(recording.sizes)
+    {'walk': 1, 'time': 100, 'unit': 5}
     """
     groups = list(neurons) if isinstance(neurons, Sequence) else [neurons]
     times = np.asarray(agent.history["t"], float)

@@ -1,6 +1,6 @@
 """The Dataset contract: names, dimensions and units of every variable.
 
-Units are those that UDUNITS and pint read: "Hz", "m", "bit", "1" where there are none.
+Units are in the spelling of UDUNITS and pint: "Hz", "m", "bit", and "1" for none.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RECORDING: Mapping[str, Entry] = {
     "component": Entry((UNIT,), "1", "component of the unit"),
     "index": Entry((UNIT,), "1", "number of the unit within its layer"),
 }
-"""Every name a Recording may use; only ``activation`` must be there."""
+"""Every name that the contract defines for a Recording; only ``activation`` is required."""
 
 OCCUPANCY_ENTRY = Entry(("y", "x"), "1", "samples per place")
 RATE_ENTRY = Entry((UNIT, "y", "x"), "1", "mean activation per place")
@@ -69,7 +69,7 @@ def variable(
     units: str = "1",
     **attrs: Any,
 ) -> xr.Variable:
-    """Label values with dimensions, a name for people, and units that UDUNITS and pint can read.
+    """Label values with dimensions, a readable name, and units in the spelling of UDUNITS and pint.
 
     Counts, shares and arbitrary units are dimensionless, ``"1"``: what is counted is part of the
     long name.
@@ -84,20 +84,20 @@ def shown_units(values: xr.DataArray, dimensionless: str = "a.u.") -> str:
 
 
 def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
-    """Raise one error that lists everything that keeps a Dataset from being a Recording.
+    """Raise one error that lists every reason why a Dataset is not a Recording.
 
     Parameters
     ----------
     recording
         Dataset with ``activation`` (walk, time, unit), in any order of dimensions.
     need
-        Further variables or coordinates that the analysis asks for. Names of the contract
-        must have the contract's dimensions; others any of (walk, time).
+        Further variables or coordinates that the analysis needs. Names of the contract must have
+        the contract's dimensions; others any of (walk, time).
 
     Raises
     ------
     TypeError
-        ``recording`` is no Dataset.
+        ``recording`` is not a Dataset.
     ValueError
         Something is missing or has other dimensions; all problems are named at once.
     """
@@ -118,7 +118,7 @@ def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
 
 
 def check_rate_maps(maps: xr.Dataset) -> None:
-    """Raise one error that lists everything that keeps a Dataset from being RateMaps.
+    """Raise one error that lists every reason why a Dataset is not RateMaps.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def check_rate_maps(maps: xr.Dataset) -> None:
     Raises
     ------
     TypeError
-        ``maps`` is no Dataset.
+        ``maps`` is not a Dataset.
     ValueError
         Something is missing or has other dimensions; all problems are named at once.
     """
@@ -154,10 +154,10 @@ def place_dims(maps: xr.Dataset) -> tuple[str, ...]:
 
 
 def unit_labels(names: ArrayLike) -> xr.Variable:
-    """The coordinate ``unit``: names as text, each of them once.
+    """The coordinate ``unit``: names as text, made unique.
 
-    A name that occurs several times is followed by ``#2``, ``#3``, ... from its second occurrence
-    on: clusters sorted on several probes may share their ids, and ``sel`` must pick one unit.
+    From its second occurrence on, a name is followed by ``#2``, ``#3``, ...: clusters sorted on
+    several probes may share their ids, but ``sel`` must select a single unit.
     """
     labels = pd.Series(np.asarray(names).astype(str))
     while labels.duplicated().any():
@@ -167,7 +167,7 @@ def unit_labels(names: ArrayLike) -> xr.Variable:
 
 
 def layer_labels(layer: NDArray[Any], index: NDArray[np.integer]) -> xr.Variable:
-    """The coordinate ``unit`` of units that are numbered within layers: ``ffn.1/37``."""
+    """The coordinate ``unit`` of units that are numbered within layers, such as ``ffn.1/37``."""
     return unit_labels(np.char.add(np.char.add(layer.astype(str), "/"), index.astype(str)))
 
 
@@ -185,12 +185,12 @@ def unit_names(units: xr.DataArray | xr.Dataset, which: np.ndarray, limit: int =
 
 
 def check_finite(units: xr.DataArray, not_finite: np.ndarray, *, name: str = ACTIVATION) -> None:
-    """Refuse values that are NaN or infinite, naming the units.
+    """Raise an error that names the units if values are NaN or infinite.
 
     Parameters
     ----------
     units
-        Anything with the coordinates of the units.
+        Array with the coordinates of the units.
     not_finite
         Number of values that are not finite, shape (unit,).
     name
@@ -211,7 +211,7 @@ def check_finite(units: xr.DataArray, not_finite: np.ndarray, *, name: str = ACT
 
 
 def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Maps of a recording, and the number of each walk's among them.
+    """Maps of a recording, and the index of the map of each walk among them.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
         if both.size:
             raise ValueError(
                 f"map must stand for one map, but {', '.join(map(str, maps[both]))} occurs as "
-                "trained and as novel map (coordinate 'familiar'); analyse them apart, for example "
+                "trained and as novel map (coordinate 'familiar'); analyse them separately, with "
                 "recording.isel(walk=recording.familiar.values), or renumber one of them"
             )
     return maps, number
@@ -237,16 +237,16 @@ def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        The attribute is no JSON object.
+        The attribute is not a JSON object.
     """
     text = dataset.attrs.get(PROVENANCE, "{}")
     try:
-        found = json.loads(text)
+        provenance = json.loads(text)
     except (TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, got {text!r}") from error
-    if not isinstance(found, dict):
+    if not isinstance(provenance, dict):
         raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, got {text!r}")
-    return found
+    return provenance
 
 
 def provenance(source: xr.Dataset | xr.DataArray | None, step: str, **settings: Any) -> str:
@@ -255,24 +255,24 @@ def provenance(source: xr.Dataset | xr.DataArray | None, step: str, **settings: 
     Parameters
     ----------
     source
-        What the result was computed from; ``None`` starts anew.
+        Dataset that the result was computed from; ``None`` starts a new provenance.
     step
         Name of the function that made the result.
     settings
         Its options: numbers, texts, and lists, tuples, arrays or mappings of them.
     """
-    found = {} if source is None else read_provenance(source)
-    steps = [*found.get("steps", []), {"step": step, **_plain(settings)}]
-    return json.dumps({**found, "steps": steps})
+    before = {} if source is None else read_provenance(source)
+    steps = [*before.get("steps", []), {"step": step, **_plain(settings)}]
+    return json.dumps({**before, "steps": steps})
 
 
 def unit_coords(dataset: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArray]:
-    """Coordinates that lie along ``unit`` alone."""
+    """Coordinates along ``unit`` only."""
     return {k: v for k, v in dataset.coords.items() if v.dims == (UNIT,)}
 
 
 def _plain(value: Any) -> Any:
-    """Value as JSON knows it; what it does not know, as text."""
+    """Value as a type of JSON; any other type as text."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -282,10 +282,10 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _check_dataset(found: object, argument: str, way_out: str) -> None:
-    if not isinstance(found, xr.Dataset):
+def _check_dataset(value: object, argument: str, remedy: str) -> None:
+    if not isinstance(value, xr.Dataset):
         raise TypeError(
-            f"{argument} must be an xarray.Dataset, got {type(found).__name__}; {way_out}"
+            f"{argument} must be an xarray.Dataset, got {type(value).__name__}; {remedy}"
         )
 
 
@@ -320,12 +320,12 @@ def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
 
 
 def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> list[str]:
-    found = dataset[name].dims
-    return [] if set(found) == set(dims) else [_wrong_dims(name, dims, found)]
+    actual = dataset[name].dims
+    return [] if set(actual) == set(dims) else [_wrong_dims(name, dims, actual)]
 
 
-def _wrong_dims(name: str, dims: tuple[str, ...], found: tuple[Hashable, ...]) -> str:
-    return f"{name!r} must have dims ({', '.join(dims)}), got ({', '.join(map(str, found))})"
+def _wrong_dims(name: str, dims: tuple[str, ...], actual: tuple[Hashable, ...]) -> str:
+    return f"{name!r} must have dims ({', '.join(dims)}), got ({', '.join(map(str, actual))})"
 
 
 def _map_problems(maps: xr.Dataset) -> list[str]:
@@ -344,7 +344,7 @@ def _map_problems(maps: xr.Dataset) -> list[str]:
     return problems
 
 
-def _raise_all(argument: str, dataset: xr.Dataset, problems: list[str], way_out: str) -> None:
+def _raise_all(argument: str, dataset: xr.Dataset, problems: list[str], remedy: str) -> None:
     if problems:
         has = (
             f"variables {sorted(map(str, dataset.data_vars))}, coordinates "
@@ -352,5 +352,5 @@ def _raise_all(argument: str, dataset: xr.Dataset, problems: list[str], way_out:
         )
         raise ValueError(
             f"{argument} breaks the Dataset contract: {'; '.join(problems)}. "
-            f"It has {has}. Way out: {way_out}."
+            f"It has {has}. To fix this: {remedy}."
         )

@@ -1,4 +1,4 @@
-"""A session of an animal: spikes or samples on a clock, beside its position, cut into walks.
+"""A session of an animal: spikes or samples and position on one clock, cut into walks.
 
 Times are seconds on the session's clock, in ascending order; epochs are rows of start and stop,
 both ends included. One epoch makes one walk.
@@ -20,18 +20,18 @@ from placeformer.data.arrays import from_arrays
 Floats = NDArray[np.floating[Any]]
 
 TIMESTAMP = "timestamp"
-"""Coordinate (walk, time): when a sample was taken on the session's clock; NaN: no sample."""
+"""Coordinate (walk, time): time of a sample on the session's clock; NaN: no sample."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """Position on a clock: times (sample,) and every axis by its name (sample,)."""
+    """Position over time: times (sample,) and the values of every axis by name (sample,)."""
 
     times: Floats
     axes: Mapping[str, Floats]
 
     def __post_init__(self) -> None:
-        """Refuse times that do not ascend."""
+        """Raise if times do not ascend."""
         _check_times(self.times, "position")
 
     def between(self, start: float, stop: float) -> Track:
@@ -40,7 +40,7 @@ class Track:
         return Track(self.times[part], {name: axis[part] for name, axis in self.axes.items()})
 
     def at(self, times: Floats, reach: float) -> Track:
-        """Position at other times: the nearest sample's, NaN where none is within reach."""
+        """Position at other times: that of the nearest sample, NaN where none is within reach."""
         near = nearest(times, self.times, reach)
         known = near >= 0
         axes = {name: np.full(len(times), np.nan) for name in self.axes}
@@ -94,23 +94,23 @@ def inside(times: Floats, start: float, stop: float) -> slice:
 
 
 def nearest(times: Floats, targets: Floats, reach: float) -> NDArray[np.intp]:
-    """Number of the nearest target of every time, the later of two as near; -1 out of reach."""
+    """Index of the nearest target of every time, the later of two equally near; -1 out of reach."""
     if not len(targets):
         return np.full(len(times), -1)
     after = np.searchsorted(targets, times)
     left, right = (np.clip(after - back, 0, len(targets) - 1) for back in (1, 0))
-    found = np.where(targets[right] - times <= times - targets[left], right, left)
-    return np.where(np.abs(targets[found] - times) <= reach, found, -1)
+    near = np.where(targets[right] - times <= times - targets[left], right, left)
+    return np.where(np.abs(targets[near] - times) <= reach, near, -1)
 
 
 def sample_rate(times: Floats, epochs: Floats, argument: str) -> float:
-    """Samples a second: 1 over the median interval between samples of one epoch."""
+    """Samples per second: 1 over the median interval between samples of an epoch."""
     steps = np.concatenate([np.diff(times[inside(times, *epoch)]) for epoch in epochs])
     if not steps.size:
         span = f"{times[0]:g} to {times[-1]:g} s" if len(times) else "no sample"
         raise ValueError(
-            f"{argument} must have two samples in an epoch to tell its sample rate: it has {span}, "
-            f"and the epochs are {epochs.tolist()[:3]} s; check that both use one clock"
+            f"{argument} must have two samples in an epoch, which give its sample rate, got {span} "
+            f"and the epochs {epochs.tolist()[:3]} s; check that both use one clock"
         )
     return float(1 / np.median(steps))
 
@@ -145,7 +145,7 @@ def _label(
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Walks as a Recording; shorter ones end in NaN. Epochs without a sample make no walk."""
+    """Walks as a Recording; shorter ones end in NaN. Epochs without samples are left out."""
     walks = [(track, values) for track, values in walks if len(values)]
     stack = _join if join else _pad
     values = stack([values for _, values in walks])
@@ -172,7 +172,7 @@ def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _pad(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays (time, ...) as one (walk, time, ...), floating; NaN after the shorter ones' end."""
+    """Stack arrays (time, ...) as one (walk, time, ...), padding shorter ones with NaN."""
     if len(parts) == 1:
         return parts[0][None]
     shape = (len(parts), max(map(len, parts)), *parts[0].shape[1:])

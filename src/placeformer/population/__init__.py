@@ -1,1 +1,1 @@
-"""What all units say together: decoding, similarity, dimensionality, remapping."""
+"""Population analyses: decoding, similarity, dimensionality, remapping."""

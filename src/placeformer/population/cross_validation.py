@@ -1,4 +1,4 @@
-"""Which walks a decoder learns from, which it is tested on, and how walks are cut."""
+"""Cross-validation: folds of walks, or of blocks of time within walks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_FOLDS = 5
 
 @dataclass(frozen=True)
 class Groups:
-    """Walks, or blocks of time of each walk: what is trained or tested as a whole."""
+    """Walks, or blocks of time of each walk, which are trained on or tested as a whole."""
 
     n_walks: int
     n_steps: int
@@ -33,16 +33,16 @@ class Groups:
 
     @property
     def length(self) -> int:
-        """Steps of a group, its gaps included."""
+        """Number of steps of a group, including its gaps."""
         return self.n_steps // self.blocks
 
     @property
     def index(self) -> Numbers:
-        """Group of every sample (walk, time); -1 in the gaps and in what blocks leave over."""
+        """Group of every sample (walk, time); -1 in the gaps and after the last block."""
         return self.spread(np.arange(self.n))
 
     def spread(self, of_group: NDArray[np.intp]) -> Numbers:
-        """Number of every sample (walk, time), given that of its group; -1 in no group."""
+        """Spread numbers (group,) over samples (walk, time); -1 for samples in no group."""
         step = np.arange(self.n_steps)
         block, within = step // self.length, step % self.length
         inside = (block < self.blocks) & (within >= self.gap) & (within < self.length - self.gap)
@@ -52,17 +52,19 @@ class Groups:
         )
 
     def split(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values (walk, time, ...) laid out as (group, step, ...)."""
+        """Rearrange values (walk, time, ...) as (group, step, ...)."""
         whole = values[:, : self.blocks * self.length]
         return whole.reshape(self.n, self.length, *values.shape[2:])
 
     @classmethod
     def of(cls, recording: xr.Dataset, blocks: int | None = None, gap: int | None = None) -> Groups:
-        """Groups of a recording: its walks, or so many blocks of each."""
+        """Groups of a recording: its walks, or ``blocks`` blocks of time of each walk."""
         n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
         if blocks is None:
             if gap is not None:
-                raise ValueError(f"gap is between blocks of time, got gap={gap}; pass blocks too")
+                raise ValueError(
+                    f"gap must be None without blocks of time, got {gap}; pass blocks too"
+                )
             return cls(n_walks, n_steps, 1, 0)
         if not 1 <= blocks <= n_steps:
             raise ValueError(f"blocks must be 1 to {n_steps} (the steps of a walk), got {blocks}")
@@ -83,14 +85,15 @@ def folds(
     Parameters
     ----------
     groups
-        At least two.
+        At least two groups.
     cv
-        Number of folds, or a splitter of scikit-learn, which is given the groups (never their
-        samples) and must test each once. By default five folds, or one a group if fewer.
+        Number of folds, or a splitter of scikit-learn, which is passed the groups (never their
+        samples) and must test each group once. By default five folds, or one per group if there
+        are fewer than five groups.
     label
-        What is decoded of a whole group: every fold then has its share of each label.
+        Label of each group to stratify by, so that every fold has its share of each label.
     seed
-        Of the shares.
+        Random seed of the stratified folds.
 
     Raises
     ------
@@ -99,31 +102,31 @@ def folds(
     """
     if groups.n < 2:
         raise ValueError(
-            "recording must have at least 2 walks, since a decoder is tested on walks it has not "
-            "learnt from, got 1; record more walks, or cut it into blocks of time with "
+            "recording must have at least 2 walks, since a decoder is tested on walks that it was "
+            "not trained on, got 1; record more walks, or cut the walk into blocks of time with "
             "decode_position(..., blocks=10), which leaves a gap between them"
         )
     if cv is None or isinstance(cv, int | np.integer):
         cv = _splitter(groups.n, None if cv is None else int(cv), label, seed)
     number = np.arange(groups.n)
-    found = np.full(groups.n, -1, np.intp)
+    fold_of_group = np.full(groups.n, -1, np.intp)
     tested = np.zeros(groups.n, int)
-    with warnings.catch_warnings():  # splitters that need no groups say so
+    with warnings.catch_warnings():  # some splitters warn that they ignore groups
         warnings.filterwarnings("ignore", "The groups parameter is ignored")
         splits = list(cv.split(np.zeros((groups.n, 1)), label, number))
     for fold, (_, test) in enumerate(splits):
-        found[test] = fold
+        fold_of_group[test] = fold
         tested[test] += 1
     if (tested != 1).any():
         raise ValueError(
             f"cv must test every walk once, got {tested.min()} to {tested.max()} times with "
             f"{cv!r}; use a number of folds, GroupKFold or LeaveOneGroupOut"
         )
-    return found
+    return fold_of_group
 
 
 def _splitter(n_groups: int, n_folds: int | None, label: NDArray[Any] | None, seed: int) -> Any:
-    """Folds over groups, with a share of every label in each."""
+    """Splitter over groups, stratified by label if there are labels."""
     most = n_groups
     if label is not None:
         names, counts = np.unique(label, return_counts=True)

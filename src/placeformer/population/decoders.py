@@ -37,7 +37,7 @@ FLOOR = 1e-3
 """Minimum variance of a unit as a share of its total variance, and minimum rate of its mean."""
 
 KNN_SAMPLES = 20_000
-"""Most training samples of k-nearest neighbours unless ``max_samples`` says otherwise."""
+"""Default maximum number of training samples of k-nearest neighbours."""
 
 REGRESSORS = {"ridge": Ridge, "knn": KNeighborsRegressor}
 
@@ -46,11 +46,11 @@ CLASSIFIERS = {"ridge": RidgeClassifier, "knn": KNeighborsClassifier}
 
 @dataclass(frozen=True)
 class Learner:
-    """A method of decoding with its options."""
+    """A decoding method with its options."""
 
     name: str
     estimator: Any
-    """Of scikit-learn; ``None`` for Bayes."""
+    """Estimator of scikit-learn; ``None`` for Bayes."""
     max_samples: int | None
     seed: int
     options: Mapping[str, Any]
@@ -64,14 +64,14 @@ class Learner:
         seed: int,
         options: Mapping[str, Any],
     ) -> Learner:
-        """Learner of a method by name or of an estimator, checked."""
+        """Build a learner from the name of a method or from an estimator, and check its options."""
         if max_samples is not None and max_samples < 1:
             raise ValueError(f"max_samples must be at least 1, got {max_samples}")
         if isinstance(method, str) and method in BAYES:
             if max_samples is not None:
                 raise ValueError(
-                    f"max_samples must be None with method={method!r}, which takes all samples in "
-                    f"one read, got {max_samples}"
+                    f"max_samples must be None with method={method!r}, which reads all samples "
+                    f"once, got {max_samples}"
                 )
             _check_options(BAYES[method], method, options)
             return cls(method, None, None, seed, options)
@@ -108,9 +108,9 @@ class Learner:
         fold: Numbers,
         progress: bool,
     ) -> NDArray[np.float64]:
-        """Targets (walk, time, output) predicted by an estimator that is trained on other folds.
+        """Targets (walk, time, output) predicted by an estimator trained on the other folds.
 
-        Of a dask array only the samples to train on are loaded; the others are read in blocks.
+        Of a dask array only the training samples are loaded; the others are read in blocks.
         """
         values = activations(recording)
         (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
@@ -123,13 +123,13 @@ class Learner:
             if self.max_samples is not None and train.size > self.max_samples:
                 train = np.sort(rng.choice(train, self.max_samples, replace=False))
             where = np.unravel_index(train, fold.shape)
-            sought = wanted[where] if self.categorical else wanted[where].astype(float)
-            models.append(clone(self.estimator).fit(picked(values, where), sought))
+            target_values = wanted[where] if self.categorical else wanted[where].astype(float)
+            models.append(clone(self.estimator).fit(picked(values, where), target_values))
         return _predictions(values, models, fold, target.shape[2])
 
 
 def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Estimator of scikit-learn: a named one on standardised units, or the one given."""
+    """Estimator of scikit-learn: a named one on standardised units, or ``method`` itself."""
     if isinstance(method, str) and method in known:
         try:
             return make_pipeline(StandardScaler(), known[method](**options))
@@ -143,7 +143,7 @@ def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]
         )
     if options:
         raise ValueError(
-            f"options {sorted(options)} are of named methods; set them on the estimator "
+            f"options must be empty with an estimator, got {sorted(options)}; set them on the "
             f"{type(method).__name__} instead"
         )
     return method
@@ -160,7 +160,7 @@ def _check_options(function: Callable[..., Any], method: str, options: Mapping[s
 def _predictions(
     values: Any, models: list[Any], fold: Numbers, n_outputs: int
 ) -> NDArray[np.float64]:
-    """Predictions (walk, time, output) by the model of every sample's fold, 0 without a fold."""
+    """Predictions (walk, time, output) by the model of each sample's fold; 0 without a fold."""
     if hasattr(values, "dask"):
         import dask.array as da
 
@@ -190,18 +190,18 @@ class Decoder:
     """Log posterior of every place, linear (and quadratic) in the activations of a sample."""
 
     shift: NDArray[Any]
-    """Taken off the activations first, shape (unit,)."""
+    """Subtracted from the activations first, shape (unit,)."""
     rectified: bool
-    """Whether what is then negative becomes 0."""
+    """Whether negative values are then set to 0."""
     linear: NDArray[Any]
     """Weights (unit, place) of the activations."""
     square: NDArray[Any] | None
     """Weights (unit, place) of their squares; ``None``: the same at every place."""
     constant: NDArray[Any]
-    """Shape (place,); minus infinity at a place that the decoder has not seen."""
+    """Shape (place,); minus infinity at a place without training samples."""
 
     def log_posterior(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Log posterior (sample, place) of activations (sample, unit), up to one constant."""
+        """Log posterior (sample, place) of activations (sample, unit), up to a constant."""
         x = _prepared(block, self.shift, self.rectified)
         log = x @ self.linear
         if self.square is not None:
@@ -218,20 +218,21 @@ def gaussian(
     prior: Prior = "uniform",
     variance: Variance = "pooled",
 ) -> list[Decoder]:
-    """One decoder for every fold, trained on all others: units normal and independent.
+    """Train a decoder per fold on all other folds, with independent normal units.
 
     Parameters
     ----------
     recording
         Recording; its activations are read once.
     index, fold
-        Place and fold of every sample (walk, time); -1: left out.
+        Place and fold of every sample (walk, time); -1: the sample is left out.
     size
         Number of places.
     prior
         ``"uniform"`` over the places visited, or their ``"occupancy"``.
     variance
-        Of a unit about its mean at a place: ``"pooled"`` over places or of every ``"place"``.
+        Variance of a unit about its mean at a place: ``"pooled"`` over places, or separate for
+        every ``"place"``.
     """
     check_option("variance", variance, get_args(Variance))
     values = activations(recording)
@@ -250,10 +251,10 @@ def poisson(
     prior: Prior = "uniform",
     negatives: Negatives = "raise",
 ) -> list[Decoder]:
-    """One decoder for every fold, trained on all others: units Poisson and independent.
+    """Train a decoder per fold on all other folds, with independent Poisson units.
 
     The parameters are those of :func:`gaussian`, and ``negatives``: ``"raise"``, ``"rectify"``
-    or ``"shift"`` by every unit's least activation in the recording.
+    or ``"shift"``, which subtracts each unit's minimum activation in the recording.
     """
     least = _least(recording, negatives)
     sums = _sums(recording, index, size, fold, _rates(least), 1)
@@ -275,7 +276,7 @@ def predict(
 ) -> Numbers:
     """Most probable place of every sample (walk, time), each by the decoder of its fold.
 
-    Dask arrays are decoded chunk by chunk where their chunks are.
+    Dask arrays are decoded chunk by chunk.
     """
     kind = integers(len(decoders[0].constant))
     if hasattr(values, "dask"):
@@ -350,7 +351,7 @@ def _gaussian(
     squares: NDArray[np.float64],
     variance: Variance,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Weights of a normal density from sums (place, unit) of deviations and their squares."""
+    """Weights of a normal density from sums (place, unit) of deviations and of their squares."""
     visits = np.maximum(n, 1)[:, None]
     mean = sums / visits
     spread = np.maximum(squares - sums * mean, 0.0)
@@ -375,24 +376,24 @@ def _poisson(
 
 
 def _inverse(variance: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Precision, the variance being at least a share of the total; 0 for a constant unit."""
+    """Precision, with a lower bound on the variance as a share of the total; 0 if constant."""
     least = np.maximum(variance, FLOOR * total)
     return np.divide(1.0, least, out=np.zeros_like(least), where=total > 0)
 
 
 def _prepared(block: NDArray[Any], shift: NDArray[Any], rectified: bool) -> NDArray[Any]:
-    """Activations less the shift, at least 0 if rectified, in the precision of the shift."""
+    """Activations minus the shift, at least 0 if rectified, in the precision of the shift."""
     x = np.subtract(block, shift, dtype=shift.dtype)
     return np.maximum(x, 0, out=x) if rectified else x
 
 
 def _rates(least: NDArray[np.float64]) -> _kernels.Terms:
-    """Terms of sums: activations above their least."""
+    """Terms of sums: activations above their minimum, or above 0."""
     return lambda block, units: iter([_prepared(block, least[units].astype(block.dtype), True)])
 
 
 def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
-    """What is taken off every unit before negative values become 0, shape (unit,)."""
+    """Shift subtracted from every unit before negative values are set to 0, shape (unit,)."""
     check_option("negatives", negatives, get_args(Negatives))
     least = np.asarray(activations(recording).min(axis=(0, 1)), float)
     if negatives == "shift":
@@ -402,12 +403,12 @@ def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
         raise ValueError(
             "method='poisson' needs activations >= 0, as a Poisson count is: "
             f"{below.size} units have negative ones (units {schema.unit_names(recording, below)}, "
-            f"least {least.min():.3g}); pass negatives='rectify' or 'shift', or method='bayes', "
-            "which is Gaussian and made for signed activations"
+            f"minimum {least.min():.3g}); pass negatives='rectify' or 'shift', or method='bayes', "
+            "which is Gaussian and suited to signed activations"
         )
     return np.zeros_like(least)
 
 
 def _precision(values: Any) -> type[np.floating]:
-    """Precision of decoding: double for double, else single."""
+    """Precision of decoding: double for double-precision activations, else single."""
     return np.float64 if values.dtype == np.float64 else np.float32

@@ -1,4 +1,4 @@
-"""Position decoded from a population, cross-validated over walks, against chance."""
+"""Decoding of position or map from a population, cross-validated over walks."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def decode_position(
     Parameters
     ----------
     recording
-        Recording with at least two walks. Its maps are pooled: choose walks of one map first
-        where positions of different maps have nothing in common.
+        Recording with at least two walks. Its maps are pooled: select the walks of one map first
+        if positions on different maps are unrelated.
     method
         ``"ridge"``: linear regression with a penalty (options of
         :class:`sklearn.linear_model.Ridge`). ``"knn"``: mean position of the nearest training
@@ -62,22 +62,23 @@ def decode_position(
         Or any estimator of scikit-learn: a regressor of several outputs is trained on positions,
         a classifier on bins.
     by, bins
-        Axes of position and their bins, as in :func:`rate_maps`. A Bayesian decoder or
-        a classifier predicts the centre of a bin; a regressor needs no bins.
+        Axes of position and their bins, as in :func:`rate_maps`. A Bayesian decoder or a
+        classifier predicts the centre of a bin; a regressor needs no bins.
     cv
         Number of folds of walks (default 5, or as many as there are walks), or a splitter of
-        scikit-learn, which is given the walks. Samples of one walk are never on both sides.
+        scikit-learn, which is passed the walks. The samples of a walk are never in both the
+        training and the test set.
     blocks, gap
-        Cut every walk into this many blocks of time, which then take the place of walks; `gap`
+        Cut every walk into this many blocks of time, which are then used instead of walks; `gap`
         samples at both ends of each block are left out (default a tenth of the block). Nearby
-        blocks share whatever changes slowly, so more walks are better.
+        blocks share whatever changes slowly, so prefer more walks.
     max_samples
-        Train on at most this many samples of each fold, drawn at random; by default on all, with
-        "knn" on 20,000. Not for Bayesian decoders, which take all samples in one read.
+        Train on at most this many samples for each fold, drawn at random; by default on all, with
+        "knn" on 20,000. Not allowed for Bayesian decoders, which read all samples once.
     n_resamples
-        Bootstrap samples of the interval, and shuffles of the null.
+        Number of bootstrap samples of the interval and of shuffles of the null.
     seed
-        Random seed of every choice.
+        Random seed of samples, bootstrap and shuffles.
     progress
         Show a progress bar (tqdm).
     options
@@ -89,26 +90,30 @@ def decode_position(
         ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from the
         position, both in its units and NaN where the position is NaN, outside explicit bins, or in
         a gap. ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 % bootstrap
-        interval of the median over walks; ``r2`` (axis), 1 less the squared error over the
-        variance, at most 1, negative where the mean is a better guess, NaN on an axis that does not
-        vary. ``chance_error``: median error of always predicting the mean position of the training
-        walks. ``null_error``, ``null_sd`` and ``p``: mean error when the positions of walks are
-        permuted among the decoded walks, and (k + 1) / (n + 1) with k the shuffles whose mean error
-        is as small. ``n``; ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk,
-        time).
+        interval of the median over walks; ``r2`` (axis), 1 minus the squared error over the
+        variance, at most 1, negative where the mean is a better prediction, NaN on an axis that
+        does not vary. ``chance_error``: median error of always predicting the mean position of the
+        training walks. ``null_error``, ``null_sd`` and ``p``: mean error when the positions of
+        walks are permuted among the decoded walks, and (k + 1) / (n + 1) with k the number of
+        shuffles whose mean error is as low. ``n``, number of samples; ``fold_error``, ``fold_n``
+        (fold). Coordinate ``test_fold`` (walk, time).
 
     Raises
     ------
     ValueError
-        A single walk, activations that are not finite, negative ones under ``"poisson"``, or an
-        unknown option.
+        There is a single walk, activations are not finite or, under ``"poisson"``, negative, or an
+        option is unknown.
+
+    See Also
+    --------
+    decode_map : Decode the map instead of the position.
 
     Notes
     -----
-    Bayesian decoders read dask arrays block by block. Other estimators load the samples that they
-    are trained on, at most ``max_samples`` of each fold, and read the others block by block.
-    The variance of a unit is at least a thousandth of its total variance, and a Poisson rate
-    a thousandth of its mean rate, so that a silent place does not rule out a unit's activation.
+    Bayesian decoders read dask arrays block by block. Other estimators load their training samples,
+    at most ``max_samples`` for each fold, and read the others block by block. The variance of a
+    unit is at least a thousandth of its total variance, and a Poisson rate a thousandth of the
+    unit's mean rate, so that no activation excludes a place where a unit was silent.
 
     References
     ----------
@@ -118,8 +123,14 @@ def decode_position(
 
     Examples
     --------
-    >>> result = pf.decode_position(recording, method="bayes", prior="occupancy")  # doctest: +SKIP
-    >>> result.median_error.item(), result.chance_error.item()  # doctest: +SKIP
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
+    >>> result = pf.decode_position(recording, method="bayes", progress=False)
+    >>> result.decoded.dims, result.decoded.shape
+    (('walk', 'time', 'axis'), (4, 128, 2))
+    >>> bool(result.median_error < result.chance_error)
+    True
     """
     names = axis_names(by)
     schema.check_recording(recording, need=names)
@@ -162,7 +173,7 @@ def decode_map(
     progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
-    """Decode on which map every sample was taken, with a decoder trained on other walks.
+    """Decode the map on which every sample was taken, with a decoder trained on other walks.
 
     Parameters
     ----------
@@ -172,30 +183,46 @@ def decode_map(
         ``"bayes"`` and ``"poisson"``: the map of the most probable place among the places of all
         maps (see :func:`decode_position` for the options). ``"ridge"``
         (:class:`sklearn.linear_model.RidgeClassifier`) and ``"knn"``
-        (:class:`sklearn.neighbors.KNeighborsClassifier`) know nothing of places. Or any
-        classifier of scikit-learn.
+        (:class:`sklearn.neighbors.KNeighborsClassifier`) do not use places. Or any classifier of
+        scikit-learn.
     by, bins
         Axes and bins of the places.
     cv
         Number of folds, each with its share of every map (default 5, or as many as the map with
-        fewest has walks), or a splitter of scikit-learn, which is given the walks.
+        fewest has walks), or a splitter of scikit-learn, which is passed the walks.
     max_samples, n_resamples, seed, progress, options
         As in :func:`decode_position`.
 
     Returns
     -------
     xarray.Dataset
-        ``decoded`` (walk, time), the map; NaN (of maps that are text an empty text) where a place
-        is needed and missing. ``accuracy``, 0
-        to 1, with the 95 % bootstrap ``interval`` (bound) over walks; ``chance``, the accuracy of
-        always predicting the most frequent map of the training walks; ``null_accuracy``,
-        ``null_sd`` and ``p``: accuracy when maps are permuted among walks; ``confusion`` (map,
-        decoded_map), share of the samples of each map; ``n``; ``fold_accuracy``, ``fold_n`` (fold).
+        ``decoded`` (walk, time), the map; NaN, or an empty text where maps are named by text, where
+        the method needs a place and there is none.
+        ``accuracy``, 0 to 1, with the 95 % bootstrap ``interval`` (bound) over walks;
+        ``chance_accuracy``, the accuracy of always predicting the most frequent map of the training
+        walks; ``null_accuracy``, ``null_sd`` and ``p``: accuracy when maps are permuted among
+        walks; ``confusion`` (map, decoded_map), share of the samples of each map; ``n``;
+        ``fold_accuracy``, ``fold_n`` (fold).
 
     Raises
     ------
     ValueError
-        A single map, a map with a single walk, or what :func:`decode_position` refuses.
+        There is a single map or a map with a single walk, or as :func:`decode_position`.
+
+    See Also
+    --------
+    decode_position : Decode the position instead of the map.
+    remapping : Compare the rate maps of two conditions.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> walks = {"n_walks": 4, "n_steps": 128, "maps": (0, 1)}
+    >>> recording = pf.record(model, layers="ffn.1", progress=False, **walks)
+    >>> result = pf.decode_map(recording, progress=False)
+    >>> result.confusion.shape, float(result.chance_accuracy)
+    ((2, 2), 0.5)
     """
     schema.check_recording(recording, need=(schema.MAP,))
     maps, number = schema.map_numbers(recording)
@@ -247,7 +274,7 @@ def _centres(binned: BinnedRecording) -> NDArray[np.float64]:
 
 
 def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
-    """Fold of the samples kept, -1 of the others."""
+    """Fold of the samples to keep, -1 for the others."""
     fold = np.where(keep, fold, fold.dtype.type(-1))
     if np.unique(fold[fold >= 0]).size < 2:
         raise ValueError(
@@ -259,7 +286,7 @@ def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
 
 @dataclass(frozen=True)
 class DecodingScore:
-    """How decoding is scored: the score of a sample, its summary, and its direction."""
+    """Score of decoding: that of a sample, its summary, and whether lower values are better."""
 
     name: str
     units: str
@@ -281,19 +308,19 @@ class DecodingScore:
     ) -> Columns:
         """Interval, chance level, null distribution and p of decoded values.
 
-        The null distribution and p are of the mean score: a median stays at its best as long as
-        most walks keep their own truth.
+        The null distribution and p use the mean score, because the median hardly changes as long
+        as most walks keep their own truth.
 
         Parameters
         ----------
         prediction, truth
             Decoded and true values, shape (walk, time, ...); NaN where nothing is decoded.
         blind
-            Best guess without the activations in every fold, shape (fold, ...).
+            Best prediction without activations for every fold, shape (fold, ...).
         fold
-            Fold of every sample; -1: left out.
+            Fold of every sample; -1: the sample is left out.
         groups
-            Walks, drawn with replacement for the interval and exchanged for the null.
+            Walks, drawn with replacement for the interval and permuted for the null.
         n
             Number of bootstrap samples and of shuffles.
         seed
@@ -329,7 +356,7 @@ class DecodingScore:
     def _guessed(
         self, blind: NDArray[Any], truth: NDArray[Any], fold: Numbers
     ) -> NDArray[np.float64]:
-        """Score (walk, time) of the blind guess of every fold; NaN outside."""
+        """Score (walk, time) of the blind prediction of every fold; NaN outside the folds."""
         score = np.full(fold.shape, np.nan)
         for k, value in enumerate(blind):
             score[fold == k] = self.score(value, truth[fold == k])
@@ -338,7 +365,7 @@ class DecodingScore:
     def _null(
         self, prediction: NDArray[Any], truth: NDArray[Any], n: int, seed: int
     ) -> tuple[float, NDArray[np.float64]]:
-        """Mean score of predictions (group, step, ...), and with the truth of other groups."""
+        """Mean score of predictions (group, step, ...), and the same with the truth permuted."""
 
         @cache
         def pair(i: int, j: int) -> tuple[float, int]:
@@ -354,7 +381,7 @@ class DecodingScore:
         return average(np.arange(len(prediction))), np.array([average(order) for order in orders])
 
     def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
-        """Percentiles of summaries of scores (group, step), groups drawn with replacement."""
+        """Percentile interval of the summary of scores (group, step) over resampled groups."""
         rng = np.random.default_rng([seed, 1])
         size = len(score)
         draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
@@ -377,7 +404,7 @@ def mean(values: NDArray[np.float64]) -> float:
 
 
 def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Euclidean distance of positions (..., axis)."""
+    """Euclidean distance between positions (..., axis)."""
     squares = np.square(np.subtract(prediction[..., 0], truth[..., 0], dtype=float))
     for k in range(1, truth.shape[-1]):
         squares += np.square(np.subtract(prediction[..., k], truth[..., k], dtype=float))
@@ -421,7 +448,7 @@ def of_position(
 
 
 def _r2(truth: NDArray[Any], decoded: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
-    """1 less the squared error over the variance of known values; NaN without variance."""
+    """1 minus the squared error over the variance of known values; NaN without variance."""
     values = truth[known].astype(float)
     left = np.square(decoded[known] - values).sum()
     spread = np.square(values - values.mean()).sum()
@@ -463,7 +490,7 @@ def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: A
 
 
 def text(cv: Any) -> Any:
-    """Folds as an attribute: a number or a text."""
+    """Folds as an attribute: a number or text."""
     return cv if cv is None or isinstance(cv, int) else repr(cv)
 
 

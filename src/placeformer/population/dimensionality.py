@@ -1,4 +1,4 @@
-"""How many dimensions a population uses."""
+"""Dimensionality of a population: participation ratio and principal components."""
 
 from __future__ import annotations
 
@@ -27,33 +27,37 @@ def dimensionality(
     Parameters
     ----------
     data
-        Recording (rows are samples) or RateMaps (rows are visited places, each counted once;
-        the places of several maps all count).
+        Recording (rows are samples) or RateMaps (rows are visited places, each counted once, of
+        all maps).
     variance
         Share of the variance that the components must explain, above 0 and at most 1.
     standardize
-        Give every unit variance 1 first, so that units of large activations do not decide; units
-        that do not vary are left out.
+        Scale every unit to variance 1 first, so that units with large activations do not dominate;
+        units that do not vary are left out.
 
     Returns
     -------
     xarray.Dataset
-        ``participation_ratio``, 1 (all variance on one axis) to the number of units or
-        ``n_rows`` - 1, whichever is less (variance the same on every axis); unchanged by
-        rotation, shift and isotropic scaling, NaN for a population that does not vary;
-        ``n_components`` (0 then); ``eigenvalues`` (component), descending, in squared units of
+        ``participation_ratio``, 1 (all variance on one axis) to the minimum of the number of units
+        and ``n_rows`` - 1 (equal variance on every axis); unchanged by rotation, shift and
+        isotropic scaling, NaN for a population that does not vary; ``n_components``, 0 for such a
+        population; ``eigenvalues`` (component), descending, in squared units of
         the activation; ``n_rows`` and ``n_units``. A short recording lowers the ratio: compare
         equal numbers of rows.
 
     Raises
     ------
     ValueError
-        Activations that are not finite, fewer than two rows, or ``variance`` out of range.
+        Activations are not finite, there are fewer than two rows, or ``variance`` is out of range.
+
+    See Also
+    --------
+    similarity : Compare two populations.
 
     Notes
     -----
-    The covariance is a sum over walks, so memory does not grow with the length of a recording
-    in NumPy or dask; it does with the square of the number of units.
+    The covariance is a sum over blocks of samples, so memory does not grow with the length of a
+    NumPy or dask recording, only with the square of the number of units.
 
     References
     ----------
@@ -63,9 +67,20 @@ def dimensionality(
 
     Examples
     --------
-    Of every layer apart::
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> rng = np.random.default_rng(0)
+    >>> factors, loadings = rng.standard_normal((1000, 2)), rng.standard_normal((2, 30))
+    >>> place = {"x": rng.random(1000), "y": rng.random(1000)}
+    >>> layers = ["a"] * 15 + ["b"] * 15
+    >>> recording = pf.from_arrays(factors @ loadings, place, layer=layers)
+    >>> pf.dimensionality(recording).n_components.item()
+    2
 
-        recording.groupby("layer").map(pf.dimensionality)
+    Every layer separately:
+
+    >>> recording.groupby("layer").map(pf.dimensionality).n_components.values
+    array([2, 2])
     """
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be above 0 and at most 1, got {variance}")
@@ -132,7 +147,7 @@ def spectrum(
 
 
 def _spread(variance: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation; infinite for a unit whose variance is rounding beside its size."""
+    """Standard deviation; infinite for a unit whose variance is only rounding error."""
     return np.where(variance > (FLAT * size) ** 2, np.sqrt(np.maximum(variance, 0)), np.inf)
 
 

@@ -21,7 +21,7 @@ Centre = Literal["peak", "centroid"]
 NAMES = ("maps_a", "maps_b")
 
 BLOCK_UNITS = 512
-"""Units whose maps are compared with those of all units at a time."""
+"""Number of units whose maps are compared with those of all units at once."""
 
 
 def remapping(
@@ -41,50 +41,68 @@ def remapping(
     maps_a, maps_b
         RateMaps of the same units and places, one map each; only places visited in both count.
     centre
-        Of a field: the place of the greatest rate, ``"peak"``, or the ``"centroid"`` of what
-        lies above half-way between the least and the greatest rate.
+        Centre of a field: the place of the maximum rate (``"peak"``), or the ``"centroid"`` of
+        the rates above the midpoint of the minimum and maximum rates.
     significance
-        Level of the verdict.
+        Significance level of ``global_remapping``.
     n_shuffles, seed
-        Shuffles of the null: units of b trade identities at random.
+        Number and seed of the shuffles of the null, which permutes the units of b.
     allow_other_units
-        Pair the units by position although their labels, their networks or their recording
-        sessions differ.
+        Pair the units by position even if their labels, their networks or their recording sessions
+        differ.
 
     Returns
     -------
     xarray.Dataset
-        Over ``unit``: ``correlation``, Pearson's r of the two maps, -1 to 1; ``p``, the share
-        of the units of b whose maps correlate at least as well with the map of this unit in a as
-        its own, the own among them; ``field_shift``, the distance of the field's centre in units
-        of position; ``rate_change``, the change of the mean rate from a to b over the root mean
-        square of the two maps' standard deviations over places, which unlike (b - a) / (b + a)
-        fits signed rates and is unchanged by scaling and shifting a unit. All NaN for a unit
+        Over ``unit``: ``correlation``, Pearson's r of the two maps, -1 to 1; ``p``, the share of
+        the units of b, this unit included, whose maps correlate at least as strongly with the map
+        of this unit in a as its own map in b; ``field_shift``, the distance of the field's centre
+        in units of position; ``rate_change``, the change of the mean rate from a to b over the root
+        mean square of the two maps' standard deviations over places, which unlike (b - a) / (b + a)
+        is defined for signed rates and unchanged by scaling and shifting a unit. All NaN for a unit
         that is flat in a or in b.
 
         Over ``statistic`` ("correlation", "field_shift"): ``mean`` over units, ``null_mean``,
-        ``null_sd``, ``z`` and ``null_p`` = (k + 1) / (n + 1), with k the shuffles of unit
-        identity in which maps were as alike as the data (a correlation as great, a shift as
-        small). ``global_remapping``: the maps of a unit are no more alike than those of two
-        units, ``null_p`` > ``significance`` for the correlation; with few units this may be for
-        want of data, so read it beside ``mean`` and ``n_units``.
+        ``null_sd``, ``z`` and ``null_p`` = (k + 1) / (n + 1), with k the number of shuffles of unit
+        identity in which the maps were as similar as in the data (a correlation as high, a shift
+        as small). ``global_remapping``: the maps of a unit are no more similar than those of two
+        different units, ``null_p`` > ``significance`` for the correlation; with few units this
+        may merely reflect a lack of data, so report ``mean`` and ``n_units`` as well.
 
     Raises
     ------
     ValueError
-        Other units (by number, label, network or session) or places, several maps in one argument,
-        fewer than 3 shared places or fewer than 2 units that vary, or an option out of range.
+        Units (by number, label, network or session) or places differ, an argument holds several
+        maps, fewer than 3 places are shared, fewer than 2 units vary, or an option is out of range.
+
+    See Also
+    --------
+    population_vector_correlation : Correlation of population vectors at every place.
+    decode_map : Decode the map from the population.
 
     Notes
     -----
-    Units that respond to letters keep their maps where the letters are the same: compare maps
-    with letters of their own.
+    Units that respond to letters keep their rate maps where the letters are the same: compare maps
+    whose letters differ.
 
     References
     ----------
     Leutgeb, S., Leutgeb, J. K., Barnes, C. A., Moser, E. I., McNaughton, B. L. and Moser, M.-B.
     (2005). Independent codes for spatial and episodic memory in hippocampal neuronal ensembles.
     Science 309, 619-623. https://doi.org/10.1126/science.1114037
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> walks = {"n_walks": 4, "n_steps": 128, "maps": (0, 1)}
+    >>> recording = pf.record(model, layers="ffn.1", progress=False, **walks)
+    >>> maps = pf.rate_maps(recording, per_map=True)
+    >>> result = pf.remapping(maps.isel(map=0), maps.isel(map=1), n_shuffles=99)
+    >>> result.correlation.dims, result.field_shift.dims
+    (('unit',), ('unit',))
+    >>> result["mean"].sel(statistic="correlation").round(1).item()
+    0.0
     """
     _check(centre, significance, n_shuffles)
     (a, b), known = _two(maps_a, maps_b, allow_other_units)
@@ -103,7 +121,7 @@ def remapping(
     units = str(maps_a[schema.place_dims(maps_a)[0]].attrs.get("units", "1"))
     columns = {
         "correlation": (correlation, "1", "correlation of the two rate maps"),
-        "p": (p, "1", "share of units of b as alike, the same unit among them"),
+        "p": (p, "1", "share of units of b as similar, the same unit included"),
         "field_shift": (shift, units, f"shift of the field's {centre}"),
         "rate_change": (change, "1", "change of mean rate over standard deviation over places"),
     }
@@ -126,9 +144,9 @@ def population_vector_correlation(
     cross: bool = False,
     allow_other_units: bool = False,
 ) -> xr.DataArray:
-    """Correlation, over units, of the population vectors at the same place of two conditions.
+    """Correlation over units of the population vectors at the same place in two conditions.
 
-    Other programs give this name to correlations between units; here each value belongs to one
+    Other programs use this name for correlations between units; here each value belongs to one
     place in both conditions.
 
     Parameters
@@ -137,10 +155,10 @@ def population_vector_correlation(
         RateMaps of the same units and places, one map each.
     standardize
         First bring every unit's rates in each condition to mean 0 and standard deviation 1 over
-        the places visited in both. Without it, units that differ in their mean rate alone make
-        the correlation high everywhere, also between unrelated maps.
+        the places visited in both. Otherwise differences between the mean rates of units make the
+        correlation high everywhere, even between unrelated maps.
     cross
-        Also between different places: every place of a with every place of b.
+        Correlate every place of a with every place of b.
     allow_other_units
         As in :func:`remapping`.
 
@@ -148,16 +166,32 @@ def population_vector_correlation(
     -------
     xarray.DataArray
         (y, x), Pearson's r, -1 to 1; NaN at places not visited in either condition, where a unit
-        is NaN, or where all units have one rate. With ``cross`` (y, x, y_b, x_b).
+        is NaN, or where all units have the same rate. With ``cross`` (y, x, y_b, x_b).
 
     Raises
     ------
     ValueError
-        Other units or places, or several maps in one argument.
+        Units or places differ, or an argument holds several maps.
+
+    See Also
+    --------
+    remapping : Compare the rate maps of every unit in two conditions.
+    similarity : Compare two populations that may have different units.
 
     References
     ----------
     Leutgeb, S. et al. (2005). Science 309, 619-623. https://doi.org/10.1126/science.1114037
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> walks = {"n_walks": 4, "n_steps": 128, "maps": (0, 1)}
+    >>> recording = pf.record(model, layers="ffn.1", progress=False, **walks)
+    >>> maps = pf.rate_maps(recording, per_map=True)
+    >>> r = pf.population_vector_correlation(maps.isel(map=0), maps.isel(map=1))
+    >>> r.dims, r.shape
+    (('y', 'x'), (7, 7))
     """
     (a, b), known = _two(maps_a, maps_b, allow_other_units)
     if standardize:
@@ -176,14 +210,14 @@ def population_vector_correlation(
 def _two(
     maps_a: xr.Dataset, maps_b: xr.Dataset, allow_other_units: bool
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
-    """Rates (place, unit) of both at the places that both visited, and which these are."""
+    """Rates (place, unit) of both at the places visited in both, and a mask of these places."""
     rates, known = shared_places(maps_a, maps_b, names=NAMES)
     for maps, name in zip((maps_a, maps_b), NAMES, strict=True):
         more = set(maps[schema.RATE].dims) - {schema.UNIT, *schema.place_dims(maps)}
         if more:
             raise ValueError(
-                f"{name} must hold one map, got the dimensions {sorted(map(str, more))} too; "
-                "pick one, for example maps.isel(map=0)"
+                f"{name} must hold one map, got further dimensions {sorted(map(str, more))}; "
+                "select one, for example maps.isel(map=0)"
             )
     check_same_units(maps_a, maps_b, NAMES, allow_other_units=allow_other_units)
     if known.sum() < 3:
@@ -192,7 +226,7 @@ def _two(
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns less their mean, with norm 1; 0 for a column that is flat but for rounding."""
+    """Columns minus their mean, with norm 1; 0 for a column that is flat up to rounding."""
     off = values - values.mean(axis=0)
     norm = np.linalg.norm(off, axis=0)
     varies = np.abs(off).max(axis=0) > FLAT * np.abs(values).max(axis=0)
@@ -202,14 +236,14 @@ def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _identity(
     a: NDArray[np.float64], b: NDArray[np.float64], orders: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Correlation of each unit's maps, its rank among all units, and means in other orders.
+    """Correlation of each unit's maps, p among all units, and mean correlations in the shuffles.
 
     Parameters
     ----------
     a, b
         Maps (unit, place) of mean 0 and norm 1.
     orders
-        Orders (shuffle, unit) of the units of b.
+        Permutations (shuffle, unit) of the units of b.
     """
     own, p, null = np.empty(len(a)), np.empty(len(a)), np.zeros(len(orders))
     for start in range(0, len(a), BLOCK_UNITS):
@@ -217,7 +251,7 @@ def _identity(
         with_all = np.clip(a[block] @ b.T, -1, 1)
         row = np.arange(len(with_all))
         own[block] = with_all[row, start + row]
-        p[block] = reaches(with_all, own[block, None]).mean(axis=1)  # its own is among them
+        p[block] = reaches(with_all, own[block, None]).mean(axis=1)  # the unit itself is included
         null += with_all[row, orders[:, block]].sum(axis=1)
     return own, p, null / len(a)
 
@@ -267,7 +301,7 @@ def _add_verdict(
     null: NDArray[np.float64],
     significance: float,
 ) -> None:
-    """Means over units (statistic,) beside those of the shuffles (statistic, shuffle)."""
+    """Add means over units (statistic,), compared with those of the shuffles."""
     mean, sd = null.mean(axis=1), null.std(axis=1, ddof=1)
     p = np.array([p_value(null[0], observed[0]), p_value(null[1], observed[1], greater=False)])
     z = np.divide(observed - mean, sd, out=np.full(2, np.nan), where=sd > 0)
@@ -276,19 +310,19 @@ def _add_verdict(
         "null_mean": (mean, "mean with unit identities shuffled"),
         "null_sd": (sd, "standard deviation with unit identities shuffled"),
         "z": (z, "standard deviations above the null"),
-        "null_p": (p, "share of shuffles as alike"),
+        "null_p": (p, "share of shuffles as similar"),
     }
     for name, (values, text) in columns.items():
         result[name] = variable("statistic", values, text)
     result.coords["statistic"] = ["correlation", "field_shift"]
-    about = "maps of a unit are no more alike than those of two"
+    about = "maps of a unit are no more similar than those of two units"
     result["global_remapping"] = variable((), bool(p[0] > significance), about)
     n = np.count_nonzero(np.isfinite(result["correlation"]))
     result["n_units"] = variable((), n, "units that vary in both")
 
 
 def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr.DataArray:
-    """Label values of places, or of pairs of them."""
+    """Label values of places, or of pairs of places."""
     space = schema.place_dims(maps)
     coords = {k: v for d in space for k, v in maps.coords.items() if v.dims == (d,)}
     dims = space

@@ -23,39 +23,39 @@ from placeformer.stats.intervals import LEVEL
 from placeformer.stats.permutation import p_value
 
 MIN_DEBIASED = 4
-"""Least rows of a kernel without its diagonal."""
+"""Minimum number of rows of a kernel without its diagonal."""
 
 
 @dataclass(frozen=True)
 class Matrices:
-    """Two matrices (row, row) whose likeness is the cosine between them once transformed."""
+    """Two matrices (row, row) whose similarity is the cosine between their transforms."""
 
     a: NDArray[np.float64]
     b: NDArray[np.float64]
     transform: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    """Takes the means off, so that the cosine is a correlation or CKA."""
+    """Subtracts the means, so that the cosine is a correlation or CKA."""
     rows_of_group: list[NDArray[np.intp]]
     """Rows of every group, a walk or a place."""
 
     @property
     def n_rows(self) -> int:
-        """Rows compared."""
+        """Number of rows compared."""
         return len(self.a)
 
     def value(self) -> float:
-        """Likeness of all rows."""
+        """Similarity over all rows."""
         return _cosine(self.transform(self.a), self.transform(self.b))
 
     def without(self, groups: NDArray[np.intp]) -> float:
-        """Likeness without the rows of some groups."""
+        """Similarity without the rows of some groups."""
         rows = np.delete(np.arange(len(self.a)), self._rows(groups))
         at = np.ix_(rows, rows)
         return _cosine(self.transform(self.a[at]), self.transform(self.b[at]))
 
     def shuffled(self, order: NDArray[np.intp]) -> float:
-        """Likeness when the groups of b are in another order.
+        """Similarity with the groups of b in another order.
 
-        Of groups of unequal length the rows that both have are paired.
+        Groups of unequal length are paired over the rows that both have.
         """
         rows = self._rows(order)
         a, b = self.transformed
@@ -90,29 +90,30 @@ class Sums:
         return int(self.total[0].n)
 
     def value(self) -> float:
-        """CKA of all rows."""
+        """CKA over all rows."""
         return self._cka(*self.total)
 
     def without(self, groups: NDArray[np.intp]) -> float:
-        """CKA without the rows of some groups that follow one another."""
+        """CKA without the rows of some consecutive groups."""
         part = slice(groups[0], groups[-1] + 1)
         left = self._products(self.x[part], self.y[part])
         return self._cka(*(all_ - some for all_, some in zip(self.total, left, strict=True)))
 
     def shuffled(self, order: NDArray[np.intp]) -> float:
-        """CKA when the groups of y are in another order.
+        """CKA with the groups of y in another order.
 
-        Of groups of unequal length the rows that both have are paired.
+        Groups of unequal length are paired over the rows that both have.
         """
-        one = [slice(g, g + 1) for g in range(len(order))]
+        rows = [slice(g, g + 1) for g in range(len(order))]
         pairs = [
-            Products.over(self.x[one[g]], self.y[one[h]], self.shifts) for g, h in enumerate(order)
+            Products.over(self.x[rows[g]], self.y[rows[h]], self.shifts)
+            for g, h in enumerate(order)
         ]
         return self._cka(sum(pairs[1:], pairs[0]), *self.total[1:])
 
     @cached_property
     def shifts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Near the means of the units."""
+        """Values near the means of the units of x and of y."""
         return centre(self.x), centre(self.y)
 
     @cached_property
@@ -136,19 +137,19 @@ class Sums:
 
 
 def distances(rows: NDArray[np.float64], distance: str) -> NDArray[np.float64]:
-    """Distances (row, row) of all pairs of rows; NaN to a row that has no direction."""
+    """Distances (row, row) of all pairs of rows; NaN for rows without a direction."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(squareform(pdist(rows, distance)))
 
 
 def ranks(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks of the distances (row, row), less their mean; 0 on the diagonal."""
-    found = stats.rankdata(squareform(distances, checks=False))
-    return np.asarray(squareform(found - found.mean()))
+    """Ranks of the distances (row, row) minus their mean; 0 on the diagonal."""
+    ranked = stats.rankdata(squareform(distances, checks=False))
+    return np.asarray(squareform(ranked - ranked.mean()))
 
 
 def centred(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Kernel (row, row) less the means of rows and columns."""
+    """Kernel (row, row) minus the means of rows and columns."""
     mean = kernel.mean(axis=0)
     return np.asarray(kernel - mean - mean[:, None] + mean.mean())
 
@@ -166,7 +167,7 @@ def without_diagonal(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Cosine of two matrices; NaN if one is 0 or not known."""
+    """Cosine of two matrices; NaN if one of them is 0 or NaN."""
     size = np.sqrt(np.vdot(a, a) * np.vdot(b, b))
     return float(np.vdot(a, b) / size) if size > 0 else np.nan
 
@@ -175,10 +176,10 @@ Method = Literal["cka", "rsa"]
 Distance = Literal["correlation", "euclidean", "cosine"]
 
 MAX_PARTS = 100
-"""Most parts that the jackknife leaves out in turn."""
+"""Maximum number of parts that the jackknife leaves out in turn."""
 
 MAX_ROWS = 6_000
-"""Most rows whose distances are compared pair by pair (288 MB a matrix)."""
+"""Maximum number of rows whose distances are compared pair by pair (288 MB per matrix)."""
 
 N_SHUFFLES = 1000
 
@@ -197,35 +198,36 @@ def similarity(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    r"""Likeness of two populations, which need not have the same number of units.
+    r"""Similarity of two populations, which need not have the same number of units.
 
     .. math:: \mathrm{CKA} = \frac{\lVert Y^\top X \rVert_F^2}
               {\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F}
 
-    with X and Y the population vectors (row, unit), every unit less its mean over rows. RSA is
+    with X and Y the population vectors (row, unit), each unit minus its mean over rows. RSA is
     Spearman's correlation of the distances between all pairs of rows in a with those in b.
 
     Parameters
     ----------
     a, b
-        Two RateMaps of the same places (rows are the places that both visited), or two
-        Recordings of the same walks (rows are samples).
+        Two RateMaps of the same places (rows are the places visited in both), or two Recordings of
+        the same walks (rows are samples).
     method
         ``"cka"``: linear centred kernel alignment. ``"rsa"``: representational similarity.
     debiased
-        CKA without the diagonal of the kernels (the unbiased estimate of HSIC, above and below
-        the line). CKA of few rows and many units is near 1 for unrelated populations; the
-        debiased value is near 0 then, and may be below.
+        Use the unbiased estimate of HSIC, without the diagonals of the kernels, in numerator and
+        denominator. CKA of few rows and many units is near 1 even for unrelated populations; the
+        debiased value is then near 0 and may be negative.
     distance
-        Of RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or ``"cosine"``.
+        Distance between rows for RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or
+        ``"cosine"``.
     every
-        Take every so many steps of a recording.
+        Use every n-th step of a recording, with n this number.
     n_shuffles
-        Shuffles of the null: rows of b change places, whole walks in a recording (of walks of
-        unequal length the steps that both have are paired). By default
-        1,000 for rate maps and 0 for recordings, where each may cost a pass over the data.
+        Number of shuffles of the null, which permutes the rows of b, or whole walks of a
+        recording (walks of unequal length are paired over the steps that both have). By default
+        1,000 for rate maps and 0 for recordings, where each shuffle may need a pass over the data.
     seed
-        Of the shuffles.
+        Random seed of the shuffles.
     progress
         Show a progress bar (tqdm).
 
@@ -235,21 +237,28 @@ def similarity(
         ``similarity``: CKA 0 to 1 (debiased: up to 1), unchanged by rotation, shift and isotropic
         scaling of either population; RSA -1 to 1, unchanged by the same with Euclidean
         distances (the correlation distance keeps scaling, the cosine rotation and scaling). NaN
-        for a population that does not vary. ``interval`` (bound): 95 %, by a jackknife that
-        leaves out a walk, or a place, or one of a hundred strips of places at a time.
+        for a population that does not vary. ``interval`` (bound): 95 %, by a jackknife that leaves
+        out one walk, one place, or one of a hundred groups of them at a time.
         ``null_mean``, ``null_sd``, ``z`` and ``p`` = (k + 1) / (n + 1), NaN without shuffles;
         ``n_rows``, ``n_units`` (population).
 
     Raises
     ------
     ValueError
-        Other places or walks, values that are not finite, too few rows, or for RSA too many.
+        Places or walks differ, values are not finite, or there are too few rows, or too many for
+        RSA.
+
+    See Also
+    --------
+    dimensionality : Number of dimensions that a population uses.
+    population_vector_correlation : Compare the same units in two conditions.
 
     Notes
     -----
     CKA of more rows than units is computed from sums over blocks of walks, NumPy or dask, in
-    memory that does not grow with their number; otherwise, and for RSA, rows are loaded.
-    A bootstrap would draw a row twice, which makes both measures too great; hence the jackknife.
+    memory that does not grow with their number; otherwise, and for RSA, rows are loaded. The
+    interval is a jackknife because a bootstrap draws rows repeatedly, which biases both measures
+    upwards.
 
     References
     ----------
@@ -259,6 +268,17 @@ def similarity(
     Frontiers in Systems Neuroscience 2, 4. https://doi.org/10.3389/neuro.06.004.2008
     Székely, G. J. and Rizzo, M. L. (2014). Partial distance correlation with methods for
     dissimilarities. Annals of Statistics 42, 2382-2412. https://doi.org/10.1214/14-AOS1255
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> layers = ["ffn.0", "ffn.1"]
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers=layers, progress=False)
+    >>> maps = [pf.rate_maps(recording.sel(unit=recording.layer == name)) for name in layers]
+    >>> result = pf.similarity(*maps, n_shuffles=99, progress=False)
+    >>> bool(0 < result.similarity < 1), float(result.p)
+    (True, 0.01)
     """
     _check(method, debiased, distance, n_shuffles)
     x, y = pair(a, b, NAMES, every)
@@ -289,17 +309,17 @@ def similarity(
 def _comparison(
     x: Any, y: Any, data: tuple[xr.Dataset, xr.Dataset], method: str, debiased: bool, distance: Any
 ) -> Matrices | Sums:
-    """CKA from sums over rows where these are many, else a comparison of matrices."""
+    """CKA from sums over rows if there are more rows than units, else a comparison of matrices."""
     n_rows = x.shape[0] * x.shape[1]
     if method == "cka" and n_rows > max(x.shape[2], y.shape[2]):
         sums = Sums(x, y, debiased)
-        for total, each in zip(sums.total[1:], data, strict=True):
-            _check_finite(total.x[None], each)
+        for total, dataset in zip(sums.total[1:], data, strict=True):
+            _check_finite(total.x[None], dataset)
         return sums
     if method == "rsa" and n_rows > MAX_ROWS:
         raise ValueError(
             f"RSA compares all pairs of rows and takes at most {MAX_ROWS:,}, got {n_rows:,}; "
-            "compare rate maps (placeformer.rate_maps), or take every so many steps, every="
+            "compare rate maps (placeformer.rate_maps), or use fewer steps with every="
             f"{-(-n_rows // MAX_ROWS)}"
         )
     rows = [np.asarray(v, float).reshape(n_rows, -1) for v in (x, y)]
@@ -307,8 +327,8 @@ def _comparison(
     of_group = np.split(np.cumsum(known) - 1, x.shape[0])
     groups = [i[k] for i, k in zip(of_group, np.split(known, x.shape[0]), strict=True)]
     rows = rows if known.all() else [values[known] for values in rows]
-    for values, each in zip(rows, data, strict=True):
-        _check_finite(values, each)
+    for values, dataset in zip(rows, data, strict=True):
+        _check_finite(values, dataset)
     if method == "rsa":
         a, b = (distances(values, distance) for values in rows)
         return Matrices(a, b, ranks, groups)
@@ -325,7 +345,7 @@ def _labelled(
     data: tuple[xr.Dataset, xr.Dataset],
     settings: dict[str, Any],
 ) -> xr.Dataset:
-    """Dataset of the likeness, its jackknife interval and its place in the null."""
+    """Dataset of the similarity, its jackknife interval and its null distribution."""
     name = {"cka": "centred kernel alignment", "rsa": "representational similarity"}
     n, g = len(null), len(left)
     error = np.sqrt((g - 1) / g * np.square(left - left.mean()).sum()) if g > 1 else np.nan

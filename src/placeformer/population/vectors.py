@@ -1,4 +1,4 @@
-"""Population vectors at places or along walks, and sums of their products in one read."""
+"""Population vectors at places or along walks, and sums of their products."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Array = NDArray[np.float64]
 
 
 def is_maps(dataset: object) -> bool:
-    """Whether a Dataset is RateMaps; anything else is checked as a Recording."""
+    """Whether a Dataset is RateMaps; anything else must be a Recording."""
     return isinstance(dataset, xr.Dataset) and schema.RATE in dataset
 
 
 def vectors(dataset: xr.Dataset, every: int = 1) -> Any:
     """Population vectors (group, row, unit) of a Recording or RateMaps.
 
-    A group is a walk with its steps as rows, a NumPy or dask array, or a visited place (of any
-    map) with a single row. Shorter walks end in rows of NaN, which :class:`Products` leave out.
+    A group is a walk with its steps as rows, in a NumPy or dask array, or a visited place (of any
+    map) with a single row. Shorter walks end in rows of NaN, which :class:`Products` omits.
     """
     if is_maps(dataset):
         (rates,) = shared_places(dataset)[0]
@@ -40,12 +40,12 @@ def vectors(dataset: xr.Dataset, every: int = 1) -> Any:
 
 
 def pair(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], every: int = 1) -> tuple[Any, Any]:
-    """Population vectors (group, row, unit) of two, row for row at the same place or step.
+    """Population vectors (group, row, unit) of two Datasets, at the same places or steps.
 
     Raises
     ------
     ValueError
-        Other places, or walks that are not the same.
+        The places or the walks differ.
     """
     if is_maps(a) and is_maps(b):
         warn_of_other_worlds(a, b, names)
@@ -63,12 +63,12 @@ def pair(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], every: int = 1) -
 def shared_places(
     *maps: xr.Dataset, names: tuple[str, ...] = ("maps",)
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
-    """Rates (place, unit) where every unit of all maps has one, and which places these are.
+    """Rates (place, unit) at the places where no unit of any map is NaN, and a mask of these.
 
     Raises
     ------
     ValueError
-        Maps with other places than the first, or no place in common.
+        The maps differ in their places, or have fewer than two places in common.
     """
     flat = []
     for rate_maps, name in zip(maps, names, strict=True):
@@ -93,11 +93,11 @@ def _steps(recording: xr.Dataset, every: int) -> Any:
 
 
 def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
-    """Refuse two RateMaps whose bins differ."""
+    """Raise if the bins of two RateMaps differ."""
     if _places(a) != _places(b):
         raise ValueError(
             f"{names[0]} and {names[1]} must have the same places, got {_shape(a)} and "
-            f"{_shape(b)} or other bin centres or edges; pass the same bins to both rate_maps, "
+            f"{_shape(b)}, or different bins; pass the same bins to both rate_maps, "
             "for example bins={'x': edges, 'y': edges}"
         )
 
@@ -112,7 +112,7 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
     ]
     if differ:
         difference = (
-            f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"another {differ[0]!r}"
+            f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"different {differ[0]!r}"
         )
         raise ValueError(
             f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both "
@@ -133,7 +133,7 @@ def _shape(maps: xr.Dataset) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Products:
-    """Sums over rows x (unit,) and y (unit,) of two populations; sums of parts add up."""
+    """Sums over rows x (unit,) and y (unit,) of two populations; the sums of parts can be added."""
 
     n: float
     product: Array
@@ -141,7 +141,7 @@ class Products:
     x: Array
     y: Array
     x_square: Array
-    """Sum of |x|^2, a scalar; the next of |y|^2, of |x|^2 |y|^2, of x |y|^2 and of y |x|^2."""
+    """Sum of |x|^2, a scalar; then those of |y|^2, |x|^2 |y|^2, x |y|^2 and y |x|^2."""
     y_square: Array
     square_square: Array
     x_y_square: Array
@@ -149,11 +149,11 @@ class Products:
 
     @classmethod
     def of(cls, x: NDArray[Any], y: NDArray[Any]) -> Products:
-        """Sums of rows (row, unit); rows that are NaN throughout in x or y are left out."""
+        """Sums of rows (row, unit); rows that are NaN throughout in x or y are omitted."""
         missing = missing_rows(x) if y is x else missing_rows(x) | missing_rows(y)
         if missing.any():
             x, y = x[~missing], x[~missing] if y is x else y[~missing]
-        with np.errstate(invalid="ignore", over="ignore"):  # callers look for what is not finite
+        with np.errstate(invalid="ignore", over="ignore"):  # callers check the result
             a, b = (np.einsum("ru,ru->r", v, v) for v in (x, y))
             x_sum, y_sum = (v.sum(axis=0, dtype=np.float64) for v in (x, y))
             sums = (x.T @ y, x_sum, y_sum, a.sum(), b.sum(), a @ b, b @ x, a @ y)
@@ -161,10 +161,10 @@ class Products:
 
     @classmethod
     def over(cls, x: Any, y: Any, shifts: tuple[Array, Array]) -> Products:
-        """Sums of rows (group, row, unit), NumPy or dask, less a shift (unit,) of each.
+        """Sums over rows (group, row, unit), NumPy or dask, minus a shift (unit,) of each.
 
-        Rows are read in blocks, chunks of dask where they are. A shift near the values keeps
-        rounding out of the sums.
+        Rows are read in blocks, dask arrays chunk by chunk. A shift near the values avoids
+        rounding errors in the sums.
         """
         if hasattr(x, "dask") or hasattr(y, "dask"):
             return cls._over_chunks(x, y, shifts)
@@ -210,10 +210,10 @@ class Products:
     def unbiased_independence(self) -> float:
         """Unbiased HSIC of linear kernels, times n (n - 3); no shift of x or y changes it."""
         # Song et al. (2012): with K and L the Gram matrices whose diagonals are set to 0,
-        # tr(K L) + (1'K1)(1'L1) / ((n - 1)(n - 2)) - 2 (1'K L 1) / (n - 2). K and L have a row for
-        # every sample and are never formed: tr(X X' Y Y') is the squared norm of X'Y, a unit by
-        # unit matrix, and the diagonals, |x|^2 and |y|^2 of the samples, are subtracted term by
-        # term. `both` is tr(K L), `ones` the product of the sums, `path` 1'K L 1.
+        # tr(K L) + (1'K1)(1'L1) / ((n - 1)(n - 2)) - 2 (1'K L 1) / (n - 2). K and L have a row per
+        # sample and are never formed: tr(X X' Y Y') is the squared norm of X'Y, a matrix over
+        # pairs of units, and the diagonals, |x|^2 and |y|^2 of the samples, are subtracted term
+        # by term. `both` is tr(K L), `ones` the product of the sums, `path` 1'K L 1.
         n, sx, sy = self.n, self.x, self.y
         both = np.square(self.product).sum() - self.square_square
         ones = (sx @ sx - self.x_square) * (sy @ sy - self.y_square)
@@ -252,7 +252,7 @@ def check_padding(dataset: xr.Dataset, rows: Any, n_rows: float, every: int = 1)
 
 
 def _shifted(block: Any, shift: Array) -> NDArray[Any]:
-    """Rows (row, unit) less a shift, in single precision unless they are double."""
+    """Rows (row, unit) minus a shift, in single precision unless they are double."""
     dtype = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
     rows = np.asarray(block).reshape(-1, block.shape[2])
     return np.subtract(rows, shift.astype(dtype), dtype=dtype)

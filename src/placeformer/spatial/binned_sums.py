@@ -1,10 +1,10 @@
-"""Sums of activations by bin: the one NumPy kernel that maps, variances and nulls share.
+"""Sums of activations by bin: the NumPy kernel shared by maps, variances and nulls.
 
 The array is read once, in blocks of a few thousand samples. Within a block the sum over the
 samples of each bin is one sparse product (SciPy's column-wise product reads the samples in
-order and lets go of the interpreter lock, so blocks run on several threads); blocks are added
-in float64 and in a fixed order, so a result depends neither on the number of threads nor,
-beyond about 1e-6, on the number of samples.
+order and releases the interpreter lock, so blocks run on several threads). Blocks are added in
+float64 and in a fixed order, so the result does not depend on the number of threads, and its
+relative error stays about 1e-6 for any number of samples.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from scipy import sparse
 from placeformer.data.blocks import blocks, integers, tree
 
 FLOAT32_SAMPLES = 128
-"""Most samples of one bin added in float32 before the sum is carried on in float64."""
+"""Maximum number of samples of a bin that are added in float32 rather than float64."""
 
 MAX_THREADS = 4
 
 ALL = slice(None)
 
 Terms = Callable[[NDArray[Any], slice], Iterator[NDArray[Any]]]
-"""What is summed of a block (sample, unit) that holds a slice of the units."""
+"""Yields the arrays to sum, from a block (sample, unit) and the slice of the units it holds."""
 
 
 def plain(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
@@ -72,23 +72,23 @@ def moments(shift: NDArray[Any]) -> Terms:
 
 @dataclass(frozen=True)
 class Shifted:
-    """Bins (shift, walk, time) of walks rolled in time, made block by block where they are read."""
+    """Bins (shift, walk, time) of walks rolled in time, computed block by block when read."""
 
     index: NDArray[np.integer[Any]]
-    """Bins before the shifts (walk, time), in any integers that hold them; negative: none."""
+    """Bins before the shifts (walk, time), of any integer type; negative: no bin."""
     amounts: NDArray[np.integer[Any]]
-    """Steps (shift, walk) that a walk's bins are moved by."""
+    """Number of steps (shift, walk) by which the bins of a walk are shifted."""
     size: int
-    """Number of bins; those of every shift are counted on from the last."""
+    """Number of bins; the bins of each shift are offset by those of the shifts before."""
     lengths: NDArray[np.integer[Any]] | None = None
-    """Steps of every walk, which is rolled within them; ``None``: all of the steps."""
+    """Steps of every walk, within which it is rolled; ``None``: all steps."""
 
     def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
         """Bins (shift, walk, time) of a slice of the walks and of the steps."""
         shape = zip(self.index.shape, where[1:], strict=True)
         rows, steps = (np.arange(*part.indices(n)) for n, part in shape)
-        earlier = steps - self.amounts[:, rows, None]  # a negative one counts from the end
-        if self.lengths is not None:  # what follows the end of a walk has no bin and stays there
+        earlier = steps - self.amounts[:, rows, None]  # negative steps count from the end
+        if self.lengths is not None:  # steps after the end of a walk have no bin and stay there
             length = self.lengths[rows, None]
             earlier = np.where(steps < length, earlier % np.maximum(length, 1), steps)
         kind = np.promote_types(np.int32, integers(len(self.amounts) * self.size))
@@ -118,16 +118,16 @@ def bin_sums(
         Activations, shape (walk, time, unit): NumPy or dask, any real dtype.
     index
         For every term the bin of each sample, shape (walk, time), or (n, walk, time) where a
-        sample counts in n bins, also as :class:`Shifted`; negative: it counts in none. Of dask
-        values also dask, in their chunks.
+        sample counts in n bins, also as :class:`Shifted`; negative: it counts in no bin. For dask
+        values it may be dask in the same chunks.
     sizes
         Number of bins of every term.
     terms
-        Yields the arrays to be summed of a block of samples (sample, unit).
+        Yields the arrays to sum from a block of samples (sample, unit).
     threads
-        Threads that share the blocks; by default up to four.
+        Number of threads that share the blocks; by default up to four.
     units
-        Which of the units that the terms know the values hold.
+        Slice of the units of the terms that the values hold.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def bin_sums(
     totals = [np.zeros((size, values.shape[2])) for size in sizes]
     for parts in _parts(values, index, sizes, lambda block: terms(block, units), threads):
         for total, (rows, part) in zip(totals, parts, strict=True):
-            with np.errstate(invalid="ignore"):  # inf - inf: callers look for what is not finite
+            with np.errstate(invalid="ignore"):  # inf - inf: callers check the result
                 if rows is None:
                     total += part
                 else:
@@ -189,14 +189,14 @@ def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> 
     block
         Values (sample, unit), float32 or float64.
     index
-        Bins of every sample (n, sample); negative: none.
+        Bins of every sample (n, sample); negative: no bin.
     size
         Number of bins.
 
     Returns
     -------
     rows, sums
-        Bins (``None``: all of them) and their sums (row, unit); bins left out do not occur.
+        Bins that occur (``None``: all bins) and their sums (row, unit).
     """
     chosen, start = index.T.ravel(), np.arange(len(block) + 1) * len(index)
     if chosen.min(initial=0) < 0:
@@ -213,14 +213,14 @@ def scatter(block: NDArray[Any], index: NDArray[np.integer[Any]], size: int) -> 
 
 
 def _as_float(block: NDArray[Any]) -> NDArray[Any]:
-    """Float32 and float64 as they are, small floats as float32, whole numbers as float64."""
+    """Leave float32 and float64 as they are; float16 becomes float32, other types float64."""
     if block.dtype in (np.float32, np.float64):
         return block
     return block.astype(np.float32 if block.dtype == np.float16 else np.float64)
 
 
 def _cpus() -> int:
-    """Threads to use: the processors this process may run on, at most ``MAX_THREADS``."""
+    """Number of threads: the processors available to this process, at most ``MAX_THREADS``."""
     try:
         available = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no affinity
@@ -231,9 +231,9 @@ def _cpus() -> int:
 def _dask_sums(
     values: Any, index: Sequence[Index], sizes: Sequence[int], terms: Terms
 ) -> list[NDArray[np.float64]]:
-    """The same over a dask array: one task a chunk, partial sums added as a tree.
+    """Compute :func:`bin_sums` of a dask array: one task per chunk, partial sums reduced as a tree.
 
-    Shifts are made within the tasks, which share the bins before the shift.
+    Shifts are applied within the tasks, which share the bins before the shift.
     """
     from dask.base import compute
     from dask.delayed import delayed

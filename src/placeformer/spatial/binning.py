@@ -20,7 +20,7 @@ from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
-"""Maximum number of bins; a coordinate that spans more whole numbers is hardly a grid."""
+"""Maximum number of bins; a coordinate that spans more whole numbers is unlikely to be a grid."""
 
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
 
@@ -29,8 +29,8 @@ Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
 class BinnedRecording:
     """A recording that meets the contract, with the bin of every sample.
 
-    Every spatial analysis starts from it, so that an analysis made of several others checks the
-    recording and bins its samples once.
+    Every spatial analysis starts from it, so that an analysis composed of several others checks
+    the recording and bins its samples only once.
     """
 
     recording: xr.Dataset
@@ -38,7 +38,7 @@ class BinnedRecording:
     maps: xr.DataArray | None
     """Maps whose bins are counted separately; ``None``: the samples of all maps are pooled."""
     index: Any
-    """Bin of every sample (walk, time); -1: none. Dask where the activations are dask."""
+    """Bin of every sample (walk, time); -1: no bin. Dask where the activations are dask."""
 
     @classmethod
     def of(
@@ -86,7 +86,7 @@ class BinnedRecording:
         return replace(self, maps=xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index=index)
 
     def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
-        """Some of the walks or of the steps, in the bins of the whole recording."""
+        """Select walks or steps, keeping the bins of the whole recording."""
         recording = self.recording.isel({dim: which})
         index = self.index[tuple(which if d == dim else slice(None) for d in schema.STEP_DIMS)]
         chunks = _chunks(recording)
@@ -126,7 +126,7 @@ def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
     if n_visited < bins.size:
         raise ValueError(
             "null='within_observation' needs one observation per place of a map, got "
-            f"{bins.size} pairs for {n_visited} places; tell the maps of a recording with several "
+            f"{bins.size} pairs for {n_visited} places; label the maps of a recording with several "
             "by the coordinate 'map', use null='circular', or drop the observation with "
             "recording.drop_vars('observation')"
         )
@@ -157,7 +157,7 @@ class Axis:
         """Bin of every value; -1 outside the edges and for NaN. The last bin is closed."""
         if values.dtype.kind in "iu" and values.size:
             low, high = int(values.min()), int(values.max())
-            if high - low < values.size:  # every number is looked up once
+            if high - low < values.size:  # look up every whole number once
                 bins = self._search(np.arange(low, high + 1))
                 return bins[np.subtract(values, low, dtype=np.intp)]
         return self._search(values)
@@ -169,7 +169,7 @@ class Axis:
         return bins
 
     def coords(self) -> dict[str, xr.Variable]:
-        """Bin centres on the axis' own dimension, its edges on theirs."""
+        """Bin centres on the dimension of the axis, edges on a dimension of their own."""
         edges = self.name + schema.EDGES_SUFFIX
         return {
             self.name: xr.Variable(self.name, self.centres, dict(self.attrs)),
@@ -201,7 +201,7 @@ class Grid:
     def index(self, recording: xr.Dataset) -> Any:
         """Bin of every sample (walk, time); -1 where any position is NaN or outside.
 
-        The integers are the smallest that hold it; dask where the activations are dask.
+        The integer type is the smallest that fits; dask where the activations are dask.
         """
         values = (samples(recording, axis.name) for axis in self.axes)
         return mapped(self.bins, *values, dtype=integers(self.size))
@@ -242,8 +242,8 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     Raises
     ------
     ValueError
-        No whole numbers without ``bins``, edges that do not ascend, names that do not exist,
-        or more than ten million bins.
+        ``bins`` is None and values are not whole numbers, edges do not ascend, names do not exist,
+        or there are more than ten million bins.
     """
     names = axis_names(by)
     bins_by_name = _bins_by_name(bins, names)
@@ -257,10 +257,10 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
 
 
 def axis_names(by: Sequence[str]) -> tuple[str, ...]:
-    """Names of the axes; one name may come without a list."""
+    """Names of the axes; a single name may be passed without a list."""
     names = (by,) if isinstance(by, str) else tuple(by)
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"by must name at least one coordinate, each once; got {by!r}")
+        raise ValueError(f"by must name at least one coordinate, each once, got {by!r}")
     reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
     if reserved:
         raise ValueError(
@@ -324,7 +324,7 @@ def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
 
 
 def _side(recording: xr.Dataset, name: str) -> int | None:
-    """Side of the square world, from the attributes or the provenance of a recording."""
+    """Side of the square world, from the attributes or the provenance of the recording."""
     if name not in ("x", "y"):
         return None
     known = schema.read_provenance(recording)
@@ -337,7 +337,7 @@ def _side(recording: xr.Dataset, name: str) -> int | None:
 
 
 def _text_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Attributes the contract allows: text and numbers."""
+    """Attributes that the contract allows: text and numbers."""
     return {str(k): v for k, v in attrs.items() if isinstance(v, str | int | float)}
 
 
@@ -393,7 +393,7 @@ def edges_of_extent(name: str, extent: Extent, bins: Any, side: int | None) -> N
 
 
 def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
-    """Edges half-way between whole numbers."""
+    """Edges halfway between whole numbers."""
     if extent.broken is not None:
         raise ValueError(
             f"bins=None needs whole numbers, but {name!r} holds {extent.broken}; "
@@ -427,8 +427,8 @@ def _equal(name: str, extent: Extent, bins: Any) -> NDArray[np.float64]:
 def samples(recording: xr.Dataset, name: str) -> Any:
     """Values of a behavioural variable, shape (walk, time).
 
-    Dask in the chunks of the activations where these are dask, else NumPy; dimensions that the
-    variable lacks are broadcast.
+    Dask in the chunks of the activations where these are dask, else NumPy; missing dimensions are
+    broadcast.
     """
     variable = recording[name]
     missing = [d for d in schema.STEP_DIMS if d not in variable.dims]
@@ -443,7 +443,7 @@ def samples(recording: xr.Dataset, name: str) -> Any:
 
 
 def _chunks(recording: xr.Dataset) -> tuple[tuple[int, ...], ...] | None:
-    """Chunks of the activations along walk and time; ``None`` of NumPy."""
+    """Chunks of the activations along walk and time; ``None`` for NumPy."""
     if schema.ACTIVATION not in recording.variables:
         return None
     chunks = recording.variables[schema.ACTIVATION].chunksizes
@@ -456,7 +456,7 @@ def activations(recording: xr.Dataset) -> Any:
 
 
 def picked(values: Any, where: tuple[NDArray[np.intp], ...]) -> NDArray[Any]:
-    """Activations (sample, unit) at walks and times, of an array (walk, time, unit)."""
+    """Activations (sample, unit) at given walks and times of an array (walk, time, unit)."""
     return np.asarray((values.vindex if hasattr(values, "dask") else values)[where])
 
 
@@ -468,14 +468,13 @@ def unit_sums(
     Returns
     -------
     sums, finite
-        Arrays (bin, unit); ``finite`` counts the samples in the sums and is ``None`` without
-        ``skipna``, when every sample of a bin is in them.
+        Arrays (bin, unit); ``finite`` is the number of samples in each sum, or ``None`` without
+        ``skipna``, as every sample of a bin then counts.
 
     Raises
     ------
     ValueError
-        A sum is not finite: the error names the units, the number of values and the remedy; or the
-        sums are too large for the memory of the machine.
+        A sum is not finite, or the sums do not fit into the memory of the machine.
     """
     values = activations(recording)
     refuse_too_large(size, values.shape[2])
@@ -489,31 +488,31 @@ def unit_sums(
 
 
 def refuse_too_large(n_places: int, n_units: int, n_arrays: int = 4) -> None:
-    """Refuse arrays (place, unit) of float64 that do not fit into the memory of the machine.
+    """Raise if float64 arrays (place, unit) do not fit into the memory of the machine.
 
     Parameters
     ----------
     n_places, n_units
         Shape of an array.
     n_arrays
-        How many such arrays an analysis holds at once: sums, counts, rates and a copy.
+        Number of such arrays that an analysis holds at once: sums, counts, rates and a copy.
 
     Raises
     ------
     ValueError
-        Together they are larger than the physical memory.
+        The arrays together are larger than the physical memory.
     """
     need, there = 8 * n_places * n_units * n_arrays, memory()
     if need > there:
         raise ValueError(
             f"bins make {n_places:,} places, which for {n_units:,} units take "
             f"{need / 1e9:,.1f} GB, but the machine has {there / 1e9:,.1f} GB; pass fewer or wider "
-            "bins, or take the units in parts, such as recording.isel(unit=slice(0, 100))"
+            "bins, or analyse the units in parts, such as recording.isel(unit=slice(0, 100))"
         )
 
 
 def memory() -> float:
-    """Physical memory in bytes; infinite where the system does not say."""
+    """Physical memory in bytes; infinite where the system does not report it."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
@@ -521,13 +520,13 @@ def memory() -> float:
 
 
 def refuse_not_finite(recording: xr.Dataset, sums: NDArray[np.float64], index: Any) -> None:
-    """Raise the error that names units and values where sums (bin, unit) are not finite."""
+    """Raise an error that names the units whose sums (bin, unit) are not finite."""
     units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
     if not units.size:
         return
     bad = np.zeros(sums.shape[1], int)
     inside = np.asarray(index >= 0)[..., None]
-    for unit in units:  # few, and only on the way to an error
+    for unit in units:  # few units, and only before an error
         values = np.asarray(activations(recording)[:, :, unit : unit + 1])
-        bad[unit] = max(1, np.sum(~np.isfinite(values) & inside))  # 1: the sum overflows
+        bad[unit] = max(1, np.sum(~np.isfinite(values) & inside))  # 1: a sum may overflow
     schema.check_finite(recording[schema.ACTIVATION], bad)

@@ -14,7 +14,7 @@ from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, pol
 from placeformer.spatial.rate_maps import flatten, per_unit
 
 LEAST_SHARE = 0.02
-"""Least share of the visited places in a field: the source's 200 cm² of a square metre."""
+"""Minimum share of the visited places in a field: in the source 200 cm² of a square metre."""
 
 
 def border_score(
@@ -28,10 +28,10 @@ def border_score(
 
     .. math:: b = \frac{c_M - d_m}{c_M + d_m}
 
-    Fields are the connected places (sides touch) whose rate exceeds ``threshold`` times the
-    unit's greatest. c_M is the greatest share of the visited places along one of the four walls
-    that one field covers; d_m the mean distance from the nearest wall of the places in fields,
-    weighted by rate, in halves of the shorter side.
+    Fields are sets of places connected by their sides whose rate exceeds ``threshold`` times the
+    maximum rate of the unit. c_M is the maximum share of the visited places along one of the four
+    walls that a single field covers; d_m is the mean distance of the places in fields from the
+    nearest wall, weighted by rate, in halves of the shorter side.
 
     Parameters
     ----------
@@ -39,22 +39,22 @@ def border_score(
         RateMaps of two axes that fill a rectangle: the first and last rows and columns that were
         visited are the walls.
     negatives
-        What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
+        How to treat negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
     threshold
-        Share of the greatest rate, 0.3 in the source.
+        Share of the maximum rate, 0.3 in the source.
     min_bins
-        Least size of a field in bins; by default 2 % of the visited places, as the source's 200
-        cm² in a box of a square metre.
+        Minimum size of a field in bins; by default 2 % of the visited places, which are the
+        200 cm² of the source in a box of a square metre.
 
     Returns
     -------
     xarray.DataArray
         (unit,) or (..., unit), -1 (central fields) to 1 (a line along a wall; with bins of finite
-        width a little less: 0.95 on 40 x 40 bins); unchanged when rates are scaled, and with
-        ``negatives="shift"`` when they are shifted. Scores above 0.5 are called border cells by
-        convention, yet a constant map is one field and scores about 0.5 under ``"rectify"``, as do
-        the maps of many untuned units: test with ``shuffle_test(recording, "border_score")``. NaN
-        for a unit without a field.
+        width slightly less: 0.95 on 40 x 40 bins); unchanged when rates are scaled, and with
+        ``negatives="shift"`` when they are shifted. Units above 0.5 are border cells by convention,
+        but under ``"rectify"`` a constant map, which is one field, and many untuned units score
+        about 0.5: test with ``shuffle_test(recording, "border_score")``. NaN for a unit without a
+        field.
 
     Raises
     ------
@@ -67,11 +67,28 @@ def border_score(
     UserWarning
         Less than half of the places along a wall were visited.
 
+    See Also
+    --------
+    grid_score : Six-fold symmetry of rate maps.
+    place_fields : Place fields of rate maps.
+    shuffle_test : Test a score against chance.
+
     References
     ----------
     Solstad, T., Boccara, C. N., Kropff, E., Moser, M.-B. and Moser, E. I. (2008). Representation
     of geometric borders in the entorhinal cortex. Science 322, 1865-1868.
     https://doi.org/10.1126/science.1166466
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> wall = np.exp(-(x**2) / 2)
+    >>> centre = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> recording = pf.from_arrays(np.stack([wall, centre], axis=-1), {"x": x, "y": y})
+    >>> pf.border_score(pf.rate_maps(recording)).round(2).values
+    array([ 0.67, -1.  ])
     """
     schema.check_rate_maps(maps)
     _check_options(maps, threshold, min_bins)
@@ -96,7 +113,7 @@ def scores(
     threshold: float,
     min_bins: int | None,
 ) -> NDArray[np.float64]:
-    """Border score of each map (map, y, x) of rates of at least 0; distance (y, x) from a wall."""
+    """Border score of maps (map, y, x) of non-negative rates, with distances (y, x) from a wall."""
     label, owner, size = _fields(rate, valid, threshold)
     least = np.ceil(LEAST_SHARE * valid.sum((1, 2))) if min_bins is None else min_bins
     large_enough = size >= np.broadcast_to(least, len(rate))[owner]
@@ -149,7 +166,7 @@ def wall_distance(maps: xr.Dataset, part: tuple[slice, ...]) -> NDArray[np.float
 def _fields(
     rate: NDArray[np.float64], valid: NDArray[np.bool_], threshold: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Numbers of the fields of all maps (map, y, x), the map and the size of every field."""
+    """Labels of the fields of all maps (map, y, x), and the map and size of every field."""
     high = valid & (rate > threshold * rate.max((1, 2), keepdims=True))
     within_map = np.zeros((3, 3, 3), int)
     within_map[1] = ndimage.generate_binary_structure(2, 1)
@@ -163,7 +180,7 @@ def _fields(
 def _coverage(
     label: NDArray[np.intp], owner: NDArray[np.intp], valid: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Greatest share of the visited places along a wall that every field covers."""
+    """Maximum share of the visited places along a wall that each field covers."""
     best = np.zeros(len(owner))
     for wall in (np.s_[:, 0], np.s_[:, -1], np.s_[:, :, 0], np.s_[:, :, -1]):
         bins = np.bincount(label[wall].ravel(), minlength=len(owner))

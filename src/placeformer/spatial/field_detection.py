@@ -18,13 +18,13 @@ Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SPREAD_QUANTILES = (0.05, 0.3)
-"""Quantiles of a map whose distance measures the spread of its background."""
+"""Quantiles of a map whose difference measures the spread of its background."""
 
 SPREAD_OF_NORMAL = 1.1205
-"""Distance of those quantiles in a normal distribution, in standard deviations."""
+"""Difference of these quantiles in a normal distribution, in standard deviations."""
 
 SADDLE_NOISE = 2.5
-"""Least depth of a saddle, in standard deviations of a bin's noise."""
+"""Minimum depth of a saddle, in standard deviations of the noise of a bin."""
 
 SQUARE = (1, 3, 3)
 
@@ -153,7 +153,7 @@ def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Standard deviation of a bin, from the mean square difference of visited neighbours.
 
-    What varies slowly hardly adds to it, and it holds for skewed noise and for noise with a floor.
+    Slow variation hardly contributes, and skewed noise and noise with a floor are covered.
     """
     squares, pairs = np.zeros(len(rate)), np.zeros(len(rate))
     for axis in range(1, rate.ndim):
@@ -172,8 +172,8 @@ def _contrast(
 ) -> NDArray[np.float64]:
     """Mean of the 3 x 3 bins around each bin above its median in the map, in standard errors.
 
-    Where the background of these means spreads more than the noise of single bins accounts for,
-    as in smoothed maps, that spread takes its place.
+    Where the background of these means spreads more than the noise of single bins explains, as in
+    smoothed maps, that spread is used instead.
     """
     n = np.maximum(np.round(_box(valid.astype(float))), 1.0)
     mean = _box(np.where(valid, rate, 0.0)) / n
@@ -194,7 +194,7 @@ def _box(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _quantiles(
     values: NDArray[np.float64], valid: NDArray[np.bool_], shares: tuple[float, ...]
 ) -> list[NDArray[np.float64]]:
-    """Quantiles of the valid bins of every map, linear between bins; 0 where there are none."""
+    """Quantiles of the valid bins of every map, linearly interpolated; 0 without valid bins."""
     flat = np.where(valid, values, np.inf).reshape(len(values), -1)
     last = valid.reshape(len(values), -1).sum(axis=1) - 1
     ordered, rows = np.sort(flat, axis=1), np.arange(len(values))
@@ -219,7 +219,7 @@ def watershed(
     depth: NDArray[np.float64],
     connectivity: int,
 ) -> NDArray[np.intp]:
-    """Regions of a mask, split where both peaks rise by ``depth`` or more above the saddle.
+    """Regions of a mask, split where both peaks rise by at least ``depth`` above the saddle.
 
     Parameters
     ----------
@@ -228,14 +228,14 @@ def watershed(
     mask
         Bins that belong to a region, same shape.
     depth
-        Least rise of a peak that has a region of its own, shape (map,).
+        Minimum rise of a peak that forms a region of its own, shape (map,).
     connectivity
-        4: bins touch by sides; 8: by sides and corners.
+        4: bins are connected by sides; 8: by sides and corners.
 
     Returns
     -------
     numpy.ndarray
-        0 outside the mask, else a number above 0 that no other region of the stack has.
+        0 outside the mask, else a positive label that is unique in the stack.
     """
     border = ((0, 0), *((1, 1),) * (height.ndim - 1))
     padded = np.pad(height, border, constant_values=-np.inf)
@@ -282,14 +282,14 @@ def _flood_next_bin(
 
 
 def _neighbour_steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
-    """Distances in memory from a bin of a map to its neighbours."""
+    """Offsets in a flat map from a bin to its neighbours."""
     offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
     steps = offsets @ np.array([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
     return np.asarray(steps[steps != 0])
 
 
 def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
-    """Neighbours of a bin of a stack (map, *bins), itself among them, none in another map."""
+    """Structuring element of a stack (map, *bins): a bin and its neighbours in the same map."""
     inner = ndimage.generate_binary_structure(n_axes, 1 if connectivity == 4 else n_axes)
     structure = np.zeros((3, *inner.shape), bool)
     structure[1] = inner
@@ -297,16 +297,16 @@ def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:
 
 
 def opexebo_regions(rate: Image, visited: Mask, lowest: float) -> NDArray[np.intp]:
-    """Fields of a stack of maps (map, y, x), numbered through the stack; 0 outside.
+    """Fields of a stack of maps (map, y, x), numbered consecutively; 0 outside fields.
 
     Parameters
     ----------
     rate
         Rates, 0 where not visited.
     visited
-        Bins that were visited, same shape: others may lie within a field.
+        Visited bins, same shape; a field may enclose bins that were not visited.
     lowest
-        Last threshold, as a share of a field's peak.
+        Lowest threshold, as a share of the peak of a field.
     """
     seed = ndimage.grey_erosion(rate, footprint=CROSS, mode="reflect")
     images = _reconstruct(seed, rate)
@@ -328,10 +328,10 @@ def _reconstruct(seed: Image, image: Image) -> Image:
 
 
 def _regional_maxima(image: Image) -> Mask:
-    """Plateaus without a higher neighbour, none in a flat map."""
+    """Plateaus without a higher neighbour; none in a flat map."""
     top = ndimage.maximum_filter(image, SQUARE) <= image
     while True:
-        # a bin next to an equal one that is not a maximum is no maximum either
+        # a bin is not a maximum either if an equal neighbour is not one
         below = np.where(top, -np.inf, image)
         fallen = top & (ndimage.maximum_filter(below, SQUARE) >= image)
         if not fallen.any():
@@ -385,7 +385,7 @@ def _grow_field(
 def _lower_threshold(
     around: Any, start: float, lowest: float, growth: float, area: int
 ) -> Mask | None:
-    """Last region before the threshold gets too low: it jumps, shrinks, or stays the same."""
+    """Last region before a lower threshold makes it jump in size, shrink, or stay the same."""
     field_before, n_same, n_shrunk = None, 0, 0
     for level in np.linspace(start, lowest, max(1, int((start - lowest) / 0.02) + 1)).round(2):
         field = around(level)

@@ -14,18 +14,18 @@ from placeformer.spatial.rate_maps import flatten, per_unit
 from placeformer.stats.tolerances import FLAT, NO_VARIANCE
 
 MIN_PAIRS = 20
-"""Least pairs of places behind a correlation, in the autocorrelogram and in a ring."""
+"""Minimum number of pairs of places in a correlation, in the autocorrelogram and in a ring."""
 
 PEAK_EDGE = 0.2
 """Mean correlation at a distance below which the central peak has ended."""
 
 MARGIN, REACH = 0.1, 0.9
-"""Least width of the ring beyond the central peak, and its greatest radius, in sides."""
+"""Minimum width of the ring beyond the central peak and maximum radius, as shares of the side."""
 
 SIXTY, THIRTY = (60, 120), (30, 90, 150)
 
 BLOCK = 64
-"""Maps that are worked on at once, to stay in the processor's cache."""
+"""Number of maps processed at once, small enough for the processor's cache."""
 
 
 def grid_score(maps: xr.Dataset) -> xr.DataArray:
@@ -35,35 +35,41 @@ def grid_score(maps: xr.Dataset) -> xr.DataArray:
               - \max(\rho_{30}, \rho_{90}, \rho_{150})\right]
 
     with ρ_α Pearson's r of the autocorrelogram with itself turned by α degrees, over the ring
-    from the edge of the central peak to the radius R. This is the variant with circles that grow
-    (Langston et al. 2010) of the score of Sargolini et al. (2006), which takes one ring.
+    from the edge of the central peak to the radius R. This is the variant with expanding circles
+    (Langston et al. 2010) of the score of Sargolini et al. (2006), which uses one ring.
 
     Parameters
     ----------
     maps
-        RateMaps of two axes with square bins. Signed rates are fine.
+        RateMaps of two axes with square bins. Rates may be signed.
 
     Returns
     -------
     xarray.DataArray
         (unit,) or (..., unit), -2 to 2; a hexagonal lattice scores above 1, a square lattice
         below 0. Unchanged when rates are scaled, shifted or negated, and when the map is mirrored
-        or turned by a right angle. NaN for a map that does not vary, is too small for a ring (less
-        than about 8 bins a side), or whose central peak leaves no room for one.
+        or rotated by a right angle. NaN for a map that does not vary, is too small for a ring
+        (fewer than about 8 bins per side), or whose central peak leaves no room for one.
 
     Raises
     ------
     ValueError
-        Maps break the contract, do not have two axes, or their bins are not square.
+        The maps break the contract, do not have two axes, or their bins are not square.
+
+    See Also
+    --------
+    border_score : Extent of fields along a wall.
+    shuffle_test : Test a score against chance.
 
     Notes
     -----
     The autocorrelogram is Pearson's r over the pairs of visited places at each lag; it does not
-    wrap round, and lags of fewer than 20 pairs are left out. Where the overlap is flat r is 0. The
-    central peak ends at the first distance where the mean r is below 0.2 or has a minimum. R grows
-    in steps of a bin, from a tenth of the shorter side beyond the peak to nine tenths of it (in
-    the source 10 cm from either end, in a box of a metre). Maps are turned by linear
-    interpolation. A greatest value over R of noise is above 0: test it with :func:`shuffle_test`.
+    wrap around, and lags with fewer than 20 pairs are left out. Where the overlap is flat, r is 0.
+    The central peak ends at the first distance where the mean r is below 0.2 or has a minimum. R
+    grows in steps of one bin, from a tenth of the shorter side beyond the peak to nine tenths of
+    the side (in the source 10 cm from either end, in a box of one metre). Maps are rotated by
+    linear interpolation. The maximum over R is above 0 for noise as well: test the score with
+    :func:`shuffle_test`.
 
     References
     ----------
@@ -73,6 +79,18 @@ def grid_score(maps: xr.Dataset) -> xr.DataArray:
     in entorhinal cortex. Science 312, 758-762. https://doi.org/10.1126/science.1125572
     Padfield, D. (2012). Masked object registration in the Fourier domain. IEEE Transactions on
     Image Processing 21, 2706-2718. https://doi.org/10.1109/TIP.2011.2181402
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(900), 30)  # one sample at each place of a 30 x 30 arena
+    >>> angles = [0, np.pi / 3, 2 * np.pi / 3]
+    >>> hexagonal = sum(np.cos(0.8 * (x * np.cos(a) + y * np.sin(a))) for a in angles)
+    >>> square = np.cos(0.8 * x) + np.cos(0.8 * y)
+    >>> recording = pf.from_arrays(np.stack([hexagonal, square], axis=-1), {"x": x, "y": y})
+    >>> pf.grid_score(pf.rate_maps(recording)).round(1).values
+    array([ 1.4, -0.9])
     """
     schema.check_rate_maps(maps)
     sizes = _square(maps)
@@ -98,8 +116,8 @@ def scores(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
 def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Pearson's r of each map (map, y, x) with itself at each lag (map, 2 y - 1, 2 x - 1).
 
-    NaN at lags of fewer than ``MIN_PAIRS`` pairs and throughout a map that does not vary; 0 where
-    the map varies but not among the places that overlap.
+    NaN at lags with fewer than ``MIN_PAIRS`` pairs and throughout a map that does not vary; 0
+    where the map varies but the overlapping places do not.
     """
     if (valid == valid[:1]).all():
         valid = valid[:1]  # the usual case: one mask for all maps
@@ -113,18 +131,18 @@ def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDAr
         values = np.roll(fft.irfft2(spectrum, room), [n // 2 for n in lags], (1, 2))
         return np.asarray(values[:, : lags[0], : lags[1]])
 
-    # Pearson's r at a lag needs, over the pairs of visited places that far apart, the number of
-    # pairs and the sums of both maps, their squares and their product. Each is a correlation of
-    # two images (Padfield, 2012), so three forward transforms give all lags at once. The other
-    # map of a pair is the same map: its sums at a lag are the first map's at minus the lag. Rates
-    # less their mean keep the differences below free of cancellation; the zero padding up to
-    # ``room`` keeps the map from wrapping round.
+    # Pearson's r at a lag needs, over the pairs of visited places at that lag, the number of
+    # pairs and the sums of both maps, of their squares and of their product. Each of these is a
+    # correlation of two images (Padfield, 2012), so three forward transforms give all lags at
+    # once. Both maps of a pair are the same map, so the sums of the second map at a lag are those
+    # of the first at minus the lag. Subtracting the mean rate keeps the differences below free of
+    # cancellation; zero padding up to ``room`` keeps the map from wrapping around.
     off, variance = _centred(rate, valid)
     there, of, square = forward(valid.astype(float)), forward(off), forward(off**2)
     pairs = np.round(back(there * there.conj()))  # a transform returns whole numbers inexactly
     sums, squares = back(of * there.conj()), back(square * there.conj())
     n = np.maximum(pairs, 1)
-    spread = np.maximum(squares - sums**2 / n, 0.0)  # of the one map; of the other, seen from -lag
+    spread = np.maximum(squares - sums**2 / n, 0.0)  # of the first map; at -lag, of the second
     product = back(of * of.conj()) - sums * sums[:, ::-1, ::-1] / n
     varies = spread > NO_VARIANCE * variance * n
     varies &= varies[:, ::-1, ::-1]
@@ -135,16 +153,16 @@ def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDAr
 
 @dataclass(frozen=True)
 class Turns:
-    """Rotations of an autocorrelogram: what is the same for all maps of one size."""
+    """Rotations of an autocorrelogram, which all maps of one size share."""
 
     pixels: NDArray[np.intp]
-    """Lags within reach, flat: half of them, as an autocorrelogram is the same at minus a lag."""
+    """Flat indices of half of the lags within reach: an autocorrelogram is symmetric."""
     ring: sparse.csr_array
     """Which pixels lie at each distance of 1, 2, ... bins (rounded up), (distance, pixel)."""
     turn: dict[int, sparse.csr_array]
-    """For each angle the linear interpolation of the turned values, (pixel, lag)."""
+    """For each angle the linear interpolation of the rotated values, (pixel, lag)."""
     margin: int
-    """Least width of a ring."""
+    """Minimum width of a ring."""
 
     @classmethod
     def of(cls, n_y: int, n_x: int) -> Turns | None:
@@ -194,9 +212,9 @@ def _ring_r(
     known: NDArray[np.bool_],
     edge: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """Pearson's r of each map with itself turned, over rings from the edge to every distance."""
-    # Turning is linear in the values, so it is one sparse product for all maps. A turned value
-    # counts only if all lags that it is interpolated from are known, i.e. their weights sum to 1.
+    """Pearson's r of each map with itself rotated, over rings from the edge to every distance."""
+    # A rotation is linear in the values, so it is one sparse product for all maps. A rotated value
+    # counts only if all lags it is interpolated from are known, i.e. their weights sum to 1.
     a, b, use = value[turns.pixels], turns.turn[angle] @ value, known[turns.pixels]
     if not known.all():
         use = use & (turns.turn[angle] @ known.astype(float) > 1 - 1e-9)
@@ -220,7 +238,7 @@ def _ring_r(
 def _interpolation(
     y: NDArray[np.intp], x: NDArray[np.intp], angle: int, n_y: int, n_x: int
 ) -> sparse.csr_array:
-    """Values at lags (y, x) of an autocorrelogram turned by an angle, linear between lags."""
+    """Matrix of the linear interpolation of an autocorrelogram at rotated lags (y, x)."""
     turn = np.deg2rad(angle)
     at_y = np.cos(turn) * y - np.sin(turn) * x + n_y - 1
     at_x = np.sin(turn) * y + np.cos(turn) * x + n_x - 1
@@ -240,7 +258,7 @@ def _interpolation(
 def _centred(
     rate: NDArray[np.float64], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rates less their mean, 0 where not valid, and their variance (map, 1, 1), 0 if flat."""
+    """Rates minus their mean, 0 where not valid, and their variance (map, 1, 1), 0 if flat."""
     known = np.where(valid, rate, 0.0)
     n = np.maximum(valid.sum((1, 2), keepdims=True), 1)
     off = np.where(valid, known - known.sum((1, 2), keepdims=True) / n, 0.0)
@@ -250,7 +268,7 @@ def _centred(
 
 
 def _square(maps: xr.Dataset) -> tuple[int, int]:
-    """Bins along both axes of maps with two axes of square bins."""
+    """Number of bins along each of the two axes; raise unless the bins are square."""
     space = schema.place_dims(maps)
     if len(space) != 2:
         raise ValueError(f"maps must have two axes for a grid score, got {space}")

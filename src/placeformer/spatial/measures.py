@@ -47,9 +47,9 @@ def spatial_information(
     maps
         RateMaps.
     negatives
-        What is done with negative rates, for which the measure is undefined: ``"rectify"``
-        (set to 0), ``"shift"`` (subtract each map's least rate) or ``"raise"``. The choice
-        changes the values and can change their order across activation functions: report two,
+        How to treat negative rates, for which the measure is undefined: ``"rectify"`` (set them
+        to 0), ``"shift"`` (subtract the minimum rate of each map) or ``"raise"``. The choice
+        changes the values and can change their order across activation functions: report both,
         or use :func:`position_variance_explained`.
     per
         ``"spike"``: bits per unit of activation, 0 to log2 of the number of places, unchanged
@@ -59,20 +59,37 @@ def spatial_information(
     -------
     xarray.DataArray
         (unit,) or (..., unit), in bits/spike, or with ``per="second"`` in bits/s where rates
-        are per second or the maps carry ``sample_rate`` (samples a second), else in bits/step.
-        NaN for a unit whose mean rate is 0 after the policy, as there is no spike to inform.
-        ``attrs["negatives"]`` holds the policy.
+        are per second or the maps carry ``sample_rate`` (samples per second), else in bits/step.
+        NaN for a unit whose mean rate is 0 after the policy. ``attrs["negatives"]`` holds the
+        policy.
 
     Raises
     ------
     ValueError
-        Maps break the contract, an unknown option, or negative rates under ``"raise"``.
+        The maps break the contract, an option is unknown, or rates are negative under ``"raise"``.
+
+    See Also
+    --------
+    sparsity, selectivity, coherence
+    mutual_information : Information about place for signed activations.
+    shuffle_test : Test a measure against chance.
 
     References
     ----------
     Skaggs, W. E., McNaughton, B. L., Gothard, K. M. and Markus, E. J. (1993). An
     information-theoretic approach to deciphering the hippocampal code. NIPS 5, 1030-1037.
     (The proceedings have no DOI.)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> units = np.stack([field, np.ones(64)], axis=-1)  # a place field and a constant rate
+    >>> maps = pf.rate_maps(pf.from_arrays(units, {"x": x, "y": y}))
+    >>> pf.spatial_information(maps).round(2).values
+    array([1., 0.])
     """
     check_option("per", per, get_args(Per))
     rate, share = _rates(maps, negatives)
@@ -94,18 +111,35 @@ def sparsity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataAr
     maps
         RateMaps.
     negatives
-        What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
+        How to treat negative rates, as in :func:`spatial_information`.
 
     Returns
     -------
     xarray.DataArray
-        (unit,) or (..., unit), in (0, 1]; 1 for a constant map, p of the place for a unit that
-        fires at one place only; NaN for a unit that is 0 everywhere after the policy.
+        (unit,) or (..., unit), in (0, 1]; 1 for a constant map, and for a unit that fires at a
+        single place the share of time p spent there; NaN for a unit that is 0 everywhere after the
+        policy.
+
+    See Also
+    --------
+    spatial_information, selectivity, coherence
+    shuffle_test : Test a measure against chance.
 
     References
     ----------
     Skaggs, W. E., McNaughton, B. L., Wilson, M. A. and Barnes, C. A. (1996). Hippocampus 6,
     149-172. https://doi.org/10.1002/(SICI)1098-1063(1996)6:2<149::AID-HIPO6>3.0.CO;2-K
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> units = np.stack([field, np.ones(64)], axis=-1)  # a place field and a constant rate
+    >>> maps = pf.rate_maps(pf.from_arrays(units, {"x": x, "y": y}))
+    >>> pf.sparsity(maps).round(2).values
+    array([0.38, 1.  ])
     """
     rate, share = _rates(maps, negatives)
     values = _ratio(_mean(rate, share) ** 2, _mean(rate**2, share))
@@ -115,14 +149,14 @@ def sparsity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataAr
 
 
 def selectivity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataArray:
-    """Greatest rate over mean rate.
+    """Maximum rate divided by the mean rate.
 
     Parameters
     ----------
     maps
         RateMaps.
     negatives
-        What is done with negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
+        How to treat negative rates, as in :func:`spatial_information`.
 
     Returns
     -------
@@ -130,10 +164,26 @@ def selectivity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.Dat
         (unit,) or (..., unit), at least 1 (a constant map); NaN for a unit that is 0 everywhere
         after the policy.
 
+    See Also
+    --------
+    spatial_information, sparsity, coherence
+    shuffle_test : Test a measure against chance.
+
     References
     ----------
     Skaggs, W. E., McNaughton, B. L., Wilson, M. A. and Barnes, C. A. (1996). Hippocampus 6,
     149-172. https://doi.org/10.1002/(SICI)1098-1063(1996)6:2<149::AID-HIPO6>3.0.CO;2-K
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> units = np.stack([field, np.ones(64)], axis=-1)  # a place field and a constant rate
+    >>> maps = pf.rate_maps(pf.from_arrays(units, {"x": x, "y": y}))
+    >>> pf.selectivity(maps).round(2).values
+    array([5.16, 1.  ])
     """
     rate, share = _rates(maps, negatives)
     values = _ratio(np.where(share > 0, rate, 0.0).max(axis=-1), _mean(rate, share))
@@ -148,7 +198,7 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
     Parameters
     ----------
     maps
-        RateMaps, not smoothed. Signed rates are fine.
+        RateMaps that are not smoothed. Rates may be signed.
     fisher
         Return Fisher's z of the correlation, as the source does.
 
@@ -157,14 +207,31 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
     xarray.DataArray
         (unit,) or (..., unit), -1 to 1, unchanged when rates are scaled, shifted or negated; NaN
         where rates do not vary or fewer than three places have a neighbour. Neighbours are the
-        visited places that touch the place by a side or corner; beyond the border there are none
-        (some programs put zeros there, which lowers the values of fields at a border).
+        visited places that share a side or a corner with the place; there are none beyond the
+        border (some programs put zeros there, which lowers the values of fields at a border).
+
+    See Also
+    --------
+    spatial_information, sparsity, selectivity
+    stability : Correlation of the rate maps of two halves of a recording.
+    shuffle_test : Test a measure against chance.
 
     References
     ----------
     Muller, R. U. and Kubie, J. L. (1989). The firing of hippocampal place cells predicts the
     future position of freely moving rats. Journal of Neuroscience 9, 4101-4110.
     https://doi.org/10.1523/JNEUROSCI.09-12-04101.1989
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> units = np.stack([field, np.ones(64)], axis=-1)  # a place field and a constant rate
+    >>> maps = pf.rate_maps(pf.from_arrays(units, {"x": x, "y": y}))
+    >>> pf.coherence(maps).round(2).values
+    array([0.98,  nan])
     """
     schema.check_rate_maps(maps)
     rate, share = flatten(maps)
@@ -179,7 +246,7 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
 
 
 def information(rate: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Skaggs information in bits per spike of non-negative rates; last axis bins."""
+    """Skaggs information in bits per spike of non-negative rates (..., bin)."""
     mean = _mean(rate, share)
     terms = np.maximum(rate, TINY)  # 0 log 0 = 0
     np.multiply(np.log2(terms, out=terms), rate, out=terms)
@@ -226,7 +293,7 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
-    """Factor that makes the mean rate one per second; units of information, and per what it is."""
+    """Factor from the mean rate to a rate per second or step, units of the product, and which."""
     if maps[schema.RATE].attrs.get("units") in PER_SECOND_UNITS:
         return 1.0, "bit/s", "second"
     if "sample_rate" in maps.attrs:
@@ -237,7 +304,7 @@ def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
 def _neighbours(
     rate: NDArray[np.float64], valid: NDArray[np.bool_], sizes: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean rate of the valid neighbours of every bin, and where there is both; last axis bins."""
+    """Mean rate (..., bin) of the valid neighbours of every bin, and where both are defined."""
 
     def around(values: NDArray[np.float64]) -> NDArray[np.float64]:
         laid_out = values.reshape(-1, *sizes)

@@ -1,4 +1,4 @@
-"""Mutual information between an activation and the place: made for signed activations."""
+"""Mutual information between activation and place, suited to signed activations."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from placeformer.spatial.variance_explained import Cells, add_rows, check_option
 Correction = Literal["shuffle", "miller_madow", "none"]
 
 QUANTILE_SAMPLES = 2**12
-"""Most samples that the levels of a unit are made from, evenly spaced over the recording."""
+"""Maximum number of samples that define the levels of a unit, evenly spaced in the recording."""
 
 GROUP_VALUES = 2**25
-"""Most values in the sums of the shuffles that share one read of the activations."""
+"""Maximum number of values in the sums of shuffles that share one read of the activations."""
 
 
 def mutual_information(
@@ -51,46 +51,46 @@ def mutual_information(
 
     .. math:: I = \sum_{g, c, k} p(c, k) \log_2 \frac{p(k \mid c)}{p(k \mid g)}
 
-    with k the level, c the place of a map and g its map: what place tells beyond the map. With
-    ``given`` g is a pair of map and given value. Levels are quantiles of the unit, so that signed
-    activations of any scale will do.
+    with k the level, c a place on a map and g the map: the information about place beyond that
+    about the map. With ``given``, g is a pair of map and given value. Levels are quantiles of the
+    unit, so activations may be signed and of any scale.
 
     Parameters
     ----------
     recording
         Recording.
     levels
-        Number of levels that each unit's samples are split into, about equally many in each; equal
-        values stay together (a unit that is 0 most of the time has fewer levels). More levels see
-        finer differences and need more samples: about 8 in every place and level.
+        Number of levels that each unit's samples are split into, with about equally many samples
+        each; equal values share a level (a unit that is 0 most of the time has fewer levels). More
+        levels resolve finer differences and need more samples: about 8 per place and level.
     given
-        Discrete variable (walk, time) that is known beforehand: ``"observation"`` gives what
-        place tells beyond the letter.
+        Discrete variable (walk, time) to condition on: ``"observation"`` gives the information
+        about place beyond the letter.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
     maps
-        ``"apart"``: a place of one map is another place than that of another map. ``"together"``:
-        the ``map`` coordinate is ignored.
+        ``"apart"``: the places of different maps are different places. ``"together"``: the ``map``
+        coordinate is ignored.
     per_map
-        One value for every map, on a leading dimension ``map``.
+        Return one value for every map, on a leading dimension ``map``.
     correction
-        Samples are limited, which makes the plain estimate too high. ``"shuffle"``: subtract the
-        mean of ``n_shuffles`` circular shifts of the places of every walk; this also takes off
+        The plain estimate from limited samples is biased upwards. ``"shuffle"``: subtract the
+        mean of ``n_shuffles`` circular shifts of the places of every walk; this also subtracts
         what slow activations and slow walks share by chance. ``"miller_madow"``: subtract
         :math:`[\sum_c (k_c - 1) - \sum_g (k_g - 1)] / (2 N \ln 2)`, with k_c the levels that occur
-        in c; right for many independent samples a place, too little along walks. ``"none"``:
-        nothing.
+        in c; suited to many independent samples per place, too small along walks. ``"none"``: no
+        correction.
     n_shuffles, min_shift, seed
-        Number, least size (steps from either end, by default a tenth of the walk) and seed of the
-        shifts.
+        Number, minimum size (in steps from either end, by default a tenth of the walk) and seed of
+        the shifts.
 
     Returns
     -------
     xarray.DataArray
-        (unit,) or (map, unit), in bits per sample, at most log2 of ``levels``; not below 0 without
+        (unit,) or (map, unit), in bits per sample, at most log2 of ``levels``; at least 0 without
         correction, around 0 with it for a unit that ignores place. Unchanged by an increasing
-        function of the activation, such as scaling or shifting; changed only by ties and rounding
-        when a unit is negated. A constant unit has 0 bits.
+        function of the activation, such as scaling or shifting; negating a unit changes it only
+        through ties and rounding. A constant unit has 0 bits.
 
     Raises
     ------
@@ -98,11 +98,17 @@ def mutual_information(
         The recording breaks the contract, activations are not finite, an option is out of range,
         or places times units exceed the memory of the machine.
 
+    See Also
+    --------
+    position_variance_explained : Share of the variance that place explains.
+    spatial_information : Information per spike of rate maps.
+    shuffle_test : Test a statistic against chance.
+
     Notes
     -----
-    This is no Skaggs information (:func:`spatial_information`, which other programs also call
-    mutual information): that is information per spike of a Poisson unit, undefined for negative
-    rates. The borders of the levels come from at most 4,096 samples, evenly spaced.
+    This is not Skaggs' information (:func:`spatial_information`, which other programs also call
+    mutual information): that is the information per spike of a Poisson unit and undefined for
+    negative rates. The boundaries of the levels come from at most 4,096 samples, evenly spaced.
 
     References
     ----------
@@ -111,6 +117,17 @@ def mutual_information(
     Treves, A. and Panzeri, S. (1995). The upward bias in measures of information derived from
     limited data samples. Neural Computation 7, 399-407.
     https://doi.org/10.1162/neco.1995.7.2.399
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
+    >>> bits = pf.mutual_information(recording)
+    >>> bits.dims, round(float(bits.median()), 1)
+    (('unit',), 0.2)
+    >>> bool(bits.max() <= 2)  # four levels
+    True
     """
     check_options(recording, maps, per_map)
     check(levels, correction, n_shuffles)
@@ -130,7 +147,7 @@ def mutual_information(
 
 
 def plain_information(cells: Cells, levels: int, *, per_map: bool) -> xr.DataArray:
-    """Mutual information of cells held in memory, without a correction of the bias."""
+    """Mutual information of cells in memory, without correction of the bias."""
     check(levels)
     return _labelled(cells, _bits(cells, level_counts(cells, levels), per_map), levels, "none")
 
@@ -149,7 +166,7 @@ def _labelled(
 
 
 def level_counts(cells: Cells, levels: int) -> NDArray[np.float64]:
-    """Samples of every level, cell and unit (level, cell, unit)."""
+    """Number of samples of every level, cell and unit (level, cell, unit)."""
     edges = level_edges(activations(cells.recording), cells.index, levels)
     (above,) = _above(cells, edges, cells.index, 1)
     refuse_not_finite(cells.recording, above[0], cells.index)
@@ -176,7 +193,7 @@ def shifted_bits(
 
 
 def level_edges(values: Any, index: NDArray[Any], levels: int) -> NDArray[np.float64]:
-    """Greatest value of every level but the last (level, unit), of samples with a place."""
+    """Maximum of every level but the last (level, unit), over samples with a place."""
     walk, time = _evenly_spaced(index, QUANTILE_SAMPLES)
     if not walk.size:
         return np.zeros((levels - 1, values.shape[2]))
@@ -223,7 +240,7 @@ def _of_levels(cells: Cells, above: list[NDArray[np.float64]]) -> NDArray[np.flo
 
 
 def _bits(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[np.float64]:
-    """Plain estimate (unit,) or (map, unit) from samples of every level (level, cell, unit)."""
+    """Plain estimate (unit,) or (map, unit) from numbers of samples (level, cell, unit)."""
     of_place = _deviance(counts, cells.counts)
     groups, of_group = _grouped(cells, counts)
     of_map = _deviance(groups, of_group)
@@ -231,14 +248,14 @@ def _bits(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[n
 
 
 def _bias(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[np.float64]:
-    """What the plain estimate is too high by, from the number of levels that occur."""
+    """Bias of the plain estimate, from the number of levels that occur."""
     groups, _ = _grouped(cells, counts)
     free = [(np.maximum((c > 0).sum(axis=0), 1) - 1) / (2 * np.log(2)) for c in (counts, groups)]
     return _per_map(cells, free[0], free[1], per_map)
 
 
 def _deviance(counts: NDArray[np.float64], total: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Samples times minus the entropy of the levels in bits, (cell, unit)."""
+    """Number of samples times minus the entropy of the levels in bits, (cell, unit)."""
     whole = xlogy(total, total)[:, None]
     return np.asarray((xlogy(counts, counts).sum(axis=0) - whole) / np.log(2))
 
@@ -246,7 +263,7 @@ def _deviance(counts: NDArray[np.float64], total: NDArray[np.generic]) -> NDArra
 def _grouped(
     cells: Cells, counts: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Samples of every level in every group (level, group, unit), and of every group."""
+    """Numbers of samples (level, group, unit), and of every group."""
     n = len(cells.map_of_group)
     return (
         np.stack([add_rows(c, cells.group, n) for c in counts]),
@@ -257,7 +274,7 @@ def _grouped(
 def _per_map(
     cells: Cells, of_cell: NDArray[np.float64], of_group: NDArray[np.float64], per_map: bool
 ) -> NDArray[np.float64]:
-    """Sums over cells less sums over groups, by sample: of each map (map, unit), or of all."""
+    """Sums over cells minus sums over groups, per sample: of each map (map, unit), or of all."""
     n_maps, map_of_cell = len(cells.maps), cells.map_of_group[cells.group]
     gain = add_rows(of_cell, map_of_cell, n_maps) - add_rows(of_group, cells.map_of_group, n_maps)
     number = add_rows(cells.counts, map_of_cell, n_maps)[:, None]
@@ -267,7 +284,7 @@ def _per_map(
 
 
 def check(levels: int, correction: str = "none", n_shuffles: int = 1) -> None:
-    """Refuse options out of range."""
+    """Raise if an option is out of range."""
     if levels < 2:
         raise ValueError(f"levels must be at least 2, got {levels}")
     check_option("correction", correction, get_args(Correction))

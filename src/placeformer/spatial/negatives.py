@@ -1,8 +1,8 @@
-"""What to do with negative rates: measures made for firing rates are undefined for them.
+"""Policies for negative rates, for which measures of firing rates are undefined.
 
 Activations of a network are signed, and how negative they get depends on the activation
 function itself, so the policy alone can make or remove a difference between networks. Every
-measure that needs rates above 0 therefore names its policy and writes it into its result.
+measure that needs non-negative rates therefore takes a policy and records it in its result.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def apply_negatives(
     valid
         Bins that count, same shape.
     negatives
-        ``"rectify"``: negative rates become 0. ``"shift"``: the least valid rate of the map is
-        subtracted, so that it becomes 0 (a map that is flat but for rounding becomes 0
-        throughout). ``"raise"``: refuse negative rates.
+        ``"rectify"``: negative rates become 0. ``"shift"``: the minimum valid rate of the map is
+        subtracted (a map that is flat up to rounding becomes 0 throughout). ``"raise"``: negative
+        rates raise an error.
     units
-        Carries the coordinates of the units, for the error.
+        Array with the coordinates of the units, for the error message.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def apply_negatives(
     Raises
     ------
     ValueError
-        An unknown policy, or negative rates under ``"raise"``, with the units named.
+        The policy is unknown, or rates are negative under ``"raise"``.
     """
     check_option("negatives", negatives, get_args(Negatives))
     rate = np.where(valid, rate, 0.0)
@@ -75,7 +75,7 @@ def apply_negatives(
 
 
 def policy_attrs(negatives: Negatives) -> dict[str, str]:
-    """The attribute in which a result states its policy."""
+    """Attribute of a result that records its policy."""
     return {"negatives": negatives}
 
 

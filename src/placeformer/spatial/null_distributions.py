@@ -42,7 +42,7 @@ GROUP_VALUES = 2**25
 
 @dataclass(frozen=True)
 class Measure:
-    """A function of rate maps, and whether it keeps a leading dimension of the maps."""
+    """A function of rate maps, and whether it keeps leading dimensions of the maps."""
 
     function: Callable[[xr.Dataset], xr.DataArray]
     keeps_dimensions: bool
@@ -71,7 +71,7 @@ def circular_maps(
     sums, _ = unit_sums(recording, binned.index, size, skipna=False)
     counts = _blocks.counts(binned.index, size)
     maps = assemble(binned, sums, counts, **options)
-    visits = counts[None]  # a walk keeps its places, so counts stay
+    visits = counts[None]  # a walk keeps its places, so the counts do not change
 
     def draws() -> Iterator[NDArray[np.float64]]:
         values, index = activations(recording), np.asarray(binned.index)
@@ -100,8 +100,8 @@ def circular_variance(
 ) -> Null:
     """Variance explained by place under circular shifts of the places of every walk.
 
-    The activations lose their means over ``given`` before they are shifted: what an observation
-    explains must not pass for what place explains beyond it.
+    The means over ``given`` are subtracted from the activations before the shift, so that variance
+    explained by an observation is not attributed to the place.
     """
     recording = binned.recording
     check_options(recording, maps, per_map)
@@ -116,10 +116,11 @@ def circular_variance(
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
-    # A shift moves the cells over the samples. The sum of squares within groups (map, given) is
-    # that of the residuals, which do not move; so where every sample has a cell it is found once,
-    # and a shuffle only needs the sums of the residuals over the moved cells. Residuals are never
-    # stored: their sums are those of the samples less those of the means of the samples' groups.
+    # A shift moves the cells relative to the samples. The sum of squares within groups (map,
+    # given) is that of the residuals, which do not move; where every sample has a cell it is
+    # computed once, and a shuffle needs only the sums of the residuals over the shifted cells.
+    # Residuals are never stored: their sums are those of the samples minus those of the means of
+    # the samples' groups.
     left = squares - _squares_of_groups(cells, means) if given else squares
 
     def draws() -> Iterator[NDArray[np.float64]]:
@@ -138,7 +139,8 @@ def circular_variance(
                 moved -= _sums_of_means(cells, index, means) if given else 0.0
                 rest = np.tile(left, (1, group))
             refuse_hidden(moved)
-            # All shuffles of a group are handled as further units, so that one call does for all.
+            # The shuffles of a group are treated as further units, so that one call handles them
+            # all.
             wide = _side_by_side(moved, group)
             explained = cells.explained(wide, rest, adjusted=adjusted, per_map=per_map)
             yield np.moveaxis(explained.reshape(*explained.shape[:-1], group, -1), -2, 0)
@@ -157,7 +159,7 @@ def circular_information(
     maps: str = "apart",
     **unknown: Any,
 ) -> Null:
-    """Mutual information, not corrected, under circular shifts of the places of every walk."""
+    """Uncorrected mutual information under circular shifts of the places of every walk."""
     if unknown:
         raise ValueError(
             f"options of statistic='mutual_information' must be 'levels' or 'maps', got "
@@ -209,7 +211,7 @@ def permuted_maps(
 def permute_within_observation(
     observation: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Random order of the bins in which every bin takes one of the same observation's.
+    """Random permutation of the bins among bins with the same observation.
 
     Unvisited bins (-1) stay where they are.
     """
@@ -247,7 +249,7 @@ def shuffled_maps(
 
 
 def groups(n: int, values_each: int) -> Iterator[int]:
-    """Numbers of shuffles that share one read of the activations."""
+    """Sizes of the groups of shuffles that share one read of the activations."""
     size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
     yield from (min(size, n - start) for start in range(0, n, size))
 
@@ -260,7 +262,7 @@ def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _squares_of_groups(cells: Cells, means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum of squares (map, unit) that the means of the groups account for."""
+    """Sum of squares (map, unit) explained by the means of the groups."""
     counts = add_rows(cells.counts, cells.group, len(means))
     return add_rows(means**2 * counts[:, None], cells.map_of_group, len(cells.maps))
 
@@ -268,7 +270,7 @@ def _squares_of_groups(cells: Cells, means: NDArray[np.float64]) -> NDArray[np.f
 def _sums_of_means(
     cells: Cells, shifted: _kernels.Shifted, means: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """What the means of the samples' own groups add to the sums (shuffle and cell, unit)."""
+    """Contribution of the means of the samples' groups to the sums (shuffle and cell, unit)."""
     n = len(shifted.amounts)
     together = sparse.csr_array((n * shifted.size, len(means)))
     for where in _blocks.blocks((*shifted.index.shape, n)):

@@ -1,4 +1,4 @@
-"""Share of a unit's activity, or of the structure of its map, that lies in its place fields."""
+"""Share of a unit's activity, or of the structure of its map, inside its place fields."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def place_cell_score(
 
     with B the visited places, F a place field (:func:`place_fields`) and r the rate after the
     policy for negatives. The first factor is the share of the arena outside the field, the
-    second the share of the activity inside it: a unit that fires at one of 121 places only,
-    were one place a field, would score 120/121.
+    second the share of the activity inside it: a unit that fires at only one of 121 places
+    would score 120/121 if one place were enough for a field.
 
-    The source of the word gives no formula (neither its slides nor its code): this is the
+    The paper that introduced the term gives no formula (nor do its slides or code): this is the
     definition of this library.
 
     Parameters
@@ -39,10 +39,10 @@ def place_cell_score(
     maps
         RateMaps.
     negatives
-        What is done with negative rates before they are summed: ``"rectify"``, ``"shift"`` or
-        ``"raise"``. Fields are found in the signed rates and do not depend on it.
+        How to treat negative rates before they are summed: ``"rectify"``, ``"shift"`` or
+        ``"raise"``. Fields are detected in the signed rates and do not depend on it.
     fields
-        What :func:`place_fields` found in these maps, where it is known already.
+        Result of :func:`place_fields` for these maps, if it has been computed already.
     criteria
         Without ``fields``: criteria of :func:`place_fields`, such as ``threshold``,
         ``min_bins``, ``min_contrast``.
@@ -50,19 +50,35 @@ def place_cell_score(
     Returns
     -------
     xarray.DataArray
-        (unit,) or (..., unit), 0 to 1. A unit without a field scores 0; a unit without a
-        visited place is NaN. ``attrs["negatives"]`` holds the policy.
+        (unit,) or (..., unit), 0 to 1. A unit without a field scores 0, a unit without a
+        visited place NaN. ``attrs["negatives"]`` holds the policy.
 
     Raises
     ------
     ValueError
-        Maps break the contract, a criterion is out of range, rates are negative under
-        ``"raise"``, or fields that are not those of the maps.
+        The maps break the contract, a criterion is out of range, rates are negative under
+        ``"raise"``, or the fields are not those of the maps.
+
+    See Also
+    --------
+    place_fields : Place fields of rate maps.
+    place_cells : Criteria for place cells, tested against shuffles.
 
     References
     ----------
     Kim, D., Kwon, J., Cha, M. and Lee, C. J. (2023). Transformer as a hippocampal memory
     consolidation model based on NMDAR-inspired nonlinearity. NeurIPS 36.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> units = np.stack([field, np.ones(64)], axis=-1)  # a place field and a constant rate
+    >>> maps = pf.rate_maps(pf.from_arrays(units, {"x": x, "y": y}))
+    >>> pf.place_cell_score(maps).round(2).values
+    array([0.56, 0.  ])
     """
     fields = place_fields(maps, **criteria) if fields is None else _checked(fields, maps, criteria)
     rate, share = flatten(maps)
@@ -82,14 +98,15 @@ def place_cell_score(
 def field_share(
     halves: xr.Dataset, fields: xr.Dataset, letters: NDArray[np.intp] | None = None
 ) -> xr.DataArray:
-    r"""How much of what two halves of a recording agree on lies in the place fields.
+    r"""Share of the structure common to two halves of a recording that lies in the place fields.
 
     .. math:: \frac{\sum_{i \in F} h_{1i} h_{2i}}{\sum_{i \in B} h_{1i} h_{2i}}
 
-    with h the distance of a rate from the median of its half's map, or of those of its places that
-    show the same letter, F the places of all fields and B those visited in both halves. Noise of
-    the halves is independent and adds nothing on average; the measure is free of scale, sign and
-    offset of the activations and, with letters, of whatever each letter adds to them.
+    with h the difference of a rate from the median of its half's map, or from the median over the
+    places that show the same letter, F the places of all fields and B those visited in both
+    halves. The noise of the halves is independent and adds nothing on average; the measure does
+    not depend on the scale, sign and offset of the activations nor, with letters, on what each
+    letter adds to them.
 
     Parameters
     ----------
@@ -98,13 +115,14 @@ def field_share(
     fields
         Result of :func:`place_fields` for the maps of the whole recording.
     letters
-        Number of the letter at every place of every map, as :func:`observation_of_bins` gives them.
+        Number of the letter at every place of every map, the result of :func:`observation_of_bins`.
 
     Returns
     -------
     xarray.DataArray
         (unit,) or (map, unit): 1 where the map is flat outside the fields, 0 without a field, and
-        above 1 or below 0 only by noise. NaN where the halves agree on nothing (sum of 0 or less).
+        above 1 or below 0 only by noise. NaN where the halves have nothing in common (a sum of 0
+        or less).
     """
     rate, share = flatten(halves)
     visited = np.broadcast_to(share > 0, rate.shape)
@@ -122,7 +140,7 @@ def field_share(
 def _baseline(
     rate: NDArray[np.float64], visited: NDArray[np.bool_], same: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Median of rates (half, ..., unit, bin) over the visited bins of one number (..., bin)."""
+    """Median of rates (half, ..., unit, bin) over the visited bins with the same number."""
     medians = np.zeros_like(rate)
     for where in np.ndindex(same.shape[:-1]):
         of_map = (slice(None), *where)
@@ -140,7 +158,8 @@ def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> 
     schema.check_rate_maps(maps)
     if criteria:
         raise ValueError(
-            f"fields are found already: {sorted(criteria)} belong to place_fields(maps, ...)"
+            f"criteria must be empty where fields are passed, got {sorted(criteria)}; pass them "
+            "to place_fields(maps, ...)"
         )
     sizes, expected = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
     if sizes != expected:
@@ -154,7 +173,7 @@ def score(
     label: NDArray[np.integer[Any]],
     n_fields: int,
 ) -> NDArray[np.float64]:
-    """Score of non-negative rates, valid bins and field labels, all (..., unit, bin)."""
+    """Score from non-negative rates, valid bins and field labels, all (..., unit, bin)."""
     places = valid.sum(axis=-1)
     total = rate.sum(axis=-1)
     best = np.where(places > 0, 0.0, np.nan)

@@ -1,4 +1,4 @@
-"""Place cells: criteria for every unit, the first one failed, and dependence on memory."""
+"""Place cells: criteria for every unit, the first one it fails, and dependence on memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
     {"statistic": "coherence", "null": "within_observation"},
 )
-"""Options of :func:`shuffle_test` in each of the tests, in the order of ``TESTED``."""
+"""Options of :func:`shuffle_test` for each test, in the order of ``TESTED``."""
 
 LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
 """Minimum and maximum of the limits whose range is not 0 to 1."""
@@ -47,7 +47,7 @@ SAMPLES_A_BIN = 30
 """Number of samples in the median visited bin below which there is a warning."""
 
 PARTS = 8
-"""Number of parts of a recording; a value per part is the sample of the test."""
+"""Number of parts of a recording; one value per part is the sample of the test."""
 
 
 def place_cells(
@@ -72,26 +72,28 @@ def place_cells(
     allow_other_units: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Decide which units are place cells, and say why the others are not.
+    """Decide which units are place cells, and report why the others are not.
 
     A unit is a place cell of a map if, in this order,
 
     1. place explains more of its variance than under circular shifts of the places,
-    2. also of what the observation (the letter) at the place leaves unexplained,
+    2. the same holds for the variance that the observation (the letter) leaves unexplained,
     3. its rate map is more coherent than when the rates of places with the same observation are
        permuted,
     4. it has a place field,
-    5. which holds most of what two halves of the recording agree on beyond the letter, and
-    6. the maps of the halves agree.
+    5. its fields hold most of the structure that two halves of the recording have in common
+       beyond the letter, and
+    6. the maps of the halves are similar.
 
-    No criterion depends on a policy for negative activations, on their scale or their offset.
+    No criterion depends on a policy for negative activations, or on their scale or offset.
 
     Parameters
     ----------
     recording
         Recording on one map, or with ``per_map`` on several.
     control
-        Recording of the same units on novel maps: adds whether the tuning depends on memory.
+        Recording of the same units on novel maps, which adds a test of whether the tuning depends
+        on memory.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
     smooth, min_occupancy
@@ -102,30 +104,30 @@ def place_cells(
     per_map
         Decide for every map of the recording separately.
     negatives
-        Policy of the columns ``spatial_information`` and ``place_cell_score``, which take no part
-        in the decision.
+        Policy of the columns ``spatial_information`` and ``place_cell_score``, which do not enter
+        the decision.
     n_shuffles, min_shift, seed
-        Shuffles of each test, as in :func:`shuffle_test`.
+        Number, minimum shift and seed of the shuffles of each test, as in :func:`shuffle_test`.
     max_q
-        Greatest q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
+        Maximum q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
         (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles that is usual for
-        single cells lets through tens among thousands of untuned units.
+        single cells would accept tens among thousands of untuned units.
     min_fields
-        Least number of fields (:func:`place_fields`): at least one is what the word means
+        Minimum number of fields (:func:`place_fields`): a place cell has at least one by definition
         (O'Keefe and Dostrovsky, 1971).
     min_field_share
-        Least share of the map that lies in fields (of the products of the halves' distances from
-        their medians, taken separately over the places of each observation, summed over places):
-        above 0.5 the fields outweigh everything else that place does to the unit. What the
-        observations add is left to (2).
+        Minimum share of the map that lies in fields (of the products of the halves' differences
+        from their medians, taken separately over the places of each observation, summed over
+        places): above 0.5 the fields outweigh all other effects of place on the unit. Criterion
+        (2) accounts for the effect of the observations.
     min_stability
-        Least correlation of the maps of both halves: from 0.5, by the formula of Spearman and
-        Brown, the reliability of the whole map is 2/3 or more, so that two thirds of its variance
-        over places would be replicated.
+        Minimum correlation of the maps of the two halves: from 0.5, by the Spearman-Brown formula,
+        the reliability of the whole map is 2/3 or more, so that two thirds of its variance over
+        places would be replicated.
     field_criteria
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
     keep_null
-        Also return the statistics of the tests in every shuffle.
+        Also return the statistic of every test in every shuffle.
     allow_other_units
         Accept a control whose units have other labels or are of another network or recording
         session, and pair them by position.
@@ -148,33 +150,41 @@ def place_cells(
         ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
         every shuffle, on a leading dimension ``shuffle``.
 
-        Without ``observation`` criteria (2) and (3) are left out, their columns and
-        ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` says so.
+        Without ``observation``, criteria (2) and (3) are left out, their columns and
+        ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` lists them.
 
         With ``control`` also ``control_is_place_cell`` (on any map of the control),
         ``control_eta2_beyond`` (over its maps), ``p_memory``, ``q_memory`` and
-        ``depends_on_memory``: a place cell that is none on any map of the control and whose
-        partial eta squared is greater than there. The test is Welch's, one-sided, between the
-        values of eight parts of each recording (groups of walks; parts of the time where walks
-        are fewer). It speaks of the maps recorded: to speak of maps in general record several.
+        ``depends_on_memory``: a place cell that is not one on any map of the control and whose
+        partial eta squared is greater than in the control. The test is Welch's, one-sided, between
+        the values of eight parts of each recording (groups of walks, or parts of the time where
+        there are fewer walks). It generalises to other parts of the recorded maps only: record
+        several maps to generalise to other maps.
 
     Raises
     ------
     ValueError
-        Several maps without ``per_map``, a control with other units or on trained maps, or an
-        option out of range.
+        The recording holds several maps and ``per_map`` is false, the control has other units or
+        was recorded on trained maps, or an option is out of range.
 
     Warns
     -----
     UserWarning
-        Fewer than 30 samples in the median bin, or so few shuffles that the least possible p of
-        a unit cannot pass ``max_q``.
+        The median bin has fewer than 30 samples, or there are too few shuffles for the minimum p
+        of a unit to pass ``max_q``.
+
+    See Also
+    --------
+    shuffle_test : Test one statistic against chance.
+    place_fields : Place fields of rate maps.
+    place_cell_score : Share of a unit's activity that lies in one small place field.
+    stability : Correlation of the rate maps of two halves of a recording.
 
     Notes
     -----
     Where every place has an observation of its own, place and observation cannot be distinguished
-    and no unit passes. A unit that follows the observations at neighbouring places varies smoothly
-    over places and can pass; it does so on novel maps as well.
+    and no unit passes. A unit that responds to the observations at neighbouring places varies
+    smoothly over places and can pass; it does so on novel maps as well.
 
     References
     ----------
@@ -184,6 +194,17 @@ def place_cells(
     https://doi.org/10.1523/JNEUROSCI.09-12-04101.1989
     Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=8, n_steps=256, layers="ffn.1", progress=False)
+    >>> table = pf.place_cells(recording.isel(unit=slice(64)), n_shuffles=99, progress=False)
+    >>> table.is_place_cell.dims, bool(table.is_place_cell.any())
+    (('unit',), True)
+    >>> set(table.reason.values[table.is_place_cell]) == {"place cell"}
+    True
     """
     limits: dict[str, Any] = {
         "max_q": max_q,
@@ -233,7 +254,7 @@ def place_cells(
 
 
 def check_limits(limits: Mapping[str, float]) -> None:
-    """Refuse limits out of range."""
+    """Raise if a limit is out of range."""
     for name, value in limits.items():
         low, high = LEAST.get(name, 0), MOST.get(name, 1)
         if not low <= value <= high:
@@ -246,7 +267,7 @@ def _several(recording: xr.Dataset) -> bool:
 
 
 def _left_out(recording: xr.Dataset) -> str:
-    """Criteria that the recording does not allow to test."""
+    """Criteria that cannot be tested with the recording."""
     if OBSERVATION in recording.variables:
         return "nothing"
     return "eta2_beyond, beyond and within_observation: the recording has no 'observation'"
@@ -372,7 +393,7 @@ def _warn_of_few_samples(occupancy: xr.DataArray) -> None:
 
 
 def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
-    """Warn where units that no shuffle reached fail because there are too few shuffles."""
+    """Warn if units that no shuffle reached fail because there are too few shuffles."""
     n, q = test.attrs["n_shuffles"], test["q"].values
     least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
     if least.any():
@@ -387,7 +408,7 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
 def check_control(
     recording: xr.Dataset, control: xr.Dataset, *, allow_other_units: bool = False
 ) -> None:
-    """Refuse a control with other units, or one made on trained maps.
+    """Raise if a control has other units or was recorded on trained maps.
 
     Raises
     ------
@@ -416,11 +437,11 @@ def memory_columns(
     Parameters
     ----------
     table, control_table
-        Tables of the recording and of the control, each without the other.
+        Tables of the recording and of the control, each computed on its own.
     recording, control
-        Recordings of the same units, maps pooled.
+        Recordings of the same units, with the maps pooled.
     max_q
-        Greatest q of a unit whose tuning depends on memory.
+        Maximum q of a unit whose tuning depends on memory.
     """
     maps = [d for d in control_table["is_place_cell"].dims if d != schema.UNIT]
     there = control_table["is_place_cell"].any(maps)
@@ -450,7 +471,7 @@ def memory_columns(
 def _memory_p(
     recording: BinnedRecording, control: BinnedRecording, like: xr.DataArray, given: str | None
 ) -> NDArray[np.float64]:
-    """P of every unit (and map) of the recording, shaped as ``like``."""
+    """P-value of every unit (and map) of the recording, shaped as ``like``."""
     control_parts = _variance_of_parts(control, given)
     if schema.MAP not in like.dims:
         return _welch(_variance_of_parts(recording, given), control_parts)

@@ -34,10 +34,10 @@ def place_fields(
     """Find the place fields of every unit.
 
     The height of a rate is its distance from the unit's baseline, the median of its map. A
-    field is a connected set of bins of at least ``threshold`` times the greatest height, with
-    one peak, that stands out from the noise of the map; two peaks that touch are two fields when
-    the saddle between them is deep enough. Only differences of rates count, so signed
-    activations of any scale and offset will do.
+    field is a connected set of bins of at least ``threshold`` times the maximum height, with
+    one peak, that stands out from the noise of the map; two adjacent peaks are two fields if the
+    saddle between them is deep enough. Only differences of rates count, so activations may be
+    signed and of any scale and offset.
 
     Parameters
     ----------
@@ -47,53 +47,59 @@ def place_fields(
         ``"peak"``: as described. Two conventions for firing rates, for comparison:
         ``"fraction"``, connected bins of at least ``threshold`` times the peak rate itself, and
         ``"opexebo"``, that package's adaptive threshold (two axes only; it falls to
-        ``threshold``, bins touch by sides). Both know neither a baseline nor a contrast: a noise
-        map has fields, and with ``"fraction"`` a flat map is one field.
+        ``threshold``, and bins are connected by sides). Neither uses a baseline or a contrast: a
+        map of noise has fields, and with ``"fraction"`` a flat map is one field.
     threshold
-        Share of the unit's greatest height that a bin of a field must reach. The 20 % are those
-        of the literature on place cells.
+        Share of the unit's maximum height that a bin of a field must reach. 20 % is usual in the
+        literature on place cells.
     min_bins
-        Least size in bins; by default 4 for ``"peak"``, the least that is not a single place and
-        a neighbour or two, which a letter that happens to recur can mimic, and the conventional
-        9 for the others. These are squares of 2 and 3 bins on two axes; on one axis the default is
-        their side, on three their cube.
+        Minimum size in bins; by default 4 for ``"peak"``, because a letter that happens to recur
+        nearby can mimic a field of up to three places, and the conventional 9 for the others. These
+        are squares of 2 x 2 and 3 x 3 bins on two axes; on one axis the default is 2 or 3 bins.
     min_contrast
-        For ``"peak"``: how far the mean of some 3 x 3 bins in the field must lie above the median
-        of such means, in standard errors. The noise of a bin is the root mean square difference
-        of neighbours (von Neumann and others, 1941), fields included, which bounds the contrast
-        of a noiseless field to about 20 on 11 x 11 places; where the background of the means
-        spreads more than that, as in smoothed maps, its spread counts: the distance of their
-        5 % and 30 % quantiles as a normal standard deviation. Of maps of 11 x 11 independent
-        normal values less than 1 % reach 4.5, of exponential ones 3 %. By default 4.5; on one axis
-        of fewer than 28 bins half of what a noiseless field of three bins reaches,
-        sqrt(3 (n - 1)) / 2, as its own flanks count as noise (2.6 on 10 bins, which 4 % of maps of
-        normal noise reach, 3.8 on 20, which less than 1 % reach).
+        For ``"peak"``: how far the maximum mean of 3 x 3 bins in the field must lie above the
+        median of all such means, in standard errors. The noise of a bin is the root mean square
+        difference of neighbours (von Neumann and others, 1941), fields included, which limits the
+        contrast of a noiseless field to about 20 on 11 x 11 places; where the background of the
+        means spreads more than that, as in smoothed maps, its spread is used instead: the distance
+        of their 5 % and 30 % quantiles, converted to a normal standard deviation. Of maps of 11 x
+        11 independent normal values fewer than 1 % reach 4.5, of exponential ones 3 %. By default
+        4.5. On one axis of n < 28 bins the flanks of the field are most of the noise, and the
+        default is half the contrast of a noiseless field of three bins, sqrt(3 (n - 1)) / 2: 2.6 on
+        10 bins, which 4 % of maps of normal noise reach, and 3.8 on 20, which fewer than 1 % reach.
     min_prominence
-        For ``"peak"``: least depth of the saddle below the lower of two peaks, as a share of the
-        unit's greatest height; at least 2.5 standard deviations of a bin are always asked for.
+        For ``"peak"``: minimum depth of the saddle below the lower of two peaks, as a share of the
+        unit's maximum height; it must always be at least 2.5 standard deviations of a bin.
     connectivity
-        Bins of a field touch by sides (4), or by sides and corners (8).
+        Bins of a field are connected by sides (4), or by sides and corners (8).
 
     Returns
     -------
     xarray.Dataset
-        ``label`` (unit, y, x): 0 outside fields, 1 in the unit's field of the highest peak, 2 in
-        the next. ``n_fields`` (unit). And a table over (unit, field), numbered as the labels and
+        ``label`` (unit, y, x): 0 outside fields, 1 in the unit's field with the highest peak, 2 in
+        the next. ``n_fields`` (unit). A table over (unit, field), numbered as the labels and
         padded: ``size`` (bins, 0 where padded), ``peak`` (rate), ``height`` (rate above the
         baseline), ``contrast`` (standard errors), ``centroid_y``, ``centroid_x`` (units of the
         axes, weighted by height) and ``eccentricity`` (0 round to 1 line; NaN on one axis), NaN
-        where padded. A leading ``map`` stays. :func:`field_table` makes a DataFrame of it, one
-        row a field.
+        where padded. A leading ``map`` is kept. :func:`field_table` returns it as a DataFrame with
+        one row per field.
 
     Raises
     ------
     ValueError
-        Maps break the contract, a criterion is out of range, or ``"opexebo"`` with other than
-        two axes.
+        The maps break the contract, a criterion is out of range, or maps for ``"opexebo"`` do not
+        have two axes.
+
+    See Also
+    --------
+    field_table : The fields as a pandas DataFrame.
+    place_cell_score : Share of a unit's activity that lies in one small place field.
+    rate_maps : Rate maps of a recording.
+    plot.place_fields : Draw the fields of a unit.
 
     Notes
     -----
-    Unvisited places (NaN) belong to no field and part what they separate, except under
+    Unvisited places (NaN) belong to no field and separate the places on either side, except under
     ``"opexebo"``, where their rate is 0. Maps of many fine bins should be smoothed first
     (``rate_maps(..., smooth=1)``) when their noise is more than a twentieth of the peak.
 
@@ -106,6 +112,21 @@ def place_fields(
     successive difference. Annals of Mathematical Statistics 12, 153-162.
     Soille, P. (2004). Morphological Image Analysis, chapters 6 (h-maxima) and 9 (watersheds).
     https://doi.org/10.1007/978-3-662-05088-0
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> units = np.stack([field, np.ones(64)], axis=-1)  # a place field and a constant rate
+    >>> maps = pf.rate_maps(pf.from_arrays(units, {"x": x, "y": y}))
+    >>> fields = pf.place_fields(maps)
+    >>> fields.n_fields.values
+    array([1, 0])
+    >>> fields.centroid_y.values.round(1)
+    array([[ 3.],
+           [nan]])
     """
     schema.check_rate_maps(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
@@ -123,12 +144,30 @@ def place_fields(
 
 
 def field_table(fields: xr.Dataset) -> Any:
-    """Fields as a pandas DataFrame, one row a field, without the padding.
+    """Fields as a pandas DataFrame with one row per field, without the padding.
 
     Parameters
     ----------
     fields
         Result of :func:`place_fields`.
+
+    See Also
+    --------
+    place_fields : Find the place fields of every unit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> y, x = np.divmod(np.arange(64), 8)  # one sample at each place of an 8 x 8 arena
+    >>> field = np.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 4)
+    >>> units = np.stack([field, np.ones(64)], axis=-1)  # a place field and a constant rate
+    >>> maps = pf.rate_maps(pf.from_arrays(units, {"x": x, "y": y}))
+    >>> table = pf.field_table(pf.place_fields(maps))
+    >>> table[["size", "peak", "centroid_y", "centroid_x"]].round(1)
+                size  peak  centroid_y  centroid_x
+    unit field
+    0    1        21   1.0         3.0         3.0
     """
     table = fields.drop_dims([d for d in fields["label"].dims if d not in fields["size"].dims])
     frame = table.drop_vars("n_fields").to_dataframe()
@@ -143,7 +182,7 @@ def _least_contrast(sizes: tuple[int, ...]) -> float:
 def _label(
     maps: xr.Dataset, fields: DetectedFields, lead: tuple[int, ...], criteria: Criteria
 ) -> xr.Dataset:
-    """Label what was found as a Dataset with the coordinates of the maps."""
+    """Label detected fields as a Dataset with the coordinates of the maps."""
     space = schema.place_dims(maps)
     rate = maps[schema.RATE]
     first = tuple(d for d in rate.dims if d not in (schema.UNIT, *space))
@@ -197,7 +236,7 @@ def _columns(
 def _pad(
     fields: DetectedFields, values: NDArray[np.float64], shape: tuple[int, ...], name: str
 ) -> NDArray[Any]:
-    """Flat column laid out over (..., unit, field)."""
+    """Column of the flat table laid out over (..., unit, field)."""
     fill, kind = (0, np.int64) if name == "size" else (np.nan, np.float64)
     laid_out = np.full((len(fields.label), shape[-1]), fill, kind)
     laid_out[fields.owner, fields.number - 1] = values

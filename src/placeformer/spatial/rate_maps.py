@@ -41,20 +41,21 @@ def rate_maps(
         ``None`` for a grid of whole numbers (one bin each, from the minimum to the maximum,
         or 0 to side - 1 where the recording carries its ``side``); a number of equal
         bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
-        other RateMaps, whose edges are taken over.
+        other RateMaps, whose edges are used.
     smooth
         Standard deviation of a Gaussian in bins, one number or one for each axis. Sums and
         occupancy are smoothed separately and then divided, so that a constant map stays constant up
-        to the borders; unvisited places lend nothing and stay NaN. On an 11 x 11 lattice no
-        smoothing is advised.
+        to the borders; unvisited places contribute nothing and stay NaN. Smoothing is not advised
+        on grids as small as 11 x 11.
     min_occupancy
-        Least number of samples of a place; below it the rate is NaN. With ``skipna`` it holds
-        for every unit separately.
+        Minimum number of samples of a place; below it the rate is NaN. With ``skipna`` the samples
+        of every unit are counted separately.
     per_map
-        One rate map for every map of the recording, on a leading dimension ``map``. Otherwise
-        samples of all maps are pooled, and ``maps_pooled`` in the attributes says how many.
+        Compute one rate map for every map of the recording, on a leading dimension ``map``.
+        Otherwise the samples of all maps are pooled, and the attribute ``maps_pooled`` holds the
+        number of maps.
     skipna
-        Leave out activations that are NaN or infinite instead of refusing them.
+        Leave out activations that are NaN or infinite instead of raising an error.
 
     Returns
     -------
@@ -70,16 +71,34 @@ def rate_maps(
         The recording breaks the contract, activations are not finite, an option is out of range,
         or places times units exceed the memory of the machine.
 
+    See Also
+    --------
+    half_maps : Rate maps of the two halves of a recording.
+    place_fields : Place fields of rate maps.
+    spatial_information : Spatial information of rate maps.
+    plot.rate_maps : Draw rate maps.
+
     Notes
     -----
-    A sample whose position is NaN, or outside explicit edges, is left out; no other is. Values
-    are summed in blocks and carried on in float64: the mean of float32 activations is right to
+    Samples whose position is NaN or outside explicit edges are left out; all others count. Values
+    are summed in blocks and accumulated in float64: the mean of float32 activations is accurate to
     about 1e-6 of their size at any length.
 
     References
     ----------
     O'Keefe, J. and Dostrovsky, J. (1971). Brain Research 34, 171-175.
     https://doi.org/10.1016/0006-8993(71)90358-1
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
+    >>> maps = pf.rate_maps(recording)
+    >>> maps.rate.dims, maps.rate.shape
+    (('unit', 'y', 'x'), (256, 7, 7))
+    >>> int(maps.occupancy.sum())
+    512
     """
     binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map)
     options: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy, "skipna": skipna}
@@ -100,7 +119,8 @@ def maps_of_parts(
 ) -> list[xr.Dataset]:
     """RateMaps of n parts of a recording on the same bins, in one read.
 
-    ``part`` numbers the samples, shape (walk, 1), (1, time) or both; ``None``: all are in one part.
+    ``part`` holds the part of every sample, shape (walk, 1), (1, time) or (walk, time); ``None``:
+    all samples are in one part.
     The options are those of :func:`rate_maps`.
     """
     check_options(min_occupancy, smooth, binned.grid.names)
@@ -150,13 +170,13 @@ def assemble(
 def flatten(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rates and the share of time p over the valid bins of each unit, both (..., unit, bin).
 
-    Valid is a bin with a finite rate and some occupancy; p is 0 elsewhere and sums to 1. NaN
-    occupancy counts as 0. Neither array is a copy: write into none.
+    A bin is valid where its rate is finite and its occupancy is above 0; p is 0 elsewhere and sums
+    to 1. NaN occupancy counts as 0. Both arrays may be views: do not write into them.
 
     Raises
     ------
     ValueError
-        Some occupancy is negative or infinite.
+        An occupancy is negative or infinite.
     """
     space = schema.place_dims(maps)
     lead = tuple(d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space))
@@ -191,7 +211,8 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
     if wrong.any():
         raise ValueError(
             f"occupancy must be finite and at least 0 samples or seconds, got "
-            f"{values[wrong][0]} in {int(wrong.sum()):,} places; set places that do not count to 0"
+            f"{values[wrong][0]} in {int(wrong.sum()):,} places; set the "
+            "occupancy of places that do not count to 0"
         )
 
 
@@ -228,7 +249,7 @@ def mean_rates(
     min_occupancy: int = 1,
     smooth: Smooth = None,
 ) -> NDArray[np.float64]:
-    """Sums over counts (bin, unit) of maps, one set or several; NaN below the least occupancy."""
+    """Sums over counts (bin, unit) of one or more sets of maps; NaN below minimum occupancy."""
     grid = binned.grid
     enough = counts >= min_occupancy
     sigmas = _sigmas(smooth, grid.names)
@@ -242,7 +263,7 @@ def mean_rates(
 def _blur(
     values: NDArray[np.float64], grid: Grid, sigmas: tuple[float, ...]
 ) -> NDArray[np.float64]:
-    """Gaussian over the places of each map, nothing beyond the borders; shape (bin, unit)."""
+    """Smooth values (bin, unit) over the places of each map, with zeros beyond the borders."""
     laid_out = values.reshape(-1, *grid.shape, values.shape[1])
     blurred = ndimage.gaussian_filter(laid_out, (0, *sigmas, 0), mode="constant")
     return np.asarray(blurred).reshape(values.shape)
@@ -254,7 +275,7 @@ def _rate_attrs(recording: xr.Dataset) -> dict[str, str]:
 
 
 def _map_coords(binned: BinnedRecording) -> dict[Hashable, xr.DataArray]:
-    """The maps and whether each was trained on."""
+    """Coordinates of the maps: their numbers, and whether each was trained on."""
     if binned.maps is None:
         return {}
     recording = binned.recording

@@ -73,22 +73,23 @@ def shuffle_test(
     statistic
         ``"spatial_information"``, ``"place_cell_score"``, ``"position_variance_explained"``,
         ``"coherence"``, ``"selectivity"``, ``"grid_score"``, ``"border_score"`` or ``"sparsity"``
-        (great values count as extreme; for sparsity negate in a function of your own), or a
-        function from RateMaps to a DataArray over ``unit``. ``"mutual_information"`` is not
-        corrected, as its bias is the ``null_mean``; each shuffle takes as many sums as it has
-        ``levels`` less one.
+        (high values count as extreme; to test for low sparsity pass a function that negates it),
+        or a function from RateMaps to a DataArray over ``unit``. ``"mutual_information"`` is not
+        corrected, as its bias is the ``null_mean``; each of its shuffles takes ``levels`` - 1
+        sums.
     n_shuffles
-        Number of shuffles; the least p-value is 1 / (n_shuffles + 1).
+        Number of shuffles; the minimum p-value is 1 / (n_shuffles + 1).
     null
         ``"circular"``: the places of each walk are shifted in time relative to its activations,
         every walk by its own shift, wrapping around. This keeps the temporal statistics of walks
         and units and destroys any relation between them, including a tuning to observations. With
-        the option ``given`` of ``position_variance_explained``, the means over the given values
-        are taken out first, so that the test is of place beyond them. ``"within_observation"``:
-        rates are permuted among the places of a map that show the same ``observation``. This keeps
-        any tuning to observations and destroys the layout of the places. It needs a statistic that
-        depends on the layout (the score, coherence, or a function). Temporally correlated noise
-        makes the rates of neighbouring places similar and is not part of this null: use both.
+        the option ``given`` of ``position_variance_explained``, the means over the given values are
+        subtracted first, so that the test is of place beyond them. ``"within_observation"``: rates
+        are permuted among the places of a map that show the same ``observation``. This keeps any
+        tuning to observations and destroys the layout of the places. It needs a statistic that
+        depends on the layout (the place-cell score, coherence, or a function). Temporally
+        correlated noise makes the rates of neighbouring places similar and is not part of this
+        null: use both.
     min_shift
         Minimum circular shift in steps, from either end; it must exceed the time over which
         activations and places are correlated. By default a tenth of the walk. Walks that end in
@@ -104,7 +105,7 @@ def shuffle_test(
     per_map
         Test every map (room) separately. Otherwise the samples of all maps are pooled, except
         that ``position_variance_explained`` always treats the places of different maps as
-        different and adds up the variances.
+        different and sums the variances.
     keep_null
         Also return the statistic in every shuffle, as ``null``.
     progress
@@ -116,17 +117,22 @@ def shuffle_test(
     -------
     xarray.Dataset
         Over ``unit`` (and ``map``): ``observed``, ``null_mean``, ``null_sd``, ``z``, ``p`` (the
-        share of shuffles, the data counted among them, at least as great as the data: (k + 1) / (n
-        + 1)) and ``q`` (p corrected for the number of units, the false discovery rate of Benjamini
-        and Hochberg, for every map separately). NaN where the statistic is; shuffles in which it is
-        undefined are left out of n. With ``keep_null`` also ``null``, float32, with a leading
-        dimension ``shuffle``.
+        share of shuffles, the data included, with a value at least as high as the data: (k + 1) /
+        (n + 1)) and ``q`` (p corrected for the number of units, the false discovery rate of
+        Benjamini and Hochberg, for every map separately). NaN where the statistic is; shuffles in
+        which it is undefined are left out of n. With ``keep_null`` also ``null``, float32, with a
+        leading dimension ``shuffle``.
 
     Raises
     ------
     ValueError
-        An unknown option, walks too short for ``min_shift``, or a null that leaves the statistic
-        unchanged.
+        An option is unknown, the walks are too short for ``min_shift``, or the null leaves the
+        statistic unchanged.
+
+    See Also
+    --------
+    place_cells : Criteria for place cells, which combine three shuffle tests.
+    spatial_information, position_variance_explained, mutual_information
 
     References
     ----------
@@ -134,6 +140,19 @@ def shuffle_test(
     Biology 9, 39. https://doi.org/10.2202/1544-6115.1585
     Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
+    >>> test = pf.shuffle_test(
+    ...     recording, "position_variance_explained", n_shuffles=99, progress=False
+    ... )
+    >>> list(test.data_vars)
+    ['observed', 'null_mean', 'null_sd', 'z', 'p', 'q']
+    >>> float(test.p.min())  # 1 / (n_shuffles + 1)
+    0.01
     """
     _check(statistic, n_shuffles, null)
     of_samples = isinstance(statistic, str) and statistic in OF_SAMPLES
@@ -178,7 +197,7 @@ def compare_with_shuffles(
     min_occupancy: int = 1,
     **options: Any,
 ) -> xr.Dataset:
-    """Do a :func:`shuffle_test` of a binned recording that has what the test needs."""
+    """Run a :func:`shuffle_test` on a binned recording that has the variables it needs."""
     rng = np.random.default_rng(seed)
     of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
     check_options(**of_maps, names=binned.grid.names)
@@ -221,7 +240,7 @@ def compare_with_shuffles(
 
 
 def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
-    """The statistic as a function of rate maps alone; those with a name keep dimensions."""
+    """The statistic as a function of rate maps alone; named statistics keep dimensions."""
     function = OF_MAPS[statistic] if isinstance(statistic, str) else statistic
     return nulls.Measure(partial(function, **options), isinstance(statistic, str))
 
@@ -237,7 +256,7 @@ def _check(statistic: Statistic, n_shuffles: int, null: str) -> None:
     check_option("null", null, get_args(Null))
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
-            f"null='within_observation' permutes places, which {statistic!r} does not see; use "
+            f"null='within_observation' permutes places, which does not change {statistic!r}; use "
             "statistic='place_cell_score' or 'coherence', or null='circular'"
         )
 
@@ -245,14 +264,14 @@ def _check(statistic: Statistic, n_shuffles: int, null: str) -> None:
 def _keeping(
     draws: Iterator[NDArray[Any]], shuffles: list[NDArray[np.float32]]
 ) -> Iterator[NDArray[Any]]:
-    """Pass the shuffles on, and add them to a list as they come."""
+    """Yield the shuffles, and append them to a list."""
     for values in draws:
         shuffles.append(values.astype(np.float32))
         yield values
 
 
 def _summary(data: xr.DataArray, draws: Iterator[NDArray[Any]], bar: Any) -> xr.Dataset:
-    """Data against shuffles, which come several at a time."""
+    """Summarise the shuffles, which come in groups, and compare the data with them."""
     observed = np.asarray(data.values, float)
     n, mean, squares, extreme = (np.zeros(observed.shape) for _ in range(4))
     for value in chain.from_iterable(draws):
@@ -275,7 +294,7 @@ def _table(
     squares: NDArray[np.float64],
     extreme: NDArray[np.float64],
 ) -> xr.Dataset:
-    """Means, deviations and p-values with names and units."""
+    """Means, standard deviations and p-values with names and units."""
     sd = np.sqrt(np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1))
     mean = np.where(n > 0, mean, np.nan)
     z = np.divide(observed - mean, sd, out=np.full(n.shape, np.nan), where=sd > 0)

@@ -1,4 +1,4 @@
-"""Halves of a recording: rate maps of each, and how well the two agree."""
+"""Halves of a recording: the rate maps of each, and their correlation."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def half_maps(
     recording
         Recording.
     halves
-        ``"odd_even"``: blocks of every walk, taken in turn; of walks of unequal length, blocks of
-        the walks of a map behind one another. ``"first_second"``: the first and the second half
-        of every walk. ``"walks"``: the walks of each map, taken in turn, so that
-        nothing that lasts for a walk is shared by the halves.
+        ``"odd_even"``: alternating blocks of every walk, or of all walks of a map joined end to end
+        if their lengths differ. ``"first_second"``: the first and the second half of every walk.
+        ``"walks"``: alternating walks of each map, so that the halves share nothing that lasts for
+        a walk.
     block
-        Samples of a block of ``"odd_even"``, at most half a walk. By default a minute where the
-        recording carries ``sample_rate`` (samples a second) and a walk lasts two, else a tenth
-        of a walk. Blocks should be longer than the memory of the units and of the walk:
+        Number of samples in a block of ``"odd_even"``, at most half a walk. By default a minute
+        where the recording carries ``sample_rate`` (samples per second) and a walk lasts two, else
+        a tenth of a walk. Blocks should be longer than the memory of the units and of the walk:
         neighbouring samples resemble each other whether or not a unit is tuned to places.
     by, bins, per_map
         Axes and bins of place, and whether every map is halved separately, as in
@@ -66,7 +66,23 @@ def half_maps(
     Raises
     ------
     ValueError
-        As :func:`rate_maps`; an unknown option; walks too short to be halved.
+        As :func:`rate_maps`; also if an option is unknown or the walks are too short to be halved.
+
+    See Also
+    --------
+    rate_maps : Rate maps of a whole recording.
+    stability : Correlation of the maps of the two halves.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
+    >>> maps = pf.half_maps(recording)
+    >>> maps.rate.dims, maps.half.values.tolist()
+    (('half', 'unit', 'y', 'x'), ['odd', 'even'])
+    >>> pf.spatial_information(maps).dims
+    ('half', 'unit')
     """
     binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map)
     maps = maps_of_halves(binned, halves, block, **options)
@@ -93,7 +109,7 @@ def stability(
 ) -> xr.DataArray:
     """Correlation of the rate maps of two halves of a recording.
 
-    Pearson's r over the places that both halves visit, every place counting once.
+    Pearson's r over the places visited in both halves, every place counting once.
 
     Parameters
     ----------
@@ -117,17 +133,32 @@ def stability(
     ValueError
         As :func:`half_maps`.
 
+    See Also
+    --------
+    half_maps : Rate maps of the two halves of a recording.
+    coherence : Correlation of the rate of each place with that of its neighbours.
+    shuffle_test : Test a statistic against chance.
+
     Notes
     -----
-    A unit that follows the letter at a place is stable as well: stability speaks for places only
-    together with a test against letters. Each half has half the samples, so the value is lower
-    than the correlation of the whole map with another of its length.
+    A unit that responds to the letter at a place is stable as well: stability is evidence for
+    place tuning only together with a test against letters. Each half has half the samples, so the
+    value is lower than the correlation of the whole map with another of its length.
 
     References
     ----------
     Muller, R. U. and Kubie, J. L. (1987). The effects of changes in the environment on the
     spatial firing of hippocampal complex-spike cells. Journal of Neuroscience 7, 1951-1968.
     https://doi.org/10.1523/JNEUROSCI.07-07-01951.1987
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
+    >>> r = pf.stability(recording)
+    >>> r.dims, round(float(r.median()), 1)
+    (('unit',), 0.5)
     """
     maps = half_maps(recording, halves=halves, block=block, **options)
     return agreement(maps).assign_attrs(halves=halves)
@@ -143,10 +174,10 @@ def agreement(maps: xr.Dataset) -> xr.DataArray:
 
 
 def half_numbers(binned: BinnedRecording, halves: str, block: int | None) -> Numbers:
-    """Half of every sample, 0 or 1, shape (walk, 1), (1, time) or (walk, time)."""
+    """Half (0 or 1) of every sample, shape (walk, 1), (1, time) or (walk, time)."""
     check_option("halves", halves, get_args(Halves))
     if block is not None and halves != "odd_even":
-        raise ValueError(f"block belongs to halves='odd_even', got halves={halves!r}")
+        raise ValueError(f"block must be None unless halves='odd_even', got halves={halves!r}")
     recording = binned.recording
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     if halves == "walks":
@@ -199,7 +230,7 @@ def _map_of_walk(recording: xr.Dataset) -> NDArray[np.intp]:
 
 
 def _turns(recording: xr.Dataset) -> NDArray[np.intp]:
-    """Number of every walk among the walks of its map."""
+    """Rank of every walk among the walks of its map."""
     maps = _map_of_walk(recording)
     turn = np.empty_like(maps)
     for number in range(maps.max() + 1):

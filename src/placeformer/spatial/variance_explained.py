@@ -1,4 +1,4 @@
-"""Variance of an activation that position explains: a measure made for signed activations."""
+"""Variance explained by position, a measure suited to signed activations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from placeformer.spatial.binning import (
 from placeformer.stats.tolerances import NO_VARIANCE
 
 SHIFT_SAMPLES = 4096
-"""Samples of the first walk whose mean is taken off every activation before squaring."""
+"""Number of samples of the first walk whose mean is subtracted from activations before squaring."""
 
 
 def position_variance_explained(
@@ -39,7 +39,7 @@ def position_variance_explained(
     per_map: bool = False,
     adjusted: bool = True,
 ) -> xr.DataArray:
-    r"""Share of each unit's variance that its mean at every place explains.
+    r"""Share of each unit's variance that is explained by its mean at every place.
 
     .. math:: \eta^2 = \frac{SS_0 - SS_1}{SS_0}, \qquad
               \eta^2_{adj} = 1 - \frac{SS_1 / (n - k_1)}{SS_0 / (n - k_0)}
@@ -53,39 +53,55 @@ def position_variance_explained(
     recording
         Recording.
     given
-        Discrete variable (walk, time) whose means are taken out first, within every map:
-        ``"observation"`` gives what place explains beyond the letter. In a world of letters
-        places nest in letters. ``None``: nothing.
+        Discrete variable (walk, time) whose means are subtracted first, within every map:
+        ``"observation"`` gives the variance explained by place beyond the letter. In a world of
+        letters places are nested in letters. ``None``: no such variable.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
     maps
-        ``"apart"``: a place of one map is another place than that of another map, and the
-        means of the maps are taken out (sums of squares are pooled over maps). ``"together"``:
+        ``"apart"``: the places of different maps are different places, and the means of the
+        maps are subtracted (sums of squares are pooled over maps). ``"together"``:
         the ``map`` coordinate is ignored. A recording without ``map`` is one map.
     per_map
-        One value for every map, on a leading dimension ``map``.
+        Return one value for every map, on a leading dimension ``map``.
     adjusted
         Correct for the variance that k means explain by chance (epsilon squared): with
-        independent samples of a unit that ignores place the expected value is 0, single values
-        may be below it. Samples along a walk are not independent: for a test against chance use
+        independent samples of a unit that ignores place the expected value is 0, and single values
+        may be negative. Samples along a walk are not independent: for a test against chance use
         :func:`shuffle_test`.
 
     Returns
     -------
     xarray.DataArray
         (unit,) or (map, unit), at most 1; at least 0 unless ``adjusted``. Unchanged by scaling,
-        shifting or negating a unit. NaN for a unit without variance left by the maps and by
-        ``given``, or when every cell holds a single sample and ``adjusted``.
+        shifting or negating a unit. NaN for a unit without variance within maps and
+        values of ``given``, or if ``adjusted`` and every cell holds a single sample.
 
     Raises
     ------
     ValueError
         The recording breaks the contract, activations are not finite, or an option is unknown.
 
+    See Also
+    --------
+    mutual_information : Information about place for signed activations.
+    shuffle_test : Test a statistic against chance.
+    place_cells : Criteria for place cells, which use this measure.
+
     References
     ----------
     Kelley, T. L. (1935). An unbiased correlation ratio measure. PNAS 21, 554-559.
     https://doi.org/10.1073/pnas.21.9.554
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
+    >>> eta2 = pf.position_variance_explained(recording)
+    >>> beyond = pf.position_variance_explained(recording, given="observation")
+    >>> bool(beyond.median() < eta2.median())
+    True
     """
     check_options(recording, maps, per_map)
     binned = BinnedRecording.of(recording, by=by, bins=bins, need=(given,) if given else ())
@@ -101,7 +117,7 @@ def variance_explained(
     adjusted: bool = True,
     per_map: bool = False,
 ) -> xr.DataArray:
-    """Variance explained of sums (cell, unit) and squares (map, unit), with names and units."""
+    """Variance explained from sums (cell, unit) and squares (map, unit), with names and units."""
     values = cells.explained(cell_sums, squares, adjusted=adjusted, per_map=per_map)
     beyond = f" beyond {cells.given}" if cells.given else ""
     kind = "adjusted" if adjusted else "not adjusted"
@@ -111,18 +127,18 @@ def variance_explained(
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells (map, given, place) and the groups (map, given) and maps that they nest in."""
+    """Cells (map, given, place), nested in groups (map, given) and in maps."""
 
     recording: xr.Dataset
     given: str | None
-    """Variable whose values nest in the maps; ``None``: no such variable."""
+    """Variable whose values are nested in the maps; ``None``: no such variable."""
     pooled: bool
     """Whether the coordinate ``map`` is ignored."""
     maps: NDArray[np.generic]
     index: Any
     """Cell of every sample (walk, time); -1: none. Dask where the activations are dask."""
     counts: NDArray[np.int64]
-    """Samples of every cell."""
+    """Number of samples of every cell."""
     group: NDArray[np.intp]
     """Group of every cell."""
     map_of_group: NDArray[np.intp]
@@ -132,7 +148,7 @@ class Cells:
 
     @classmethod
     def of(cls, binned: BinnedRecording, *, given: str | None = None, maps: str = "apart") -> Cells:
-        """Cells that occur in a recording whose maps are pooled; ``given`` is checked before."""
+        """Cells that occur in a recording whose maps are pooled; ``given`` must exist in it."""
         recording, n_bins = binned.recording, binned.size
         names, number = _map_numbers(recording, maps)
         levels, values = _given(recording, given)
@@ -165,11 +181,11 @@ class Cells:
         )
 
     def held(self) -> Cells:
-        """Cells whose numbers of every sample are in memory, not lazy."""
+        """The same cells with the cell and map of every sample loaded into memory."""
         return replace(self, index=np.asarray(self.index), walk_map=np.asarray(self.walk_map))
 
     def label(self, values: NDArray[Any], name: str, attrs: dict[str, Any]) -> xr.DataArray:
-        """Name the dimensions of values (unit,) or (map, unit), and say what they are given."""
+        """Label values (unit,) or (map, unit) with dimensions, coordinates and attributes."""
         attrs = attrs | {
             "given": self.given or "none",
             "maps": "together" if self.pooled else "apart",
@@ -187,7 +203,7 @@ class Cells:
         adjusted: bool,
         per_map: bool,
     ) -> NDArray[np.float64]:
-        """Variance explained (unit,) or (map, unit) of sums (cell, unit), squares (map, unit)."""
+        """Variance explained (unit,) or (map, unit) from sums (cell, unit), squares (map, unit)."""
         n_groups, n_maps = len(self.map_of_group), len(self.maps)
         group_sums = add_rows(cell_sums, self.group, n_groups)
         group_counts = add_rows(self.counts, self.group, n_groups)
@@ -208,8 +224,8 @@ class Cells:
 def sums_of_squares(cells: Cells) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sums of every cell (cell, unit) and sums of squares of every map (map, unit).
 
-    Both are of the deviations from the mean of the unit's first samples, which changes no sum of
-    squares about a mean and keeps rounding out of them; a constant unit gives exactly 0.
+    Both are of deviations from the mean of the unit's first samples. This changes no sum of
+    squares about a mean and avoids rounding errors; a constant unit gives exactly 0.
     """
     values = activations(cells.recording)
     index, sizes = [cells.index, cells.walk_map], [len(cells.counts), len(cells.maps)]
@@ -236,7 +252,7 @@ def _share_explained(
     *,
     adjusted: bool,
 ) -> NDArray[np.float64]:
-    """1 - after / before, each over its degrees of freedom when adjusted."""
+    """1 - after / before, each divided by its degrees of freedom if adjusted."""
     known = (before > NO_VARIANCE * raw) & (np.broadcast_to(free_after, before.shape) > 0)
     if not adjusted:
         known = before > NO_VARIANCE * raw
@@ -248,14 +264,14 @@ def _share_explained(
 def add_rows(
     values: NDArray[np.generic], index: NDArray[np.intp], size: int
 ) -> NDArray[np.float64]:
-    """Sum rows that share an index."""
+    """Sum the rows that share an index."""
     columns = np.arange(len(index))
     matrix = sparse.csr_array((np.ones(len(index)), (index, columns)), shape=(size, len(index)))
     return np.asarray(matrix @ values)
 
 
 def _ranks(keys: Any, size: int) -> tuple[NDArray[Any], Any, NDArray[np.int64]]:
-    """Keys below a size that occur, the rank of every key among them (-1 of -1), and counts."""
+    """Keys below ``size`` that occur, the rank of every key among them (-1 for -1), and counts."""
     if size > _blocks.MANY:
         occurring, counts = _blocks.distinct(keys)
         occurring, counts = occurring[occurring >= 0], counts[occurring >= 0]
@@ -267,7 +283,7 @@ def _ranks(keys: Any, size: int) -> tuple[NDArray[Any], Any, NDArray[np.int64]]:
         counts = _blocks.counts(keys, size)
         occurring = np.flatnonzero(counts)
         counts, table = counts[occurring], np.full(size + 1, -1, integers(len(occurring)))
-        table[occurring] = np.arange(len(occurring))  # the last is that of -1
+        table[occurring] = np.arange(len(occurring))  # the last entry is for -1
 
         def rank(block: NDArray[Any]) -> NDArray[Any]:
             return table[block]
@@ -276,14 +292,14 @@ def _ranks(keys: Any, size: int) -> tuple[NDArray[Any], Any, NDArray[np.int64]]:
 
 
 def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
-    """The maps and the number of each walk's."""
+    """The maps, and the number of the map of each walk."""
     if maps == "together" or schema.MAP not in recording.variables:
         return np.zeros(1, int), np.zeros(recording.sizes[schema.WALK], np.intp)
     return schema.map_numbers(recording)
 
 
 def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]:
-    """The given values that occur, ascending, and that of every sample; one 0 where none is."""
+    """The given values that occur, ascending, and that of every sample; 0 without ``given``."""
     if given is None:
         return np.zeros(1, np.int8), np.zeros((1, 1), np.int8)
     values = samples(recording, given)
@@ -291,7 +307,7 @@ def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]
 
 
 def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
-    """Refuse an unknown way to treat maps, or maps that the recording lacks."""
+    """Raise if ``maps`` is unknown, or if ``per_map`` needs maps that the recording lacks."""
     check_option("maps", maps, ("apart", "together"))
     if per_map and (maps == "together" or schema.MAP not in recording.variables):
         raise ValueError(
