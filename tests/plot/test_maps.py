@@ -115,6 +115,43 @@ def test_without_an_ax_there_is_a_new_figure_of_pyplot():
     plt.close(ax.figure)
 
 
+def test_y_goes_upwards_except_on_a_grid(ax):
+    metres = maps().assign_coords(
+        x_edges=("x_edges", np.arange(6) / 5), y_edges=("y_edges", np.arange(5) / 4)
+    )
+    pf.plot.rate_maps(metres, ax=ax)
+    assert ax.get_ylim() == (0, 1)
+    left, right, bottom, top = ax.images[0].get_extent()
+    assert (left, right, top, bottom) == (0, 1, 0, 1)  # the first row at y = 0
+    drawn(ax)
+
+
+def test_maps_of_one_axis_are_curves_and_rows(ax):
+    data = maps().isel(y=0, drop=True)
+    pf.plot.rate_maps(data, 1, ax=ax, limits=(-1, 2))
+    (curve,) = ax.patches[-1:]
+    np.testing.assert_array_equal(curve.get_data().values, data.rate[1])
+    assert ax.get_xlabel() == "x (grid steps)"
+    assert ax.get_ylim() == (-1, 2)
+    label = xr.DataArray(np.array([[0, 1, 1, 0, 2]] * 3), dims=("unit", "x"))
+    pf.plot.place_fields(data, label, ax=(other := Figure().add_subplot()))
+    shaded = [p.get_x() + np.array([0, p.get_width()]) for p in other.patches[-2:]]
+    np.testing.assert_array_equal(shaded, [[0.5, 2.5], [3.5, 4.5]])
+
+
+def test_population_map_is_sorted_by_peaks(ax):
+    rate = np.array([[0.0, 1, 2, 9, 0], [np.nan, 8, 0, 0, 4], [1.0, 1, 3, 1, 1]])
+    data = maps().isel(y=0, drop=True)
+    data = data.assign(rate=(("unit", "x"), rate))
+    shown = pf.plot.population_map(data, ax=ax).images[0].get_array()
+    np.testing.assert_allclose(shown.filled(-1)[[0, 1]], [[-1, 1, 0, 0, 0.5], [0, 0, 1, 0, 0]])
+    assert ax.get_ylim() == (2.5, -0.5)
+    plain = pf.plot.population_map(data, order=[2, 0], normalize=False, ax=Figure().add_subplot())
+    np.testing.assert_array_equal(plain.images[0].get_array(), rate[[2, 0]])
+    with pytest.raises(ValueError, match="one axis of place"):
+        pf.plot.population_map(maps(), ax=ax)
+
+
 def test_several_maps_are_refused_with_the_way_out(ax):
     several = xr.concat(
         [maps(), maps()], "map", data_vars="all", coords="minimal", compat="override", join="exact"

@@ -73,6 +73,63 @@ def test_place_fields():
     return pf.plot.place_fields(data, pf.place_fields(data), ax=blank()).figure
 
 
+def arena():
+    """One unit with a field at the top left of a box of a metre, whose lower right is unvisited."""
+    edges = np.linspace(0, 1, 11)
+    centre = (edges[:-1] + edges[1:]) / 2
+    y, x = np.meshgrid(centre, centre, indexing="ij")
+    rate = 8 * np.exp(-((y - 0.75) ** 2 + (x - 0.25) ** 2) / 0.03)
+    rate[(y < 0.2) & (x > 0.7)] = np.nan
+    units = {"units": "m"}
+    return xr.Dataset(
+        {
+            "rate": (("unit", "y", "x"), rate[None], {"units": "Hz"}),
+            "occupancy": (("y", "x"), np.where(np.isnan(rate), 0, 30)),
+        },
+        {"y": ("y", centre, units), "x": ("x", centre, units),
+         "y_edges": ("y_edges", edges), "x_edges": ("x_edges", edges),
+         "unit": ["CA1/7"]},
+    )  # fmt: skip
+
+
+def track(n_units=1):
+    """Units with one field each on a track of two metres, of which the last bin is unvisited."""
+    edges = np.linspace(0, 200, 26)
+    centre = (edges[:-1] + edges[1:]) / 2
+    peak = 200 * (np.arange(n_units) * 7 % n_units + 0.3) / n_units
+    rate = 1 + (4 + np.arange(n_units))[:, None] * np.exp(-(((centre - peak[:, None]) / 15) ** 2))
+    rate[:, -1] = np.nan
+    return xr.Dataset(
+        {
+            "rate": (("unit", "x"), np.round(rate, 3), {"units": "Hz"}),
+            "occupancy": ("x", np.where(np.arange(25) < 24, 30, 0)),
+        },
+        {"x": ("x", centre, {"units": "cm"}), "x_edges": ("x_edges", edges),
+         "unit": [f"CA1/{i}" for i in range(n_units)]},
+    )  # fmt: skip
+
+
+@picture()
+def test_rate_maps_in_metres():
+    return pf.plot.rate_maps(arena(), ax=blank()).figure
+
+
+@picture()
+def test_rate_maps_on_a_track():
+    return pf.plot.rate_maps(track(), ax=blank()).figure
+
+
+@picture()
+def test_place_fields_on_a_track():
+    data = track()
+    return pf.plot.place_fields(data, pf.place_fields(data), ax=blank()).figure
+
+
+@picture()
+def test_population_map():
+    return pf.plot.population_map(track(12), ax=blank()).figure
+
+
 @picture()
 def test_walk():
     steps = ("walk", "time")

@@ -269,3 +269,16 @@ def test_blind_guesses_of_long_recordings_are_means_in_double_precision():
     position = np.full((1, 2**19, 1), 300, np.float16)  # their sum is beyond float16
     fold = np.arange(2**19)[None] % 2
     np.testing.assert_array_equal(mean_positions(position, fold), [[300.0], [300.0]])
+
+
+@pytest.mark.parametrize("method", ["bayes", "ridge"])
+def test_maps_may_be_named_by_text(rooms, method):
+    names = np.array(["box", "track"])[
+        (rooms["map"].values == rooms["map"].values.max()).astype(int)
+    ]
+    named = rooms.assign_coords(map=("walk", names))
+    want, got = (decode_map(r, method=method, **FEW) for r in (rooms, named))
+    np.testing.assert_array_equal(got.decoded == "track", want.decoded == rooms["map"].values.max())
+    for name in ("accuracy", "p", "confusion", "chance_accuracy"):
+        np.testing.assert_array_equal(got[name], want[name])
+    assert list(got["map"].values) == ["box", "track"]

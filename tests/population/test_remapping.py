@@ -144,7 +144,7 @@ def test_recordings_lead_here():
     ("function", "words"),
     [
         (lambda a, b: (a, b.isel(unit=slice(5))), "10 and 5 units"),
-        (lambda a, b: (a, b.assign_coords(index=b.index + 1)), "different 'index'"),
+        (lambda a, b: (a, b.assign_coords(index=b.index + 1)), "first 'index' that differs"),
         (lambda a, b: (a, b.isel(x=slice(9))), "the same places, got .11, 11. and .11, 9."),
         (lambda a, b: (a, b.assign_coords(x=b.x + 1)), "the same places"),
         (lambda a, b: (a.isel(x=[0], y=[0, 1]), b.isel(x=[0], y=[0, 1])), "at least 3 visited"),

@@ -152,3 +152,16 @@ def test_margins_that_nobody_visited_are_no_walls():
     row[0, 3] = 0
     with pytest.warns(UserWarning, match="less than 25% of the places at a wall"):
         border_score(simulation.maps(row[None]))
+
+
+WALL = np.zeros((20, 20))
+WALL[0] = 10
+
+
+@pytest.mark.parametrize(
+    "beyond", [((1, 1), (1, 1)), ((1, 0), (0, 0)), ((0, 3), (2, 0))], ids=["ring", "row", "corner"]
+)
+def test_walls_are_where_something_was_visited(beyond):
+    wide = np.pad(WALL, beyond, constant_values=np.nan)
+    want = border_score(simulation.maps(WALL[None]))
+    np.testing.assert_allclose(border_score(simulation.maps(wide[None])), want)

@@ -231,18 +231,37 @@ def test_few_samples_and_few_shuffles_are_warned_of(recordings):
         place_cells(rec, n_shuffles=9)
 
 
+def made_by(**network):
+    return json.dumps({"steps": [{"step": "record", "network": network}]})
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.isel(unit=slice(0, 5)), "control must hold the 72 units"),
-        (lambda c: c.assign_coords(index=("unit", c.index.values[::-1])), "'index' differs"),
-        (lambda c: c.assign_coords(unit=np.arange(72).astype(str)[::-1]), "'unit' differs"),
+        (
+            lambda c: c.isel(unit=slice(0, 5)),
+            "the same units in the same order, got 72 and 5 units",
+        ),
+        (
+            lambda c: c.assign_coords(index=("unit", c.index.values[::-1])),
+            "first 'index' that differs",
+        ),
+        (
+            lambda c: c.assign_coords(unit=np.arange(72).astype(str)[::-1]),
+            "first 'unit' that differs",
+        ),
+        (lambda c: c.assign_coords(unit_id=("unit", np.arange(72) + 1)), "'unit_id' that differs"),
+        (lambda c: c.assign_attrs(provenance=made_by(weights_sha256="b")), "two networks"),
         (lambda c: c.assign_coords(familiar=~c.familiar), "novel maps"),
     ],
 )
 def test_a_control_of_other_units_or_on_trained_maps_is_refused(recordings, change, words):
-    names = {"index": ("unit", np.arange(72)), "unit": np.arange(72).astype(str)}
-    rec, control = (r.assign_coords(names) for r in recordings)
+    number = np.arange(72)
+    names = {"index": ("unit", number), "unit_id": ("unit", number), "unit": number.astype(str)}
+    rec, control = (
+        r.assign_coords(names).assign_attrs(provenance=made_by(weights_sha256="a"))
+        for r in recordings
+    )
     with pytest.raises(ValueError, match=words):
         place_cells(rec, control=change(control), n_shuffles=3)
 

@@ -12,7 +12,7 @@ from placeformer.evaluation import simulation
 from placeformer.spatial import mutual_information as information
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial.binned_sums import ALL, Shifted
-from placeformer.spatial.circular_shifts import circular_shifts
+from placeformer.spatial.circular_shifts import CircularShifts
 from placeformer.spatial.measures import coherence, spatial_information
 from placeformer.spatial.mutual_information import mutual_information
 from placeformer.spatial.place_cell_score import place_cell_score
@@ -27,6 +27,12 @@ plain_information = partial(mutual_information, correction="none")
 def shifted(index, amounts):
     """Values (shuffle, walk, time) of walks rolled in time."""
     return Shifted(index, amounts, 0)[..., ALL, ALL]
+
+
+def amounts(shape, n, low, rng):
+    """Shifts (shuffle, walk) of walks of a shape (walk, time)."""
+    n_walks, n_steps = shape
+    return CircularShifts.of(np.full(n_walks, n_steps), n_steps, low).draw(n, rng)
 
 
 def lattice(rng, n_walks=3, n_steps=600, n_units=4, noise=0.5, side=7):
@@ -97,7 +103,7 @@ def test_shuffles_are_those_of_moving_the_places_one_at_a_time(name, monkeypatch
     moved = []
     groups = {"spatial_information": (3, 3, 1), "mutual_information": (7,)}
     for group in groups.get(name) or nulls.groups(7, values):
-        moved += list(shifted(number, circular_shifts(number.shape, group, 30, rng)))
+        moved += list(shifted(number, amounts(number.shape, group, 30, rng)))
     x, y = rec.x.values.ravel(), rec.y.values.ravel()
     null = by_hand(rec, functions[name], [(x[m], y[m]) for m in moved])
     observed = functions[name](rec)
@@ -118,7 +124,7 @@ def test_letters_are_taken_out_before_place_beyond_them_is_tested():
     for value in np.unique(letter):
         left[letter == value] -= left[letter == value].mean(axis=0)
     number = np.arange(rec.x.size).reshape(rec.x.shape)
-    moved = shifted(number, circular_shifts(number.shape, 5, 30, RNG(5)))
+    moved = shifted(number, amounts(number.shape, 5, 30, RNG(5)))
     null = []
     for m in moved:
         behaviour = {k: (("walk", "time"), rec[k].values.ravel()[m]) for k in ("x", "y")}
@@ -141,7 +147,7 @@ def test_holes_in_the_path_move_with_it():
     x[:, 150:] = np.nan
     holed = rec.assign_coords(x=(("walk", "time"), x))
     index = np.arange(600).reshape(3, 200)
-    (moved,) = shifted(index, circular_shifts(index.shape, 1, 20, RNG(3)))
+    (moved,) = shifted(index, amounts(index.shape, 1, 20, RNG(3)))
     new = [(x.ravel()[moved], rec.y.values.ravel()[moved])]
     want = by_hand(holed, lambda ds: position_variance_explained(ds).values, new)[0]
     result = shuffle_test(holed, "position_variance_explained", n_shuffles=1, min_shift=20, seed=3)
@@ -173,7 +179,7 @@ def test_p_of_untuned_units_is_uniform():
 def test_shifts_are_at_least_the_least_from_both_ends(seed, n_steps, data):
     low = data.draw(st.integers(1, n_steps // 2))
     index = np.arange(4 * n_steps).reshape(4, n_steps)
-    for moved in shifted(index, circular_shifts(index.shape, 3, low, RNG(seed))):
+    for moved in shifted(index, amounts(index.shape, 3, low, RNG(seed))):
         np.testing.assert_array_equal(np.sort(moved, axis=1), index)
         shift = (index[:, 0] - moved[:, 0]) % n_steps
         assert ((shift >= low) & (shift <= n_steps - low)).all()
@@ -183,7 +189,7 @@ def test_shifts_are_at_least_the_least_from_both_ends(seed, n_steps, data):
 
 def test_walks_are_shifted_each_by_its_own():
     index = np.tile(np.arange(1000), (8, 1))
-    (moved,) = shifted(index, circular_shifts(index.shape, 1, 100, RNG(0)))
+    (moved,) = shifted(index, amounts(index.shape, 1, 100, RNG(0)))
     assert np.unique(moved[:, 0]).size > 4
 
 

@@ -5,6 +5,7 @@ from placeformer.plot.lesions import dose_response as dose_response
 from placeformer.plot.maps import distribution as distribution
 from placeformer.plot.maps import memory as memory
 from placeformer.plot.maps import place_fields as place_fields
+from placeformer.plot.maps import population_map as population_map
 from placeformer.plot.maps import rate_maps as rate_maps
 from placeformer.plot.maps import walk as walk
 from placeformer.plot.networks import activations as activations

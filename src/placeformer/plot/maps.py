@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from textwrap import fill
 from typing import Any
@@ -57,12 +57,21 @@ def show_image(
 
 
 def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
-    """Set axes (y, x) with ticks at whole steps, y pointing down."""
+    """Set axes (y, x): of a grid in whole steps with y downwards, otherwise with y upwards."""
+    on_grid = all(is_grid(e) for e in edges)
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
         axis.set_label_text(f"{dim} ({unit})")
-        axis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        axis.set_major_locator(MaxNLocator(nbins=4, integer=on_grid))
     y, x = edges
-    ax.set(xlim=(x[0], x[-1]), ylim=(y[-1], y[0]), aspect="equal")
+    ylim = (y[-1], y[0]) if on_grid else (y[0], y[-1])
+    ax.set(xlim=(x[0], x[-1]), ylim=ylim, aspect="equal")
+
+
+def is_grid(edges: NDArray[Any]) -> bool:
+    """Whether bins are the steps of a grid: of width 1 about whole numbers."""
+    centres = edges[:-1] + 0.5
+    return bool(np.array_equal(np.diff(edges), np.ones(len(centres)))
+                and np.array_equal(centres, np.round(centres)))  # fmt: skip
 
 
 def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
@@ -136,20 +145,22 @@ def rate_maps(
     Parameters
     ----------
     maps
-        RateMaps of one map, on two axes of place.
+        RateMaps of one map, on two axes of place (an image) or one (a curve).
     unit
         Number of the unit along ``unit``.
     ax
         Where to draw; by default a new figure.
     limits
-        Minimum and maximum rate of the colours; by default those of the map.
+        Minimum and maximum rate of the colours, or of the axis of a curve; by default those of the
+        map.
     colorbar
         Draw a colour bar with the units of the rate.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Axes with the first axis of place (y) pointing down, as in the worlds of this library.
+        Axes with the first axis of place (y) pointing down on a grid of whole numbers, as in the
+        worlds of this library, and up in an arena of metres or pixels.
 
     See Also
     --------
@@ -168,11 +179,14 @@ def rate_maps(
     ('x (grid steps)', 'y (grid steps)')
     """
     ax = _axes(ax)
-    rate, edges = _rates(maps, unit), bin_edges(maps)
+    rate = _rates(maps, unit)
+    if rate.ndim == 1:
+        return _curve(ax, rate, maps, unit, limits)
+    edges = bin_edges(maps)
     low, high = limits or (None, None)
     image = show_image(ax, np.ma.masked_invalid(rate.values), edges, vmin=low, vmax=high)
     set_axes_of(ax, maps, edges)
-    ax.set_title(schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit "))
+    ax.set_title(_title(maps, unit))
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label=f"mean activation ({schema.shown_units(rate)})")
     return ax
@@ -188,6 +202,8 @@ def place_fields(
     colorbar: bool = True,
 ) -> Axes:
     """Draw the rate map of one unit with the outlines of its place fields.
+
+    On one axis of place the fields are shaded.
 
     Parameters
     ----------
@@ -218,9 +234,82 @@ def place_fields(
     if label.shape != (shape := _rates(maps, unit).shape):
         raise ValueError(f"fields must be those of maps, of shape {shape}, got {label.shape}")
     for number in range(1, int(label.max(initial=0)) + 1):
+        if label.ndim == 1:
+            _shade_field(ax, label == number, maps, COLORS[(number - 1) % len(COLORS)])
+            continue
         outline = region_outline(label == number, bin_edges(maps))
         for color, width in (("black", 3.2), ("white", 1.6)):  # visible on bright and dark places
             ax.add_collection(LineCollection(outline, colors=color, linewidths=width))
+    return ax
+
+
+def population_map(
+    maps: xr.Dataset,
+    *,
+    order: Sequence[int] | NDArray[Any] | None = None,
+    normalize: bool = True,
+    ax: Axes | None = None,
+    colorbar: bool = True,
+) -> Axes:
+    """Draw the rate maps of all units on one axis of place, sorted by where they peak.
+
+    Parameters
+    ----------
+    maps
+        RateMaps of one map, on one axis of place.
+    order
+        Numbers of the units from the top down; by default all units, by the place of their
+        greatest rate. Sorting one half of a recording by the peaks of the other shows how much of
+        the diagonal is noise: ``order=half.rate.argmax("x").argsort()``.
+    normalize
+        Scale every unit from 0 at its least rate to 1 at its greatest.
+    ax
+        Where to draw; by default a new figure.
+    colorbar
+        Draw a colour bar.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A row per unit; places not visited are hatched.
+
+    Raises
+    ------
+    ValueError
+        Maps of several maps or on more than one axis of place.
+
+    Examples
+    --------
+    ::
+
+        cells = table.is_place_cell.values
+        pf.plot.population_map(maps.isel(unit=cells))
+    """
+    schema.check_rate_maps(maps)
+    space = schema.place_dims(maps)
+    if len(space) != 1 or set(maps[schema.RATE].dims) != {schema.UNIT, *space}:
+        raise ValueError(
+            f"maps must be of one map on one axis of place, got dims {maps[schema.RATE].dims}; "
+            "compute them with rate_maps(recording, by='x'), or draw single units with "
+            "placeformer.plot.rate_maps"
+        )
+    ax, (dim,) = _axes(ax), space
+    rate = np.ma.masked_invalid(maps[schema.RATE].transpose(schema.UNIT, dim).values)
+    if order is None:
+        order = np.argsort(rate.filled(-np.inf).argmax(axis=1), kind="stable")
+    rate = rate[np.asarray(order, int)]
+    if normalize:
+        least, greatest = (f(axis=1, keepdims=True) for f in (rate.min, rate.max))
+        rate = (rate - least) / np.ma.maximum(greatest - least, np.finfo(float).tiny)
+    edges = axis_edges(maps, dim)
+    image = show_image(ax, rate, (np.arange(len(rate) + 1) - 0.5, edges))
+    ax.set(xlim=(edges[0], edges[-1]), ylim=(len(rate) - 0.5, -0.5), aspect="auto")
+    ax.set_xlabel(_place_label(maps, dim))
+    ax.set_ylabel("unit")
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    if colorbar:
+        units = "share of the range" if normalize else schema.shown_units(maps[schema.RATE])
+        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({units})")
     return ax
 
 
@@ -378,15 +467,48 @@ def distribution(
 
 
 def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
-    """Rate (y, x) of one unit of one map."""
+    """Rate (y, x) or (x,) of one unit of one map."""
     schema.check_rate_maps(maps)
     space, rate = schema.place_dims(maps), maps[schema.RATE]
-    if len(space) != 2 or set(rate.dims) != {schema.UNIT, *space}:
+    more = [str(d) for d in rate.dims if d not in (schema.UNIT, *space)]
+    if more or len(space) > 2:
+        way = f"pick one with isel({more[0]}=0)" if more else "take one or two axes with by="
         raise ValueError(
-            f"maps must be of one map on two axes of place, got dims {rate.dims}; "
-            "select a map with isel(map=0)"
+            f"maps must be of one map on one or two axes of place, got dims {rate.dims}; {way}"
         )
     return rate.isel({schema.UNIT: unit}).transpose(*space)
+
+
+def _curve(
+    ax: Axes, rate: xr.DataArray, maps: xr.Dataset, unit: int, limits: tuple[float, float] | None
+) -> Axes:
+    """Draw the rates of one unit on one axis of place."""
+    (dim,) = (str(d) for d in rate.dims)
+    edges = axis_edges(maps, dim)
+    for low, high, value in zip(edges[:-1], edges[1:], rate.values, strict=True):
+        if not np.isfinite(value):
+            ax.axvspan(low, high, facecolor="0.75", hatch="////", edgecolor="0.4", linewidth=0)
+    ax.stairs(rate.values, edges, baseline=None, color=BLUE, linewidth=1.5)
+    ax.set(xlim=(edges[0], edges[-1]), xlabel=_place_label(maps, dim), title=_title(maps, unit))
+    ax.set_ylabel(f"mean activation ({schema.shown_units(rate)})")
+    if limits:
+        ax.set_ylim(limits)
+    return ax
+
+
+def _shade_field(ax: Axes, inside: NDArray[np.bool_], maps: xr.Dataset, color: str) -> None:
+    """Shade the bins of a field on one axis of place."""
+    edges, where = axis_edges(maps, schema.place_dims(maps)[0]), np.flatnonzero(inside)
+    ax.axvspan(edges[where[0]], edges[where[-1] + 1], color=color, alpha=0.25, linewidth=0)
+
+
+def _place_label(maps: xr.Dataset, dim: str) -> str:
+    """Name and units of an axis of place."""
+    return f"{dim} ({schema.shown_units(maps[dim], 'grid steps')})"
+
+
+def _title(maps: xr.Dataset, unit: int) -> str:
+    return schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit ")
 
 
 def _outcomes(ax: Axes, steps: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> None:

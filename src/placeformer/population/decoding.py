@@ -466,8 +466,8 @@ def of_map(
     pairs = np.zeros((maps.size, maps.size))
     np.add.at(pairs, (truth[known], decoded[known].astype(np.intp)), 1)
     share = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)
-    numbers = maps.dtype.kind in "biuf"
-    named = np.full(fold.shape, np.nan) if numbers else np.full(fold.shape, "", maps.dtype)
+    as_text = maps.dtype.kind not in "biuf"
+    named = np.full(fold.shape, "" if as_text else np.nan, maps.dtype if as_text else float)
     named[known] = maps[decoded[known].astype(np.intp)]
     confusion = "share of a map's samples decoded as each map"
     return {

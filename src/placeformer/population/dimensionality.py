@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.population.vectors import Products, is_maps, vectors
+from placeformer.population.vectors import Products, check_padding, is_maps, missing_rows, vectors
 from placeformer.spatial.variance_explained import centre
 from placeformer.stats.tolerances import FLAT
 
@@ -85,10 +85,7 @@ def dimensionality(
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be above 0 and at most 1, got {variance}")
     rows = vectors(data)
-    n_rows = rows.shape[0] * rows.shape[1]
-    if n_rows < 2:
-        raise ValueError(f"data must have at least 2 samples or places, got {n_rows}")
-    values = spectrum(rows, data, standardize=standardize)
+    values, n_rows = spectrum(rows, data, standardize=standardize)
     total = values.sum()
     ratio = total**2 / np.square(values).sum() if total > 0 else np.nan
     enough = np.searchsorted(np.cumsum(values), variance * total * (1 - 1e-12)) + 1
@@ -119,22 +116,34 @@ def dimensionality(
     )
 
 
-def spectrum(rows: Any, units: xr.Dataset, *, standardize: bool = False) -> NDArray[np.float64]:
-    """Eigenvalues of the covariance of rows (group, row, unit), descending, shape (component,)."""
+def spectrum(
+    rows: Any, data: xr.Dataset, *, standardize: bool = False
+) -> tuple[NDArray[np.float64], int]:
+    """Eigenvalues of the covariance of rows (group, row, unit), descending, and how many rows."""
     shift = centre(rows)
-    if rows.shape[0] * rows.shape[1] <= rows.shape[2]:
-        x = _finite(np.asarray(rows, float).reshape(-1, rows.shape[2]) - shift, units)
+    few = rows.shape[0] * rows.shape[1] <= rows.shape[2]
+    if few:
+        x = np.asarray(rows, float).reshape(-1, rows.shape[2]) - shift
+        x = x[~missing_rows(x)]
+        n_rows = len(x)
+    else:
+        sums = Products.over(rows, rows, (shift, shift))
+        n_rows = int(sums.n)
+    check_padding(data, rows, n_rows)
+    if n_rows < 2:
+        raise ValueError(f"data must have at least 2 samples or places, got {n_rows}")
+    if few:
+        _finite(x, data)
         x -= x.mean(axis=0)
         x = x / _spread(x.var(axis=0, ddof=1), np.abs(x).max(axis=0)) if standardize else x
         covariance = x @ x.T / (len(x) - 1)
     else:
-        sums = Products.over(rows, rows, (shift, shift))
-        _finite(sums.x[None], units)
+        _finite(sums.x[None], data)
         covariance = sums.covariance()
         if standardize:
             spread = _spread(np.diag(covariance), np.sqrt(np.diag(sums.product) / sums.n))
             covariance = covariance / np.outer(spread, spread)
-    return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0)
+    return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0), n_rows
 
 
 def _spread(variance: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.population.vectors import check_same_units, shared_places
+from placeformer.data.unit_identity import check_same_units
+from placeformer.population.vectors import shared_places
 from placeformer.stats.permutation import p_value, reaches
 from placeformer.stats.tolerances import FLAT
 
@@ -31,6 +32,7 @@ def remapping(
     significance: float = 0.05,
     n_shuffles: int = 1000,
     seed: int = 0,
+    allow_other_units: bool = False,
 ) -> xr.Dataset:
     """Compare the rate maps of every unit in two conditions, and the population with chance.
 
@@ -45,6 +47,9 @@ def remapping(
         Significance level of ``global_remapping``.
     n_shuffles, seed
         Number and seed of the shuffles of the null, which permutes the units of b.
+    allow_other_units
+        Pair the units by position even if their labels, their networks or their recording sessions
+        differ.
 
     Returns
     -------
@@ -67,8 +72,8 @@ def remapping(
     Raises
     ------
     ValueError
-        Units or places differ, an argument holds several maps, fewer than 3 places are shared,
-        fewer than 2 units vary, or an option is out of range.
+        Units (by number, label, network or session) or places differ, an argument holds several
+        maps, fewer than 3 places are shared, fewer than 2 units vary, or an option is out of range.
 
     See Also
     --------
@@ -100,7 +105,7 @@ def remapping(
     0.0
     """
     _check(centre, significance, n_shuffles)
-    (a, b), known = _two(maps_a, maps_b)
+    (a, b), known = _two(maps_a, maps_b, allow_other_units)
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
     if vary.sum() < 2:
@@ -132,7 +137,12 @@ def remapping(
 
 
 def population_vector_correlation(
-    maps_a: xr.Dataset, maps_b: xr.Dataset, *, standardize: bool = False, cross: bool = False
+    maps_a: xr.Dataset,
+    maps_b: xr.Dataset,
+    *,
+    standardize: bool = False,
+    cross: bool = False,
+    allow_other_units: bool = False,
 ) -> xr.DataArray:
     """Correlation over units of the population vectors at the same place in two conditions.
 
@@ -149,6 +159,8 @@ def population_vector_correlation(
         correlation high everywhere, even between unrelated maps.
     cross
         Correlate every place of a with every place of b.
+    allow_other_units
+        As in :func:`remapping`.
 
     Returns
     -------
@@ -181,7 +193,7 @@ def population_vector_correlation(
     >>> r.dims, r.shape
     (('y', 'x'), (7, 7))
     """
-    (a, b), known = _two(maps_a, maps_b)
+    (a, b), known = _two(maps_a, maps_b, allow_other_units)
     if standardize:
         a, b = _standard(a), _standard(b)
     vector_a, vector_b = (_standard(v.T).T for v in (a, b))
@@ -196,7 +208,7 @@ def population_vector_correlation(
 
 
 def _two(
-    maps_a: xr.Dataset, maps_b: xr.Dataset
+    maps_a: xr.Dataset, maps_b: xr.Dataset, allow_other_units: bool
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Rates (place, unit) of both at the places visited in both, and a mask of these places."""
     rates, known = shared_places(maps_a, maps_b, names=NAMES)
@@ -207,7 +219,7 @@ def _two(
                 f"{name} must hold one map, got further dimensions {sorted(map(str, more))}; "
                 "select one, for example maps.isel(map=0)"
             )
-    check_same_units(maps_a, maps_b, NAMES)
+    check_same_units(maps_a, maps_b, NAMES, allow_other_units=allow_other_units)
     if known.sum() < 3:
         raise ValueError(f"maps must share at least 3 visited places, got {known.sum()}")
     return rates, known

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.population.vectors import Products, is_maps, pair
+from placeformer.population.vectors import Products, check_padding, is_maps, missing_rows, pair
 from placeformer.spatial.variance_explained import centre
 from placeformer.stats.intervals import LEVEL
 from placeformer.stats.permutation import p_value
@@ -34,7 +34,13 @@ class Matrices:
     b: NDArray[np.float64]
     transform: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     """Subtracts the means, so that the cosine is a correlation or CKA."""
-    rows_of_group: int
+    rows_of_group: list[NDArray[np.intp]]
+    """Rows of every group, a walk or a place."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows compared."""
+        return len(self.a)
 
     def value(self) -> float:
         """Similarity over all rows."""
@@ -47,13 +53,22 @@ class Matrices:
         return _cosine(self.transform(self.a[at]), self.transform(self.b[at]))
 
     def shuffled(self, order: NDArray[np.intp]) -> float:
-        """Similarity with the groups of b in another order."""
+        """Similarity with the groups of b in another order.
+
+        Groups of unequal length are paired over the rows that both have.
+        """
         rows = self._rows(order)
         a, b = self.transformed
-        return _cosine(a, b[np.ix_(rows, rows)])
+        of_a, of_b = self.rows_of_group, [self.rows_of_group[g] for g in order]
+        if all(len(i) == len(j) for i, j in zip(of_a, of_b, strict=True)):
+            return _cosine(a, b[np.ix_(rows, rows)])
+        n = [min(len(i), len(j)) for i, j in zip(of_a, of_b, strict=True)]
+        pair = (np.concatenate([i[:m] for i, m in zip(of, n, strict=True)]) for of in (of_a, of_b))
+        at_a, at_b = (np.ix_(rows, rows) for rows in pair)
+        return _cosine(self.transform(self.a[at_a]), self.transform(self.b[at_b]))
 
     def _rows(self, groups: NDArray[np.intp]) -> NDArray[np.intp]:
-        return (groups[:, None] * self.rows_of_group + np.arange(self.rows_of_group)).ravel()
+        return np.concatenate([self.rows_of_group[g] for g in groups])
 
     @cached_property
     def transformed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -69,6 +84,11 @@ class Sums:
     y: Any
     debiased: bool
 
+    @property
+    def n_rows(self) -> int:
+        """Rows compared."""
+        return int(self.total[0].n)
+
     def value(self) -> float:
         """CKA over all rows."""
         return self._cka(*self.total)
@@ -80,7 +100,10 @@ class Sums:
         return self._cka(*(all_ - some for all_, some in zip(self.total, left, strict=True)))
 
     def shuffled(self, order: NDArray[np.intp]) -> float:
-        """CKA with the groups of y in another order."""
+        """CKA with the groups of y in another order.
+
+        Groups of unequal length are paired over the rows that both have.
+        """
         rows = [slice(g, g + 1) for g in range(len(order))]
         pairs = [
             Products.over(self.x[rows[g]], self.y[rows[h]], self.shifts)
@@ -108,7 +131,9 @@ class Sums:
         xy, xx, yy = (
             p.unbiased_independence() if self.debiased else p.independence() for p in products
         )
-        return xy / np.sqrt(xx * yy) if xx > 0 and yy > 0 else np.nan
+        n, m = products[1].n, products[0].n  # rows of each population, and rows that were paired
+        scale = n * (n - 3) / (m * (m - 3)) if self.debiased else (n / m) ** 2
+        return scale * xy / np.sqrt(xx * yy) if xx > 0 and yy > 0 else np.nan
 
 
 def distances(rows: NDArray[np.float64], distance: str) -> NDArray[np.float64]:
@@ -199,8 +224,8 @@ def similarity(
         Use every n-th step of a recording, with n this number.
     n_shuffles
         Number of shuffles of the null, which permutes the rows of b, or whole walks of a
-        recording. By default 1,000 for rate maps and 0 for recordings, where each shuffle may
-        need a pass over the data.
+        recording (walks of unequal length are paired over the steps that both have). By default
+        1,000 for rate maps and 0 for recordings, where each shuffle may need a pass over the data.
     seed
         Random seed of the shuffles.
     progress
@@ -262,6 +287,10 @@ def similarity(
     if n_rows < least:
         raise ValueError(f"a and b must have at least {least} rows, got {n_rows}")
     compared = _comparison(x, y, (a, b), method, debiased, distance)
+    for rows, data in ((x, a), (y, b)):
+        check_padding(data, rows, compared.n_rows, every)
+    if compared.n_rows < least:
+        raise ValueError(f"a and b must have at least {least} rows, got {compared.n_rows}")
     value = compared.value()
     if n_shuffles is None:
         n_shuffles = N_SHUFFLES if is_maps(a) else 0
@@ -273,7 +302,8 @@ def similarity(
     left = np.array([compared.without(part) for part in parts])
     settings = {"method": method, "debiased": int(debiased), "distance": distance, "every": every}
     settings |= {"n_shuffles": n_shuffles, "seed": seed}
-    return _labelled(value, left, null, (x, y), (a, b), settings)
+    n = compared.n_rows, (x.shape[2], y.shape[2])
+    return _labelled(value, left, null, *n, (a, b), settings)
 
 
 def _comparison(
@@ -293,20 +323,25 @@ def _comparison(
             f"{-(-n_rows // MAX_ROWS)}"
         )
     rows = [np.asarray(v, float).reshape(n_rows, -1) for v in (x, y)]
+    known = ~(missing_rows(rows[0]) | missing_rows(rows[1]))
+    of_group = np.split(np.cumsum(known) - 1, x.shape[0])
+    groups = [i[k] for i, k in zip(of_group, np.split(known, x.shape[0]), strict=True)]
+    rows = rows if known.all() else [values[known] for values in rows]
     for values, dataset in zip(rows, data, strict=True):
         _check_finite(values, dataset)
     if method == "rsa":
         a, b = (distances(values, distance) for values in rows)
-        return Matrices(a, b, ranks, x.shape[1])
+        return Matrices(a, b, ranks, groups)
     a, b = (values @ values.T for values in (r - r.mean(axis=0) for r in rows))
-    return Matrices(a, b, without_diagonal if debiased else centred, x.shape[1])
+    return Matrices(a, b, without_diagonal if debiased else centred, groups)
 
 
 def _labelled(
     value: float,
     left: NDArray[np.float64],
     null: NDArray[np.float64],
-    rows: tuple[Any, Any],
+    n_rows: int,
+    n_units: tuple[int, int],
     data: tuple[xr.Dataset, xr.Dataset],
     settings: dict[str, Any],
 ) -> xr.Dataset:
@@ -326,8 +361,8 @@ def _labelled(
             "null_sd": variable((), sd, "standard deviation with rows of b shuffled"),
             "z": variable((), z, "standard deviations above the null"),
             "p": variable((), p_value(null, value), "p-value"),
-            "n_rows": variable((), rows[0].shape[0] * rows[0].shape[1], "samples or places"),
-            "n_units": variable("population", [r.shape[2] for r in rows], "units"),
+            "n_rows": variable((), n_rows, "samples or places"),
+            "n_units": variable("population", list(n_units), "units"),
         },
         coords={"bound": ["lower", "upper"], "population": list(NAMES)},
         attrs=settings | {"rows": "places" if is_maps(data[0]) else "samples"},

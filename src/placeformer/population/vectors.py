@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
+from placeformer.data.unit_identity import warn_of_other_worlds
+from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial.binning import activations
 from placeformer.spatial.rate_maps import flatten
 
@@ -28,7 +30,7 @@ def vectors(dataset: xr.Dataset, every: int = 1) -> Any:
     """Population vectors (group, row, unit) of a Recording or RateMaps.
 
     A group is a walk with its steps as rows, in a NumPy or dask array, or a visited place (of any
-    map) with a single row.
+    map) with a single row. Shorter walks end in rows of NaN, which :class:`Products` omits.
     """
     if is_maps(dataset):
         (rates,) = shared_places(dataset)[0]
@@ -46,6 +48,7 @@ def pair(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], every: int = 1) -
         The places or the walks differ.
     """
     if is_maps(a) and is_maps(b):
+        warn_of_other_worlds(a, b, names)
         (at_a, at_b), _ = shared_places(a, b, names=names)
         return at_a[:, None, :], at_b[:, None, :]
     if is_maps(a) or is_maps(b):
@@ -99,20 +102,6 @@ def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
         )
 
 
-def check_same_units(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
-    """Raise if the units of two Datasets differ in number or name."""
-    n = a.sizes[schema.UNIT], b.sizes[schema.UNIT]
-    shared = [k for k in ("layer", "index", schema.UNIT) if k in a.coords and k in b.coords]
-    other = [k for k in shared if n[0] == n[1] and not np.array_equal(a[k].values, b[k].values)]
-    if n[0] != n[1] or other:
-        difference = f"{n[0]} and {n[1]} units" if n[0] != n[1] else f"different {other[0]!r}"
-        raise ValueError(
-            f"{names[0]} and {names[1]} must be of the same units in the same order, got "
-            f"{difference}; select the same units of both, or compare populations with "
-            "placeformer.similarity"
-        )
-
-
 def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
     for recording in (a, b):
         schema.check_recording(recording)
@@ -127,7 +116,7 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
         )
         raise ValueError(
             f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both "
-            "on the same walks (placeformer.record(network, walks)), or compare their rate maps"
+            "on the same walks, as in placeformer.record(network, walks)"
         )
 
 
@@ -167,7 +156,10 @@ class Products:
 
     @classmethod
     def of(cls, x: NDArray[Any], y: NDArray[Any]) -> Products:
-        """Sums of rows (row, unit)."""
+        """Sums of rows (row, unit); rows that are NaN throughout in x or y are omitted."""
+        missing = missing_rows(x) if y is x else missing_rows(x) | missing_rows(y)
+        if missing.any():
+            x, y = x[~missing], x[~missing] if y is x else y[~missing]
         with np.errstate(invalid="ignore", over="ignore"):  # callers check the result
             a, b = (np.einsum("ru,ru->r", v, v) for v in (x, y))
             x_sum, y_sum = (v.sum(axis=0, dtype=np.float64) for v in (x, y))
@@ -242,6 +234,28 @@ class Products:
     def _with(self, other: Products, sign: int) -> Products:
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return Products(*(mine + sign * others for mine, others in pairs))
+
+
+def missing_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether every unit is NaN, of rows (row, unit)."""
+    missing = np.isnan(rows[:, 0])
+    missing[missing] = np.isnan(rows[missing]).all(axis=1)
+    return missing
+
+
+def check_padding(dataset: xr.Dataset, rows: Any, n_rows: float, every: int = 1) -> None:
+    """Refuse rows (group, row, unit) of NaN that do not end a walk, given the rows that count.
+
+    Raises
+    ------
+    ValueError
+        Fewer rows count than the walks of the recording have.
+    """
+    if n_rows == rows.shape[0] * rows.shape[1] or is_maps(dataset):
+        return
+    steps = -(-walk_lengths(dataset) // every)
+    n_missing = int(steps.sum() - n_rows) if steps.any() else rows.shape[0] * rows.shape[1]
+    schema.check_finite(dataset[schema.ACTIVATION], np.full(rows.shape[2], n_missing))
 
 
 def _shifted(block: Any, shift: Array) -> NDArray[Any]:

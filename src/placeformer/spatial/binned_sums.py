@@ -80,12 +80,17 @@ class Shifted:
     """Number of steps (shift, walk) by which the bins of a walk are shifted."""
     size: int
     """Number of bins; the bins of each shift are offset by those of the shifts before."""
+    lengths: NDArray[np.integer[Any]] | None = None
+    """Steps of every walk, within which it is rolled; ``None``: all steps."""
 
     def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
         """Bins (shift, walk, time) of a slice of the walks and of the steps."""
         shape = zip(self.index.shape, where[1:], strict=True)
         rows, steps = (np.arange(*part.indices(n)) for n, part in shape)
         earlier = steps - self.amounts[:, rows, None]  # negative steps count from the end
+        if self.lengths is not None:  # steps after the end of a walk have no bin and stay there
+            length = self.lengths[rows, None]
+            earlier = np.where(steps < length, earlier % np.maximum(length, 1), steps)
         kind = np.promote_types(np.int32, integers(len(self.amounts) * self.size))
         bins = self.index[rows[:, None], earlier].astype(kind)
         first = self.size * np.arange(len(bins), dtype=kind)[:, None, None]

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped, reduced
 from placeformer.data.dwell import dwell_of
+from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
@@ -89,6 +91,11 @@ class BinnedRecording:
     def totals(self, index: Any, size: int) -> NDArray[Any]:
         """What the samples of every bin count together, shape (bin,)."""
         return _blocks.totals(index, size, self.weights)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.intp]:
+        """Steps of every walk, shape (walk,); the steps that end shorter walks have no bin."""
+        return walk_lengths(self.recording, np.asarray(self.index[:, -1]) < 0)
 
     def observed(self) -> BinnedRecording:
         """The same without samples at which no unit has a finite activation."""

@@ -21,7 +21,7 @@ from placeformer.spatial.binning import (
     refuse_not_finite,
     refuse_too_large,
 )
-from placeformer.spatial.circular_shifts import circular_shifts, least_shift
+from placeformer.spatial.circular_shifts import CircularShifts, refuse_hidden
 from placeformer.spatial.variance_explained import Cells, add_rows, check_options
 
 Correction = Literal["shuffle", "miller_madow", "none"]
@@ -139,10 +139,9 @@ def mutual_information(
         values = values - _bias(cells, counts, per_map)
     if correction == "shuffle":
         hint = "; for shorter walks pass correction='miller_madow'"
-        low = least_shift(cells.index.shape[1], min_shift, hint)
-        rng = np.random.default_rng(seed)
-        shifts = circular_shifts(cells.index.shape, n_shuffles, low, rng)
-        chance = shifted_bits(cells, levels, shifts, per_map=per_map)
+        shifts = CircularShifts.of(binned.lengths, cells.index.shape[1], min_shift, hint)
+        amounts = shifts.draw(n_shuffles, np.random.default_rng(seed))
+        chance = shifted_bits(cells, levels, shifts, amounts, per_map=per_map)
         values = values - np.mean(list(chance), axis=0)
     return _labelled(cells, values, levels, correction)
 
@@ -169,21 +168,28 @@ def _labelled(
 def level_counts(cells: Cells, levels: int) -> NDArray[np.float64]:
     """Number of samples of every level, cell and unit (level, cell, unit)."""
     edges = level_edges(activations(cells.recording), cells.index, levels)
-    unmoved = np.zeros((1, len(cells.index)), int)
-    return next(_level_counts(cells, edges, unmoved))
+    (above,) = _above(cells, edges, cells.index, 1)
+    refuse_not_finite(cells.recording, above[0], cells.index)
+    return _of_levels(cells, above)
 
 
 def shifted_bits(
     cells: Cells,
     levels: int,
-    shifts: NDArray[np.integer[Any]],
+    shifts: CircularShifts,
+    amounts: NDArray[np.integer[Any]],
     *,
     per_map: bool,
 ) -> Iterator[NDArray[np.float64]]:
-    """Plain estimates (unit,) or (map, unit) under circular shifts (shift, walk) of the cells."""
+    """Plain estimates (unit,) or (map, unit) of held cells under shifts (shift, walk)."""
     edges = level_edges(activations(cells.recording), cells.index, levels)
-    for counts in _level_counts(cells, edges, shifts):
-        yield _bits(cells, counts, per_map)
+    n_cells = len(cells.counts)
+    group = int(np.clip(GROUP_VALUES // max(n_cells * edges.size, 1), 1, 16))
+    for start in range(0, len(amounts), group):
+        part = amounts[start : start + group]
+        for above in _above(cells, edges, shifts.moved(cells.index, part, n_cells), len(part)):
+            refuse_hidden(above[0])
+            yield _bits(cells, _of_levels(cells, above), per_map)
 
 
 def level_edges(values: Any, index: NDArray[Any], levels: int) -> NDArray[np.float64]:
@@ -210,12 +216,10 @@ def _evenly_spaced(index: NDArray[Any], most: int) -> tuple[NDArray[np.intp], ..
     return np.unravel_index(np.concatenate(chosen), index.shape)
 
 
-def _level_counts(
-    cells: Cells,
-    edges: NDArray[np.float64],
-    shifts: NDArray[np.integer[Any]],
-) -> Iterator[NDArray[np.float64]]:
-    """Numbers of samples (level, cell, unit), for shifts (shift, walk) in turn."""
+def _above(
+    cells: Cells, edges: NDArray[np.float64], index: Any, n: int
+) -> Iterator[list[NDArray[np.float64]]]:
+    """Samples of every cell and unit above every edge (edge, cell, unit), for n shifts of them."""
 
     def terms(block: NDArray[Any], units: slice) -> Iterator[NDArray[Any]]:
         marked = block - block  # 0, but NaN where a value is not finite
@@ -224,18 +228,15 @@ def _level_counts(
 
     values, n_cells = activations(cells.recording), len(cells.counts)
     refuse_too_large(n_cells, values.shape[2], 4 * (len(edges) + 1))
-    n_values = n_cells * values.shape[2] * len(edges)
-    group = int(np.clip(GROUP_VALUES // max(n_values, 1), 1, 16))
-    for start in range(0, len(shifts), group):
-        part = shifts[start : start + group]
-        index = _kernels.Shifted(cells.index, part, n_cells)
-        above = _kernels.bin_sums(
-            values, [index] * len(edges), [len(part) * n_cells] * len(edges), terms=terms
-        )
-        for sums in zip(*(np.split(a, len(part)) for a in above), strict=True):
-            refuse_not_finite(cells.recording, sums[0], np.zeros_like(cells.index))
-            total = np.broadcast_to(cells.counts[:, None], sums[0].shape)
-            yield -np.diff(np.stack([total, *sums, np.zeros_like(sums[0])]), axis=0)
+    sizes = [n * n_cells] * len(edges)
+    sums = _kernels.bin_sums(values, [index] * len(edges), sizes, terms=terms)
+    yield from (list(of_shift) for of_shift in zip(*(np.split(s, n) for s in sums), strict=True))
+
+
+def _of_levels(cells: Cells, above: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Samples of every level, cell and unit (level, cell, unit) from those above every edge."""
+    total = np.broadcast_to(cells.counts[:, None], above[0].shape)
+    return -np.diff(np.stack([total, *above, np.zeros_like(above[0])]), axis=0)
 
 
 def _bits(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[np.float64]:

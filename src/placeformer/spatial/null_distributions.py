@@ -20,9 +20,9 @@ from placeformer.spatial.binning import (
     observation_of_bins,
     unit_sums,
 )
-from placeformer.spatial.circular_shifts import circular_shifts
+from placeformer.spatial.circular_shifts import CircularShifts, refuse_hidden
 from placeformer.spatial.mutual_information import plain_information, shifted_bits
-from placeformer.spatial.rate_maps import assemble
+from placeformer.spatial.rate_maps import assemble, mean_rates, occupancy
 from placeformer.spatial.variance_explained import (
     Cells,
     add_rows,
@@ -56,27 +56,34 @@ class Measure:
 
 
 def circular_maps(
-    binned: BinnedRecording, n: int, low: int, rng: np.random.Generator, measure: Measure
+    binned: BinnedRecording,
+    n: int,
+    shifts: CircularShifts,
+    rng: np.random.Generator,
+    measure: Measure,
+    **options: Any,
 ) -> Null:
-    """A measure of rate maps under circular shifts of the places of every walk."""
+    """A measure of rate maps under circular shifts of the places of every walk.
+
+    The options are those of :func:`rate_maps`, for the data and for every shuffle.
+    """
     recording, size = binned.recording, binned.size
     sums, _ = unit_sums(recording, binned.index, size, skipna=False, weights=binned.weights)
     counts = binned.totals(binned.index, size)
-    maps = assemble(binned, sums, counts)
+    maps = assemble(binned, sums, counts, **options)
 
     def draws() -> Iterator[NDArray[np.float64]]:
         values, index = activations(recording), np.asarray(binned.index)
         for group in groups(n, size * values.shape[2]):
-            amounts = circular_shifts(index.shape, group, low, rng)
-            shifted = _kernels.Shifted(index, amounts, size)
+            shifted = shifts.moved(index, shifts.draw(group, rng), size)
             (moved,) = _kernels.bin_sums(values, [shifted], [group * size], weights=binned.weights)
-            _refuse_hidden(moved)
+            refuse_hidden(moved)
             of_shuffle = moved.reshape(group, size, -1)
             if binned.weights is None:  # a walk keeps its places, so the counts do not change
                 visits = counts[None].repeat(group, 0)
             else:  # a shift brings other samples to a place, and with them their seconds
                 visits = _moved_seconds(binned.weights, shifted).reshape(group, size)
-            yield measure.of_shuffles(shuffled_maps(maps, binned, of_shuffle, visits))
+            yield measure.of_shuffles(shuffled_maps(maps, binned, of_shuffle, visits, **options))
 
     return measure.function(maps), draws()
 
@@ -94,7 +101,7 @@ def circular_variance(
     binned: BinnedRecording,
     per_map: bool,
     n: int,
-    low: int,
+    shifts: CircularShifts,
     rng: np.random.Generator,
     *,
     given: str | None = None,
@@ -111,10 +118,11 @@ def circular_variance(
     cells = Cells.of(binned, given=given, maps=maps)
     sums, squares = sums_of_squares(cells)
     data = variance_explained(cells, sums, squares, adjusted=adjusted, per_map=per_map)
-    if given and not cells.complete:
+    complete = cells.counts.sum() == binned.lengths.sum()
+    if given and not complete:
         raise ValueError(
             f"null='circular' with given={given!r} needs a place and a value at every step of a "
-            "walk, got steps without; remove those steps from the walks"
+            "walk, got steps without; drop those steps, or load the recording with join=True"
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
@@ -128,10 +136,10 @@ def circular_variance(
     def draws() -> Iterator[NDArray[np.float64]]:
         held = cells.held()
         for group in groups(n, size * values.shape[2]):
-            amounts = circular_shifts(held.index.shape, group, low, rng)
-            index = _kernels.Shifted(held.index, amounts, size)
-            if not cells.complete:  # which samples count changes with the shift
-                both = [index, _kernels.Shifted(held.walk_map, amounts, n_maps)]
+            amounts = shifts.draw(group, rng)
+            index = shifts.moved(held.index, amounts, size)
+            if not complete:  # which samples count changes with the shift
+                both = [index, shifts.moved(held.walk_map, amounts, n_maps)]
                 terms, sizes = _kernels.moments(shift), [group * size, group * n_maps]
                 moved, rest = _kernels.bin_sums(values, both, sizes, terms=terms)
                 rest = _side_by_side(rest, group)
@@ -140,7 +148,7 @@ def circular_variance(
                 (moved,) = _kernels.bin_sums(values, [index], [group * size], terms=terms)
                 moved -= _sums_of_means(cells, index, means) if given else 0.0
                 rest = np.tile(left, (1, group))
-            _refuse_hidden(moved)
+            refuse_hidden(moved)
             # The shuffles of a group are treated as further units, so that one call handles them
             # all.
             wide = _side_by_side(moved, group)
@@ -154,7 +162,7 @@ def circular_information(
     binned: BinnedRecording,
     per_map: bool,
     n: int,
-    low: int,
+    shifts: CircularShifts,
     rng: np.random.Generator,
     *,
     levels: int = 4,
@@ -171,15 +179,22 @@ def circular_information(
     check_options(binned.recording, maps, per_map)
     cells = Cells.of(binned, maps=maps).held()
     data = plain_information(cells, levels, per_map=per_map)
-    amounts = circular_shifts(cells.index.shape, n, low, rng)
-    shuffles = shifted_bits(cells, levels, amounts, per_map=per_map)
+    shuffles = shifted_bits(cells, levels, shifts, shifts.draw(n, rng), per_map=per_map)
     return data, (values[None] for values in shuffles)
 
 
 def permuted_maps(
-    binned: BinnedRecording, per_map: bool, n: int, rng: np.random.Generator, measure: Measure
+    binned: BinnedRecording,
+    per_map: bool,
+    n: int,
+    rng: np.random.Generator,
+    measure: Measure,
+    **options: Any,
 ) -> Null:
-    """A measure of rate maps whose places are permuted within map and observation."""
+    """A measure of rate maps with the places permuted within map and observation.
+
+    The options are those of :func:`rate_maps`, for the data and for every shuffle.
+    """
     has_maps = schema.MAP in binned.recording.variables
     split = binned.split_by_map() if has_maps or per_map else binned
     out = split if per_map else binned
@@ -193,13 +208,13 @@ def permuted_maps(
         """Sum over maps, where they are pooled, of (shuffle, bin, ...)."""
         return values.reshape(len(values), -1, out.size, *values.shape[2:]).sum(axis=1)
 
-    maps = assemble(out, pooled(sums[None])[0], pooled(counts[None])[0])
+    maps = assemble(out, pooled(sums[None])[0], pooled(counts[None])[0], **options)
 
     def draws() -> Iterator[NDArray[np.float64]]:
         for group in groups(n, sums.size):
             order = np.stack([permute_within_observation(observation, rng) for _ in range(group)])
             yield measure.of_shuffles(
-                shuffled_maps(maps, out, pooled(sums[order]), pooled(counts[order]))
+                shuffled_maps(maps, out, pooled(sums[order]), pooled(counts[order]), **options)
             )
 
     return measure.function(maps), draws()
@@ -230,16 +245,20 @@ def shuffled_maps(
     binned: BinnedRecording,
     sums: NDArray[np.float64],
     counts: NDArray[Any],
+    **options: Any,
 ) -> xr.Dataset:
     """RateMaps of sums (shuffle, place, unit) and counts (shuffle, place), labelled as the data."""
-    n, visited = len(sums), np.broadcast_to(counts[..., None] > 0, sums.shape)
-    rate = np.divide(sums, counts[..., None], out=np.full(sums.shape, np.nan), where=visited)
+    n, flat = len(sums), (sums.reshape(-1, sums.shape[-1]), counts.reshape(-1, 1).astype(float))
+    rate = mean_rates(binned, *flat, **options)
     laid_out = np.moveaxis(rate.reshape(n, *binned.shape, -1), -1, -1 - len(binned.grid.shape))
     dims, seen = data[schema.RATE].dims, data[schema.OCCUPANCY].dims
     return data.assign(
         {
             schema.RATE: ((SHUFFLE, *dims), laid_out, data[schema.RATE].attrs),
-            schema.OCCUPANCY: ((SHUFFLE, *seen), counts.reshape(n, *binned.shape)),
+            schema.OCCUPANCY: (
+                (SHUFFLE, *seen),
+                occupancy(binned, counts).reshape(n, *binned.shape),
+            ),
         }
     )
 
@@ -248,17 +267,6 @@ def groups(n: int, values_each: int) -> Iterator[int]:
     """Sizes of the groups of shuffles that share one read of the activations."""
     size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
     yield from (min(size, n - start) for start in range(0, n, size))
-
-
-def _refuse_hidden(sums: NDArray[np.float64]) -> None:
-    """Raise if a shift moves places onto values that are not finite and had no place before."""
-    units = np.flatnonzero(~np.isfinite(sums).all(axis=0))
-    if units.size:
-        raise ValueError(
-            f"activation must be finite at every step of a walk for null='circular', also where "
-            f"the place is NaN, got {units.size} units with others (first: number {units[0]}); "
-            "remove those steps from the walks"
-        )
 
 
 def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -283,7 +291,8 @@ def _sums_of_means(
     for where in _blocks.blocks((*shifted.index.shape, n)):
         bins = shifted[(..., *where)].reshape(n, -1)
         group = np.broadcast_to(cells.group[shifted.index[where]].ravel(), bins.shape)
-        pairs = (np.ones(bins.size), (bins.ravel(), group.ravel()))
+        bins, group = bins[bins >= 0], group[bins >= 0]  # steps after the end have no bin
+        pairs = (np.ones(bins.size), (bins, group))
         together = together + sparse.csr_array(pairs, shape=together.shape)
     return np.asarray(together @ means)
 

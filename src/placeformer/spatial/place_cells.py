@@ -12,12 +12,19 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from placeformer.data import schema
+from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Bins, observation_of_bins
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
-from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, maps_of_parts
+from placeformer.spatial.rate_maps import (
+    SECONDS_PER_SAMPLE,
+    Smooth,
+    flatten,
+    maps_of_parts,
+    per_unit,
+)
 from placeformer.spatial.shuffle_test import (
     OBSERVATION,
     VARIANCE,
@@ -48,8 +55,6 @@ SAMPLES_A_BIN = 30
 PARTS = 8
 """Number of parts of a recording; one value per part is the sample of the test."""
 
-IDENTITY = ("layer", "component", "index", schema.UNIT)
-
 
 def place_cells(
     recording: xr.Dataset,
@@ -57,6 +62,8 @@ def place_cells(
     control: xr.Dataset | None = None,
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
+    smooth: Smooth = None,
+    min_occupancy: float | None = None,
     per_map: bool = False,
     negatives: Negatives = "rectify",
     n_shuffles: int = 1000,
@@ -68,6 +75,7 @@ def place_cells(
     min_stability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
     keep_null: bool = False,
+    allow_other_units: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """Decide which units are place cells, and report why the others are not.
@@ -94,6 +102,11 @@ def place_cells(
         on memory.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
+    smooth, min_occupancy
+        Options of :func:`rate_maps` for all maps: those of the columns, of the halves and of the
+        permuted places in test (3). The tests (1) and (2) are of samples, which are not smoothed.
+        Recordings of animals need it: noise, not the tuning, makes the unsmoothed half maps of
+        many bins differ.
     per_map
         Decide for every map of the recording separately.
     negatives
@@ -121,6 +134,9 @@ def place_cells(
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
     keep_null
         Also return the statistic of every test in every shuffle.
+    allow_other_units
+        Accept a control whose units have other labels or are of another network or recording
+        session, and pair them by position.
     progress
         Show progress bars (tqdm).
 
@@ -128,12 +144,13 @@ def place_cells(
     -------
     xarray.Dataset
         Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
-        ``spatial_information`` (bits/spike), ``place_cell_score``, ``eta2`` (variance explained
-        by place), ``eta2_beyond`` (by place beyond the observation), ``n_fields``, ``field_share``,
-        ``stability``; p and q of the tests (1) to (3), ``p_circular``, ``q_circular``,
-        ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
-        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
-        measure is undefined; a constant unit is not a place cell ("constant").
+        ``spatial_information`` (bits/spike), ``place_cell_score``, ``mean_rate`` (in the units of
+        the activations), ``eta2`` (variance explained by place), ``eta2_beyond`` (beyond the
+        observation), ``n_fields``, ``field_share``, ``stability``; p and q of the tests (1) to
+        (3), ``p_circular``, ``q_circular``, ``p_beyond``, ``q_beyond``, ``p_within_observation``,
+        ``q_within_observation``; ``is_place_cell`` and ``reason``: the first criterion failed, or
+        "place cell". NaN where a measure is undefined; a constant unit is no place cell
+        ("constant").
 
         With ``keep_null`` also ``null_circular``, ``null_beyond`` and
         ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
@@ -215,11 +232,16 @@ def place_cells(
         "seed": seed,
         "progress": progress,
     }
-    options: dict[str, Any] = {"negatives": negatives, "field_criteria": dict(field_criteria or {})}
+    options: dict[str, Any] = {
+        "negatives": negatives,
+        "field_criteria": dict(field_criteria or {}),
+        "smooth": smooth,
+        "min_occupancy": min_occupancy,
+    }
     if control is not None:
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
-        check_control(recording, control)
+        check_control(recording, control, allow_other_units=allow_other_units)
     table = _decided(binned, per_map, limits, settings, keep_null=keep_null, **options)
     if control is not None:
         several = _several(control)
@@ -266,12 +288,14 @@ def _decided(
     negatives: Negatives,
     field_criteria: Mapping[str, Any],
     keep_null: bool = False,
+    **of_maps: Any,
 ) -> xr.Dataset:
     """Measures, tests and decision of every unit of one recording."""
-    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned)
-    _warn_of_few_samples(maps)
-    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null)
-    table = _measures(binned, maps, tests, negatives, field_criteria)
+    (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned, **of_maps)
+    if of_maps["smooth"] is None:
+        _warn_of_few_samples(maps)
+    tests = _tests(binned, per_map, shuffles, limits["max_q"], keep_null, of_maps)
+    table = _measures(binned, maps, tests, negatives, field_criteria, of_maps)
     columns = ("p", "q", "null") if keep_null else ("p", "q")
     for name, test in tests.items():
         table = table.assign({f"{column}_{name}": test[column] for column in columns})
@@ -284,6 +308,7 @@ def _measures(
     tests: Mapping[str, xr.Dataset],
     negatives: Negatives,
     field_criteria: Mapping[str, Any],
+    of_maps: Mapping[str, Any],
 ) -> xr.Dataset:
     """Measures of every unit; the variances explained are the observed statistics of the tests."""
     if schema.MAP in maps.dims:
@@ -291,11 +316,12 @@ def _measures(
     fields = place_fields(maps, **field_criteria)
     has_observation = OBSERVATION in binned.recording.variables
     observation = observation_of_bins(binned) if has_observation else None
-    halves = maps_of_halves(binned)
+    halves = maps_of_halves(binned, **of_maps)
     beyond = tests["beyond"]["observed"]
     columns = {
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
+        "mean_rate": _mean_rate(maps),
         "eta2": tests["circular"]["observed"],
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
         "n_fields": fields["n_fields"],
@@ -305,19 +331,31 @@ def _measures(
     return xr.Dataset(columns)
 
 
+def _mean_rate(maps: xr.Dataset) -> xr.DataArray:
+    """Mean activation of every unit over the samples with a place."""
+    rate, share = flatten(maps)
+    mean = np.einsum("...b,...b->...", np.where(share > 0, rate, 0.0), share)
+    mean = np.where((share > 0).any(axis=-1), mean, np.nan)
+    units = str(maps[schema.RATE].attrs.get("units", "1"))
+    about = {"units": units, "long_name": "mean activation over all places"}
+    return per_unit(maps, mean, "mean_rate", **about)
+
+
 def _tests(
     binned: BinnedRecording,
     per_map: bool,
     shuffles: Mapping[str, Any],
     max_q: float,
     keep_null: bool,
+    of_maps: Mapping[str, Any],
 ) -> dict[str, xr.Dataset]:
     """Tests of every unit against chance, NaN where the recording has no observation."""
     options: dict[str, Any] = {**shuffles, "per_map": per_map, "keep_null": keep_null}
     tests: dict[str, xr.Dataset] = {}
     for name, question in zip(TESTED, ASKED, strict=True):
         if name == "circular" or OBSERVATION in binned.recording.variables:
-            tests[name] = compare_with_shuffles(binned, **question, **options)
+            smoothed = {} if question["statistic"] == VARIANCE else of_maps
+            tests[name] = compare_with_shuffles(binned, **question, **options, **smoothed)
             _warn_of_few_shuffles(tests[name], max_q)
         else:
             tests[name] = xr.full_like(tests["circular"], np.nan)
@@ -355,7 +393,8 @@ def _warn_of_few_samples(maps: xr.Dataset) -> None:
     if visits.size and np.median(visits) < SAMPLES_A_BIN:
         warnings.warn(
             f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
-            "makes rate maps of so few samples look spatial; record longer or use wider bins",
+            "makes rate maps of so few samples look spatial; record longer, take wider bins or "
+            "pass smooth",
             stacklevel=4,
         )
 
@@ -373,23 +412,19 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
         )
 
 
-def check_control(recording: xr.Dataset, control: xr.Dataset) -> None:
+def check_control(
+    recording: xr.Dataset, control: xr.Dataset, *, allow_other_units: bool = False
+) -> None:
     """Raise if a control has other units or was recorded on trained maps.
 
     Raises
     ------
     ValueError
-        The units differ in number, layer, component or index, or a walk of the control is on a
-        trained map.
+        The units are others (:func:`check_same_units`), or a walk of the control is on a trained
+        map.
     """
-    n_units, n_control = recording.sizes[schema.UNIT], control.sizes[schema.UNIT]
-    if n_units != n_control:
-        raise ValueError(f"control must hold the {n_units} units of recording, got {n_control}")
-    for name in set(IDENTITY) & set(recording.coords) & set(control.coords):
-        if not np.array_equal(recording[name].values, control[name].values):
-            raise ValueError(
-                f"control must hold the units of recording in their order, but {name!r} differs"
-            )
+    names = ("recording", "control")
+    check_same_units(recording, control, names, allow_other_units=allow_other_units)
     if "familiar" in control.variables and np.any(control["familiar"].values):
         raise ValueError(
             "control must be recorded on novel maps, but 'familiar' is true for some walks; "

@@ -15,8 +15,10 @@ from placeformer.spatial.rate_maps import flatten
 
 FIELD = "field"
 
-MIN_BINS: dict[str, int] = {"peak": 4, "fraction": 9, "opexebo": 9}
-"""Default minimum size of a field in bins."""
+MIN_CONTRAST = 4.5
+
+SIDE_OF_FIELD: dict[str, int] = {"peak": 2, "fraction": 3, "opexebo": 3}
+"""Side in bins of the square that is the least field by default: 4 or 9 bins on two axes."""
 
 
 def place_fields(
@@ -25,7 +27,7 @@ def place_fields(
     method: Method = "peak",
     threshold: float = 0.2,
     min_bins: int | None = None,
-    min_contrast: float = 4.5,
+    min_contrast: float | None = None,
     min_prominence: float = 0.25,
     connectivity: int = 4,
 ) -> xr.Dataset:
@@ -52,7 +54,8 @@ def place_fields(
         literature on place cells.
     min_bins
         Minimum size in bins; by default 4 for ``"peak"``, because a letter that happens to recur
-        nearby can mimic a field of up to three places, and the conventional 9 for the others.
+        nearby can mimic a field of up to three places, and the conventional 9 for the others. These
+        are squares of 2 x 2 and 3 x 3 bins on two axes; on one axis the default is 2 or 3 bins.
     min_contrast
         For ``"peak"``: how far the maximum mean of 3 x 3 bins in the field must lie above the
         median of all such means, in standard errors. The noise of a bin is the root mean square
@@ -60,7 +63,10 @@ def place_fields(
         contrast of a noiseless field to about 20 on 11 x 11 places; where the background of the
         means spreads more than that, as in smoothed maps, its spread is used instead: the distance
         of their 5 % and 30 % quantiles, converted to a normal standard deviation. Of maps of 11 x
-        11 independent normal values fewer than 1 % reach 4.5, of exponential ones 3 %.
+        11 independent normal values fewer than 1 % reach 4.5, of exponential ones 3 %. By default
+        4.5. On one axis of n < 28 bins the flanks of the field are most of the noise, and the
+        default is half the contrast of a noiseless field of three bins, sqrt(3 (n - 1)) / 2: 2.6 on
+        10 bins, which 4 % of maps of normal noise reach, and 3.8 on 20, which fewer than 1 % reach.
     min_prominence
         For ``"peak"``: minimum depth of the saddle below the lower of two peaks, as a share of the
         unit's maximum height; it must always be at least 2.5 standard deviations of a bin.
@@ -122,12 +128,13 @@ def place_fields(
     array([[ 3.],
            [nan]])
     """
-    least = MIN_BINS.get(method, 1) if min_bins is None else min_bins
-    criteria = Criteria(method, threshold, least, min_contrast, min_prominence, connectivity)
-    criteria.check()
     schema.check_rate_maps(maps)
-    rate, share = flatten(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
+    least = SIDE_OF_FIELD.get(method, 1) ** len(sizes) if min_bins is None else min_bins
+    contrast = _least_contrast(sizes) if min_contrast is None else min_contrast
+    criteria = Criteria(method, threshold, least, contrast, min_prominence, connectivity)
+    criteria.check()
+    rate, share = flatten(maps)
     if method == "opexebo" and len(sizes) != 2:
         raise ValueError(f"method='opexebo' needs maps of two axes, got {len(sizes)}")
     valid = np.broadcast_to(share > 0, rate.shape)
@@ -165,6 +172,11 @@ def field_table(fields: xr.Dataset) -> Any:
     table = fields.drop_dims([d for d in fields["label"].dims if d not in fields["size"].dims])
     frame = table.drop_vars("n_fields").to_dataframe()
     return frame[frame["size"] > 0]
+
+
+def _least_contrast(sizes: tuple[int, ...]) -> float:
+    """Minimum contrast of a field by default."""
+    return min(MIN_CONTRAST, np.sqrt(3 * (sizes[0] - 1)) / 2) if len(sizes) == 1 else MIN_CONTRAST
 
 
 def _label(

@@ -145,8 +145,7 @@ def maps_of_parts(
     all samples are in one part.
     The options are those of :func:`rate_maps`.
     """
-    _sigmas(smooth, binned.grid.names)
-    min_occupancy = least_occupancy(binned, min_occupancy)
+    check_options(binned, min_occupancy, smooth)
     binned = binned.observed() if skipna else binned
     index = binned.index if part is None else of_part(binned.index, part, binned.size, n)
     size = n * binned.size
@@ -167,10 +166,7 @@ def assemble(
 ) -> xr.Dataset:
     """Label sums (bin, unit) and what the samples count (bin,) as RateMaps."""
     per_unit = counts[:, None].astype(float) if finite is None else finite
-    least = least_occupancy(binned, min_occupancy)
-    enough = per_unit * (binned.unit_of_time or 1) >= least * ROUNDED_DOWN
-    enough &= per_unit > 0
-    rate = _mean(sums, per_unit, binned.grid, enough, smooth)
+    rate = mean_rates(binned, sums, per_unit, min_occupancy, smooth)
     unit_last = rate.reshape(*binned.shape, -1)
     lead = () if binned.maps is None else (schema.MAP,)
     dims = (*lead, schema.UNIT, *binned.grid.names)
@@ -189,7 +185,7 @@ def assemble(
             **schema.unit_coords(recording),
             **_map_coords(binned),
         },
-        attrs=_attrs(binned, least, smooth),
+        attrs=_attrs(binned, least_occupancy(binned, min_occupancy), smooth),
     )
     maps[schema.RATE].data = np.ascontiguousarray(maps[schema.RATE].data)
     return maps
@@ -260,6 +256,12 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
         )
 
 
+def check_options(binned: BinnedRecording, min_occupancy: float | None, smooth: Smooth) -> None:
+    """Refuse options of maps that are out of range."""
+    least_occupancy(binned, min_occupancy)
+    _sigmas(smooth, binned.grid.names)
+
+
 def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     """Standard deviation of the Gaussian on every axis, in bins."""
     if smooth is None:
@@ -279,14 +281,17 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     return sigmas
 
 
-def _mean(
+def mean_rates(
+    binned: BinnedRecording,
     sums: NDArray[np.float64],
     counts: NDArray[np.float64],
-    grid: Grid,
-    enough: NDArray[np.bool_],
-    smooth: Smooth,
+    min_occupancy: float | None = None,
+    smooth: Smooth = None,
 ) -> NDArray[np.float64]:
-    """Sums over counts (bin, unit); NaN where the counts are not enough."""
+    """Sums over counts (bin, unit) of one or more sets of maps; NaN below minimum occupancy."""
+    grid, least = binned.grid, least_occupancy(binned, min_occupancy)
+    enough = counts * (binned.unit_of_time or 1) >= least * ROUNDED_DOWN
+    enough &= counts > 0
     sigmas = _sigmas(smooth, grid.names)
     if sigmas is not None:
         sums, counts = _blur(sums, grid, sigmas), _blur(counts, grid, sigmas)

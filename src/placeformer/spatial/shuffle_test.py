@@ -17,10 +17,11 @@ from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.border_score import border_score
-from placeformer.spatial.circular_shifts import least_shift
+from placeformer.spatial.circular_shifts import CircularShifts
 from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.spatial.place_cell_score import place_cell_score
+from placeformer.spatial.rate_maps import Smooth, check_options
 from placeformer.stats.multiple_comparisons import benjamini_hochberg
 from placeformer.stats.permutation import p_of_counts, reaches
 
@@ -56,6 +57,8 @@ def shuffle_test(
     seed: int = 0,
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
+    smooth: Smooth = None,
+    min_occupancy: float | None = None,
     per_map: bool = False,
     keep_null: bool = False,
     progress: bool = True,
@@ -89,12 +92,16 @@ def shuffle_test(
         null: use both.
     min_shift
         Minimum circular shift in steps, from either end; it must exceed the time over which
-        activations and places are correlated. By default a tenth of the walk.
+        activations and places are correlated. By default a tenth of the walk. Walks that end in
+        NaN are shifted within their own length.
     seed
         Seed of the shuffles.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`; the bins are those of the recording for
         every shuffle.
+    smooth, min_occupancy
+        Options of :func:`rate_maps` for the maps of the data and of every shuffle, of statistics
+        that are computed from maps.
     per_map
         Test every map (room) separately. Otherwise the samples of all maps are pooled, except
         that ``position_variance_explained`` always treats the places of different maps as
@@ -148,6 +155,12 @@ def shuffle_test(
     0.01
     """
     _check(statistic, n_shuffles, null)
+    of_samples = isinstance(statistic, str) and statistic in OF_SAMPLES
+    if of_samples and not (smooth is None and min_occupancy is None):
+        raise ValueError(
+            f"smooth and min_occupancy are options of rate maps, from which {statistic!r} is not "
+            f"computed; got smooth={smooth!r}, min_occupancy={min_occupancy!r}"
+        )
     given = options.get("given") if statistic == VARIANCE else None
     need = [OBSERVATION] if null == "within_observation" else [given] if given else []
     if per_map and statistic not in OF_SAMPLES:
@@ -160,6 +173,8 @@ def shuffle_test(
         null=null,
         min_shift=min_shift,
         seed=seed,
+        smooth=smooth,
+        min_occupancy=min_occupancy,
         per_map=per_map,
         keep_null=keep_null,
         progress=progress,
@@ -178,21 +193,28 @@ def compare_with_shuffles(
     per_map: bool,
     keep_null: bool,
     progress: bool,
+    smooth: Smooth = None,
+    min_occupancy: float | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Run a :func:`shuffle_test` on a binned recording that has the variables it needs."""
     rng = np.random.default_rng(seed)
-    n_steps = binned.recording.sizes[schema.TIME]
-    low = least_shift(n_steps, min_shift) if null == "circular" else 0
+    of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
+    check_options(binned, min_occupancy, smooth)
+    if null == "circular":
+        shifts = CircularShifts.of(binned.lengths, binned.recording.sizes[schema.TIME], min_shift)
+        low = int(shifts.least.max())
+    else:
+        low = 0
     if isinstance(statistic, str) and statistic in OF_SAMPLES:
-        data, draws = OF_SAMPLES[statistic](binned, per_map, n_shuffles, low, rng, **options)
+        data, draws = OF_SAMPLES[statistic](binned, per_map, n_shuffles, shifts, rng, **options)
     elif null == "circular":
         places = binned.split_by_map() if per_map else binned
         measure = _measure(statistic, options)
-        data, draws = nulls.circular_maps(places, n_shuffles, low, rng, measure)
+        data, draws = nulls.circular_maps(places, n_shuffles, shifts, rng, measure, **of_maps)
     else:
         measure = _measure(statistic, options)
-        data, draws = nulls.permuted_maps(binned, per_map, n_shuffles, rng, measure)
+        data, draws = nulls.permuted_maps(binned, per_map, n_shuffles, rng, measure, **of_maps)
     shuffles: list[NDArray[np.float32]] = []
     draws = _keeping(draws, shuffles) if keep_null else draws
     result = _summary(data, draws, tqdm(total=n_shuffles, desc="shuffles", disable=not progress))
@@ -208,6 +230,8 @@ def compare_with_shuffles(
         "min_shift": low,
         "seed": seed,
     }
+    if not (isinstance(statistic, str) and statistic in OF_SAMPLES):
+        options |= of_maps
     result.attrs.update(settings)
     result.attrs[schema.PROVENANCE] = schema.provenance(
         binned.recording, "shuffle_test", **settings, **options

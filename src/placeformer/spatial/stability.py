@@ -44,9 +44,10 @@ def half_maps(
     recording
         Recording.
     halves
-        ``"odd_even"``: alternating blocks of every walk. ``"first_second"``: the first and the
-        second half of every walk. ``"walks"``: alternating walks of each map, so that the halves
-        share nothing that lasts for a walk.
+        ``"odd_even"``: alternating blocks of every walk, or of all walks of a map joined end to end
+        if their lengths differ. ``"first_second"``: the first and the second half of every walk.
+        ``"walks"``: alternating walks of each map, so that the halves share nothing that lasts for
+        a walk.
     block
         Number of samples in a block of ``"odd_even"``, at most half a walk. By default a minute
         where the recording is timed and a walk lasts two, else a tenth of a walk. Blocks should be
@@ -95,7 +96,7 @@ def maps_of_halves(
     binned: BinnedRecording, halves: Halves = "odd_even", block: int | None = None, **options: Any
 ) -> xr.Dataset:
     """RateMaps of the two halves of a binned recording, on a leading dimension ``half``."""
-    parts = maps_of_parts(binned, half_numbers(binned.recording, halves, block), 2, **options)
+    parts = maps_of_parts(binned, half_numbers(binned, halves, block), 2, **options)
     coordinate = xr.Variable(HALF, list(NAMES[halves]), {"units": "1", "long_name": "half"})
     both = xr.concat(
         parts, HALF, data_vars="all", coords="minimal", compat="override", join="override",
@@ -173,11 +174,12 @@ def agreement(maps: xr.Dataset) -> xr.DataArray:
     return per_unit(maps.isel({HALF: 0}, drop=True), values, "stability", **attrs)
 
 
-def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> Numbers:
-    """Half (0 or 1) of every sample, shape (walk, 1) or (1, time)."""
+def half_numbers(binned: BinnedRecording, halves: str, block: int | None) -> Numbers:
+    """Half (0 or 1) of every sample, shape (walk, 1), (1, time) or (walk, time)."""
     check_option("halves", halves, get_args(Halves))
     if block is not None and halves != "odd_even":
         raise ValueError(f"block must be None unless halves='odd_even', got halves={halves!r}")
+    recording = binned.recording
     n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     if halves == "walks":
         return (_turns(recording)[:, None] % 2).astype(np.int8)
@@ -186,13 +188,30 @@ def half_numbers(recording: xr.Dataset, halves: str, block: int | None) -> Numbe
             f"halves={halves!r} needs walks of at least 2 samples, got {n_steps}; with "
             f"{n_walks} walks, halves='walks' is a way"
         )
-    length = (n_steps + 1) // 2 if halves == "first_second" else _block(recording, block)
-    return np.resize(np.repeat(np.array([0, 1], np.int8), length), (1, n_steps))
+    length, step = binned.lengths, np.arange(n_steps)
+    if (length == n_steps).all():
+        size = (n_steps + 1) // 2 if halves == "first_second" else _block(recording, block, n_steps)
+        return np.resize(np.repeat(np.array([0, 1], np.int8), size), (1, n_steps))
+    if halves == "first_second":
+        return (step >= (length[:, None] + 1) // 2).astype(np.int8)
+    first, n_samples = _joined(length, _map_of_walk(recording))
+    size = _block(recording, block, n_samples)
+    return ((first[:, None] + step) // size % 2).astype(np.int8)
 
 
-def _block(recording: xr.Dataset, block: int | None) -> int:
-    """Number of samples in a block."""
-    n_steps = recording.sizes[schema.TIME]
+def _joined(
+    length: NDArray[np.intp], map_of_walk: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], int]:
+    """First sample of every walk when those of a map are joined, and samples of the least map."""
+    first = np.zeros_like(length)
+    for number in range(map_of_walk.max() + 1):
+        here = map_of_walk == number
+        first[here] = np.cumsum(length[here]) - length[here]
+    return first, int(np.bincount(map_of_walk, length).min())
+
+
+def _block(recording: xr.Dataset, block: int | None, n_steps: int) -> int:
+    """Samples of a block of so many steps, those of a walk or of all walks of a map."""
     if block is None:
         seconds, rate = interval(recording), recording.attrs.get("sample_rate")
         minute = round(60 / seconds) if seconds else round(60 * float(rate or 0))
@@ -205,13 +224,17 @@ def _block(recording: xr.Dataset, block: int | None) -> int:
     return int(block)
 
 
+def _map_of_walk(recording: xr.Dataset) -> NDArray[np.intp]:
+    """Number of every walk's map; 0 without maps."""
+    if schema.MAP in recording.variables:
+        return schema.map_numbers(recording)[1]
+    return np.zeros(recording.sizes[schema.WALK], np.intp)
+
+
 def _turns(recording: xr.Dataset) -> NDArray[np.intp]:
     """Rank of every walk among the walks of its map."""
-    n_walks = recording.sizes[schema.WALK]
-    maps = np.zeros(n_walks, np.intp)
-    if schema.MAP in recording.variables:
-        maps = schema.map_numbers(recording)[1]
-    turn = np.empty(n_walks, np.intp)
+    maps = _map_of_walk(recording)
+    turn = np.empty_like(maps)
     for number in range(maps.max() + 1):
         turn[maps == number] = np.arange((maps == number).sum())
     if turn.max() == 0:

@@ -184,11 +184,6 @@ class Cells:
         """The same cells with the cell and map of every sample loaded into memory."""
         return replace(self, index=np.asarray(self.index), walk_map=np.asarray(self.walk_map))
 
-    @property
-    def complete(self) -> bool:
-        """Whether every sample has a cell."""
-        return bool(self.counts.sum() == self.index.size)
-
     def label(self, values: NDArray[Any], name: str, attrs: dict[str, Any]) -> xr.DataArray:
         """Label values (unit,) or (map, unit) with dimensions, coordinates and attributes."""
         attrs = attrs | {

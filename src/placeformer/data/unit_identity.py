@@ -1,0 +1,112 @@
+"""Whether two Datasets hold the same units: their labels, their network, their session."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from placeformer.data import schema
+
+LABELS = ("layer", "component", "index", "unit_id", schema.UNIT)
+
+WORLD = ("world_seed", "familiar", "maps", "n_letters", "side")
+"""What decides the letters of a grid world's places, as the provenance names it."""
+
+
+def check_same_units(
+    a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], *, allow_other_units: bool = False
+) -> None:
+    """Refuse two Datasets whose units cannot be paired one to one.
+
+    Parameters
+    ----------
+    a, b
+        Datasets with the dimension ``unit``.
+    names
+        Names of the two arguments, for the error.
+    allow_other_units
+        Pair the units by their position, whatever their labels and origin.
+
+    Raises
+    ------
+    ValueError
+        The units differ in number, or without ``allow_other_units`` in a label that both have, in
+        the weights of the network, or in the recording session.
+    """
+    both = f"{names[0]} and {names[1]} must hold the same units in the same order"
+    n_units = a.sizes[schema.UNIT], b.sizes[schema.UNIT]
+    if n_units[0] != n_units[1]:
+        raise ValueError(
+            f"{both}, got {n_units[0]} and {n_units[1]} units; select the shared ones by their "
+            "labels with sel(unit=labels), or compare whole populations with placeformer.similarity"
+        )
+    if allow_other_units:
+        return
+    for name in LABELS:
+        if name not in a.coords or name not in b.coords:
+            continue
+        differ = np.flatnonzero(a[name].values != b[name].values)
+        if differ.size:
+            first, second = (str(d[name].values[differ[0]]) for d in (a, b))
+            raise ValueError(
+                f"{both}, got {first!r} and {second!r} as the first {name!r} that differs; select "
+                "the shared units by their labels with sel(unit=labels), or pass "
+                "allow_other_units=True to pair them by position"
+            )
+    if _differ(networks(a), networks(b)):
+        raise ValueError(
+            f"{both}, got units of two networks (their weights differ): unit 0 of the one has "
+            "nothing to do with unit 0 of the other. Compare the populations with "
+            "placeformer.similarity of recordings on the same walks, or pass "
+            "allow_other_units=True to pair the units by position, for example those of one "
+            "network before and after training"
+        )
+    if _differ(_steps(a, "identifier"), _steps(b, "identifier")):
+        raise ValueError(
+            f"{both}, got units of the recording sessions {_steps(a, 'identifier')[0]!r} and "
+            f"{_steps(b, 'identifier')[0]!r}: a cell may have another number in each. Pass "
+            "allow_other_units=True if the cells were tracked across sessions and have the same "
+            "order in both"
+        )
+
+
+def networks(dataset: xr.Dataset) -> list[Any]:
+    """Fingerprints of the networks that a Dataset was recorded from, in its provenance."""
+    known = [network for network in _steps(dataset, "network") if isinstance(network, dict)]
+    return [network["weights_sha256"] for network in known if "weights_sha256" in network]
+
+
+def world(dataset: xr.Dataset) -> dict[str, Any]:
+    """What decides the letters of the places of a Dataset; empty where it is not known."""
+    walks = _steps(dataset, "walks")
+    known = walks[0] if walks and isinstance(walks[0], dict) else {}
+    return {name: known[name] for name in WORLD if name in known}
+
+
+def warn_of_other_worlds(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
+    """Warn where rate maps of two networks are of places that show other letters."""
+    worlds = world(a), world(b)
+    if _differ(networks(a), networks(b)) and all(worlds) and worlds[0] != worlds[1]:
+        differ = [k for k in WORLD if worlds[0].get(k) != worlds[1].get(k)]
+        values = (", ".join(f"{k}={w.get(k)}" for k in differ) for w in worlds)
+        warnings.warn(
+            f"{names[0]} and {names[1]} are of two networks in two worlds ({' and '.join(values)}):"
+            " the same place shows other letters, so that the likeness is not one of the networks. "
+            "Record both on the same walks: walks = world.walk(...), then "
+            "placeformer.record(network, walks) of each",
+            stacklevel=4,
+        )
+
+
+def _steps(dataset: xr.Dataset, name: str) -> list[Any]:
+    """Values that the steps of the provenance give a name."""
+    steps = schema.read_provenance(dataset).get("steps", [])
+    return [step[name] for step in steps if step.get(name)]
+
+
+def _differ(a: list[Any], b: list[Any]) -> bool:
+    """Whether both are known and differ."""
+    return bool(a and b and a != b)
