@@ -1,8 +1,8 @@
-"""One pass over a chunk compared with one run per prefix of it, at equal numbers of predictions.
+"""AdamW against Muon: predictions and processor time until reference memory is there.
 
-The paper's public code takes an optimiser step for every prefix of a chunk and learns only from the
-prediction at its end. Here both methods train the same network on the same walks; a run of a prefix
-predicts at its last step only. Prints predictions per CPU second and the ratio of the times.
+The same network is trained by the same recipe with each optimizer, until its reference error on all
+trained maps is at most the target, or to the end of the recipe. Evaluations are not timed. For the
+paper's grid: ``--family zoo/families/nmda32.toml --member nmda-a10``, which takes hours.
 """
 
 from __future__ import annotations
@@ -11,54 +11,91 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import _results
+import numpy as np
 import torch
 from _timing import seconds
-from torch.nn import functional as F
 
-from placeformer.training.batches import next_batch
-from placeformer.training.recipe import Recipe
-from placeformer.training.trainer import Trainer, set_rate, start_descent
+from placeformer.training.recipe import Recipe, read_recipes
+from placeformer.training.sweep import parse
+from placeformer.training.trainer import Trainer
 
-RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
+FAMILY = Path(__file__).parents[1] / "zoo" / "families" / "mini.toml"
+MEMBER = "mini-nmda-a10"
+DEFAULT = ("attention.out", "ffn.fc1", "ffn.fc2")
+WAYS = {
+    "AdamW": {"optimizer": "adamw", "muon_matrices": DEFAULT},
+    "Muon on feed-forward and output": {"optimizer": "muon", "muon_matrices": DEFAULT},
+    "Muon on all hidden matrices": {
+        "optimizer": "muon",
+        "muon_matrices": ("attention.qkv", *DEFAULT),
+    },
+}
+COLUMNS = ("optimizer", "reached", "steps", "predictions", "cpu_s", "reference", "working", "novel")
 
 
-def prefix_steps(trainer: Trainer) -> None:
-    """Train on one chunk of every walk, with one optimiser step per prefix of it."""
-    batch, state = next_batch([trainer]), trainer.state
-    for n in range(1, batch.action.shape[2] + 1):
-        action, seen = batch.action[0, :, :n], batch.seen[0, :, :n]
-        logits, trainer.state = trainer.model.forward_chunk(action, seen, state)
-        loss = F.cross_entropy(logits[:, -1], batch.target[0, :, n - 1].long())
-        set_rate(trainer.optimizer, trainer.config.rate(trainer.step))
-        start_descent(trainer.optimizer, loss)
-        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.config.clip)
-        trainer.optimizer.step()
-    trainer.step += 1
+def train_until(
+    recipe: Recipe, target: float, every: int, most: int | None
+) -> tuple[bool, Trainer, float]:
+    """Train until the reference error on all trained maps is at most the target, or give up.
+
+    Returns
+    -------
+    reached, trainer, cpu_s
+        Whether it was reached, the trainer, and the processor time of the training steps.
+    """
+    trainer, cpu_s = Trainer(recipe), 0.0
+    n_maps, last = recipe.training.maps[-1][1], min(recipe.training.steps, most or np.inf)
+    while trainer.step < last:
+        cpu_s += seconds(trainer.train_step)
+        if trainer.step % every == 0 or trainer.step == last:
+            trainer.evaluate()
+            row = trainer.history[-1]
+            if row["n_maps"] == n_maps and row["reference_error_trained"] <= target:
+                return True, trainer, cpu_s
+    return False, trainer, cpu_s
 
 
 def main() -> None:
-    """Measure both alternately and print the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", type=Path, default=RECIPES / "nmda-a10.toml")
-    parser.add_argument("--walks", type=int, default=32, help="walks (default: 32)")
-    parser.add_argument("--chunks", type=int, default=3, help="chunks each (default: 3)")
-    options = parser.parse_args()
-    recipe = Recipe.read(options.recipe)
-    recipe = replace(recipe, training=replace(recipe.training, walks=options.walks))
-    one_pass, prefixes = Trainer(recipe), Trainer(recipe)
-    prefixes.model.position.register_forward_hook(lambda module, args, output: output[:, -1:])
-    ways = (one_pass.train_step, lambda: prefix_steps(prefixes))
-    turns = [[seconds(way) for way in ways] for _ in range(options.chunks + 1)]
-    ours, theirs = (sum(times) for times in zip(*turns[1:], strict=True))  # the first is a warm-up
-    chunk, d_model = recipe.network.chunk, recipe.network.d_model
-    n = options.chunks * options.walks * chunk
-    print(
-        f"{n:,} predictions each, {options.walks} walks, chunks of {chunk}, width {d_model}, "
-        f"{torch.get_num_threads()} threads"
+    """Train with each optimizer, and print what it took."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f"one pass a chunk:   {ours:8.2f} CPU s  {n / ours:10,.0f} predictions / CPU s")
-    print(f"one run a prefix:   {theirs:8.2f} CPU s  {n / theirs:10,.0f} predictions / CPU s")
-    print(f"prefixes / one pass: {theirs / ours:.1f}")
+    parser.add_argument("--family", type=Path, default=FAMILY)
+    parser.add_argument("--member", default=MEMBER, help=f"of the family (default: {MEMBER})")
+    parser.add_argument("--target", type=float, default=0.15, help="reference error (default: .15)")
+    parser.add_argument("--every", type=int, default=250, help="steps between evaluations")
+    parser.add_argument("--steps", type=int, help="give up after so many steps")
+    _results.add_option(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    recipe = parse(read_recipes(options.family)[options.member])
+    rows = []
+    print(f"{recipe.name}, reference error ≤ {options.target:g} on {recipe.world['n_maps']} maps")
+    for name, way in WAYS.items():
+        variant = replace(recipe, training=replace(recipe.training, snapshots=(), **way))
+        reached, trainer, cpu_s = train_until(variant, options.target, options.every, options.steps)
+        last = trainer.history[-1]
+        rows.append(
+            (
+                name,
+                reached,
+                trainer.step,
+                int(last["predictions"]),
+                round(cpu_s, 1),
+                round(last["reference_error_trained"], 4),
+                round(last["working_error_trained"], 4),
+                round(last["working_error_novel"], 4),
+            )
+        )
+        print(
+            f"{name:32} {'reached' if reached else 'not reached':12} {trainer.step:6} steps  "
+            f"{last['predictions']:11,} predictions  {cpu_s:8.0f} CPU s  "
+            f"reference {rows[-1][5]:.3f}, working {rows[-1][6]:.3f} (novel {rows[-1][7]:.3f})",
+            flush=True,
+        )
+    if options.save:
+        _results.save("training", COLUMNS, rows, __doc__.splitlines()[0])
 
 
 if __name__ == "__main__":

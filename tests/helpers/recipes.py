@@ -116,3 +116,8 @@ def assert_close(member, trainer, atol):
             atol=atol,
             msg=lambda text, name=name: f"{name}: {text}",
         )
+
+
+def muon(name="tiny", *args, **training):
+    """A recipe that trains with Muon."""
+    return one(name, *args, **{"optimizer": "muon"} | training)

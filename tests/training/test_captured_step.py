@@ -39,8 +39,9 @@ def test_other_shapes_are_captured_apart():
     assert len(captured.graphs) == 2
 
 
-def test_members_end_as_they_would_alone_without_graphs(float64):
-    recipes = family(steps=80)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_members_end_as_they_would_alone_without_graphs(float64, optimizer):
+    recipes = family(steps=80, optimizer=optimizer)
     ensemble, alone = Ensemble(recipes, "cuda"), [Trainer(r) for r in recipes]
     run([ensemble, *alone], 40)
     assert len(ensemble.descent.graphs) == 3  # nothing remembered yet; without and with fresh maps

@@ -33,7 +33,7 @@ def test_every_member_ends_as_it_would_alone(float64):
     recipes = family()
     ensemble, alone = Ensemble(recipes), [Trainer(r) for r in recipes]
     run([ensemble, *alone], 10)
-    steps = {state["step"].dtype for state in ensemble.optimizer.state.values()}
+    steps = {state["step"].dtype for state in ensemble.optimizers[0].state.values()}
     assert steps == {torch.float32}  # what fused AdamW reads on a GPU, whatever the weights are
     members = {member.recipe.name: member for member in ensemble.members}
     ensemble.evaluate(8, 32)
@@ -100,7 +100,7 @@ def test_a_step_never_waits_for_the_device():
         run([ensemble], 2)
     assert waits.found == []
     with Waits() as waits:
-        float(ensemble.recent[0][0].sum())
+        float(ensemble.recent.loss[0, 0])
     assert waits.found
 
 
@@ -202,12 +202,12 @@ def test_another_ensembles_checkpoint_is_refused(tmp_path):
         train_ensemble([one("a")], tmp_path / "one", progress=False)
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch):
+@pytest.fixture(params=["adamw", "muon"])
+def files(request, tmp_path, monkeypatch):
     """Recipes of two short runs, whose networks are measured on two short walks."""
     measure = card.measure
     monkeypatch.setattr(card, "measure", lambda model, **_: measure(model, n_walks=2, n_steps=16))
-    short = {"steps": 3, "evaluate_every": 3, "warmup": 1}
+    short = {"steps": 3, "evaluate_every": 3, "warmup": 1, "optimizer": request.param}
     for name, kind in (("a", KINDS[0]), ("b", KINDS[1])):
         (tmp_path / f"{name}.toml").write_text(toml(entries(name, 0, *kind, **short)))
     return [str(tmp_path / f"{name}.toml") for name in "ab"]

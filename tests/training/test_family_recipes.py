@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.recipes import FAMILY, RECIPE
 
 from placeformer.training.recipe import Recipe, members, read_recipes
@@ -33,6 +34,17 @@ def test_a_member_is_the_recipe_one_would_write_by_hand():
             "network": RECIPE["network"] | {"activation": activation, "alpha": alpha},
         }
         assert found[name] == Recipe.from_dict(by_hand)
+
+
+def test_the_members_of_a_family_share_a_world_if_its_seed_is_given():
+    shared = members(FAMILY | {"world": RECIPE["world"] | {"seed": 7}})
+    assert [member.seed for member in shared] == [0, 0, 0, 2, 2, 2]
+    assert {member.world["seed"] for member in shared} == {7}
+    own = members(FAMILY)
+    assert [member.world["seed"] for member in own] == [0, 0, 0, 2, 2, 2]
+    a, b = (Trainer(member) for member in (shared[0], shared[3]))
+    assert (a.world.maps == b.world.maps).all()
+    assert not torch.equal(a.model.read_out.weight, b.model.read_out.weight)
 
 
 def test_expansion_is_the_same_every_time_and_every_text_is_its_recipe():
@@ -75,7 +87,7 @@ def test_a_recipe_is_a_family_of_one_and_keeps_its_text(file):
         (family(prefix="../"), "name must be letters, digits"),
         (family(aplhas=[1]), r"\[family\]: unknown keys \['aplhas'\]"),
         (FAMILY | {"name": "x"}, r"unknown keys \['name'\]"),
-        (FAMILY | {"world": RECIPE["world"]}, r"\[world\]: unknown keys \['seed'\]"),
+        (FAMILY | {"world": RECIPE["world"] | {"n": 1}}, r"\[world\]: unknown keys \['n'\]"),
         (FAMILY | {"network": RECIPE["network"]}, r"unknown keys \['activation', 'alpha'\]"),
     ],
 )

@@ -136,12 +136,12 @@ def test_the_running_errors_use_the_window_really_attended():
     trainer, counts = Trainer(recipe(chunks_per_walk=[[0, 5]], fresh_maps=[[0, 0.0]])), []
     for _ in range(5):  # one whole walk
         trainer.train_step()
-        counts.append(trainer.recent[-1][1])
+        counts.append(trainer.recent.counts[trainer.recent.n - 1].clone())
     assert sum(c[0] + c[2] for c in counts) == 5 * 8 * 4
     # The same walks again, from the same generator, seen as a whole.
     twin = Trainer(recipe(fresh_maps=[[0, 0.0]]))
-    twin.start_walks()
-    place, _ = twin.walker.advance(40)
+    twin.loader.start_walks(0)
+    place, _ = twin.loader.walker.advance(40)
     seen = visited(place, attended_window(40, 8, 8)).reshape(4, 5, 8).sum((0, 2))
     assert [int(c[0]) for c in counts] == seen.tolist()
 
@@ -150,7 +150,7 @@ def test_walks_start_afresh_when_the_schedule_says_so():
     trainer, ages = Trainer(recipe()), []  # 3 chunks from step 0, 5 from step 3
     for _ in range(9):
         trainer.train_step()
-        ages.append(trainer.age)
+        ages.append(trainer.loader.age)
     assert ages == [1, 2, 3, 4, 5, 1, 2, 3, 4]
     assert trainer.state.memory[0].shape[1] == 8
 
@@ -160,12 +160,14 @@ def test_fresh_maps_are_drawn_anew_and_counted_apart():
     drawn = []
     for _ in range(2):
         trainer.train_step()
-        drawn.append(trainer.fresh)
+        drawn.append(trainer.loader.fresh)
         place = np.broadcast_to(np.arange(16), (4, 16))
-        letters = trainer.letters(place)
-        np.testing.assert_array_equal(letters[:2], trainer.fresh)
-        np.testing.assert_array_equal(letters[2:], trainer.world.maps[trainer.walker.map[2:]])
-        counts = trainer.recent[-1][1]
+        letters = trainer.loader.letters(place)
+        np.testing.assert_array_equal(letters[:2], trainer.loader.fresh)
+        np.testing.assert_array_equal(
+            letters[2:], trainer.world.maps[trainer.loader.walker.map[2:]]
+        )
+        counts = trainer.recent.counts[trainer.recent.n - 1]
         assert counts[0] + counts[2] == 2 * 8  # two of four walks are on trained maps
     assert drawn[0].shape == (2, 16)
     assert not np.array_equal(*drawn)
@@ -189,7 +191,7 @@ def test_the_schedules():
 
 def test_weights_are_decayed_and_biases_are_not():
     trainer = Trainer(recipe())
-    decayed, kept = trainer.optimizer.param_groups
+    decayed, kept = trainer.optimizers[0].param_groups
     assert decayed["weight_decay"] == 0.01
     assert kept["weight_decay"] == 0
     assert all(w.ndim == 1 for w in kept["params"])
@@ -243,6 +245,7 @@ def test_misspelt_and_missing_keys_are_refused(tmp_path):
         ({"restarts": [[30, 1e-3]]}, r"training\.warmup, restarts and steps must follow"),
         ({"precision": "float16"}, 'must be "float32" or "bfloat16"'),
         ({"steps": 0}, r"training\.steps must be ≥ 1"),
+        ({"compile": "false"}, r"training\.compile must be true or false, got 'false'"),
     ],
 )
 def test_bad_training_settings_are_refused(training, message):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,13 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from placeformer.models.grid_world import advance
-
-if TYPE_CHECKING:
-    from placeformer.training.trainer import Trainer
-
-Recent = list[tuple[Tensor, Tensor]]
-"""Loss and counts of training steps, on the device: nothing waits for it until they are read."""
+from placeformer.models.grid_world import GridWorld, Walker, advance
+from placeformer.training.recipe import Recipe, at
 
 
 class Batch(NamedTuple):
@@ -29,16 +25,104 @@ class Batch(NamedTuple):
     again: Tensor  # (member, walk, time), was the place moved to among those of the window
 
 
-def next_batch(members: Sequence[Trainer]) -> Batch:
-    """Walk on with all networks, each by its own generator on its own maps."""
-    network, device = members[0].recipe.network, members[0].device
-    for member in members:
-        member.begin_chunk()
-    place, action = advance([m.walker for m in members], network.chunk)
-    letters = np.stack([m.letters(p) for m, p in zip(members, place, strict=True)])
-    trail = np.concatenate([np.stack([m.trail for m in members]), place[:, :, 1:]], axis=2)
-    for member, places in zip(members, trail, strict=True):
-        member.trail = places[:, -(network.memory + 1) :]
+class WalkLoader:
+    """The walks that a network is trained on, chunk by chunk, without end.
+
+    Parameters
+    ----------
+    recipe
+        How many walks, on how many maps, and when they start afresh.
+    world
+        The trained maps.
+    device
+        Where batches go.
+
+    Attributes
+    ----------
+    walker
+        Where the walks are.
+    trail : (walk, ≤ memory + 1)
+        Their last places.
+    fresh : (walk, place)
+        Letters of the maps never met again, which the first walks are on.
+    age
+        Chunks since the walks started.
+    path_seed
+        Seed of the path integrator's states at the start of the walks.
+    """
+
+    def __init__(
+        self, recipe: Recipe, world: GridWorld, device: torch.device | None = None
+    ) -> None:
+        self.config, self.network, self.world = recipe.training, recipe.network, world
+        self.device = device or torch.device("cpu")
+        self.rng = np.random.default_rng([recipe.seed, 3])
+        self.walker: Walker
+        self.trail: NDArray[np.int64]
+        self.fresh: NDArray[np.uint8]
+        self.age = 0
+        self.path_seed = 0
+
+    def next_chunk(self, step: int) -> Batch:
+        """Walk one chunk on, as the schedules say at this training step; one member."""
+        return stack_batches([self], step)
+
+    def begin_chunk(self, step: int) -> None:
+        """Start new walks where the schedule says so."""
+        if step == 0 or self.age >= at(self.config.chunks_per_walk, step):
+            self.start_walks(step)
+        self.age += 1
+
+    def start_walks(self, step: int) -> None:
+        """Put new walks on the maps in use."""
+        maps = range(at(self.config.maps, step))
+        self.walker = self.world.walker(self.config.walks, self.rng, maps=maps)
+        self.path_seed = int(self.rng.integers(2**62))
+        self.trail = self.walker.place[:, None]
+        self.age = 0
+        n_fresh = round(at(self.config.fresh_maps, step) * self.config.walks)
+        shape = (n_fresh, self.world.side**2)
+        self.fresh = self.rng.integers(self.world.n_letters, size=shape, dtype=np.uint8)
+
+    def letters(self, place: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Letters at places (walk, time); the first walks are on fresh maps."""
+        maps = self.world.maps[self.walker.map]
+        maps[: len(self.fresh)] = self.fresh
+        return np.take_along_axis(maps, place, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next chunk depends on."""
+        return {
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "age": self.age,
+            "place": torch.from_numpy(self.walker.place),
+            "map": torch.from_numpy(self.walker.map),
+            "fresh": torch.from_numpy(self.fresh),
+            "trail": torch.from_numpy(self.trail.copy()),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` stopped."""
+        self.rng.bit_generator.state = json.loads(saved["rng"])
+        place, maps = saved["place"].numpy(), saved["map"].numpy()
+        self.walker = Walker(self.world.side, place, maps, self.rng)
+        self.age, self.fresh, self.trail = (
+            saved["age"],
+            saved["fresh"].numpy(),
+            saved["trail"].numpy(),
+        )
+
+
+def stack_batches(loaders: Sequence[WalkLoader], step: int) -> Batch:
+    """Walk one chunk on with all loaders, each by its own generator on its own maps."""
+    network, device = loaders[0].network, loaders[0].device
+    for loader in loaders:
+        loader.begin_chunk(step)
+    place, action = advance([loader.walker for loader in loaders], network.chunk)
+    letters = np.stack([m.letters(p) for m, p in zip(loaders, place, strict=True)])
+    trail = np.concatenate([np.stack([m.trail for m in loaders]), place[:, :, 1:]], axis=2)
+    for loader, places in zip(loaders, trail, strict=True):
+        loader.trail = places[:, -(network.memory + 1) :]
     seen = to_device(letters, device)
     again = remembered(to_device(trail.astype(np.int32), device), network.chunk)
     return Batch(to_device(action.astype(np.uint8), device), seen[..., :-1], seen[..., 1:], again)
@@ -77,19 +161,57 @@ def judge(batch: Batch, logits: Tensor, n_fresh: int) -> tuple[Tensor, Tensor]:
     return loss.view(target.shape).mean((1, 2)), counts
 
 
-def totals(recent: Recent) -> NDArray[np.float64]:
-    """Mean loss and summed counts of some steps, (…, 5); zeros for none."""
-    if not recent:
-        return np.zeros(5)
-    loss, counts = (torch.stack(values) for values in zip(*recent, strict=True))
-    both = torch.cat([loss.mean(0)[..., None], counts.sum(0)], -1)
-    return both.cpu().numpy().astype(np.float64)
+class RecentSteps:
+    """Loss and counts of the steps since the last evaluation.
 
+    They stay on the device, in memory that is taken once: nothing waits for them until they are
+    read, and a run does not grow. Only the last `capacity` steps are known.
 
-def describe(recent: Recent, n_maps: int, n_steps: int = 50) -> str:
-    """Put the last steps of all networks into words, for a progress bar."""
-    loss, seen, seen_wrong, unseen, unseen_wrong = totals(recent[-n_steps:]).reshape(-1, 5).T
-    return (
-        f"loss {loss.mean():.3f}, working error {seen_wrong.sum() / max(1, seen.sum()):.3f}, "
-        f"reference error {unseen_wrong.sum() / max(1, unseen.sum()):.3f}, {n_maps} maps"
-    )
+    Parameters
+    ----------
+    capacity
+        Steps between evaluations.
+    members
+        ``()`` for one network, ``(n,)`` for an ensemble.
+    """
+
+    def __init__(self, capacity: int, device: torch.device, members: tuple[int, ...] = ()) -> None:
+        self.loss = torch.zeros((capacity, *members), device=device)
+        self.counts = torch.zeros((capacity, *members, 4), dtype=torch.int64, device=device)
+        self.n = 0
+
+    def __len__(self) -> int:
+        return min(self.n, len(self.loss))
+
+    def add(self, loss: Tensor, counts: Tensor) -> None:
+        """Take in a step; see :func:`judge`."""
+        here = self.n % len(self.loss)
+        self.loss[here], self.counts[here] = loss.detach(), counts
+        self.n += 1
+
+    def totals(self, n_steps: int | None = None) -> NDArray[np.float64]:
+        """Mean loss and summed counts of the last steps (default: all), (…, 5); zeros for none."""
+        n = min(len(self), n_steps or len(self))
+        if not n:
+            return np.zeros((*self.loss.shape[1:], 5))
+        last = [step % len(self.loss) for step in range(self.n - n, self.n)]
+        loss, counts = self.loss[last].mean(0), self.counts[last].sum(0)
+        return torch.cat([loss[..., None], counts], -1).cpu().numpy().astype(np.float64)
+
+    def describe(self, n_maps: int, n_steps: int = 50) -> str:
+        """Put the last steps of all networks into words, for a progress bar."""
+        loss, seen, seen_wrong, unseen, unseen_wrong = self.totals(n_steps).reshape(-1, 5).T
+        return (
+            f"loss {loss.mean():.3f}, working error {seen_wrong.sum() / max(1, seen.sum()):.3f}, "
+            f"reference error {unseen_wrong.sum() / max(1, unseen.sum()):.3f}, {n_maps} maps"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the whole memory, as it lies."""
+        return {"n": self.n, "loss": self.loss.cpu(), "counts": self.counts.cpu()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `saved` stopped."""
+        self.n = saved["n"]
+        self.loss.copy_(saved["loss"])
+        self.counts.copy_(saved["counts"])

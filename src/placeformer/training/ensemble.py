@@ -19,17 +19,10 @@ from torch.func import functional_call, vmap
 from placeformer.models.activation import make_activation
 from placeformer.models.memory import KINDS, attended_window, places, tally, visited
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
-from placeformer.training.batches import (
-    Batch,
-    Recent,
-    describe,
-    judge,
-    next_batch,
-    to_device,
-    totals,
-)
+from placeformer.training.batches import Batch, RecentSteps, judge, stack_batches, to_device
+from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, at
-from placeformer.training.trainer import Trainer, adamw, autocast, proceed, set_rate, start_descent
+from placeformer.training.trainer import Trainer, autocast, proceed
 
 
 class OwnActivations(nn.Module):
@@ -99,14 +92,22 @@ def stack_states(states: Sequence[State]) -> State:
     return State(torch.stack([state.path for state in states]), tuple(map(torch.stack, memory)))
 
 
-def stack_moments(moments: Sequence[Mapping[str, Tensor]], whole: Tensor) -> dict[str, Tensor]:
-    """Put AdamW's state of one weight of every member in one tensor each; zeros before step 1."""
-    names = ("exp_avg", "exp_avg_sq")
+def stack_moments(
+    optimizer: torch.optim.Optimizer, moments: Sequence[Mapping[str, Tensor]], whole: Tensor
+) -> dict[str, Tensor]:
+    """Put the optimizer's state of one weight of every member in one tensor each.
+
+    AdamW's count of steps is the same for all. Before step 1 all is zero.
+    """
+    count = {"step": torch.zeros((), dtype=torch.float32, device=whole.device)}
+    adamw = isinstance(optimizer, torch.optim.AdamW)
     if not moments[0]:
-        zeros = {name: torch.zeros_like(whole) for name in names}
-        return {"step": torch.zeros((), dtype=torch.float32, device=whole.device), **zeros}
-    stacks = {name: torch.stack([one[name] for one in moments]) for name in names}
-    return {"step": moments[0]["step"].clone(), **stacks}
+        names = ("exp_avg", "exp_avg_sq") if adamw else ("momentum_buffer",)
+        return (count if adamw else {}) | {name: torch.zeros_like(whole) for name in names}
+    return {
+        key: value.clone() if key == "step" else torch.stack([own[key] for own in moments])
+        for key, value in moments[0].items()
+    }
 
 
 def clip_each(gradients: Sequence[Tensor], most: float) -> None:
@@ -220,7 +221,8 @@ class Ensemble:
         self.weights: dict[str, Tensor] = {}  # (member, …) each
         self.stack_weights()
         self.state: State  # (member, walk, …) each
-        self.recent: Recent = []
+        members = (len(recipes),)
+        self.recent = RecentSteps(self.config.evaluate_every, self.device, members)
 
     @property
     def step(self) -> int:
@@ -250,16 +252,19 @@ class Ensemble:
             name: torch.stack([part.detach() for part in own]).requires_grad_()
             for name, own in parts.items()
         }
-        self.optimizer = adamw(list(self.weights.values()), self.config, stacked=True)
-        for name, whole in self.weights.items():
-            moments = [m.optimizer.state[p] for m, p in zip(self.members, parts[name], strict=True)]
-            state = stack_moments(moments, whole)
-            self.optimizer.state[whole] = state
-            for i, (member, part) in enumerate(zip(self.members, parts[name], strict=True)):
-                part.data = whole.data[i]
-                member.optimizer.state[part] = {
-                    key: value[i] if value.ndim else value for key, value in state.items()
-                }
+        self.optimizers = make_optimizers(self.weights, self.config, stacked=True)
+        names = {whole: name for name, whole in self.weights.items()}
+        for k, optimizer in enumerate(self.optimizers):
+            for whole in [w for group in optimizer.param_groups for w in group["params"]]:
+                states = [member.optimizers[k].state for member in self.members]
+                own = list(zip(parts[names[whole]], states, strict=True))
+                stacked = stack_moments(optimizer, [state[part] for part, state in own], whole)
+                optimizer.state[whole] = stacked
+                for i, (part, state) in enumerate(own):
+                    part.data = whole.data[i]
+                    state[part] = {
+                        key: value[i] if value.ndim else value for key, value in stacked.items()
+                    }
         self.descent, self.answers = self.captured(self.descend), self.captured(self.answer)
 
     def captured(self, step: Step) -> Step:
@@ -268,15 +273,17 @@ class Ensemble:
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step of every member; nothing waits for a GPU."""
-        first = self.members[0]
-        batch = next_batch(self.members)
-        if first.age == 1:
+        loaders = [member.loader for member in self.members]
+        batch = stack_batches(loaders, self.step)
+        if loaders[0].age == 1:
+            for member in self.members:
+                member.start_walks()
             self.state = stack_states([member.state for member in self.members])
-        set_rate(self.optimizer, self.config.rate(self.step))
+        set_rate(self.optimizers, self.config.rate(self.step))
         state = self.state.path, *self.state.memory
-        loss, counts, path, *memory = self.descent(len(first.fresh), *batch, *state)
+        loss, counts, path, *memory = self.descent(len(loaders[0].fresh), *batch, *state)
         self.state = State(path, tuple(memory))
-        self.recent.append((loss, counts))
+        self.recent.add(loss, counts)
         for member in self.members:
             member.step += 1
 
@@ -286,9 +293,10 @@ class Ensemble:
         with autocast(self.config, self.device):
             logits, state = self.forward(self.weights, batch.action, batch.seen, state)
         loss, counts = judge(batch, logits, n_fresh)
-        start_descent(self.optimizer, loss)
+        start_descent(self.optimizers, loss)
         clip_each([w.grad for w in self.weights.values() if w.grad is not None], self.config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return loss.detach(), counts, state.path, *state.memory
 
     def answer(self, _: None, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -299,15 +307,15 @@ class Ensemble:
 
     def running(self) -> str:
         """Loss and errors of the last steps, for the progress bar."""
-        return describe(self.recent, at(self.config.maps, max(0, self.step - 1)))
+        return self.recent.describe(at(self.config.maps, max(0, self.step - 1)))
 
     def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
         """Add a row to every member's history; see :meth:`Trainer.evaluate`."""
         found = {kind: self.errors(n_walks, n_steps, familiar=kind == "trained") for kind in KINDS}
-        for i, (member, total) in enumerate(zip(self.members, totals(self.recent), strict=True)):
+        for i, (member, total) in enumerate(zip(self.members, self.recent.totals(), strict=True)):
             errors = {kind: of_all[i] for kind, of_all in found.items()}
             member.history.append(member.row(total, errors))
-        self.recent = []
+        self.recent.n = 0
 
     def errors(self, n_walks: int, n_steps: int, *, familiar: bool) -> list[xr.Dataset]:
         """Memory errors at every step, as :func:`memory_errors` gives them for each member."""
@@ -346,12 +354,18 @@ class Ensemble:
             place.mkdir(exist_ok=True)
             member.save_history(place)
 
+    def save_snapshot(self, folder: Path) -> None:
+        """Write ``NAME/snapshots/step-….safetensors`` of every member."""
+        for member in self.members:
+            member.save_snapshot(folder / member.recipe.name)
+
     def state_dict(self) -> dict[str, Any]:
         """Every member's, as if it were alone."""
-        recent = [(loss.cpu(), counts.cpu()) for loss, counts in self.recent]
         for i, member in enumerate(self.members):
             member.state = State(self.state.path[i], tuple(past[i] for past in self.state.memory))
-            member.recent = [(loss[i], counts[i]) for loss, counts in recent]
+            member.recent.n = self.recent.n
+            member.recent.loss.copy_(self.recent.loss[:, i])
+            member.recent.counts.copy_(self.recent.counts[:, i])
         return {"members": [member.state_dict() for member in self.members]}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -367,11 +381,10 @@ class Ensemble:
             member.load_state_dict(theirs[member.recipe.name])
         self.stack_weights()
         self.state = stack_states([member.state for member in self.members])
-        steps = zip(*(member.recent for member in self.members), strict=True)
-        self.recent = [
-            (torch.stack([loss for loss, _ in step]), torch.stack([counts for _, counts in step]))
-            for step in steps
-        ]
+        recent = [member.recent for member in self.members]
+        self.recent.n = recent[0].n
+        torch.stack([own.loss for own in recent], 1, out=self.recent.loss)
+        torch.stack([own.counts for own in recent], 1, out=self.recent.counts)
 
 
 def check_alike(recipes: Sequence[Recipe]) -> None:

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ class TrainingConfig:
         come first: the path integrator must learn to tell places apart before it can keep that
         up for thousands of steps.
     learning_rate, warmup, final_rate
-        Peak of AdamW's rate, steps of linear warm-up, and the share of the peak that each cosine
-        decay ends at.
+        Peak of the learning rate, steps of linear warm-up, and the share of the peak that each
+        cosine decay ends at.
     restarts
         Pairs (step, peak): where the rate rises again and the decay starts afresh (Loshchilov
         & Hutter 2017, https://doi.org/10.48550/arXiv.1608.03983). Empty: one decay to the end.
     betas, weight_decay, clip
-        AdamW's moments and decay (matrices only), and the largest gradient norm.
+        AdamW's moments, the weight decay (matrices only), and the largest gradient norm.
     maps
         Pairs (step, number of trained maps in use from that step on), the first at step 0.
     fresh_maps
@@ -52,6 +52,12 @@ class TrainingConfig:
         Run the chunk through ``torch.compile``.
     evaluate_every, checkpoint_every
         Steps between evaluations, and between checkpoints.
+    optimizer
+        "adamw" for all weights, or "muon" for `muon_matrices` and AdamW for all others.
+    muon_momentum, muon_matrices
+        The momentum of Muon, and the layers whose matrices it updates, by the end of their names.
+    snapshots
+        Steps after which the weights are written to ``snapshots/``.
     """
 
     steps: int
@@ -70,6 +76,10 @@ class TrainingConfig:
     compile: bool
     evaluate_every: int
     checkpoint_every: int
+    optimizer: str = "adamw"
+    muon_momentum: float = 0.95
+    muon_matrices: tuple[str, ...] = ("attention.out", "ffn.fc1", "ffn.fc2")
+    snapshots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -91,9 +101,37 @@ class TrainingConfig:
                 "training.warmup, restarts and steps must follow each other, got "
                 f"{self.warmup}, {self.restarts}, {self.steps}"
             )
+        self.check_optimizer()
+        object.__setattr__(self, "snapshots", tuple(self.snapshots))
+        if list(self.snapshots) != sorted({s for s in self.snapshots if 1 <= s <= self.steps}):
+            raise ValueError(
+                f"training.snapshots must be rising steps of 1 to {self.steps}, "
+                f"got {list(self.snapshots)}"
+            )
+        if type(self.compile) is not bool:
+            raise ValueError(f"training.compile must be true or false, got {self.compile!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(
                 f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
+            )
+
+    def check_optimizer(self) -> None:
+        """Check the optimizer and its settings; those of Muon are refused without it."""
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(
+                f'training.optimizer must be "adamw" or "muon", got {self.optimizer!r}'
+            )
+        if not 0 <= self.muon_momentum < 1:
+            raise ValueError(
+                f"training.muon_momentum must be in [0, 1), got {self.muon_momentum!r}"
+            )
+        object.__setattr__(self, "muon_matrices", tuple(self.muon_matrices))
+        settings = ("muon_momentum", "muon_matrices")
+        changed = [key for key in settings if getattr(self, key) != DEFAULTS[key]]
+        if self.optimizer == "adamw" and changed:
+            raise ValueError(
+                f'training.{changed[0]} must be left out unless training.optimizer is "muon", '
+                f"got {getattr(self, changed[0])!r}"
             )
 
     def rate(self, step: int) -> float:
@@ -104,6 +142,10 @@ class TrainingConfig:
         done = min(1.0, max(0, step - start) / max(1, end - start))
         decay = self.final_rate + (1 - self.final_rate) * (1 + np.cos(np.pi * done)) / 2
         return float(peak * min(1, (step + 1) / max(1, self.warmup)) * decay)
+
+
+DEFAULTS = {f.name: f.default for f in fields(TrainingConfig) if f.default is not MISSING}
+"""Keys of a recipe's [training] that may be left out, and what they are then."""
 
 
 def check_schedule(
@@ -154,20 +196,22 @@ class Recipe:
         expect(entries["world"], ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
         network: dict[str, Any] = {"alpha": None} | dict(entries["network"])
         expect(network, [f.name for f in fields(ModelConfig)], f"{source} [network]")
-        expect(
-            entries["training"], [f.name for f in fields(TrainingConfig)], f"{source} [training]"
-        )
+        training = DEFAULTS | dict(entries["training"])
+        expect(training, [f.name for f in fields(TrainingConfig)], f"{source} [training]")
         return cls(
             str(entries["name"]),
             int(entries["seed"]),
             dict(entries["world"]),
             ModelConfig(**network),
-            TrainingConfig(**entries["training"]),
+            TrainingConfig(**training),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tables :meth:`from_dict` takes."""
-        return asdict(self)
+        """Return the tables :meth:`from_dict` takes; settings at their default are left out."""
+        tables = asdict(self)
+        training = tables["training"]
+        given = {k: v for k, v in training.items() if k not in DEFAULTS or v != DEFAULTS[k]}
+        return tables | {"training": given}
 
     def to_toml(self) -> str:
         """Return the text of a file that :meth:`read` takes."""
@@ -230,22 +274,25 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
     ----------
     entries
         The tables ``world``, ``network`` and ``training`` of a recipe without what the members
-        differ in (``name``, ``seed``, ``world.seed``, ``network.activation``, ``network.alpha``),
-        and the table ``family``: ``prefix`` of their names, and the lists ``alphas`` of NMDA_α,
-        ``activations`` in its place, and ``seeds``.
+        differ in (``name``, ``seed``, ``network.activation``, ``network.alpha``), and the table
+        ``family``: ``prefix`` of their names, and the lists ``alphas`` of NMDA_α, ``activations``
+        in its place, and ``seeds``. With ``world.seed`` all members share one
+        world; without it the maps are drawn from each member's own seed.
     source
         Where the entries are from, for errors.
 
     Returns
     -------
     list of Recipe
-        Seed by seed, each in the order of the lists. A seed is that of the initial weights, the
-        walks and the maps alike; "-s1" follows the name of all but seed 0.
+        Seed by seed, each in the order of the lists. A seed is that of the initial weights and the
+        walks; "-s1" follows the name of all but seed 0.
     """
     expect(entries, ("family", "world", "network", "training"), source)
     expect(entries["family"], ("prefix", *LISTS), f"{source} [family]")
     check_lists(entries["family"], source)
-    expect(entries["world"], ("side", "n_letters", "n_maps"), f"{source} [world]")
+    shared = entries["world"].get("seed")
+    world = {"seed": shared, **entries["world"]}
+    expect(world, ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
     expect(entries["network"], SHARED, f"{source} [network]")
     family = entries["family"]
     units: list[tuple[str, str, float | None]]
@@ -256,7 +303,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
             {
                 "name": f"{family['prefix']}{unit}" + (f"-s{seed}" if seed else ""),
                 "seed": seed,
-                "world": {**entries["world"], "seed": seed},
+                "world": {**entries["world"], "seed": seed if shared is None else shared},
                 "network": {**entries["network"], "activation": activation, "alpha": alpha},
                 "training": entries["training"],
             },

@@ -17,11 +17,13 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
-from placeformer.models.grid_world import GridWorld, Walker
+from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer, State
-from placeformer.training.batches import Recent, describe, judge, next_batch, totals
+from placeformer.training.batches import RecentSteps, WalkLoader, judge
+from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, TrainingConfig, at
+from placeformer.training.snapshots import save_snapshot
 
 
 def hardware(device: torch.device) -> str:
@@ -70,6 +72,9 @@ class Run(Protocol):
     def save_history(self, folder: Path) -> None:
         """Write the history."""
 
+    def save_snapshot(self, folder: Path) -> None:
+        """Write the weights as they are now."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on."""
 
@@ -114,6 +119,8 @@ def take_step(run: Run, folder: Path) -> None:
     if run.step % config.evaluate_every == 0 or run.step == config.steps:
         run.evaluate()
         run.save_history(folder)
+    if run.step in config.snapshots:
+        run.save_snapshot(folder)
     run.seconds += time.perf_counter() - begin
 
 
@@ -156,63 +163,42 @@ class Trainer:
                 f"got {self.config.maps}"
             )
         torch.manual_seed(recipe.seed)
-        self.rng = np.random.default_rng([recipe.seed, 3])
         self.model = NavigationTransformer(recipe.network, self.world)
         self.model.init_weights(recipe.seed).to(self.device).train()
-        self.optimizer = adamw(list(self.model.parameters()), self.config)
+        self.optimizers = make_optimizers(dict(self.model.named_parameters()), self.config)
+        self.loader = WalkLoader(recipe, self.world, self.device)
         self.forward = self.model.forward_chunk
         if self.config.compile:
             self.forward = torch.compile(self.forward, dynamic=False)
         self.hardware = hardware(self.device)
         self.step, self.seconds = 0, 0.0
-        self.age = 0  # chunks walked since the walks started
         self.history: list[dict[str, float]] = []
-        self.walker: Walker
         self.state: State
-        self.fresh: np.ndarray  # letters of the fresh maps, (walk, place)
-        self.trail: np.ndarray  # last places, (walk, ≤ memory + 1)
-        self.recent: Recent = []  # of the steps since the last row of history
-
-    def begin_chunk(self) -> None:
-        """Start new walks where the schedule says so."""
-        if self.step == 0 or self.age >= at(self.config.chunks_per_walk, self.step):
-            self.start_walks()
-        self.age += 1
-
-    def start_walks(self) -> None:
-        """Put new walks on the maps in use."""
-        maps = range(at(self.config.maps, self.step))
-        self.walker = self.world.walker(self.config.walks, self.rng, maps=maps)
-        seed = int(self.rng.integers(2**62))
-        self.state = self.model.initial_state(self.config.walks, seed=seed)
-        self.trail = self.walker.place[:, None]
-        self.age = 0
-        n_fresh = round(at(self.config.fresh_maps, self.step) * self.config.walks)
-        shape = (n_fresh, self.world.side**2)
-        self.fresh = self.rng.integers(self.world.n_letters, size=shape, dtype=np.uint8)
-
-    def letters(self, place: np.ndarray) -> np.ndarray:
-        """Letters at places (walk, time); the first walks are on fresh maps."""
-        maps = self.world.maps[self.walker.map]
-        maps[: len(self.fresh)] = self.fresh
-        return np.take_along_axis(maps, place, 1)
+        self.recent = RecentSteps(self.config.evaluate_every, self.device)
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step."""
-        batch = next_batch([self])
+        batch = self.loader.next_chunk(self.step)
+        if self.loader.age == 1:
+            self.start_walks()
         with autocast(self.config, self.device):
             logits, self.state = self.forward(batch.action[0], batch.seen[0], self.state)
-        loss, counts = judge(batch, logits[None], len(self.fresh))
-        set_rate(self.optimizer, self.config.rate(self.step))
-        start_descent(self.optimizer, loss)
+        loss, counts = judge(batch, logits[None], len(self.loader.fresh))
+        set_rate(self.optimizers, self.config.rate(self.step))
+        start_descent(self.optimizers, loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizer.step()
-        self.recent.append((loss.detach()[0], counts[0]))
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.recent.add(loss[0], counts[0])
         self.step += 1
+
+    def start_walks(self) -> None:
+        """Forget the walks before: new states of the path integrator, and no memory."""
+        self.state = self.model.initial_state(self.config.walks, seed=self.loader.path_seed)
 
     def running(self) -> str:
         """Loss and errors of the last steps, for the progress bar."""
-        return describe(self.recent, at(self.config.maps, max(0, self.step - 1)))
+        return self.recent.describe(at(self.config.maps, max(0, self.step - 1)))
 
     def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
         """Add a row to the history: errors in eval mode on maps in use and on novel ones."""
@@ -227,8 +213,8 @@ class Trainer:
                 where="every_step",
                 progress=False,
             )
-        self.history.append(self.row(totals(self.recent), errors))
-        self.recent = []
+        self.history.append(self.row(self.recent.totals(), errors))
+        self.recent.n = 0
 
     def row(self, total: np.ndarray, errors: Mapping[str, xr.Dataset]) -> dict[str, float]:
         """One row of history: where the run stands, errors while training and in eval mode."""
@@ -252,24 +238,23 @@ class Trainer:
         """Write ``history.csv``."""
         write_history(folder / HISTORY, self.history)
 
+    def save_snapshot(self, folder: Path) -> None:
+        """Write ``snapshots/step-….safetensors``."""
+        save_snapshot(self.model, folder, self.step)
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
         return {
             "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True),
             "step": self.step,
             "seconds": self.seconds,
-            "age": self.age,
             "history": json.dumps(self.history),
-            "recent": json.dumps([(float(loss), c.tolist()) for loss, c in self.recent]),
+            "recent": self.recent.state_dict(),
             "hardware": self.hardware,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": json.dumps(self.rng.bit_generator.state),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "walks": self.loader.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "place": torch.from_numpy(self.walker.place),
-            "map": torch.from_numpy(self.walker.map),
-            "fresh": torch.from_numpy(self.fresh),
-            "trail": torch.from_numpy(self.trail.copy()),
             "path": self.state.path,
             "memory": list(self.state.memory),
         }
@@ -284,63 +269,25 @@ class Trainer:
                 f"the checkpoint was made with another recipe (differs in {', '.join(differ)}); "
                 "choose another folder, or remove the checkpoint to start afresh"
             )
-        self.step, self.seconds, self.age = (saved[k] for k in ("step", "seconds", "age"))
+        self.step, self.seconds = saved["step"], saved["seconds"]
         self.history = json.loads(saved["history"])
-        self.recent = [
-            (torch.tensor(loss, device=self.device), torch.tensor(counts, device=self.device))
-            for loss, counts in json.loads(saved["recent"])
-        ]
+        self.recent.load_state_dict(saved["recent"])
         before = saved.get("hardware", self.hardware)
         goes_on = self.step < self.config.steps and not before.endswith(self.hardware)
         self.hardware = f"{before}, then {self.hardware}" if goes_on else before
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.rng.bit_generator.state = json.loads(saved["rng"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.loader.load_state_dict(saved["walks"])
         torch.set_rng_state(saved["torch_rng"])
-        place, maps = saved["place"].numpy(), saved["map"].numpy()
-        self.walker = Walker(self.world.side, place, maps, self.rng)
-        self.fresh, self.trail = saved["fresh"].numpy(), saved["trail"].numpy()
         self.state = State(
             saved["path"].to(self.device), tuple(m.to(self.device) for m in saved["memory"])
         )
 
 
-def adamw(
-    weights: Sequence[torch.Tensor], config: TrainingConfig, *, stacked: bool = False
-) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, which have one axis more where weights are stacked.
-
-    The learning rate of stacked weights is a tensor beside them, so that a captured step reads it.
-    """
-    matrices = [w for w in weights if w.ndim - stacked > 1]
-    vectors = [w for w in weights if w.ndim - stacked == 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    capturable = stacked and weights[0].is_cuda
-    rate = torch.zeros((), dtype=torch.float32, device=weights[0].device) if capturable else 0.0
-    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True, capturable=capturable)
-
-
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     """Autocast to bfloat16 if the recipe says so."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def start_descent(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    """Compute the gradient; networks do not share any of it."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.sum().backward()
 
 
 def train(
