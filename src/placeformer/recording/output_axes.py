@@ -166,7 +166,7 @@ def fits(dims: Dims, calls: Sequence[Shape], span: Span) -> bool:
 
 
 def walks_first(dims: Dims, runs: Sequence[Sequence[Tensor]], span: Span) -> bool:
-    """Whether walks run in reverse come back in reverse, all steps of a walk one after the other."""
+    """Whether walks run in reverse come back in reverse, as they do if their steps are together."""
     there, back = (arrange(run[0], dims, span.walks) for run in runs)
     return torch.allclose(there.flip(0).float(), back.float(), rtol=1e-3, atol=1e-5, equal_nan=True)
 
