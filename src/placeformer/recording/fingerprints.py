@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Protocol, runtime_checkable
@@ -70,11 +71,37 @@ def is_setting(name: str, value: object) -> bool:
     return public and (value is None or isinstance(value, plain) or callable(value))
 
 
-def function_sha256(function: Any) -> str | None:
-    """SHA-256 of a function: its code, defaults, and the settings it closes over."""
-    if function is None:
-        return None
-    return hashlib.sha256("".join(texts(function)).encode()).hexdigest()
+PLAIN = bool | int | float | complex | str | Tensor | np.ndarray
+
+
+def function_settings(function: Any) -> dict[str, Any]:
+    """Settings that a function holds, by name: arguments bound to it, defaults, closure, globals.
+
+    Numbers and texts are given as they are, arrays as their SHA-256. Its code is not compared, so
+    that a recording can be resumed after an error in it was mended.
+    """
+    if isinstance(function, functools.partial):
+        bound = {f"argument {i}": value for i, value in enumerate(function.args)}
+        found = function_settings(function.func) | bound | function.keywords
+    elif isinstance(function, MethodType):
+        own = {k: v for k, v in vars(function.__self__).items() if not k.startswith("_")}
+        found = function_settings(function.__func__) | (
+            {} if isinstance(function.__self__, nn.Module) else own
+        )
+    elif isinstance(function, FunctionType):
+        signature = inspect.signature(function).parameters.values()
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        names = function.__code__.co_names
+        found = {n: function.__globals__[n] for n in names if n in function.__globals__}
+        found |= {p.name: p.default for p in signature if p.default is not p.empty}
+        found |= {name: cell.cell_contents for name, cell in cells if _filled(cell)}
+    else:
+        found = {k: v for k, v in getattr(function, "__dict__", {}).items() if k[0] != "_"}
+    return {
+        name: "".join(texts(value)) if isinstance(value, Tensor | np.ndarray) else value
+        for name, value in sorted(found.items())
+        if isinstance(value, PLAIN)
+    }
 
 
 def kind(value: object) -> str:
