@@ -74,9 +74,9 @@ def test_the_recorded_axis_is_the_lesioned_axis():
             lesioned = record(network, "conv")
         changed = (lesioned.activation != intact.activation).any(("walk", "time"))
         np.testing.assert_array_equal(np.flatnonzero(changed), [3])
-    with pytest.raises(ValueError, match="reference must be a Recording of 'conv'"):
-        with pf.ablate(network, {"conv": [3]}, "zero"):
-            record(network, "conv")
+    refused = pytest.raises(ValueError, match="reference must be a Recording of 'conv'")
+    with refused, pf.ablate(network, {"conv": [3]}, "zero"):
+        record(network, "conv")
 
 
 @pytest.mark.parametrize("network", [Steps(), Flat()])
@@ -89,11 +89,12 @@ def test_resampling_draws_anew_at_every_walk_and_step(network):
     np.testing.assert_array_equal(*drawn)  # whatever runs together
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_layer_that_is_never_called_is_refused():
     network = Direct()
-    with pytest.raises(ValueError, match="'a' was never called"):
-        with pf.ablate(network, {"a": [0]}, "zero"):
-            network(torch.ones(1, 2))
+    refused = pytest.raises(ValueError, match="'a' was never called")
+    with refused, pf.ablate(network, {"a": [0]}, "zero"):
+        network(torch.ones(1, 2))
     with pf.ablate(network, {"a": [0]}, "zero"):
         pass  # nothing ran
     traced = torch.jit.trace(nn.Sequential(nn.Linear(2, 4)), torch.ones(1, 2))

@@ -8,7 +8,7 @@ from torch import nn
 import placeformer as pf
 
 pytest.importorskip("zarr")
-WALKS, STEPS = 3, 6
+WALKS, STEPS = 3, 7
 RNG = np.random.default_rng(0)
 PLACE = {"x": RNG.random((WALKS, STEPS)), "y": RNG.random((WALKS, STEPS))}
 VELOCITY = RNG.normal(size=(WALKS, STEPS, 2)).astype("f4")
