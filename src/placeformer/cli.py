@@ -240,7 +240,12 @@ def train(recipe: str, out: str | None, device: str, minutes: float | None) -> N
     from placeformer.training.recipe import Recipe
 
     what = Recipe.read(recipe)
-    folder = Path(out or what.name)
+    folder = Path(out or what.name).expanduser().resolve()
+    if folder.is_mount():
+        raise ValueError(
+            f"--out must be a folder in {folder}, which is a mount, for checkpoints are kept next "
+            f"to it; got the mount itself: choose {folder / what.name}"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--out must be a new or empty folder, got {folder}")
     checkpoints = folder.with_name(folder.name + ".training")

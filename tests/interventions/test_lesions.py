@@ -121,8 +121,9 @@ def test_a_recording_shows_the_lesion_and_nothing_else_of_its_layer(model, refer
         intact = record(model, layers=stream + layer, **size)
         with ablate(model, {layer: [0, 2]}, reference=reference):
             lesioned = record(model, layers=stream + layer, **size)
-        (told,) = read_provenance(lesioned)["steps"][0]["network"]["lesions"]
-        assert told == {layer: [0, 2]}
+        named = read_provenance(lesioned)["steps"][0]["network"]["lesions"]
+        assert {lesion["layer"].removeprefix("content.") for lesion in named} == {layer}
+        assert all(lesion["units"] == [0, 2] and lesion["how"] == "mean" for lesion in named)
         assert "lesions" not in intact.attrs["provenance"]
         want = intact.activation.copy()
         want[..., [0, 2]] = mean(reference, stream + layer)[[0, 2]]

@@ -33,6 +33,7 @@ from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.navigation import facts
 from placeformer.recording.record import record
+from placeformer.spatial.binning import Bins
 from placeformer.spatial.negatives import Negatives
 
 Score = Callable[[Any], ArrayLike]
@@ -53,6 +54,7 @@ def ablation_curve(
     caliper: float = 0.25,
     negatives: Negatives = "rectify",
     reference: Reference = None,
+    bins: Bins = None,
     scores: Score | Mapping[str, Score] | None = None,
     maps: Sequence[int] | None = None,
     n_walks: int = 32,
@@ -110,6 +112,9 @@ def ablation_curve(
         Recordings that order the units and replace the lesioned ones, see :func:`ablate`. By
         default 128 walks of 512 steps over `maps` with the seed ``seed + 1``, so that they differ
         from the walks that are scored.
+    bins
+        Bins of place for the order and for ``how="position"``, see :func:`rate_maps`; required if
+        the reference was recorded in a continuous arena.
     scores
         Further scores by name: functions of the lesioned network that return a number, or one
         number for each of the same trials at every call, which are then paired. A score is a cost:
@@ -189,9 +194,9 @@ def ablation_curve(
         reference = reference_of(model, names, maps, seed + 1)
     plan = draw_plan(
         model, recorded_units(names, reference), order, shares, keep=keep, negatives=negatives,
-        controls=controls, caliper=caliper, repeats=repeats, seed=seed,
+        controls=controls, caliper=caliper, repeats=repeats, seed=seed, bins=bins,
     )  # fmt: skip
-    fill = replacements(model, names, how, reference=reference, seed=seed)
+    fill = replacements(model, names, how, reference=reference, bins=bins, seed=seed)
     parts = [plan[["balance", "order_score"]]]
     resampling: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     if isinstance(model, NavigationTransformer):

@@ -25,6 +25,7 @@ from placeformer.interventions.control_units import (
 from placeformer.interventions.replacement import Reference, find_recording
 from placeformer.interventions.units import layer_widths
 from placeformer.models.transformer import NavigationTransformer
+from placeformer.spatial.binning import Bins
 from placeformer.spatial.negatives import Negatives
 
 SET_DIMS = ("selection", "fraction", "repeat")
@@ -48,6 +49,7 @@ def draw_plan(
     caliper: float,
     repeats: int,
     seed: int,
+    bins: Bins = None,
 ) -> xr.Dataset:
     """Order the units, draw the sets, and find the distinct lesions among them.
 
@@ -55,7 +57,7 @@ def draw_plan(
     ----------
     model, units
         The network, and a Recording of the units of the layers.
-    order, fractions, keep, negatives, controls, caliper, repeats, seed
+    order, fractions, keep, negatives, controls, caliper, repeats, seed, bins
         See :func:`ablation_curve`.
 
     Returns
@@ -68,7 +70,7 @@ def draw_plan(
         and ``order_score`` (unit). The selections are "ordered" and the controls; ``n_units``
         (fraction) is the size of a set. ``attrs`` holds `keep` and the name of the order.
     """
-    score = order_scores(model, units, order, negatives)
+    score = order_scores(model, units, order, negatives, bins)
     fractions = shares_of(score, fractions)
     sizes = np.rint(fractions * score.size).astype(int)
     matched_on = covariates(model, units)

@@ -32,6 +32,7 @@ from placeformer.models.memory import (
     untouched,
     visited,
 )
+from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer, State
 
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -85,7 +86,7 @@ def count_errors(
     n_lesions = len(next(iter(masks.values())))
     wrong = np.zeros((n_lesions, walk.sizes["walk"], 2), np.int64)
     size = group_size(model, masks, where)
-    with untouched(model), last_steps(model, where):
+    with in_use(model), untouched(model), last_steps(model, where):
         for first in range(0, n_lesions, size):
             group = slice(first, min(first + size, n_lesions))
             part = {layer: torch.from_numpy(mask[group]) for layer, mask in masks.items()}

@@ -15,6 +15,7 @@ from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.transformer import Layer, NavigationTransformer
 from placeformer.recording.hooks import layer_and_index
+from placeformer.spatial.binning import Bins
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cell_score import place_cell_score
@@ -45,7 +46,7 @@ Bools = NDArray[np.bool_]
 
 
 def order_scores(
-    model: nn.Module, units: xr.Dataset, order: Order, negatives: Negatives
+    model: nn.Module, units: xr.Dataset, order: Order, negatives: Negatives, bins: Bins = None
 ) -> NDArray[Any]:
     """Score of every unit (unit,), or booleans if `order` chooses units."""
     if isinstance(order, str):
@@ -53,7 +54,7 @@ def order_scores(
             return np.zeros(units.sizes[schema.UNIT])
         if order == OUTPUT_WEIGHT:
             return output_weight(model, units)
-        return unit_scores(units, order, negatives=negatives)
+        return unit_scores(units, order, negatives=negatives, bins=bins)
     if isinstance(order, xr.Dataset):
         order = decision(order)
     if isinstance(order, xr.DataArray) and {"layer", "index", schema.UNIT} & set(order.coords):
@@ -67,7 +68,9 @@ def order_scores(
     return scores
 
 
-def unit_scores(recording: xr.Dataset, order: str, *, negatives: Negatives) -> Floats:
+def unit_scores(
+    recording: xr.Dataset, order: str, *, negatives: Negatives, bins: Bins = None
+) -> Floats:
     """Score of every unit that a named order refers to, (unit,).
 
     ``"place_cell_score"`` and ``"spatial_information"`` are means over the recorded maps, without
@@ -77,11 +80,11 @@ def unit_scores(recording: xr.Dataset, order: str, *, negatives: Negatives) -> F
     if order == "activity":
         return activity(recording)
     if order == "variance":
-        return position_variance_explained(recording).values
+        return position_variance_explained(recording, bins=bins).values
     measures = {"place_cell_score": place_cell_score, "spatial_information": spatial_information}
     if order not in measures:
         check_option("order", order, get_args(NamedOrder))
-    maps = rate_maps(recording, per_map="map" in recording.variables)
+    maps = rate_maps(recording, bins=bins, per_map="map" in recording.variables)
     score = measures[order](maps, negatives=negatives)
     lead = [dim for dim in score.dims if dim != schema.UNIT]
     return score.mean(lead).values

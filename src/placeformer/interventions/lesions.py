@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.interventions.replacement import (
@@ -29,10 +34,14 @@ from placeformer.interventions.units import (
     layer_widths,
     sites,
     unused,
+    with_units_last,
 )
-from placeformer.models.memory import world_of
+from placeformer.models.memory import CURRENT_WALK, world_of
+from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, leaves
+from placeformer.recording.network_state import eager, original
+from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
 
@@ -116,10 +125,11 @@ def ablate(
     0.0
     """
     check_how(how)
+    model = original(model)
     named = [str(name) for name in units] if isinstance(units, Mapping) else []
     chosen = chosen_units(units, layer_widths(model, reference, also=named))
     fill = replacements(
-        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed
+        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed, also=units
     )
     with lesioned(model, chosen, fill):
         yield
@@ -129,18 +139,46 @@ def ablate(
 def lesioned(
     model: nn.Module, chosen: Chosen, fill: Sequence[tuple[Site, Replacement]]
 ) -> Iterator[None]:
-    """Replace the chosen units at their sites, and note the lesion in ``model.info``."""
-    with ExitStack() as stack:
-        if isinstance(model, NavigationTransformer):
-            stack.callback(setattr, model, "info", model.info)
-            units = {layer: numbers.tolist() for layer, numbers in chosen.items()}
-            model.info = {**model.info, "lesions": [*model.info.get("lesions", ()), units]}
-        for site, replacement in fill:
-            if site.layer in chosen:
-                numbers = torch.from_numpy(chosen[site.layer])
-                handle = site.module.register_forward_hook(replace(site, numbers, replacement))
-                stack.callback(handle.remove)
+    """Replace the chosen units at their sites.
+
+    A lesion consists of its hooks alone; recordings name the hooks that they find. Compiled
+    networks run uncompiled meanwhile, since code that was compiled earlier calls no hooks.
+
+    Raises
+    ------
+    ValueError
+        A reference that lacks the units; on leaving, a layer that was never called although the
+        network was run.
+    """
+    hooks = [LesionHook(site, chosen[site.layer], r) for site, r in fill if site.layer in chosen]
+    for hook in hooks:
+        hook.replacement.check(hook.site.name, hook.units)
+    ran: list[None] = []
+    with in_use(model), eager("torch._dynamo" in sys.modules), ExitStack() as stack:
+        for hook in hooks:
+            stack.callback(hook.site.module.register_forward_hook(hook).remove)
+        if not isinstance(model, NavigationTransformer):  # whose sites are all called
+            for module in model.modules():
+                stack.callback(module.register_forward_pre_hook(witness(ran)).remove)
         yield
+    silent = [hook.site.name for hook in hooks if ran and not hook.called]
+    if silent:
+        raise ValueError(
+            f"units: {silent[0]!r} was never called while the network was run, so its units were "
+            "not lesioned. A layer whose forward() is called directly, or whose weights another "
+            "module uses (out_proj of nn.MultiheadAttention), cannot be lesioned: choose the "
+            "module around it"
+        )
+
+
+def witness(ran: list[None]) -> Callable[..., None]:
+    """Return a hook that notes that a module ran."""
+
+    def note(module: nn.Module, args: Any) -> None:
+        if not ran:
+            ran.append(None)
+
+    return note
 
 
 def replacements(
@@ -152,9 +190,15 @@ def replacements(
     position: Position = None,
     bins: Bins = None,
     seed: int = 0,
+    also: object = None,
 ) -> list[tuple[Site, Replacement]]:
-    """Return the sites of the layers, each with the replacement of its units."""
-    where = [site for layer in layers for site in sites(model, layer)]
+    """Return the sites of the layers, each with the replacement of its units.
+
+    `also` may be a selection of a Recording, which tells how units are numbered if there is no
+    reference.
+    """
+    given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
+    where = [site for layer in layers for site in sites(model, layer, [*given, also])]
     if how != "zero" and reference is None and where:
         reference = default_reference(model, [site.name for site in where], seed)
     options: dict[str, Any] = {"bins": bins, "position": position, "seed": seed}
@@ -205,22 +249,72 @@ def missing(site: Site) -> str:
     return f"reference must hold the layer {site.name!r}, which it does not{both}"
 
 
-def replace(site: Site, numbers: Tensor, replacement: Replacement) -> Callable[..., Any]:
-    """Return the hook that replaces these units of a module's output."""
+@dataclass(eq=False)
+class LesionHook:
+    """Forward hook that replaces units of a module's output, and can say which and how."""
 
-    def lesion(tensor: Tensor) -> Tensor:
-        width = tensor.shape[-1] if site.width is None else site.width
-        if int(numbers.max()) >= width:
+    site: Site
+    units: NDArray[np.int64]
+    replacement: Replacement
+    called: bool = field(default=False, init=False)
+    seen: int = field(default=0, init=False)
+    part: xr.Dataset | None = field(default=None, init=False)
+
+    def describe(self) -> dict[str, Any]:
+        """Layer, units, and what stands in their place."""
+        units = self.units.tolist()
+        return {"layer": self.site.name, "units": units, **self.replacement.describe()}
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Return the output with the units replaced."""
+        self.called = True
+        path = "".join(f"[{key}]" for key in PATH.findall(self.site.layer)) or self.site.path
+        if path is None:
+            path = next(leaves(output))[0]
+        return changed(output, PATH.findall(path), self.lesion)
+
+    def lesion(self, output: Tensor) -> Tensor:
+        """Replace the units of one tensor."""
+        if self.site.width is not None and self.site.dims is None:  # a navigation Transformer
+            mask = self.mask(output, self.site.width)
+            values = self.replacement(output, self.site.shape(output), self.site.width)
+            return self.site.replaced(output, mask, values)
+        walk = CURRENT_WALK.get()
+        dims = self.site.axes(output, walk)
+        if output.ndim != len(dims):
             raise ValueError(
-                f"units must be units of the network, but {site.layer} has {width} of them, "
-                f"got {int(numbers.max())}"
+                f"reference must be of the network as it is run: {self.site.layer!r} was recorded "
+                f"as {dims}, got {tuple(output.shape)}"
             )
-        mask = torch.zeros(width, dtype=torch.bool, device=tensor.device)
-        mask[numbers] = True
-        return site.replaced(tensor, mask, replacement(tensor, site.shape(tensor), width))
+        return with_units_last(output, dims, partial(self.change, dims, walk), self.walks(walk))
 
-    def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        path = "".join(f"[{key}]" for key in PATH.findall(site.layer)) or next(leaves(output))[0]
-        return changed(output, PATH.findall(path), lesion)
+    def change(
+        self, dims: Dims, walk: xr.Dataset | None, output: Tensor, shape: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Mask (unit,) and values of an output (..., unit) of so many walks and steps."""
+        width = output.shape[-1]
+        if self.site.width not in (None, width):
+            raise ValueError(
+                f"reference must be of the network as it is run: {self.site.layer!r} had "
+                f"{self.site.width} units, got {width}"
+            )
+        if walk is not self.part:
+            self.part, self.seen = walk, 0
+        begin = self.seen if walk is not None or not {TIME, SAMPLE} & set(dims) else None
+        self.seen += shape[1]
+        return self.mask(output, width), self.replacement(output, shape, width, begin)
 
-    return hook
+    def mask(self, output: Tensor, width: int) -> Tensor:
+        """Mask (unit,) of the lesioned units."""
+        if int(self.units.max()) >= width:
+            raise ValueError(
+                f"units must be units of the network, but {self.site.layer} has {width} of them, "
+                f"got {int(self.units.max())}"
+            )
+        mask = torch.zeros(width, dtype=torch.bool, device=output.device)
+        mask[torch.from_numpy(self.units)] = True
+        return mask
+
+    def walks(self, walk: xr.Dataset | None) -> int:
+        """Walks of an output that has walk and time in one axis."""
+        return 1 if walk is None else walk.sizes[WALK]

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -20,6 +21,7 @@ from placeformer.data.schema import variable
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.models.activation import NMDA, alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
+from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import LEVEL, percentile_interval
@@ -77,14 +79,33 @@ def magnesium(
             "model must have NMDA activations for its Mg²⁺ to be changed, got none in "
             f"{type(model).__name__}"
         )
-    with ExitStack() as stack:
+    ours = [module for module in model.modules() if isinstance(module, NavigationTransformer)]
+    with in_use(model), ExitStack() as stack:
         for module in modules:
-            stack.callback(setattr, module, "alpha", module.alpha)
-            module.alpha = value
-        if isinstance(model, NavigationTransformer):
-            stack.callback(setattr, model, "config", model.config)
-            model.config = replace(model.config, alpha=value)
+            stack.enter_context(standing_in(module, "alpha", value))
+        for own in ours:  # inside torch.compile and DataParallel too
+            stack.enter_context(standing_in(own, "config", replace(own.config, alpha=value)))
         yield
+
+
+STANDING_IN: WeakKeyDictionary[nn.Module, dict[str, list[Any]]] = WeakKeyDictionary()
+"""Attributes that have another value for now: their own one, then those of all open contexts."""
+
+
+@contextmanager
+def standing_in(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+    """Give an attribute another value; the newest of the open contexts holds, however they end."""
+    values = STANDING_IN.setdefault(module, {}).setdefault(name, [getattr(module, name)])
+    entry = [value]  # its own identity, as equal values may be nested
+    values.append(entry)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        del values[next(i for i, other in enumerate(values) if other is entry)]
+        setattr(module, name, values[-1][0] if len(values) > 1 else values[0])
+        if len(values) == 1:
+            del STANDING_IN[module][name]
 
 
 def one_alpha(alpha: float | None, mg_mM: float | None) -> float:

@@ -6,9 +6,11 @@ step.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,13 +22,14 @@ from torch.nn import functional as F
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.models.memory import CURRENT_WALK
+from placeformer.recording.fingerprints import texts
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.rate_maps import rate_maps
 
 How = Literal["mean", "zero", "position", "resample"]
 Reference = xr.Dataset | Sequence[xr.Dataset] | None
 Position = Mapping[str, ArrayLike] | None
-Rows = Callable[[tuple[int, int]], NDArray[np.intp]]
+Rows = Callable[[tuple[int, int], int | None], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,54 @@ class Replacement:
     table : (row, unit)
         The values.
     rows
-        Function from (number of walks, number of steps) to the row for each of them; None if there
-        is a single row.
+        Function from (walks, steps), and the index of the first of these steps within the part of
+        the walk that is run (None: its last steps), to the row for each of them; None if there is
+        a single row.
+    how, seed
+        How to lesion, and the random seed of resampling.
+    units
+        Indices of the units in the reference; None for zeros, which need no reference.
+    place
+        What determines the places, for :meth:`describe`.
     """
 
     table: Tensor
     rows: Rows | None = None
+    how: str = "zero"
+    seed: int = 0
+    units: NDArray[np.int64] | None = None
+    place: str = ""
 
-    def __call__(self, output: Tensor, shape: tuple[int, int], width: int) -> Tensor:
+    def __call__(
+        self, output: Tensor, shape: tuple[int, int], width: int, begin: int | None = None
+    ) -> Tensor:
         """Replacement values (unit,) or (walk, time, unit) of the `width` units of `output`."""
         table = F.pad(self.table, (0, width - self.table.shape[1])).to(output)
-        return table[0] if self.rows is None else table[torch.from_numpy(self.rows(shape))]
+        return table[0] if self.rows is None else table[torch.from_numpy(self.rows(shape, begin))]
+
+    def check(self, layer: str, numbers: NDArray[np.int64]) -> None:
+        """Refuse units that the reference does not hold."""
+        absent = [] if self.units is None else np.setdiff1d(numbers, self.units).tolist()
+        if absent:
+            raise ValueError(
+                f"reference must hold the lesioned units, but {layer!r} lacks {absent[:5]}"
+                f"{' and more' if absent[5:] else ''}; record these units as well, or lesion them "
+                'with how="zero"'
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Say what stands in the place of the units, for the provenance of recordings."""
+        values = {} if self.how == "zero" else {"values_sha256": self.sha256}
+        return {
+            "how": self.how,
+            **values,
+            **({"seed": self.seed} if self.how == "resample" else {}),
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the values and of what decides their places."""
+        return hashlib.sha256(self.table.numpy().tobytes() + self.place.encode()).hexdigest()
 
 
 def check_how(how: str) -> None:
@@ -106,22 +146,29 @@ def make_replacement(
     mean: NDArray[np.float64]
     mean = recording[schema.ACTIVATION].mean((schema.WALK, schema.TIME), dtype=float).values
     schema.check_finite(recording[schema.ACTIVATION], ~np.isfinite(mean))
+    about: dict[str, Any] = {"how": how, "seed": seed, "units": recording["index"].values}
     if how == "mean":
-        return Replacement(_table(mean[None], recording))
+        return Replacement(_table(mean[None], recording), **about)
     if how == "resample":
         samples = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values
         samples = samples.reshape(-1, samples.shape[-1])
-        return Replacement(_table(samples, recording), _drawn(len(samples), seed))
+        return Replacement(_table(samples, recording), _drawn(len(samples), seed), **about)
     grid = BinnedRecording.of(recording, by=by, bins=bins, per_map=False).grid
     maps = rate_maps(recording, by=by, bins=bins)[schema.RATE].transpose(*by, schema.UNIT)
     rate = maps.values.reshape(grid.size, -1)
     table = np.vstack([np.where(np.isnan(rate), mean, rate), mean])  # row -1: no place
 
-    def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
-        here = _current_places(by, moved) if position is None else _given(position, shape)
-        return np.asarray(grid.index(here)[:, -shape[1] :], np.intp)
+    def rows(shape: tuple[int, int], begin: int | None) -> NDArray[np.intp]:
+        here = _current_places(by, moved) if position is None else _given(position, shape, begin)
+        return np.asarray(grid.index(here)[:, _steps(shape[1], begin)], np.intp)
 
-    return Replacement(_table(table, recording), rows)
+    place = "".join(texts([tuple(by), moved, *(axis.edges for axis in grid.axes), position]))
+    return Replacement(_table(table, recording), rows, **about, place=place)
+
+
+def _steps(n: int, begin: int | None) -> slice:
+    """Return `n` steps from `begin` on, or the last ones."""
+    return slice(-n, None) if begin is None else slice(begin, begin + n)
 
 
 def _table(values: NDArray[np.floating], recording: xr.Dataset) -> Tensor:
@@ -140,13 +187,13 @@ def _drawn(n: int, seed: int) -> Rows:
     """
     outside_walks = np.random.default_rng(seed)
 
-    def rows(shape: tuple[int, int]) -> NDArray[np.intp]:
+    def rows(shape: tuple[int, int], begin: int | None) -> NDArray[np.intp]:
         if (walk := CURRENT_WALK.get()) is None:
             return outside_walks.integers(n, size=shape)
         n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
         keys = [[seed, number, first] for number in walk[schema.WALK].values]
         draws = [np.random.default_rng(key).integers(n, size=n_steps) for key in keys]
-        return np.stack(draws)[:, -shape[1] :]
+        return np.stack(draws)[:, _steps(shape[1], begin)]
 
     return rows
 
@@ -164,11 +211,14 @@ def _current_places(by: Sequence[str], moved: bool) -> xr.Dataset:
     )
 
 
-def _given(position: Mapping[str, ArrayLike], shape: tuple[int, int]) -> xr.Dataset:
-    """Return the given places; raise if they do not fit the output of the lesioned layer."""
+def _given(
+    position: Mapping[str, ArrayLike], shape: tuple[int, int], begin: int | None
+) -> xr.Dataset:
+    """Return the given places; raise if they do not fit the walks that the network runs on."""
     arrays = {axis: np.asarray(values) for axis, values in position.items()}
     for axis, values in arrays.items():
-        if values.shape != shape:
+        step = begin is not None and shape[1] == 1  # of a layer called once a step
+        if (values.shape[:1] if step else values.shape) != (shape[:1] if step else shape):
             raise ValueError(
                 f"position[{axis!r}] must be (walk, time) = {shape}, the first two axes of the "
                 f"lesioned layer's output, got {values.shape}"

@@ -14,15 +14,29 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, selected_units
 from placeformer.recording.navigation import hook_points
+from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims
 
 Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
 Chosen = dict[str, NDArray[np.int64]]
 CONTENT = "content."
+CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.GroupNorm,
+    nn.Upsample,
+)
+"""Modules that have their units on the second axis."""
 
 
 def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
@@ -112,6 +126,8 @@ class Site:
     keys
         For attention weights, the number of keys of its own that a query has (0 or 1); None for
         other units.
+    dims
+        Names of the output's axes, as the reference was recorded; None if it does not say.
     """
 
     layer: str
@@ -119,6 +135,8 @@ class Site:
     module: nn.Module
     width: int | None
     keys: int | None = None
+    dims: Dims | None = None
+    path: str | None = None
 
     @property
     def name(self) -> str:
@@ -126,7 +144,7 @@ class Site:
         return self.stream + self.layer
 
     def shape(self, output: Tensor) -> tuple[int, int]:
-        """Number of walks and steps of an output."""
+        """Number of walks and steps of an output of a navigation Transformer."""
         return output.shape[0], output.shape[-2 if self.keys is not None else 1]
 
     def replaced(self, output: Tensor, mask: Tensor, values: Tensor) -> Tensor:
@@ -136,6 +154,30 @@ class Site:
         return torch.where(
             over_keys(mask, output, self.keys), over_keys(values, output, self.keys), output
         )
+
+    def axes(self, output: Tensor, walk: xr.Dataset | None) -> Dims:
+        """Names of an output's axes: recorded, or units last, after walk and time or after both.
+
+        Raises
+        ------
+        ValueError
+            Units need not be on the last axis, and no Recording says where they are.
+        """
+        if self.dims is not None:
+            return self.dims
+        if output.ndim > 3 or (output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)):
+            raise ValueError(
+                f"reference must be a Recording of {self.layer!r}, which says how its units are "
+                f"numbered, got none: {type(self.module).__name__} gave {tuple(output.shape)}"
+            )
+        sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
+        if output.ndim == 3:
+            turned = sizes is not None and tuple(output.shape[:2]) == sizes[::-1] != sizes
+            return (TIME, WALK, UNIT) if turned else (WALK, TIME, UNIT)
+        if output.ndim == 2:
+            step = sizes is not None and output.shape[0] == sizes[0]
+            return (WALK, UNIT) if step else (SAMPLE, UNIT)
+        return (UNIT,) * output.ndim
 
 
 def layer_widths(
@@ -153,8 +195,25 @@ def layer_widths(
     modules = modules_of(model)
     recorded = [str(name) for part in recordings(reference) for name in part["layer"].values]
     names = [*modules, *(n for n in (*recorded, *also) if PATH.sub("", n) in modules)]
-    by_name = {name: find_recording(reference, name) for name in dict.fromkeys(names)}
-    return {n: None if r is None else int(r["index"].max()) + 1 for n, r in by_name.items()}
+    of_layer = {name: find_recording(reference, name) for name in dict.fromkeys(names)}
+    return {n: None if r is None else recorded_width(r, n) for n, r in of_layer.items()}
+
+
+def recorded_output(source: object, layer: str) -> dict[str, Any]:
+    """What :func:`record` inferred about a layer: path, dims and width; empty if unknown."""
+    if not isinstance(source, xr.Dataset | xr.DataArray):
+        return {}
+    outputs: dict[str, Any] = {}
+    for step in schema.read_provenance(source).get("steps", []):
+        if isinstance(step, Mapping) and isinstance(step.get("outputs"), Mapping):
+            outputs |= step["outputs"]
+    return dict(outputs.get(layer, {}))
+
+
+def recorded_width(recording: xr.Dataset, layer: str) -> int:
+    """Number of units of a layer if known, otherwise up to the last one that was recorded."""
+    least = int(recording["index"].max()) + 1
+    return max(least, int(recorded_output(recording, layer).get("width", least)))
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
@@ -162,10 +221,17 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name or type(model).__name__: module for name, module in model.named_modules()}
 
 
-def sites(model: nn.Module, layer: str) -> list[Site]:
-    """Return the sites of the units of a layer in all streams that use them."""
+def sites(model: nn.Module, layer: str, sources: Iterable[object] = ()) -> list[Site]:
+    """Return the sites of the units of a layer in all streams that use them.
+
+    `sources` are Recordings, or selections of one, that may tell the axes of the layer's output.
+    """
     if not isinstance(model, NavigationTransformer):
-        return [Site(layer, "", modules_of(model)[PATH.sub("", layer)], None)]
+        module = modules_of(model)[PATH.sub("", layer)]
+        outputs = (recorded_output(source, layer) for source in sources)
+        output = next(filter(None, outputs), {})
+        dims = tuple(output["dims"]) if output else None
+        return [Site(layer, "", module, output.get("width"), dims=dims, path=output.get("path"))]
     known, keys = hook_points(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")
     return [
@@ -179,6 +245,30 @@ def unused(model: nn.Module, site: Site) -> bool:
     if not isinstance(model, NavigationTransformer):
         return False
     return bool(site.stream) and site.layer.endswith(f".{model.config.n_layers - 1}")
+
+
+def with_units_last(
+    output: Tensor,
+    dims: Dims,
+    change: Callable[[Tensor, tuple[int, int]], tuple[Tensor, Tensor]],
+    n_walks: int,
+) -> Tensor:
+    """Change an output whose axes have these names, its units laid out as :func:`record` does.
+
+    `change` takes (..., unit) and the numbers of walks and steps, and gives the mask (unit,) and
+    the values (unit,) or (walk, time, unit) that take its place there.
+    """
+    roles = [dims.index(role) for role in ROLES if role in dims]
+    order = roles + [axis for axis in range(len(dims)) if axis not in roles]
+    moved = output.permute(order)
+    flat = moved.flatten(len(roles)) if len(order) > len(roles) else moved[..., None]
+    walks = output.shape[dims.index(WALK)] if WALK in dims else n_walks if SAMPLE in dims else 1
+    steps = output.shape[dims.index(TIME)] if TIME in dims else 1
+    steps = output.shape[dims.index(SAMPLE)] // walks if SAMPLE in dims else steps
+    mask, values = change(flat, (walks, steps))
+    if values.ndim > 1:
+        values = values.expand(walks, steps, -1).reshape(*flat.shape[:-1], values.shape[-1])
+    return torch.where(mask, values, flat).reshape(moved.shape).permute(*np.argsort(order).tolist())
 
 
 def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:
@@ -199,6 +289,10 @@ def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:
 
 def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]) -> Any:
     """Return a copy of nested tuples, lists and mappings with one of the tensors changed."""
+    if isinstance(output, PackedSequence):
+        values, lengths = pad_packed_sequence(output, batch_first=True)
+        packed = pack_padded_sequence(change(values), lengths, True, enforce_sorted=False)
+        return output._replace(data=packed.data)
     if not path:
         return change(output)
     if isinstance(output, Mapping):

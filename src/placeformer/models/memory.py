@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from placeformer.data.schema import variable
 from placeformer.models.grid_world import GridWorld
+from placeformer.models.ownership import in_use
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
 
 MEMORIES = ("working", "reference")
@@ -78,13 +79,13 @@ def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[
 def untouched(model: nn.Module) -> Iterator[None]:
     """Run in eval mode without gradients, and restore the mode of every submodule."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
+    with in_use(model, changed=any(modes.values())), torch.inference_mode():
+        try:
+            model.eval()
             yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
 
 def forward_chunks(

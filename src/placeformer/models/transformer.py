@@ -326,7 +326,8 @@ class NavigationTransformer(nn.Module):
                 elif name.endswith("norm.weight"):
                     weight.fill_(1)
                 else:
-                    weight.copy_(torch.empty(weight.shape).normal_(0, 0.02, generator=generator))
+                    new = torch.empty(weight.shape, dtype=torch.float32)
+                    weight.copy_(new.normal_(0, 0.02, generator=generator))
         return self
 
     def initial_state(
@@ -342,7 +343,8 @@ class NavigationTransformer(nn.Module):
             raise ValueError("exactly one of seed and path must be given: e₀ is random or known")
         if path is None:
             generator = torch.Generator().manual_seed(seed)  # type: ignore[arg-type]
-            path = torch.randn(n_walks, config.d_rnn, generator=generator) / config.d_rnn**0.5
+            size = n_walks, config.d_rnn  # not of the default dtype, on which the draws depend
+            path = torch.randn(size, generator=generator, dtype=torch.float32) / config.d_rnn**0.5
         if tuple(path.shape) != (n_walks, config.d_rnn):
             raise ValueError(f"path must be {(n_walks, config.d_rnn)}, got {tuple(path.shape)}")
         empty = self.read_out.weight.new_empty(n_walks, 0, config.d_model)

@@ -11,9 +11,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from placeformer.data.schema import UNIT
 from placeformer.recording.output_axes import Dims, Span, arrange, choose
@@ -51,6 +53,8 @@ class LayerHook:
         Indices of the recorded units; None for all.
     optional
         Whether the layer is dropped if it is never called.
+    inferred
+        Whether its axes were inferred from their lengths.
     """
 
     name: str
@@ -66,6 +70,7 @@ class LayerHook:
     out: Tensor | None = field(default=None, init=False)
     cut: int = field(default=0, init=False)
     seen: int = field(default=0, init=False)
+    inferred: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.label = self.name + self.path
@@ -79,17 +84,20 @@ class LayerHook:
     def hook(self, module: nn.Module, args: Any, output: Any) -> None:
         """Write or keep one output; this is the forward hook."""
         value = pick(output, self.path, self.name)
-        if self.lay is None:
-            self.calls.append({path: x.clone() for path, x in leaves(value, self.path)})
-        elif self.out is not None:
-            self.write(self.out, self.lay(value, len(self.out)))
+        with torch.no_grad():  # a network may compute gradients in its forward pass
+            if self.lay is None:
+                self.calls.append({path: x.clone() for path, x in leaves(value, self.path)})
+            elif self.out is not None:
+                self.write(self.out, self.lay(strided(value, self.label), len(self.out)))
 
     def infer_axes(self, span: Span) -> None:
         """Infer the output and its axes from one forward pass over `span`."""
         if self.lay is None:
             self.check_called()
+            self.inferred = self.dims is None
             shapes = {path: [tuple(c[path].shape) for c in self.calls] for path in self.calls[0]}
             path, dims = choose(self.name, shapes, span, self.dims, self.path)
+            strided(self.calls[0][path], self.name + path)
             self.set_axes(path, dims, arrange(self.calls[0][path], dims, span.walks).shape[2])
 
     def set_axes(self, path: str, dims: Dims, width: int) -> None:
@@ -149,8 +157,14 @@ class LayerHook:
             )
 
 
+def unpacked(output: Any, label: str) -> Any:
+    """Return a packed sequence as a tensor, and everything else as it is."""
+    return padded(output, label) if isinstance(output, PackedSequence) else output
+
+
 def leaves(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     """All tensors in nested tuples, lists and mappings, with their paths."""
+    output = unpacked(output, path)
     if isinstance(output, Tensor):
         yield path, output
     elif isinstance(output, Mapping | Sequence) and not isinstance(output, str):
@@ -159,14 +173,38 @@ def leaves(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from leaves(value, f"{path}[{key}]")
 
 
+def strided(value: Tensor, label: str) -> Tensor:
+    """Refuse a tensor that holds more, or something else, than one real number for each unit."""
+    if value.is_complex() or value.is_nested or value.layout != torch.strided:
+        what = "complex" if value.is_complex() else "nested" if value.is_nested else value.layout
+        raise ValueError(
+            f"layers: {label!r} must give an ordinary tensor of real numbers, got a {what} one; "
+            "record a module that gives its real part or magnitude, or the dense tensor"
+        )
+    return value
+
+
+def padded(output: PackedSequence, label: str) -> Tensor:
+    """Put a packed sequence, whose steps stand one after the other, in (walk, time, unit)."""
+    values, lengths = pad_packed_sequence(output, batch_first=True)
+    if len(lengths.unique()) > 1:
+        raise ValueError(
+            f"layers: {label!r} must give walks of equal length, got a packed sequence of "
+            f"{int(lengths.min())} to {int(lengths.max())} steps; record walks of each length "
+            "separately"
+        )
+    return values
+
+
 def pick(output: Any, path: str, name: str) -> Any:
     """Follow a path such as "[hidden][0]" into an output."""
-    found = output
+    found = unpacked(output, name)
     try:
         for key in PATH.findall(path):
             if isinstance(found, Tensor):
                 raise LookupError
             found = found[key if isinstance(found, Mapping) else int(key)]
+            found = unpacked(found, name + path)
     except (LookupError, TypeError, ValueError):
         there = ", ".join(repr(name + other) for other, _ in leaves(output))
         raise ValueError(
@@ -205,6 +243,7 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
     modules = dict(network.named_modules(remove_duplicate=False))
     modules = {name or type(network).__name__: module for name, module in modules.items()}
     chosen: dict[tuple[int, str], LayerHook] = {}
+    check_layers(layers)
     for layer in [layers] if isinstance(layers, str | nn.Module) else layers:
         if isinstance(layer, nn.Module):
             names, path = [name for name, module in modules.items() if module is layer][:1], ""
@@ -221,6 +260,15 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
     if not chosen:
         raise ValueError(f"layers must name at least one layer; there are {', '.join(modules)}")
     return list(chosen.values())
+
+
+def check_layers(layers: object) -> None:
+    """Refuse layers that are neither names nor modules."""
+    given = [layers] if isinstance(layers, str | nn.Module) else layers
+    if not isinstance(given, Iterable) or not all(isinstance(x, str | nn.Module) for x in given):
+        raise TypeError(
+            f"layers must be names of layers, patterns of them, or modules, got {layers!r:.80}"
+        )
 
 
 def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:

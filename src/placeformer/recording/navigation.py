@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from placeformer.data import schema
 from placeformer.models.memory import along, attended_window, places, visited
 from placeformer.models.transformer import Layer, NavigationTransformer, State
+from placeformer.recording.fingerprints import network_facts
 from placeformer.recording.hooks import LayerHook, Layers, match, record_only
 from placeformer.recording.network_state import dataset_sha256, weights_sha256
 from placeformer.recording.runner import Job, Plan
@@ -148,8 +149,8 @@ def facts(model: NavigationTransformer) -> dict[str, Any]:
         "activation": model.config.activation,
         "alpha": model.config.alpha,
         "weights_sha256": weights_sha256(model),
+        **network_facts(model),
         "placeformer": version("placeformer"),
-        **({"lesions": model.info["lesions"]} if "lesions" in model.info else {}),
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
+
+from placeformer.models.ownership import in_use
 
 SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 
@@ -47,13 +50,19 @@ def as_found(network: nn.Module) -> Iterator[None]:
 
     Modes, attributes, hooks, parameters and buffers of all modules (whose values are copied to the
     CPU), gradients, and the random states of torch, NumPy and Python are restored, also after an
-    exception.
+    exception. No other thread can use the network in the meantime.
     """
+    with in_use(network):
+        yield from restoring(network)
+
+
+def restoring(network: nn.Module) -> Iterator[None]:
+    """Generate the part of :func:`as_found` during which the network is in use."""
     put_back = snapshot(network)
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng(devices), torch.no_grad(), eager(network):
+        with torch.random.fork_rng(devices), torch.no_grad(), eager(is_compiled(network)):
             network.eval()
             yield
     finally:
@@ -92,13 +101,40 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-def eager(network: nn.Module) -> AbstractContextManager[None]:
-    """Run compiled parts of the network eagerly, so that hooks are called."""
-    compiled = any(
+def is_compiled(network: nn.Module) -> bool:
+    """Whether a network, or a module of it, is compiled."""
+    return any(
         hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         for module in network.modules()
     )
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+EAGER, EAGER_LOCK = ExitStack(), threading.Lock()
+eager_uses = 0
+
+
+@contextmanager
+def eager(needed: bool) -> Iterator[None]:
+    """Run compiled networks as they were before, so that hooks are called.
+
+    PyTorch has one such setting for the whole process, and gives back what was set when a context
+    was entered; uses are counted, so that contexts may be left in any order.
+    """
+    global eager_uses
+    if not needed:
+        yield
+        return
+    with EAGER_LOCK:
+        if not eager_uses:
+            EAGER.enter_context(torch.compiler.set_stance("force_eager"))
+        eager_uses += 1
+    try:
+        yield
+    finally:
+        with EAGER_LOCK:
+            eager_uses -= 1
+            if not eager_uses:
+                EAGER.close()
 
 
 BLOCK = 2**26

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from placeformer.data.schema import TIME, UNIT, WALK
@@ -126,6 +127,49 @@ def meaning(dims: Dims, calls: Sequence[Shape], span: Span) -> frozenset[tuple[i
         for axis, name in enumerate(dims)
         if name in ROLES and calls[0][axis] > 1
     )
+
+
+def confirm(
+    label: str, dims: Dims, width: int, span: Span, runs: Sequence[Sequence[Tensor]]
+) -> None:
+    """Check axes against two other runs: over `span`, and over the same walks in reverse.
+
+    `runs` holds the outputs of each, call by call; it is empty where the network cannot be run so.
+    Then lengths alone tell, which is enough unless no axis is left for units, or walk and time are
+    in one axis.
+
+    Raises
+    ------
+    ValueError
+        The axes are others, or cannot be told.
+    """
+    why = ""
+    if not runs and (SAMPLE in dims or not set(dims) - set(ROLES)):
+        why = "and the network cannot be run over fewer steps, which would tell"
+    elif runs:
+        shapes = [tuple(output.shape) for output in runs[0]]
+        units = arrange(runs[0][0], dims, span.walks).shape[2] if fits(dims, shapes, span) else -1
+        if units != width:
+            why = f"but it gave {shapes[0] if shapes else 'nothing'} for {span}"
+        elif SAMPLE in dims and not walks_first(dims, runs, span):
+            why = "but the steps of a walk do not follow each other there"
+    if why:
+        raise ValueError(
+            f"layers: the axes of {label!r} were read as {show(dims)} from their lengths, {why}; "
+            "name them with dims=(...), or record a layer that gives walk, time and unit an axis "
+            "each"
+        )
+
+
+def fits(dims: Dims, calls: Sequence[Shape], span: Span) -> bool:
+    """Whether these names can be those of the axes."""
+    return bool(calls) and misfit(dims, calls, span) is None
+
+
+def walks_first(dims: Dims, runs: Sequence[Sequence[Tensor]], span: Span) -> bool:
+    """Whether walks run in reverse come back in reverse, as they do if their steps are together."""
+    there, back = (arrange(run[0], dims, span.walks) for run in runs)
+    return torch.allclose(there.flip(0).float(), back.float(), rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def arrange(output: Tensor, dims: Dims, n_walks: int) -> Tensor:

@@ -186,7 +186,7 @@ def record(
             network,
             walks,
             forward=forward,
-            inputs=inputs or {},
+            inputs={} if inputs is None else inputs,
             dims=dims,
             position_units=position_units,
             burn_in=burn_in or 0,
@@ -202,4 +202,4 @@ def store_path(store: str | PathLike[str] | None) -> Path | None:
         return None
     if "://" in fspath(store):
         raise ValueError(f"store must be a folder on this machine, got {store!r}; copy it there")
-    return Path(store)
+    return Path(store).expanduser()

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from placeformer.data import schema
+from placeformer.models.memory import along
 from placeformer.recording.hooks import LayerHook, attached
 from placeformer.recording.network_state import as_found
-from placeformer.recording.output_axes import Span
+from placeformer.recording.output_axes import Span, confirm
 from placeformer.recording.store import (
     Memory,
     Point,
@@ -243,15 +244,57 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
             before = state if t.start else None
             here = Point(w.start, t.start, state=None if store is None else copied(before))
             reseed(device_of(job.network), job.seed, w.start, t.start)
-            state, values = job.step(job.inputs.isel(walk=w, time=t), before)
+            state, values = run_step(job, w, t, before)
             if sink is None or part is None:
                 job = job.with_inferred_axes(Span(w.stop - w.start, t.stop - t.start))
+                confirm_axes(job, w, t)
                 sink = open_sink(job, store)
                 part = PartWriter(job, sink, w, t, kept)
             part.finish(values)
             sink.done(w, kept, here)
             bar.update((w.stop - w.start) * (t.stop - t.start))
         return (sink or open_sink(job, store)).finish()
+
+
+def run_step(
+    job: Job, w: slice, t: slice, state: Any, *, reverse: bool = False
+) -> tuple[Any, Mapping[str, Tensor]]:
+    """Run one part, and tell hooks which walks and steps of the recording it is."""
+    part = job.inputs.isel(walk=w, time=t)
+    walks, steps = np.arange(w.start, w.stop), np.arange(t.start, t.stop)
+    if reverse:  # by indices, since torch takes no arrays with negative strides
+        part, walks = part.isel(walk=np.arange(len(walks))[::-1].copy()), walks[::-1]
+    with along(part.assign_coords(walk=walks, time=steps)):
+        return job.step(part, state)
+
+
+PROBE = Span(2, 3)
+
+
+def confirm_axes(job: Job, w: slice, t: slice) -> None:
+    """Refuse axes that were inferred from lengths which agree by chance.
+
+    A few steps of two walks are run: the axes of walk and time must be as long as these are, as
+    units would not be. Where both are in one axis, the walks are run in the opposite order as well,
+    which shows whether the steps of a walk follow each other.
+    """
+    hooks = [hook for hook in job.hooks if hook.inferred]
+    walks, steps = min(PROBE.walks, w.stop - w.start), t.stop - t.start
+    steps = PROBE.steps if steps > PROBE.steps else max(1, steps - 1)
+    small = slice(w.start, w.start + walks), slice(t.start, t.start + steps)
+    outputs: list[list[list[Tensor]]] = []
+    try:
+        for reverse in (False, True) if hooks else ():
+            probes = [LayerHook(hook.name, hook.module, hook.path) for hook in hooks]
+            with as_found(job.network), attached(probes):
+                reseed(device_of(job.network), job.seed, w.start, t.start)
+                run_step(job, *small, None, reverse=reverse)
+            outputs.append([[call[p.path] for call in p.calls] for p in probes])
+    except Exception:  # a network that runs for its own lengths alone
+        outputs = []
+    for i, hook in enumerate(hooks):
+        calls = [run[i] for run in outputs]
+        confirm(hook.label, hook.dims or (), hook.width, Span(walks, steps), calls)
 
 
 def open_sink(job: Job, store: Path | None) -> Memory | Stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -139,6 +140,9 @@ def unpack(about: Any, tensors: Mapping[str, Tensor]) -> Any:
     return value
 
 
+PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+"""Names of the files that Zarr writes and then renames."""
+
 BLOCK = 2**24
 """Number of bytes of activations that are written at once, uncompressed."""
 
@@ -188,8 +192,9 @@ class Stream:
         import zarr
 
         self.path = path
-        for stray in path.rglob("*.partial"):  # of a process killed while it wrote
-            stray.unlink()
+        for stray in path.rglob("*.partial"):  # of a process of ours killed while it wrote
+            if PARTIAL.search(stray.name) and stray.is_file():
+                stray.unlink()
         group = zarr.open_group(path, mode="r+")
         self.arrays: dict[str, Any] = {name: group[name] for name in names}
         self.n_walks, self.n_steps, _ = self.arrays[schema.ACTIVATION].shape
@@ -352,12 +357,15 @@ def check_same(path: Path, provenance: str) -> dict[str, Any]:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List settings that differ, with both values; the version of the library may differ."""
+    """List settings that differ, with both values; the version of the library may differ.
+
+    Axes that were inferred during the recording are known in the store only.
+    """
     found = []
-    for key, value in here.items():
-        other = there.get(key)
+    for key in [k for k in {**here, **there} if k not in ("placeformer", "outputs")]:
+        value, other = here.get(key), there.get(key)
         if isinstance(value, dict) and isinstance(other, dict):
             found += differences(other, value, f"{prefix}{key}.")
-        elif other != value and key != "placeformer":
+        elif other != value:
             found.append(f"{prefix}{key} is {other!r:.80} there, {value!r:.80} here")
     return found

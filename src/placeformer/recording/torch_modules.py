@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
+from placeformer.recording.fingerprints import function_settings, network_facts
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
 from placeformer.recording.network_state import dataset_sha256, weights_sha256
 from placeformer.recording.output_axes import Dims
@@ -45,7 +46,7 @@ class Feed:
     def __call__(self, batch: xr.Dataset, state: Any) -> tuple[Any, dict[str, Tensor]]:
         """Run one part; the output of the network is ignored, since hooks record the layers."""
         if self.forward is None:
-            self.call({name: self.tensor(batch[name].values) for name in self.inputs})
+            self.call({name: self.tensor(name, batch[name].values) for name in self.inputs})
         elif self.carries_state:
             return self.forward(self.network, batch, state=state), {}
         else:
@@ -64,12 +65,20 @@ class Feed:
             )
             raise
 
-    def tensor(self, values: np.ndarray) -> Tensor:
+    def tensor(self, name: str, values: np.ndarray) -> Tensor:
         """Convert values to the network's device: floats in its precision, integers to int64."""
-        values = np.require(values, requirements=["C", "W"])
+        if values.dtype.kind not in "fiubc" or values.dtype.itemsize > 16:
+            raise ValueError(
+                f"inputs[{name!r}] must be numbers, got dtype {values.dtype}; turn them into "
+                "numbers, or run the network with forward=function(module, batch)"
+            )
+        native = values.dtype.newbyteorder("=") if values.dtype != np.longdouble else np.float64
+        values = np.require(values, native, ["C", "W"])
         tensor = torch.from_numpy(values).to(device_of(self.network))
+        if tensor.dtype == torch.bool or tensor.is_complex():
+            return tensor
         if not tensor.is_floating_point():
-            return tensor if tensor.dtype == torch.bool else tensor.long()
+            return tensor.long()
         kinds = (p.dtype for p in self.network.parameters() if p.is_floating_point())
         return tensor.to(next(kinds, tensor.dtype))
 
@@ -94,8 +103,9 @@ def module_job(
     """Prepare a recording of a network's modules along behaviour."""
     if walks is None:
         raise ValueError("walks must hold the behaviour the network is run along, got None")
-    if forward is None and not inputs:
+    if forward is None and isinstance(inputs, Mapping) and not inputs:
         raise ValueError("forward or inputs must say how the network is run, got neither")
+    check_inputs(inputs)
     walks = in_units(arrays.as_walks(walks, "walks"), position_units)
     feed = Feed(network, forward, tuple(inputs))
     fed = with_inputs(walks, inputs)
@@ -124,7 +134,15 @@ def module_job(
             "network": facts(network),
             "layers": [hook.label for hook in hooks],
             "dims": dims,
+            "forward": {} if forward is None else function_settings(forward),
+            "inputs": list(inputs),
             "seed": seed,
+            "walks": behaviour(walks).attrs,
+            "position_units": {
+                axis: walks[axis].attrs["units"]
+                for axis in ("x", "y")
+                if axis in walks.variables and "units" in walks[axis].attrs
+            },
             "walks_sha256": dataset_sha256(fed),
         },
         units=units,
@@ -139,8 +157,18 @@ def facts(network: nn.Module) -> dict[str, Any]:
     return {
         "name": type(network).__name__,
         "weights_sha256": weights_sha256(network),
+        **network_facts(network),
         "placeformer": version("placeformer"),
     }
+
+
+def check_inputs(inputs: object) -> None:
+    """Refuse inputs without names."""
+    if not isinstance(inputs, Mapping):
+        raise TypeError(
+            f"inputs must be a mapping of arrays by name, got {type(inputs).__name__}; a network "
+            'with one input takes {"x": values}, and several are passed in their order'
+        )
 
 
 def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:

@@ -92,8 +92,8 @@ def publish(
     NavigationTransformer
         The network, read back from the folder.
     """
-    target = Path(folder)
-    with hub.new_folder(target.resolve(), overwrite=False) as staging:
+    target = Path(folder).expanduser().resolve()
+    with hub.new_folder(target, overwrite=False) as staging:
         draft = staging / target.name
         hub.save(trainer.model.cpu(), draft)
         stored = hub.read(draft)

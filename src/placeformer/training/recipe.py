@@ -18,6 +18,105 @@ from placeformer.models.transformer import ModelConfig
 Schedule = tuple[tuple[int, int], ...]
 
 
+WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a key of a recipe may hold: a number, text or truth, or a list of them or of pairs."""
+
+    kind: type
+    least: float = -np.inf
+    most: float = np.inf
+    form: str = "one"
+    """"one"; "two", "any" or "pairs" for lists of two, any number, and pairs (step, value)."""
+    below: bool = False
+    """Whether `most` itself is too much."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        """Return the value, lists as tuples and numbers of the right kind; refuse any other."""
+        if self.form == "one":
+            items = [value]
+        elif not isinstance(value, list | tuple) or (self.form == "two" and len(value) != 2):
+            raise self.wrong(name, value)
+        elif self.form == "pairs":
+            if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in value):
+                raise self.wrong(name, value)
+            if not all(type(step) is int and 0 <= step < 2**63 for step, _ in value):
+                raise self.wrong(name, value)
+            items = [item for _, item in value]
+        else:
+            items = list(value)
+        if not all(map(self.is_right, items)):
+            raise self.wrong(name, value)
+        items = [float(item) if self.kind is float else item for item in items]
+        if self.form == "pairs":
+            return tuple((pair[0], item) for pair, item in zip(value, items, strict=True))
+        return items[0] if self.form == "one" else tuple(items)
+
+    def is_right(self, item: Any) -> bool:
+        """Whether one item is of the kind and in the range; true is no number."""
+        kinds = (int, float) if self.kind is float else (self.kind,)
+        if type(item) not in kinds:
+            return False
+        if self.kind in (str, bool):
+            return True
+        inside = np.isfinite(float(item)) if abs(item) < 2**63 else False
+        return bool(
+            inside and self.least <= item <= self.most and (item < self.most or not self.below)
+        )
+
+    def wrong(self, name: str, value: Any) -> ValueError:
+        """Error that says what was wanted."""
+        wanted = WORDS[self.kind]
+        if self.kind in (int, float):
+            least = "" if self.least == -np.inf else f" of at least {self.least:g}"
+            top = "below" if self.below else "at most"
+            most = (
+                "" if self.most == np.inf else f"{' and' if least else ' of'} {top} {self.most:g}"
+            )
+            wanted += least + most
+        forms = {
+            "two": "two times ",
+            "any": "a list of ",
+            "pairs": "a list of pairs (step, value): ",
+        }
+        return ValueError(f"{name} must be {forms.get(self.form, '')}{wanted}, got {value!r:.80}")
+
+
+RANGES = {
+    "steps": Value(int, 1),
+    "walks": Value(int, 1),
+    "chunks_per_walk": Value(int, 1, form="pairs"),
+    "learning_rate": Value(float, 0),
+    "warmup": Value(int, 0),
+    "final_rate": Value(float, 0, 1),
+    "restarts": Value(float, 0, form="pairs"),
+    "betas": Value(float, 0, 1, "two", below=True),
+    "weight_decay": Value(float, 0),
+    "clip": Value(float, 0),
+    "maps": Value(int, 1, form="pairs"),
+    "fresh_maps": Value(float, 0, 1, "pairs"),
+    "precision": Value(str),
+    "compile": Value(bool),
+    "evaluate_every": Value(int, 1),
+    "checkpoint_every": Value(int, 1),
+    "optimizer": Value(str),
+    "muon_momentum": Value(float, 0, 1, below=True),
+    "muon_matrices": Value(str, form="any"),
+    "snapshots": Value(int, 1, form="any"),
+}
+"""Every key of a recipe's [training]."""
+
+WORLD = {
+    "side": Value(int, 1),
+    "n_letters": Value(int, 1),
+    "n_maps": Value(int, 1),
+    "seed": Value(int, 0),
+}
+"""Every key of a recipe's [world]."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a network is trained.
@@ -82,7 +181,8 @@ class TrainingConfig:
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))
+        for name, value in RANGES.items():
+            object.__setattr__(self, name, value.checked(f"training.{name}", getattr(self, name)))
         for name, kind, least, most in (
             ("maps", int, 1, np.inf),
             ("chunks_per_walk", int, 1, np.inf),
@@ -90,26 +190,18 @@ class TrainingConfig:
         ):
             pairs = check_schedule(name, getattr(self, name), kind, least, most)
             object.__setattr__(self, name, pairs)
-        for name in ("steps", "walks", "evaluate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be ≥ 1, got {getattr(self, name)}")
-        restarts = tuple((int(step), float(peak)) for step, peak in self.restarts)
-        object.__setattr__(self, "restarts", restarts)
-        steps = [self.warmup, *(step for step, _ in restarts), self.steps]
+        steps = [self.warmup, *(step for step, _ in self.restarts), self.steps]
         if steps != sorted(steps):
             raise ValueError(
                 "training.warmup, restarts and steps must follow each other, got "
                 f"{self.warmup}, {self.restarts}, {self.steps}"
             )
         self.check_optimizer()
-        object.__setattr__(self, "snapshots", tuple(self.snapshots))
         if list(self.snapshots) != sorted({s for s in self.snapshots if 1 <= s <= self.steps}):
             raise ValueError(
                 f"training.snapshots must be rising steps of 1 to {self.steps}, "
                 f"got {list(self.snapshots)}"
             )
-        if type(self.compile) is not bool:
-            raise ValueError(f"training.compile must be true or false, got {self.compile!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(
                 f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
@@ -121,11 +213,6 @@ class TrainingConfig:
             raise ValueError(
                 f'training.optimizer must be "adamw" or "muon", got {self.optimizer!r}'
             )
-        if not 0 <= self.muon_momentum < 1:
-            raise ValueError(
-                f"training.muon_momentum must be in [0, 1), got {self.muon_momentum!r}"
-            )
-        object.__setattr__(self, "muon_matrices", tuple(self.muon_matrices))
         settings = ("muon_momentum", "muon_matrices")
         changed = [key for key in settings if getattr(self, key) != DEFAULTS[key]]
         if self.optimizer == "adamw" and changed:
@@ -186,22 +273,28 @@ class Recipe:
     @classmethod
     def read(cls, file: str | Path) -> Recipe:
         """Read a TOML recipe; unknown and missing keys are refused by name."""
-        with open(file, "rb") as stream:
-            return cls.from_dict(tomllib.load(stream), str(file))
+        file = Path(file).expanduser()
+        return cls.from_dict(read_toml(file.read_bytes(), file), str(file))
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any], source: str = "recipe") -> Recipe:
         """Build a recipe from its tables; see :meth:`read`."""
         expect(entries, ("name", "seed", "world", "network", "training"), source)
-        expect(entries["world"], ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
+        expect(entries["world"], WORLD, f"{source} [world]")
+        for table in ("network", "training"):
+            expect_table(entries[table], f"{source} [{table}]")
         network: dict[str, Any] = {"alpha": None} | dict(entries["network"])
         expect(network, [f.name for f in fields(ModelConfig)], f"{source} [network]")
         training = DEFAULTS | dict(entries["training"])
         expect(training, [f.name for f in fields(TrainingConfig)], f"{source} [training]")
+        for key in ("dropout", "alpha"):
+            if network[key] is not None:
+                network[key] = Value(float, 0).checked(f"network.{key}", network[key])
+        Value(str).checked("network.activation", network["activation"])
         return cls(
-            str(entries["name"]),
-            int(entries["seed"]),
-            dict(entries["world"]),
+            Value(str).checked("name", entries["name"]),
+            Value(int, 0).checked("seed", entries["seed"]),
+            {k: v.checked(f"world.{k}", entries["world"][k]) for k, v in WORLD.items()},
             ModelConfig(**network),
             TrainingConfig(**training),
         )
@@ -225,8 +318,23 @@ class Recipe:
         return "\n".join(lines) + "\n"
 
 
+def read_toml(content: bytes, file: Path) -> dict[str, Any]:
+    """Parse the content of a TOML file; an error names it."""
+    try:
+        return tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"{file} must be TOML: {error}") from error
+
+
+def expect_table(entries: Any, where: str) -> None:
+    """Refuse what is no table."""
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"{where} must be a table, got {entries!r:.80}")
+
+
 def expect(entries: Mapping[str, Any], keys: Any, where: str) -> None:
     """Refuse unknown or missing keys by name."""
+    expect_table(entries, where)
     unknown, missing = sorted(set(entries) - set(keys)), sorted(set(keys) - set(entries))
     if unknown or missing:
         raise ValueError(
@@ -256,11 +364,8 @@ def read_recipes(file: str | Path) -> dict[str, str]:
     dict
         Name → text of its recipe as a TOML file.
     """
-    text = Path(file).read_text(encoding="utf-8")
-    try:
-        entries = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{file} must be TOML: {error}") from error
+    content = Path(file).expanduser().read_bytes()
+    entries, text = read_toml(content, Path(file)), content.decode()
     if "family" not in entries:
         return {Recipe.from_dict(entries, str(file)).name: text}
     about = f"# A member of the family {Path(file).name}.\n"
@@ -290,6 +395,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
     expect(entries, ("family", "world", "network", "training"), source)
     expect(entries["family"], ("prefix", *LISTS), f"{source} [family]")
     check_lists(entries["family"], source)
+    expect_table(entries["world"], f"{source} [world]")
     shared = entries["world"].get("seed")
     world = {"seed": shared, **entries["world"]}
     expect(world, ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import torch
 import xarray as xr
 from tqdm.auto import tqdm
 
+from placeformer._atomic import atomic_file
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer, State
@@ -24,6 +24,7 @@ from placeformer.training.batches import RecentSteps, WalkLoader, judge
 from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, TrainingConfig, at
 from placeformer.training.snapshots import save_snapshot
+from placeformer.zoo.registry import check_device
 
 
 def hardware(device: torch.device) -> str:
@@ -93,23 +94,69 @@ def proceed(
     report: Callable[[], object] | None = None,
 ) -> None:
     """Go on with a run from the checkpoint in `folder`, if there is one; see ``training.train``."""
+    if stop_at is not None and (type(stop_at) is not int or stop_at < 0):
+        raise ValueError(f"stop_at must be a whole number of steps, 0 or more, got {stop_at!r}")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
-        run.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    last = min(run.config.steps, stop_at or run.config.steps)
+        run.load_state_dict(read_checkpoint(checkpoint))
+    last = min(run.config.steps, run.config.steps if stop_at is None else stop_at)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     done = run.step >= last
     with tqdm(total=last, initial=run.step, desc=name, mininterval=1, disable=not progress) as bar:
         while not done:
             take_step(run, folder)
-            done = run.step == last or time.monotonic() >= end
+            done = run.step >= last or time.monotonic() >= end
             if done or run.step % run.config.checkpoint_every == 0:
-                replace_file(checkpoint, lambda file: torch.save(run.state_dict(), file))
+                save_checkpoint(run, checkpoint)
             if bar.update():
                 bar.set_postfix_str(run.running())
             if report is not None:
                 report()
+
+
+def save_checkpoint(run: Run, file: Path) -> None:
+    """Write a checkpoint, unless the training has diverged: then the one before stays.
+
+    Raises
+    ------
+    FloatingPointError
+        A weight, or what the next step depends on, is not finite.
+    """
+    state = run.state_dict()
+    if not is_finite(state):
+        raise FloatingPointError(
+            f"the training has diverged: weights are not finite after step {run.step}; choose a "
+            "smaller training.learning_rate or training.clip. The checkpoint before it stays in "
+            f"{file}"
+        )
+    with atomic_file(file) as temporary:
+        torch.save(state, temporary)
+
+
+def is_finite(state: Any) -> bool:
+    """Whether all numbers of all tensors in a state are finite."""
+    if isinstance(state, torch.Tensor):
+        return not state.is_floating_point() or bool(torch.isfinite(state).all())
+    if isinstance(state, Mapping):
+        return all(map(is_finite, state.values()))
+    return not isinstance(state, list | tuple) or all(map(is_finite, state))
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Read a checkpoint; one that is damaged is named."""
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch raises many kinds, some without a text
+        raise ValueError(
+            f"{file} must be a whole checkpoint, got a damaged file ({type(error).__name__}); "
+            "remove it to start afresh, or put a copy in its place"
+        ) from error
+    if not isinstance(saved, dict) or not {"recipe", "members"} & saved.keys():
+        raise ValueError(f"{file} must be a checkpoint of a training, got another file; remove it")
+    if not is_finite(saved):
+        raise ValueError(f"{file} must hold finite weights, got NaN or infinity; remove it")
+    return saved
 
 
 def take_step(run: Run, folder: Path) -> None:
@@ -124,23 +171,12 @@ def take_step(run: Run, folder: Path) -> None:
     run.seconds += time.perf_counter() - begin
 
 
-def replace_file(file: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary name, then rename: readers see the old file or the new one."""
-    temporary = file.with_name(file.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, file)
-
-
 def write_history(file: Path, history: list[dict[str, float]]) -> None:
     """Write the rows of a history as CSV."""
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(history[0]) if history else [])
-            writer.writeheader()
-            writer.writerows(history)
-
-    replace_file(file, write)
+    with atomic_file(file) as temporary, open(temporary, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(history[0]) if history else [])
+        writer.writeheader()
+        writer.writerows(history)
 
 
 class Trainer:
@@ -155,6 +191,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
+        check_device(device)
         self.recipe, self.config, self.device = recipe, recipe.training, torch.device(device)
         self.world = GridWorld(**recipe.world)
         if self.config.maps[-1][1] > self.world.n_maps:
@@ -163,7 +200,7 @@ class Trainer:
                 f"got {self.config.maps}"
             )
         torch.manual_seed(recipe.seed)
-        self.model = NavigationTransformer(recipe.network, self.world)
+        self.model = NavigationTransformer(recipe.network, self.world).float()
         self.model.init_weights(recipe.seed).to(self.device).train()
         self.optimizers = make_optimizers(dict(self.model.named_parameters()), self.config)
         self.loader = WalkLoader(recipe, self.world, self.device)
@@ -328,7 +365,7 @@ def train(
     trainer = Trainer(recipe, device)
     proceed(
         trainer,
-        Path(folder),
+        Path(folder).expanduser(),
         recipe.name,
         stop_at=stop_at,
         minutes=minutes,

@@ -121,7 +121,7 @@ def save(
     if dtype not in (*DTYPES, "exact"):
         raise ValueError(f'dtype must be "float16", "float32" or "exact", got {dtype!r}')
     dtype = exact_dtype(model) if dtype == "exact" else dtype
-    target = Path(folder).resolve()
+    target = Path(folder).expanduser().resolve()
     with new_folder(target, overwrite=overwrite) as new:
         files = pack(model, target.name, dtype, history, recipe, card, results)
         for name, content in files.items():
@@ -149,7 +149,7 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
     FolderError
         With every file and entry that is wrong, what was expected and what it got.
     """
-    path, problems = Path(folder), list[str]()
+    path, problems = Path(folder).expanduser(), list[str]()
     if not path.is_dir():
         raise FolderError(f"folder must be a folder with {CONFIG} and {WEIGHTS}, got {path}")
     said = read_config(path, problems)
@@ -179,10 +179,11 @@ def build(folder: Path, said: Description, tensors: dict[str, Tensor]) -> Naviga
         raise FolderError(f"{folder} cannot be loaded: {CONFIG}: world: {error}") from error
     if world is not None:
         world.maps, world.novel_maps = (tensors.pop(name).numpy() for name in MAPS)
-    with torch.random.fork_rng(devices=[]):
-        model = NavigationTransformer(said.network, world).float()
-    model.load_state_dict(tensors, strict=True)
-    return model.eval()
+    with torch.device("meta"):  # no memory is taken and no random number drawn
+        model = NavigationTransformer(said.network, world)
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.requires_grad_().eval()
 
 
 def pack(
@@ -284,7 +285,8 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             "pass overwrite=True to replace the network there"
         )
     try:
-        with atomic_folder(target, publish=replace_folder) as new:
+        inside = target if target.is_dir() and os.path.ismount(target) else None
+        with atomic_folder(target, inside, publish=replace_folder) as new:
             yield new
     except OSError as error:
         raise FolderError(f"folder must be where files can be written: {error}") from error
@@ -302,6 +304,10 @@ def replace_folder(new: Path, target: Path) -> None:
     """Replace `target` by `new`; keep files in `target` that are not part of a network."""
     if not target.exists():
         os.rename(new, target)
+        return
+    if os.path.ismount(target) or os.path.realpath(".").startswith(str(target)):
+        for file in sorted(new.iterdir(), key=lambda file: file.name == CONFIG):  # which is last:
+            os.replace(file, target / file.name)  # without it nothing there is a network
         return
     old = new.with_suffix(".old")
     os.rename(target, old)

@@ -16,6 +16,7 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    constants,
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import (
@@ -57,12 +58,26 @@ REASONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((RevisionNotFoundError,), "the repository has no such branch, tag or commit"),
     ((LocalEntryNotFoundError, OfflineModeIsEnabled, RevisionResolutionError), OFFLINE),
 )
-FAILURES = (OSError, RuntimeError, httpx.HTTPError, EntryNotFoundError, RevisionResolutionError)
+FAILURES = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    httpx.HTTPError,
+    EntryNotFoundError,
+    RevisionResolutionError,
+)
 STATUS = {
-    401: "the token is missing or unknown to the hub; check token=, HF_TOKEN, `hf auth login`",
-    403: "the token may not write there; use one with write access, or a repository of your own",
+    401: "the hub does not know the token, or got none; check token=, HF_TOKEN, `hf auth login`",
+    403: "the hub refuses access (403); check what the token may read, or ask the owner",
     412: "somebody else has pushed to it in the meantime; push again",
+    429: "the hub receives too many requests from here (429); wait some minutes, or pass a token",
+    451: "the hub withholds it for legal reasons (451)",
 }
+MAY_NOT_WRITE = (
+    "the token may not write there; use one with write access, or a repository of your own"
+)
 
 
 class HubError(FolderError):
@@ -110,22 +125,42 @@ def client(token: str | bool | None) -> HfApi:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def explained(what: str, *, writing: bool = False) -> Iterator[None]:
     """Turn errors of the client into a HubError that says how to fix them."""
     try:
         yield
+    except FolderError:
+        raise
     except FAILURES as error:
-        raise HubError(f"{what}: {reason(error)}") from error
+        raise HubError(f"{what}: {reason(error, writing=writing)}") from error
 
 
-def reason(error: Exception) -> str:
+def status_of(error: BaseException | None) -> int | None:
+    """HTTP status behind an error; the client wraps one in another on its way to a file."""
+    while error is not None:
+        if isinstance(error, HfHubHTTPError):
+            return int(error.response.status_code)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def reason(error: Exception, *, writing: bool = False) -> str:
     """Explain an error of the client."""
+    status = status_of(error)
     for kinds, text in REASONS:
-        if isinstance(error, kinds):
+        if isinstance(error, kinds) and (text is not OFFLINE or status is None):
             return text
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status == 403 and writing:
+        return MAY_NOT_WRITE
     if status in STATUS:
         return STATUS[status]
+    if status is not None and status >= 500:
+        return f"the hub has a fault of its own ({status}); try again later"
+    if isinstance(error, ValueError | TypeError | KeyError):
+        return (
+            "the answer is not what a hub gives (is it a login page of the network, or a proxy?); "
+            f"open {constants.ENDPOINT} in a browser ({type(error).__name__}: {error})"
+        )
     text = str(error) or type(error).__name__
     return f"the transfer failed, nothing half-written is kept, try again later ({text})"
 
@@ -170,7 +205,8 @@ def pull(
     source: str, folder: str | os.PathLike[str], *, force_download: bool = False
 ) -> NavigationTransformer:
     """Copy the network of a repository, with its card, recipe and history, to a new folder."""
-    with hub.new_folder(Path(folder).resolve(), overwrite=False) as new:
+    folder = Path(folder).expanduser().resolve()
+    with hub.new_folder(folder, overwrite=False) as new:
         cached = Path(load(source, force_download=force_download).info["folder"])
         for file in hub.FILES:
             if (cached / file).is_file():
@@ -297,7 +333,7 @@ def push(
     """
     check_target(repo_id, revision)
     files, api = packed(model, repo_id.rpartition("/")[2]), client(token)
-    with explained(f"{repo_id} cannot be pushed to"):
+    with explained(f"{repo_id} cannot be pushed to", writing=True):
         if "/" not in repo_id:
             repo_id = f"{api.whoami()['name']}/{repo_id}"
         files[hub.CARD] = addressed(files[hub.CARD].decode(), repo_id).encode()

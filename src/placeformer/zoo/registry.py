@@ -102,6 +102,11 @@ def load(
     """
     check_device(device)
     name = os.fspath(source)
+    if re.match(r"\w+://", name):
+        raise ValueError(
+            f'source must be "org/name" for a repository of the hub, without the address, got '
+            f"{name!r}"
+        )
     if repository := hub_id(source):
         return remote.load(
             repository,
@@ -270,12 +275,12 @@ def is_path(name: str) -> bool:
 
 
 def hub_id(source: str | os.PathLike[str]) -> str | None:
-    """Return `source` without "hf:" if it is a hub id and not an existing folder, else None."""
+    """Return `source` without "hf:" if it is a hub id and not an existing path, else None."""
     if not isinstance(source, str):
         return None
     if source.startswith("hf:"):
         return source.removeprefix("hf:")
-    return source if HUB_ID.fullmatch(source) and not os.path.isdir(source) else None
+    return source if HUB_ID.fullmatch(source) and not os.path.exists(source) else None
 
 
 def pin_of(name: str) -> str:

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
-from placeformer.zoo.config import CONFIG, LIBRARY, WEIGHTS, Description, brief, parse
+from placeformer.zoo.config import (
+    CONFIG,
+    LIBRARY,
+    WEIGHTS,
+    Description,
+    FolderError,
+    brief,
+    parse,
+)
 
 TORCH = {"float16": torch.float16, "float32": torch.float32}
 CODES = {"float16": "F16", "float32": "F32", "uint8": "U8"}  # names in safetensors
@@ -81,6 +89,11 @@ def check_size(size: int, said: Description, problems: list[str]) -> None:
 def exact_dtype(model: NavigationTransformer) -> str:
     """Return the smallest dtype that stores every weight without rounding."""
     weights = model.state_dict().values()
+    if not all(torch.equal(w, w.float().to(w)) for w in weights):
+        raise FolderError(
+            'dtype must be "float16" or "float32" for a network whose weights float32 would round, '
+            'got "exact"'
+        )
     return "float16" if all(torch.equal(w, w.half().to(w)) for w in weights) else "float32"
 
 
@@ -102,7 +115,7 @@ def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) ->
     found = {}
     for name, weight in model.state_dict().items():
         value = weight.detach().cpu()
-        found[name] = value.to(TORCH[dtype]).contiguous()
+        found[name] = value.to(TORCH[dtype]).contiguous().clone()  # tied weights are stored twice
         if not value.isfinite().all():
             problems.append(f"{name}: expected finite weights, got NaN or infinity")
         elif not found[name].isfinite().all():

@@ -1,0 +1,209 @@
+"""A lesion takes effect on the units that were recorded, or is refused; recordings name it."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import placeformer as pf
+from placeformer.data.schema import read_provenance
+
+WALKS, STEPS = 4, 10
+RNG = np.random.default_rng(0)
+PLACE = {"x": RNG.random((WALKS, STEPS)), "y": RNG.random((WALKS, STEPS))}
+VELOCITY = RNG.normal(size=(WALKS, STEPS, 2)).astype("f4")
+
+
+def record(network, layers, **options):
+    inputs = {"velocity": VELOCITY}
+    return pf.record(network, PLACE, layers=layers, inputs=inputs, progress=False, **options)
+
+
+class Channels(nn.Module):
+    """Units on the second axis: (walk, unit, time)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 6, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x.transpose(1, 2))
+
+
+class Steps(nn.Module):
+    """A layer that is called once a step."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(2, 5)
+
+    def forward(self, x):
+        state = torch.zeros(len(x), 5)
+        return torch.stack([state := self.cell(x[:, t], state) for t in range(x.shape[1])], 1)
+
+
+class Flat(nn.Module):
+    """Walk and time in one axis."""
+
+    def __init__(self, time_first=False):
+        super().__init__()
+        self.cell, self.time_first = nn.Linear(2, 5), time_first
+
+    def forward(self, x):
+        return self.cell((x.transpose(0, 1) if self.time_first else x).flatten(0, 1))
+
+
+class Direct(nn.Module):
+    """A layer whose forward is called directly, which calls no hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.b(self.a.forward(x))
+
+
+def test_the_recorded_axis_is_the_lesioned_axis():
+    network = Channels()
+    intact = record(network, "conv")
+    for how in ("zero", "mean", "resample"):
+        with pf.ablate(network, intact.isel(unit=[3]), how, reference=intact):
+            lesioned = record(network, "conv")
+        changed = (lesioned.activation != intact.activation).any(("walk", "time"))
+        np.testing.assert_array_equal(np.flatnonzero(changed), [3])
+    refused = pytest.raises(ValueError, match="reference must be a Recording of 'conv'")
+    with refused, pf.ablate(network, {"conv": [3]}, "zero"):
+        record(network, "conv")
+
+
+@pytest.mark.parametrize("network", [Steps(), Flat()])
+def test_resampling_draws_anew_at_every_walk_and_step(network):
+    intact = record(network, "cell")
+    with pf.ablate(network, {"cell": [1]}, "resample", reference=intact):
+        drawn = [record(network, "cell", batch=batch).activation[..., 1] for batch in (4, 1)]
+    assert np.isin(drawn[0], intact.activation[..., 1]).all()
+    assert len(np.unique(drawn[0])) > WALKS * STEPS / 3
+    np.testing.assert_array_equal(*drawn)  # whatever runs together
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_layer_that_is_never_called_is_refused():
+    network = Direct()
+    refused = pytest.raises(ValueError, match="'a' was never called")
+    with refused, pf.ablate(network, {"a": [0]}, "zero"):
+        network(torch.ones(1, 2))
+    with pf.ablate(network, {"a": [0]}, "zero"):
+        pass  # nothing ran
+    traced = torch.jit.trace(nn.Sequential(nn.Linear(2, 4)), torch.ones(1, 2))
+    with pytest.raises(ValueError, match="scripted"), pf.ablate(traced, {"0": [0]}, "zero"):
+        pass
+    assert not any(module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_compiled_network_that_has_run_is_lesioned():
+    network = nn.Sequential(nn.Linear(2, 6), nn.ReLU())
+    compiled, x = torch.compile(network, backend="eager"), torch.ones(3, 2)
+    intact = compiled(x)
+    for target in (network, compiled):
+        with pf.ablate(target, {"1": [0, 1, 2, 3, 4, 5]}, "zero"):
+            assert not compiled(x).any()
+    torch.testing.assert_close(compiled(x), intact)
+
+
+def test_a_reference_that_lacks_a_unit_is_refused():
+    network = nn.Sequential(nn.Linear(2, 6))
+    part = record(network, "0", units={"0": [0, 2]})
+    for units in ([3], slice(None)):
+        with (
+            pytest.raises(ValueError, match="lacks"),
+            pf.ablate(network, {"0": units}, reference=part),
+        ):
+            pass
+    with pf.ablate(network, {"0": [2]}, reference=part):
+        assert float(record(network, "0").activation[..., 2].std()) < 1e-6
+
+
+def test_a_recording_names_the_lesions_of_any_network():
+    network = nn.Sequential(nn.Linear(2, 6), nn.Tanh())
+    intact = record(network, "1")
+
+    def lesions(**options):
+        with pf.ablate(network, {"1": [2]}, **options):
+            steps = read_provenance(record(network, "1"))["steps"]
+        return steps[-1]["network"]["lesions"]
+
+    zero, mean = lesions(how="zero"), lesions(reference=intact)
+    assert (zero[0]["layer"], zero[0]["units"], zero[0]["how"]) == ("1", [2], "zero")
+    other = lesions(reference=intact.isel(walk=[0]))
+    assert mean != other  # another mean
+    assert lesions(how="resample", reference=intact) != lesions(
+        how="resample", reference=intact, seed=1
+    )
+
+
+def test_contexts_may_be_left_in_any_order():
+    network = nn.Sequential(nn.Linear(2, 6), pf.NMDA(10.0))
+    x = torch.ones(3, 2)
+    intact = network(x)
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        contexts = [
+            pf.magnesium(network, alpha=5.0),
+            pf.ablate(network, {"1": [0]}, "zero"),
+            pf.magnesium(network, alpha=1.0),
+        ]
+        for context in contexts:
+            context.__enter__()
+        for i in order:
+            contexts[i].__exit__(None, None, None)
+        assert network[1].alpha == 10.0
+        torch.testing.assert_close(network(x), intact, rtol=0, atol=0)
+
+
+def test_a_network_in_use_is_refused_to_other_threads():
+    network = nn.Sequential(nn.Linear(2, 6), pf.NMDA(10.0))
+    errors = []
+
+    def elsewhere(use):
+        def run():
+            try:
+                use()
+            except BlockingIOError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    uses = [
+        lambda: record(network, "1"),
+        lambda: pf.magnesium(network, alpha=0).__enter__(),
+        lambda: pf.ablate(network, {"1": [0]}, "zero").__enter__(),
+    ]
+    with pf.magnesium(network, alpha=1.0):
+        for use in uses:
+            elsewhere(use)
+    assert len(errors) == len(uses) and all("another thread" in error for error in errors)
+    elsewhere(uses[0])  # free again
+    assert len(errors) == len(uses)
+
+
+def test_axes_that_agree_by_chance_are_refused():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.Linear(2, STEPS)
+
+        def forward(self, x):
+            return self.pool(x.mean(1))
+
+    with pytest.raises(ValueError, match="'pool' were read as"):
+        record(Pooled(), "pool")
+    with pytest.raises(ValueError, match="do not follow each other"):
+        record(Flat(time_first=True), "cell")
+    want = Flat()
+    with torch.no_grad():
+        values = want(torch.from_numpy(VELOCITY)).view(WALKS, STEPS, -1)
+    np.testing.assert_allclose(record(want, "cell").activation, values, rtol=1e-6)

@@ -1,0 +1,130 @@
+"""A store is handed out only to the network, behaviour and settings that it was recorded from."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import placeformer as pf
+
+pytest.importorskip("zarr")
+WALKS, STEPS = 3, 7
+RNG = np.random.default_rng(0)
+PLACE = {"x": RNG.random((WALKS, STEPS)), "y": RNG.random((WALKS, STEPS))}
+VELOCITY = RNG.normal(size=(WALKS, STEPS, 2)).astype("f4")
+
+
+def network(activation):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 6), activation)
+
+
+def record(model, store, **options):
+    options = {"layers": "1", "inputs": {"velocity": VELOCITY}} | options
+    return pf.record(model, PLACE, store=store, progress=False, **options)
+
+
+def gain(factor):
+    return lambda module, batch: module(factor * torch.from_numpy(batch["velocity"].values))
+
+
+OTHERS = {
+    "activation": (nn.Tanh(), {}),
+    "slope": (nn.LeakyReLU(0.2), {}),
+    "alpha": (pf.NMDA(1.0), {}),
+    "units of position": (nn.ReLU(), {"position_units": "cm"}),
+    "forward": (nn.ReLU(), {"forward": gain(2.0)}),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_decides_the_numbers_is_compared(tmp_path, other):
+    activation, options = OTHERS[other]
+    first = {
+        "slope": nn.LeakyReLU(0.1),
+        "alpha": pf.NMDA(10.0),
+    }.get(other, nn.ReLU())
+    before = {"forward": {"forward": gain(1.0)}, "units of position": {"position_units": "m"}}
+    record(network(first), tmp_path / "a.zarr", **before.get(other, {}))
+    record(network(first), tmp_path / "a.zarr", **before.get(other, {}))  # the same: opened
+    with pytest.raises(ValueError, match="holds another recording"):
+        record(network(activation), tmp_path / "a.zarr", **options)
+
+
+def test_a_lesion_is_another_recording(tmp_path):
+    model = network(nn.ReLU())
+    with pf.ablate(model, {"1": [0]}, "zero"):
+        record(model, tmp_path / "a.zarr")
+    with pytest.raises(ValueError, match="lesions"):
+        record(model, tmp_path / "a.zarr")
+
+
+def test_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    record(network(nn.ReLU()), "~/a.zarr")
+    assert (tmp_path / "a.zarr").is_dir()
+
+
+def test_a_packed_sequence_is_put_in_order():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(2, 3, batch_first=True)
+
+        def forward(self, x):
+            packed = nn.utils.rnn.pack_padded_sequence(x, [STEPS] * len(x), batch_first=True)
+            return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+    model = Packed()
+    with torch.no_grad():
+        want = model(torch.from_numpy(VELOCITY))
+    np.testing.assert_allclose(record(model, None, layers="rnn[0]").activation, want, rtol=1e-6)
+
+
+def test_complex_outputs_are_refused():
+    class Wave(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Identity()
+
+        def forward(self, x):
+            return self.out(torch.complex(x, x))
+
+    with pytest.raises(ValueError, match="complex"):
+        record(Wave(), None, layers="out")
+
+
+def test_a_network_may_compute_gradients():
+    class Energy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.out = nn.Linear(2, 8), nn.Identity()
+
+        def forward(self, x):
+            with torch.enable_grad():
+                x = x.clone().requires_grad_()
+                energy = self.layer(x).pow(2).sum()
+                return self.out(torch.autograd.grad(energy, x, create_graph=True)[0])
+
+    model = Energy()
+    parts = [record(model, None, layers="out", batch=batch).activation for batch in (3, 1)]
+    np.testing.assert_allclose(*parts, rtol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [VELOCITY, torch.from_numpy(VELOCITY), [VELOCITY]])
+def test_inputs_have_names(inputs):
+    with pytest.raises(TypeError, match="inputs must be a mapping"):
+        record(network(nn.ReLU()), None, inputs=inputs)
+    with pytest.raises(TypeError, match="layers must be"):
+        record(network(nn.ReLU()), None, layers=[0])
+
+
+def test_draws_do_not_depend_on_the_default_dtype(monkeypatch):
+    model = pf.load("mini-nmda-a10")
+    want = model.initial_state(2, seed=0).path
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = model.initial_state(2, seed=0).path
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(got, want, rtol=0, atol=0)

@@ -1,0 +1,73 @@
+"""Every key of a recipe has a kind and a range; trainings that cannot go on say so."""
+
+import os
+
+import pytest
+import torch
+from helpers.recipes import RECIPE, recipe
+
+import placeformer as pf
+from placeformer.training.recipe import RANGES, Recipe, TrainingConfig
+from placeformer.training.trainer import CHECKPOINT
+
+WRONG = {
+    "steps": (6.5, "20", True, 0, float("nan")),
+    "walks": (8.0, -1),
+    "learning_rate": ("3e-3", -0.001, float("nan"), float("inf"), True),
+    "final_rate": (5, float("inf")),
+    "betas": ([0.9], "xy", [0.9, 1.0]),
+    "weight_decay": (-1,),
+    "clip": (-1.0, float("nan")),
+    "maps": (2, [[0, 1.9]], [[0]]),
+    "restarts": ([5], [[1.5, 0.1]]),
+    "fresh_maps": ([[0, 2.0]],),
+    "compile": (1,),
+    "evaluate_every": (1.5,),
+    "snapshots": ([1.5], 3),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k, values in WRONG.items() for v in values])
+def test_a_wrong_value_is_refused_by_the_name_of_its_key(key, value):
+    with pytest.raises(ValueError, match=rf"training\.{key} must"):
+        recipe(**{key: value})
+
+
+def test_every_key_has_a_kind():
+    assert set(RANGES) == set(TrainingConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1.9}, {"seed": -1}, {"name": 5}, {"world": True}])
+def test_wrong_values_outside_the_training_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Recipe.from_dict(RECIPE | change)
+
+
+def test_steps_to_stop_at_are_whole(tmp_path):
+    assert pf.train(recipe(), tmp_path, stop_at=0, progress=False).step == 0
+    with pytest.raises(ValueError, match="stop_at must be a whole number"):
+        pf.train(recipe(), tmp_path, stop_at=2.5, progress=False)
+
+
+def test_a_diverged_training_stops_and_keeps_its_last_checkpoint(tmp_path):
+    def spoil(trainer):
+        if trainer.step == 3:
+            with torch.no_grad():
+                trainer.model.read_out.bias[0] = float("nan")
+
+    with pytest.raises(FloatingPointError, match="diverged"):
+        pf.train(recipe(), tmp_path, progress=False, report=spoil)
+    assert pf.train(recipe(), tmp_path, stop_at=0, progress=False).step == 3
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_damaged_checkpoint_is_named(tmp_path, size):
+    pf.train(recipe(), tmp_path, stop_at=2, progress=False)
+    os.truncate(tmp_path / CHECKPOINT, size)
+    with pytest.raises(ValueError, match=CHECKPOINT):
+        pf.train(recipe(), tmp_path, progress=False)
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="device"):
+        pf.train(recipe(), tmp_path, device="cuda:99", progress=False)
