@@ -21,6 +21,18 @@ def show_versions(file: TextIO | None = None) -> None:
     ----------
     file
         Where to print; by default standard output.
+
+    See Also
+    --------
+    zoo_table : Table of the networks that are installed.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> pf.show_versions()  # doctest: +ELLIPSIS
+    Python          3...
+    system          ...
+    placeformer     ...
     """
     print(f"{'Python':<16}{sys.version.split()[0]}", file=file)
     print(f"{'system':<16}{platform.platform()}", file=file)

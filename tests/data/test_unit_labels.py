@@ -113,5 +113,8 @@ def test_results_of_other_selections_are_aligned_by_label(recording):
 def test_comparing_other_units_is_refused(recording):
     maps = pf.rate_maps(recording).drop_vars(["layer", "component", "index"])
     other = maps.assign_coords(unit=LABELS[::-1])
-    with pytest.raises(ValueError, match="same units in the same order, got different 'unit'"):
+    wrong = "same units in the same order, got 'ffn.0/0' and 'ffn.1/1'"
+    with pytest.raises(ValueError, match=wrong):
+        ValueError, match="same units in the same order, got 'ffn.0/0' and 'ffn.1/1'"
+    ):
         pf.remapping(maps, other)

@@ -24,7 +24,7 @@ PACKAGES = {
 }
 """Optional packages that an example needs."""
 
-SKIPPED = {"push"}
+SKIPPED = {"load", "push"}
 """Names whose example needs the hub."""
 
 

@@ -98,8 +98,10 @@ def test_title_says_layer_and_unit(ax):
 
 
 def test_bins_of_unequal_size_keep_their_edges(ax):
-    data = maps().assign_coords(x_edges=("x_edges", [0.0, 1, 2, 4, 8, 16]))
-    data = data.assign_coords(y_edges=("y_edges", np.arange(5.0)))
+    data = maps().assign_coords(x=[0.5, 1.5, 3, 6, 12], y=np.arange(4) + 0.5)
+    data = data.assign_coords(
+        x_edges=("x_edges", [0.0, 1, 2, 4, 8, 16]), y_edges=("y_edges", np.arange(5.0))
+    )
     pf.plot.rate_maps(data, ax=ax)
     (mesh,) = ax.collections
     corners = mesh.get_coordinates()
@@ -116,7 +118,8 @@ def test_without_an_ax_there_is_a_new_figure_of_pyplot():
 
 
 def test_y_goes_upwards_except_on_a_grid(ax):
-    metres = maps().assign_coords(
+    metres = maps().assign_coords(x=(np.arange(5) + 0.5) / 5, y=(np.arange(4) + 0.5) / 4)
+    metres = metres.assign_coords(
         x_edges=("x_edges", np.arange(6) / 5), y_edges=("y_edges", np.arange(5) / 4)
     )
     pf.plot.rate_maps(metres, ax=ax)

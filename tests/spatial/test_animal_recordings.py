@@ -102,8 +102,8 @@ def test_maps_halves_and_nulls_are_smoothed_in_the_same_way():
     assert half_maps(recording, bins=bins, **options).rate.sizes["half"] == 2
     with pytest.raises(ValueError, match="smooth and min_occupancy are options of rate maps"):
         pf.shuffle_test(recording, "position_variance_explained", bins=bins, smooth=1)
-    with pytest.raises(ValueError, match="min_occupancy must be at least 1"):
-        pf.shuffle_test(recording, bins=bins, min_occupancy=0)
+    with pytest.raises(ValueError, match="min_occupancy must be at least 0 s"):
+        pf.shuffle_test(recording, bins=bins, min_occupancy=-1)
 
 
 def test_mean_rate_is_the_mean_over_the_samples_with_a_place():

@@ -271,19 +271,28 @@ def population_map(
     Returns
     -------
     matplotlib.axes.Axes
-        A row per unit; places not visited are hatched.
+        Axes with one row per unit; places that were not visited are hatched.
 
     Raises
     ------
     ValueError
         Maps of several maps or on more than one axis of place.
 
+    See Also
+    --------
+    placeformer.rate_maps : Compute rate maps.
+    placeformer.plot.rate_maps : Draw the rate map of one unit.
+
     Examples
     --------
-    ::
-
-        cells = table.is_place_cell.values
-        pf.plot.population_map(maps.isel(unit=cells))
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> x = np.tile(np.arange(20.0), 5)  # five laps on a track of 20 cm
+    >>> fields = np.exp(-((x[:, None] - [4, 10, 16]) ** 2) / 8)
+    >>> recording = pf.from_arrays(fields, {"x": x}, position_units="cm")
+    >>> ax = pf.plot.population_map(pf.rate_maps(recording, by="x"))
+    >>> len(ax.images)
+    1
     """
     schema.check_rate_maps(maps)
     space = schema.place_dims(maps)

@@ -337,7 +337,7 @@ def train(
     progress: bool = True,
     report: Callable[[Trainer], None] | None = None,
 ) -> Trainer:
-    """Train a network, or go on with a run that was stopped.
+    """Train a network, or resume a run that was stopped.
 
     Parameters
     ----------
@@ -350,7 +350,7 @@ def train(
     stop_at
         Stop at this step (checkpointed) instead of at the recipe's last.
     minutes
-        Stop (checkpointed) after this time, wherever the training is by then.
+        Stop (checkpointed) after this time, at whatever step.
     progress
         Show a progress bar: steps/s, loss, working and reference error.
     report
@@ -360,6 +360,28 @@ def train(
     -------
     Trainer
         With the trained `model` in eval mode, and its `history`.
+
+    Raises
+    ------
+    FloatingPointError
+        The loss is not finite any more; the last checkpoint is kept.
+
+    See Also
+    --------
+    load : Load a network of the zoo, a folder or the hub; `info["folder"]` holds its recipe.
+    save : Write a network as a folder.
+    memory_errors : Measure the errors of a network.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import placeformer as pf
+    >>> recipe = Path(pf.load("mini-nmda-a10").info["folder"], "recipe.toml")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer = pf.train(recipe, folder, stop_at=2, progress=False)
+    >>> trainer.step, trainer.model.training
+    (2, False)
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     trainer = Trainer(recipe, device)

@@ -305,7 +305,7 @@ def replace_folder(new: Path, target: Path) -> None:
     if not target.exists():
         os.rename(new, target)
         return
-    if os.path.ismount(target) or os.path.realpath(".").startswith(str(target)):
+    if os.path.ismount(target) or Path.cwd().is_relative_to(target.resolve()):
         for file in sorted(new.iterdir(), key=lambda file: file.name == CONFIG):  # which is last:
             os.replace(file, target / file.name)  # without it nothing there is a network
         return
