@@ -115,6 +115,4 @@ def test_comparing_other_units_is_refused(recording):
     other = maps.assign_coords(unit=LABELS[::-1])
     wrong = "same units in the same order, got 'ffn.0/0' and 'ffn.1/1'"
     with pytest.raises(ValueError, match=wrong):
-        ValueError, match="same units in the same order, got 'ffn.0/0' and 'ffn.1/1'"
-    ):
         pf.remapping(maps, other)
