@@ -47,7 +47,7 @@ def test_what_decides_the_numbers_is_compared(tmp_path, other):
     before = {"forward": {"forward": gain(1.0)}, "units of position": {"position_units": "m"}}
     record(network(first), tmp_path / "a.zarr", **before.get(other, {}))
     record(network(first), tmp_path / "a.zarr", **before.get(other, {}))  # the same: opened
-    with pytest.raises(ValueError, match="holds another recording"):
+    with pytest.raises(ValueError, match="is a recording with other settings"):
         record(network(activation), tmp_path / "a.zarr", **options)
 
 

@@ -367,7 +367,7 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
         ({"layers": "head.0", "inputs": {"x": VELOCITY}}, "inputs: x is also in walks"),
         (
             {"layers": "head.0", "inputs": {"v": VELOCITY[:, :39]}},
-            r"inputs\['v'\].* it is \(5, 39, 2\), and walks has 5 walks of 40 steps",
+            r"inputs\['v'\].* got \(5, 39, 2\); walks has 5 walks of 40 steps",
         ),
         (
             {"layers": "head.0", "chunk": 8},

@@ -82,7 +82,7 @@ def test_a_recipe_is_a_family_of_one_and_keeps_its_text(file):
         (family(seeds=[1.5]), r"\[family\]: seeds must be a list of whole numbers, got \[1.5\]"),
         (family(seeds=[True]), "seeds must be a list of whole numbers"),
         (family(alphas="0.1"), "alphas must be a list of numbers, got '0.1'"),
-        (family(alphas=[-1]), "alpha must be a finite number ≥ 0"),
+        (family(alphas=[-1]), "network.alpha must be a number of at least 0"),
         (family(activations=["silu"]), "activation must be one of nmda, relu"),
         (family(prefix="../"), "name must be letters, digits"),
         (family(aplhas=[1]), r"\[family\]: unknown keys \['aplhas'\]"),

@@ -83,9 +83,15 @@ def test_adamw_has_all_weights_unless_the_recipe_asks_for_muon():
     ("training", "message"),
     [
         ({"optimizer": "sgd"}, r'training\.optimizer must be "adamw" or "muon", got \'sgd\''),
-        ({"optimizer": "muon", "muon_momentum": 1}, r"muon_momentum must be in \[0, 1\), got 1"),
+        (
+            {"optimizer": "muon", "muon_momentum": 1},
+            "muon_momentum must be a number of .* below 1, got 1",
+        ),
         ({"muon_momentum": 0.9}, r'muon_momentum must be left out unless .* is "muon", got 0\.9'),
-        ({"snapshots": [0, 5]}, r"training\.snapshots must be rising steps of 1 to 24, got \[0, 5"),
+        (
+            {"snapshots": [0, 5]},
+            r"training\.snapshots must be a list of .* at least 1",
+        ),
         ({"snapshots": [5, 4]}, r"training\.snapshots must be rising steps"),
     ],
 )

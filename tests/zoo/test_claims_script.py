@@ -25,7 +25,9 @@ HISTORY = (
 def zoo_pages():
     spec = importlib.util.spec_from_file_location("zoo_pages", DOCS / "_ext" / "zoo_pages.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS / "_ext"))  # as docs/conf.py does it
+        spec.loader.exec_module(module)
     return module
 
 

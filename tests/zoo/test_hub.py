@@ -250,7 +250,7 @@ def test_a_private_repository_needs_a_token(local_hub, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     refused("the hub has no such repository that you can access", "token=...")
     refused("that you can access", token="hf_bob")
-    refused("the token is missing or unknown to the hub", token="hf_wrong")
+    refused("the hub does not know the token, or got none", token="hf_wrong")
     assert same(pf.load(REPO, token="hf_alice"), network())
 
 
@@ -264,8 +264,8 @@ def test_private_is_not_pushed_to_what_is_public(local_hub, repo):
     ("token", "part"),
     [
         ("hf_bob", "alice/net cannot be pushed to: the token may not write there"),
-        ("hf_wrong", "the token is missing or unknown to the hub"),
-        (False, "the token is missing or unknown to the hub"),
+        ("hf_wrong", "the hub does not know the token, or got none"),
+        (False, "the hub does not know the token, or got none"),
     ],
 )
 @pytest.mark.parametrize("exists", [True, False])
@@ -342,7 +342,7 @@ def test_a_hub_that_is_down_leaves_the_copy_in_the_cache(local_hub, repo):
     pf.load(REPO)
     local_hub.fault = lambda method, path: {"status": 500}
     assert same(pf.load(REPO), network())
-    refused("not in the cache and the hub cannot be reached", source="alice/other")
+    refused("the hub has a fault of its own (500)", source="alice/other")
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])

@@ -89,7 +89,7 @@ def test_altered_zoo_network_is_refused(models):
 
 def test_zoo_network_without_a_pin_is_refused(models):
     hub.save(tiny(), models / "nmda-a7")
-    with pytest.raises(hub.FolderError, match=r"pins\.json has no sha256 of it"):
+    with pytest.raises(hub.FolderError, match=r"pins\.json has no sha256 for it"):
         load("nmda-a7")
 
 
@@ -121,7 +121,7 @@ def test_revision_is_for_hub_ids(models):
 
 @pytest.mark.parametrize("device", ["warp", "cuda:99", 3.5])
 def test_unusable_device_is_refused(models, device):
-    with pytest.raises(ValueError, match="device must be one PyTorch can use here"):
+    with pytest.raises(ValueError, match="device must be available to PyTorch"):
         load("nmda-a10", device=device)
 
 

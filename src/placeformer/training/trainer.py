@@ -200,7 +200,7 @@ class Trainer:
                 f"got {self.config.maps}"
             )
         torch.manual_seed(recipe.seed)
-        self.model = NavigationTransformer(recipe.network, self.world).float()
+        self.model = NavigationTransformer(recipe.network, self.world)
         self.model.init_weights(recipe.seed).to(self.device).train()
         self.optimizers = make_optimizers(dict(self.model.named_parameters()), self.config)
         self.loader = WalkLoader(recipe, self.world, self.device)

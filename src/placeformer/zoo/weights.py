@@ -75,7 +75,11 @@ def check_size(size: int, said: Description, problems: list[str]) -> None:
 
     Tensors are listed one by one only if it fits, so a malicious `n_layers` cannot exhaust memory.
     """
-    outer, layer = outer_and_layer_shapes(said.network, said.world)
+    try:
+        outer, layer = outer_and_layer_shapes(said.network, said.world)
+    except OverflowError as error:
+        problems.append(f"{CONFIG}: {error}")
+        return
     bytes_each = 2 if said.dtype == "float16" else 4
     maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
     layers = said.network.n_layers * sum(map(math.prod, layer.values()))
@@ -157,9 +161,6 @@ def read_tensors(
             tensors = {name: stream.get_tensor(name).clone() for name in names}
     except FileNotFoundError:
         problems.append(f"{WEIGHTS}: the file is missing")
-        return {}
-    except OverflowError as error:
-        problems.append(f"{CONFIG}: {error}")
         return {}
     except (SafetensorError, OSError, ValueError) as error:
         problems.append(f"{WEIGHTS}: expected a whole safetensors file, got: {error}")
