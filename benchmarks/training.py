@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--member", default=MEMBER, help=f"of the family (default: {MEMBER})")
     parser.add_argument("--target", type=float, default=0.15, help="reference error (default: .15)")
     parser.add_argument("--every", type=int, default=250, help="steps between evaluations")
-    parser.add_argument("--steps", type=int, help="give up after so many steps")
+    parser.add_argument("--steps", type=int, help="give up after this number of steps")
     _results.add_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)

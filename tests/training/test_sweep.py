@@ -161,7 +161,7 @@ def test_bad_options_are_refused(tmp_path, options, message):
 
 def test_without_dask_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r'pip install "placeformer\[sweep\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'placeformer\[sweep\]'"):
         sweep.run_sweep([write(tmp_path, recipe("tiny"))], tmp_path / "out")
 
 

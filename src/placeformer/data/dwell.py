@@ -18,7 +18,7 @@ STALE = 0.01
 
 
 def dwell_of(recording: xr.Dataset) -> float | NDArray[np.float64] | None:
-    """Seconds of every sample (walk, time), 0 where there is none; one number where all are alike.
+    """Seconds of every sample (walk, time), 0 where there is none; one number if all are equal.
 
     ``None`` where the recording counts steps.
 

@@ -1,1 +1,1 @@
-"""Networks measured alike, and the paper's claims tested on them."""
+"""Networks measured in the same way, and the paper's claims tested on them."""

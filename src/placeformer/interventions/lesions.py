@@ -291,7 +291,7 @@ class LesionHook:
     def change(
         self, dims: Dims, walk: xr.Dataset | None, output: Tensor, shape: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Mask (unit,) and values of an output (..., unit) of so many walks and steps."""
+        """Mask (unit,) and values of an output (..., unit) with the walks and steps of `shape`."""
         width = output.shape[-1]
         if self.site.width not in (None, width):
             raise ValueError(

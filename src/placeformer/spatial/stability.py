@@ -211,7 +211,7 @@ def _joined(
 
 
 def _block(recording: xr.Dataset, block: int | None, n_steps: int) -> int:
-    """Samples of a block of so many steps, those of a walk or of all walks of a map."""
+    """Samples per block, given the steps of a walk or of all walks of a map."""
     if block is None:
         seconds, rate = interval(recording), recording.attrs.get("sample_rate")
         minute = round(60 / seconds) if seconds else round(60 * float(rate or 0))

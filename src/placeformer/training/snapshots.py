@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
 
+from placeformer._atomic import atomic_file
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.config import refuse
 from placeformer.zoo.weights import weights_of
@@ -52,20 +52,15 @@ def save_snapshot(model: NavigationTransformer, run: Path, step: int) -> Path:
     refuse(f"{folder}: step {step}", problems)
     folder.mkdir(parents=True, exist_ok=True)
     file, content = folder / f"step-{step:06d}.safetensors", save(weights)
-    replace_file(file, content)
+    with atomic_file(file) as temporary:
+        temporary.write_bytes(content)
     entries = read_manifest(run) | {
         file.name: {"step": step, "sha256": hashlib.sha256(content).hexdigest()}
     }
     text = json.dumps(dict(sorted(entries.items())), indent=2) + "\n"
-    replace_file(folder / MANIFEST, text.encode())
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return file
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write to a temporary name, then rename: readers see the old file or the new one."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, file)
 
 
 def read_manifest(run: Path) -> dict[str, dict[str, Any]]:

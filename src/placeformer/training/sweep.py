@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock
 from tqdm.auto import tqdm
 
+from placeformer._optional import extra
 from placeformer.models.memory import KINDS, MEMORIES
 from placeformer.training import model_card as card
 from placeformer.training import trainer as training
@@ -143,15 +144,11 @@ KEEP_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": Non
 
 @contextmanager
 def connect(scheduler: str | None, workers: int | None, tasks: int) -> Iterator[Client]:
-    """Reach the cluster at an address, or start one on this machine for so many tasks."""
-    try:
+    """Connect to the cluster at an address, or start one on this machine for `tasks` tasks."""
+    with extra("sweep"):
         import dask
         from dask.system import CPU_COUNT
         from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ImportError(
-            'a sweep needs dask.distributed: pip install "placeformer[sweep]"'
-        ) from error
     if scheduler is not None:
         try:
             client = Client(scheduler, set_as_default=False)
@@ -254,7 +251,7 @@ def run_ensemble(
     """Train the networks of some recipes at once, in this process: best for one large GPU.
 
     Like :func:`run_sweep`, but the recipes share what :class:`.Ensemble` says,
-    and training stops, with a checkpoint, after so many `minutes`: `state` is then "stopped", and
+    and training stops, with a checkpoint, after `minutes` minutes: `state` is then "stopped", and
     the next call resumes from there. A network that is there already takes part, but is not written
     again.
     """
