@@ -59,15 +59,14 @@ print(f"{x.size:,} samples of 64 units: {x.size * 64 * 4 / 1e6:.0f} MB of activa
 
 folder = tempfile.TemporaryDirectory()
 store = Path(folder.name) / "recording.zarr"
-failing = True
+failures = iter([RuntimeError("the power fails")])
 
 
 def forward(module, batch, state):
     """Run one part of the walks; fail once, after 50,000 steps."""
-    global failing
-    if failing and batch["time"][0] >= 50_000:
-        failing = False  # the next call succeeds
-        raise RuntimeError("the power fails")
+    if batch["time"][0] >= 50_000:
+        for failure in failures:  # the next call succeeds
+            raise failure
     module(torch.from_numpy(np.stack([batch["x"], batch["y"]], axis=-1)))
 
 
