@@ -401,7 +401,7 @@ class NavigationTransformer(nn.Module):
         """Run one chunk; see :meth:`forward`.
 
         Hooks may drop steps of the query stream (at `position`) and branch walks
-        (:func:`branched`); `logits` then has the steps and walks that remain.
+        (``branched``); `logits` then has the steps and walks that remain.
         """
         path = self.path(state.path, action)  # (walk, time + 1, d_rnn)
         place = torch.relu(self.place(path))
