@@ -8,7 +8,7 @@ import torch
 from helpers.recipes import muon, recipe, weights
 from safetensors.torch import load_file
 
-from placeformer.training import snapshots
+from placeformer import _atomic
 from placeformer.training.ensemble import train_ensemble
 from placeformer.training.snapshots import SNAPSHOTS, read_manifest, save_snapshot
 from placeformer.training.trainer import Trainer, train
@@ -70,7 +70,7 @@ def test_a_failure_leaves_the_manifest_as_it_was(whole, tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     trainer = Trainer(recipe())
-    monkeypatch.setattr(snapshots.os, "replace", fails)
+    monkeypatch.setattr(_atomic.os, "replace", fails)
     with pytest.raises(OSError, match="No space left"):
         save_snapshot(trainer.model, tmp_path, 2)
     assert json.dumps(read_manifest(tmp_path)) == before
