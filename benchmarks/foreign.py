@@ -35,7 +35,7 @@ def row(name: str, recording: xr.Dataset, n: int, bins: int | None = 8) -> dict[
         "units": recording.sizes["unit"],
         "eta2": float(cells["eta2"].median()),
         "bits/spike": float(cells["spatial_information"].median()),
-        "tuned": int((cells["q_circular"] < 0.05).sum()),
+        "tuned": int((cells["q_place"] < 0.05).sum()),
         "place": int(cells["is_place_cell"].sum()),
         "grid": above(recording, "grid_score", 0.37, n, bins),
         "border": above(recording, "border_score", 0.5, n, bins),

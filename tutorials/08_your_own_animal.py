@@ -108,7 +108,7 @@ both.groupby("source")["is_place_cell"].agg(["sum", "size", "mean"]).round(3)
 # columns of such a table can be compared, and others cannot:
 #
 # - η² depends on noise: in the animal on single spikes in bins of 50 ms, in the network on
-#   everything else that drives a unit. Its test against shuffles (``q_circular``) is fair to both.
+#   everything else that drives a unit. Its test against shuffles (``q_place``) is fair to both.
 # - Spatial information in bits per spike does not depend on the scale of the rates, but it does
 #   depend on the number of bins and on the treatment of negative activations.
 # - An animal has no letters, so its criteria for tuning beyond the letter, which most units of the

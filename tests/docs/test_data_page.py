@@ -61,7 +61,7 @@ def test_an_animal_and_a_network_stand_in_one_table(session):
     }
     animal = both[both.source == "animal"]
     assert animal.reason.tolist() == ["place cell", "not tuned to place"]
-    for column in ("eta2", "spatial_information", "stability", "q_circular", "field_share"):
+    for column in ("eta2", "spatial_information", "stability", "q_place", "field_share"):
         assert both[column].notna().all()
     assert animal.q_beyond.isna().all()
     assert both[both.source == "network"].q_beyond.notna().all()

@@ -56,7 +56,7 @@ def test_no_unit_of_the_untrained_network_is_tuned_to_place(pair):
 
 def test_the_trained_units_are_ramps_and_few_are_place_cells(pair):
     cells = pf.place_cells(hidden(pair[1]), n_shuffles=200, **SEVEN)
-    assert (cells.q_circular < 0.05).sum() > 3 / 4 * UNITS
+    assert (cells.q_place < 0.05).sum() > 3 / 4 * UNITS
     assert cells.is_place_cell.sum() < UNITS / 3
     maps = pf.rate_maps(hidden(pair[1]), **SEVEN).rate.values.reshape(UNITS, -1)
     y, x = np.mgrid[:7, :7].reshape(2, -1)

@@ -21,7 +21,7 @@ from placeformer.zoo import registry as zoo
 
 FINDINGS = page.TEMPLATES.get_template("findings.html.jinja").module
 SETTINGS = Settings(
-    seed=3, memory_walks=4, memory_steps=40, walks=3, steps=120, shuffles=3, shown_steps=20,
+    seed=3, memory_walks=4, memory_steps=40, walks=3, steps=120, shown_steps=20,
     lesion_walks=4, lesion_steps=40, lesion_repeats=2,
 )  # fmt: skip
 KINDS = ("memory", "rate_maps", "units", "walk")
@@ -110,10 +110,11 @@ class Reader(HTMLParser):
         self.links += [found[key] for key in ("src", "href", "srcset", "action") if key in found]
 
 
-def test_the_shuffles_are_enough_for_place_cells_and_named_on_the_page(text):
-    assert "in three tests of 3 shuffles each" in text and "The smallest possible p is 1/4." in text
-    smallest_p, share = 1 / (Settings().shuffles + 1), 0.1
-    assert smallest_p / share <= 0.05  # q of a tenth of the units that no shuffle reaches
+def test_the_shuffles_are_as_many_as_the_decisions_need_and_named_on_the_page(text, out):
+    assert "of as many shuffles as the decisions need" in text
+    assert "The shuffles shown are the first 50 of each test." in text
+    units = dataset(out, "net-a10", "units")
+    assert units.attrs["n_shuffles"] == "auto" and units["null_place"].sizes["shuffle"] == 50
 
 
 def test_files_are_the_page_and_seven_datasets_a_network(out):
@@ -123,7 +124,7 @@ def test_files_are_the_page_and_seven_datasets_a_network(out):
 
 
 @pytest.mark.parametrize("kind", measurements.KINDS)
-@pytest.mark.filterwarnings("ignore::UserWarning")  # few samples and few shuffles
+@pytest.mark.filterwarnings("ignore::UserWarning")  # few samples
 def test_datasets_agree_with_measuring_again(networks, out, kind):
     model, familiar = pf.load(networks[0]), kind == "trained"
     recording = pf.record(
@@ -146,7 +147,7 @@ def test_datasets_agree_with_measuring_again(networks, out, kind):
     beyond = pf.position_variance_explained(recording, given="observation")
     np.testing.assert_array_equal(units["eta2_beyond"], beyond)
     np.testing.assert_array_equal(units["eta2"], pf.position_variance_explained(recording))
-    table = pf.place_cells(recording, n_shuffles=3, seed=3, keep_null=True)
+    table = pf.place_cells(recording, seed=3, keep_null=True)
     for name in set(table.data_vars) - {"spatial_information", "place_cell_score"}:
         np.testing.assert_array_equal(units[name], table[name], err_msg=name)
     errors = pf.memory_errors(model, n_walks=4, n_steps=40, seed=3, familiar=familiar)
@@ -155,12 +156,12 @@ def test_datasets_agree_with_measuring_again(networks, out, kind):
         np.testing.assert_array_equal(found[name], errors[name])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # few samples and few shuffles
+@pytest.mark.filterwarnings("ignore::UserWarning")  # few samples
 def test_memory_is_that_of_a_control_on_the_novel_map(networks, out):
     options = {"n_walks": 3, "n_steps": 120, "seed": 3, "maps": (0,), "progress": False}
     model, units = pf.load(networks[0]), dataset(out, "net-a10", "units")
     recordings = [pf.record(model, familiar=familiar, **options) for familiar in (True, False)]
-    table = pf.place_cells(recordings[0], control=recordings[1], n_shuffles=3, seed=3)
+    table = pf.place_cells(recordings[0], control=recordings[1], seed=3)
     for name in ("p_memory", "q_memory", "depends_on_memory"):
         np.testing.assert_array_equal(units[name], table[name], err_msg=name)
 
@@ -385,7 +386,7 @@ def test_best_units_go_by_score_then_by_what_place_explains(made):
 
 def test_one_network_alone_and_another_activation(tmp_path):
     name = save(tmp_path / "gelu", None)
-    settings = replace(SETTINGS, memory_steps=12, steps=60, shuffles=1)
+    settings = replace(SETTINGS, memory_steps=12, steps=60)
     found = write.write_report(
         name, tmp_path / "out", beside="none", settings=settings, progress=False
     )
@@ -491,7 +492,7 @@ def test_network_without_a_world_is_refused(tmp_path):
 
 def test_progress_is_told(networks, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(page, "render", lambda networks, settings: write.MARK)
-    settings = replace(SETTINGS, memory_steps=12, steps=40, shuffles=1)
+    settings = replace(SETTINGS, memory_steps=12, steps=40)
     write.write_report(networks[0], tmp_path / "out", beside="none", settings=settings)
     err = capsys.readouterr().err
     told = [f"[{i}/7] net-a10: " for i in range(1, 8)]

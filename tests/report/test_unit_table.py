@@ -76,10 +76,10 @@ def measures(rng):
     table["depends_on_memory"] = ("unit", (reason[0] == PLACE_CELL) & (reason[1] != PLACE_CELL))
     layer = np.repeat(["ffn.0", "ffn.1"], N_UNITS // 2)
     index = np.tile(np.arange(N_UNITS // 2), 2)
-    limits = {"max_q": 0.05, "min_fields": 1, "min_field_share": 0.5, "min_stability": 0.5}
+    limits = {"max_q": 0.05, "min_fields": 1, "min_field_share": 0.5, "min_reliability": 0.5}
     return table.assign_coords(
         map=KINDS, layer=("unit", layer), index=("unit", index)
-    ).assign_attrs(**limits, caveats="few <shuffles>")
+    ).assign_attrs(**limits, null="walks", caveats="few <shuffles>")
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_browser_shows_the_unit_that_is_picked(reports, opened):
     assert words.startswith("ffn.1 unit 17, net-a10 (α = 10)")
     for kind, reason in zip(measurements.KINDS, unit["reason"].values, strict=True):
         assert f"{kind} map: {reason}" in words
-    reached = int((unit["null_circular"][0] >= unit["eta2"][0]).sum())
+    reached = int((unit["null_place"][0] >= unit["eta2"][0]).sum())
     assert f"{reached or 'none'} of {SHUFFLES} shuffles" in words
     assert opened.run("document.querySelectorAll('#detail [fill=\"url(#hatch)\"]').length") == 2
     assert opened.run("document.querySelectorAll('#detail .outline').length") == 2

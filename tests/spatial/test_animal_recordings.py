@@ -103,7 +103,7 @@ def test_maps_halves_and_nulls_are_smoothed_in_the_same_way():
     with pytest.raises(ValueError, match="smooth and min_occupancy are options of rate maps"):
         pf.shuffle_test(recording, "position_variance_explained", bins=bins, smooth=1)
     with pytest.raises(ValueError, match="min_occupancy must be at least 0 s"):
-        pf.shuffle_test(recording, bins=bins, min_occupancy=-1)
+        pf.shuffle_test(recording, "coherence", bins=bins, min_occupancy=-1)
 
 
 def test_mean_rate_is_the_mean_over_the_samples_with_a_place():
@@ -113,6 +113,9 @@ def test_mean_rate_is_the_mean_over_the_samples_with_a_place():
         table = pf.place_cells(holed, bins=8, n_shuffles=9, **QUIET)
     here = np.isfinite(holed.x.values)
     np.testing.assert_allclose(table.mean_rate, holed.activation.values[here].mean(axis=0))
+    assert np.isnan(table.grid_score).all()  # bins of unequal width and height
+    assert "undefined: maps must have square bins" in table.grid_score.attrs["long_name"]
+    assert np.isfinite(table.border_score).any()
 
 
 def track_maps(rate):

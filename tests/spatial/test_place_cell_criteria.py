@@ -8,14 +8,14 @@ from placeformer.spatial.place_cells import decide
 
 def test_the_reason_is_the_first_criterion_that_fails():
     """Unit k fails criterion k and all after it, unit 6 none; unit 7 is constant."""
-    names = ["q_circular", "q_beyond", "q_within_observation"]
-    names += ["n_fields", "field_share", "stability"]
+    names = ["q_place", "q_beyond", "q_within_observation"]
+    names += ["n_fields", "field_share", "reliability"]
     unit = np.arange(8)
     columns = {"eta2": ("unit", np.where(unit == 7, np.nan, 0.5))}
     for k, name in enumerate(names):
         good, bad = (0.0, 1.0) if name[0] == "q" else (2.0, 0.0)
         columns[name] = ("unit", np.where(unit > k, good, bad))
-    limits = {"max_q": 0.05, "min_fields": 1, "min_field_share": 0.5, "min_stability": 0.5}
+    limits = {"max_q": 0.05, "min_fields": 1, "min_field_share": 0.5, "min_reliability": 0.5}
     want = ["not tuned to place", "follows the observation", "places scattered"]
     want += ["too few fields", "active outside its fields", "unstable"]
     want += ["place cell", "constant"]

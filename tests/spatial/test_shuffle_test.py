@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from placeformer.evaluation import simulation
-from placeformer.spatial import mutual_information as information
 from placeformer.spatial import null_distributions as nulls
-from placeformer.spatial.binned_sums import ALL, Shifted
-from placeformer.spatial.circular_shifts import CircularShifts
+from placeformer.spatial import place_shuffles
+from placeformer.spatial.binned_sums import ALL
 from placeformer.spatial.measures import coherence, spatial_information
 from placeformer.spatial.mutual_information import mutual_information
 from placeformer.spatial.place_cell_score import place_cell_score
+from placeformer.spatial.place_shuffles import CircularShifts, ShiftedBins, WalkExchange
 from placeformer.spatial.rate_maps import rate_maps
 from placeformer.spatial.shuffle_test import OF_MAPS, VARIANCE, shuffle_test
 from placeformer.spatial.variance_explained import position_variance_explained
@@ -26,13 +26,13 @@ plain_information = partial(mutual_information, correction="none")
 
 def shifted(index, amounts):
     """Values (shuffle, walk, time) of walks rolled in time."""
-    return Shifted(index, amounts, 0)[..., ALL, ALL]
+    return ShiftedBins(index, amounts, 0)[..., ALL, ALL]
 
 
 def amounts(shape, n, low, rng):
     """Shifts (shuffle, walk) of walks of a shape (walk, time)."""
     n_walks, n_steps = shape
-    return CircularShifts.of(np.full(n_walks, n_steps), n_steps, low).draw(n, rng)
+    return CircularShifts(np.full(n_walks, n_steps), n_steps, low).draw(n, rng)
 
 
 def lattice(rng, n_walks=3, n_steps=600, n_units=4, noise=0.5, side=7):
@@ -91,8 +91,8 @@ def test_shuffles_are_those_of_moving_the_places_one_at_a_time(name, monkeypatch
     rec = lattice(RNG(1), n_steps=300)
     # Three shuffles at a time, so that a group of several and a rest are both tried.
     values = 49 * 4 if name == "spatial_information" else 2 * 49 * 4
-    monkeypatch.setattr(nulls, "GROUP_VALUES", 3 * values)
-    monkeypatch.setattr(information, "GROUP_VALUES", 3 * 3 * values)
+    values = 3 * values if name == "mutual_information" else values
+    monkeypatch.setattr(place_shuffles, "GROUP_VALUES", 3 * values)
     functions = {
         "spatial_information": lambda ds: spatial_information(rate_maps(ds)).values,
         VARIANCE: lambda ds: position_variance_explained(ds).values,
@@ -101,8 +101,7 @@ def test_shuffles_are_those_of_moving_the_places_one_at_a_time(name, monkeypatch
     number = np.arange(rec.x.size).reshape(rec.x.shape)
     rng = RNG(5)
     moved = []
-    groups = {"spatial_information": (3, 3, 1), "mutual_information": (7,)}
-    for group in groups.get(name) or nulls.groups(7, values):
+    for group in (3, 3, 1):
         moved += list(shifted(number, amounts(number.shape, group, 30, rng)))
     x, y = rec.x.values.ravel(), rec.y.values.ravel()
     null = by_hand(rec, functions[name], [(x[m], y[m]) for m in moved])
@@ -137,7 +136,7 @@ def test_letters_are_taken_out_before_place_beyond_them_is_tested():
     p = shuffle_test(many, VARIANCE, n_shuffles=39, given="observation").p.values
     assert stats.kstest(p, "uniform").statistic < 0.2
     holed = rec.assign_coords(x=rec.x.astype(float).where(rec.time != 3))
-    with pytest.raises(ValueError, match="given='observation' needs a place and a value"):
+    with pytest.raises(ValueError, match="given='observation' need a place and a value"):
         shuffle_test(holed, VARIANCE, n_shuffles=2, given="observation")
 
 
@@ -159,7 +158,7 @@ def test_holes_in_the_path_move_with_it():
 
 def test_one_seed_is_one_result_and_another_is_not():
     rec = lattice(RNG(3), n_steps=200)
-    first, again, other = (shuffle_test(rec, n_shuffles=9, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (shuffle_test(rec, seed=seed) for seed in (1, 1, 2))
     xr.testing.assert_identical(first, again)
     assert not first.null_mean.equals(other.null_mean)
     assert first.observed.equals(other.observed)
@@ -177,7 +176,7 @@ def test_p_of_untuned_units_is_uniform():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n_steps=st.integers(10, 60), data=st.data())
 def test_shifts_are_at_least_the_least_from_both_ends(seed, n_steps, data):
-    low = data.draw(st.integers(1, n_steps // 2))
+    low = data.draw(st.integers(1, max(n_steps // 10, (n_steps - 19) // 2)))
     index = np.arange(4 * n_steps).reshape(4, n_steps)
     for moved in shifted(index, amounts(index.shape, 3, low, RNG(seed))):
         np.testing.assert_array_equal(np.sort(moved, axis=1), index)
@@ -237,7 +236,8 @@ def test_units_without_a_statistic_are_nan_throughout():
     rec = lattice(RNG(10), n_steps=200)
     rec.activation[..., 2] = -1.0
     result = shuffle_test(rec, n_shuffles=5)
-    for name in result.data_vars:
+    np.testing.assert_array_equal(result.n_shuffles, [5, 5, 0, 5])
+    for name in result.drop_vars("n_shuffles").data_vars:
         np.testing.assert_array_equal(np.isnan(result[name]), [False, False, True, False], name)
 
 
@@ -261,7 +261,9 @@ def test_functions_and_options_reach_the_statistic():
 def test_result_is_documented_and_goes_to_netcdf(tmp_path):
     rec = lattice(RNG(12), n_steps=100)
     result = shuffle_test(rec, n_shuffles=3, progress=True)
-    assert list(result.data_vars) == ["observed", "null_mean", "null_sd", "z", "p", "q"]
+    assert list(result.data_vars) == [
+        "observed", "null_mean", "null_sd", "z", "p", "q", "n_shuffles",
+    ]  # fmt: skip
     for name in result.data_vars:
         assert {"units", "long_name"} <= set(result[name].attrs), name
     assert list(result["layer"].values[:2]) == ["ffn.0", "ffn.1"]
@@ -282,10 +284,14 @@ def test_dask_gives_the_same():
     ("options", "words"),
     [
         ({"statistic": "grid"}, "statistic must be one of"),
-        ({"n_shuffles": 0}, "n_shuffles must be at least 1"),
+        ({"n_shuffles": 0}, "n_shuffles must be 'auto' or a whole number of at least 1, got 0"),
+        ({"n_shuffles": 9.5}, "got 9.5"),
+        ({"n_shuffles": "many"}, "got 'many'"),
         ({"null": "swap"}, "null must be"),
-        ({"min_shift": 0}, "at least 1"),
-        ({"min_shift": 51}, "half a walk of 100 steps, got 51"),
+        ({"null": "walks"}, "needs at least 4 walks of every map, got 1 of map 1"),
+        ({"null": "walks", "min_shift": 5}, "min_shift is an option of null='circular'"),
+        ({"min_shift": 0}, "between 1 and 40 in a walk of 100 steps"),
+        ({"min_shift": 41}, r"at least 20 shifts are possible, got 41"),
     ],
 )
 def test_options_out_of_range_are_refused(options, words):
@@ -305,3 +311,153 @@ def test_kept_shuffles_are_those_that_were_counted(statistic, per_map):
     reached = (test["null"] >= test["observed"] - 1e-6).sum("shuffle")
     np.testing.assert_allclose((reached + 1) / 20, test["p"])
     assert "null" not in shuffle_test(rec, statistic, n_shuffles=2, per_map=per_map)
+
+
+# Exchanges of walks, and the choice of a null
+
+
+def exchanged(index, maps, n, lengths=None):
+    """Values (shuffle, walk, time) of walks that were exchanged."""
+    lengths = np.full(len(index), index.shape[1]) if lengths is None else lengths
+    exchange = WalkExchange.of(lengths, index.shape[1], maps)
+    return exchange.moved(index, exchange.draw(n, RNG(0)), 0)[..., ALL, ALL]
+
+
+def test_walks_are_exchanged_whole_and_within_their_map():
+    index, maps = np.arange(120).reshape(12, 10), np.arange(12) % 2
+    for moved in exchanged(index, maps, 5):
+        np.testing.assert_array_equal(np.sort(moved.ravel()), np.arange(120))
+        np.testing.assert_array_equal(moved - moved[:, :1], np.tile(np.arange(10), (12, 1)))
+        np.testing.assert_array_equal(moved[:, 0] // 10 % 2, maps)
+    first = exchanged(index, maps, 200)[:, 0, 0]
+    assert set(first // 10) == {0, 2, 4, 6, 8, 10}  # every walk of the map, itself among them
+
+
+def test_unequal_walks_are_laid_end_to_end_in_another_order():
+    lengths, maps = np.array([5, 2, 7, 3, 4, 6, 1, 2]), np.arange(8) % 2
+    index = np.arange(56).reshape(8, 7)
+    index[np.arange(7) >= lengths[:, None]] = -1
+    own = [index[maps == m][index[maps == m] >= 0] for m in (0, 1)]
+    for moved in exchanged(index, maps, 20, lengths):
+        np.testing.assert_array_equal(moved < 0, index < 0)
+        for m in (0, 1):
+            values = moved[maps == m][moved[maps == m] >= 0]
+            np.testing.assert_array_equal(np.sort(values), own[m])
+            starts = np.flatnonzero(np.diff(values) != 1).size
+            assert starts <= 3  # four walks, each in one piece
+
+
+SLOW = {
+    "white": lambda rng, w, t, n: rng.standard_normal((w, t, n)),
+    "ramp": lambda rng, w, t, n: (
+        np.linspace(0, 3, t)[:, None] * rng.choice([-1, 1], n) + rng.standard_normal((w, t, n))
+    ),
+    "transient": lambda rng, w, t, n: (
+        6 * np.exp(-np.arange(t) / 8)[:, None] + rng.standard_normal((w, t, n))
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+@pytest.mark.parametrize(
+    ("statistic", "options"), [(VARIANCE, {}), ("spatial_information", {"negatives": "shift"})]
+)
+def test_exchanged_walks_are_calibrated_where_walks_are_short(kind, statistic, options):
+    """Walks begin in the middle of the map, so that place and time in the walk are related."""
+    rng = RNG(3)
+    steps = rng.integers(-1, 2, (2, 24, 48))
+    y, x = np.clip(np.cumsum(steps, axis=2) + 3, 0, 6)
+    recording = simulation.recording(SLOW[kind](rng, 24, 48, 300), x, y)
+    test = shuffle_test(recording, statistic, null="walks", n_shuffles=39, **options)
+    expected = stats.binom(300, 0.05)
+    assert expected.cdf((test.p <= 0.05).sum()) < 0.9995
+    assert stats.kstest(test.p, "uniform").statistic < 0.15
+
+
+def test_the_null_follows_the_walks():
+    many = lattice(RNG(0), n_walks=16, n_steps=120)
+    assert shuffle_test(many).attrs["null"] == "walks"
+    assert shuffle_test(many, min_shift=12).attrs["null"] == "circular"
+    assert shuffle_test(many.isel(walk=slice(14))).attrs["null"] == "circular"  # 7 of each map
+    assert shuffle_test(many.drop_vars("map").isel(walk=slice(8))).attrs["null"] == "walks"
+
+
+def laps(n_laps=12, jitter=2):
+    """Laps on a track of 20 bins, in which every unit has a field."""
+    rng = RNG(0)
+    place = np.clip(np.linspace(0, 19, 100) + jitter * rng.standard_normal((n_laps, 1)), 0, 19)
+    rates = np.exp(-((place[..., None] - np.linspace(2, 17, 6)) ** 2) / 4)
+    noisy = rates + 0.2 * rng.standard_normal(rates.shape)
+    return simulation.recording(noisy, place.round().astype(int), np.zeros((n_laps, 100), int))
+
+
+def test_laps_share_their_course_and_are_shifted():
+    recording = laps()
+    test = shuffle_test(recording, by=("x",))
+    assert test.attrs["null"] == "circular"
+    assert (test.q <= 0.05).all()
+    with pytest.warns(UserWarning, match="walks of a map share their course"):
+        same = shuffle_test(laps(jitter=0), by=("x",), null="walks", n_shuffles=19)
+    np.testing.assert_allclose(same.p, 1)
+
+
+def test_short_walks_of_slow_units_are_said():
+    rng = RNG(0)
+    slow = np.cumsum(rng.standard_normal((4, 64, 3)), axis=1)
+    x = rng.integers(0, 3, (4, 64))
+    recording = simulation.recording(slow, x, x[:, ::-1])
+    with pytest.warns(UserWarning, match=r"3 of 3 units stay correlated .* walk has 64 steps"):
+        shuffle_test(recording, n_shuffles=2)
+
+
+def test_a_shift_of_half_a_walk_is_no_null():
+    noise = lattice(RNG(1), n_walks=2, n_steps=512)
+    with pytest.raises(ValueError, match="at least 20 shifts are possible, got 256"):
+        shuffle_test(noise, min_shift=256)
+    with pytest.raises(ValueError, match="at least 20 shifts"):
+        mutual_information(noise, min_shift=256)
+
+
+def test_the_shifts_of_one_walk_are_counted_once_each():
+    one = lattice(RNG(2), n_walks=1, n_steps=100)
+    test = shuffle_test(one, min_shift=30, keep_null=True, n_shuffles=1000)
+    assert test.attrs["n_shuffles"] == 41 == test["null"].sizes["shuffle"]
+    rows = np.unique(test["null"].values.round(5), axis=0)
+    assert len(rows) == 41
+
+
+def test_negative_baselines():
+    """Place cells whose rates are all negative: tested by default, and said where undefined."""
+    below = lattice(RNG(0), n_walks=16, n_steps=400)
+    below["activation"] = below.activation - 6
+    test = shuffle_test(below)
+    assert test.attrs["statistic"] == VARIANCE and test.q[0] <= 0.05
+    with pytest.warns(UserWarning, match="undefined for 4 of 4 units under negatives='rectify'"):
+        assert np.isnan(shuffle_test(below, "spatial_information", n_shuffles=9).p).all()
+
+
+# As many shuffles as the decisions need
+
+
+def test_few_tuned_units_among_many_are_found():
+    rec = lattice(RNG(0), n_walks=16, n_steps=128, n_units=512)
+    fields = simulation.bump((3, 3), side=7)[rec.y.values, rec.x.values]
+    rec.activation[..., 1:4] += 3 * fields[..., None].astype(np.float32)
+    test = shuffle_test(rec)
+    assert set(np.flatnonzero(test.q <= 0.05)) >= {0, 1, 2, 3}
+    assert (test.q <= 0.05).sum() <= 6
+    assert test.n_shuffles.max() > 1000 and test.n_shuffles.mean() < 150
+    fixed = shuffle_test(rec, n_shuffles=39)
+    assert not (fixed.q <= 0.05).any()
+
+
+def test_few_shuffles_settle_units_that_are_all_tuned():
+    rec = lattice(RNG(0), n_walks=16, n_steps=400, n_units=8)
+    rec.activation[...] = rec.activation[..., :1] + 0.1 * RNG(1).standard_normal(
+        rec.activation.shape
+    )
+    test = shuffle_test(rec, per_map=True)
+    assert (test.q <= 0.05).all() and test.n_shuffles.max() <= 150
+    kept = shuffle_test(rec, per_map=True, keep_null=True)
+    assert kept["null"].sizes == {"shuffle": 50, "map": 2, "unit": 8}
+    xr.testing.assert_identical(kept.drop_vars("null"), test)

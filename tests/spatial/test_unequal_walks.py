@@ -8,7 +8,7 @@ from scipy import stats
 import placeformer as pf
 from placeformer.data.walk_lengths import walk_lengths
 from placeformer.evaluation import simulation
-from placeformer.spatial.circular_shifts import CircularShifts
+from placeformer.spatial.place_shuffles import CircularShifts
 from placeformer.spatial.shuffle_test import VARIANCE
 
 LENGTHS = np.array([300, 180, 241, 97])
@@ -73,7 +73,7 @@ def test_length_of_a_walk_is_that_of_its_activations(whole, ragged):
 )
 def test_places_are_shifted_within_each_walk(name, options, whole, ragged):
     got = pf.shuffle_test(ragged, name, n_shuffles=6, seed=5, keep_null=True, **options, **QUIET)
-    shifts = CircularShifts.of(LENGTHS, 300, None)
+    shifts = CircularShifts(LENGTHS, 300, None)
     assert (shifts.least == LENGTHS // 10).all()
     rng = np.random.default_rng(5)
     draws = shifts.draw(6, rng)
@@ -142,7 +142,7 @@ def test_mutual_information_place_cells_and_decoding(whole, ragged):
     )
     with pytest.warns(UserWarning, match="shuffle"):  # few shuffles
         table = pf.place_cells(ragged, n_shuffles=39, **QUIET)
-    assert table.p_circular[0] == 1 / 40
+    assert table.p_place[0] == 1 / 40
     assert table.stability[0] > 0.9
     decoded = pf.decode_position(ragged, method="bayes", n_resamples=5, **QUIET)
     assert decoded.n == LENGTHS.sum()
@@ -192,7 +192,7 @@ def test_what_cannot_be_shifted_is_refused_and_join_named(ragged):
     for function in (pf.shuffle_test, pf.mutual_information):
         with pytest.raises(ValueError, match="join=True"):
             function(gap)
-    with pytest.raises(ValueError, match=r"half a walk of 97 steps, got 60 for walk 3.*join=True"):
+    with pytest.raises(ValueError, match=r"walk of 97 steps.* got 60 for walk 3.*join=True"):
         pf.shuffle_test(ragged, min_shift=60, n_shuffles=3)
     for function in (pf.dimensionality, lambda r: pf.similarity(r, r)):
         with pytest.raises(ValueError, match="must be finite: 40 values of 4 units"):

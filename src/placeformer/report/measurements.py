@@ -33,7 +33,7 @@ from placeformer.zoo.registry import family_results
 
 @dataclass(frozen=True)
 class Settings:
-    """Amount of data and number of shuffles and lesions of the report.
+    """Amount of data and number of lesions of the report.
 
     Attributes
     ----------
@@ -43,9 +43,6 @@ class Settings:
         Number of walks for the memory errors on each kind of map, and of steps in each.
     walks, steps
         Number of walks recorded on each map, and of recorded steps in each.
-    shuffles
-        Number of shuffles of each test. It must be large enough for q ≤ 0.05 to be possible after
-        the correction for the number of units.
     shown_steps
         Number of steps of the walk that is drawn.
     lesion_walks, lesion_steps
@@ -60,7 +57,6 @@ class Settings:
     memory_steps: int = 2048
     walks: int = 64
     steps: int = 1536
-    shuffles: int = 199
     shown_steps: int = 96
     lesion_walks: int = 32
     lesion_steps: int = 2048
@@ -179,11 +175,11 @@ POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
 """Policies for negative rates of measures that need rates of at least 0."""
 
 NULLS = {
-    "eta2": "null_circular",
+    "eta2": "null_place",
     "eta2_beyond": "null_beyond",
     "coherence": "null_within_observation",
 }
-"""Measures that are tested against chance, and the names of their values in every shuffle."""
+"""Measures that are tested against chance, and the names of their values in shuffles."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +247,7 @@ class Measurement:
     model
         A network with its world.
     settings
-        Amount of data and number of shuffles.
+        Amount of data and number of lesions.
     progress
         Show progress bars.
     """
@@ -385,7 +381,6 @@ def _units(
         warnings.simplefilter("always", UserWarning)
         table = place_cells(
             recording,
-            n_shuffles=settings.shuffles,
             seed=settings.seed,
             keep_null=True,
             progress=progress,

@@ -62,10 +62,15 @@ DEFINITIONS = {
         "correlation of the rate maps of two halves of the recording (alternating blocks of every "
         "walk)",
     ),
-    "q_circular": (
+    "reliability": (
+        "reliability",
+        "correlation expected of two maps with 400 samples per place, extrapolated from the "
+        "stability by the Spearman-Brown formula",
+    ),
+    "q_place": (
         "q of η²",
-        "p of place explaining at least as much under circular shifts of the places, adjusted for "
-        "the number of units (false-discovery rate)",
+        "p of place explaining at least as much when the places are shuffled, adjusted for the "
+        "number of units (false-discovery rate)",
     ),
     "q_beyond": (
         "q of partial η²",

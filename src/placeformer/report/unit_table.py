@@ -32,13 +32,14 @@ COLUMNS = {
     "n_fields": "fields",
     "field_share": "share in fields",
     "stability": "stability",
-    "q_circular": "q of η²",
+    "reliability": "reliability",
+    "q_place": "q of η²",
     "q_beyond": "q beyond letter",
     "q_within_observation": "q of coherence",
 }
 """Headings of the numeric columns, in order."""
 
-TESTS = {"eta2": "circular", "eta2_beyond": "beyond", "coherence": "within_observation"}
+TESTS = {"eta2": "place", "eta2_beyond": "beyond", "coherence": "within_observation"}
 """Suffixes of the names of p and q of every tested measure."""
 
 

@@ -43,7 +43,7 @@ def write_report(
         Network to compare it with. By default the linear network "nmda-a0", if the zoo has it and
         it is not the network itself; "none" for no comparison.
     settings
-        Amount of data and number of shuffles, and the random seed.
+        Amount of data and number of lesions, and the random seed.
     progress
         Print the name of every stage, and show progress bars.
 

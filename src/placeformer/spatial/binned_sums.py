@@ -13,7 +13,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import product, repeat
 from typing import Any
 
@@ -21,10 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from placeformer.data.blocks import blocks, integers, tree
+from placeformer.data.blocks import blocks, tree
 
 FLOAT32_SAMPLES = 128
-"""Maximum number of samples of a bin that are added in float32 rather than float64."""
+"""About the number of samples of a bin that are added in float32 rather than float64."""
+
+MAX_PARTS = 4
+"""Maximum number of parts of a block that are added in float32; otherwise all is in float64."""
+
+CACHED_VALUES = 2**19
+"""Maximum number of sums that are added to at a time, so that they fit the cache."""
 
 MAX_THREADS = 4
 
@@ -70,35 +75,8 @@ def moments(shift: NDArray[Any]) -> Terms:
     return terms
 
 
-@dataclass(frozen=True)
-class Shifted:
-    """Bins (shift, walk, time) of walks rolled in time, computed block by block when read."""
-
-    index: NDArray[np.integer[Any]]
-    """Bins before the shifts (walk, time), of any integer type; negative: no bin."""
-    amounts: NDArray[np.integer[Any]]
-    """Number of steps (shift, walk) by which the bins of a walk are shifted."""
-    size: int
-    """Number of bins; the bins of each shift are offset by those of the shifts before."""
-    lengths: NDArray[np.integer[Any]] | None = None
-    """Steps of every walk, within which it is rolled; ``None``: all steps."""
-
-    def __getitem__(self, where: tuple[Any, slice, slice]) -> NDArray[np.integer[Any]]:
-        """Bins (shift, walk, time) of a slice of the walks and of the steps."""
-        shape = zip(self.index.shape, where[1:], strict=True)
-        rows, steps = (np.arange(*part.indices(n)) for n, part in shape)
-        earlier = steps - self.amounts[:, rows, None]  # negative steps count from the end
-        if self.lengths is not None:  # steps after the end of a walk have no bin and stay there
-            length = self.lengths[rows, None]
-            earlier = np.where(steps < length, earlier % np.maximum(length, 1), steps)
-        kind = np.promote_types(np.int32, integers(len(self.amounts) * self.size))
-        bins = self.index[rows[:, None], earlier].astype(kind)
-        first = self.size * np.arange(len(bins), dtype=kind)[:, None, None]
-        return np.add(bins, first, out=bins, where=bins >= 0)
-
-
 Index = Any
-"""Bins (walk, time) or (n, walk, time): NumPy, :class:`Shifted`, or dask in the values' chunks."""
+"""Bins (walk, time) or (n, walk, time): NumPy, ``ShuffledBins``, or dask in the values' chunks."""
 
 
 def bin_sums(
@@ -119,7 +97,7 @@ def bin_sums(
         Activations, shape (walk, time, unit): NumPy or dask, any real dtype.
     index
         For every term the bin of each sample, shape (walk, time), or (n, walk, time) where a
-        sample counts in n bins, also as :class:`Shifted`; negative: it counts in no bin. For dask
+        sample counts in n bins, also as ``ShuffledBins``; negative: it counts in no bin. For dask
         values it may be dask in the same chunks.
     sizes
         Number of bins of every term.
@@ -214,6 +192,27 @@ def scatter(
     rows, sums
         Bins that occur (``None``: all bins) and their sums (row, unit).
     """
+    n_rows = max(1, CACHED_VALUES // max(size // len(index) * block.shape[1], 1))
+    if len(index) <= n_rows:
+        return _product(block, index, size, weight)
+    sums = np.zeros((size, block.shape[1]), block.dtype)
+    for start in range(0, len(index), n_rows):  # every sample is added to rows in the cache
+        some = index[start : start + n_rows]
+        low = int(np.min(some, where=some >= 0, initial=size))
+        below = int(some.max(initial=-1)) + 1 - low
+        if below > 0:
+            rows, part = _product(block, np.where(some < 0, -1, some - low), below, weight)
+            sums[slice(low, low + below) if rows is None else low + rows] += part
+    return None, sums
+
+
+def _product(
+    block: NDArray[Any],
+    index: NDArray[np.integer[Any]],
+    size: int,
+    weight: NDArray[np.float64] | None,
+) -> Part:
+    """Sums as in :func:`scatter`, of index rows whose sums fit the cache of a processor."""
     chosen, start = index.T.ravel(), np.arange(len(block) + 1) * len(index)
     entries = None if weight is None else np.repeat(weight, len(index))
     if chosen.min(initial=0) < 0:
@@ -224,12 +223,22 @@ def scatter(
     if size > chosen.size:  # most bins do not occur
         rows, chosen = np.unique(chosen, return_inverse=True)
         size = rows.size
-    if block.dtype == np.float32 and np.bincount(chosen).max(initial=0) > FLOAT32_SAMPLES:
-        block = block.astype(np.float64)
-    if entries is None:
-        entries = np.ones(chosen.size)
-    entries = entries.astype(block.dtype, copy=False)
-    return rows, sparse.csc_array((entries, chosen, start), shape=(size, len(block))) @ block
+    entries = np.ones(chosen.size) if entries is None else entries
+    parts = 1
+    if block.dtype == np.float32:
+        # float32 sums of few samples each are exact enough; those of the parts add up in float64.
+        parts = -(-int(np.bincount(chosen).max(initial=1)) // FLOAT32_SAMPLES)
+        if parts > MAX_PARTS:
+            block, parts = block.astype(np.float64), 1
+    sums: Any = 0
+    for part in np.array_split(np.arange(len(block)), parts):
+        low, stop = start[part[0]], start[part[-1] + 1]
+        pointers = start[part[0] : part[-1] + 2] - low
+        weights = entries[low:stop].astype(block.dtype, copy=False)
+        matrix = sparse.csc_array((weights, chosen[low:stop], pointers), shape=(size, len(part)))
+        product = matrix @ block[part[0] : part[-1] + 1]
+        sums = product if parts == 1 else sums + product.astype(np.float64)
+    return rows, sums
 
 
 def _as_float(block: NDArray[Any]) -> NDArray[Any]:
@@ -257,7 +266,7 @@ def _dask_sums(
 ) -> list[NDArray[np.float64]]:
     """Compute :func:`bin_sums` of a dask array: one task per chunk, partial sums reduced as a tree.
 
-    Shifts are applied within the tasks, which share the bins before the shift.
+    Shuffles are applied within the tasks, which share the bins before them.
     """
     from dask.base import compute
     from dask.delayed import delayed
@@ -292,7 +301,7 @@ def _of_chunks(index: Index, chunks: Sequence[Sequence[int]]) -> list[Any]:
 
     if hasattr(index, "dask"):
         return list(index.to_delayed().ravel())
-    bins = delayed(index, traverse=False) if isinstance(index, Shifted) else index
+    bins = delayed(index, traverse=False) if not isinstance(index, np.ndarray) else index
     return [bins[..., w, t] for w, t in product(*map(_slices, chunks))]
 
 

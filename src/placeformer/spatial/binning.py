@@ -120,6 +120,10 @@ class BinnedRecording:
         attrs = {"units": "1", "long_name": "map the walk was made on"}
         return replace(self, maps=xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index=index)
 
+    def of_units(self, units: NDArray[np.intp]) -> BinnedRecording:
+        """Select units."""
+        return replace(self, recording=self.recording.isel({schema.UNIT: units}))
+
     def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
         """Select walks or steps, keeping the bins of the whole recording."""
         recording = self.recording.isel({dim: which})

@@ -21,16 +21,13 @@ from placeformer.spatial.binning import (
     refuse_not_finite,
     refuse_too_large,
 )
-from placeformer.spatial.circular_shifts import CircularShifts, refuse_hidden
+from placeformer.spatial.place_shuffles import CircularShifts, Shuffles, groups, refuse_hidden
 from placeformer.spatial.variance_explained import Cells, add_rows, check_options
 
 Correction = Literal["shuffle", "miller_madow", "none"]
 
 QUANTILE_SAMPLES = 2**12
 """Maximum number of samples that define the levels of a unit, evenly spaced in the recording."""
-
-GROUP_VALUES = 2**25
-"""Maximum number of values in the sums of shuffles that share one read of the activations."""
 
 
 def mutual_information(
@@ -139,9 +136,9 @@ def mutual_information(
         values = values - _bias(cells, counts, per_map)
     if correction == "shuffle":
         hint = "; for shorter walks pass correction='miller_madow'"
-        shifts = CircularShifts.of(binned.lengths, cells.index.shape[1], min_shift, hint)
-        amounts = shifts.draw(n_shuffles, np.random.default_rng(seed))
-        chance = shifted_bits(cells, levels, shifts, amounts, per_map=per_map)
+        shifts = CircularShifts(binned.lengths, cells.index.shape[1], min_shift, hint)
+        n, rng = int(min(n_shuffles, shifts.distinct)), np.random.default_rng(seed)
+        chance = shuffled_bits(cells, levels, shifts, n, rng, per_map=per_map)
         values = values - np.mean(list(chance), axis=0)
     return _labelled(cells, values, levels, correction)
 
@@ -173,21 +170,21 @@ def level_counts(cells: Cells, levels: int) -> NDArray[np.float64]:
     return _of_levels(cells, above)
 
 
-def shifted_bits(
+def shuffled_bits(
     cells: Cells,
     levels: int,
-    shifts: CircularShifts,
-    amounts: NDArray[np.integer[Any]],
+    shuffles: Shuffles,
+    n: int,
+    rng: np.random.Generator,
     *,
     per_map: bool,
 ) -> Iterator[NDArray[np.float64]]:
-    """Plain estimates (unit,) or (map, unit) of held cells under shifts (shift, walk)."""
+    """Plain estimates (unit,) or (map, unit) of held cells in n random shuffles of the places."""
     edges = level_edges(activations(cells.recording), cells.index, levels)
     n_cells = len(cells.counts)
-    group = int(np.clip(GROUP_VALUES // max(n_cells * edges.size, 1), 1, 16))
-    for start in range(0, len(amounts), group):
-        part = amounts[start : start + group]
-        for above in _above(cells, edges, shifts.moved(cells.index, part, n_cells), len(part)):
+    for group in groups(n, n_cells * edges.size):
+        moved = shuffles.moved(cells.index, shuffles.draw(group, rng), n_cells)
+        for above in _above(cells, edges, moved, group):
             refuse_hidden(above[0])
             yield _bits(cells, _of_levels(cells, above), per_map)
 

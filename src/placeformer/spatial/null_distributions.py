@@ -1,4 +1,4 @@
-"""Null distributions: circular shifts of walks, and permutations of places within observations."""
+"""Null distributions of statistics: shuffled places, and places permuted within observations."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from placeformer.spatial.binning import (
     observation_of_bins,
     unit_sums,
 )
-from placeformer.spatial.circular_shifts import CircularShifts, refuse_hidden
-from placeformer.spatial.mutual_information import plain_information, shifted_bits
+from placeformer.spatial.mutual_information import plain_information, shuffled_bits
+from placeformer.spatial.place_shuffles import ShuffledBins, Shuffles, groups, refuse_hidden
 from placeformer.spatial.rate_maps import assemble, mean_rates, occupancy
 from placeformer.spatial.variance_explained import (
     Cells,
@@ -32,12 +32,17 @@ from placeformer.spatial.variance_explained import (
     variance_explained,
 )
 
-Null = tuple[xr.DataArray, Iterator[NDArray[np.float64]]]
-
 SHUFFLE = "shuffle"
 
-GROUP_VALUES = 2**25
-"""Maximum number of values in the sums of shuffles that share one read of the activations."""
+
+@dataclass(frozen=True)
+class Null:
+    """A statistic of the data, and its values in random shuffles."""
+
+    observed: xr.DataArray
+    """Statistic of the data (unit,) or (map, unit)."""
+    draw: Callable[[int], Iterator[NDArray[np.float64]]]
+    """Groups (shuffle, ...) of the values in a number of further shuffles."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,14 @@ class Measure:
         return np.stack([self.function(shuffle).values for shuffle in shuffles])
 
 
-def circular_maps(
+def shuffled_measure(
     binned: BinnedRecording,
-    n: int,
-    shifts: CircularShifts,
+    shuffles: Shuffles,
     rng: np.random.Generator,
     measure: Measure,
     **options: Any,
 ) -> Null:
-    """A measure of rate maps under circular shifts of the places of every walk.
+    """A measure of rate maps under shuffles of the places.
 
     The options are those of :func:`rate_maps`, for the data and for every shuffle.
     """
@@ -72,46 +76,44 @@ def circular_maps(
     counts = binned.totals(binned.index, size)
     maps = assemble(binned, sums, counts, **options)
 
-    def draws() -> Iterator[NDArray[np.float64]]:
-        values, index = activations(recording), np.asarray(binned.index)
+    values, index = activations(recording), np.asarray(binned.index)
+
+    def draw(n: int) -> Iterator[NDArray[np.float64]]:
         for group in groups(n, size * values.shape[2]):
-            shifted = shifts.moved(index, shifts.draw(group, rng), size)
-            (moved,) = _kernels.bin_sums(values, [shifted], [group * size], weights=binned.weights)
+            bins = shuffles.moved(index, shuffles.draw(group, rng), size)
+            (moved,) = _kernels.bin_sums(values, [bins], [group * size], weights=binned.weights)
             refuse_hidden(moved)
             of_shuffle = moved.reshape(group, size, -1)
-            if binned.weights is None:  # a walk keeps its places, so the counts do not change
+            if binned.weights is None:  # every place is used once, so the counts do not change
                 visits = counts[None].repeat(group, 0)
-            else:  # a shift brings other samples to a place, and with them their seconds
-                visits = _moved_seconds(binned.weights, shifted).reshape(group, size)
+            else:  # a shuffle brings other samples to a place, and with them their seconds
+                visits = _moved_seconds(binned.weights, bins).reshape(group, size)
             yield measure.of_shuffles(shuffled_maps(maps, binned, of_shuffle, visits, **options))
 
-    return measure.function(maps), draws()
+    return Null(measure.function(maps), draw)
 
 
-def _moved_seconds(weights: NDArray[np.float64], shifted: _kernels.Shifted) -> NDArray[np.float64]:
-    """Seconds (shuffle and bin,) of the samples that shifts bring to the bins."""
+def _moved_seconds(weights: NDArray[np.float64], bins: ShuffledBins) -> NDArray[np.float64]:
+    """Seconds (shuffle and bin,) of the samples that shuffles bring to the bins."""
     ones = np.ones((*weights.shape, 1))
-    (seconds,) = _kernels.bin_sums(
-        ones, [shifted], [len(shifted.amounts) * shifted.size], weights=weights
-    )
+    (seconds,) = _kernels.bin_sums(ones, [bins], [len(bins.moves) * bins.size], weights=weights)
     return np.asarray(seconds[:, 0])
 
 
-def circular_variance(
+def shuffled_variance(
     binned: BinnedRecording,
     per_map: bool,
-    n: int,
-    shifts: CircularShifts,
+    shuffles: Shuffles,
     rng: np.random.Generator,
     *,
     given: str | None = None,
     maps: str = "apart",
     adjusted: bool = True,
 ) -> Null:
-    """Variance explained by place under circular shifts of the places of every walk.
+    """Variance explained by place under shuffles of the places.
 
-    The means over ``given`` are subtracted from the activations before the shift, so that variance
-    explained by an observation is not attributed to the place.
+    The means over ``given`` are subtracted from the activations before the shuffle, so that
+    variance explained by an observation is not attributed to the place.
     """
     recording = binned.recording
     check_options(recording, maps, per_map)
@@ -121,25 +123,26 @@ def circular_variance(
     complete = cells.counts.sum() == binned.lengths.sum()
     if given and not complete:
         raise ValueError(
-            f"null='circular' with given={given!r} needs a place and a value at every step of a "
+            f"shuffles of places with given={given!r} need a place and a value at every step of a "
             "walk, got steps without; drop those steps, or load the recording with join=True"
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
-    # A shift moves the cells relative to the samples. The sum of squares within groups (map,
+    # A shuffle moves the cells relative to the samples. The sum of squares within groups (map,
     # given) is that of the residuals, which do not move; where every sample has a cell it is
-    # computed once, and a shuffle needs only the sums of the residuals over the shifted cells.
+    # computed once, and a shuffle needs only the sums of the residuals over the moved cells.
     # Residuals are never stored: their sums are those of the samples minus those of the means of
     # the samples' groups.
     left = squares - _squares_of_groups(cells, means) if given else squares
 
-    def draws() -> Iterator[NDArray[np.float64]]:
-        held = cells.held()
+    held = cells.held()
+
+    def draw(n: int) -> Iterator[NDArray[np.float64]]:
         for group in groups(n, size * values.shape[2]):
-            amounts = shifts.draw(group, rng)
-            index = shifts.moved(held.index, amounts, size)
-            if not complete:  # which samples count changes with the shift
-                both = [index, shifts.moved(held.walk_map, amounts, n_maps)]
+            moves = shuffles.draw(group, rng)
+            index = shuffles.moved(held.index, moves, size)
+            if not complete:  # which samples count changes with the shuffle
+                both = [index, shuffles.moved(held.walk_map, moves, n_maps)]
                 terms, sizes = _kernels.moments(shift), [group * size, group * n_maps]
                 moved, rest = _kernels.bin_sums(values, both, sizes, terms=terms)
                 rest = _side_by_side(rest, group)
@@ -155,21 +158,20 @@ def circular_variance(
             explained = cells.explained(wide, rest, adjusted=adjusted, per_map=per_map)
             yield np.moveaxis(explained.reshape(*explained.shape[:-1], group, -1), -2, 0)
 
-    return data, draws()
+    return Null(data, draw)
 
 
-def circular_information(
+def shuffled_information(
     binned: BinnedRecording,
     per_map: bool,
-    n: int,
-    shifts: CircularShifts,
+    shuffles: Shuffles,
     rng: np.random.Generator,
     *,
     levels: int = 4,
     maps: str = "apart",
     **unknown: Any,
 ) -> Null:
-    """Uncorrected mutual information under circular shifts of the places of every walk."""
+    """Uncorrected mutual information under shuffles of the places."""
     if unknown:
         raise ValueError(
             f"options of statistic='mutual_information' must be 'levels' or 'maps', got "
@@ -178,15 +180,17 @@ def circular_information(
         )
     check_options(binned.recording, maps, per_map)
     cells = Cells.of(binned, maps=maps).held()
-    data = plain_information(cells, levels, per_map=per_map)
-    shuffles = shifted_bits(cells, levels, shifts, shifts.draw(n, rng), per_map=per_map)
-    return data, (values[None] for values in shuffles)
+
+    def draw(n: int) -> Iterator[NDArray[np.float64]]:
+        for values in shuffled_bits(cells, levels, shuffles, n, rng, per_map=per_map):
+            yield values[None]
+
+    return Null(plain_information(cells, levels, per_map=per_map), draw)
 
 
 def permuted_maps(
     binned: BinnedRecording,
     per_map: bool,
-    n: int,
     rng: np.random.Generator,
     measure: Measure,
     **options: Any,
@@ -210,14 +214,14 @@ def permuted_maps(
 
     maps = assemble(out, pooled(sums[None])[0], pooled(counts[None])[0], **options)
 
-    def draws() -> Iterator[NDArray[np.float64]]:
+    def draw(n: int) -> Iterator[NDArray[np.float64]]:
         for group in groups(n, sums.size):
             order = np.stack([permute_within_observation(observation, rng) for _ in range(group)])
             yield measure.of_shuffles(
                 shuffled_maps(maps, out, pooled(sums[order]), pooled(counts[order]), **options)
             )
 
-    return measure.function(maps), draws()
+    return Null(measure.function(maps), draw)
 
 
 def permute_within_observation(
@@ -263,12 +267,6 @@ def shuffled_maps(
     )
 
 
-def groups(n: int, values_each: int) -> Iterator[int]:
-    """Sizes of the groups of shuffles that share one read of the activations."""
-    size = int(np.clip(GROUP_VALUES // max(values_each, 1), 1, 16))
-    yield from (min(size, n - start) for start in range(0, n, size))
-
-
 def _group_means(cells: Cells, sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of every group (map, given) of sums (cell, unit)."""
     n_groups = len(cells.map_of_group)
@@ -283,14 +281,14 @@ def _squares_of_groups(cells: Cells, means: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _sums_of_means(
-    cells: Cells, shifted: _kernels.Shifted, means: NDArray[np.float64]
+    cells: Cells, moved: ShuffledBins, means: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Contribution of the means of the samples' groups to the sums (shuffle and cell, unit)."""
-    n = len(shifted.amounts)
-    together = sparse.csr_array((n * shifted.size, len(means)))
-    for where in _blocks.blocks((*shifted.index.shape, n)):
-        bins = shifted[(..., *where)].reshape(n, -1)
-        group = np.broadcast_to(cells.group[shifted.index[where]].ravel(), bins.shape)
+    n = len(moved.moves)
+    together = sparse.csr_array((n * moved.size, len(means)))
+    for where in _blocks.blocks((*moved.index.shape, n)):
+        bins = moved[(..., *where)].reshape(n, -1)
+        group = np.broadcast_to(cells.group[moved.index[where]].ravel(), bins.shape)
         bins, group = bins[bins >= 0], group[bins >= 0]  # steps after the end have no bin
         pairs = (np.ones(bins.size), (bins, group))
         together = together + sparse.csr_array(pairs, shape=together.shape)

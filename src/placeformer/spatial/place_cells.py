@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Bins, observation_of_bins
+from placeformer.spatial.cell_types import cell_type_columns, scores_of_maps
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
+from placeformer.spatial.null_distributions import shuffled_variance
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
+from placeformer.spatial.place_shuffles import CircularShifts
 from placeformer.spatial.rate_maps import (
     SECONDS_PER_SAMPLE,
     Smooth,
@@ -28,29 +32,35 @@ from placeformer.spatial.rate_maps import (
 from placeformer.spatial.shuffle_test import (
     OBSERVATION,
     VARIANCE,
+    Null,
+    choose_null,
     compare_with_shuffles,
 )
-from placeformer.spatial.stability import agreement, maps_of_halves
+from placeformer.spatial.stability import agreement, maps_of_halves, reliability
 from placeformer.spatial.variance_explained import Cells, sums_of_squares, variance_explained
+from placeformer.stats.monte_carlo import check_n
 from placeformer.stats.multiple_comparisons import benjamini_hochberg
 
 PLACE_CELL = "place cell"
 
-TESTED = ("circular", "beyond", "within_observation")
+TESTED = ("place", "beyond", "within_observation")
 """Tests of every unit, by the end of the names of their columns."""
 
 ASKED: tuple[dict[str, Any], ...] = (
-    {"statistic": VARIANCE, "null": "circular"},
-    {"statistic": VARIANCE, "null": "circular", "given": OBSERVATION},
+    {"statistic": VARIANCE},
+    {"statistic": VARIANCE, "given": OBSERVATION},
     {"statistic": "coherence", "null": "within_observation"},
 )
 """Options of :func:`shuffle_test` for each test, in the order of ``TESTED``."""
 
-LEAST, MOST = {"min_stability": -1}, {"min_fields": np.inf}
+LEAST, MOST = {"min_reliability": -1}, {"min_fields": np.inf}
 """Minimum and maximum of the limits whose range is not 0 to 1."""
 
 SAMPLES_A_BIN = 30
 """Number of samples in the median visited bin below which there is a warning."""
+
+CHANCE_SHIFTS = 20
+"""Number of circular shifts whose mean is the variance explained by chance in a part."""
 
 PARTS = 8
 """Number of parts of a recording; one value per part is the sample of the test."""
@@ -66,13 +76,14 @@ def place_cells(
     min_occupancy: float | None = None,
     per_map: bool = False,
     negatives: Negatives = "rectify",
-    n_shuffles: int = 1000,
+    n_shuffles: int | Literal["auto"] = "auto",
+    null: Null = "auto",
     min_shift: int | None = None,
     seed: int = 0,
     max_q: float = 0.05,
     min_fields: int = 1,
     min_field_share: float = 0.5,
-    min_stability: float = 0.5,
+    min_reliability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
     keep_null: bool = False,
     allow_other_units: bool = False,
@@ -82,14 +93,15 @@ def place_cells(
 
     A unit is a place cell of a map if, in this order,
 
-    1. place explains more of its variance than under circular shifts of the places,
+    1. place explains more of its variance than when the places are shuffled between walks, or in
+       time,
     2. the same holds for the variance that the observation (the letter) leaves unexplained,
     3. its rate map is more coherent than when the rates of places with the same observation are
        permuted,
     4. it has a place field,
     5. its fields hold most of the structure that two halves of the recording have in common
        beyond the letter, and
-    6. the maps of the halves are similar.
+    6. its map is reliable: the maps of the halves are similar, given their length.
 
     No criterion depends on a policy for negative activations, or on their scale or offset.
 
@@ -112,8 +124,11 @@ def place_cells(
     negatives
         Policy of the columns ``spatial_information`` and ``place_cell_score``, which do not enter
         the decision.
-    n_shuffles, min_shift, seed
-        Number, minimum shift and seed of the shuffles of each test, as in :func:`shuffle_test`.
+    n_shuffles, null, min_shift, seed
+        Number, kind, minimum shift and seed of the shuffles of each test, as in
+        :func:`shuffle_test`. With ``"auto"`` few shuffles decide where many units are tuned, and
+        many are made of the undecided units where few are. The null is that of the tests (1)
+        and (2), ``"walks"`` or ``"circular"``.
     max_q
         Maximum q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
         (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles that is usual for
@@ -126,10 +141,12 @@ def place_cells(
         from their medians, taken separately over the places of each observation, summed over
         places): above 0.5 the fields outweigh all other effects of place on the unit. Criterion
         (2) accounts for the effect of the observations.
-    min_stability
-        Minimum correlation of the maps of the two halves: from 0.5, by the Spearman-Brown formula,
-        the reliability of the whole map is 2/3 or more, so that two thirds of its variance over
-        places would be replicated.
+    min_reliability
+        Minimum correlation that is expected of two maps with 400 samples per place (20 s of timed
+        data), the length of the halves of a default recording. It is extrapolated from the
+        correlation of the two halves (``stability``) by the Spearman-Brown formula, so that a
+        verdict does not depend on the length of a recording. From 0.5 on, half of the variance
+        of such a map over places is replicable.
     field_criteria
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
     keep_null
@@ -145,16 +162,29 @@ def place_cells(
     xarray.Dataset
         Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
         ``spatial_information`` (bits/spike), ``place_cell_score``, ``mean_rate`` (in the units of
-        the activations), ``eta2`` (variance explained by place), ``eta2_beyond`` (beyond the
-        observation), ``n_fields``, ``field_share``, ``stability``; p and q of the tests (1) to
-        (3), ``p_circular``, ``q_circular``, ``p_beyond``, ``q_beyond``, ``p_within_observation``,
+        the activations), ``grid_score``, ``border_score``, ``eta2`` (variance explained by place),
+        ``eta2_beyond`` (beyond the observation), ``eta2_corrected`` and ``eta2_beyond_corrected``
+        (without what slow activations explain by chance: (eta2 - m) / (1 - m), m being the mean of
+        the shuffles; compare these between networks), ``n_fields``, ``field_share``, ``stability``
+        (correlation of the halves), ``reliability``; p and q of the tests (1) to (3), ``p_place``,
+        ``q_place``, ``p_beyond``, ``q_beyond``, ``p_within_observation``,
         ``q_within_observation``; ``is_place_cell`` and ``reason``: the first criterion failed, or
         "place cell". NaN where a measure is undefined; a constant unit is no place cell
         ("constant").
 
-        With ``keep_null`` also ``null_circular``, ``null_beyond`` and
+        ``cell_type`` is exclusive: "head-direction cell" (where the recording has
+        ``head_direction``, in radians: the heading explains variance, and more than place does),
+        "grid cell", "border cell" (the score is higher than in shuffles of the places, and above
+        0.2), "place cell", or "other", the first that applies. The tests are
+        ``p_grid_score``, ``q_grid_score``, ``p_border_score``, ``q_border_score`` (1 for units
+        that are not tuned to place or score at most 0.2, NaN where the maps have no such score,
+        as on a track) and ``head_direction``, ``p_head_direction``, ``q_head_direction``. A grid
+        or border cell that meets the criteria above has ``is_place_cell`` as well.
+
+        With ``keep_null`` also ``null_place``, ``null_beyond`` and
         ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
-        every shuffle, on a leading dimension ``shuffle``.
+        every shuffle, on a leading dimension ``shuffle``; with ``n_shuffles="auto"`` in the first
+        50, which are made of every unit.
 
         Without ``observation``, criteria (2) and (3) are left out, their columns and
         ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` lists them.
@@ -164,8 +194,9 @@ def place_cells(
         ``depends_on_memory``: a place cell that is not one on any map of the control and whose
         partial eta squared is greater than in the control. The test is Welch's, one-sided, between
         the values of eight parts of each recording (groups of walks, or parts of the time where
-        there are fewer walks). It generalises to other parts of the recorded maps only: record
-        several maps to generalise to other maps.
+        there are fewer walks), each corrected by the mean of circular shifts within the part. It
+        generalises to other parts of the recorded maps only: record several maps to generalise to
+        other maps.
 
     Raises
     ------
@@ -176,8 +207,8 @@ def place_cells(
     Warns
     -----
     UserWarning
-        The median bin has fewer than 30 samples, or there are too few shuffles for the minimum p
-        of a unit to pass ``max_q``.
+        The median bin has fewer than 30 samples, there are too few shuffles for the minimum p
+        of a unit to pass ``max_q``, or as in :func:`shuffle_test`.
 
     See Also
     --------
@@ -206,7 +237,7 @@ def place_cells(
     >>> import placeformer as pf
     >>> model = pf.load("mini-nmda-a10")
     >>> recording = pf.record(model, n_walks=8, n_steps=256, layers="ffn.1", progress=False)
-    >>> table = pf.place_cells(recording.isel(unit=slice(64)), n_shuffles=99, progress=False)
+    >>> table = pf.place_cells(recording.isel(unit=slice(64)), progress=False)
     >>> table.is_place_cell.dims, bool(table.is_place_cell.any())
     (('unit',), True)
     >>> set(table.reason.values[table.is_place_cell]) == {"place cell"}
@@ -216,7 +247,7 @@ def place_cells(
         "max_q": max_q,
         "min_fields": min_fields,
         "min_field_share": min_field_share,
-        "min_stability": min_stability,
+        "min_reliability": min_reliability,
     }
     check_limits(limits)
     need = (schema.MAP,) if per_map else ()
@@ -226,8 +257,11 @@ def place_cells(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
             "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
         )
+    n = check_n("n_shuffles", n_shuffles)
+    check_option("null", null, ("auto", "walks", "circular"))
     settings: dict[str, Any] = {
-        "n_shuffles": n_shuffles,
+        "n_shuffles": n,
+        "null": null,
         "min_shift": min_shift,
         "seed": seed,
         "progress": progress,
@@ -250,11 +284,17 @@ def place_cells(
     table.attrs = {
         **limits,
         "n_shuffles": n_shuffles,
+        "null": table.attrs["null"],
         "seed": seed,
         "left_out": _left_out(recording),
     }
     table.attrs[schema.PROVENANCE] = schema.provenance(
-        recording, "place_cells", **limits, **settings, **options, per_map=per_map
+        recording,
+        "place_cells",
+        **limits,
+        **settings | {"n_shuffles": n_shuffles},
+        **options,
+        per_map=per_map,
     )
     return table
 
@@ -291,6 +331,7 @@ def _decided(
     **of_maps: Any,
 ) -> xr.Dataset:
     """Measures, tests and decision of every unit of one recording."""
+    shuffles = {**shuffles, "null": choose_null(binned, shuffles["null"], shuffles["min_shift"])}
     (maps,) = maps_of_parts(binned.split_by_map() if per_map else binned, **of_maps)
     if of_maps["smooth"] is None:
         _warn_of_few_samples(maps)
@@ -299,7 +340,16 @@ def _decided(
     columns = ("p", "q", "null") if keep_null else ("p", "q")
     for name, test in tests.items():
         table = table.assign({f"{column}_{name}": test[column] for column in columns})
-    return table.assign(decide(table, limits))
+    table = table.assign(decide(table, limits)).assign_attrs(null=shuffles["null"])
+    types = cell_type_columns(
+        binned,
+        table,
+        {**shuffles, "per_map": per_map, "keep_null": False},
+        max_q=limits["max_q"],
+        negatives=negatives,
+        of_maps=of_maps,
+    )
+    return table.assign(types)
 
 
 def _measures(
@@ -318,17 +368,31 @@ def _measures(
     observation = observation_of_bins(binned) if has_observation else None
     halves = maps_of_halves(binned, **of_maps)
     beyond = tests["beyond"]["observed"]
+    stability = agreement(halves)
     columns = {
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
         "mean_rate": _mean_rate(maps),
-        "eta2": tests["circular"]["observed"],
+        **scores_of_maps(maps, negatives),
+        "eta2": tests["place"]["observed"],
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
+        "eta2_corrected": _corrected(tests["place"]),
+        "eta2_beyond_corrected": _corrected(tests["beyond"]),
         "n_fields": fields["n_fields"],
         "field_share": field_share(halves, fields, observation),
-        "stability": agreement(halves),
+        "stability": stability,
+        "reliability": reliability(halves, stability),
     }
     return xr.Dataset(columns)
+
+
+def _corrected(test: xr.Dataset) -> xr.DataArray:
+    """Observed variance explained without that explained in shuffles."""
+    observed, chance = test["observed"], test["null_mean"]
+    text = f"{observed.attrs['long_name']}, corrected by the mean of shuffles"
+    return observed.copy(data=((observed - chance) / (1 - chance)).values).assign_attrs(
+        long_name=text
+    )
 
 
 def _mean_rate(maps: xr.Dataset) -> xr.DataArray:
@@ -350,15 +414,17 @@ def _tests(
     of_maps: Mapping[str, Any],
 ) -> dict[str, xr.Dataset]:
     """Tests of every unit against chance, NaN where the recording has no observation."""
-    options: dict[str, Any] = {**shuffles, "per_map": per_map, "keep_null": keep_null}
+    options: dict[str, Any] = {
+        **shuffles, "max_q": max_q, "per_map": per_map, "keep_null": keep_null
+    }  # fmt: skip
     tests: dict[str, xr.Dataset] = {}
     for name, question in zip(TESTED, ASKED, strict=True):
-        if name == "circular" or OBSERVATION in binned.recording.variables:
-            smoothed = {} if question["statistic"] == VARIANCE else of_maps
-            tests[name] = compare_with_shuffles(binned, **question, **options, **smoothed)
+        if name == "place" or OBSERVATION in binned.recording.variables:
+            smoothed = {} if question["statistic"] == VARIANCE else dict(of_maps)
+            tests[name] = compare_with_shuffles(binned, **options | question | smoothed)
             _warn_of_few_shuffles(tests[name], max_q)
         else:
-            tests[name] = xr.full_like(tests["circular"], np.nan)
+            tests[name] = xr.full_like(tests["place"], np.nan, dtype=float)
     return tests
 
 
@@ -368,12 +434,12 @@ def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataA
     above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
     failed = {
         "constant": np.isnan(table["eta2"].values),
-        "not tuned to place": above["circular"],
+        "not tuned to place": above["place"],
         "follows the observation": above["beyond"] & letters,
         "places scattered": above["within_observation"] & letters,
         "too few fields": table["n_fields"].values < limits["min_fields"],
         "active outside its fields": ~(table["field_share"].values >= limits["min_field_share"]),
-        "unstable": ~(table["stability"].values >= limits["min_stability"]),
+        "unstable": ~(table["reliability"].values >= limits["min_reliability"]),
     }
     reason = np.select(list(failed.values()), list(failed), PLACE_CELL)
     like = table["eta2"].drop_attrs()
@@ -402,6 +468,8 @@ def _warn_of_few_samples(maps: xr.Dataset) -> None:
 def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
     """Warn if units that no shuffle reached fail because there are too few shuffles."""
     n, q = test.attrs["n_shuffles"], test["q"].values
+    if n == "auto":
+        return
     least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
     if least.any():
         warnings.warn(
@@ -489,12 +557,24 @@ def _memory_p(
 
 
 def _variance_of_parts(binned: BinnedRecording, given: str | None) -> NDArray[np.float64]:
-    """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks."""
+    """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks.
+
+    The variance that place explains by chance grows with the autocorrelation of a unit, which may
+    differ between recordings, so the mean of circular shifts within each part is taken off.
+    """
     sizes = binned.recording.sizes
     dim = schema.WALK if sizes[schema.WALK] >= PARTS else schema.TIME
     parts = np.array_split(np.arange(sizes[dim]), min(PARTS, sizes[dim]))
     slices = (slice(part[0], part[-1] + 1) for part in parts)
-    return np.stack([_variance_explained(binned.isel(dim, s), given).values for s in slices])
+    return np.stack([_beyond_chance(binned.isel(dim, s), given) for s in slices])
+
+
+def _beyond_chance(binned: BinnedRecording, given: str | None) -> NDArray[np.float64]:
+    """Variance explained (unit,) corrected by the mean of circular shifts."""
+    shifts = CircularShifts(binned.lengths, binned.recording.sizes[schema.TIME], None)
+    null = shuffled_variance(binned, False, shifts, np.random.default_rng(0), given=given)
+    chance = np.concatenate(list(null.draw(int(min(CHANCE_SHIFTS, shifts.distinct))))).mean(axis=0)
+    return np.asarray((null.observed.values - chance) / (1 - chance))
 
 
 def _variance_explained(binned: BinnedRecording, given: str | None) -> xr.DataArray:

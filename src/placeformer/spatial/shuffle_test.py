@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,16 +17,26 @@ from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.border_score import border_score
-from placeformer.spatial.circular_shifts import CircularShifts
 from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.spatial.place_cell_score import place_cell_score
+from placeformer.spatial.place_shuffles import (
+    MIN_WALKS,
+    SHARED_COURSE,
+    CircularShifts,
+    Shuffles,
+    WalkExchange,
+    correlation_times,
+    course_agreement,
+    walks_by_map,
+)
 from placeformer.spatial.rate_maps import Smooth, check_options
+from placeformer.stats.monte_carlo import MonteCarloTest, check_n
 from placeformer.stats.multiple_comparisons import benjamini_hochberg
-from placeformer.stats.permutation import p_of_counts, reaches
 
-Null = Literal["circular", "within_observation"]
+Null = Literal["auto", "walks", "circular", "within_observation"]
 Statistic = str | Callable[..., xr.DataArray]
+Make = Callable[[BinnedRecording], nulls.Null]
 
 OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
     "spatial_information": spatial_information,
@@ -40,19 +50,27 @@ OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
 VARIANCE = "position_variance_explained"
 OBSERVATION = "observation"
 OF_SAMPLES: dict[str, Callable[..., nulls.Null]] = {
-    VARIANCE: nulls.circular_variance,
-    "mutual_information": nulls.circular_information,
+    VARIANCE: nulls.shuffled_variance,
+    "mutual_information": nulls.shuffled_information,
 }
 BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", *OF_SAMPLES)
 """Statistics that do not change when places are permuted."""
+OF_POSITIVE_RATES = ("spatial_information", "selectivity", "sparsity", "place_cell_score")
+"""Statistics that are undefined for negative rates, and need a policy for them."""
+
+FEWER = 0.6
+"""Share of the units below which further shuffles are made of the undecided units alone."""
+
+LONG_WALK = 5
+"""Minimum length of a walk in correlation times of a unit, for circular shifts."""
 
 
 def shuffle_test(
     recording: xr.Dataset,
-    statistic: Statistic = "spatial_information",
+    statistic: Statistic = VARIANCE,
     *,
-    n_shuffles: int = 1000,
-    null: Null = "circular",
+    n_shuffles: int | Literal["auto"] = "auto",
+    null: Null = "auto",
     min_shift: int | None = None,
     seed: int = 0,
     by: Sequence[str] = ("y", "x"),
@@ -60,6 +78,7 @@ def shuffle_test(
     smooth: Smooth = None,
     min_occupancy: float | None = None,
     per_map: bool = False,
+    max_q: float = 0.05,
     keep_null: bool = False,
     progress: bool = True,
     **options: Any,
@@ -71,25 +90,35 @@ def shuffle_test(
     recording
         Recording.
     statistic
-        ``"spatial_information"``, ``"place_cell_score"``, ``"position_variance_explained"``,
-        ``"coherence"``, ``"selectivity"``, ``"grid_score"``, ``"border_score"`` or ``"sparsity"``
-        (high values count as extreme; to test for low sparsity pass a function that negates it),
-        or a function from RateMaps to a DataArray over ``unit``. ``"mutual_information"`` is not
-        corrected, as its bias is the ``null_mean``; each of its shuffles takes ``levels`` - 1
-        sums.
+        ``"position_variance_explained"`` (the default, which is made for signed activations),
+        ``"spatial_information"``, ``"place_cell_score"``, ``"coherence"``, ``"selectivity"``,
+        ``"grid_score"``, ``"border_score"`` or ``"sparsity"`` (high values count as extreme; to
+        test for low sparsity pass a function that negates it), or a function from RateMaps to a
+        DataArray over ``unit``. ``"mutual_information"`` is not corrected, as its bias is the
+        ``null_mean``; each of its shuffles takes ``levels`` - 1 sums.
     n_shuffles
-        Number of shuffles; the minimum p-value is 1 / (n_shuffles + 1).
+        ``"auto"``: shuffles are made until every decision at ``max_q`` is settled, by sequential
+        Monte Carlo tests: a unit that 5 shuffles have reached needs no more (its p is 5 divided by
+        the shuffles made), nor does one whose p is already small enough among all units; at most
+        20,000 are made. A number: as many for every unit; the minimum p-value is then
+        1 / (n_shuffles + 1), and q cannot be small if few of many units are tuned. A single walk
+        has no more shuffles than it has distinct shifts.
     null
-        ``"circular"``: the places of each walk are shifted in time relative to its activations,
-        every walk by its own shift, wrapping around. This keeps the temporal statistics of walks
-        and units and destroys any relation between them, including a tuning to observations. With
-        the option ``given`` of ``position_variance_explained``, the means over the given values are
-        subtracted first, so that the test is of place beyond them. ``"within_observation"``: rates
-        are permuted among the places of a map that show the same ``observation``. This keeps any
-        tuning to observations and destroys the layout of the places. It needs a statistic that
-        depends on the layout (the place-cell score, coherence, or a function). Temporally
-        correlated noise makes the rates of neighbouring places similar and is not part of this
-        null: use both.
+        ``"walks"``: the walks of each map exchange their places, so that the activations of a walk
+        meet the places of another. It keeps the statistics of walks and units in time, also what
+        is locked to the start of a walk. ``"circular"``: the places of each walk are shifted in
+        time relative to its activations, every walk by its own shift, wrapping around. It needs
+        walks that are long compared with the time over which activations are correlated: the
+        p-values of slow units are too small if walks are short. ``"auto"``: walks where every map
+        has at least 8 that do not share their course (laps on a track do), unless ``min_shift`` is
+        given; otherwise circular shifts. Both destroy any relation between activations and places,
+        including a tuning to observations. With the option ``given`` of
+        ``position_variance_explained``, the means over the given values are subtracted first, so
+        that the test is of place beyond them. ``"within_observation"``: rates are permuted among
+        the places of a map that show the same ``observation``. This keeps any tuning to
+        observations and destroys the layout of the places. It needs a statistic that depends on the
+        layout (the place-cell score, coherence, or a function). Temporally correlated noise makes
+        the rates of neighbouring places similar and is not part of this null: use both.
     min_shift
         Minimum circular shift in steps, from either end; it must exceed the time over which
         activations and places are correlated. By default a tenth of the walk. Walks that end in
@@ -106,8 +135,11 @@ def shuffle_test(
         Test every map (room) separately. Otherwise the samples of all maps are pooled, except
         that ``position_variance_explained`` always treats the places of different maps as
         different and sums the variances.
+    max_q
+        False-discovery rate of the decisions that ``n_shuffles="auto"`` settles.
     keep_null
-        Also return the statistic in every shuffle, as ``null``.
+        Also return the statistic in every shuffle, as ``null``; with ``"auto"`` in the first 50,
+        which are made of every unit.
     progress
         Show a progress bar (tqdm).
     options
@@ -118,16 +150,26 @@ def shuffle_test(
     xarray.Dataset
         Over ``unit`` (and ``map``): ``observed``, ``null_mean``, ``null_sd``, ``z``, ``p`` (the
         share of shuffles, the data included, with a value at least as high as the data: (k + 1) /
-        (n + 1)) and ``q`` (p corrected for the number of units, the false discovery rate of
-        Benjamini and Hochberg, for every map separately). NaN where the statistic is; shuffles in
-        which it is undefined are left out of n. With ``keep_null`` also ``null``, float32, with a
-        leading dimension ``shuffle``.
+        (n + 1); with ``"auto"`` the sequential p-value, and for units whose rejection was settled
+        early an upper bound of it), ``q`` (p corrected for the number of units, the false discovery
+        rate of Benjamini and Hochberg, for every map separately) and ``n_shuffles`` (the valid
+        shuffles that p rests on). NaN where the statistic is; shuffles in which it is undefined are
+        left out. With ``keep_null`` also ``null``, float32, with a leading dimension ``shuffle``.
+        ``attrs["null"]`` names the null that was used.
 
     Raises
     ------
     ValueError
-        An option is unknown, the walks are too short for ``min_shift``, or the null leaves the
-        statistic unchanged.
+        An option is unknown, too few distinct shuffles are possible (fewer than 20 shifts of a
+        walk, or fewer than 4 walks of a map to exchange), or the null leaves the statistic
+        unchanged.
+
+    Warns
+    -----
+    UserWarning
+        Circular shifts of walks shorter than 5 times the time over which a unit is correlated, an
+        exchange of walks that share their course, or a statistic of firing rates that is undefined
+        for units with negative rates.
 
     See Also
     --------
@@ -140,21 +182,25 @@ def shuffle_test(
     Biology 9, 39. https://doi.org/10.2202/1544-6115.1585
     Benjamini, Y. and Hochberg, Y. (1995). Journal of the Royal Statistical Society B 57,
     289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+    Besag, J. and Clifford, P. (1991). Sequential Monte Carlo p-values. Biometrika 78, 301-304.
+    https://doi.org/10.1093/biomet/78.2.301
 
     Examples
     --------
     >>> import placeformer as pf
     >>> model = pf.load("mini-nmda-a10")
-    >>> recording = pf.record(model, n_walks=4, n_steps=128, layers="ffn.1", progress=False)
-    >>> test = pf.shuffle_test(
-    ...     recording, "position_variance_explained", n_shuffles=99, progress=False
-    ... )
+    >>> recording = pf.record(model, n_walks=8, n_steps=128, layers="ffn.1", progress=False)
+    >>> test = pf.shuffle_test(recording, progress=False)
     >>> list(test.data_vars)
-    ['observed', 'null_mean', 'null_sd', 'z', 'p', 'q']
-    >>> float(test.p.min())  # 1 / (n_shuffles + 1)
+    ['observed', 'null_mean', 'null_sd', 'z', 'p', 'q', 'n_shuffles']
+    >>> test.attrs["null"], bool((test.q <= 0.05).any())
+    ('walks', True)
+    >>> fixed = pf.shuffle_test(recording, n_shuffles=99, progress=False)
+    >>> float(fixed.p.min())  # 1 / (n_shuffles + 1)
     0.01
     """
-    _check(statistic, n_shuffles, null)
+    n = check_n("n_shuffles", n_shuffles)
+    _check(statistic, null, min_shift)
     of_samples = isinstance(statistic, str) and statistic in OF_SAMPLES
     if of_samples and not (smooth is None and min_occupancy is None):
         raise ValueError(
@@ -169,13 +215,14 @@ def shuffle_test(
     return compare_with_shuffles(
         binned,
         statistic,
-        n_shuffles=n_shuffles,
-        null=null,
+        n_shuffles=n,
+        null=choose_null(binned, null, min_shift),
         min_shift=min_shift,
         seed=seed,
         smooth=smooth,
         min_occupancy=min_occupancy,
         per_map=per_map,
+        max_q=max_q,
         keep_null=keep_null,
         progress=progress,
         **options,
@@ -186,48 +233,59 @@ def compare_with_shuffles(
     binned: BinnedRecording,
     statistic: Statistic,
     *,
-    n_shuffles: int,
+    n_shuffles: int | None,
     null: Null,
     min_shift: int | None,
     seed: int,
     per_map: bool,
+    max_q: float,
     keep_null: bool,
     progress: bool,
     smooth: Smooth = None,
     min_occupancy: float | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Run a :func:`shuffle_test` on a binned recording that has the variables it needs."""
+    """Run a :func:`shuffle_test` on a binned recording that has the variables it needs.
+
+    ``n_shuffles=None``: as many shuffles as the decisions need. The null is one by name.
+    """
     rng = np.random.default_rng(seed)
     of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
     check_options(binned, min_occupancy, smooth)
-    if null == "circular":
-        shifts = CircularShifts.of(binned.lengths, binned.recording.sizes[schema.TIME], min_shift)
-        low = int(shifts.least.max())
-    else:
-        low = 0
-    if isinstance(statistic, str) and statistic in OF_SAMPLES:
-        data, draws = OF_SAMPLES[statistic](binned, per_map, n_shuffles, shifts, rng, **options)
-    elif null == "circular":
-        places = binned.split_by_map() if per_map else binned
-        measure = _measure(statistic, options)
-        data, draws = nulls.circular_maps(places, n_shuffles, shifts, rng, measure, **of_maps)
-    else:
-        measure = _measure(statistic, options)
-        data, draws = nulls.permuted_maps(binned, per_map, n_shuffles, rng, measure, **of_maps)
-    shuffles: list[NDArray[np.float32]] = []
-    draws = _keeping(draws, shuffles) if keep_null else draws
-    result = _summary(data, draws, tqdm(total=n_shuffles, desc="shuffles", disable=not progress))
-    if keep_null:
-        dims = (nulls.SHUFFLE, *data.dims)
-        about = {"units": data.attrs.get("units", "1"), "long_name": "statistic in every shuffle"}
-        result["null"] = (dims, np.concatenate(shuffles), about)
+    shuffles = None if null == "within_observation" else _shuffles(binned, null, min_shift)
     name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "function")
+
+    def make(units: BinnedRecording) -> nulls.Null:
+        if isinstance(statistic, str) and statistic in OF_SAMPLES:
+            return OF_SAMPLES[statistic](units, per_map, shuffles, rng, **options)
+        measure = _measure(statistic, options)
+        if shuffles is None:
+            return nulls.permuted_maps(units, per_map, rng, measure, **of_maps)
+        places = units.split_by_map() if per_map else units
+        return nulls.shuffled_measure(places, shuffles, rng, measure, **of_maps)
+
+    first = make(binned)
+    if statistic in OF_POSITIVE_RATES:
+        _warn_of_undefined(binned.recording, first.observed, name)
+    test = MonteCarloTest(
+        np.asarray(first.observed.values, float),
+        n_shuffles,
+        np.inf if shuffles is None else shuffles.distinct,
+    )
+    shown: list[NDArray[np.float32]] = []
+    with tqdm(desc="shuffles", total=n_shuffles, disable=not progress) as bar:
+        _draw(binned, make, first, test, max_q, bar, shown if keep_null else None)
+    result = _table(first.observed, test)
+    if keep_null:
+        dims = (nulls.SHUFFLE, *first.observed.dims)
+        units = first.observed.attrs.get("units", "1")
+        about = {"units": units, "long_name": "statistic in every shuffle"}
+        result["null"] = (dims, np.concatenate(shown), about)
     settings = {
         "statistic": name,
         "null": null,
-        "n_shuffles": n_shuffles,
-        "min_shift": low,
+        "n_shuffles": "auto" if n_shuffles is None else test.most,
+        "min_shift": int(shuffles.least.max()) if isinstance(shuffles, CircularShifts) else 0,
         "seed": seed,
     }
     if not (isinstance(statistic, str) and statistic in OF_SAMPLES):
@@ -239,74 +297,136 @@ def compare_with_shuffles(
     return result
 
 
+def _draw(
+    binned: BinnedRecording,
+    make: Make,
+    null: nulls.Null,
+    test: MonteCarloTest,
+    max_q: float,
+    bar: Any,
+    keep: list[NDArray[np.float32]] | None,
+) -> None:
+    """Make shuffles of the units whose decision is open until none is."""
+    units = np.arange(test.observed.shape[-1])
+    while (n := test.next_draws()) > 0:
+        for values in null.draw(n):
+            if keep is not None:
+                keep.append(values.astype(np.float32))
+            for value in values:
+                test.add(value, units)
+            bar.update(len(values))
+        keep = None
+        if not test.sequential:
+            break
+        open_units = np.flatnonzero(test.undecided(max_q).any(axis=tuple(range(test.p.ndim - 1))))
+        bar.set_postfix(undecided=open_units.size)
+        if not open_units.size:
+            break
+        if open_units.size < FEWER * units.size:
+            units, null = open_units, make(binned.of_units(open_units))
+
+
+def choose_null(binned: BinnedRecording, null: Null, min_shift: int | None) -> Null:
+    """Name of the null of a recording, which ``"auto"`` leaves to its walks.
+
+    Warns
+    -----
+    UserWarning
+        Walks that are exchanged share their course, or walks that are shifted are short compared
+        with the correlation time of a unit.
+    """
+    if null == "within_observation":
+        return null
+    shared = course_agreement(binned)
+    if null == "auto":
+        enough = np.bincount(walks_by_map(binned.recording)[binned.lengths > 0]).min() >= MIN_WALKS
+        null = "walks" if enough and shared <= SHARED_COURSE and min_shift is None else "circular"
+    elif null == "walks" and shared > SHARED_COURSE:
+        warnings.warn(
+            f"null='walks': the walks of a map share their course (agreement {shared:.2f} of two "
+            "walks at the same step, 0 being chance), so that an exchange leaves the places much "
+            "as they were and p is near 1; use null='circular'",
+            stacklevel=3,
+        )
+    if null == "circular":
+        _warn_of_short_walks(binned, shared > SHARED_COURSE)
+    return null
+
+
+def _shuffles(binned: BinnedRecording, null: Null, min_shift: int | None) -> Shuffles:
+    """Shuffles of the places of a recording."""
+    n_steps = binned.recording.sizes[schema.TIME]
+    if null == "circular":
+        return CircularShifts(binned.lengths, n_steps, min_shift)
+    return WalkExchange.of(binned.lengths, n_steps, walks_by_map(binned.recording))
+
+
+def _warn_of_short_walks(binned: BinnedRecording, laps: bool) -> None:
+    times, shortest = correlation_times(binned), int(binned.lengths[binned.lengths > 0].min())
+    slow = LONG_WALK * times > shortest
+    if slow.any():
+        warnings.warn(
+            f"{int(slow.sum())} of {slow.size} units stay correlated over up to "
+            f"{int(times[slow].max())} steps (autocorrelation above 1/e), and the shortest walk "
+            f"has {shortest} steps: p-values from circular shifts of walks shorter than "
+            f"{LONG_WALK} correlation times are too small. "
+            + (
+                "Load the laps as one walk with join=True"
+                if laps
+                else f"Record longer walks, or at least {MIN_WALKS} walks of each map"
+            ),
+            stacklevel=4,
+        )
+
+
+def _warn_of_undefined(recording: xr.Dataset, observed: xr.DataArray, name: str) -> None:
+    undefined = np.isnan(observed.values)
+    if undefined.any():
+        warnings.warn(
+            f"{name} is undefined for {int(undefined.sum())} of {undefined.size} units under "
+            f"negatives={observed.attrs.get('negatives', 'rectify')!r} (rates that are not above 0 "
+            "anywhere), and so are their p-values; pass another policy, such as "
+            f"negatives='shift', or test {VARIANCE!r}, which is made for signed activations",
+            stacklevel=4,
+        )
+
+
 def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
     """The statistic as a function of rate maps alone; named statistics keep dimensions."""
     function = OF_MAPS[statistic] if isinstance(statistic, str) else statistic
     return nulls.Measure(partial(function, **options), isinstance(statistic, str))
 
 
-def _check(statistic: Statistic, n_shuffles: int, null: str) -> None:
+def _check(statistic: Statistic, null: str, min_shift: int | None) -> None:
     if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
             f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, got "
             f"{statistic!r}"
         )
-    if n_shuffles < 1:
-        raise ValueError(f"n_shuffles must be at least 1, got {n_shuffles}")
     check_option("null", null, get_args(Null))
+    if min_shift is not None and null not in ("auto", "circular"):
+        raise ValueError(f"min_shift is an option of null='circular', got null={null!r}")
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
             f"null='within_observation' permutes places, which does not change {statistic!r}; use "
-            "statistic='place_cell_score' or 'coherence', or null='circular'"
+            "statistic='place_cell_score' or 'coherence', or null='walks'"
         )
 
 
-def _keeping(
-    draws: Iterator[NDArray[Any]], shuffles: list[NDArray[np.float32]]
-) -> Iterator[NDArray[Any]]:
-    """Yield the shuffles, and append them to a list."""
-    for values in draws:
-        shuffles.append(values.astype(np.float32))
-        yield values
-
-
-def _summary(data: xr.DataArray, draws: Iterator[NDArray[Any]], bar: Any) -> xr.Dataset:
-    """Summarise the shuffles, which come in groups, and compare the data with them."""
-    observed = np.asarray(data.values, float)
-    n, mean, squares, extreme = (np.zeros(observed.shape) for _ in range(4))
-    for value in chain.from_iterable(draws):
-        known = np.isfinite(value)
-        n += known
-        step = np.where(known, value - mean, 0.0)
-        mean += step / np.maximum(n, 1)
-        squares += step * np.where(known, value - mean, 0.0)
-        extreme += reaches(value, observed)
-        bar.update()
-    bar.close()
-    return _table(data, observed, n, mean, squares, extreme)
-
-
-def _table(
-    data: xr.DataArray,
-    observed: NDArray[np.float64],
-    n: NDArray[np.float64],
-    mean: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    extreme: NDArray[np.float64],
-) -> xr.Dataset:
-    """Means, standard deviations and p-values with names and units."""
-    sd = np.sqrt(np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1))
-    mean = np.where(n > 0, mean, np.nan)
-    z = np.divide(observed - mean, sd, out=np.full(n.shape, np.nan), where=sd > 0)
-    p = p_of_counts(extreme, n, observed)
+def _table(data: xr.DataArray, test: MonteCarloTest) -> xr.Dataset:
+    """Observed values, means, standard deviations and p-values with names and units."""
+    observed, mean, sd = test.observed, test.mean, test.sd
+    z = np.divide(observed - mean, sd, out=np.full(sd.shape, np.nan), where=sd > 0)
     units, what = data.attrs.get("units", "1"), data.attrs.get("long_name", "statistic")
+    kind = "sequential Monte Carlo" if test.sequential else "(k + 1) / (n + 1)"
     columns = {
         "observed": (observed, units, what),
         "null_mean": (mean, units, f"mean of shuffles: {what}"),
         "null_sd": (sd, units, f"standard deviation of shuffles: {what}"),
         "z": (z, "1", "distance from the mean of shuffles in their standard deviations"),
-        "p": (p, "1", "share of shuffles at least as great, the data counted: (k + 1) / (n + 1)"),
-        "q": (benjamini_hochberg(p), "1", "p corrected for the number of units (FDR)"),
+        "p": (test.p, "1", f"share of shuffles at least as great, the data counted: {kind}"),
+        "q": (benjamini_hochberg(test.p), "1", "p corrected for the number of units (FDR)"),
+        "n_shuffles": (test.n, "1", "number of valid shuffles that p rests on"),
     }
     variables = {
         name: data.copy(data=values).drop_attrs(deep=False).assign_attrs(units=u, long_name=text)

@@ -15,9 +15,17 @@ from placeformer.data.blocks import Numbers
 from placeformer.data.dwell import interval
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.measures import correlation
-from placeformer.spatial.rate_maps import flatten, maps_of_parts, per_unit
+from placeformer.spatial.rate_maps import (
+    SECONDS_PER_SAMPLE,
+    flatten,
+    maps_of_parts,
+    per_unit,
+)
 
 Halves = Literal["odd_even", "first_second", "walks"]
+
+SAMPLES, SECONDS = 400, 20
+"""Exposure per place to which :func:`reliability` refers: samples, or seconds of timed data."""
 
 HALF = "half"
 NAMES = {
@@ -172,6 +180,32 @@ def agreement(maps: xr.Dataset) -> xr.DataArray:
     name = f"correlation of the maps of the {' and '.join(maps[HALF].values.tolist())} halves"
     attrs = {"units": "1", "long_name": name}
     return per_unit(maps.isel({HALF: 0}, drop=True), values, "stability", **attrs)
+
+
+def reliability(maps: xr.Dataset, agreement_of_halves: xr.DataArray) -> xr.DataArray:
+    """Correlation (unit,) or (map, unit) expected of two maps of a stated exposure.
+
+    The Spearman-Brown formula takes the correlation r of the halves to halves that are k times as
+    long: k r / (1 + (k - 1) r), so that recordings of different length are comparable. The length
+    of a half is the harmonic mean of what its places were visited, as the variance of a place's
+    mean rate is inverse to it. Correlations of at most 0 stay as they are.
+    """
+    _, share = flatten(maps)
+    unit_axis = -2
+    both = np.asarray((share > 0).all(axis=0)).any(axis=unit_axis)
+    space = schema.place_dims(maps)
+    seen = maps[schema.OCCUPANCY].transpose(HALF, ..., *space).values
+    seen = seen.reshape(*seen.shape[: seen.ndim - len(space)], -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.where(both, 1 / seen, np.nan)
+        length = 1 / np.nanmean(inverse, axis=(0, -1)) if both.any() else np.array(np.nan)
+    timed = SECONDS_PER_SAMPLE in maps.attrs
+    factor = (SECONDS if timed else SAMPLES) / np.asarray(length)[..., None]
+    r = agreement_of_halves.values
+    values = np.where(r > 0, factor * r / (1 + (factor - 1) * r), r)
+    unit = f"{SECONDS} s" if timed else f"{SAMPLES} samples"
+    text = f"correlation expected of two maps of {unit} per place (Spearman-Brown)"
+    return agreement_of_halves.copy(data=values).rename("reliability").assign_attrs(long_name=text)
 
 
 def half_numbers(binned: BinnedRecording, halves: str, block: int | None) -> Numbers:

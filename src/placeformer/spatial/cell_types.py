@@ -1,0 +1,150 @@
+"""Spatial cell types: grid, border and head-direction cells beside place cells, by tests."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.spatial.binning import BinnedRecording
+from placeformer.spatial.border_score import border_score
+from placeformer.spatial.grid_score import grid_score
+from placeformer.spatial.negatives import Negatives
+from placeformer.spatial.rate_maps import flatten, per_unit
+from placeformer.spatial.shuffle_test import VARIANCE, choose_null, compare_with_shuffles
+
+HEADING = "head_direction"
+"""Variable (walk, time) of a recording: the heading in radians."""
+
+HEADINGS = 24
+"""Number of bins of the heading, 15 degrees wide."""
+
+LEAST_SCORE = 0.2
+"""Grid or border score up to which a unit is not tested, as noise has as high a score."""
+
+
+def scores_of_maps(maps: xr.Dataset, negatives: Negatives) -> dict[str, xr.DataArray]:
+    """Grid and border score of every unit."""
+    return {
+        "grid_score": _score(grid_score, maps),
+        "border_score": _score(border_score, maps, negatives=negatives),
+    }
+
+
+def _score(score: Callable[..., xr.DataArray], maps: xr.Dataset, **options: Any) -> xr.DataArray:
+    """A score of two-dimensional maps; NaN, with the reason, for maps that have none."""
+    try:
+        return score(maps, **options)
+    except ValueError as error:
+        rate, _ = flatten(maps)
+        text = f"undefined: {error}"
+        undefined = np.full(rate.shape[:-1], np.nan)
+        return per_unit(maps, undefined, score.__name__, units="1", long_name=text)
+
+
+def cell_type_columns(
+    binned: BinnedRecording,
+    table: xr.Dataset,
+    tests: Mapping[str, Any],
+    *,
+    max_q: float,
+    negatives: Negatives,
+    of_maps: Mapping[str, Any],
+) -> dict[str, xr.DataArray]:
+    """Tests of the scores of a table of place cells, and the type of every unit.
+
+    Parameters
+    ----------
+    binned
+        The recording.
+    table
+        Table of place cells (unit,) or (map, unit), with both scores and the decision.
+    tests
+        Options of :func:`compare_with_shuffles`, the null among them.
+    max_q
+        Maximum q of a type.
+    negatives
+        Policy of the border score.
+    of_maps
+        Options of the maps.
+    """
+    tuned = table["q_place"].values <= max_q
+    options = {"grid_score": {}, "border_score": {"negatives": negatives}}
+    columns: dict[str, xr.DataArray] = {}
+    passed: dict[str, NDArray[np.bool_]] = {}
+    for name, own in options.items():
+        candidates = tuned & (table[name].values > LEAST_SCORE)
+        p, q = _tested(binned, name, candidates, tests, max_q, {**own, **of_maps})
+        known = np.isfinite(table[name].values)
+        for kind, values in (("p", p), ("q", q)):
+            text = f"{kind} of the {name.replace('_', ' ')}: 1 without tuning to place or score"
+            columns[f"{kind}_{name}"] = _like(table, np.where(known, values, np.nan), text)
+        passed[name] = q <= max_q
+    is_place_cell = table["is_place_cell"].values
+    kinds = {
+        "grid cell": passed["grid_score"],
+        "border cell": passed["border_score"],
+        "place cell": is_place_cell,
+    }
+    if HEADING in binned.recording.variables:
+        heading = _heading_test(binned, tests, max_q)
+        text = "variance explained by the heading (adjusted)"
+        shape = table["q_place"].shape
+        columns[HEADING] = _like(table, np.broadcast_to(heading["observed"], shape), text)
+        for kind in ("p", "q"):
+            text = f"{kind} of the variance explained by the heading"
+            columns[f"{kind}_{HEADING}"] = _like(table, np.broadcast_to(heading[kind], shape), text)
+        stronger = columns[HEADING].values > table["eta2"].fillna(0).values
+        turned = (columns[f"q_{HEADING}"].values <= max_q) & stronger
+        kinds = {"head-direction cell": turned, **kinds}
+    types = np.select(list(kinds.values()), list(kinds), "other")
+    columns["cell_type"] = _like(table, types, "spatial type of the unit, the first that it passes")
+    return columns
+
+
+def _tested(
+    binned: BinnedRecording,
+    statistic: str,
+    candidates: NDArray[np.bool_],
+    tests: Mapping[str, Any],
+    max_q: float,
+    options: Mapping[str, Any],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """P and q (..., unit) of a score; 1 for units that are no candidates on any map."""
+    p, q = np.ones(candidates.shape), np.ones(candidates.shape)
+    units = np.flatnonzero(candidates.any(axis=tuple(range(candidates.ndim - 1))))
+    if units.size:
+        # The other units count as tests with p = 1, which raises q by the ratio of the numbers.
+        share = units.size / candidates.shape[-1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # said of the maps themselves
+            test = compare_with_shuffles(
+                binned.of_units(units), statistic, **{**tests, "max_q": max_q * share}, **options
+            )
+        p[..., units] = test["p"].values
+        q[..., units] = np.minimum(test["q"].values / share, 1.0)
+    return p, q
+
+
+def _heading_test(binned: BinnedRecording, tests: Mapping[str, Any], max_q: float) -> xr.Dataset:
+    """Test of the variance explained by the heading, over all maps."""
+    heading = binned.recording[HEADING]
+    angle = heading.copy(data=np.mod(heading.values, 2 * np.pi))
+    recording = binned.recording.assign_coords({HEADING: angle})
+    edges = np.linspace(0, 2 * np.pi, HEADINGS + 1)
+    turned = BinnedRecording.of(recording, by=(HEADING,), bins={HEADING: edges})
+    null = choose_null(turned, "auto", tests["min_shift"])
+    options = {**tests, "null": null, "max_q": max_q, "per_map": False}
+    return compare_with_shuffles(turned, VARIANCE, **options)
+
+
+def _like(table: xr.Dataset, values: NDArray[Any], text: str) -> xr.DataArray:
+    """Values with the dimensions of a table of place cells."""
+    dims = table["q_place"].dims
+    coords = {k: v for k, v in table.coords.items() if set(v.dims) <= {*dims, schema.UNIT}}
+    return xr.DataArray(values, coords, dims, attrs={"units": "1", "long_name": text})
