@@ -461,3 +461,13 @@ def test_few_shuffles_settle_units_that_are_all_tuned():
     kept = shuffle_test(rec, per_map=True, keep_null=True)
     assert kept["null"].sizes == {"shuffle": 50, "map": 2, "unit": 8}
     xr.testing.assert_identical(kept.drop_vars("null"), test)
+
+
+@pytest.mark.parametrize("options", [{}, {"given": "observation"}, {"statistic": "coherence"}])
+def test_sums_of_pairs_of_walks_give_the_same_shuffles(options, monkeypatch):
+    rec = lattice(RNG(0), n_walks=17, n_steps=100)  # nine walks of one map, eight of the other
+    pairs = shuffle_test(rec, n_shuffles=12, null="walks", keep_null=True, **options)
+    monkeypatch.setattr(nulls, "PAIR_VALUES", 0)
+    direct = shuffle_test(rec, n_shuffles=12, null="walks", keep_null=True, **options)
+    np.testing.assert_allclose(pairs["null"], direct["null"], rtol=1e-4, atol=1e-6)
+    assert np.unique(pairs["null"].values.round(6), axis=0).shape[0] == 12

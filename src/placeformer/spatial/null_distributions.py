@@ -21,7 +21,13 @@ from placeformer.spatial.binning import (
     unit_sums,
 )
 from placeformer.spatial.mutual_information import plain_information, shuffled_bits
-from placeformer.spatial.place_shuffles import ShuffledBins, Shuffles, groups, refuse_hidden
+from placeformer.spatial.place_shuffles import (
+    ShuffledBins,
+    Shuffles,
+    WalkExchange,
+    groups,
+    refuse_hidden,
+)
 from placeformer.spatial.rate_maps import assemble, mean_rates, occupancy
 from placeformer.spatial.variance_explained import (
     Cells,
@@ -33,6 +39,9 @@ from placeformer.spatial.variance_explained import (
 )
 
 SHUFFLE = "shuffle"
+
+PAIR_VALUES = 2**24
+"""Maximum number of sums of pairs of walks that are held: 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +87,74 @@ def shuffled_measure(
 
     values, index = activations(recording), np.asarray(binned.index)
 
+    def of_bins(bins: ShuffledBins) -> NDArray[np.float64]:
+        n_rows = len(bins.moves) * bins.size
+        return _kernels.bin_sums(values, [bins], [n_rows], weights=binned.weights)[0]
+
+    sums_of = sums_of_moves(of_bins, shuffles, index, size, values.shape[2])
+
     def draw(n: int) -> Iterator[NDArray[np.float64]]:
         for group in groups(n, size * values.shape[2]):
-            bins = shuffles.moved(index, shuffles.draw(group, rng), size)
-            (moved,) = _kernels.bin_sums(values, [bins], [group * size], weights=binned.weights)
+            moves = shuffles.draw(group, rng)
+            moved = sums_of(moves)
             refuse_hidden(moved)
             of_shuffle = moved.reshape(group, size, -1)
             if binned.weights is None:  # every place is used once, so the counts do not change
                 visits = counts[None].repeat(group, 0)
             else:  # a shuffle brings other samples to a place, and with them their seconds
+                bins = shuffles.moved(index, moves, size)
                 visits = _moved_seconds(binned.weights, bins).reshape(group, size)
             yield measure.of_shuffles(shuffled_maps(maps, binned, of_shuffle, visits, **options))
 
     return Null(measure.function(maps), draw)
+
+
+def sums_of_moves(
+    of_bins: Callable[[ShuffledBins], NDArray[np.float64]],
+    shuffles: Shuffles,
+    index: NDArray[np.integer[Any]],
+    size: int,
+    n_units: int,
+) -> Callable[[NDArray[np.integer[Any]]], NDArray[np.float64]]:
+    """Sums (shuffle and bin, unit) as a function of the moves of shuffles (shuffle, walk).
+
+    The sums of exchanged walks are sums over pairs of a walk and the walk whose places it receives.
+    Where those of all pairs fit into memory they are computed once, and a shuffle adds as many rows
+    as there are walks rather than reading all samples.
+
+    Parameters
+    ----------
+    of_bins
+        Sums of bins that were moved.
+    shuffles
+        Circular shifts, or exchanges of walks.
+    index
+        Bins (walk, time) before the shuffles.
+    size, n_units
+        Number of bins and of units.
+    """
+
+    def direct(moves: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        return of_bins(shuffles.moved(index, moves, size))
+
+    if not (isinstance(shuffles, WalkExchange) and shuffles.equal):
+        return direct
+    n_walks = len(shuffles.lengths)
+    if shuffles.n_turns * n_walks * size * n_units > PAIR_VALUES:
+        return direct
+    pairs: list[NDArray[np.float64]] = []
+
+    def of_pairs(moves: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        if not pairs:
+            pairs.append(of_bins(shuffles.paired(index, size)).reshape(-1, size * n_units))
+        row = shuffles.turns(moves) * n_walks + np.arange(n_walks)
+        pointers = np.arange(len(moves) + 1) * n_walks
+        ones = np.ones(row.size)
+        shape = (len(moves), len(pairs[0]))
+        added = sparse.csr_array((ones, row.ravel(), pointers), shape=shape) @ pairs[0]
+        return np.asarray(added).reshape(-1, n_units)
+
+    return of_pairs
 
 
 def _moved_seconds(weights: NDArray[np.float64], bins: ShuffledBins) -> NDArray[np.float64]:
@@ -135,21 +199,25 @@ def shuffled_variance(
     # the samples' groups.
     left = squares - _squares_of_groups(cells, means) if given else squares
 
-    held = cells.held()
+    held, terms = cells.held(), _kernels.deviations(shift)
+
+    def of_bins(bins: ShuffledBins) -> NDArray[np.float64]:
+        (moved,) = _kernels.bin_sums(values, [bins], [len(bins.moves) * bins.size], terms=terms)
+        return moved - _sums_of_means(cells, bins, means) if given else moved
+
+    sums_of = sums_of_moves(of_bins, shuffles, held.index, size, values.shape[2])
 
     def draw(n: int) -> Iterator[NDArray[np.float64]]:
         for group in groups(n, size * values.shape[2]):
             moves = shuffles.draw(group, rng)
-            index = shuffles.moved(held.index, moves, size)
             if not complete:  # which samples count changes with the shuffle
+                index = shuffles.moved(held.index, moves, size)
                 both = [index, shuffles.moved(held.walk_map, moves, n_maps)]
-                terms, sizes = _kernels.moments(shift), [group * size, group * n_maps]
-                moved, rest = _kernels.bin_sums(values, both, sizes, terms=terms)
+                squared, sizes = _kernels.moments(shift), [group * size, group * n_maps]
+                moved, rest = _kernels.bin_sums(values, both, sizes, terms=squared)
                 rest = _side_by_side(rest, group)
             else:
-                terms = _kernels.deviations(shift)
-                (moved,) = _kernels.bin_sums(values, [index], [group * size], terms=terms)
-                moved -= _sums_of_means(cells, index, means) if given else 0.0
+                moved = sums_of(moves)
                 rest = np.tile(left, (1, group))
             refuse_hidden(moved)
             # The shuffles of a group are treated as further units, so that one call handles them

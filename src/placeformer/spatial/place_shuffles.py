@@ -82,8 +82,12 @@ class ShuffledBins:
         walks, steps = (np.arange(*part.indices(n)) for n, part in shape)
         kind = np.promote_types(np.int32, integers(len(self.moves) * self.size))
         bins = self.index[self.source(walks, steps)].astype(kind)
-        first = self.size * np.arange(len(bins), dtype=kind)[:, None, None]
-        return np.add(bins, first, out=bins, where=bins >= 0)
+        first = self.size * np.arange(len(bins), dtype=kind)[:, None, None] + self.offset(walks)
+        return np.add(bins, first.astype(kind, copy=False), out=bins, where=bins >= 0)
+
+    def offset(self, walks: Bins) -> Any:
+        """Offset of the bins of walks."""
+        return 0
 
     def source(self, walks: Bins, steps: Bins) -> tuple[Bins, Bins]:
         """Walk and step whose places the given walks and steps receive, (shuffle, walk, time)."""
@@ -130,6 +134,18 @@ class ExchangedBins(ShuffledBins):
         # Steps after the end of a walk have no bin and stay there.
         ended = np.broadcast_to(steps >= self.lengths[walks, None], shape)
         return np.where(ended, walks[:, None], walk_of), np.where(ended, steps, step_of)
+
+
+@dataclass(frozen=True)
+class PairedBins(ExchangedBins):
+    """Bins of walks that were exchanged, those of every walk counted separately."""
+
+    n_bins: int = 0
+    """Number of bins of a walk; ``size`` is that of all walks."""
+
+    def offset(self, walks: Bins) -> Any:
+        """See :meth:`ShuffledBins.offset`."""
+        return self.n_bins * walks[:, None]
 
 
 class CircularShifts:
@@ -228,6 +244,11 @@ class WalkExchange:
     map_of_walk: NDArray[np.intp]
     """Number of the map of every walk."""
 
+    @property
+    def equal(self) -> bool:
+        """Whether all walks are as long as the recording."""
+        return bool((self.lengths == self.n_steps).all())
+
     @classmethod
     def of(
         cls, lengths: NDArray[np.intp], n_steps: int, map_of_walk: NDArray[np.intp]
@@ -263,10 +284,38 @@ class WalkExchange:
 
     def moved(self, index: Bins, moves: Bins, size: int) -> ShuffledBins:
         """Bins (shuffle, walk, time) of walks that receive the places of the walks ``moves``."""
-        if (self.lengths == self.n_steps).all():
+        if self.equal:
             return ExchangedBins(index, moves, size)
         slots = np.argsort(self.map_of_walk, kind="stable")
         return ExchangedBins(index, moves, size, self.lengths, slots)
+
+    @property
+    def n_turns(self) -> int:
+        """Number of turns after which every walk has received the places of each of its map."""
+        return int(np.bincount(self.map_of_walk).max())
+
+    def paired(self, index: Bins, size: int) -> PairedBins:
+        """Bins of all pairs of a walk and one whose places it receives, in turns (turn, walk)."""
+        rank, walks = self._ranks()
+        order = np.argsort(self.map_of_walk, kind="stable")
+        first = np.cumsum(walks) - walks
+        turned = (rank + np.arange(self.n_turns)[:, None]) % walks[self.map_of_walk]
+        moves = order[first[self.map_of_walk] + turned]
+        n_walks = len(self.lengths)
+        return PairedBins(index, moves, n_walks * size, n_bins=size)
+
+    def turns(self, moves: Bins) -> Bins:
+        """Turn (shuffle, walk) that gives every walk the places that shuffles give it."""
+        rank, walks = self._ranks()
+        return (rank[moves] - rank) % walks[self.map_of_walk]
+
+    def _ranks(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rank of every walk within its map, and the number of walks of every map."""
+        walks = np.bincount(self.map_of_walk)
+        order = np.argsort(self.map_of_walk, kind="stable")
+        rank = np.empty(len(order), np.intp)
+        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(walks) - walks, walks)
+        return rank, walks
 
 
 def groups(n: int, values_each: int) -> Iterator[int]:
