@@ -110,11 +110,11 @@ def test_dose_response_at_test_time(model, tmp_path):
 
 def test_dose_response_on_some_maps_at_every_step(model):
     walks = {"n_walks": 6, "n_steps": 24, "maps": [2], "where": "every_step"}
-    got = dose_response(model, **walks, n_resamples=20, progress=False).isel(model=0)
+    got = dose_response(model, **walks, progress=False).isel(model=0)
     want = memory_errors(model, **walks)
     np.testing.assert_allclose(got.error.sel(maps="trained"), want.error)
     assert (got.attrs["maps_walked"], got.attrs["where"]) == ("2", "every_step")
-    every = dose_response(model, n_walks=6, n_steps=24, n_resamples=20, progress=False)
+    every = dose_response(model, n_walks=6, n_steps=24, progress=False)
     assert (every.attrs["maps_walked"], every.attrs["where"]) == ("all", "chunk_end")
 
 
