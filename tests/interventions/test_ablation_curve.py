@@ -316,7 +316,10 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
             {"order": np.ones(3)},
             r"order must have a score for each of the 48 units, got shape \(3,\)",
         ),
-        ({"controls": ["alike"]}, "controls must be among random, stratified, matched, got 'alike'"),
+        (
+            {"controls": ["alike"]},
+            "controls must be among random, stratified, matched, got 'alike'",
+        ),
         ({"cluster": "room"}, 'cluster must be "walk" or "map", got \'room\''),
         ({"how": "median"}, "how must be one of"),
         ({"repeats": 0}, "repeats must be at least 1, got 0"),

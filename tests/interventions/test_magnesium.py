@@ -24,7 +24,7 @@ from placeformer.recording.record import record
 from placeformer.zoo.folder import save
 
 CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 4.0)
-SMALL = {"n_walks": 6, "n_steps": 24, "n_resamples": 50, "progress": False}
+SMALL = {"n_walks": 6, "n_steps": 24, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,7 @@ def test_dose_response_at_test_time(model, tmp_path):
                 want = memory_errors(model, n_walks=6, n_steps=24, familiar=kind == "trained")
             np.testing.assert_allclose(row.error.sel(maps=kind), want.error)
             np.testing.assert_array_equal(row.n.sel(maps=kind).sum("walk"), want.n)
+            np.testing.assert_allclose(row.interval.sel(maps=kind), want.interval)
     assert ((got.interval[..., 0] <= got.error) & (got.error <= got.interval[..., 1])).all()
     by_mg = dose_response(model, mg_mM=[0, 4 * 3.57], **SMALL)
     xr.testing.assert_allclose(by_mg, got)

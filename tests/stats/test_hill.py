@@ -32,9 +32,7 @@ def test_least_squares_are_those_of_curve_fit():
     doses = np.repeat(DOSES[1:], 3)
     values = hill(doses, TRUE) + 0.03 * rng.standard_normal(doses.size)
     want, _ = curve_fit(lambda x, *p: hill(x, p), doses, values, p0=TRUE)
-    np.testing.assert_allclose(
-        fit_hill(response(doses, values)).value, want, rtol=1e-3
-    )
+    np.testing.assert_allclose(fit_hill(response(doses, values)).value, want, rtol=1e-3)
 
 
 def test_intervals_of_a_close_fit_hold_it():

@@ -148,7 +148,11 @@ def compare_sets(
         values.attrs["long_name"] += ", mean over fractions"
     interval, about = percentile_interval(boot.values), "bootstrap interval"
     if shares:
-        of_sets = error.var("repeat", ddof=1) / error.sizes["repeat"] if error.sizes["repeat"] > 1 else 0.0
+        of_sets = (
+            error.var("repeat", ddof=1) / error.sizes["repeat"]
+            if error.sizes["repeat"] > 1
+            else 0.0
+        )
         interval = error_interval(mean_wrong.values, n, of_sets=of_sets)
         about = "Wilson interval with the design effect of walks and sets"
     about = f"95 % {about}, mean over repeats"

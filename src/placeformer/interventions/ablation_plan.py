@@ -38,10 +38,6 @@ ACTIVITY = "activity"
 LOGIT_CHANGE = "logit_change"
 
 
-class NoMatchedControls(ValueError):
-    """Too few units are similar: no fraction has matched controls."""
-
-
 def draw_plan(
     model: nn.Module,
     units: xr.Dataset,
@@ -226,8 +222,8 @@ def check_matched(
         return
     if not drawn[selections.index("matched"), sizes > 0].any():
         least = sizes[sizes > 0][0]
-        raise NoMatchedControls(
+        raise ValueError(
             f"controls: too few units match the ordered ones, even for the {least} units of the "
             f"smallest fraction, among the other {n - least}; pass smaller "
-            'fractions, a larger caliper, or controls=["random"]'
+            'fractions, a larger caliper, or controls=["stratified"]'
         )

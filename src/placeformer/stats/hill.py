@@ -136,7 +136,9 @@ def fit_hill(
             "identifiable": variable((), not reason, "whether the data identify a saturation"),
             "reason": variable((), reason, "why not"),
             "p_flat": variable((), p_flat, "p of a constant, F test"),
-            "delta_aicc": variable((), gain, "AICc without saturation minus that of the Hill curve"),
+            "delta_aicc": variable(
+                (), gain, "AICc without saturation minus that of the Hill curve"
+            ),
             "r2": variable((), r2, "share of variance fitted"),
             "n_points": variable((), x.size, "points"),
             "fitted": variable(dose, hill(doses, values), f"Hill: {name}", units=unit),

@@ -77,11 +77,12 @@ def correlation(
         return Estimate(np.nan)
     n, rng = len(members), np.random.default_rng(seed)
     drawn = rng.integers(0, n, (n_resamples, n))
-    if n == table.shape[1]:
-        samples = rank_correlation(table[:, drawn])
-    else:
-        of_draw = (np.concatenate([members[c] for c in row]) for row in drawn)
-        samples = np.array([rank_correlation(table[:, which]) for which in of_draw])
+    samples = np.empty(n_resamples)
+    sizes = np.array([at.size for at in members])[drawn].sum(1)
+    for size in np.unique(sizes):  # samples of equal size together
+        rows = np.flatnonzero(sizes == size)
+        which = np.array([np.concatenate([members[c] for c in drawn[row]]) for row in rows])
+        samples[rows] = rank_correlation(table[:, which])
     ends = percentile_interval(samples, level)
     df = n - len(table)
     with np.errstate(divide="ignore"):
@@ -121,9 +122,7 @@ def permuted_within(
     return Permutation(observed, float(p_value(abs(random), abs(observed))), float(least))
 
 
-def trend(
-    x: Floats, y: Floats, block: NDArray[Any], *, n_resamples: int, seed: int
-) -> Permutation:
+def trend(x: Floats, y: Floats, block: NDArray[Any], *, n_resamples: int, seed: int) -> Permutation:
     """Mean over blocks of Spearman's ρ, with `y` permuted within blocks.
 
     Blocks where ρ is undefined are left out.
