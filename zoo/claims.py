@@ -139,10 +139,10 @@ def chosen(
     rows = []
     for name, layer, m in tqdm(cases, desc="lesions", unit="lesion"):
         model = models_by_name[name]
-        row = lesion_place_cells(model, layer, m, **(CHOSEN_WALKS | settings))
-        rows.append(
-            row.assign_coords(name=name, seed=seed_of(models / name), alpha=model.config.alpha)
-        )
+        row = lesion_place_cells(model, layer, m, **(CHOSEN_WALKS | settings)).expand_dims("lesion")
+        facts = {"name": name, "seed": seed_of(models / name), "alpha": model.config.alpha,
+                 "layer": layer, "map": m}  # fmt: skip
+        rows.append(row.assign_coords({key: ("lesion", [value]) for key, value in facts.items()}))
         result = xr.concat(rows, "lesion", combine_attrs="drop_conflicts")
         write(result, results / "place-cell-lesions.nc")
     return result

@@ -9,7 +9,7 @@ from helpers.networks import network
 
 import placeformer as pf
 from placeformer.interventions.ablation_comparison import compare
-from placeformer.interventions.ablation_curve import count_lesion_errors, reference_of
+from placeformer.interventions.ablation_curve import count_lesion_errors
 from placeformer.interventions.ablation_plan import draw_plan, recorded_units
 from placeformer.interventions.control_units import lesion_sets, relabelled, strata
 from placeformer.interventions.lesions import replacements
@@ -143,8 +143,8 @@ def test_a_plan_says_what_its_sets_change_and_share(model, reference):
 @pytest.mark.slow
 def test_random_targets_keep_the_level_in_a_trained_network():
     """P of random masks: the false-positive rate of the exact tests is theirs."""
-    model, n_masks = pf.load("mini-nmda-a10"), 40
-    reference = reference_of(model, ["ffn.1"], (0,), 7)
+    model, n_masks = pf.load("mini-nmda-a10"), 30
+    reference = [pf.record(model, layers="ffn.1", n_walks=16, n_steps=256, progress=False)]
     units = recorded_units(["ffn.1"], reference)
     fill = replacements(model, ["ffn.1"], "mean", reference=reference, bins=None, seed=0)
     rng, p = np.random.default_rng(0), {"random": [], "stratified": []}
@@ -156,7 +156,7 @@ def test_random_targets_keep_the_level_in_a_trained_network():
             controls=list(p), caliper=1, repeats=19, seed=seed,
         )  # fmt: skip
         counts = count_lesion_errors(
-            model, plan, fill, n_walks=8, n_steps=512, maps=(0,), seed=seed, where="every_step",
+            model, plan, fill, n_walks=8, n_steps=1024, maps=(0,), seed=seed, where="chunk_end",
             cluster="walk", progress=False,
         )  # fmt: skip
         found = compare(counts, plan, n_resamples=10, seed=0)["p_sets"].isel(fraction=0)
@@ -164,4 +164,4 @@ def test_random_targets_keep_the_level_in_a_trained_network():
             one = found.sel(maps="trained", memory="reference", control=control)
             p[control].append(float(one))
     for control in p:
-        assert np.mean(np.array(p[control]) <= 0.05) <= 0.175  # 7 of 40: p = .003 at 5 %
+        assert np.mean(np.array(p[control]) <= 0.05) <= 0.2  # 7 of 30 or more: p = .0006 at 5 %

@@ -56,8 +56,8 @@ def memory_comparison(
         - `correlation`, `correlation_interval` and `correlation_p` (measure, given): Spearman's ρ
           of the reference error on trained maps and each measure of claim 6
           (:func:`paper_claims`), the mean over layers, over all networks, and partial on α over
-          those with NMDA_α; bootstrap over activations, as their seeds are alike, NaN for fewer than
-          eight.
+          those with NMDA_α; bootstrap over activations, as their seeds are alike (NaN for fewer
+          than eight).
 
         The attributes `where`, `where_washout` and `where_lesions` state which predictions are
         counted, those at chunk ends or at every step.
@@ -143,7 +143,8 @@ def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str,
     labels = {
         "correlation": (table[..., 0], ("measure", "given"), "Spearman's ρ with reference error"),
         "correlation_interval": (
-            table[..., 1:3], ("measure", "given", "bound"), "95 % bootstrap interval over activations",
+            table[..., 1:3], ("measure", "given", "bound"),
+            "95 % bootstrap interval over activations",
         ),
         "correlation_p": (table[..., 3], ("measure", "given"), "two-sided p"),
     }  # fmt: skip

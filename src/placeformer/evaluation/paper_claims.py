@@ -318,11 +318,13 @@ def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0
           claims 1 and 6; "not tested" without an interval or p; " (one seed: preliminary)" is
           appended if there is only one seed. `note`: further remarks.
 
-        (1) ρ of α and reference error below 0, mean of the seeds. (2) An identifiable falling :func:`fit_hill`.
+        (1) ρ of α and reference error below 0, mean of the seeds. (2) An identifiable falling
+        :func:`fit_hill`.
         (3) Reference error of each other activation minus that at α = 10, same seed, above 0.
         (4) Range of the working error over α below 0.05. (5) Share of place cells
         on a trained map above 0.01, and more than on a novel map. (6) ρ of reference error and
-        share of place cells, given the activation and α, below 0. (7) Reference error at α ≤ 0.1 minus that at α = 10 above 0.
+        share of place cells, given the activation and α, below 0. (7) Reference error at α ≤ 0.1
+        minus that at α = 10 above 0.
 
     Raises
     ------

@@ -50,8 +50,9 @@ def compare(
     -------
     xarray.Dataset
         The result of :func:`compare_sets`, with `p_sets` and `area_p_sets` NaN for matched units,
-        which are not drawn like the ordered ones, and the counts it is computed from: ``wrong`` (...,
-        selection, fraction, repeat, walk), NaN where a control has no set, and ``n`` (..., walk).
+        which are not drawn like the ordered ones, and the counts it is computed from: ``wrong``
+        (..., selection, fraction, repeat, walk), NaN where a control has no set, and ``n`` (...,
+        walk).
     """
     options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "shares": shares}
     for dim in scores["wrong"].dims:

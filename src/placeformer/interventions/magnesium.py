@@ -158,9 +158,9 @@ def dose_response(
         Dimension ``model`` (every network at every dose), with the coordinates `name`; `alpha` and
         `mg_mM` during the measurement (NaN for another activation); `trained_alpha`;
         `activation_name`; `seed` of the training (-1 if unknown); and `n_maps`. `error`, 0 to 1,
-        and `interval` (95 %, over walks, as in :func:`memory_errors`) over ``maps`` (trained, novel)
-        and ``memory``, with the counts they are computed from, `wrong` and `n` (…, walk). With
-        `metric`, `value` (model, metric) instead.
+        and `interval` (95 %, over walks, as in :func:`memory_errors`) over ``maps`` (trained,
+        novel) and ``memory``, with the counts they are computed from, `wrong` and `n` (…, walk).
+        With `metric`, `value` (model, metric) instead.
 
     Raises
     ------

@@ -210,8 +210,8 @@ def search_range(x: Floats) -> Floats:
 
 def grid(box: Floats) -> tuple[Floats, Floats]:
     """K and |n| at equal steps of their logarithms within a box (parameter, bound), flattened."""
-    k, n = np.meshgrid(*(np.exp(np.linspace(*edges, GRID)) for edges in box))
-    return k.ravel(), n.ravel()
+    k, n = np.exp(np.linspace(box[:, 0], box[:, 1], GRID)).T
+    return np.repeat(k, GRID), np.tile(n, GRID)
 
 
 def fit(x: Floats, y: Floats) -> Floats:
@@ -297,7 +297,8 @@ def logarithmic(x: Floats, y: Floats) -> float:
     def squares(log_d: Floats) -> Any:
         return (residuals(np.log1p(x / np.exp(log_d)[..., None]), y) ** 2).sum(-1)
 
-    logs = np.linspace(*search_range(x)[0], 4 * GRID)
+    first, last = search_range(x)[0]
+    logs = np.linspace(first, last, 4 * GRID)
     best = int(squares(logs).argmin())
     near = logs[[max(best - 1, 0), min(best + 1, logs.size - 1)]]
     found = optimize.minimize_scalar(squares, bounds=near, method="bounded")
@@ -343,18 +344,17 @@ def why_not(
         return f"the response steps between {below:g} and {above:g}: K may be anywhere between"
     if not gain > LEAST_GAIN:
         return (
-            "a + b ln(1 + dose / d), which never saturates, fits as well (its AICc less that of the "
-            f"Hill curve is {gain:.2g}, and must be above {LEAST_GAIN:g})"
+            "a + b ln(1 + dose / d), which never saturates, fits as well (its AICc less that of "
+            f"the Hill curve is {gain:.2g}, and must be above {LEAST_GAIN:g})"
         )
     if interval[2, 0] == 0 or np.isinf(interval[2, 1]):
         return f"the interval of K, {interval[2, 0]:.3g} to {interval[2, 1]:.3g}, has no end"
     if np.isinf(interval[3]).any():
         return f"the interval of n, {interval[3, 0]:.3g} to {interval[3, 1]:.3g}, has no end"
-    at_last = saturation(x, values)
-    if at_last < SATURATED[0] or interval[4, 0] < SATURATED[1]:
+    at_last, least = saturation(x, values), interval[4, 0]
+    if at_last < SATURATED[0] or least < SATURATED[1]:
         return (
-            f"at the greatest dose, {high:g}, the curve has come {at_last:.0%} of its way (interval "
-            f"from {interval[4, 0]:.0%}): at least {SATURATED[0]:.0%} (from {SATURATED[1]:.0%}) "
-            "are needed"
+            f"at the greatest dose, {high:g}, the curve has come {at_last:.0%} of its way "
+            f"(interval from {least:.0%}); {SATURATED[0]:.0%} (from {SATURATED[1]:.0%}) are needed"
         )
     return ""

@@ -134,7 +134,7 @@ def trend(x: Floats, y: Floats, block: NDArray[Any], *, n_resamples: int, seed: 
     for at in blocks:
         ranks[:, at] = [stats.zscore(stats.rankdata(values[at])) for values in (x, y)]
         ranks[0, at] /= at.size * len(blocks)
-    return permuted_within(*ranks, blocks, n_resamples=n_resamples, seed=seed)
+    return permuted_within(ranks[0], ranks[1], blocks, n_resamples=n_resamples, seed=seed)
 
 
 def partial_within(
@@ -153,4 +153,5 @@ def partial_within(
     length = np.sqrt((ranks**2).sum(1, keepdims=True))
     if not (length > FLAT).all():
         return Permutation(np.nan)
-    return permuted_within(*(ranks / length), blocks, n_resamples=n_resamples, seed=seed)
+    ranks /= length
+    return permuted_within(ranks[0], ranks[1], blocks, n_resamples=n_resamples, seed=seed)
