@@ -35,9 +35,9 @@ for memory in before["memory"].values:
 # A curve with its controls
 # -------------------------
 # :func:`placeformer.ablation_curve` lesions increasing fractions of a layer: units in the order of
-# their place-cell score, random units, and *stratified* controls: the labels of the ordered units are
-# exchanged among units that move the logits alike and are active alike. All are scored on the same
-# walks, so differences are paired.
+# their place-cell score, random units, and *stratified* controls: the labels of the ordered units
+# are exchanged among units that move the logits alike and are active alike. All are scored on the
+# same walks, so differences are paired.
 
 curve = pf.ablation_curve(
     model,
