@@ -64,13 +64,13 @@ def networks():
     recording = pf.record(model, n_walks=2, n_steps=40, progress=False)
     yield from (recording, pf.rate_maps(recording), model.world.walk(2, 8, seed=0))
     yield pf.memory_errors(model, **WALKS)
-    yield pf.dose_response(model, alphas=[0, 2], **WALKS, **RESAMPLED)
+    yield pf.dose_response(model, alphas=[0, 2], **WALKS)
     yield pf.dose_response(model, metric=lambda model: 1.0, **WALKS)
     yield pf.ablation_curve(model, "activity", repeats=2, **WALKS, **RESAMPLED)
     yield pf.equivalent_alpha(model, {"ffn.1": [0, 1]}, **WALKS, **RESAMPLED)
     dose = np.repeat([0.0, 1, 2, 4, 8, 16], 2)
     response = xr.DataArray(dose / (2 + dose), dims="model", coords={"alpha": ("model", dose)})
-    yield pf.fit_hill(response, **RESAMPLED)
+    yield pf.fit_hill(response)
     measures = measured.networks(), measured.doses(), measured.lesions()
     names = ["correlation", "correlation_interval", "correlation_p"]
     yield pf.memory_comparison(*measures, **RESAMPLED)[names]

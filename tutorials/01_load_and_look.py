@@ -70,7 +70,7 @@ ax.set_title("nmda-a10: error of working and reference memory")
 plt.show()
 
 # %%
-# The bars around the points are 95 % Wilson intervals, and every number is in the Dataset:
+# The bars around the points are 95 % intervals over walks, and every number is in the Dataset:
 
 errors["trained maps"].to_dataframe()
 

@@ -35,9 +35,9 @@ for memory in before["memory"].values:
 # A curve with its controls
 # -------------------------
 # :func:`placeformer.ablation_curve` lesions increasing fractions of a layer: units in the order of
-# their place-cell score, random units, and units *matched* to the ordered ones in mean absolute
-# activation and in the norm of their output weights. All are scored on the same walks, so
-# differences are paired.
+# their place-cell score, random units, and *stratified* controls: the labels of the ordered units
+# are exchanged among units that move the logits alike and are active alike. All are scored on the
+# same walks, so differences are paired.
 
 curve = pf.ablation_curve(
     model,
@@ -54,13 +54,13 @@ plt.show()
 
 # %%
 # ``difference`` is the error after the ordered lesion minus the error after the control lesion,
-# with a bootstrap interval over walks; ``p_sets`` is a test over sets of control units.
+# with a bootstrap interval over walks; ``p_sets`` is an exact test over sets of control units.
 
 print(curve["difference"].sel(maps="trained", memory="reference").to_pandas().round(3))
 print(curve["p_sets"].sel(maps="trained", memory="reference").to_pandas().round(3))
 
 # %%
-# No fraction costs significantly more than matched units (with ten repeats, ``p_sets`` cannot be
+# No fraction costs significantly more than stratified units (with ten repeats, ``p_sets`` cannot be
 # below 0.09): this curve does not show that memory needs the units with high scores. A score
 # averaged over maps blurs what is particular to one map. To lesion exactly the place cells of a map
 # and test the memory of that map, use ``order=pf.place_cells(recording)`` and ``maps=[0]``

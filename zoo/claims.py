@@ -47,8 +47,8 @@ DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 WALKS: dict[str, Any] = {"n_walks": 24, "n_steps": 2048, "where": "chunk_end"}
 CURVE: dict[str, Any] = {"fractions": (0, 0.1, 0.2, 1), "repeats": 20, **WALKS}
 CHOSEN = [f"nmda-a{alpha}{seed}" for alpha in (10, 1) for seed in ("", "-s1", "-s2")]
-CHOSEN_LAYERS, CHOSEN_MAPS = ("ffn.0", "ffn.1"), (1, 2)
-CHOSEN_WALKS: dict[str, Any] = {"n_walks": 32, "n_steps": 2048, "repeats": 20, "seed": 0}
+CHOSEN_LAYERS, CHOSEN_MAPS = ("ffn.1",), (1, 2)
+CHOSEN_WALKS: dict[str, Any] = {"n_walks": 128, "n_steps": 2048, "repeats": 39, "seed": 0}
 
 
 def measure(
@@ -136,16 +136,15 @@ def chosen(
     """Lesions of the place cells of one map, scored on other walks of that map, over networks."""
     models_by_name = {name: pf.load(models / name) for name in names}
     cases = [(n, layer, m) for n in models_by_name for layer in CHOSEN_LAYERS for m in CHOSEN_MAPS]
-    rows = [
-        lesion_place_cells(
-            models_by_name[name], layer, m, **(CHOSEN_WALKS | settings)
-        ).assign_coords(
-            name=name, seed=seed_of(models / name), alpha=models_by_name[name].config.alpha
-        )
-        for name, layer, m in tqdm(cases, desc="lesions", unit="lesion")
-    ]
-    result = xr.concat(rows, "lesion", combine_attrs="drop_conflicts")
-    write(result, results / "place-cell-lesions.nc")
+    rows = []
+    for name, layer, m in tqdm(cases, desc="lesions", unit="lesion"):
+        model = models_by_name[name]
+        row = lesion_place_cells(model, layer, m, **(CHOSEN_WALKS | settings)).expand_dims("lesion")
+        facts = {"name": name, "seed": seed_of(models / name), "alpha": model.config.alpha,
+                 "layer": layer, "map": m}  # fmt: skip
+        rows.append(row.assign_coords({key: ("lesion", [value]) for key, value in facts.items()}))
+        result = xr.concat(rows, "lesion", combine_attrs="drop_conflicts")
+        write(result, results / "place-cell-lesions.nc")
     return result
 
 
@@ -158,14 +157,14 @@ def lesion_place_cells(
     cells = pf.place_cells(recording, n_shuffles=SETTINGS["n_shuffles"])["is_place_cell"]
     curve = pf.ablation_curve(model, cells, **where, **walks)
     last = curve.isel(fraction=-1).sel(maps="trained")
-    names = ["difference", "difference_interval", "p_sets", "p_pairs"]
+    names = ["difference", "difference_interval", "p_sets", "p_pairs", "logit_change", "overlap"]
     return (
         last[names]
         .assign(
             intact=curve["error"]
             .sel(maps="trained", fraction=0, selection="ordered")
             .mean("repeat"),
-            error=last["error"].mean("repeat"),
+            error=last["error"],
             n_place_cells=cells.sum(),
         )
         .assign_coords(layer=layer, map=map_index)

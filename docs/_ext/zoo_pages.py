@@ -14,6 +14,7 @@ from rst import render
 
 import placeformer as pf
 from placeformer.stats.intervals import over_seeds, verdict
+from placeformer.stats.permutation import control_p
 
 RESULTS = Path(__file__).resolve().parents[2] / "zoo" / "results"
 LESIONED = "nmda-a10"
@@ -127,57 +128,96 @@ def correlation(one: xr.Dataset) -> str:
 
 
 def specificity(lesions: xr.Dataset) -> str:
-    """What lesions by score cost more than matched and random ones, by ability."""
+    """What lesions by score cost more than random and matched ones, by ability."""
     header = [
-        "ability", "unlesioned", "all units lesioned", "by score minus matched",
-        "as a share of all", "p (sets)", "by score minus random",
+        "ability", "unlesioned", "all units lesioned", "by score minus random", "p (random sets)",
+        "by score minus matched", "as a share of all",
     ]  # fmt: skip
     rows = []
     for name, value, area, interval, p in abilities(lesions):
         intact, gone = (float(value.sel(fraction=f)) for f in (0, 1))
-        matched, random = (
+        random, matched = (
             with_interval(float(area.sel(control=c)), *interval.sel(control=c).values)
-            for c in ("matched", "random")
+            for c in ("random", "matched")
         )
         share = float(area.sel(control="matched")) / (gone - intact) if gone != intact else np.nan
         rows.append(
-            [name, f"{intact:.3f}", f"{gone:.3f}", matched, f"{share:.0%}",
-             f"{float(p.sel(control='matched')):.2g}", random]
+            [name, f"{intact:.3f}", f"{gone:.3f}", random,
+             f"{float(p.sel(control='random')):.2g}", matched, f"{share:.0%}"]
         )  # fmt: skip
-    low, high = (
-        lesions["area_interval"].sel(maps="trained", memory="reference", control="matched").values
-    )
     return render(
         "claims_specificity",
         network=LESIONED,
         lesions=lesions,
         fractions=[f for f in lesions["fraction"].values if 0 < f < 1],
-        low=low,
-        high=high,
+        p=float(lesions["area_p_sets"].sel(maps="trained", memory="reference", control="random")),
         header=header,
         rows=rows,
     )
 
 
 def of_one_map(lesions: xr.Dataset) -> Table:
-    """What lesions of the place cells of a map cost more on it than those of other units."""
-    reference = lesions.sel(memory="reference")
+    """What lesions of the place cells of a map cost more on it than those of stratified sets."""
     rows = []
-    for (alpha, layer), one in reference.groupby(["alpha", "layer"]):
-        error = one["error"].mean("lesion")
-        less = [judged(one["difference"].sel(control=c)) for c in ("matched", "random")]
-        beyond = one["p_sets"].sel(control="matched") <= 1 / (1 + lesions.attrs["repeats"])
+    for (alpha, layer), group in lesions.sel(memory="reference").groupby(["alpha", "layer"]):
+        for i in range(group.sizes["lesion"]):
+            rows.append(one_lesion(group.isel(lesion=i)))
+        together = group.mean("lesion")
+        more = judged(group["difference"].sel(control="stratified"))
         rows.append(
-            [f"{alpha:g}", f"``{layer}``", f"{float(one['n_place_cells'].mean()):.0f}",
-             f"{float(one['intact'].mean()):.3f}",
-             *(f"{float(error.sel(selection=s)):.3f}" for s in ("ordered", "matched", "random")),
-             *less, f"{int(beyond.sum())} of {one.sizes['lesion']}"]
+            [f"**α = {alpha:g},** ``{layer}``", f"{float(together['n_place_cells']):.0f}",
+             *errors_of_sets(together), more, f"**{joint_p(group):.2g}**",
+             f"{logit_ratio(together):.2f}", judged(at_equal_change(group))]
         )  # fmt: skip
     header = [
-        "α", "layer", "place cells", "unlesioned", "place cells lesioned", "matched", "random",
-        "minus matched", "minus random", "beyond all matched sets",
+        "network, map", "place cells", "unlesioned", "place cells lesioned", "stratified",
+        "random", "minus stratified", "exact p", "change of logits", "at equal change",
     ]  # fmt: skip
     return header, rows
+
+
+def one_lesion(one: xr.Dataset) -> list[str]:
+    """The row of one lesion."""
+    stratified = one.sel(control="stratified")
+    low, high = stratified["difference_interval"].values
+    return [
+        f"``{one['name'].item()}``, {int(one['map'])}", f"{int(one['n_place_cells'])}",
+        *errors_of_sets(one), with_interval(float(stratified["difference"]), low, high),
+        f"{float(stratified['p_sets']):.2g}", f"{logit_ratio(one):.2f}",
+        f"{float(at_equal_change(one)):.3f}",
+    ]  # fmt: skip
+
+
+def errors_of_sets(one: xr.Dataset) -> list[str]:
+    """Errors of the intact network and under lesions, means over the sets."""
+    error = one["error"].mean("repeat")
+    means = (error.sel(selection=s) for s in ("ordered", "stratified", "random"))
+    return [f"{float(value):.3f}" for value in (one["intact"], *means)]
+
+
+def logit_ratio(one: xr.Dataset) -> float:
+    """Expected change of the logits by place cells over that by their stratified sets."""
+    change = one["logit_change"].mean("repeat")
+    return float(change.sel(selection="ordered") / change.sel(selection="stratified"))
+
+
+def at_equal_change(lesions: xr.Dataset) -> xr.DataArray:
+    """Cost beyond the line through the stratified sets, at the place cells' change of the logits.
+
+    The line is that of least squares of the error on the change of the logits over the sets.
+    """
+    x, y = (lesions[name].sel(selection="stratified") for name in ("logit_change", "error"))
+    slope = xr.cov(x, y, "repeat") / x.var("repeat", ddof=1)
+    ordered = lesions[["logit_change", "error"]].sel(selection="ordered").mean("repeat")
+    expected = y.mean("repeat") + slope * (ordered["logit_change"] - x.mean("repeat"))
+    return ordered["error"] - expected
+
+
+def joint_p(lesions: xr.Dataset) -> float:
+    """Exact p of the mean error of several lesions among their means over stratified sets."""
+    error = lesions["error"].mean("lesion")
+    ordered, sets = (error.sel(selection=s) for s in ("ordered", "stratified"))
+    return float(control_p(ordered.mean("repeat").values, sets.values))
 
 
 def judged(difference: xr.DataArray) -> str:

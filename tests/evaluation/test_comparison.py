@@ -60,13 +60,13 @@ def test_measures_and_correlations_are_those_of_the_claim(networks, together):
     claims = pf.paper_claims(networks, n_resamples=200)
     claims = claims[claims["claim"] == 6].set_index("part")
     for measure in together["measure"].values:
-        for given, name in (("nothing", measure), ("alpha", f"{measure}, given α")):
+        for given, name in (("nothing", measure), ("alpha", f"{measure}, given α as a rank")):
             found = together.sel(measure=measure, given=given)
             assert float(found["correlation"]) == claims["value"][name]
             assert found["correlation_interval"].values.tolist() == [
                 claims["lower"][name], claims["upper"][name],
             ]  # fmt: skip
-    assert 2 * together.sizes["measure"] == len(claims)
+    assert 3 * together.sizes["measure"] == len(claims)
 
 
 def test_variables_say_what_they_are_and_which_predictions_count(networks):

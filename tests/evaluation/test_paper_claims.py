@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from helpers import measured
 
 import placeformer as pf
@@ -41,7 +42,7 @@ def test_effects_are_those_put_in(shown):
     assert row(shown, 3, "linear (α = 0)")["value"] > 0.5
     assert row(shown, 1, "trained α")["value"] < -0.9
     assert row(shown, 6, "share of place cells")["value"] < -0.8
-    assert row(shown, 6, "share of place cells, given α")["n_networks"] == 33
+    assert row(shown, 6, "share of place cells, given α as a rank")["n_networks"] == 33
 
 
 def test_networks_without_an_effect_show_none():
@@ -50,6 +51,40 @@ def test_networks_without_an_effect_show_none():
     assert (said[[1, 2, 3, 7]] == "not shown").all()
     assert said[4] == "shown"
     assert row(table, 1, "trained α")["p"] > 0.05
+
+
+def test_alpha_alone_makes_no_relation_of_memory_and_place_cells():
+    """α changes both, and networks of the same α have nothing in common."""
+    data, p = measured.networks(), []
+    for seed in range(8):
+        noise = np.random.default_rng(seed).normal(0, 0.02, data["place_cell_fraction"].shape)
+        shares = 0.3 * np.nan_to_num(data["trained_alpha"], nan=1).clip(0, 10) / 10
+        drawn = data.assign(place_cell_fraction=data["place_cell_fraction"].copy(data=noise))
+        drawn["place_cell_fraction"] += xr.DataArray(shares, dims="model")
+        table = pf.paper_claims(drawn, n_resamples=39)
+        assert row(table, 6, "share of place cells")["value"] < -0.5
+        p.append(row(table, 6, "share of place cells, given the activation")["p"])
+    assert np.mean(np.array(p) <= 0.05) <= 0.25
+
+
+def test_a_claim_not_shown_says_the_least_effect_that_could_have_been():
+    table = table_of(measured.flat, spread=0.1)
+    gelu = row(table, 3, "gelu")
+    assert gelu["verdict"] == "not shown"
+    assert gelu["least"] == pytest.approx(gelu["upper"] - gelu["value"])
+    assert f"could have been shown is {gelu['least']:.2g} with 3 seeds" in gelu["note"]
+    silent = table[table["verdict"].str.startswith("not shown") & (table["claim"] != 2)]
+    assert silent["note"].str.contains("could have been shown").all()
+
+
+def test_equal_trends_in_all_seeds_are_decided_by_permutation():
+    data = measured.networks()
+    alpha = data["trained_alpha"].fillna(1)
+    rank = alpha.copy(data=np.searchsorted(np.unique(alpha), alpha))
+    data["wrong"] = xr.zeros_like(data["wrong"]) + (20 - rank)
+    claim = row(pf.paper_claims(data, n_resamples=199), 1, "trained α")
+    assert claim["value"] < -0.9 and np.isnan([claim["lower"], claim["upper"]]).all()
+    assert (claim["p"], claim["verdict"]) == (1 / 200, "shown")
 
 
 def test_networks_that_do_the_opposite_say_so():

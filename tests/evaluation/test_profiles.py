@@ -9,7 +9,7 @@ import placeformer as pf
 
 SIZE = {
     "n_walks": 4, "n_steps": 64, "recorded_walks": 8, "recorded_steps": 200, "n_shuffles": 500,
-    "n_resamples": 20, "progress": False,
+    "progress": False,
 }  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def found(models):
 
 
 def test_errors_are_those_of_dose_response(models, found):
-    errors = pf.dose_response(models, n_walks=4, n_steps=64, n_resamples=20, progress=False)
+    errors = pf.dose_response(models, n_walks=4, n_steps=64, progress=False)
     xr.testing.assert_equal(found["error"], errors["error"].assign_coords(sha256=found["sha256"]))
     assert found["activation_name"].values.tolist() == ["nmda", "gelu"]
     washed = pf.dose_response(models[0], alphas=0, n_walks=4, n_steps=64, progress=False)

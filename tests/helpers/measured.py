@@ -137,34 +137,36 @@ def lesions():
 
 
 def place_cell_lesions():
-    """Lesions of two maps of three seeds at two α, which cost 0.2 and 0.1 more than others."""
+    """Lesions of two maps of three seeds at two α, which cost 0.2 more than others or 0.1 less."""
     rng = np.random.default_rng(0)
-    cases = [(a, s, layer) for a in (1.0, 10.0) for s in range(3) for layer in ("ffn.0", "ffn.1")]
-    cases = [case for case in cases for _ in range(2)]  # two maps
-    more = np.array([0.2 if layer == "ffn.1" else -0.1 for _, _, layer in cases])
-    gap = (
-        more + np.tile([0.01, -0.01], len(cases) // 2) + [0.01 * (seed - 1) for _, seed, _ in cases]
-    )
-    error = np.stack([0.3 + gap, np.full_like(gap, 0.3), np.full_like(gap, 0.3)], -1)
-    p_sets = np.where(more > 0, 1 / 21, rng.uniform(0.2, 1, gap.size))
-    per_control = {"difference": np.stack([gap, gap], -1), "p_sets": np.stack([p_sets, p_sets], -1)}
+    cases = [(a, s, m) for a in (1.0, 10.0) for s in range(3) for m in (1, 2)]
+    alpha, seed, index = (np.array(values) for values in zip(*cases, strict=True))
+    more = np.where(alpha == 10, 0.2, -0.1)
+    error = np.full((len(cases), 2, 3, 19), 0.3) + rng.normal(0, 0.001, (len(cases), 2, 3, 19))
+    error[:, :, 0] = 0.3 + (more + 0.01 * (seed - 1))[:, None, None]
+    change = 1 + (error[:, 1] - error[:, 1].min()) * 10
+    difference = error[:, :, :1].mean(-1) - error[:, :, 1:].mean(-1)
+    controls = ("lesion", "memory", "control")
     return xr.Dataset(
         {
-            "error": (("lesion", "memory", "selection"), np.stack([error, error], 1)),
-            "intact": (("lesion", "memory"), np.full((gap.size, 2), 0.05)),
-            "n_place_cells": ("lesion", np.full(gap.size, 70)),
-            **{
-                name: (("lesion", "memory", "control"), np.stack([values, values], 1))
-                for name, values in per_control.items()
-            },
+            "error": (("lesion", "memory", "selection", "repeat"), error),
+            "intact": (("lesion", "memory"), np.full((len(cases), 2), 0.05)),
+            "n_place_cells": ("lesion", np.full(len(cases), 70)),
+            "difference": (controls, difference),
+            "difference_interval": ((*controls, "bound"), difference[..., None] + [-0.05, 0.05]),
+            "p_sets": (controls, np.where(difference > 0, 0.05, 1.0)),
+            "logit_change": (("lesion", "selection", "repeat"), change),
         },
         {
-            "alpha": ("lesion", [a for a, _, _ in cases]),
-            "seed": ("lesion", [s for _, s, _ in cases]),
-            "layer": ("lesion", [layer for *_, layer in cases]),
+            "name": ("lesion", [f"net-a{a:g}-s{s}" for a, s, _ in cases]),
+            "alpha": ("lesion", alpha),
+            "seed": ("lesion", seed),
+            "map": ("lesion", index),
+            "layer": ("lesion", ["ffn.1"] * len(cases)),
             "memory": ["working", "reference"],
-            "selection": ["ordered", "random", "matched"],
-            "control": ["random", "matched"],
+            "selection": ["ordered", "random", "stratified"],
+            "control": ["random", "stratified"],
+            "bound": ["lower", "upper"],
         },
-        {"repeats": 20},
+        {"repeats": 19},
     )

@@ -70,7 +70,7 @@ COUNTS = np.arange(9)
 def test_the_curve_finds_the_units_the_answer_hangs_on_and_controls_do_not(built):
     curve = ablation_curve(
         built, SCORE, layers="ffn.1", how="zero", fractions=COUNTS / N_UNITS, repeats=30,
-        caliper=np.inf, **SMALL,
+        controls=["random", "matched"], caliper=np.inf, **SMALL,
     )  # fmt: skip
     np.testing.assert_array_equal(curve.n_units, COUNTS)
     cut = len(KNOWN) - NEEDED < COUNTS
@@ -82,7 +82,9 @@ def test_the_curve_finds_the_units_the_answer_hangs_on_and_controls_do_not(built
     assert (error.sel(selection="matched").isel(fraction=slice(len(KNOWN), None)) == 0).all()
     # A random set leaves fewer than NEEDED of the known units in some of the draws.
     assert 0.05 < error.sel(selection="random").mean() < 0.45
-    assert (curve.area_p_sets == 1 / 31).all()
+    assert (curve.area_p_sets.sel(control="random") == 1 / 31).all()
+    assert curve.area_p_sets.sel(control="matched").isnull().all()
+    assert curve.p_sets.sel(control="matched").isnull().all()
     assert (curve.area_p_pairs == 1 / 51).all()
     mean = curve.error.isel(fraction=slice(1, None)).mean(("fraction", "repeat"))
     for control in ("random", "matched"):
@@ -100,8 +102,9 @@ def table(mask):
 @pytest.mark.parametrize("of", [lambda mask: mask, table], ids=["mask", "table"])
 def test_chosen_units_are_lesioned_beside_as_many_controls(built, of):
     curve = ablation_curve(
-        built, of(SCORE == 1), layers="ffn.1", how="zero", repeats=3, caliper=np.inf, **SMALL
-    )
+        built, of(SCORE == 1), layers="ffn.1", how="zero", repeats=3, caliper=np.inf,
+        controls=["matched"], **SMALL,
+    )  # fmt: skip
     assert curve.fraction.values.tolist() == [0, len(KNOWN) / N_UNITS]
     assert curve.n_units.values.tolist() == [0, len(KNOWN)]
     assert curve.attrs["order"] == "chosen"
@@ -178,7 +181,7 @@ def test_the_curve_is_the_loop_of_lesions_and_memory_errors(model, reference):
 
     curve = ablation_curve(
         model, "activity", layers="ffn.*", reference=reference, fractions=[0, 0.2, 1], repeats=2,
-        caliper=np.inf, seed=2, scores=score, **SMALL,
+        controls=["random", "matched"], caliper=np.inf, seed=2, scores=score, **SMALL,
     )  # fmt: skip
     drawn = curve.error.sel(maps="trained", memory="reference")
     np.testing.assert_allclose(curve.score.sel(measure="score"), drawn)
@@ -193,7 +196,7 @@ def test_the_curve_is_the_loop_of_lesions_and_memory_errors(model, reference):
 def test_nothing_and_everything(model, reference):
     curve = ablation_curve(
         model, "place_cell_score", layers="ffn.*", reference=reference, fractions=[0, 0.1, 1],
-        repeats=2, caliper=np.inf, **SMALL,
+        repeats=2, **SMALL,
     )  # fmt: skip
     walks = {"n_walks": 6, "n_steps": 24}
     intact = memory_errors(model, **walks)
@@ -201,7 +204,7 @@ def test_nothing_and_everything(model, reference):
         gone = memory_errors(model, **walks)
     for fraction, want in ((0, intact), (1, gone)):
         got = curve.error.sel(maps="trained", fraction=fraction).transpose("memory", ...)
-        for selection in ("ordered", "random"):
+        for selection in ("ordered", "random", "stratified"):
             np.testing.assert_allclose(
                 got.sel(selection=selection), want.error.values[:, None] * [1, 1]
             )
@@ -266,6 +269,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
     )
     settings = {"reference": reference, "layers": "hidden", "fractions": [0, 0.2, 0.4, 1]}
     settings |= {"n_resamples": 50, "progress": False, "repeats": 19, "caliper": 1.0}
+    settings["controls"] = ["random", "matched"]
     order = (np.arange(10) < 2).astype(float)
 
     def trials(net):
@@ -284,8 +288,8 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
     np.testing.assert_allclose(
         curve.score.sel(measure="mean"), curve.score.sel(measure="loss"), rtol=1e-5
     )
-    p = curve.score_area_p_sets.sel(control="matched")
-    assert (p == 0.05).all()
+    p = curve.score_area_p_sets
+    assert (p.sel(control="random") == 0.05).all() and p.sel(control="matched").isnull().all()
     assert curve.score_area_p_pairs.sel(measure="loss", control="matched") == 1 / 51
     assert curve.score_interval.sel(measure="mean").isnull().all()  # one number, nothing to draw
     with pytest.raises(
@@ -312,7 +316,10 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
             {"order": np.ones(3)},
             r"order must have a score for each of the 48 units, got shape \(3,\)",
         ),
-        ({"controls": ["alike"]}, "controls must be among random, matched, got 'alike'"),
+        (
+            {"controls": ["alike"]},
+            "controls must be among random, stratified, matched, got 'alike'",
+        ),
         ({"cluster": "room"}, 'cluster must be "walk" or "map", got \'room\''),
         ({"how": "median"}, "how must be one of"),
         ({"repeats": 0}, "repeats must be at least 1, got 0"),
@@ -323,6 +330,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
     ],
 )
 def test_bad_arguments_are_refused(model, reference, settings, message):
-    settings = {"order": "random", "reference": reference, **SMALL} | settings
+    settings = {"order": "random", "reference": reference, "controls": ["matched"]} | settings
+    settings = SMALL | settings
     with pytest.raises(ValueError, match=message):
         ablation_curve(model, settings.pop("order"), **settings)

@@ -17,7 +17,7 @@ from placeformer.recording.record import record
 N_UNITS = 24
 ALPHAS = [1.0, 4.0, 0.0, 0.25, 16.0]
 FRACTIONS = [0, 0.25, 1]
-WALKS = {"n_walks": 6, "n_steps": 24, "n_resamples": 50, "seed": 2, "progress": False}
+WALKS = {"n_walks": 6, "n_steps": 24, "seed": 2, "progress": False}
 ORDER = np.arange(N_UNITS)[::-1]
 
 
@@ -36,7 +36,7 @@ def reference(model):
 def curve(model, reference):
     return ablation_curve(
         model, ORDER, layers="ffn.1", fractions=FRACTIONS, repeats=2, caliper=np.inf,
-        reference=reference, **WALKS,
+        controls=["random", "matched"], reference=reference, n_resamples=50, **WALKS,
     )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_it_is_the_equivalent_of_every_lesion_alone(model, reference, curve, was
     for i, n in enumerate(curve["n_units"].values):
         one = equivalent_alpha(
             model, {"ffn.1": np.arange(n)}, alphas=[0, 0.25, 1], reference=reference,
-            memory=memory, **WALKS,
+            memory=memory, n_resamples=50, **WALKS,
         )  # fmt: skip
         here = found.isel(fraction=i).sel(selection="ordered")
         for name in ("alpha", "mg_mM", "interval", "found", "reason", "lesion_error"):

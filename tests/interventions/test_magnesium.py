@@ -24,7 +24,7 @@ from placeformer.recording.record import record
 from placeformer.zoo.folder import save
 
 CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 4.0)
-SMALL = {"n_walks": 6, "n_steps": 24, "n_resamples": 50, "progress": False}
+SMALL = {"n_walks": 6, "n_steps": 24, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,7 @@ def test_dose_response_at_test_time(model, tmp_path):
                 want = memory_errors(model, n_walks=6, n_steps=24, familiar=kind == "trained")
             np.testing.assert_allclose(row.error.sel(maps=kind), want.error)
             np.testing.assert_array_equal(row.n.sel(maps=kind).sum("walk"), want.n)
+            np.testing.assert_allclose(row.interval.sel(maps=kind), want.interval)
     assert ((got.interval[..., 0] <= got.error) & (got.error <= got.interval[..., 1])).all()
     by_mg = dose_response(model, mg_mM=[0, 4 * 3.57], **SMALL)
     xr.testing.assert_allclose(by_mg, got)
@@ -110,11 +111,11 @@ def test_dose_response_at_test_time(model, tmp_path):
 
 def test_dose_response_on_some_maps_at_every_step(model):
     walks = {"n_walks": 6, "n_steps": 24, "maps": [2], "where": "every_step"}
-    got = dose_response(model, **walks, n_resamples=20, progress=False).isel(model=0)
+    got = dose_response(model, **walks, progress=False).isel(model=0)
     want = memory_errors(model, **walks)
     np.testing.assert_allclose(got.error.sel(maps="trained"), want.error)
     assert (got.attrs["maps_walked"], got.attrs["where"]) == ("2", "every_step")
-    every = dose_response(model, n_walks=6, n_steps=24, n_resamples=20, progress=False)
+    every = dose_response(model, n_walks=6, n_steps=24, progress=False)
     assert (every.attrs["maps_walked"], every.attrs["where"]) == ("all", "chunk_end")
 
 

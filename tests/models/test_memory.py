@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import (
@@ -19,6 +18,7 @@ from placeformer.models.memory import (
     visited,
 )
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
+from placeformer.stats.intervals import error_interval
 
 CONFIG = ModelConfig(10, 16, 1, 2, 8, 16, 8, 4, 6, 0.0, "nmda", 1.0)
 
@@ -57,12 +57,11 @@ def test_visited_equals_the_definition(seed, chunk, memory):
     np.testing.assert_array_equal(visited(place, window), want)
 
 
-def test_the_interval_is_scipys_wilson_and_nothing_gives_nan():
-    wrong, seen = np.array([True, False, False, True]), np.array([True, True, True, True])
-    got = tally(wrong, seen)
-    assert got.error.sel(memory="working") == 0.5
-    want = binomtest(2, 4).proportion_ci(0.95, method="wilson")
-    np.testing.assert_allclose(got.interval.sel(memory="working"), [want.low, want.high])
+def test_the_interval_is_over_walks_and_nothing_gives_nan():
+    wrong = np.array([[True, False, False, True], [False, False, True, False]])
+    got = tally(wrong, np.ones((2, 4), bool))
+    assert got.error.sel(memory="working") == 3 / 8
+    np.testing.assert_allclose(got.interval.sel(memory="working"), error_interval([2, 1], [4, 4]))
     assert np.isnan(got.error.sel(memory="reference"))
     assert np.isnan(got.interval.sel(memory="reference")).all()
 

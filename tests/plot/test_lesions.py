@@ -119,7 +119,7 @@ def test_several_responses_a_metric_and_a_fit(response):
     doses = np.array([0, 0.1, 0.5, 1, 2, 5, 10])
     values = 0.9 - 0.6 / (1 + 0.7 / np.maximum(doses, 1e-9))
     points = xr.DataArray(values, {"alpha": ("model", doses)}, "model", "error")
-    fit = pf.fit_hill(points, n_resamples=10)
+    fit = pf.fit_hill(points)
     ax = pf.plot.dose_response(
         {"test time": response, "trained": response}, metric="place cells", fit=fit
     )

@@ -96,19 +96,19 @@ def test_place_cells_of_the_last_layer_come_first_then_scores(monkeypatch):
     assert (options["maps"], options["seed"]) == ((0,), SETTINGS.seed + 1)
 
 
-@pytest.mark.parametrize(
-    ("bounds", "verdict"),
-    [
-        ((0.01, 0.02), "higher than"),
-        ((-0.02, -0.01), "lower than"),
-        ((-0.01, 0.01), "not detectably different from"),
-    ],
-)
-def test_the_verdict_follows_from_the_interval(one, bounds, verdict):
-    where = {"maps": "trained", "memory": "reference", "control": "matched", "fraction": 3 / 24}
-    text = written("summary", changed(one, "difference_interval", list(bounds), **where))
+@pytest.mark.parametrize(("p", "verdict"), [(0.05, "more"), (0.1, "not detectably more")])
+def test_the_verdict_follows_from_the_exact_test(one, p, verdict):
+    where = {"maps": "trained", "memory": "reference", "control": "stratified", "fraction": 3 / 24}
+    text = written("summary", changed(one, "p_sets", p, **where))
     assert "With the 3 place cells among the 24 units of ffn.1 lesioned" in text
-    assert f"This is {verdict} the error after lesions of as many units matched in" in text
+    assert f"This is {verdict} than after lesions of as many units drawn at random from" in text
+    assert "over 2 sets)" in text
+
+
+def test_the_change_of_the_logits_is_compared_with_that_of_the_controls(one):
+    change = one.interventions.lesions["logit_change"].sel(fraction=3 / 24).mean("repeat")
+    ratio = float(change.sel(selection="ordered") / change.sel(selection="stratified"))
+    assert f">{ratio:.2f}</data> times as much" in written("summary", one)
 
 
 def test_without_place_cells_the_greatest_scores_are_told():
@@ -136,12 +136,11 @@ def test_no_equivalent_is_none_with_the_reason(one):
     assert ">1.23</data> (none to 2)" in equivalent()
 
 
-def test_a_network_of_few_units_has_random_controls_alone():
+def test_a_network_of_few_units_has_one_stratum():
     few = made(4.0, cells=1, units=2)
-    assert few.interventions.lesions["control"].values.tolist() == ["random"]
+    assert few.interventions.lesions["control"].values.tolist() == ["random", "stratified"]
     said = written("card", few)
-    assert "Too few units are similar enough" in said and "random units" in said
-    assert "matched sets" not in said
+    assert "sets of random units" in said and "sets of stratified units" in said
 
 
 def test_another_activation_has_no_alpha():

@@ -56,7 +56,8 @@ def memory_comparison(
         - `correlation`, `correlation_interval` and `correlation_p` (measure, given): Spearman's ρ
           of the reference error on trained maps and each measure of claim 6
           (:func:`paper_claims`), the mean over layers, over all networks, and partial on α over
-          those with NMDA_α; bootstrap over networks.
+          those with NMDA_α; bootstrap over activations, as their seeds are alike (NaN for fewer
+          than eight).
 
         The attributes `where`, `where_washout` and `where_lesions` state which predictions are
         counted, those at chunk ends or at every step.
@@ -128,10 +129,11 @@ def check(data: xr.Dataset, argument: str, function: str, needed: tuple[str, ...
 def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str, xr.DataArray]:
     """Rank correlations of the reference error with measures of place, over networks."""
     error = networks["error"].sel(maps="trained", memory="reference").values
-    values = place_measures(Networks(networks, n_resamples, seed))
+    measured = Networks(networks, n_resamples, seed)
+    values, cluster = place_measures(measured), measured.activation
     estimates = [
         [
-            correlation(error, v, given, n_resamples=n_resamples, seed=seed)
+            correlation(error, v, given, cluster=cluster, n_resamples=n_resamples, seed=seed)
             for given in givens(networks)
         ]
         for v in values.values()
@@ -141,7 +143,8 @@ def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str,
     labels = {
         "correlation": (table[..., 0], ("measure", "given"), "Spearman's ρ with reference error"),
         "correlation_interval": (
-            table[..., 1:3], ("measure", "given", "bound"), "95 % bootstrap interval over networks",
+            table[..., 1:3], ("measure", "given", "bound"),
+            "95 % bootstrap interval over activations",
         ),
         "correlation_p": (table[..., 3], ("measure", "given"), "two-sided p"),
     }  # fmt: skip

@@ -39,6 +39,11 @@ class Networks:
         return self.data["activation_name"].values.astype(str)
 
     @cached_property
+    def activation(self) -> NDArray[np.str_]:
+        """Activation with its α."""
+        return np.array([f"{n} {a:g}" for n, a in zip(self.name, self.alpha, strict=True)])
+
+    @cached_property
     def seed(self) -> NDArray[np.integer]:
         """Seed of the training."""
         return self.data["seed"].values

@@ -122,7 +122,6 @@ def profile_networks(
     maps: Sequence[int] = (0,),
     n_shuffles: int = 250,
     washout: float = 0.0,
-    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -141,10 +140,8 @@ def profile_networks(
         Number of shuffles of each test of :func:`place_cells`.
     washout
         Test-time α of the washout of networks with NMDA_α, ≥ 0.
-    n_resamples
-        Number of bootstrap samples of the walks.
     seed
-        Random seed of walks, e₀, shuffles and bootstrap.
+        Random seed of walks, e₀ and shuffles.
     progress
         Show a progress bar.
 
@@ -181,7 +178,7 @@ def profile_networks(
     >>> import placeformer as pf
     >>> networks = pf.profile_networks(
     ...     "mini-nmda-a10", n_walks=4, n_steps=128, recorded_walks=16, recorded_steps=128,
-    ...     n_shuffles=59, n_resamples=50, progress=False,
+    ...     n_shuffles=59, progress=False,
     ... )
     >>> dict(networks.place_cell_fraction.sizes)
     {'model': 1, 'maps': 2, 'layer': 2}
@@ -189,7 +186,7 @@ def profile_networks(
     sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
     if not sources:
         raise ValueError("models must name at least one network, got none")
-    errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "n_resamples": n_resamples}
+    errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps}
     walks: dict[str, Any] = {"n_walks": recorded_walks, "n_steps": recorded_steps, "maps": maps}
     rows = []
     for source in tqdm(sources, desc="networks", disable=not progress):

@@ -14,11 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data.schema import variable
+from placeformer.interventions.ablation_plan import EXACT, SET_DIMS
 from placeformer.stats.bootstrap import by_cluster, draws, ratio, resampled
-from placeformer.stats.intervals import percentile_interval
+from placeformer.stats.intervals import error_interval, percentile_interval
 from placeformer.stats.permutation import control_p, sign_flip_p
 
-SET_DIMS = ("selection", "fraction", "repeat")
 CONCAT: dict[str, Any] = {
     "data_vars": "all",
     "coords": "minimal",
@@ -27,7 +27,9 @@ CONCAT: dict[str, Any] = {
 }
 
 
-def compare(scores: xr.Dataset, plan: xr.Dataset, *, n_resamples: int, seed: int) -> xr.Dataset:
+def compare(
+    scores: xr.Dataset, plan: xr.Dataset, *, n_resamples: int, seed: int, shares: bool = True
+) -> xr.Dataset:
     """Compare the errors of the ordered sets of units with those of their controls.
 
     Parameters
@@ -41,14 +43,18 @@ def compare(scores: xr.Dataset, plan: xr.Dataset, *, n_resamples: int, seed: int
         Number of bootstrap samples, and of sign flips.
     seed
         Random seed of both.
+    shares
+        Whether the scores are shares of wrong predictions, and not costs of any range.
 
     Returns
     -------
     xarray.Dataset
-        The result of :func:`compare_sets`, and the counts it is computed from: ``wrong`` (...,
-        selection, fraction, repeat, walk), NaN where a control has no set, and ``n`` (..., walk).
+        The result of :func:`compare_sets`, with `p_sets` and `area_p_sets` NaN for matched units,
+        which are not drawn like the ordered ones, and the counts it is computed from: ``wrong``
+        (..., selection, fraction, repeat, walk), NaN where a control has no set, and ``n`` (...,
+        walk).
     """
-    options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
+    options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "shares": shares}
     for dim in scores["wrong"].dims:
         if dim not in ("lesion", "walk"):
             parts = (scores.isel({dim: i}, drop=True) for i in range(scores.sizes[dim]))
@@ -67,9 +73,10 @@ def compare(scores: xr.Dataset, plan: xr.Dataset, *, n_resamples: int, seed: int
     labels = plan[["selection", "fraction"]].assign_coords(
         control=plan["selection"].values[1:], bound=["lower", "upper"]
     )
-    return result.assign(wrong=wrong, n=scores["n"].reset_coords(drop=True)).assign_coords(
-        labels.coords
-    )
+    result = result.assign_coords(labels.coords)
+    exact = result["control"].isin(EXACT)
+    result = result.assign({name: result[name].where(exact) for name in ("p_sets", "area_p_sets")})
+    return result.assign(wrong=wrong, n=scores["n"].reset_coords(drop=True))
 
 
 def lesions_some(plan: xr.Dataset) -> NDArray[np.bool_]:
@@ -86,6 +93,7 @@ def compare_sets(
     sign: int,
     n_resamples: int,
     seed: int,
+    shares: bool = True,
 ) -> xr.Dataset:
     """Compare the first selection with the others, at every fraction and over all of them.
 
@@ -106,6 +114,9 @@ def compare_sets(
         resampled, with the same clusters for all sets, so that differences are paired.
     seed
         Random seed of both.
+    shares
+        Whether the errors are shares of wrong predictions, with the interval of
+        :func:`error_interval`; otherwise it is a bootstrap interval.
 
     Returns
     -------
@@ -136,8 +147,16 @@ def compare_sets(
     area = area.rename(area_difference="area", area_difference_interval="area_interval")
     for values in area.data_vars.values():
         values.attrs["long_name"] += ", mean over fractions"
-    interval = percentile_interval(boot.values)
-    about = "95 % bootstrap interval of the mean over repeats"
+    interval, about = percentile_interval(boot.values), "bootstrap interval"
+    if shares:
+        of_sets = (
+            error.var("repeat", ddof=1) / error.sizes["repeat"]
+            if error.sizes["repeat"] > 1
+            else 0.0
+        )
+        interval = error_interval(mean_wrong.values, n, of_sets=of_sets)
+        about = "Wilson interval with the design effect of walks and sets"
+    about = f"95 % {about}, mean over repeats"
     result = xr.Dataset(
         {
             "error": variable(error.dims, error.values, "share of wrong predictions"),

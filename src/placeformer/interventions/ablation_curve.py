@@ -15,7 +15,7 @@ from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.interventions.ablation_comparison import CONCAT, compare
 from placeformer.interventions.ablation_plan import (
-    CONTROLS,
+    EXACT,
     check_controls,
     check_fractions,
     draw_plan,
@@ -50,7 +50,7 @@ def ablation_curve(
     layers: str | Sequence[str] = "ffn.*",
     keep: bool = False,
     how: How = "mean",
-    controls: Sequence[str] = CONTROLS,
+    controls: Sequence[str] = EXACT,
     caliper: float = 0.25,
     negatives: Negatives = "rectify",
     reference: Reference = None,
@@ -67,8 +67,9 @@ def ablation_curve(
 ) -> xr.Dataset:
     """Lesion increasing shares of the units in an order, and equally many control units.
 
-    The controls are random units and units matched to the lesioned ones. Every set of units is
-    scored on the same walks, so that all comparisons are paired.
+    The controls are random units, units exchanged with the lesioned ones among those that are
+    alike, and units matched to them. Every set of units is scored on the same walks, so that all
+    comparisons are paired.
 
     Parameters
     ----------
@@ -98,10 +99,17 @@ def ablation_curve(
     how
         Kind of lesion, see :func:`ablate`.
     controls
-        ``"random"``: equally many units drawn from all units of the layers. ``"matched"``: equally
+        ``"random"``: equally many units drawn from all units of the layers, the ordered ones
+        included. ``"stratified"``: each ordered unit is exchanged at random among the units of its
+        stratum, the ordered ones included. Strata have about 16 units of one layer, which move the
+        logits alike and are active alike: quantiles of the expected squared change of the logits
+        when the unit alone is lesioned (by the direct path to the read-out), divided by quantiles
+        of the mean absolute activation. For other networks, whose read-out is not known, the
+        activation alone; ``attrs["stratified_by"]`` names what was used. ``"matched"``: equally
         many other units, each drawn from the five units of the same layer that are nearest to an
         ordered unit in mean absolute activation and output-weight norm (other networks: in
-        activation alone).
+        activation alone). They are a description without `p_sets`, as the ordered units are never
+        among them.
     caliper
         Largest accepted difference between the means of ordered and matched units, for each
         covariate, in standard deviations over all units. Results are NaN at a fraction where some
@@ -137,27 +145,35 @@ def ablation_curve(
     Returns
     -------
     xarray.Dataset
-        Dims ``maps`` (trained, novel), ``memory``, ``selection`` (ordered, random, matched),
+        Dims ``maps`` (trained, novel), ``memory``, ``selection`` ("ordered" and the controls),
         ``control``, ``fraction``, ``repeat``, ``walk``, ``bound``:
 
         - `error` (maps, memory, selection, fraction, repeat), `wrong` (…, walk) and `n` (maps,
           memory, walk): the counts behind it;
-        - `interval` (maps, memory, selection, fraction, bound): 95 % bootstrap interval of the
-          mean error over repeats; clusters and repeats are resampled, with the same clusters for
-          every set;
+        - `interval` (maps, memory, selection, fraction, bound): 95 % interval of the mean error
+          over repeats, as in :func:`memory_errors`, with the variance between sets added;
         - `difference`, `difference_interval` (maps, memory, control, fraction): ordered minus
-          control, paired;
+          control, paired; its interval is a bootstrap interval, for which clusters and repeats are
+          resampled, with the same clusters for every set. It holds for these ordered units on
+          other walks, and says nothing about other units;
         - `p_sets`: p over sets of units, (1 + k) / (1 + repeats), where k is the number of control
-          sets whose error is at least that of the ordered units;
+          sets whose error is at least that of the ordered units. It is exact for random and for
+          stratified controls: if the scores have no more to do with the error than chance, within
+          strata, the ordered set is one more draw (with scores that are equal, its mean over
+          repeats is compared, which is conservative). NaN for matched controls;
         - `p_pairs`: p over walks, (1 + k) / (1 + n_resamples), where k is the number of random
           sign flips of the clusters' differences whose sum is at least the observed one. Both p are
           one-sided: ordered units cost more (with `keep`, less);
         - `area`, `area_interval`, `area_p_sets`, `area_p_pairs` (maps, memory, control): the same
           for the mean over all fractions that lesion some of the units and not all, which gives
           one test per curve;
+        - `logit_change` (selection, fraction, repeat): expected squared change of the logits when
+          the whole set is lesioned by its means (by the direct path; NaN for other networks), in
+          which controls should equal the ordered units; `overlap` (selection, fraction, repeat):
+          share of the ordered units that are in a set;
         - `balance` (fraction, repeat, covariate): mean of the ordered minus mean of the matched
           units, in standard deviations over all units; `order_score` (unit);
-        - with `scores`: `score`, `score_interval`, … (measure, …), as above.
+        - with `scores`: `score`, `score_interval` (bootstrap), … (measure, …), as above.
 
     Raises
     ------
@@ -197,7 +213,7 @@ def ablation_curve(
         controls=controls, caliper=caliper, repeats=repeats, seed=seed, bins=bins,
     )  # fmt: skip
     fill = replacements(model, names, how, reference=reference, bins=bins, seed=seed)
-    parts = [plan[["balance", "order_score"]]]
+    parts = [plan[["balance", "logit_change", "overlap", "order_score"]]]
     resampling: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     if isinstance(model, NavigationTransformer):
         counts = count_lesion_errors(
@@ -333,7 +349,8 @@ def compare_scores(
 ) -> xr.Dataset:
     """Compare every score: ``score``, ``score_interval``, ... over a dimension ``measure``."""
     compared = [
-        compare(score, plan, **options).drop_vars(["wrong", "n"]) for score in scores.values()
+        compare(score, plan, shares=False, **options).drop_vars(["wrong", "n"])
+        for score in scores.values()
     ]
     result = xr.concat(compared, xr.Variable("measure", list(scores)), **CONCAT)
     result["error"].attrs["long_name"] = "score"

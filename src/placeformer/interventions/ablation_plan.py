@@ -21,7 +21,9 @@ from placeformer.interventions.control_units import (
     order_scores,
     output_weight,
     shares_of,
+    strata,
 )
+from placeformer.interventions.logit_change import logit_change, logit_kernels
 from placeformer.interventions.replacement import Reference, find_recording
 from placeformer.interventions.units import layer_widths
 from placeformer.models.transformer import NavigationTransformer
@@ -29,12 +31,11 @@ from placeformer.spatial.binning import Bins
 from placeformer.spatial.negatives import Negatives
 
 SET_DIMS = ("selection", "fraction", "repeat")
-CONTROLS = ("random", "matched")
+CONTROLS = ("random", "stratified", "matched")
+EXACT = CONTROLS[:2]
+"""Controls of which the ordered units are one more draw if their labels mean nothing."""
 ACTIVITY = "activity"
-
-
-class NoMatchedControls(ValueError):
-    """Too few units are similar: no fraction has matched controls."""
+LOGIT_CHANGE = "logit_change"
 
 
 def draw_plan(
@@ -67,17 +68,26 @@ def draw_plan(
         ``lesioned`` (lesion, unit), the units of each distinct lesion (with `keep`, those that are
         not in the set); ``drawn`` (selection, fraction), whether a control has a set in every
         repeat; ``balance`` (fraction, repeat, covariate), the :func:`imbalance` of matched units;
-        and ``order_score`` (unit). The selections are "ordered" and the controls; ``n_units``
-        (fraction) is the size of a set. ``attrs`` holds `keep` and the name of the order.
+        ``logit_change`` (selection, fraction, repeat), see :mod:`.logit_change`, NaN where it is
+        unknown; ``overlap`` (selection, fraction, repeat), the share of the ordered units in each
+        set; and ``order_score`` (unit). The selections are "ordered" and the controls; ``n_units``
+        (fraction) is the size of a set. ``attrs`` holds `keep`, the name of the order and
+        `stratified_by`, the covariates of the strata.
     """
     score = order_scores(model, units, order, negatives, bins)
     fractions = shares_of(score, fractions)
     sizes = np.rint(fractions * score.size).astype(int)
-    matched_on = covariates(model, units)
+    matched_on, layer = covariates(model, units), units["layer"].values
+    stratified_by = {ACTIVITY: matched_on[ACTIVITY]}
+    kernels = logit_kernels(model, units) if isinstance(model, NavigationTransformer) else {}
+    if kernels:
+        alone = logit_change(kernels, layer, np.eye(score.size, dtype=bool))
+        stratified_by = {LOGIT_CHANGE: alone, **stratified_by}
     sets, drawn, balance = lesion_sets(
         score.astype(float),
         np.stack(list(matched_on.values()), 1),
-        units["layer"].values,
+        layer,
+        stratum=strata(np.stack(list(stratified_by.values()), 1), layer),
         sizes=sizes.tolist(),
         repeats=repeats,
         controls=controls,
@@ -89,6 +99,10 @@ def draw_plan(
     masks = (~sets if keep else sets).reshape(-1, score.size)
     lesions, lesion_of_set = np.unique(masks, axis=0, return_inverse=True)
     counted = "units kept" if keep else "units lesioned"
+    change, overlap = np.full((2, *sets.shape[:3]), np.nan)
+    if kernels:
+        change[drawn] = logit_change(kernels, layer, ~sets if keep else sets)[drawn]
+    overlap[drawn] = ((sets & sets[:1]).sum(-1) / np.maximum(sets[:1].sum(-1), 1))[drawn]
     distance = "ordered minus matched units, standard deviations"
     by = "score by which units are ordered"
     return xr.Dataset(
@@ -97,6 +111,12 @@ def draw_plan(
             "lesioned": (("lesion", schema.UNIT), lesions),
             "drawn": (SET_DIMS[:2], drawn),
             "balance": variable(("fraction", "repeat", "covariate"), balance, distance),
+            "logit_change": variable(
+                SET_DIMS, change, "expected squared change of the logits, direct path"
+            ),
+            "overlap": variable(
+                SET_DIMS, overlap, "share of the ordered units that are in the set"
+            ),
             "order_score": variable(schema.UNIT, score.astype(float), by),
         },
         {
@@ -106,7 +126,11 @@ def draw_plan(
             "covariate": list(matched_on),
             **{str(name): coord for name, coord in schema.unit_coords(units).items()},
         },
-        {"keep": int(keep), "order": "chosen" if score.dtype == bool else name_of(order)},
+        {
+            "keep": int(keep),
+            "order": "chosen" if score.dtype == bool else name_of(order),
+            "stratified_by": " ".join(stratified_by),
+        },
     )
 
 
@@ -198,8 +222,8 @@ def check_matched(
         return
     if not drawn[selections.index("matched"), sizes > 0].any():
         least = sizes[sizes > 0][0]
-        raise NoMatchedControls(
+        raise ValueError(
             f"controls: too few units match the ordered ones, even for the {least} units of the "
             f"smallest fraction, among the other {n - least}; pass smaller "
-            'fractions, a larger caliper, or controls=["random"]'
+            'fractions, a larger caliper, or controls=["stratified"]'
         )

@@ -1,4 +1,4 @@
-"""Orders in which units are lesioned, and control units matched to them."""
+"""Orders in which units are lesioned, and their controls: random, stratified and matched units."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ NEAREST = 5
 
 TRIES = 20
 """Draws of a matched set before giving up."""
+
+UNITS_PER_STRATUM = 16
+"""Number of units of a stratum, about; a smaller layer is one stratum."""
 
 Numbers = NDArray[np.intp]
 
@@ -174,6 +177,7 @@ def lesion_sets(
     covariates: Floats,
     layer: NDArray[Any],
     *,
+    stratum: Numbers,
     sizes: Sequence[int],
     repeats: int,
     controls: Sequence[str],
@@ -181,6 +185,17 @@ def lesion_sets(
     seed: int,
 ) -> tuple[Bools, Bools, Floats]:
     """All sets of a curve.
+
+    Parameters
+    ----------
+    scores
+        Score of every unit, (unit,).
+    covariates
+        Covariates of matched units, (unit, covariate).
+    layer, stratum
+        Layer and stratum of every unit, (unit,); see :func:`strata`.
+    sizes, repeats, controls, caliper, seed
+        Number of units of the sets, and options of :func:`ablation_curve`.
 
     Returns
     -------
@@ -197,6 +212,7 @@ def lesion_sets(
     for r in range(repeats):
         rng = np.random.default_rng([seed, r])
         orders = {"ordered": ordered(scores, rng), "random": rng.permutation(scores.size)}
+        orders["stratified"] = relabelled(stratum, rng)[orders["ordered"]]
         for s, selection in enumerate(("ordered", *controls)):
             if selection in orders:
                 sets[s, :, r] = [chosen(orders[selection], n) for n in sizes]
@@ -210,6 +226,39 @@ def lesion_sets(
                 pairs = zip(sets[0, f], matched_sets, strict=True)
                 balance[f] = [imbalance(a, b, covariates) for a, b in pairs]
     return sets, drawn, balance
+
+
+def strata(covariates: Floats, layer: NDArray[Any]) -> Numbers:
+    """Stratum of every unit, (unit,): units of one layer with similar covariates.
+
+    The units of a layer are divided into groups of equal size by the first covariate, and each
+    group by the second one, if there is one, into half as many.
+
+    Parameters
+    ----------
+    covariates
+        One or two covariates, (unit, covariate).
+    layer
+        Layer of every unit, (unit,).
+    """
+    stratum, n_strata = np.zeros(layer.size, np.intp), 0
+    for name in dict.fromkeys(layer):
+        groups, n = [np.flatnonzero(layer == name)], (layer == name).sum() // UNITS_PER_STRATUM
+        second = max(1, int(np.sqrt(n / 2))) if covariates.shape[1] > 1 else 1
+        for values, parts in zip(covariates.T, (max(1, n // second), second), strict=False):
+            split = (np.array_split(g[np.argsort(values[g], kind="stable")], parts) for g in groups)
+            groups = [part for parts_of_group in split for part in parts_of_group]
+        for group in groups:
+            stratum[group], n_strata = n_strata, n_strata + 1
+    return stratum
+
+
+def relabelled(stratum: Numbers, rng: np.random.Generator) -> Numbers:
+    """Random permutation (unit,) of the units that exchanges units of one stratum only."""
+    units = np.argsort(stratum, kind="stable")
+    permutation = np.empty_like(units)
+    permutation[units] = units[np.lexsort((rng.random(units.size), stratum[units]))]
+    return permutation
 
 
 def _matched_repeats(

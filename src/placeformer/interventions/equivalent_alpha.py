@@ -285,7 +285,9 @@ def equivalent_curve(
     >>> import placeformer as pf
     >>> model = pf.load("mini-nmda-a10")
     >>> few = {"n_walks": 4, "n_steps": 128, "n_resamples": 50, "progress": False}
-    >>> washout = pf.dose_response(model, alphas=[0, 1, 3, 10], **few)
+    >>> washout = pf.dose_response(
+    ...     model, alphas=[0, 1, 3, 10], n_walks=4, n_steps=128, progress=False
+    ... )
     >>> recording = pf.record(model, layers="ffn.1", n_walks=4, n_steps=64, progress=False)
     >>> curve = pf.ablation_curve(
     ...     model, "activity", fractions=[0, 0.2], repeats=2, layers="ffn.1", controls=["random"],

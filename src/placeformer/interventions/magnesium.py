@@ -23,8 +23,8 @@ from placeformer.models.activation import NMDA, alpha_to_mg, check_alpha, mg_to_
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.stats.bootstrap import draws, ratio, resampled
-from placeformer.stats.intervals import LEVEL, percentile_interval
+from placeformer.stats.bootstrap import ratio
+from placeformer.stats.intervals import ABOUT_INTERVAL, LEVEL, error_interval
 from placeformer.zoo.registry import load, seed_of
 
 Source = str | os.PathLike[str] | NavigationTransformer
@@ -127,7 +127,6 @@ def dose_response(
     n_steps: int = 2048,
     where: str = "chunk_end",
     maps: Sequence[int] | None = None,
-    n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -150,8 +149,6 @@ def dose_response(
         Walks for the memory errors, the same at every dose; see :func:`memory_errors`.
     maps
         Indices of the trained and novel maps to walk on; by default all.
-    n_resamples
-        Number of bootstrap samples of the walks.
     progress
         Show a progress bar.
 
@@ -161,9 +158,9 @@ def dose_response(
         Dimension ``model`` (every network at every dose), with the coordinates `name`; `alpha` and
         `mg_mM` during the measurement (NaN for another activation); `trained_alpha`;
         `activation_name`; `seed` of the training (-1 if unknown); and `n_maps`. `error`, 0 to 1,
-        and `interval` (95 % bootstrap interval over walks) over ``maps`` (trained, novel) and
-        ``memory``, with the counts they are computed from, `wrong` and `n` (…, walk). With
-        `metric`, `value` (model, metric) instead.
+        and `interval` (95 %, over walks, as in :func:`memory_errors`) over ``maps`` (trained,
+        novel) and ``memory``, with the counts they are computed from, `wrong` and `n` (…, walk).
+        With `metric`, `value` (model, metric) instead.
 
     Raises
     ------
@@ -183,7 +180,7 @@ def dose_response(
     --------
     >>> import placeformer as pf
     >>> response = pf.dose_response(
-    ...     "mini-nmda-a10", alphas=[0, 10], n_walks=4, n_steps=128, n_resamples=50, progress=False
+    ...     "mini-nmda-a10", alphas=[0, 10], n_walks=4, n_steps=128, progress=False
     ... )
     >>> dict(response.error.sizes)
     {'model': 2, 'maps': 2, 'memory': 2}
@@ -193,8 +190,7 @@ def dose_response(
     if not sources:
         raise ValueError("models must name at least one network, got none")
     settings: dict[str, Any] = {
-        "n_walks": n_walks, "n_steps": n_steps, "where": where, "n_resamples": n_resamples,
-        "seed": seed,
+        "n_walks": n_walks, "n_steps": n_steps, "where": where, "seed": seed,
     }  # fmt: skip
     named = metric if isinstance(metric, Mapping | None) else {"metric": metric}
     rows = []
@@ -234,7 +230,6 @@ def errors_of(
     n_steps: int,
     where: str,
     maps: Sequence[int] | None,
-    n_resamples: int,
     seed: int,
 ) -> xr.Dataset:
     """Memory errors of one network at one dose."""
@@ -246,21 +241,12 @@ def errors_of(
     counts = [count_errors(model, walk, seed=seed, where=where) for walk in walks]
     wrong = np.stack([w[0].T for w, _ in counts])  # (maps, memory, walk)
     n = np.stack([n.T for _, n in counts])
-    weights = draws(n_walks, n_resamples, np.random.default_rng(seed))
-    boot = [
-        [resampled(w, c, weights) for w, c in zip(*pair, strict=True)]
-        for pair in zip(wrong, n, strict=True)
-    ]
-    interval = np.array([[percentile_interval(b) for b in row] for row in boot])
     dims = ("maps", "memory")
     return xr.Dataset(
         {
             "error": variable(dims, ratio(wrong, n), "share of wrong predictions"),
             "interval": variable(
-                (*dims, "bound"),
-                interval,
-                f"{LEVEL:.0%} bootstrap interval over walks",
-                level=LEVEL,
+                (*dims, "bound"), error_interval(wrong, n), ABOUT_INTERVAL, level=LEVEL
             ),
             "wrong": variable((*dims, "walk"), wrong, "wrong predictions"),
             "n": variable((*dims, "walk"), n, "predictions counted"),

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -18,6 +17,8 @@ from placeformer.data.schema import variable
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
+from placeformer.stats.bootstrap import ratio
+from placeformer.stats.intervals import ABOUT_INTERVAL, LEVEL, error_interval
 
 MEMORIES = ("working", "reference")
 KINDS = ("trained", "novel")
@@ -146,32 +147,30 @@ def predictions(
     return letters
 
 
-def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = 0.95) -> xr.Dataset:
-    """Error of each memory with its Wilson interval, as if predictions were independent.
+def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = LEVEL) -> xr.Dataset:
+    """Error of each memory with its interval, see :func:`error_interval`.
 
     Parameters
     ----------
     wrong, seen
-        Whether the letter was wrong, and whether the place was visited within the window; of the
-        same shape.
+        Whether the letter was wrong, and whether the place was visited within the window, both
+        (walk, time).
     level
         Coverage of the interval.
     """
-    n = np.array([seen.sum(), (~seen).sum()])
-    failed = np.array([(wrong & seen).sum(), (wrong & ~seen).sum()])
-    bounds = np.full((2, 2), np.nan)
-    for i in np.flatnonzero(n):
-        bounds[i] = binomtest(int(failed[i]), int(n[i])).proportion_ci(level, method="wilson")
-    error = np.divide(failed, n, out=np.full(2, np.nan), where=n > 0)
-    interval = f"{level:.0%} Wilson interval of error"
+    of_memory = np.stack([seen, ~seen])
+    n, failed = of_memory.sum(-1), (of_memory & wrong).sum(-1)  # (memory, walk)
     return xr.Dataset(
         {
-            "error": variable("memory", error, "share of wrong predictions"),
-            "n": variable("memory", n, "predictions counted"),
-            "interval": variable(("memory", "bound"), bounds, interval, level=level),
+            "error": variable("memory", ratio(failed, n), "share of wrong predictions"),
+            "n": variable("memory", n.sum(-1), "predictions counted"),
+            "interval": variable(
+                ("memory", "bound"), error_interval(failed, n, level=level), ABOUT_INTERVAL,
+                level=level,
+            ),
         },
         coords={"memory": list(MEMORIES), "bound": ["lower", "upper"]},
-    )
+    )  # fmt: skip
 
 
 def memory_errors(
@@ -214,7 +213,9 @@ def memory_errors(
     -------
     xarray.Dataset
         `error`, 0 to 1, and `n`, the number of predictions, over ``memory`` (working, reference);
-        `interval` (memory, bound), the 95 % Wilson interval. NaN where `n` is 0.
+        `interval` (memory, bound), the 95 % interval over walks: Wilson's, with the design effect
+        of predictions that share a walk (deff ≥ 1) and Student's t for walks - 1 degrees of
+        freedom. It is never [0, 0]. NaN where `n` is 0, and with a single walk.
 
     Raises
     ------
@@ -230,8 +231,9 @@ def memory_errors(
 
     References
     ----------
-    Kim, Kwon, Cha & Lee, NeurIPS 2023. Wilson (1927),
-    https://doi.org/10.1080/01621459.1927.10502953
+    Kim, Kwon, Cha & Lee, NeurIPS 2023. Interval: Wilson (1927),
+    https://doi.org/10.1080/01621459.1927.10502953; design effect: Korn and Graubard (1998), Survey
+    Methodology 24, 193-201. (It has no DOI.)
 
     Examples
     --------

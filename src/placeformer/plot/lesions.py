@@ -16,6 +16,7 @@ from placeformer.plot._style import BLUE, COLORS, GREEN, LINES, MARKERS, VERMILI
 SELECTIONS = {
     "ordered": (VERMILION, "o", "-"),
     "random": ("0.45", "s", ":"),
+    "stratified": (GREEN, "^", "-."),
     "matched": (BLUE, "D", "--"),
 }
 """Colour, marker and line of every selection."""
@@ -233,7 +234,11 @@ def selection_label(selection: str, order: str) -> str:
     """Text for a selection of units."""
     given = {"chosen": "chosen units", "given": "by given score", "random": "in random order"}
     by = f"by {order.replace('_', ' ').replace('place cell score', 'place-cell score')}"
-    words = {"matched": "matched units", "random": "random units"}
+    words = {
+        "matched": "matched units",
+        "random": "random units",
+        "stratified": "units of the same strata",
+    }
     return words.get(selection) or given.get(order) or by
 
 

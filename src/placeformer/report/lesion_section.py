@@ -14,7 +14,12 @@ from placeformer.report.numbers import Number, percent, points
 WITHOUT_CELLS = 0.2
 """Share of the units whose lesion is described where no unit is a place cell."""
 
-SELECTIONS = {"ordered": "place cells first", "matched": "matched", "random": "random"}
+CONTROL = "stratified"
+"""Controls that decide what is said of the lesion: only their test is about place cells."""
+
+SIGNIFICANT = 0.05
+
+SELECTIONS = {"ordered": "place cells first", CONTROL: "alike in logits", "random": "random"}
 """Headings of the columns of the table of lesions."""
 
 
@@ -25,7 +30,7 @@ class Comparison:
     Attributes
     ----------
     control
-        "matched" or "random".
+        "stratified" or "random".
     difference
         Error of reference memory minus that under lesions of control units.
     low, high
@@ -63,11 +68,19 @@ def n_units(network: NetworkReport) -> int:
     return int(network.interventions.lesions["n_units"].sel(fraction=described_fraction(network)))
 
 
-def nearest_control(network: NetworkReport) -> str:
-    """Matched controls, or random ones where too few units are similar."""
-    lesion = network.interventions.lesions.sel(fraction=described_fraction(network))
-    known = "matched" in lesion["control"] and lesion["balance"].notnull().all()
-    return "matched" if known else "random"
+def p_sets(network: NetworkReport) -> Number:
+    """Exact p of the described lesion over the control sets that decide."""
+    lesion = reference(network.interventions.lesions).sel(control=CONTROL)
+    p = float(lesion["p_sets"].sel(fraction=described_fraction(network)))
+    return Number(f"{network.name}/lesions/p", p, f"{p:.2g}")
+
+
+def logit_ratio(network: NetworkReport) -> Number:
+    """Expected change of the logits by the described lesion over that by its control sets."""
+    change = network.interventions.lesions["logit_change"].sel(fraction=described_fraction(network))
+    of_sets = change.mean("repeat")
+    ratio = float(of_sets.sel(selection="ordered") / of_sets.sel(selection=CONTROL))
+    return Number(f"{network.name}/lesions/logit_ratio", ratio, f"{ratio:.2f}")
 
 
 def selections(network: NetworkReport) -> dict[str, str]:
@@ -103,22 +116,13 @@ def interval(data: xr.Dataset) -> str:
     return f"95 % interval {' to '.join(map(percent, data['interval'].values))}"
 
 
-def difference_interval(network: NetworkReport, control: str) -> tuple[float, float]:
-    """95 % interval of the difference of the described lesion from those of control units."""
-    lesion = reference(network.interventions.lesions).sel(
-        control=control, fraction=described_fraction(network)
-    )
-    low, high = lesion["difference_interval"].values
-    return float(low), float(high)
-
-
 def comparisons(network: NetworkReport) -> Iterator[Comparison]:
     """Compare the described lesion with those of every kind of control unit."""
     lesions = reference(network.interventions.lesions).sel(fraction=described_fraction(network))
     for control in lesions["control"].values:
         compared, key = lesions.sel(control=control), f"{network.name}/lesions/{control}"
         gap, sets, walks = (float(compared[k]) for k in ("difference", "p_sets", "p_pairs"))
-        low, high = (points(end) for end in difference_interval(network, control))
+        low, high = (points(end) for end in compared["difference_interval"].values)
         if np.isfinite(gap):
             yield Comparison(
                 str(control),
@@ -132,7 +136,7 @@ def comparisons(network: NetworkReport) -> Iterator[Comparison]:
 
 def every_lesion(network: NetworkReport) -> Iterator[tuple[float, int, Number | None]]:
     """Fraction, number of units and p over sets of control units of every lesion."""
-    lesions = reference(network.interventions.lesions).sel(control=nearest_control(network))
+    lesions = reference(network.interventions.lesions).sel(control=CONTROL)
     for fraction, n in zip(lesions["fraction"].values, lesions["n_units"].values, strict=True):
         p, key = float(lesions["p_sets"].sel(fraction=fraction)), f"lesions/p_sets/{fraction:g}"
         compared = 0 < n < lesions.sizes["unit"]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from placeformer.data import schema
 from placeformer.evaluation.comparison import memory_comparison
 from placeformer.interventions.ablation_curve import ablation_curve, reference_of
-from placeformer.interventions.ablation_plan import CONTROLS, NoMatchedControls
 from placeformer.interventions.equivalent_alpha import equivalent_curve
 from placeformer.interventions.magnesium import dose_response
 from placeformer.models.memory import KINDS, memory_errors, world_of
@@ -49,7 +48,7 @@ class Settings:
         Number of walks under every lesion and test-time α, on each kind of map, and of steps in
         each.
     lesion_repeats
-        Number of sets of random and of matched units that are lesioned for comparison.
+        Number of sets of random and of stratified controls that are lesioned for comparison.
     """
 
     seed: int = 0
@@ -58,7 +57,7 @@ class Settings:
     walks: int = 64
     steps: int = 1536
     shown_steps: int = 96
-    lesion_walks: int = 32
+    lesion_walks: int = 128
     lesion_steps: int = 2048
     lesion_repeats: int = 19
 
@@ -152,16 +151,13 @@ def test_alphas(trained: float) -> NDArray[np.float64]:
 def curve_of(
     model: NavigationTransformer, units: xr.Dataset, repeats: int, walks: dict[str, Any]
 ) -> xr.Dataset:
-    """Ablation curve of the last layer; only random controls if too few units are similar."""
+    """Ablation curve of the last layer, with its exact controls."""
     last = f"ffn.{model.config.n_layers - 1}"
     order = place_cells_first(units.isel(unit=np.flatnonzero(units["layer"].values == last)))
     options = {"layers": last, "repeats": repeats, **walks}
     options["fractions"] = np.union1d(FRACTIONS, (order > 1).mean())
     options["reference"] = reference_of(model, [last], MAPS, walks["seed"] + 1)
-    try:
-        curve = ablation_curve(model, order, controls=CONTROLS, **options)
-    except NoMatchedControls:
-        curve = ablation_curve(model, order, controls=CONTROLS[:1], **options)
+    curve = ablation_curve(model, order, **options)
     return curve.assign_attrs(n_place_cells=int((order > 1).sum()))
 
 

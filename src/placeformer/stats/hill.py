@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from scipy import optimize, stats
 
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.stats.intervals import LEVEL, percentile_interval
+from placeformer.stats.intervals import LEVEL
 
 PARAMETERS = ("floor", "top", "K", "n")
 LEAST_DOSES = 5
@@ -17,6 +19,12 @@ STEEPEST, FLATTEST = 20.0, 0.1
 """Bounds of |n|: at 20 the curve is a step between neighbouring doses."""
 BEYOND = 100.0
 """Factor below the minimum positive dose and above the maximum dose that bounds K."""
+GRID, ZOOMS = 81, 12
+"""Number of values of K and of n on a grid, and greatest number of ever finer grids."""
+LEAST_GAIN = 2.0
+"""Least difference of AICc between a curve without saturation and the Hill curve."""
+SATURATED = (0.9, 0.8)
+"""Least :func:`saturation` at the greatest dose, and least lower bound of its interval."""
 Floats = NDArray[np.float64]
 
 
@@ -24,9 +32,7 @@ def fit_hill(
     response: xr.DataArray,
     *,
     dose: str = "alpha",
-    n_resamples: int = 1000,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> xr.Dataset:
     r"""Fit a Hill curve to a response, and report whether the data identify a saturation.
 
@@ -43,24 +49,25 @@ def fit_hill(
         :func:`dose_response`; points of one dose are repeats (seeds).
     dose
         Coordinate with the dose of every point. Points whose dose or value is NaN are left out.
-    n_resamples
-        Number of bootstrap samples. If every dose has several points, these are resampled within
-        doses; otherwise residuals are resampled, scaled by √(points / (points - 4)).
     level
         Coverage of the intervals.
-    seed
-        Random seed of the bootstrap.
 
     Returns
     -------
     xarray.Dataset
-        - `value` (parameter: floor, top, K, n) and `interval` (parameter, bound), percentiles; 0,
-          or infinite, where it reaches the end of the search range (K: a hundred times beyond the
-          doses, n: 20). NaN with fewer than five doses;
+        - `value` (parameter: floor, top, K, n) and `interval` (parameter, bound), from the profile
+          likelihood under normal errors of equal variance; 0, or infinite, where it reaches the end
+          of the search range (K: a hundred times beyond the doses, n: 20). NaN with fewer than five
+          doses;
+        - `saturation`, the share of the way between its two ends that the curve has come at the
+          greatest dose, 0 to 1, and `saturation_interval` (bound);
         - `identifiable`, and `reason`, why not: fewer than five doses, no dependence on dose
-          (`p_flat` ≥ 1 - `level`), K beyond the positive doses, an unbounded interval of K or
-          n, or a step between two doses;
+          (`p_flat` ≥ 1 - `level`), K beyond the positive doses, a step between two doses, a curve
+          without saturation that fits as well (`delta_aicc` ≤ 2), an unbounded interval of K or n,
+          or a saturation below 0.9 or with an interval from below 0.8;
         - `p_flat`: F test of the curve against a constant, 3 and points - 4 degrees of freedom;
+        - `delta_aicc`: AICc of a + b ln(1 + dose / d), the curve without saturation, minus that of
+          the Hill curve; infinitely negative with fewer than seven points;
         - `r2`, `n_points`, and `fitted` (dose), the curve over the doses.
 
     Raises
@@ -80,6 +87,12 @@ def fit_hill(
     Hill, A. V. (1910). The possible effects of the aggregation of the molecules of haemoglobin on
     its dissociation curves. J. Physiol. 40 (suppl.), iv-vii. (It has no DOI.)
 
+    Bates, D. M. and Watts, D. G. (1988). Nonlinear Regression Analysis and Its Applications. Wiley.
+    https://doi.org/10.1002/9780470316757 (profile likelihood)
+
+    Hurvich, C. M. and Tsai, C.-L. (1989). Regression and time series model selection in small
+    samples. Biometrika 76, 297-307. https://doi.org/10.1093/biomet/76.2.297
+
     Examples
     --------
     >>> import numpy as np
@@ -88,14 +101,15 @@ def fit_hill(
     >>> alpha = np.array([0, 0.1, 0.5, 1, 2, 5, 10, 20])
     >>> error = 0.1 + 0.6 / (1 + (alpha / 2) ** 1.5)
     >>> response = xr.DataArray(error, {"alpha": ("model", alpha)}, "model")
-    >>> fit = pf.fit_hill(response, n_resamples=100)
+    >>> fit = pf.fit_hill(response)
     >>> fit.value.round(1).values  # floor, top, K, n
     array([ 0.1,  0.7,  2. , -1.5])
     >>> bool(fit.identifiable)
     True
     """
     x, y = points(response, dose)
-    values, interval, p_flat, r2 = np.full(4, np.nan), np.full((4, 2), np.nan), np.nan, np.nan
+    values, interval = np.full(4, np.nan), np.full((5, 2), np.nan)
+    p_flat, r2, gain = np.nan, np.nan, np.nan
     if (n_doses := np.unique(x).size) < LEAST_DOSES:
         reason = f"4 parameters need at least {LEAST_DOSES} doses, got {n_doses}"
     else:
@@ -103,35 +117,40 @@ def fit_hill(
         rest, total = ((y - hill(x, values)) ** 2).sum(), ((y - y.mean()) ** 2).sum()
         r2 = 1 - rest / total if total > 0 else np.nan
         p_flat = flat_p(rest, total, y.size)
-        boot = bootstrap(x, y, values, n_resamples, np.random.default_rng(seed))
-        interval = open_ended(percentile_interval(boot, level), x)
-        reason = why_not(values, interval, x, p_flat, 1 - level)
-    grid = np.union1d(np.geomspace(x[x > 0].min(), x.max(), 200), x) if (x > 0).any() else x
+        interval = open_ended(profile_intervals(x, y, values, level), x)
+        exact = 1e-12 * max(total, 1e-300)  # rounding, where a curve passes through every point
+        gain = aicc(max(logarithmic(x, y), exact), y.size, 3) - aicc(max(rest, exact), y.size, 4)
+        gain = -np.inf if np.isnan(gain) else gain
+        reason = why_not(values, interval, x, p_flat, gain, 1 - level)
+    doses = np.union1d(np.geomspace(x[x > 0].min(), x.max(), 200), x) if (x > 0).any() else x
     about = "parameter of the Hill curve"
     unit, name = response.attrs.get("units", "1"), response.attrs.get("long_name", response.name)
     return xr.Dataset(
         {
             "value": variable("parameter", values, about),
-            "interval": variable(("parameter", "bound"), interval, about, level=level),
+            "interval": variable(("parameter", "bound"), interval[:4], about, level=level),
+            "saturation": variable((), saturation(x, values), "share of the way at the last dose"),
+            "saturation_interval": variable(
+                "bound", interval[4], "share of the way at the last dose", level=level
+            ),
             "identifiable": variable((), not reason, "whether the data identify a saturation"),
             "reason": variable((), reason, "why not"),
             "p_flat": variable((), p_flat, "p of a constant, F test"),
+            "delta_aicc": variable(
+                (), gain, "AICc without saturation minus that of the Hill curve"
+            ),
             "r2": variable((), r2, "share of variance fitted"),
             "n_points": variable((), x.size, "points"),
-            "fitted": variable(dose, hill(grid, values), f"Hill: {name}", units=unit),
+            "fitted": variable(dose, hill(doses, values), f"Hill: {name}", units=unit),
         },
         {
             "parameter": list(PARAMETERS),
             "bound": ["lower", "upper"],
-            dose: (dose, grid, dict(response[dose].attrs)),
+            dose: (dose, doses, dict(response[dose].attrs)),
         },
         {
-            "seed": seed,
-            "n_resamples": n_resamples,
             "level": level,
-            schema.PROVENANCE: schema.provenance(
-                response, "fit_hill", n_resamples=n_resamples, seed=seed
-            ),
+            schema.PROVENANCE: schema.provenance(response, "fit_hill", level=level),
         },
     )
 
@@ -163,114 +182,102 @@ def hill(x: Floats, parameters: Floats) -> Floats:
 
 
 def rise(x: Floats, k: Floats, n: Floats) -> Floats:
-    """Rising curve from 0 to 1, (..., point), of K and n (...,)."""
+    """Rising curve from 0 to 1, (..., point), of K and |n| (...,)."""
     with np.errstate(divide="ignore", over="ignore"):
         return 1 / (1 + (k[..., None] / x) ** n[..., None])
 
 
-def line(g: Floats, y: Floats) -> tuple[float, float]:
-    """Fit y = a + b g by least squares."""
-    spread = g - g.mean()
-    b = spread @ y / max(spread @ spread, 1e-300)
-    return y.mean() - b * g.mean(), b
+def line(g: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Least squares y = a + b g of curves g (..., point); b = 0 for a constant curve."""
+    deviation = g - g.mean(-1, keepdims=True)
+    spread = (deviation**2).sum(-1)
+    known = spread > 1e-12 * g.shape[-1]
+    b = np.where(known, deviation @ y / np.where(known, spread, 1), 0)
+    return y.mean() - b * g.mean(-1), b
 
 
-def as_parameters(a: Floats, b: Floats, k: Floats, n: Floats) -> Floats:
-    """(floor, top, K, n) of a + b · rise: a falling curve has n < 0."""
-    return np.stack([np.minimum(a, a + b), np.maximum(a, a + b), k, np.where(b < 0, -n, n)], -1)
+def residuals(g: Floats, y: Floats) -> Floats:
+    """Residuals (..., point) of the least-squares line through curves g (..., point)."""
+    a, b = line(g, y)
+    return a[..., None] + b[..., None] * g - y
 
 
-def candidates(x: Floats) -> tuple[Floats, Floats]:
-    """Grid of K and n that are tried, flattened."""
+def search_range(x: Floats) -> Floats:
+    """Bounds (parameter, bound) of ln K and ln |n|."""
     low, high = x[x > 0].min() / BEYOND, x.max() * BEYOND
-    k, n = np.meshgrid(np.geomspace(low, high, 150), np.geomspace(FLATTEST, STEEPEST, 16))
-    return k.ravel(), n.ravel()
+    return np.log([[low, high], [FLATTEST, STEEPEST]])
+
+
+def grid(box: Floats) -> tuple[Floats, Floats]:
+    """K and |n| at equal steps of their logarithms within a box (parameter, bound), flattened."""
+    k, n = np.exp(np.linspace(box[:, 0], box[:, 1], GRID)).T
+    return np.repeat(k, GRID), np.tile(n, GRID)
 
 
 def fit(x: Floats, y: Floats) -> Floats:
-    """Least squares over K and n, with linear floor and top, started at the best candidate."""
-    k, n = candidates(x)
-    best = scan(x, y[None], np.ones((1, x.size)))[0]
-    start = np.log([best[2], abs(best[3])])
-    edges = np.log([[k.min(), FLATTEST], [k.max(), STEEPEST]])
-
-    def residual(logs: Floats) -> Floats:
-        g = rise(x, *np.exp(logs))
-        a, b = line(g, y)
-        return a + b * g - y
-
+    """Least squares over K and n, with linear floor and top, started at the best of a grid."""
+    edges = search_range(x)
+    k, n = grid(edges)
+    best = (residuals(rise(x, k, n), y) ** 2).sum(-1).argmin()
+    start = np.clip(np.log([k[best], n[best]]), edges[:, 0] + 1e-9, edges[:, 1] - 1e-9)
     solution = optimize.least_squares(
-        residual, np.clip(start, edges[0] + 1e-9, edges[1] - 1e-9), bounds=edges
+        lambda logs: residuals(rise(x, *np.exp(logs)), y), start, bounds=edges.T
     )
     k, n = np.exp(solution.x)
-    a, b = map(np.asarray, line(rise(x, k, n), y))
-    return as_parameters(a, b, k, n)
+    a, b = line(rise(x, k, n), y)
+    return np.array([min(a, a + b), max(a, a + b), k, -n if b < 0 else n])
 
 
-def scan(x: Floats, y: Floats, weight: Floats) -> Floats:
-    """Parameters (sample, parameter) that best fit values with weights (sample, point).
+def saturation(x: Floats, parameters: Floats) -> float:
+    """Share of the way from one end of the curve to the other at the greatest dose, 0 to 1."""
+    k, n = np.asarray(parameters[2]), np.asarray(abs(parameters[3]))
+    return float(rise(x.max(keepdims=True), k, n)[0])
 
-    A grid search over all candidates, followed by ever finer grids around the best.
+
+def profile_intervals(x: Floats, y: Floats, parameters: Floats, level: float) -> Floats:
+    """Profile-likelihood intervals (5, bound) of the parameters and of :func:`saturation`.
+
+    A value is in the interval if the best curve with it has a sum of squared residuals of at most
+    that of the fit times 1 + F / (points - 4), F being the quantile of Fisher's distribution with 1
+    and points - 4 degrees of freedom.
     """
-    k, n = (np.log(value)[None] for value in candidates(x))
-    edges = [(logs.min(), logs.max()) for logs in (k, n)]
-    steps = [np.diff(np.unique(logs)).max() for logs in (k, n)]
-    around = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2), -1).reshape(-1, 2)
-    best = closest(x, y, weight, k, n)
-    for halving in range(8):
-        step = np.array(steps) / 2**halving
-        centre = np.log(np.stack([best[:, 2], abs(best[:, 3])], -1))
-        near = centre[:, None] + around * step
-        k, n = (np.clip(near[..., i], *edges[i]) for i in range(2))
-        best = closest(x, y, weight, k, n)
-    return best
+    df = x.size - len(PARAMETERS)
+    most = ((y - hill(x, parameters)) ** 2).sum() * (1 + stats.f.ppf(level, 1, df) / df)
+    k, n = likely(x, y, parameters, most)
+    g = rise(x, k, n)
+    a, b = line(g, y)
+    left = np.maximum(most - (residuals(g, y) ** 2).sum(-1), 0)
+    # For given K and n the sum of squares is quadratic in either end of the curve. It reaches its
+    # limit where the end has moved by the square root of what is left times the end's variance
+    # factor, the sum of squares of h, which is 0 at the end that moves, over the spread of h.
+    h = np.where(b[:, None] < 0, 1 - g, g)  # from 0 at the floor to 1 at the top
+    spread = x.size * ((h - h.mean(-1, keepdims=True)) ** 2).sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = np.sqrt(left / spread * [(h**2).sum(-1), ((1 - h) ** 2).sum(-1)])
+    values = np.stack(
+        [np.minimum(a, a + b), np.maximum(a, a + b), k, np.where(b < 0, -n, n),
+         rise(x.max(keepdims=True), k, n)[:, 0]]
+    )  # fmt: skip
+    slack = np.zeros_like(values)
+    slack[:2] = np.where(np.isnan(moved), 0, moved)
+    return np.stack([(values - slack).min(-1), (values + slack).max(-1)], -1)
 
 
-def closest(x: Floats, y: Floats, weight: Floats, k: Floats, n: Floats) -> Floats:
-    """Best (sample, parameter) of candidates, the logarithms of K and n, (sample or 1, candidate).
-
-    Floor and top are linear; the best is the one that explains most of the sum of squares.
-    """
-    # For a given K and n the curve is a + b g with g the rise from 0 to 1, so floor and top follow
-    # from weighted least squares in closed form, and only K and n are searched. With a and b at
-    # their optimum, the residual sum of squares is the total minus a Σwy + b Σwgy: the maximum of
-    # this sum is the best fit, and no residuals are formed for samples x candidates x points.
-    # Where g is constant over the doses b is not determined and is set to 0: a constant curve.
-    k, n = np.exp(k), np.exp(n)
-    g = rise(x, k, n)  # (sample or 1, candidate, point)
-    wy = weight * y
-    w, sum_y = weight.sum(1)[:, None], wy.sum(1)[:, None]
-    sum_g, sum_gy = (np.matmul(g, v[..., None])[..., 0] for v in (weight, wy))
-    sum_gg = np.matmul(g**2, weight[..., None])[..., 0]
-    spread = w * sum_gg - sum_g**2
-    known = spread > 1e-12 * w**2
-    b = np.where(known, (w * sum_gy - sum_g * sum_y) / np.where(known, spread, 1), 0)
-    a = (sum_y - b * sum_g) / w
-    best = (a * sum_y + b * sum_gy).argmax(1)[:, None]
-    of = (np.take_along_axis(np.broadcast_to(z, a.shape), best, 1)[:, 0] for z in (a, b, k, n))
-    return as_parameters(*of)
-
-
-def bootstrap(
-    x: Floats, y: Floats, parameters: Floats, n_resamples: int, rng: np.random.Generator
-) -> Floats:
-    """Parameters (resample, parameter) of resampled points, or of resampled residuals."""
-    _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
-    weight, values = np.ones((n_resamples, x.size)), np.broadcast_to(y, (n_resamples, x.size))
-    if counts.min() > 1:
-        for i, count in enumerate(counts):
-            drawn = rng.multinomial(count, np.full(count, 1 / count), size=n_resamples)
-            weight[:, which == i] = drawn
-    else:
-        fitted = hill(x, parameters)
-        residual = (y - fitted) * np.sqrt(x.size / (x.size - len(PARAMETERS)))
-        values = fitted + rng.choice(residual, size=(n_resamples, x.size))
-    return np.concatenate(
-        [
-            scan(x, v, w)
-            for v, w in zip(np.array_split(values, 10), np.array_split(weight, 10), strict=True)
-        ]
-    )
+def likely(x: Floats, y: Floats, parameters: Floats, most: float) -> tuple[Floats, Floats]:
+    """K and |n| of the fit, and of the curves of a fine grid with at most this sum of squares."""
+    edges, fitted = search_range(x), abs(parameters[2:])
+    box, pairs = edges, fitted[:, None]
+    for _ in range(ZOOMS):
+        k, n = grid(box)
+        inside = (residuals(rise(x, k, n), y) ** 2).sum(-1) <= most
+        pairs = np.concatenate([fitted[:, None], [k[inside], n[inside]]], 1)
+        step = np.diff(box) / (GRID - 1)
+        around = np.stack([np.log(pairs).min(1), np.log(pairs).max(1)], 1) + step * [-1, 1]
+        around = np.clip(around, edges[:, :1], edges[:, 1:])
+        if (np.diff(around) > 0.7 * np.diff(box)).all():
+            break
+        box = around
+    return pairs[0], pairs[1]
 
 
 def flat_p(rest: float, total: float, n: int) -> float:
@@ -281,17 +288,48 @@ def flat_p(rest: float, total: float, n: int) -> float:
     return float(stats.f.sf(f, 3, n - 4))
 
 
+def logarithmic(x: Floats, y: Floats) -> float:
+    """Least sum of squared residuals of a + b ln(1 + dose / d), which has no upper end.
+
+    It is a straight line in the dose for a great d, and in its logarithm for a small one.
+    """
+
+    def squares(log_d: Floats) -> Any:
+        return (residuals(np.log1p(x / np.exp(log_d)[..., None]), y) ** 2).sum(-1)
+
+    first, last = search_range(x)[0]
+    logs = np.linspace(first, last, 4 * GRID)
+    best = int(squares(logs).argmin())
+    near = logs[[max(best - 1, 0), min(best + 1, logs.size - 1)]]
+    found = optimize.minimize_scalar(squares, bounds=near, method="bounded")
+    return float(min(found.fun, squares(logs).min()))
+
+
+def aicc(rest: float, n: int, n_parameters: int) -> float:
+    """Corrected Akaike information criterion of a least-squares fit; infinite for few points."""
+    k = n_parameters + 1  # and the variance
+    if n <= k + 1:
+        return np.inf
+    return float(n * np.log(rest / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1))
+
+
 def open_ended(interval: Floats, x: Floats) -> Floats:
     """Interval (parameter, 2) whose ends at the bounds of K and n are 0 or infinite."""
-    k, _ = candidates(x)
-    ends, (of_k, of_n) = interval.copy(), interval[2:]
-    ends[2] = np.where(of_k <= k.min() * 1.01, 0, np.where(of_k >= k.max() * 0.99, np.inf, of_k))
+    low, high = np.exp(search_range(x)[0])
+    ends, (of_k, of_n) = interval.copy(), interval[2:4]
+    ends[2] = np.where(of_k <= low * 1.01, 0, np.where(of_k >= high * 0.99, np.inf, of_k))
     ends[3] = np.where(abs(of_n) >= STEEPEST * 0.99, np.copysign(np.inf, of_n), of_n)
     return ends
 
 
-def why_not(values: Floats, interval: Floats, x: Floats, p_flat: float, size: float) -> str:
-    """Reason why the data do not identify a saturation; empty if they do."""
+def why_not(
+    values: Floats, interval: Floats, x: Floats, p_flat: float, gain: float, size: float
+) -> str:
+    """Reason why the data do not identify a saturation; empty if they do.
+
+    `interval` has those of the parameters and of the saturation, and `gain` is the AICc of the
+    curve without saturation minus that of the Hill curve.
+    """
     _, _, k, n = values
     low, high = x[x > 0].min(), x.max()
     if p_flat >= size:
@@ -304,8 +342,19 @@ def why_not(values: Floats, interval: Floats, x: Floats, p_flat: float, size: fl
     if abs(n) >= STEEPEST * 0.99:
         below, above = x[x <= k].max(), x[x >= k].min()
         return f"the response steps between {below:g} and {above:g}: K may be anywhere between"
+    if not gain > LEAST_GAIN:
+        return (
+            "a + b ln(1 + dose / d), which never saturates, fits as well (its AICc less that of "
+            f"the Hill curve is {gain:.2g}, and must be above {LEAST_GAIN:g})"
+        )
     if interval[2, 0] == 0 or np.isinf(interval[2, 1]):
         return f"the interval of K, {interval[2, 0]:.3g} to {interval[2, 1]:.3g}, has no end"
     if np.isinf(interval[3]).any():
         return f"the interval of n, {interval[3, 0]:.3g} to {interval[3, 1]:.3g}, has no end"
+    at_last, least = saturation(x, values), interval[4, 0]
+    if at_last < SATURATED[0] or least < SATURATED[1]:
+        return (
+            f"at the greatest dose, {high:g}, the curve has come {at_last:.0%} of its way "
+            f"(interval from {least:.0%}); {SATURATED[0]:.0%} (from {SATURATED[1]:.0%}) are needed"
+        )
     return ""

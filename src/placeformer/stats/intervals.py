@@ -9,10 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from placeformer.stats.tolerances import TIES
+
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 """Coverage of the intervals."""
+
+ABOUT_INTERVAL = "95 % Wilson interval with the design effect of walks"
+"""Name of :func:`error_interval`, shown with every error."""
 
 
 class Estimate(NamedTuple):
@@ -47,18 +52,61 @@ def percentile_interval(samples: ArrayLike, level: float = LEVEL, *, axis: int =
     return ends
 
 
+def error_interval(
+    wrong: ArrayLike, n: ArrayLike, *, level: float = LEVEL, of_sets: ArrayLike = 0.0
+) -> Floats:
+    """Interval (..., bound) of an error counted on walks, within 0 to 1 and never of width 0.
+
+    Predictions of one walk are alike, so that they count as fewer than they are: the interval is
+    Wilson's for n / deff predictions, with Student's t for walks - 1 degrees of freedom in place of
+    the normal quantile. The design effect deff, at least 1, is the variance of the error between
+    walks over that of independent predictions (Korn and Graubard, 1998, for the exact interval).
+
+    Parameters
+    ----------
+    wrong, n
+        Numbers of wrong predictions and of predictions (..., walk), or of other clusters.
+    level
+        Coverage of the interval.
+    of_sets
+        Variance (...,) that the error has for another reason, such as the choice of the sets of
+        units of which `wrong` is the mean.
+
+    Returns
+    -------
+    numpy.ndarray
+        NaN for fewer than two walks with predictions.
+    """
+    wrong, n = np.broadcast_arrays(np.asarray(wrong, float), np.asarray(n, float))
+    total, walks = n.sum(-1), (n > 0).sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = wrong.sum(-1) / total
+        squares = ((wrong - error[..., None] * n) ** 2).sum(-1)
+        variance = walks / (walks - 1) * squares / total**2 + np.asarray(of_sets)
+        independent = error * (1 - error) / total
+        deff = np.where(independent > 0, np.maximum(variance / independent, 1), 1)
+        t2 = stats.t.ppf(tails(level)[1], walks - 1) ** 2 * deff / total
+        centre = (error + t2 / 2) / (1 + t2)
+        half = np.sqrt(error * (1 - error) * t2 + t2**2 / 4) / (1 + t2)
+    ends = np.stack([centre - half, centre + half], -1).clip(0, 1)
+    ends[walks < 2] = np.nan
+    return ends
+
+
 def over_seeds(values: Floats, *, level: float = LEVEL) -> Estimate:
     """Mean of one value per seed, with Student's t interval over seeds and p of a mean of 0.
 
-    The interval and p are NaN for a single seed, which says nothing about other seeds.
+    The interval and p are NaN for a single seed, which says nothing about other seeds, and where
+    all seeds have the same value, as the ranks of a few networks may: their spread is not known to
+    be 0.
     """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     if values.size < 2:
         return Estimate(float(values.mean()) if values.size else np.nan)
     mean, error = float(values.mean()), float(stats.sem(values))
-    if error == 0:
-        return Estimate(mean, mean, mean, 0.0 if mean else 1.0)
+    if error <= TIES * abs(mean):
+        return Estimate(mean)
     low, high = stats.t.interval(level, values.size - 1, mean, error)
     return Estimate(mean, float(low), float(high), float(stats.ttest_1samp(values, 0).pvalue))
 
@@ -82,3 +130,12 @@ def verdict(estimate: Estimate, *, claimed: int, null: float = 0.0) -> str:
     if above or below:
         return "shown" if above == (claimed > 0) else "opposite"
     return "not shown"
+
+
+def verdict_of_p(estimate: Estimate, *, claimed: int, level: float = LEVEL) -> str:
+    """Verdict of a two-sided test of no effect, as :func:`verdict`: by p and the sign."""
+    if np.isnan(estimate.p):
+        return "not tested"
+    if estimate.p > 1 - level + TIES:
+        return "not shown"
+    return "shown" if (estimate.value > 0) == (claimed > 0) else "opposite"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -53,6 +55,7 @@ def correlation(
     y: Floats,
     given: Floats | None = None,
     *,
+    cluster: NDArray[Any] | None = None,
     n_resamples: int,
     seed: int,
     level: float = LEVEL,
@@ -60,37 +63,95 @@ def correlation(
     """Spearman's ρ over points, with a percentile bootstrap interval (of eight or more) and p.
 
     The two-sided p is from Student's t = ρ √(df / (1 - ρ²)) with points - 2 degrees of freedom, or
-    points - 3 for a partial ρ.
+    points - 3 for a partial ρ. If points hang together, `cluster` names the cluster of each: the
+    bootstrap draws clusters, and their number takes the place of that of the points.
     """
-    table = known([x, y] if given is None else [x, y, given])
-    points, value = table.shape[1], float(rank_correlation(table))
+    variables = [x, y] if given is None else [x, y, given]
+    table = np.stack(variables).astype(float)
+    known_points = np.isfinite(table).all(0)
+    table = table[:, known_points]
+    of_point = np.arange(known_points.size) if cluster is None else np.asarray(cluster)
+    members = members_of(of_point[known_points])
+    value = float(rank_correlation(table))
     if np.isnan(value):
         return Estimate(np.nan)
-    which = np.random.default_rng(seed).integers(0, points, (n_resamples, points))
-    ends = percentile_interval(rank_correlation(table[:, which]), level)
-    df = points - len(table)
+    n, rng = len(members), np.random.default_rng(seed)
+    drawn = rng.integers(0, n, (n_resamples, n))
+    samples = np.empty(n_resamples)
+    sizes = np.array([at.size for at in members])[drawn].sum(1)
+    for size in np.unique(sizes):  # samples of equal size together
+        rows = np.flatnonzero(sizes == size)
+        which = np.array([np.concatenate([members[c] for c in drawn[row]]) for row in rows])
+        samples[rows] = rank_correlation(table[:, which])
+    ends = percentile_interval(samples, level)
+    df = n - len(table)
     with np.errstate(divide="ignore"):
         t = abs(value) * np.sqrt(df / np.maximum(1 - value**2, 0)) if df > 0 else np.nan
     p = 2 * float(stats.t.sf(t, df)) if df > 0 else np.nan
-    lower, upper = ends if points >= LEAST_DRAWN else (np.nan, np.nan)
+    lower, upper = ends if n >= LEAST_DRAWN else (np.nan, np.nan)
     return Estimate(value, float(lower), float(upper), p)
 
 
-def trend_p(
-    x: Floats, y: Floats, block: NDArray[np.integer], *, n_resamples: int, seed: int
-) -> float:
-    """Two-sided p of the mean over blocks of Spearman's ρ, with `y` permuted within blocks.
+def members_of(label: NDArray[Any]) -> list[NDArray[np.intp]]:
+    """Points of every block or cluster, by their labels (point,)."""
+    return [np.flatnonzero(label == one) for one in np.unique(label)]
 
-    The null distribution has `n_resamples` permutations. Blocks where ρ is undefined are left out.
+
+class Permutation(NamedTuple):
+    """A statistic with its two-sided permutation p, and the least one of p ≤ 1 - LEVEL.
+
+    `least` is the absolute value that the statistic must exceed for such a p.
     """
-    groups = [np.flatnonzero(block == b) for b in np.unique(block)]
-    groups = [at for at in groups if not np.isnan(spearman(x[at], y[at]))]
-    if not groups:
-        return np.nan
+
+    value: float
+    p: float = np.nan
+    least: float = np.nan
+
+
+def permuted_within(
+    x: Floats, y: Floats, blocks: list[NDArray[np.intp]], *, n_resamples: int, seed: int
+) -> Permutation:
+    """Permutation test of the sum of products x · y, with `y` permuted within blocks."""
     rng = np.random.default_rng(seed)
     observed, random = 0.0, np.zeros(n_resamples)
-    for at in groups:
-        ranks = [stats.zscore(stats.rankdata(values[at])) for values in (x, y)]
-        observed += float(ranks[0] @ ranks[1]) / at.size
-        random += rng.permuted(np.tile(ranks[1], (n_resamples, 1)), axis=1) @ ranks[0] / at.size
-    return float(p_value(abs(random), abs(observed)))
+    for at in blocks:
+        observed += float(x[at] @ y[at])
+        random += rng.permuted(np.tile(y[at], (n_resamples, 1)), axis=1) @ x[at]
+    allowed = int((1 - LEVEL) * (n_resamples + 1)) - 1  # values of the null that may reach it
+    least = np.sort(abs(random))[-1 - allowed] if allowed >= 0 else np.inf
+    return Permutation(observed, float(p_value(abs(random), abs(observed))), float(least))
+
+
+def trend(x: Floats, y: Floats, block: NDArray[Any], *, n_resamples: int, seed: int) -> Permutation:
+    """Mean over blocks of Spearman's ρ, with `y` permuted within blocks.
+
+    Blocks where ρ is undefined are left out.
+    """
+    blocks = [at for at in members_of(block) if not np.isnan(spearman(x[at], y[at]))]
+    if not blocks:
+        return Permutation(np.nan)
+    ranks = np.zeros((2, x.size))
+    for at in blocks:
+        ranks[:, at] = [stats.zscore(stats.rankdata(values[at])) for values in (x, y)]
+        ranks[0, at] /= at.size * len(blocks)
+    return permuted_within(ranks[0], ranks[1], blocks, n_resamples=n_resamples, seed=seed)
+
+
+def partial_within(
+    x: Floats, y: Floats, block: NDArray[Any], *, n_resamples: int, seed: int
+) -> Permutation:
+    """Partial Spearman's ρ given the block, with `y` permuted within blocks.
+
+    It is the correlation of the ranks less their means over the block. Points with NaN are left
+    out; NaN where no block has several points, or a variable is constant within all blocks.
+    """
+    finite = np.isfinite(x) & np.isfinite(y)
+    blocks = members_of(block[finite])
+    ranks = np.array([stats.rankdata(values[finite]) for values in (x, y)])
+    for at in blocks:
+        ranks[:, at] -= ranks[:, at].mean(1, keepdims=True)
+    length = np.sqrt((ranks**2).sum(1, keepdims=True))
+    if not (length > FLAT).all():
+        return Permutation(np.nan)
+    ranks /= length
+    return permuted_within(ranks[0], ranks[1], blocks, n_resamples=n_resamples, seed=seed)

@@ -146,8 +146,9 @@ def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
     for kind, memory in product(errors["maps"].values, errors["memory"].values):
         cell = errors.sel(maps=kind, memory=memory)
         definition = (
-            f"share of wrong letters at chunk ends, {memory} memory, {kind} maps; 95 % Wilson "
-            f"interval {interval(cell)}, {int(cell['n'])} predictions, {protocol(errors)}"
+            f"share of wrong letters at chunk ends, {memory} memory, {kind} maps; 95 % "
+            f"interval over walks {interval(cell)}, {int(cell['n'])} predictions, "
+            f"{protocol(errors)}"
         )
         value = round(float(cell["error"]), 6)
         entries[f"{memory}_error_{kind}"] = {"value": value, "definition": definition}
