@@ -20,7 +20,7 @@ import xarray as xr
 from _timing import least
 from sklearn.naive_bayes import GaussianNB
 
-from placeformer.population import decoders as bayes
+from placeformer.population import bayes_decoder as bayes
 from placeformer.population.decoding import decode_position
 from placeformer.spatial.binning import BinnedRecording
 
