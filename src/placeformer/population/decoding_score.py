@@ -76,7 +76,7 @@ class Exchange:
 def n_orders(label: NDArray[Any]) -> float:
     """Number of ways to share labels among groups; names of equally frequent ones do not count."""
     counts = np.unique(label, return_counts=True)[1]
-    alike = np.unique(counts, return_counts=True)[1] if counts.max() > 1 else []
+    alike = np.unique(counts, return_counts=True)[1] if counts.max() > 1 else np.zeros(0)
     log = math.lgamma(len(label) + 1) - sum(math.lgamma(n + 1) for n in (*counts, *alike))
     return float(np.round(math.exp(min(log, 700.0))))
 
