@@ -83,6 +83,7 @@ def gaussian(
     index: Any,
     size: int,
     fold: Numbers,
+    n: int | None = None,
     *,
     prior: Prior = "uniform",
     variance: Variance = "pooled",
@@ -97,6 +98,8 @@ def gaussian(
         Place and fold of every sample (walk, time); -1: the sample is left out.
     size
         Number of places.
+    n
+        Train for the first n folds only; by default for all.
     prior
         ``"uniform"`` over the places visited, or their ``"occupancy"``: seconds of a timed
         recording, else samples.
@@ -109,7 +112,7 @@ def gaussian(
     shift = centre(values)
     sums = _sums(recording, index, size, fold, _kernels.moments(shift), 2)
     weigh = partial(_gaussian, variance=variance)
-    return _decoders(sums, weigh, shift.astype(_precision(values)), prior, rectified=False)
+    return _decoders(sums, n, weigh, shift.astype(_precision(values)), prior, rectified=False)
 
 
 def poisson(
@@ -117,6 +120,7 @@ def poisson(
     index: Any,
     size: int,
     fold: Numbers,
+    n: int | None = None,
     *,
     prior: Prior = "uniform",
     negatives: Negatives = "raise",
@@ -131,7 +135,7 @@ def poisson(
     sums = _sums(recording, index, size, fold, _rates(least), 1, seconds)
     shift = least.astype(_precision(activations(recording)))
     of_rates = seconds is not None
-    return _decoders(sums, _poisson, shift, prior, rectified=True, of_rates=of_rates)
+    return _decoders(sums, n, _poisson, shift, prior, rectified=True, of_rates=of_rates)
 
 
 def seconds_of_rates(recording: xr.Dataset) -> NDArray[np.float64] | None:
@@ -218,6 +222,7 @@ def _sums(
 
 def _decoders(
     sums: list[NDArray[Any]],
+    n_folds: int | None,
     weigh: Weigh,
     shift: NDArray[Any],
     prior: Prior,
@@ -228,7 +233,7 @@ def _decoders(
     """Decoder of every fold from the sums of the other folds."""
     check_option("prior", prior, get_args(Prior))
     decoders = []
-    for k in range(len(sums[0])):
+    for k in range(len(sums[0]) if n_folds is None else n_folds):
         # Seconds of the other folds are added up, since a difference of them need not be 0.
         time, n = (np.delete(a, k, axis=0).sum(axis=0) for a in sums[:2])
         linear, square, constant = weigh(n, *(a.sum(axis=0) - a[k] for a in sums[2:]))

@@ -121,15 +121,15 @@ class Learner:
             Number of classes.
         """
         if self.is_bayes:
-            decoders = BAYES[self.name](recording, target, size, fold, **self.options)
-            return Bayes(size, decoders[:n])
+            decoders = BAYES[self.name](recording, target, size, fold, n, **self.options)
+            return Bayes(size, decoders)
         target = np.asarray(target)
         values = activations(recording)
         (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
         refuse_not_finite(recording, sums, fold)
         n_outputs = 1 if self.categorical else target.shape[2]
         if self.method == "ridge" and np.count_nonzero(fold >= 0) > values.shape[2]:
-            return Models(n_outputs, ridge(recording, target, fold, **self.options)[:n])
+            return Models(n_outputs, ridge(recording, target, fold, n, **self.options))
         return Models(n_outputs, self._estimators(values, target, fold, n))
 
     def decode(

@@ -47,6 +47,8 @@ from placeformer.spatial.binning import (
 
 SAMPLE = (schema.WALK, schema.TIME)
 
+Trial = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
+
 
 def decode_position(
     recording: xr.Dataset,
@@ -133,7 +135,8 @@ def decode_position(
         does not vary. ``chance_error``: median error of always predicting the mean position of the
         training walks. ``null_error``, ``null_sd`` and ``p``: mean error when the courses of
         positions are exchanged among the walks and the decoder is trained and tested anew, and
-        (k + 1) / (n + 1) with k the number of shuffles whose mean error is as low. ``reason``: why
+        (k + 1) / (n + 1) with k the number of shuffles whose mean error, minus that of always
+        predicting the mean position of the training walks, is as low. ``reason``: why
         p is NaN (fewer than 20 orders of the walks, hence fewer than 4 walks), or what it cannot
         tell (walks that share their course); else empty. ``n``, number of samples;
         ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
@@ -374,12 +377,12 @@ def decode_map(
     every = thinning(groups, fold, NULL_SAMPLES if learner.is_bayes else REFIT_SAMPLES)
     few = recording.isel(time=slice(None, None, every))
 
-    def trials(orders: list[Order]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def trials(orders: list[Order]) -> Iterator[Trial]:
         small, thin_place, known = activity(few).load(), place[:, ::every], fold[:, ::every] >= 0
         for order in tqdm(orders, desc="shuffles", disable=not progress):
             thin_fold = np.where(known, of_group[order][:, None], -1)
             guess = decoder.decode(small, number[order], thin_place, thin_fold)
-            yield guess, np.where(known, number[order][:, None], np.nan)
+            yield guess, np.where(known, number[order][:, None], np.nan), None
 
     exchange = Exchange(trials, groups.n, n_orders(number), n_shuffles, seed)
     score = DecodingScore("accuracy", "1", "share right", same, mean, less_is_better=False)
@@ -452,7 +455,7 @@ def _position_trials(
     def thin(values: NDArray[Any]) -> NDArray[Any]:
         return groups.split(np.asarray(values))[:, ::every]
 
-    def trials(orders: list[Order]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def trials(orders: list[Order]) -> Iterator[Trial]:
         small = groups.as_walks(activity(recording), every)
         position, target, own = thin(here.position), thin(here.target(learner)), thin(fold)
         known = own >= 0
@@ -460,18 +463,20 @@ def _position_trials(
             targets = np.concatenate([target[order] for order in orders], axis=-1)
             guesses = np.split(learner.decode(small, targets, own), len(orders), axis=-1)
             for order, guess in zip(orders, guesses, strict=True):
-                yield guess, np.where(known[..., None], position[order], np.nan)
+                yield guess, *_compared(position[order], own)
             return
         for order in tqdm(orders, desc="shuffles", disable=not progress):
             both = known & known[order]
             paired = np.where(both, own, -1)
             guess = learner.decode(small, target[order], paired, here.size)
-            yield (
-                here.of_target(guess, learner),
-                np.where(both[..., None], position[order], np.nan),
-            )
+            yield here.of_target(guess, learner), *_compared(position[order], paired)
 
     return trials
+
+
+def _compared(position: NDArray[Any], fold: Numbers) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Positions (group, step, axis), NaN without a fold, and the mean of those of other folds."""
+    return np.where((fold >= 0)[..., None], position, np.nan), mean_positions(position, fold)[fold]
 
 
 def _fixed_trials(
@@ -480,10 +485,10 @@ def _fixed_trials(
     """Compare what a decoder of another recording gives with the positions of other groups."""
     every = thinning(groups, fold, NULL_SAMPLES)
 
-    def trials(orders: list[Order]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def trials(orders: list[Order]) -> Iterator[Trial]:
         guess, position = (groups.split(values)[:, ::every] for values in (decoded, truth))
         for order in orders:
-            yield guess, position[order]
+            yield guess, position[order], None
 
     return trials
 
@@ -596,6 +601,8 @@ def of_position(
 def _r2(truth: NDArray[Any], decoded: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
     """1 minus the squared error over the variance of known values; NaN without variance."""
     values = truth[known].astype(float)
+    if not values.size:
+        return np.nan
     left = np.square(decoded[known] - values).sum()
     spread = np.square(values - values.mean()).sum()
     return float(1 - left / spread) if spread > 0 else np.nan

@@ -39,9 +39,9 @@ Summary = Callable[[NDArray[np.float64]], float]
 Columns = dict[str, xr.Variable]
 
 Order = NDArray[np.intp]
-Trials = Callable[[list[Order]], Iterable[tuple[NDArray[Any], NDArray[Any]]]]
-"""Yields the decoded and the true values (group, step, ...) of every order of the groups, the true
-ones NaN where nothing is compared."""
+Trials = Callable[[list[Order]], Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]]
+"""Yields for every order of the groups the decoded and the true values (group, step, ...), the true
+ones NaN where nothing is compared, and the blind guesses if these depend on the order."""
 
 
 @dataclass(frozen=True)
@@ -147,16 +147,20 @@ class DecodingScore:
     def _test(self, exchange: Exchange, guess: float) -> Columns:
         """Null distribution and p of the mean score, with the reason why they say little.
 
-        The mean is tested because the median hardly changes as long as most walks keep their own
-        truth.
+        What is tested is the mean score minus that of a blind guess, which depends on the walks
+        that fall into a fold: the score alone varies with it, which hides weak codes. The mean,
+        because the median hardly changes as long as most walks keep their own truth.
         """
         reason = exchange.why_not()
         null, p = np.empty(0), np.nan
         if not reason:
-            compared = exchange.trials(exchange.orders())
-            observed, *drawn = (mean(self.score(*values)) for values in compared)
-            null = np.array(drawn)
-            p = p_value(null, observed, greater=not self.less_is_better)
+            scores, blind = [], []
+            for decoded, truth, guessed in exchange.trials(exchange.orders()):
+                scores.append(mean(self.score(decoded, truth)))
+                blind.append(0.0 if guessed is None else mean(self.score(guessed, truth)))
+            null = np.array(scores[1:])
+            skill = np.array(scores) - np.array(blind)
+            p = p_value(skill[1:], skill[0], greater=not self.less_is_better)
         centre = null.mean() if null.size else np.nan
         spread = null.std(ddof=1) if null.size > 1 else np.nan
         if self.less_is_better and centre < SHARED_COURSE * guess:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.population.vectors import Products, check_padding, is_maps, missing_rows, vectors
 from placeformer.population.similarity_measures import MAX_ROWS
+from placeformer.population.vectors import Products, check_padding, is_maps, missing_rows, vectors
 from placeformer.population.walk_products import MIN_WALKS, WalkProducts, between_walks
 from placeformer.spatial.variance_explained import centre
 from placeformer.stats.tolerances import FLAT

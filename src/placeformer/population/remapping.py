@@ -60,11 +60,11 @@ def remapping(
     xarray.Dataset
         Over ``unit``: ``correlation``, Pearson's r of the two maps, -1 to 1; ``p``, the share of
         the units of b, this unit included, whose maps correlate at least as strongly with the map
-        of this unit in a as its own map in b, among units of its layer; ``field_shift``, the distance of the field's centre
-        in units of position; ``rate_change``, the change of the mean rate from a to b over the root
-        mean square of the two maps' standard deviations over places, which unlike (b - a) / (b + a)
-        is defined for signed rates and unchanged by scaling and shifting a unit. All NaN for a unit
-        that is flat in a or in b.
+        of this unit in a as its own map in b, among units of its layer; ``field_shift``, the
+        distance of the field's centre in units of position; ``rate_change``, the change of the mean
+        rate from a to b over the root mean square of the two maps' standard deviations over places,
+        which unlike (b - a) / (b + a) is defined for signed rates and unchanged by scaling and
+        shifting a unit. All NaN for a unit that is flat in a or in b.
 
         Over ``statistic`` ("correlation", "field_shift"): ``mean`` over units, ``null_mean``,
         ``null_sd``, ``z`` and ``null_p`` = (k + 1) / (n + 1), with k the number of shuffles of unit

@@ -35,7 +35,12 @@ class Linear:
 
 
 def ridge(
-    recording: xr.Dataset, target: NDArray[Any], fold: Numbers, *, alpha: float = 1.0
+    recording: xr.Dataset,
+    target: NDArray[Any],
+    fold: Numbers,
+    n: int | None = None,
+    *,
+    alpha: float = 1.0,
 ) -> list[Linear]:
     """Train a ridge regression per fold on all other folds, on units of variance 1.
 
@@ -50,6 +55,8 @@ def ridge(
         Targets of every sample, shape (walk, time, output).
     fold
         Fold of every sample (walk, time); -1: the sample is left out.
+    n
+        Train for the first n folds only; by default for all.
     alpha
         Penalty on the sum of squared weights, above 0.
     """
@@ -57,7 +64,7 @@ def ridge(
     first = target[fold >= 0][:1].astype(float)
     sums = Sums.over(values, target, fold, centre(values), first[0])
     whole = sums.total()
-    return [(whole - sums.of_fold(k)).solved(alpha) for k in range(int(fold.max()) + 1)]
+    return [(whole - sums.of_fold(k)).solved(alpha) for k in range(len(sums.n) if n is None else n)]
 
 
 @dataclass(frozen=True)
