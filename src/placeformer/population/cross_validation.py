@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers
+from placeformer.population.vectors import thinned
 
 DEFAULT_FOLDS = 5
 
@@ -65,9 +66,14 @@ class Groups:
         steps = [name for name, v in recording.variables.items() if v.dims == (schema.TIME,)]
         recording = recording.drop_vars(steps)
         starts = range(0, self.blocks * self.length, self.length)
-        parts = [
-            recording.isel(time=slice(start, start + self.length, every)).load() for start in starts
-        ]
+        parts = []
+        for start in starts:
+            block = recording.isel(time=slice(start, start + self.length))
+            part = block.isel(time=slice(None, None, every))
+            values = block[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS)
+            few = values.isel(time=slice(None, None, every)).variable
+            part[schema.ACTIVATION] = few.copy(data=thinned(values.data, every))
+            parts.append(part.load())
         if len(parts) == 1:
             return parts[0]
         joined = xr.concat(parts, schema.WALK, coords="minimal", compat="override")

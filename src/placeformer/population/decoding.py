@@ -375,10 +375,10 @@ def decode_map(
     decoded = np.where(fold >= 0, named, np.nan)
     truth = np.broadcast_to(number[:, None], fold.shape)
     every = thinning(groups, fold, NULL_SAMPLES if learner.is_bayes else REFIT_SAMPLES)
-    few = recording.isel(time=slice(None, None, every))
 
     def trials(orders: list[Order]) -> Iterator[Trial]:
-        small, thin_place, known = activity(few).load(), place[:, ::every], fold[:, ::every] >= 0
+        small = groups.as_walks(activity(recording), every)
+        thin_place, known = place[:, ::every], fold[:, ::every] >= 0
         for order in tqdm(orders, desc="shuffles", disable=not progress):
             thin_fold = np.where(known, of_group[order][:, None], -1)
             guess = decoder.decode(small, number[order], thin_place, thin_fold)

@@ -25,7 +25,7 @@ from placeformer.population.similarity_measures import (
     Method,
     Rows,
 )
-from placeformer.population.vectors import check_padding, is_maps, pair, shared_places
+from placeformer.population.vectors import check_padding, is_maps, pair, shared_places, thinned
 from placeformer.spatial.stability import HALF
 from placeformer.stats.intervals import LEVEL
 from placeformer.stats.permutation import p_value
@@ -223,7 +223,7 @@ def _of_recordings(
     step = max(1, -(-compared.n_rows // NULL_ROWS))
     few = compared
     if step > 1 or not isinstance(few, Matrices):
-        few = measure.matrices(np.asarray(x[:, ::step]), np.asarray(y[:, ::step]), (a, b))
+        few = measure.matrices(thinned(x, step), thinned(y, step), (a, b))
     shuffles = tqdm(range(n_shuffles), desc="shuffles", disable=not progress)
     null = [few.paired(*_exchanged(few.group, rng.permutation(n_walks))) for _ in shuffles]
     return Found(value, compared.n_rows, Null(few.value(), np.array(null)), left)
