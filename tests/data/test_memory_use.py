@@ -30,7 +30,7 @@ ANALYSES = {
     "mutual_information": (lambda r: pf.mutual_information(r, n_shuffles=2), 3),
     "decode_position by ridge": (
         lambda r: pf.decode_position(r, blocks=4, n_resamples=3, n_shuffles=3, progress=False),
-        60,
+        75,
     ),
     "similarity": (
         lambda r: pf.similarity(r, r, debiased=False, n_shuffles=0, progress=False),

@@ -241,7 +241,10 @@ def decode_position(
     outputs = learner.of_class(trained.outputs(recording, fold, progress), here.size)
     decoded = here.of_target(outputs, learner)
     decoded[fold < 0] = np.nan
-    truth = np.where((here.known & (fold >= 0))[..., None], here.position, np.nan)
+    compared = here.known & (fold >= 0)
+    truth = here.position
+    if not compared.all():
+        truth = np.where(compared[..., None], truth, np.nan)
     exchange = Exchange(
         _fixed_trials(groups, fold, decoded, truth)
         if train is not None

@@ -127,14 +127,16 @@ class DecodingScore:
             Number of bootstrap samples.
         """
         guessed = self._guessed(blind, truth, fold)
+        chance, guess = self.summary(guessed), mean(guessed)
+        del guessed  # as long as the recording
         score = self.score(prediction, truth)
         number, text = range(int(fold.max()) + 1), self.summary_name
         of_fold = [score[fold == k] for k in number]
         interval = self._interval(groups.split(score), n_resamples, exchange.seed)
         return {
             "interval": self._column(interval, f"{LEVEL:.0%} interval", "bound", level=LEVEL),
-            f"chance_{self.name}": self._column(self.summary(guessed), f"{text} of a blind guess"),
-            **self._test(exchange, mean(guessed)),
+            f"chance_{self.name}": self._column(chance, f"{text} of a blind guess"),
+            **self._test(exchange, guess),
             "n": variable((), np.isfinite(score).sum(), "samples"),
             f"fold_{self.name}": self._column(
                 [self.summary(values) for values in of_fold], f"{text} in a fold", "fold"
