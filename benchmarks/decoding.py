@@ -20,7 +20,7 @@ import xarray as xr
 from _timing import least
 from sklearn.naive_bayes import GaussianNB
 
-from placeformer.population import decoders as bayes
+from placeformer.population import bayes_decoder as bayes
 from placeformer.population.decoding import decode_position
 from placeformer.spatial.binning import BinnedRecording
 
@@ -95,7 +95,7 @@ def main() -> None:
         "Poisson Bayes": bayes.poisson(*given),
     }.items():
         ways[name] = (place.size, lambda d=decoders: bayes.predict(values, d, fold))  # type: ignore[misc]
-    whole = lambda: decode_position(recording, method="bayes", n_resamples=1)  # noqa: E731
+    whole = lambda: decode_position(recording, method="bayes", n_resamples=1, n_shuffles=0)  # noqa: E731
     ways["decode_position, 5 folds, training included"] = (place.size, whole)
     ways["scikit-learn GaussianNB"] = (1000, lambda: sklearn.predict(counts[:1000]))
     ways |= peers(rate, counts)

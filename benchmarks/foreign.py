@@ -28,7 +28,7 @@ def above(recording: xr.Dataset, statistic: str, limit: float, n: int, bins: int
 def row(name: str, recording: xr.Dataset, n: int, bins: int | None = 8) -> dict[str, object]:
     """Results for one layer."""
     cells = pf.place_cells(recording, n_shuffles=n, bins=bins, negatives="shift")
-    decoded = pf.decode_position(recording, n_resamples=99)
+    decoded = pf.decode_position(recording, n_shuffles=99)
     return {
         "network": name,
         "layer": str(recording["layer"].values[0]),

@@ -39,11 +39,11 @@ def analyses() -> dict[str, Callable[[Any], object]]:
         "shuffle_test, variance beyond letters": lambda recording: shuffle(
             recording, variance, given="observation", n_shuffles=16
         ),
-        "decode_position, ridge, 100,000 samples": lambda recording: pf.decode_position(
-            recording, max_samples=100_000, n_resamples=10
+        "decode_position, ridge": lambda recording: pf.decode_position(
+            recording, n_resamples=10, n_shuffles=20
         ),
         "decode_position, bayes": lambda recording: pf.decode_position(
-            recording, method="bayes", n_resamples=10
+            recording, method="bayes", n_resamples=10, n_shuffles=20
         ),
         "dimensionality": pf.dimensionality,
     }

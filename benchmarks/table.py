@@ -23,7 +23,7 @@ from _timing import least
 
 import placeformer as pf
 from placeformer.evaluation import simulation
-from placeformer.population import decoders as bayes
+from placeformer.population import bayes_decoder as bayes
 from placeformer.spatial.binning import BinnedRecording
 from placeformer.spatial.rate_maps import flatten
 

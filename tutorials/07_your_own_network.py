@@ -91,7 +91,7 @@ trained = pf.record(network, behaviour, **settings)
 
 recordings = {"untrained": untrained, "trained": trained}
 for name, recording in recordings.items():
-    found = pf.decode_position(recording, n_resamples=99, progress=False)
+    found = pf.decode_position(recording, n_shuffles=99, progress=False)
     error, chance = 100 * float(found["median_error"]), 100 * float(found["chance_error"])
     print(f"{name:<10} median error {error:4.1f} cm, chance {chance:.1f} cm")
 

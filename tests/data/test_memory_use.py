@@ -28,6 +28,14 @@ ANALYSES = {
     ),
     "shuffle_test": (lambda r: pf.shuffle_test(r, n_shuffles=2), 3),
     "mutual_information": (lambda r: pf.mutual_information(r, n_shuffles=2), 3),
+    "decode_position by ridge": (
+        lambda r: pf.decode_position(r, blocks=4, n_resamples=3, n_shuffles=3, progress=False),
+        75,
+    ),
+    "similarity": (
+        lambda r: pf.similarity(r, r, debiased=False, n_shuffles=0, progress=False),
+        0.5,
+    ),
     "decode_position": (lambda r: pf.decode_position(r, method="bayes", n_resamples=3), 60),
 }
 """Analyses, and the most bytes a sample: graphs of dask, the half of a step, places, a result."""

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.naive_bayes import GaussianNB
 
 from placeformer.evaluation import simulation
-from placeformer.population import decoders as bayes
+from placeformer.population import bayes_decoder as bayes
 from placeformer.spatial.binning import BinnedRecording
 
 RNG = np.random.default_rng

@@ -130,3 +130,40 @@ def test_populations_that_do_not_vary_and_bad_input(tmp_path):
         dimensionality(recording(rows))
     with pytest.raises(TypeError, match="must be an xarray.Dataset"):
         dimensionality(rows)
+
+
+@pytest.mark.parametrize("n_rows", [40, 80, 320])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_the_unbiased_ratio_does_not_grow_with_the_rows(n_rows, standardize):
+    """30 independent units: the plain ratio is 17 for 40 rows, and 27 for 320."""
+    plain, unbiased = [], []
+    for seed in range(30):
+        found = dimensionality(
+            recording(RNG(seed).standard_normal((n_rows, 30)), 8), standardize=standardize
+        )
+        plain.append(float(found.participation_ratio))
+        unbiased.append(float(found.participation_ratio_unbiased))
+    assert np.mean(plain) < 28
+    np.testing.assert_allclose(np.mean(unbiased), 30, atol=2.5)
+
+
+def test_slow_walks_do_not_lower_the_unbiased_ratio():
+    found = []
+    for seed in range(30):
+        rows = simulation.noise(RNG(seed), 24, 100, 10, 0.97)
+        x, y = RNG(0).integers(0, 5, (2, 24, 100))
+        found.append(dimensionality(simulation.recording(rows, x, y)))
+    plain, unbiased = (
+        np.mean([f[name] for f in found])
+        for name in ("participation_ratio", "participation_ratio_unbiased")
+    )
+    assert plain < 9.4
+    np.testing.assert_allclose(unbiased, 10, atol=0.6)
+
+
+def test_sums_and_kernels_give_the_same_unbiased_ratio():
+    rows = RNG(8).standard_normal((60, 12)) * np.linspace(1, 3, 12) + 5
+    few = dimensionality(recording(np.hstack([rows, np.zeros((60, 60))]), 6))
+    many = dimensionality(recording(rows, 6))
+    np.testing.assert_allclose(few.participation_ratio_unbiased, many.participation_ratio_unbiased)
+    assert np.isnan(dimensionality(recording(rows, 3)).participation_ratio_unbiased)

@@ -57,6 +57,6 @@ def test_training_trades_heading_for_place(trained):
 def test_place_is_read_from_every_layer(trained):
     recording = recorded(trained)
     for layer in LAYERS:
-        decoded = pf.decode_position(of_layer(recording, layer), n_resamples=99)
+        decoded = pf.decode_position(of_layer(recording, layer), n_shuffles=99)
         assert decoded.median_error < decoded.chance_error / 2
         assert decoded.p == 0.01

@@ -35,7 +35,7 @@ def per_map(function):
 
 def decode(function, **options):
     """A decoder of few resamples."""
-    return lambda one, two: function(one, n_resamples=20, **options)
+    return lambda one, two: function(one, n_resamples=20, n_shuffles=5, **options)
 
 
 ANALYSES = {
@@ -62,12 +62,14 @@ ANALYSES = {
     "decode_position, poisson": decode(
         pf.decode_position, method="poisson", negatives="shift", blocks=4
     ),
-    "decode_map": lambda one, two: pf.decode_map(xr.concat([one, two], "walk"), n_resamples=20),
+    "decode_map": lambda one, two: pf.decode_map(
+        xr.concat([one, two], "walk"), n_resamples=20, n_shuffles=5
+    ),
     "remapping": per_map(pf.remapping),
     "population_vector_correlation": per_map(pf.population_vector_correlation),
-    "similarity, cka": lambda one, two: pf.similarity(one, one.isel(unit=slice(8))),
+    "similarity, cka": lambda one, two: pf.similarity(one, one.isel(unit=slice(8)), n_shuffles=5),
     "similarity, rsa": lambda one, two: pf.similarity(
-        one, one.isel(unit=slice(8)), method="rsa", every=20
+        one, one.isel(unit=slice(8)), method="rsa", every=20, n_shuffles=5
     ),
     "dimensionality": lambda one, two: pf.dimensionality(one, standardize=True),
 }

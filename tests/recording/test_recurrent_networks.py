@@ -41,7 +41,7 @@ def test_every_unit_stands_beside_the_path(pair, paths):
 def test_the_trained_network_knows_where_it_is(pair, paths):
     said = pair[1].activation.values[-HELD_OUT:, :, -2:]
     error = np.median(np.linalg.norm(said - paths[-HELD_OUT:], axis=-1))
-    decoded = pf.decode_position(hidden(pair[1]), n_resamples=99)
+    decoded = pf.decode_position(hidden(pair[1]), n_shuffles=99)
     assert error < 0.06
     assert decoded.median_error < 0.04 < 0.3 < decoded.chance_error
     assert decoded.p == 0.01

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter
 from scipy.signal import lfilter
 
 from placeformer.models.grid_world import GridWorld
@@ -211,3 +212,78 @@ def _drive(
     drives |= dict.fromkeys(("place", "two fields", *SHAPES), field)
     drives["place and letter"] = field + 0.1 * letter
     return (drives | {"remembered place": field} if familiar else drives).get(name, 0.0)
+
+
+def noise(
+    rng: np.random.Generator, n_walks: int, n_steps: int, n_units: int, rho: float = 0.0
+) -> NDArray[np.float32]:
+    """Stationary noise (walk, time, unit) of variance 1 whose next step correlates by `rho`."""
+    warm_up = int(np.ceil(5 / (1 - rho))) if rho else 0
+    white = rng.standard_normal((n_walks, warm_up + n_steps, n_units))
+    slow = lfilter([np.sqrt(1 - rho**2)], [1, -rho], white, axis=1)[:, warm_up:]
+    return np.asarray(slow, np.float32)
+
+
+def lattice_noise(
+    seed: int,
+    n_walks: int,
+    n_steps: int,
+    n_units: int = 20,
+    *,
+    rho: float = 0.0,
+    height: float = 0.0,
+) -> xr.Dataset:
+    """A Recording of noise along walks on the lattice, plus a place field of some height per unit.
+
+    Without a height it is a true null for whatever relates activations to places.
+    """
+    walk = GridWorld(n_maps=1, seed=seed).walk(n_walks, n_steps, seed=seed)
+    x, y = walk.x.values, walk.y.values
+    rng = np.random.default_rng([seed, 5])
+    activation = noise(rng, n_walks, n_steps, n_units, rho)
+    if height:
+        fields = np.array([bump(centre) for centre in rng.uniform(0, SIDE - 1, (n_units, 2))])
+        activation += height * np.moveaxis(fields, 0, -1)[y, x].astype(np.float32)
+    return recording(activation, x, y)
+
+
+def shared_signal(
+    seed: int,
+    n_walks: int,
+    n_steps: int,
+    *,
+    share: float,
+    n_units: int = 20,
+    rho: float = 0.99,
+    noise_rho: float = 0.9,
+) -> tuple[xr.Dataset, xr.Dataset, float]:
+    """Two Recordings of the same walks that share three slow signals, and their true linear CKA.
+
+    `share` is the variance of every signal; the loadings are the same for all seeds.
+    """
+    loadings = np.random.default_rng(3).standard_normal((2, 3, n_units))
+    rng = np.random.default_rng([seed, 7])
+    signal = noise(rng, n_walks, n_steps, 3, rho)
+    x, y = np.random.default_rng(0).integers(0, SIDE, (2, n_walks, n_steps))
+    a, b = (
+        recording(
+            np.sqrt(share, dtype=np.float32) * (signal @ own.astype(np.float32))
+            + noise(rng, n_walks, n_steps, n_units, noise_rho),
+            x,
+            y,
+        )
+        for own in loadings
+    )
+    of_a, of_b = (share * own.T @ own + np.eye(n_units) for own in loadings)
+    between = share * loadings[0].T @ loadings[1]
+    truth = np.square(between).sum() / (np.linalg.norm(of_a) * np.linalg.norm(of_b))
+    return a, b, float(truth)
+
+
+def smooth_maps(seed: int, n_units: int = 30, width: float = 2.0) -> xr.Dataset:
+    """RateMaps of units that are independent Gaussian fields, smooth over `width` bins."""
+    rng = np.random.default_rng([seed, 11])
+    edge = int(4 * width)
+    white = rng.standard_normal((n_units, SIDE + 2 * edge, SIDE + 2 * edge))
+    smooth = gaussian_filter(white, (0, width, width))[:, edge:-edge, edge:-edge]
+    return maps(smooth / smooth.std())

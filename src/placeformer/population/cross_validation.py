@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold
+from tqdm.auto import tqdm
 
+from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers
+from placeformer.population.vectors import thinned
 
 DEFAULT_FOLDS = 5
 
@@ -56,6 +61,25 @@ class Groups:
         whole = values[:, : self.blocks * self.length]
         return whole.reshape(self.n, self.length, *values.shape[2:])
 
+    def as_walks(self, recording: xr.Dataset, every: int = 1) -> xr.Dataset:
+        """A Recording whose walks are the groups, of every n-th step, in memory."""
+        steps = [name for name, v in recording.variables.items() if v.dims == (schema.TIME,)]
+        recording = recording.drop_vars(steps)
+        starts = range(0, self.blocks * self.length, self.length)
+        parts = []
+        for start in starts:
+            block = recording.isel(time=slice(start, start + self.length))
+            part = block.isel(time=slice(None, None, every))
+            values = block[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS)
+            few = values.isel(time=slice(None, None, every)).variable
+            part[schema.ACTIVATION] = few.copy(data=thinned(values.data, every))
+            parts.append(part.load())
+        if len(parts) == 1:
+            return parts[0]
+        joined = xr.concat(parts, schema.WALK, coords="minimal", compat="override")
+        order = np.arange(self.n).reshape(self.blocks, self.n_walks).T.ravel()
+        return joined.isel(walk=order)
+
     @classmethod
     def of(cls, recording: xr.Dataset, blocks: int | None = None, gap: int | None = None) -> Groups:
         """Groups of a recording: its walks, or ``blocks`` blocks of time of each walk."""
@@ -91,7 +115,9 @@ def folds(
         samples) and must test each group once. By default five folds, or one per group if there
         are fewer than five groups.
     label
-        Label of each group to stratify by, so that every fold has its share of each label.
+        Label of each group to stratify by: the groups of every label are dealt to the folds in
+        turn, so that labels with equally many groups are equally frequent in each fold. Otherwise
+        a decoder that has learnt nothing predicts the label that is rarer among the tested groups.
     seed
         Random seed of the stratified folds.
 
@@ -107,7 +133,12 @@ def folds(
             "decode_position(..., blocks=10), which leaves a gap between them"
         )
     if cv is None or isinstance(cv, int | np.integer):
-        cv = _splitter(groups.n, None if cv is None else int(cv), label, seed)
+        n_folds = None if cv is None else int(cv)
+        if label is not None:
+            return _dealt(np.asarray(label), n_folds, seed)
+        n_folds = min(DEFAULT_FOLDS, groups.n) if n_folds is None else n_folds
+        _check_n_folds(n_folds, groups.n, "walks or blocks")
+        cv = GroupKFold(n_folds)
     number = np.arange(groups.n)
     fold_of_group = np.full(groups.n, -1, np.intp)
     tested = np.zeros(groups.n, int)
@@ -125,21 +156,78 @@ def folds(
     return fold_of_group
 
 
-def _splitter(n_groups: int, n_folds: int | None, label: NDArray[Any] | None, seed: int) -> Any:
-    """Splitter over groups, stratified by label if there are labels."""
-    most = n_groups
-    if label is not None:
-        names, counts = np.unique(label, return_counts=True)
-        most = int(counts.min())
-        if most < 2:
-            raise ValueError(
-                "recording must have at least 2 walks on every map, got 1 on map "
-                f"{names[counts.argmin()]}; record more walks"
-            )
+def _dealt(label: NDArray[Any], n_folds: int | None, seed: int) -> NDArray[np.intp]:
+    """Folds (group,) to which the groups of every label are dealt in turn, in random order."""
+    names, counts = np.unique(label, return_counts=True)
+    most = int(counts.min())
+    if most < 2:
+        raise ValueError(
+            "recording must have at least 2 walks on every map, got 1 on map "
+            f"{names[counts.argmin()]}; record more walks"
+        )
     n_folds = min(DEFAULT_FOLDS, most) if n_folds is None else n_folds
+    _check_n_folds(n_folds, most, "walks of a map")
+    rng = np.random.default_rng(seed)
+    fold_of_group = np.empty(len(label), np.intp)
+    for name in names:
+        own = rng.permutation(np.flatnonzero(label == name))
+        fold_of_group[own] = np.arange(own.size) % n_folds
+    return fold_of_group
+
+
+def _check_n_folds(n_folds: int, most: int, of: str) -> None:
     if not 2 <= n_folds <= most:
-        of = "walks or blocks" if label is None else "walks of a map"
         raise ValueError(f"cv must be 2 to {most} folds (the number of {of}), got {n_folds}")
-    if label is None:
-        return GroupKFold(n_folds)
-    return StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+
+
+Decode = Callable[[int, NDArray[Any], NDArray[Any] | None], NDArray[Any]]
+"""Outputs (sample, output) of a fold's decoder for samples (sample, unit) and their seconds."""
+
+
+def by_fold(
+    decode: Decode,
+    values: Any,
+    fold: Numbers,
+    n_outputs: int,
+    dtype: np.dtype[Any],
+    seconds: NDArray[np.float64] | None = None,
+    progress: bool = False,
+) -> NDArray[Any]:
+    """Outputs (walk, time, output) of every sample by the decoder of its fold; 0 without a fold.
+
+    Activations (walk, time, unit) are read block by block, dask arrays chunk by chunk.
+    """
+    of_block = partial(_of_block, decode, n_outputs, dtype)
+    of_samples = [fold] if seconds is None else [fold, seconds]
+    if hasattr(values, "dask"):
+        import dask.array as da
+
+        values = values.rechunk({2: -1})
+        walks_and_steps = values.chunks[:2]
+        lazy = [da.from_array(a[..., None], chunks=(*walks_and_steps, 1)) for a in of_samples]
+        chunks = (*walks_and_steps, (n_outputs,))
+        outputs = da.map_blocks(of_block, values, *lazy, chunks=chunks, dtype=dtype)
+        return np.asarray(outputs.compute())
+    result = np.zeros((*fold.shape, n_outputs), dtype)
+    for where in tqdm(list(_blocks.blocks(values.shape)), desc="blocks", disable=not progress):
+        result[where] = of_block(values[where], *(a[where][..., None] for a in of_samples))
+    return result
+
+
+def _of_block(
+    decode: Decode,
+    n_outputs: int,
+    dtype: np.dtype[Any],
+    block: NDArray[Any],
+    fold: Numbers,
+    seconds: NDArray[np.float64] | None = None,
+) -> NDArray[Any]:
+    """Outputs of a block (walk, time, unit) with folds and seconds (walk, time, 1)."""
+    fold = fold[..., 0]
+    outputs = np.zeros((*fold.shape, n_outputs), dtype)
+    for k in np.unique(fold[fold >= 0]):
+        here = fold == k
+        own = None if seconds is None else seconds[..., 0][here]
+        samples = block.reshape(-1, block.shape[2]) if here.all() else block[here]
+        outputs[here] = decode(int(k), samples, own)
+    return outputs

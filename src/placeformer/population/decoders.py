@@ -1,49 +1,38 @@
-"""Decoders of position: Bayes, ridge regression and nearest neighbours."""
+"""Decoding methods by name: Bayes, ridge regression, nearest neighbours, and any estimator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from inspect import signature
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
-from sklearn.linear_model import Ridge, RidgeClassifier
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm.auto import tqdm
 
-from placeformer._options import check_option
-from placeformer.data import blocks as _blocks
-from placeformer.data import schema
-from placeformer.data.blocks import Numbers, integers, mapped
-from placeformer.data.dwell import dwell_of
+from placeformer.data.blocks import Numbers, integers
+from placeformer.population import bayes_decoder
+from placeformer.population.cross_validation import by_fold
+from placeformer.population.ridge_decoder import ridge
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import activations, picked, refuse_not_finite
-from placeformer.spatial.measures import PER_SECOND_UNITS
-from placeformer.spatial.negatives import Negatives
-from placeformer.spatial.variance_explained import centre
-
-Prior = Literal["uniform", "occupancy"]
-
-Variance = Literal["pooled", "place"]
-
-Weigh = Callable[..., tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any]]]
-
-FLOOR = 1e-3
-"""Minimum variance of a unit as a share of its total variance, and minimum rate of its mean."""
 
 KNN_SAMPLES = 20_000
 """Default maximum number of training samples of k-nearest neighbours."""
 
-REGRESSORS = {"ridge": Ridge, "knn": KNeighborsRegressor}
+BAYES: dict[str, Callable[..., list[bayes_decoder.Decoder]]] = {
+    "bayes": bayes_decoder.gaussian,
+    "poisson": bayes_decoder.poisson,
+}
 
-CLASSIFIERS = {"ridge": RidgeClassifier, "knn": KNeighborsClassifier}
+METHODS = ("ridge", "knn", *BAYES)
 
 
 @dataclass(frozen=True)
@@ -51,105 +40,192 @@ class Learner:
     """A decoding method with its options."""
 
     name: str
-    estimator: Any
-    """Estimator of scikit-learn; ``None`` for Bayes."""
+    method: Any
+    """Name of a method, or an estimator of scikit-learn."""
     max_samples: int | None
+    """Maximum number of training samples of a fold; ``None``: all."""
     seed: int
     options: Mapping[str, Any]
 
     @classmethod
     def of(
-        cls,
-        method: Any,
-        known: Mapping[str, Any],
-        max_samples: int | None,
-        seed: int,
-        options: Mapping[str, Any],
+        cls, method: Any, max_samples: int | None, seed: int, options: Mapping[str, Any]
     ) -> Learner:
         """Build a learner from the name of a method or from an estimator, and check its options."""
         if max_samples is not None and max_samples < 1:
             raise ValueError(f"max_samples must be at least 1, got {max_samples}")
-        if isinstance(method, str) and method in BAYES:
-            if max_samples is not None:
+        if not isinstance(method, str):
+            _check_estimator(method, options)
+            return cls(type(method).__name__, method, max_samples, seed, options)
+        if method not in METHODS:
+            raise ValueError(_no_method(method))
+        if method == "knn":
+            max_samples = KNN_SAMPLES if max_samples is None else max_samples
+            try:
+                KNeighborsRegressor(**options)
+            except TypeError as error:
                 raise ValueError(
-                    f"max_samples must be None with method={method!r}, which reads all samples "
-                    f"once, got {max_samples}"
-                )
-            _check_options(BAYES[method], method, options)
-            return cls(method, None, None, seed, options)
-        estimator = _estimator(method, known, options)
-        if method == "knn" and max_samples is None:
-            max_samples = KNN_SAMPLES
-        name = method if isinstance(method, str) else type(method).__name__
-        return cls(name, estimator, max_samples, seed, options)
+                    f"options must be those of sklearn's KNeighborsRegressor: {error}"
+                ) from error
+            return cls(method, method, max_samples, seed, options)
+        if max_samples is not None:
+            raise ValueError(
+                f"max_samples must be None with method={method!r}, which reads all samples once in "
+                f"blocks, got {max_samples}"
+            )
+        _check_options(ridge if method == "ridge" else BAYES[method], method, options)
+        if not options.get("alpha", 1.0) > 0:
+            raise ValueError(
+                f"alpha must be above 0, got {options['alpha']}; pass "
+                "method=sklearn.linear_model.LinearRegression() for no penalty"
+            )
+        return cls(method, method, None, seed, options)
+
+    @property
+    def is_bayes(self) -> bool:
+        """Whether the method gives a posterior over places."""
+        return isinstance(self.method, str) and self.method in BAYES
 
     @property
     def categorical(self) -> bool:
-        """Whether the estimator is a classifier, which predicts one of several places."""
-        return self.estimator is None or is_classifier(self.estimator)
+        """Whether the targets are numbers of classes, not one or more real outputs."""
+        return self.is_bayes or (not isinstance(self.method, str) and is_classifier(self.method))
 
-    def places(
-        self,
-        recording: xr.Dataset,
-        index: Any,
-        size: int,
-        fold: Numbers,
-        progress: bool,
-    ) -> Numbers:
-        """Decoded place of every sample (walk, time)."""
-        if self.estimator is not None:
-            target = np.asarray(index)[..., None]
-            return self.learn(recording, target, fold, progress)[..., 0].astype(integers(size))
-        decoders = BAYES[self.name](recording, index, size, fold, **self.options)
-        seconds = None if decoders[0].log_prior is None else _seconds_of_rates(recording)
-        return predict(activations(recording), decoders, fold, progress, seconds)
+    @property
+    def joint(self) -> bool:
+        """Whether each output of a fit to many is the same as that of a fit to it alone."""
+        return self.method in ("ridge", "knn") if isinstance(self.method, str) else False
 
-    def learn(
-        self,
-        recording: xr.Dataset,
-        target: NDArray[Any],
-        fold: Numbers,
-        progress: bool,
-    ) -> NDArray[np.float64]:
-        """Targets (walk, time, output) predicted by an estimator trained on the other folds.
+    @cached_property
+    def estimator(self) -> Any:
+        """Estimator of scikit-learn, on standardised units where the method is named."""
+        if not isinstance(self.method, str):
+            return self.method
+        named = {"ridge": Ridge, "knn": KNeighborsRegressor}[self.method]
+        return make_pipeline(StandardScaler(), named(**self.options))
 
-        Of a dask array only the training samples are loaded; the others are read in blocks.
+    def fit(
+        self, recording: xr.Dataset, target: Any, fold: Numbers, size: int = 0, *, n: int
+    ) -> Trained:
+        """Train a decoder for each of the first n folds, on the samples of all other folds.
+
+        Parameters
+        ----------
+        recording
+            Recording.
+        target
+            Class of every sample (walk, time), or outputs (walk, time, output).
+        fold
+            Fold of every sample (walk, time); -1: the sample is left out.
+        size
+            Number of classes.
         """
+        if self.is_bayes:
+            decoders = BAYES[self.name](recording, target, size, fold, n, **self.options)
+            return Bayes(size, decoders)
+        target = np.asarray(target)
         values = activations(recording)
         (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
         refuse_not_finite(recording, sums, fold)
+        n_outputs = 1 if self.categorical else target.shape[2]
+        if self.method == "ridge" and np.count_nonzero(fold >= 0) > values.shape[2]:
+            return Models(n_outputs, ridge(recording, target, fold, n, **self.options))
+        return Models(n_outputs, self._estimators(values, target, fold, n))
+
+    def decode(
+        self,
+        recording: xr.Dataset,
+        target: Any,
+        fold: Numbers,
+        size: int = 0,
+        progress: bool = False,
+    ) -> NDArray[Any]:
+        """Targets of all samples by decoders trained on the other folds.
+
+        Classes (walk, time) or outputs (walk, time, output).
+        """
+        trained = self.fit(recording, target, fold, size, n=int(fold.max()) + 1)
+        return self.of_class(trained.outputs(recording, fold, progress), size)
+
+    def of_class(self, outputs: NDArray[Any], size: int) -> NDArray[Any]:
+        """Outputs (walk, time, 1) of a categorical method as classes (walk, time)."""
+        return outputs[..., 0].astype(integers(size)) if self.categorical else outputs
+
+    def _estimators(
+        self, values: Any, target: NDArray[Any], fold: Numbers, n: int
+    ) -> Sequence[Any]:
+        """A fitted estimator per fold; of a dask array only the training samples are loaded."""
         rng = np.random.default_rng(self.seed)
-        wanted = target[..., 0] if self.categorical else target
         models = []
-        for k in tqdm(range(int(fold.max()) + 1), desc="folds", disable=not progress):
+        for k in range(n):
             train = np.flatnonzero((fold >= 0) & (fold != k))
             if self.max_samples is not None and train.size > self.max_samples:
                 train = np.sort(rng.choice(train, self.max_samples, replace=False))
             where = np.unravel_index(train, fold.shape)
-            target_values = wanted[where] if self.categorical else wanted[where].astype(float)
-            models.append(clone(self.estimator).fit(picked(values, where), target_values))
-        return _predictions(values, models, fold, target.shape[2])
+            wanted = target[where] if self.categorical else target[where].astype(float)
+            models.append(clone(self.estimator).fit(picked(values, where), wanted))
+        return models
 
 
-def _estimator(method: Any, known: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Estimator of scikit-learn: a named one on standardised units, or ``method`` itself."""
-    if isinstance(method, str) and method in known:
-        try:
-            return make_pipeline(StandardScaler(), known[method](**options))
-        except TypeError as error:
-            where = f"sklearn's {known[method].__name__}"
-            raise ValueError(f"options must be those of {where}: {error}") from error
-    if isinstance(method, str) or not (hasattr(method, "fit") and hasattr(method, "predict")):
-        raise ValueError(
-            f"method must be one of {(*known, *BAYES)} or an estimator of scikit-learn, got "
-            f"{method!r}"
+@dataclass(frozen=True)
+class Trained:
+    """Trained decoders, one per fold."""
+
+    n_outputs: int
+    """Number of outputs of estimators, or of places of Bayesian decoders."""
+    models: Sequence[Any]
+
+    def outputs(self, recording: xr.Dataset, fold: Numbers, progress: bool) -> NDArray[Any]:
+        """Outputs (walk, time, output) of every sample by the decoder of its fold."""
+        raise NotImplementedError
+
+
+class Models(Trained):
+    """Estimators of scikit-learn, or linear decoders."""
+
+    def outputs(self, recording: xr.Dataset, fold: Numbers, progress: bool) -> NDArray[Any]:
+        """Outputs (walk, time, output) of every sample; 0 without a fold."""
+
+        def predict(k: int, samples: NDArray[Any], seconds: Any) -> NDArray[Any]:
+            return np.asarray(self.models[k].predict(samples)).reshape(len(samples), -1)
+
+        values = activations(recording)
+        return by_fold(predict, values, fold, self.n_outputs, np.dtype(float), progress=progress)
+
+
+class Bayes(Trained):
+    """Bayesian decoders of places."""
+
+    def outputs(self, recording: xr.Dataset, fold: Numbers, progress: bool) -> NDArray[Any]:
+        """Most probable place (walk, time, 1) of every sample; -1 without a fold."""
+        seconds = self._seconds(recording)
+        places = bayes_decoder.predict(activations(recording), self.models, fold, progress, seconds)
+        return np.asarray(places[..., None])
+
+    def posterior(self, recording: xr.Dataset, fold: Numbers, progress: bool) -> NDArray[Any]:
+        """Posterior (walk, time, place) of every sample; 0 without a fold."""
+        seconds = self._seconds(recording)
+        return bayes_decoder.posteriors(
+            activations(recording), self.models, fold, progress, seconds
         )
+
+    def _seconds(self, recording: xr.Dataset) -> NDArray[np.float64] | None:
+        of_rates = self.models[0].log_prior is not None
+        return bayes_decoder.seconds_of_rates(recording) if of_rates else None
+
+
+def _check_estimator(method: Any, options: Mapping[str, Any]) -> None:
+    if not (hasattr(method, "fit") and hasattr(method, "predict")):
+        raise ValueError(_no_method(method))
     if options:
         raise ValueError(
             f"options must be empty with an estimator, got {sorted(options)}; set them on the "
             f"{type(method).__name__} instead"
         )
-    return method
+
+
+def _no_method(method: Any) -> str:
+    return f"method must be one of {METHODS} or an estimator of scikit-learn, got {method!r}"
 
 
 def _check_options(function: Callable[..., Any], method: str, options: Mapping[str, Any]) -> None:
@@ -158,318 +234,3 @@ def _check_options(function: Callable[..., Any], method: str, options: Mapping[s
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"options of method={method!r} must be among {known}, got {unknown}")
-
-
-def _predictions(
-    values: Any, models: list[Any], fold: Numbers, n_outputs: int
-) -> NDArray[np.float64]:
-    """Predictions (walk, time, output) by the model of each sample's fold; 0 without a fold."""
-    if hasattr(values, "dask"):
-        import dask.array as da
-
-        values = values.rechunk({2: -1})
-        chunks = (*values.chunks[:2], (n_outputs,))
-        of_block = da.from_array(fold[..., None], chunks=(*chunks[:2], 1))
-        predictions = da.map_blocks(
-            _block_predictions, values, of_block, models, n_outputs, chunks=chunks, dtype=np.float64
-        )
-        return np.asarray(predictions.compute())
-    return _block_predictions(values, fold[..., None], models, n_outputs)
-
-
-def _block_predictions(
-    block: NDArray[Any], fold: Numbers, models: list[Any], n_outputs: int
-) -> NDArray[np.float64]:
-    """Predictions for a block (walk, time, unit) with folds (walk, time, 1)."""
-    fold = fold[..., 0]
-    predictions = np.zeros((*fold.shape, n_outputs))
-    for k in np.unique(fold[fold >= 0]):
-        predictions[fold == k] = models[k].predict(block[fold == k]).reshape(-1, n_outputs)
-    return predictions
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Log posterior of every place, linear (and quadratic) in the activations of a sample."""
-
-    shift: NDArray[Any]
-    """Subtracted from the activations first, shape (unit,)."""
-    rectified: bool
-    """Whether negative values are then set to 0."""
-    linear: NDArray[Any]
-    """Weights (unit, place) of the activations."""
-    square: NDArray[Any] | None
-    """Weights (unit, place) of their squares; ``None``: the same at every place."""
-    constant: NDArray[Any]
-    """Shape (place,); minus infinity at a place without training samples."""
-    log_prior: NDArray[Any] | None = None
-    """Shape (place,), only of a decoder of rates, whose other terms are those of one second."""
-
-    def log_posterior(
-        self, block: NDArray[Any], seconds: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
-        """Log posterior (sample, place) of activations (sample, unit), up to a constant.
-
-        A decoder of rates needs the seconds (sample,) that every sample stands for.
-        """
-        x = _prepared(block, self.shift, self.rectified)
-        log = x @ self.linear
-        if self.square is not None:
-            log += np.multiply(x, x, out=x) @ self.square
-        np.add(log, self.constant, out=log)
-        if self.log_prior is not None and seconds is not None:
-            log *= seconds[:, None].astype(log.dtype)
-            log += self.log_prior
-        return np.asarray(log)
-
-
-def gaussian(
-    recording: xr.Dataset,
-    index: Any,
-    size: int,
-    fold: Numbers,
-    *,
-    prior: Prior = "uniform",
-    variance: Variance = "pooled",
-) -> list[Decoder]:
-    """Train a decoder per fold on all other folds, with independent normal units.
-
-    Parameters
-    ----------
-    recording
-        Recording; its activations are read once.
-    index, fold
-        Place and fold of every sample (walk, time); -1: the sample is left out.
-    size
-        Number of places.
-    prior
-        ``"uniform"`` over the places visited, or their ``"occupancy"``: seconds of a timed
-        recording, else samples.
-    variance
-        Variance of a unit about its mean at a place: ``"pooled"`` over places, or separate for
-        every ``"place"``.
-    """
-    check_option("variance", variance, get_args(Variance))
-    values = activations(recording)
-    shift = centre(values)
-    sums = _sums(recording, index, size, fold, _kernels.moments(shift), 2)
-    weigh = partial(_gaussian, variance=variance)
-    return _decoders(sums, weigh, shift.astype(_precision(values)), prior, rectified=False)
-
-
-def poisson(
-    recording: xr.Dataset,
-    index: Any,
-    size: int,
-    fold: Numbers,
-    *,
-    prior: Prior = "uniform",
-    negatives: Negatives = "raise",
-) -> list[Decoder]:
-    """Train a decoder per fold on all other folds, with independent Poisson units.
-
-    The parameters are those of :func:`gaussian`, and ``negatives``: ``"raise"``, ``"rectify"``
-    or ``"shift"``, which subtracts each unit's minimum activation in the recording. For rates per
-    second in a timed recording, the count of a sample is its rate times its seconds.
-    """
-    least, seconds = _least(recording, negatives), _seconds_of_rates(recording)
-    sums = _sums(recording, index, size, fold, _rates(least), 1, seconds)
-    shift = least.astype(_precision(activations(recording)))
-    of_rates = seconds is not None
-    return _decoders(sums, _poisson, shift, prior, rectified=True, of_rates=of_rates)
-
-
-def _seconds_of_rates(recording: xr.Dataset) -> NDArray[np.float64] | None:
-    """Seconds of every sample (walk, time), of a timed recording of rates a second alone."""
-    dwell = dwell_of(recording)
-    if dwell is None or recording[schema.ACTIVATION].attrs.get("units") not in PER_SECOND_UNITS:
-        return None
-    shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
-    return np.broadcast_to(np.asarray(dwell, np.float64), shape)
-
-
-BAYES: dict[str, Callable[..., list[Decoder]]] = {
-    "bayes": gaussian,
-    "poisson": poisson,
-}
-
-
-def predict(
-    values: Any,
-    decoders: Sequence[Decoder],
-    fold: Numbers,
-    progress: bool = False,
-    seconds: NDArray[np.float64] | None = None,
-) -> Numbers:
-    """Most probable place of every sample (walk, time), each by the decoder of its fold.
-
-    Decoders of rates need the seconds (walk, time) of every sample.
-
-    Dask arrays are decoded chunk by chunk.
-    """
-    kind = integers(len(decoders[0].constant))
-    if hasattr(values, "dask"):
-        import dask.array as da
-
-        values = values.rechunk({2: -1})
-        chunks = (*values.chunks[:2], 1)
-        of_samples = [fold] if seconds is None else [fold, seconds]
-        lazy = [da.from_array(a[..., None], chunks=chunks) for a in of_samples]
-        decode = partial(_decoded, decoders)
-        places = da.map_blocks(decode, values, *lazy, drop_axis=2, dtype=kind)
-        return np.asarray(places.compute())
-    decoded = np.full(fold.shape, -1, kind)
-    blocks = list(_blocks.blocks(values.shape))
-    for where in tqdm(blocks, desc="blocks", disable=not progress):
-        own = None if seconds is None else seconds[where][..., None]
-        decoded[where] = _decoded(decoders, values[where], fold[where][..., None], own)
-    return decoded
-
-
-def _decoded(
-    decoders: Sequence[Decoder],
-    block: NDArray[Any],
-    fold: Numbers,
-    seconds: NDArray[np.float64] | None = None,
-) -> Numbers:
-    """Most probable place of a block (walk, time, unit), shape (walk, time); -1 without fold."""
-    fold = fold[..., 0]
-    places = np.full(fold.shape, -1, integers(len(decoders[0].constant)))
-    for k in np.unique(fold[fold >= 0]):
-        here = fold == k
-        samples = block.reshape(-1, block.shape[2]) if here.all() else block[here]
-        own = None if seconds is None else seconds[..., 0][here]
-        places[here] = decoders[k].log_posterior(samples, own).argmax(axis=1)
-    return places
-
-
-def _sums(
-    recording: xr.Dataset,
-    index: Any,
-    size: int,
-    fold: Numbers,
-    terms: _kernels.Terms,
-    n_terms: int,
-    weights: NDArray[np.float64] | None = None,
-) -> list[NDArray[Any]]:
-    """Occupancy and counts (fold, place) and sums (fold, place, unit) of every term, in one read.
-
-    Counts and sums are by weight.
-    """
-    n_folds = int(fold.max()) + 1
-    n_cells = n_folds * size
-
-    def of_fold(i: NDArray[Any], k: NDArray[Any]) -> NDArray[Any]:
-        return np.where((i < 0) | (k < 0), -1, k.astype(np.intp) * size + i)
-
-    cell = mapped(of_fold, index, fold, dtype=integers(n_cells))
-    sums = _kernels.bin_sums(
-        activations(recording), [cell] * n_terms, [n_cells] * n_terms, terms=terms, weights=weights
-    )
-    refuse_not_finite(recording, sums[-1], cell)
-    dwell = dwell_of(recording)
-    seconds = dwell if isinstance(dwell, np.ndarray) else None
-    occupancy, counts = (_blocks.totals(cell, n_cells, w) for w in (seconds, weights))
-    return [a.reshape(n_folds, size, *a.shape[1:]) for a in (occupancy, counts, *sums)]
-
-
-def _decoders(
-    sums: list[NDArray[Any]],
-    weigh: Weigh,
-    shift: NDArray[Any],
-    prior: Prior,
-    *,
-    rectified: bool,
-    of_rates: bool = False,
-) -> list[Decoder]:
-    """Decoder of every fold from the sums of the other folds."""
-    check_option("prior", prior, get_args(Prior))
-    decoders = []
-    for k in range(len(sums[0])):
-        # Seconds of the other folds are added up, since a difference of them need not be 0.
-        time, n = (np.delete(a, k, axis=0).sum(axis=0) for a in sums[:2])
-        linear, square, constant = weigh(n, *(a.sum(axis=0) - a[k] for a in sums[2:]))
-        weight = time if prior == "occupancy" else time > 0
-        log_prior = np.log(weight, out=np.full(time.shape, -np.inf), where=time > 0)
-        if not of_rates:
-            constant += log_prior
-        curved = None if square is None else square.astype(shift.dtype)
-        flat = linear.astype(shift.dtype), curved, constant.astype(shift.dtype)
-        own = log_prior.astype(shift.dtype) if of_rates else None
-        decoders.append(Decoder(shift, rectified, *flat, own))
-    return decoders
-
-
-def _gaussian(
-    n: NDArray[np.int64],
-    sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    variance: Variance,
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Weights of a normal density from sums (place, unit) of deviations and of their squares."""
-    visits = np.maximum(n, 1)[:, None]
-    mean = sums / visits
-    spread = np.maximum(squares - sums * mean, 0.0)
-    total = squares.sum(axis=0) / n.sum() - (sums.sum(axis=0) / n.sum()) ** 2
-    if variance == "pooled":
-        spread = spread.sum(axis=0) / max(n.sum() - np.count_nonzero(n), 1)
-        precision = _inverse(spread, total)
-        return (mean * precision).T, None, -0.5 * (mean**2 * precision).sum(axis=1)
-    precision = _inverse(spread / visits, np.broadcast_to(total, spread.shape))
-    log = np.log(precision, out=np.zeros_like(precision), where=precision > 0)
-    constant = -0.5 * (mean**2 * precision - log).sum(axis=1)
-    return (mean * precision).T, -0.5 * precision.T, constant
-
-
-def _poisson(
-    n: NDArray[np.int64], sums: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], None, NDArray[np.float64]]:
-    """Weights of a Poisson probability from sums (place, unit) of rates."""
-    rate = np.maximum(sums / np.where(n > 0, n, 1)[:, None], FLOOR * sums.sum(axis=0) / n.sum())
-    log = np.log(rate, out=np.zeros_like(rate), where=rate > 0)
-    return log.T, None, -rate.sum(axis=1)
-
-
-def _inverse(variance: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Precision, with a lower bound on the variance as a share of the total; 0 if constant."""
-    least = np.maximum(variance, FLOOR * total)
-    return np.divide(1.0, least, out=np.zeros_like(least), where=total > 0)
-
-
-def _prepared(block: NDArray[Any], shift: NDArray[Any], rectified: bool) -> NDArray[Any]:
-    """Activations minus the shift, at least 0 if rectified, in the precision of the shift."""
-    x = np.subtract(block, shift, dtype=shift.dtype)
-    return np.maximum(x, 0, out=x) if rectified else x
-
-
-def _rates(least: NDArray[np.float64]) -> _kernels.Terms:
-    """Terms of sums: activations above their minimum, or above 0."""
-    return lambda block, units: iter([_prepared(block, least[units].astype(block.dtype), True)])
-
-
-def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
-    """Shift subtracted from every unit before negative values are set to 0, shape (unit,)."""
-    check_option("negatives", negatives, get_args(Negatives))
-    values = activations(recording)
-    if hasattr(values, "dask"):
-        import dask.array as da
-
-        least = np.asarray(da.nanmin(values, axis=(0, 1)), float)
-    else:
-        least = np.asarray(np.fmin.reduce(values, axis=(0, 1)), float)
-    if negatives == "shift":
-        return least
-    below = np.flatnonzero(least < 0)
-    if negatives == "raise" and below.size:
-        raise ValueError(
-            "method='poisson' needs activations >= 0, as a Poisson count is: "
-            f"{below.size} units have negative ones (units {schema.unit_names(recording, below)}, "
-            f"minimum {least.min():.3g}); pass negatives='rectify' or 'shift', or method='bayes', "
-            "which is Gaussian and suited to signed activations"
-        )
-    return np.zeros_like(least)
-
-
-def _precision(values: Any) -> type[np.floating]:
-    """Precision of decoding: double for double-precision activations, else single."""
-    return np.float64 if values.dtype == np.float64 else np.float32

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
+from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
+from placeformer.data.unit_identity import check_same_units
 from placeformer.population.cross_validation import Groups, folds
-from placeformer.population.decoders import CLASSIFIERS, REGRESSORS, Learner
-from placeformer.spatial.binning import BinnedRecording, Bins, axis_names, samples
-from placeformer.stats.intervals import LEVEL, percentile_interval
-from placeformer.stats.permutation import p_value
+from placeformer.population.decoders import Bayes, Learner
+from placeformer.population.decoding_score import (
+    NULL_SAMPLES,
+    REFIT_SAMPLES,
+    Columns,
+    DecodingScore,
+    Exchange,
+    Order,
+    activity,
+    distance,
+    mean,
+    median,
+    n_orders,
+    same,
+    thinning,
+    warn_of_equal_walks,
+)
+from placeformer.spatial import binned_sums as _kernels
+from placeformer.spatial.binning import (
+    BinnedRecording,
+    Bins,
+    Grid,
+    activations,
+    axis_names,
+    refuse_not_finite,
+    samples,
+)
 
 SAMPLE = (schema.WALK, schema.TIME)
 
-Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
-"""Score (walk, time) of predictions against the truth, NaN where there is no prediction."""
-
-Summary = Callable[[NDArray[np.float64]], float]
-Columns = dict[str, xr.Variable]
+Trial = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
 
 def decode_position(
     recording: xr.Dataset,
     *,
+    train: xr.Dataset | None = None,
     method: Any = "ridge",
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
     cv: Any = None,
     blocks: int | None = None,
     gap: int | None = None,
+    posterior: bool = False,
     max_samples: int | None = None,
     n_resamples: int = 200,
+    n_shuffles: int = 100,
+    allow_other_units: bool = False,
     seed: int = 0,
     progress: bool = True,
     **options: Any,
@@ -49,11 +74,16 @@ def decode_position(
     Parameters
     ----------
     recording
-        Recording with at least two walks. Its maps are pooled: select the walks of one map first
-        if positions on different maps are unrelated.
+        Recording to decode, with at least two walks unless ``train`` is given. Its maps are pooled:
+        select the walks of one map first if positions on different maps are unrelated.
+    train
+        Recording of the same units to train the decoder on, for example before a lesion, on
+        another map, or awake. ``recording`` then needs no positions: where it has none, only
+        ``decoded`` and ``posterior`` are known. By default the decoder is cross-validated within
+        ``recording``.
     method
-        ``"ridge"``: linear regression with a penalty (options of
-        :class:`sklearn.linear_model.Ridge`). ``"knn"``: mean position of the nearest training
+        ``"ridge"``: linear regression with a penalty; option ``alpha`` (default 1), as in
+        :class:`sklearn.linear_model.Ridge`. ``"knn"``: mean position of the nearest training
         samples (:class:`sklearn.neighbors.KNeighborsRegressor`). Both standardise every unit.
         ``"bayes"``: the most probable bin, units independent and normal about their mean in
         every bin; options ``prior`` ("uniform" over the bins visited or "occupancy") and
@@ -67,16 +97,25 @@ def decode_position(
     cv
         Number of folds of walks (default 5, or as many as there are walks), or a splitter of
         scikit-learn, which is passed the walks. The samples of a walk are never in both the
-        training and the test set.
+        training and the test set. Not allowed with ``train``.
     blocks, gap
         Cut every walk into this many blocks of time, which are then used instead of walks; `gap`
         samples at both ends of each block are left out (default a tenth of the block). Nearby
         blocks share whatever changes slowly, so prefer more walks.
+    posterior
+        Return the posterior over bins too, of ``"bayes"`` and ``"poisson"``: 4 bytes for each
+        sample and bin. Other methods have none and refuse it.
     max_samples
-        Train on at most this many samples for each fold, drawn at random; by default on all, with
-        "knn" on 20,000. Not allowed for Bayesian decoders, which read all samples once.
+        Train on at most this many samples for each fold, drawn at random: by default 20,000 with
+        "knn" and all with an estimator. Not allowed for "ridge" and Bayesian decoders, which read
+        all samples once, in blocks.
     n_resamples
-        Number of bootstrap samples of the interval and of shuffles of the null.
+        Number of bootstrap samples of the interval.
+    n_shuffles
+        Number of shuffles of the null, each of which trains the decoder anew; 0 for none.
+    allow_other_units
+        Pair the units of ``recording`` and ``train`` by position even if their labels, networks or
+        sessions differ.
     seed
         Random seed of samples, bootstrap and shuffles.
     progress
@@ -89,20 +128,34 @@ def decode_position(
     xarray.Dataset
         ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from the
         position, both in its units and NaN where the position is NaN, outside explicit bins, or in
-        a gap. ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 % bootstrap
-        interval of the median over walks; ``r2`` (axis), 1 minus the squared error over the
+        a gap (with ``train``, ``decoded`` is known at every recorded sample). ``median_error``,
+        ``mean_error`` and ``interval`` (bound), the 95 % bootstrap interval of the median over
+        walks; ``r2`` (axis), 1 minus the squared error over the
         variance, at most 1, negative where the mean is a better prediction, NaN on an axis that
         does not vary. ``chance_error``: median error of always predicting the mean position of the
-        training walks. ``null_error``, ``null_sd`` and ``p``: mean error when the positions of
-        walks are permuted among the decoded walks, and (k + 1) / (n + 1) with k the number of
-        shuffles whose mean error is as low. ``n``, number of samples; ``fold_error``, ``fold_n``
-        (fold). Coordinate ``test_fold`` (walk, time).
+        training walks. ``null_error``, ``null_sd`` and ``p``: mean error when the courses of
+        positions are exchanged among the walks and the decoder is trained and tested anew, and
+        (k + 1) / (n + 1) with k the number of shuffles whose mean error, minus that of always
+        predicting the mean position of the training walks, is as low. ``reason``: why
+        p is NaN (fewer than 20 orders of the walks, hence fewer than 4 walks), or what it cannot
+        tell (walks that share their course); else empty. ``n``, number of samples;
+        ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
+
+        With ``posterior``: ``posterior`` (walk, time, and a dimension for each axis of ``by``), the
+        probability of every bin given the activations of that sample alone, 0 to 1 with sum 1, 0
+        in bins without training samples, NaN where nothing is decoded. The coordinates of these
+        dimensions are the centres of the bins; true positions are named ``true_x``, ....
 
     Raises
     ------
     ValueError
-        There is a single walk, activations are not finite or, under ``"poisson"``, negative, or an
-        option is unknown.
+        There is a single walk, activations are not finite or, under ``"poisson"``, negative, the
+        units of ``train`` differ, or an option is unknown.
+
+    Warns
+    -----
+    UserWarning
+        Two walks in different folds hold the same activations, or walks share their course.
 
     See Also
     --------
@@ -110,10 +163,24 @@ def decode_position(
 
     Notes
     -----
-    Bayesian decoders read dask arrays block by block. Other estimators load their training samples,
-    at most ``max_samples`` for each fold, and read the others block by block. The variance of a
-    unit is at least a thousandth of its total variance, and a Poisson rate a thousandth of the
-    unit's mean rate, so that no activation excludes a place where a unit was silent.
+    Bayesian decoders and ridge regression read dask arrays block by block. Other estimators load
+    their training samples, at most ``max_samples`` for each fold, and read the others block by
+    block. The variance of a unit is at least a thousandth of its total variance, and a Poisson rate
+    a thousandth of the unit's mean rate, so that no activation excludes a place where a unit was
+    silent.
+
+    The null exchanges whole walks, so it keeps the autocorrelation of positions and activations,
+    and trains the decoder anew, as :func:`sklearn.model_selection.permutation_test_score` does.
+    Exchanging only the tested positions would not be exact: the decoder of each walk has seen the
+    other walks in their own order. Recordings of more than 10,000 samples (2,500 with an estimator)
+    are thinned evenly for the test, the data as well as the shuffles. With ``train`` the decoder
+    stays as it is, and walks of ``recording`` are exchanged.
+
+    The posterior of a sample is
+
+    .. math:: P(\mathrm{bin} \mid a) \propto P(\mathrm{bin}) \prod_u p(a_u \mid \mathrm{bin}),
+
+    without smoothing over time. It is too narrow where the noise of units is correlated.
 
     References
     ----------
@@ -131,33 +198,77 @@ def decode_position(
     (('walk', 'time', 'axis'), (4, 128, 2))
     >>> bool(result.median_error < result.chance_error)
     True
+
+    Train on one recording and decode another:
+
+    >>> first, second = recording.isel(walk=[0, 1, 2]), recording.isel(walk=[3])
+    >>> options = {"method": "bayes", "posterior": True, "progress": False}
+    >>> result = pf.decode_position(second, train=first, **options)
+    >>> result.posterior.dims, float(result.posterior.sum(("y", "x"))[0, 0].round(3))
+    (('walk', 'time', 'y', 'x'), 1.0)
     """
     names = axis_names(by)
-    schema.check_recording(recording, need=names)
-    learner = Learner.of(method, REGRESSORS, max_samples, seed, options)
+    learner = Learner.of(method, max_samples, seed, options)
+    if posterior and not learner.is_bayes:
+        raise ValueError(
+            f"posterior=True needs method='bayes' or 'poisson', got {learner.name}, which predicts "
+            "a position without its probability"
+        )
     groups = Groups.of(recording, blocks, gap)
-    fold = groups.spread(folds(groups, cv))
-    position = _positions(recording, names)
-    fold = _within(fold, np.asarray(np.isfinite(position).all(axis=2)))
+    source = recording if train is None else train
+    schema.check_recording(source, need=names)
+    grid = None
     if learner.categorical or bins is not None:
-        places = BinnedRecording.of(recording, by=by, bins=bins, per_map=False)
-        fold = _within(fold, np.asarray(places.index >= 0))
-    if learner.categorical:
-        index = learner.places(recording, places.index, places.size, fold, progress)
-        decoded = _centres(places)[index]
+        grid = BinnedRecording.of(source, by=by, bins=bins).grid
+    to_train = Positions.of(source, names, grid)
+    if train is None:
+        fold = _within(groups.spread(folds(groups, cv)), to_train.known)
+        warn_of_equal_walks(recording, fold)
+        here, training_fold, n_folds = to_train, fold, int(fold.max()) + 1
+        blind = mean_positions(here.position, fold)
     else:
-        decoded = learner.learn(recording, position, fold, progress)
+        if cv is not None:
+            raise ValueError(f"cv must be None with train, which is not cross-validated, got {cv}")
+        check_same_units(
+            recording, train, ("recording", "train"), allow_other_units=allow_other_units
+        )
+        here, fold = Positions.of(recording, names, grid), _recorded(recording, groups)
+        training_fold, n_folds = np.where(to_train.known, 1, -1), 1
+        if not to_train.known.any():
+            raise ValueError("train must have samples with a position, got none; check bins")
+        blind = to_train.position[to_train.known].mean(axis=0, dtype=float)[None]
+    trained = learner.fit(source, to_train.target(learner), training_fold, to_train.size, n=n_folds)
+    outputs = learner.of_class(trained.outputs(recording, fold, progress), here.size)
+    decoded = here.of_target(outputs, learner)
     decoded[fold < 0] = np.nan
-    units = str(recording[names[0]].attrs.get("units", "1"))
+    compared = here.known & (fold >= 0)
+    truth = here.position
+    if not compared.all():
+        truth = np.where(compared[..., None], truth, np.nan)
+    exchange = Exchange(
+        _fixed_trials(groups, fold, decoded, truth)
+        if train is not None
+        else _position_trials(learner, recording, here, groups, fold, progress),
+        groups.n,
+        n_orders(np.arange(groups.n)),
+        n_shuffles,
+        seed,
+    )
+    units = str(source[names[0]].attrs.get("units", "1"))
     score = DecodingScore("error", units, "median distance", distance, median, less_is_better=True)
     evaluated = score.evaluate(
-        decoded, position, mean_positions(position, fold), fold, groups, n=n_resamples, seed=seed
+        decoded, truth, blind, fold, groups, exchange, n_resamples=n_resamples
     )
-    columns = of_position(position, decoded, fold, units) | evaluated
+    columns = of_position(truth, decoded, units) | evaluated
     result = labelled(columns, recording, fold, axis=list(names))
-    return with_settings(
-        result, recording, "decode_position", learner, cv=text(cv), **asdict(groups)
-    )
+    if posterior and grid is not None and isinstance(trained, Bayes):
+        shares = trained.posterior(recording, fold, progress)
+        shares[fold < 0] = np.nan
+        result = _with_posterior(result, shares, grid)
+    settings = {"cv": text(cv), **asdict(groups), "n_shuffles": n_shuffles}
+    if train is not None:
+        settings["train"] = schema.read_provenance(train)
+    return with_settings(result, recording, "decode_position", learner, **settings)
 
 
 def decode_map(
@@ -169,6 +280,7 @@ def decode_map(
     cv: Any = None,
     max_samples: int | None = None,
     n_resamples: int = 200,
+    n_shuffles: int = 100,
     seed: int = 0,
     progress: bool = True,
     **options: Any,
@@ -190,7 +302,7 @@ def decode_map(
     cv
         Number of folds, each with its share of every map (default 5, or as many as the map with
         fewest has walks), or a splitter of scikit-learn, which is passed the walks.
-    max_samples, n_resamples, seed, progress, options
+    max_samples, n_resamples, n_shuffles, seed, progress, options
         As in :func:`decode_position`.
 
     Returns
@@ -200,8 +312,10 @@ def decode_map(
         place and there is none. ``accuracy``, 0 to 1, with the 95 % bootstrap ``interval`` (bound)
         over walks;
         ``chance_accuracy``, the accuracy of always predicting the most frequent map of the training
-        walks; ``null_accuracy``, ``null_sd`` and ``p``: accuracy when maps are permuted among
-        walks; ``confusion`` (map, decoded_map), share of the samples of each map; ``n``;
+        walks; ``null_accuracy``, ``null_sd`` and ``p``: accuracy when the maps of walks are
+        exchanged and the decoder is trained and tested anew; ``reason``: why p is NaN (fewer than
+        20 ways to share the maps among the walks), else empty; ``confusion``
+        (map, decoded_map), share of the samples of each map; ``n``;
         ``fold_accuracy``, ``fold_n`` (fold).
 
     Raises
@@ -209,10 +323,23 @@ def decode_map(
     ValueError
         There is a single map or a map with a single walk, or as :func:`decode_position`.
 
+    Warns
+    -----
+    UserWarning
+        Two walks in different folds hold the same activations.
+
     See Also
     --------
     decode_position : Decode the position instead of the map.
     remapping : Compare the rate maps of two conditions.
+
+    Notes
+    -----
+    The walks of every map are dealt to the folds in turn, so that maps with equally many walks are
+    equally frequent in each fold; otherwise a decoder that has learnt nothing would predict the
+    map that is rarer among the tested walks and be right less often than chance. Maps are exchanged
+    together with the folds, which keeps these shares. Recordings are thinned for the null as in
+    :func:`decode_position`, to 2,500 samples with "ridge" and "knn".
 
     Examples
     --------
@@ -231,31 +358,190 @@ def decode_map(
             f"recording must have at least 2 maps to decode, got only map {maps[0]}; record "
             "more, for example placeformer.record(model, maps=(0, 1))"
         )
-    learner = Learner.of(method, CLASSIFIERS, max_samples, seed, options)
-    if not learner.categorical:
+    learner = Learner.of(method, max_samples, seed, options)
+    if not (learner.categorical or learner.joint):
         raise ValueError(
             f"method must be a classifier to decode maps, got {learner.name}; use 'bayes', "
             "'ridge', 'knn' or a classifier of scikit-learn"
         )
     groups = Groups.of(recording)
-    fold = groups.spread(folds(groups, cv, number, seed=seed))
-    truth = np.broadcast_to(number[:, None], fold.shape)
-    if learner.estimator is None:
-        places = BinnedRecording.of(recording, by=by, bins=bins, per_map=True)
-        fold = _within(fold, np.asarray(places.index >= 0))
-        place = learner.places(recording, places.index, places.size, fold, progress)
-        named = place // places.grid.size
-    else:
-        named = learner.places(recording, truth, maps.size, fold, progress)
+    of_group = folds(groups, cv, number, seed=seed)
+    fold = groups.spread(of_group)
+    place, n_places = np.zeros(fold.shape, np.intp), 1
+    if learner.is_bayes:
+        places = BinnedRecording.of(recording, by=by, bins=bins)
+        place, n_places = np.asarray(places.index).astype(np.intp), places.size
+        fold = _within(fold, place >= 0)
+    warn_of_equal_walks(recording, fold)
+    decoder = MapDecoder(learner, maps.size, n_places)
+    named = decoder.decode(recording, number, place, fold, progress)
     decoded = np.where(fold >= 0, named, np.nan)
+    truth = np.broadcast_to(number[:, None], fold.shape)
+    every = thinning(groups, fold, NULL_SAMPLES if learner.is_bayes else REFIT_SAMPLES)
+
+    def trials(orders: list[Order]) -> Iterator[Trial]:
+        small = groups.as_walks(activity(recording), every)
+        thin_place, known = place[:, ::every], fold[:, ::every] >= 0
+        for order in tqdm(orders, desc="shuffles", disable=not progress):
+            thin_fold = np.where(known, of_group[order][:, None], -1)
+            guess = decoder.decode(small, number[order], thin_place, thin_fold)
+            yield guess, np.where(known, number[order][:, None], np.nan), None
+
+    exchange = Exchange(trials, groups.n, n_orders(number), n_shuffles, seed)
     score = DecodingScore("accuracy", "1", "share right", same, mean, less_is_better=False)
+    blind = most_frequent(truth, fold)
     evaluated = score.evaluate(
-        decoded, truth, most_frequent(truth, fold), fold, groups, n=n_resamples, seed=seed
+        decoded, truth, blind, fold, groups, exchange, n_resamples=n_resamples
     )
     columns = of_map(maps, truth, decoded, fold) | evaluated
     result = labelled(columns, recording, fold, map=maps, decoded_map=maps)
     result = result.assign_coords(true_map=recording[schema.MAP].variable)
-    return with_settings(result, recording, "decode_map", learner, cv=text(cv), **asdict(groups))
+    settings = {"cv": text(cv), **asdict(groups), "n_shuffles": n_shuffles}
+    return with_settings(result, recording, "decode_map", learner, **settings)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Positions of the samples of a recording, and their bins."""
+
+    position: NDArray[Any]
+    """Shape (walk, time, axis); NaN without one."""
+    index: Any
+    """Bin of every sample (walk, time); ``None``: no bins."""
+    known: NDArray[np.bool_]
+    """Whether a sample (walk, time) has a position inside the bins."""
+    grid: Grid | None
+
+    @classmethod
+    def of(cls, recording: xr.Dataset, names: tuple[str, ...], grid: Grid | None) -> Positions:
+        """Positions of a recording, NaN if it has none, in the bins of a grid."""
+        shape = tuple(recording.sizes[d] for d in SAMPLE)
+        if not set(names) <= set(recording.variables):
+            nowhere = np.full((*shape, len(names)), np.nan)
+            return cls(nowhere, None, np.zeros(shape, bool), grid)
+        position = _positions(recording, names)
+        known = np.isfinite(position).all(axis=2)
+        if grid is None:
+            return cls(position, None, known, None)
+        edges = {axis.name: axis.edges for axis in grid.axes}
+        index = BinnedRecording.of(recording, by=names, bins=edges).index
+        return cls(position, index, known & np.asarray(index >= 0), grid)
+
+    @property
+    def size(self) -> int:
+        """Number of bins."""
+        return 0 if self.grid is None else self.grid.size
+
+    def target(self, learner: Learner) -> Any:
+        """What a decoder is trained on: bins, or positions."""
+        return self.index if learner.categorical else self.position
+
+    def of_target(self, target: NDArray[Any], learner: Learner) -> NDArray[np.float64]:
+        """Positions of what a decoder gives."""
+        if self.grid is None or not learner.categorical:
+            return np.asarray(target)
+        return _centres(self.grid)[target]
+
+
+def _position_trials(
+    learner: Learner,
+    recording: xr.Dataset,
+    here: Positions,
+    groups: Groups,
+    fold: Numbers,
+    progress: bool,
+) -> Any:
+    """Decode anew with the positions of groups exchanged."""
+    refit = not (learner.is_bayes or learner.joint)
+    every = thinning(groups, fold, REFIT_SAMPLES if refit else NULL_SAMPLES)
+
+    def thin(values: NDArray[Any]) -> NDArray[Any]:
+        return groups.split(np.asarray(values))[:, ::every]
+
+    def trials(orders: list[Order]) -> Iterator[Trial]:
+        small = groups.as_walks(activity(recording), every)
+        position, target, own = thin(here.position), thin(here.target(learner)), thin(fold)
+        known = own >= 0
+        if learner.joint and (known == known[0]).all():
+            targets = np.concatenate([target[order] for order in orders], axis=-1)
+            guesses = np.split(learner.decode(small, targets, own), len(orders), axis=-1)
+            for order, guess in zip(orders, guesses, strict=True):
+                yield guess, *_compared(position[order], own)
+            return
+        for order in tqdm(orders, desc="shuffles", disable=not progress):
+            both = known & known[order]
+            paired = np.where(both, own, -1)
+            guess = learner.decode(small, target[order], paired, here.size)
+            yield here.of_target(guess, learner), *_compared(position[order], paired)
+
+    return trials
+
+
+def _compared(position: NDArray[Any], fold: Numbers) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Positions (group, step, axis), NaN without a fold, and the mean of those of other folds."""
+    return np.where((fold >= 0)[..., None], position, np.nan), mean_positions(position, fold)[fold]
+
+
+def _fixed_trials(
+    groups: Groups, fold: Numbers, decoded: NDArray[np.float64], truth: NDArray[np.float64]
+) -> Any:
+    """Compare what a decoder of another recording gives with the positions of other groups."""
+    every = thinning(groups, fold, NULL_SAMPLES)
+
+    def trials(orders: list[Order]) -> Iterator[Trial]:
+        guess, position = (groups.split(values)[:, ::every] for values in (decoded, truth))
+        for order in orders:
+            yield guess, position[order], None
+
+    return trials
+
+
+@dataclass(frozen=True)
+class MapDecoder:
+    """Decoder of maps: of the places of all maps, or of the maps themselves."""
+
+    learner: Learner
+    n_maps: int
+    n_places: int
+
+    def decode(
+        self,
+        recording: xr.Dataset,
+        number: NDArray[np.intp],
+        place: NDArray[np.intp],
+        fold: Numbers,
+        progress: bool = False,
+    ) -> NDArray[np.intp]:
+        """Map of every sample (walk, time), given the maps of walks and the places of samples."""
+        of_map = np.broadcast_to(number[:, None], fold.shape)
+        if self.learner.categorical:
+            target = np.where(place < 0, -1, of_map * self.n_places + place)
+            size = self.n_maps * self.n_places
+            found = self.learner.decode(recording, target, fold, size, progress)
+            return np.asarray(found // self.n_places, np.intp)
+        votes = self.learner.decode(recording, np.eye(self.n_maps)[of_map], fold, 0, progress)
+        return votes.argmax(axis=2)
+
+
+def _recorded(recording: xr.Dataset, groups: Groups) -> Numbers:
+    """Fold 0 for the samples with activations, -1 for those after the end of a walk."""
+    values = activations(recording)
+    fold = groups.spread(np.zeros(groups.n, np.intp))
+    for where in _blocks.blocks(values.shape):
+        missing = np.isnan(np.asarray(values[where])).all(axis=2)
+        fold[where][missing] = -1
+    (sums,) = _kernels.bin_sums(values, [fold], [1])
+    refuse_not_finite(recording, sums, fold)
+    return fold
+
+
+def _with_posterior(result: xr.Dataset, shares: NDArray[np.float32], grid: Grid) -> xr.Dataset:
+    """The result with the posterior on the bins; positions of samples are renamed."""
+    taken = {name: f"true_{name}" for name in grid.names if name in result.coords}
+    result = result.rename(taken).assign_coords(grid.coords())
+    about = "posterior probability of a place"
+    values = shares.reshape(*shares.shape[:2], *grid.shape)
+    return result.assign(posterior=variable((*SAMPLE, *grid.names), values, about))
 
 
 def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[Any]:
@@ -267,9 +553,9 @@ def _positions(recording: xr.Dataset, names: tuple[str, ...]) -> NDArray[Any]:
     return positions
 
 
-def _centres(binned: BinnedRecording) -> NDArray[np.float64]:
+def _centres(grid: Grid) -> NDArray[np.float64]:
     """Centres of the bins, shape (bin, axis)."""
-    mesh = np.meshgrid(*(axis.centres for axis in binned.grid.axes), indexing="ij")
+    mesh = np.meshgrid(*(axis.centres for axis in grid.axes), indexing="ij")
     return np.stack([centre.ravel() for centre in mesh], axis=-1)
 
 
@@ -282,138 +568,6 @@ def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
             f"{np.count_nonzero(fold >= 0)} samples in all; check positions and bins"
         )
     return fold
-
-
-@dataclass(frozen=True)
-class DecodingScore:
-    """Score of decoding: that of a sample, its summary, and whether lower values are better."""
-
-    name: str
-    units: str
-    summary_name: str
-    score: Score
-    summary: Summary
-    less_is_better: bool
-
-    def evaluate(
-        self,
-        prediction: NDArray[Any],
-        truth: NDArray[Any],
-        blind: NDArray[Any],
-        fold: Numbers,
-        groups: Groups,
-        *,
-        n: int,
-        seed: int,
-    ) -> Columns:
-        """Interval, chance level, null distribution and p of decoded values.
-
-        The null distribution and p use the mean score, because the median hardly changes as long
-        as most walks keep their own truth.
-
-        Parameters
-        ----------
-        prediction, truth
-            Decoded and true values, shape (walk, time, ...); NaN where nothing is decoded.
-        blind
-            Best prediction without activations for every fold, shape (fold, ...).
-        fold
-            Fold of every sample; -1: the sample is left out.
-        groups
-            Walks, drawn with replacement for the interval and permuted for the null.
-        n
-            Number of bootstrap samples and of shuffles.
-        seed
-            Random seed of both.
-        """
-        if n < 1:
-            raise ValueError(f"n_resamples must be at least 1, got {n}")
-        chance = self.summary(self._guessed(blind, truth, fold))
-        score = self.score(prediction, truth)
-        observed, null = self._null(groups.split(prediction), groups.split(truth), n, seed)
-        p = p_value(null, observed, greater=not self.less_is_better)
-        spread = null.std(ddof=1) if n > 1 else np.nan
-        number, text = range(int(fold.max()) + 1), self.summary_name
-        of_fold = [score[fold == k] for k in number]
-        interval = self._interval(groups.split(score), n, seed)
-        return {
-            "interval": self._column(interval, f"{LEVEL:.0%} interval", "bound", level=LEVEL),
-            f"chance_{self.name}": self._column(chance, f"{text} of a blind guess"),
-            f"null_{self.name}": self._column(
-                null.mean(), f"mean {self.name} with walks exchanged"
-            ),
-            "null_sd": self._column(spread, "standard deviation of the null"),
-            "p": variable((), p, "p-value"),
-            "n": variable((), np.isfinite(score).sum(), "samples"),
-            f"fold_{self.name}": self._column(
-                [self.summary(values) for values in of_fold], f"{text} in a fold", "fold"
-            ),
-            "fold_n": variable(
-                "fold", [np.isfinite(values).sum() for values in of_fold], "samples in a fold"
-            ),
-        }
-
-    def _guessed(
-        self, blind: NDArray[Any], truth: NDArray[Any], fold: Numbers
-    ) -> NDArray[np.float64]:
-        """Score (walk, time) of the blind prediction of every fold; NaN outside the folds."""
-        score = np.full(fold.shape, np.nan)
-        for k, value in enumerate(blind):
-            score[fold == k] = self.score(value, truth[fold == k])
-        return score
-
-    def _null(
-        self, prediction: NDArray[Any], truth: NDArray[Any], n: int, seed: int
-    ) -> tuple[float, NDArray[np.float64]]:
-        """Mean score of predictions (group, step, ...), and the same with the truth permuted."""
-
-        @cache
-        def pair(i: int, j: int) -> tuple[float, int]:
-            score = self.score(prediction[i], truth[j])
-            return float(np.nansum(score)), int(np.isfinite(score).sum())
-
-        def average(order: NDArray[np.intp]) -> float:
-            total, number = np.sum([pair(i, int(j)) for i, j in enumerate(order)], axis=0)
-            return float(total / number) if number else np.nan
-
-        rng = np.random.default_rng(seed)
-        orders = (rng.permutation(len(prediction)) for _ in range(n))
-        return average(np.arange(len(prediction))), np.array([average(order) for order in orders])
-
-    def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
-        """Percentile interval of the summary of scores (group, step) over resampled groups."""
-        rng = np.random.default_rng([seed, 1])
-        size = len(score)
-        draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
-        return percentile_interval(draws)
-
-    def _column(self, value: Any, text: str, *dims: str, **attrs: Any) -> xr.Variable:
-        return variable(dims, value, text, units=self.units, **attrs)
-
-
-def median(values: NDArray[np.float64]) -> float:
-    """Median of the finite values; NaN without any."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known, overwrite_input=True)) if known.size else np.nan
-
-
-def mean(values: NDArray[np.float64]) -> float:
-    """Mean of the finite values; NaN without any."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else np.nan
-
-
-def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Euclidean distance between positions (..., axis)."""
-    squares = np.square(np.subtract(prediction[..., 0], truth[..., 0], dtype=float))
-    for k in range(1, truth.shape[-1]):
-        squares += np.square(np.subtract(prediction[..., k], truth[..., k], dtype=float))
-    return np.sqrt(squares, out=squares)
-
-
-def same(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """1 where the prediction is right, 0 where it is wrong, NaN where there is none."""
-    return np.where(np.isnan(prediction), np.nan, prediction == truth)
 
 
 def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
@@ -431,12 +585,12 @@ def most_frequent(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
 def of_position(
     position: NDArray[Any],
     decoded: NDArray[np.float64],
-    fold: Numbers,
     units: str,
 ) -> Columns:
     """Columns of decoded positions."""
     error = distance(decoded, position)
-    r2 = [_r2(position[..., k], decoded[..., k], fold >= 0) for k in range(position.shape[-1])]
+    known = np.isfinite(error)
+    r2 = [_r2(position[..., k], decoded[..., k], known) for k in range(position.shape[-1])]
     distances = "distance of decoded and true position"
     return {
         "decoded": variable((*SAMPLE, "axis"), decoded, "decoded position", units=units),
@@ -450,6 +604,8 @@ def of_position(
 def _r2(truth: NDArray[Any], decoded: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
     """1 minus the squared error over the variance of known values; NaN without variance."""
     values = truth[known].astype(float)
+    if not values.size:
+        return np.nan
     left = np.square(decoded[known] - values).sum()
     spread = np.square(values - values.mean()).sum()
     return float(1 - left / spread) if spread > 0 else np.nan

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.schema import variable
+from placeformer.population.similarity_measures import MAX_ROWS
 from placeformer.population.vectors import Products, check_padding, is_maps, missing_rows, vectors
+from placeformer.population.walk_products import MIN_WALKS, WalkProducts, between_walks
 from placeformer.spatial.variance_explained import centre
 from placeformer.stats.tolerances import FLAT
 
@@ -42,8 +44,11 @@ def dimensionality(
         and ``n_rows`` - 1 (equal variance on every axis); unchanged by rotation, shift and
         isotropic scaling, NaN for a population that does not vary; ``n_components``, 0 for such a
         population; ``eigenvalues`` (component), descending, in squared units of
-        the activation; ``n_rows`` and ``n_units``. A short recording lowers the ratio: compare
-        equal numbers of rows.
+        the activation; ``n_rows`` and ``n_units``. A short recording lowers the ratio: below ten
+        rows per unit report ``participation_ratio_unbiased``, which takes the trace of the
+        covariance and of its square from pairs of different walks (or places). It is nearly
+        unbiased for any length and may lie outside the range above; NaN for fewer than four walks
+        or places.
 
     Raises
     ------
@@ -85,13 +90,16 @@ def dimensionality(
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be above 0 and at most 1, got {variance}")
     rows = vectors(data)
-    values, n_rows = spectrum(rows, data, standardize=standardize)
+    values, n_rows, unbiased = _moments(rows, data, standardize=standardize)
     total = values.sum()
     ratio = total**2 / np.square(values).sum() if total > 0 else np.nan
     enough = np.searchsorted(np.cumsum(values), variance * total * (1 - 1e-12)) + 1
     return xr.Dataset(
         {
             "participation_ratio": variable((), ratio, "participation ratio"),
+            "participation_ratio_unbiased": variable(
+                (), unbiased, "participation ratio from pairs of different walks or places"
+            ),
             "n_components": variable(
                 (),
                 min(int(enough), len(values)) if total > 0 else 0,
@@ -116,34 +124,62 @@ def dimensionality(
     )
 
 
-def spectrum(
-    rows: Any, data: xr.Dataset, *, standardize: bool = False
-) -> tuple[NDArray[np.float64], int]:
-    """Eigenvalues of the covariance of rows (group, row, unit), descending, and how many rows."""
-    shift = centre(rows)
-    few = rows.shape[0] * rows.shape[1] <= rows.shape[2]
-    if few:
+def _moments(
+    rows: Any, data: xr.Dataset, *, standardize: bool
+) -> tuple[NDArray[np.float64], int, float]:
+    """Eigenvalues of the covariance of rows (group, row, unit), descending, and how many rows.
+
+    Third, the squared trace of the covariance over the trace of its square, both from pairs of
+    different groups.
+    """
+    shift, n_groups = centre(rows), rows.shape[0]
+    if rows.shape[0] * rows.shape[1] <= max(rows.shape[2], MAX_ROWS * is_maps(data)):
         x = np.asarray(rows, float).reshape(-1, rows.shape[2]) - shift
-        x = x[~missing_rows(x)]
-        n_rows = len(x)
-    else:
-        sums = Products.over(rows, rows, (shift, shift))
-        n_rows = int(sums.n)
-    check_padding(data, rows, n_rows)
-    if n_rows < 2:
-        raise ValueError(f"data must have at least 2 samples or places, got {n_rows}")
-    if few:
+        known = ~missing_rows(x)
+        group, x = np.repeat(np.arange(n_groups), rows.shape[1])[known], x[known]
+        _check_rows(data, rows, len(x))
         _finite(x, data)
         x -= x.mean(axis=0)
         x = x / _spread(x.var(axis=0, ddof=1), np.abs(x).max(axis=0)) if standardize else x
-        covariance = x @ x.T / (len(x) - 1)
-    else:
-        _finite(sums.x[None], data)
-        covariance = sums.covariance()
-        if standardize:
-            spread = _spread(np.diag(covariance), np.sqrt(np.diag(sums.product) / sums.n))
-            covariance = covariance / np.outer(spread, spread)
-    return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0), n_rows
+        kernel = x @ x.T
+        covariance = kernel / (len(x) - 1) if len(x) <= x.shape[1] else x.T @ x / (len(x) - 1)
+        ratio = _ratio_of_kernel(kernel, np.unique(group, return_inverse=True)[1])
+        return _eigenvalues(covariance), len(x), ratio
+    sums = Products.over(rows, rows, (shift, shift))
+    _check_rows(data, rows, int(sums.n))
+    _finite(sums.x[None], data)
+    covariance, scale = sums.covariance(), None
+    if standardize:
+        scale = _spread(np.diag(covariance), np.sqrt(np.diag(sums.product) / sums.n))
+        covariance = covariance / np.outer(scale, scale)
+    walks = WalkProducts.over(rows, rows, (shift, shift), scale)
+    ratio = _ratio(walks.trace(), walks.independence())
+    return _eigenvalues(covariance), int(sums.n), ratio
+
+
+def _check_rows(data: xr.Dataset, rows: Any, n_rows: int) -> None:
+    check_padding(data, rows, n_rows)
+    if n_rows < 2:
+        raise ValueError(f"data must have at least 2 samples or places, got {n_rows}")
+
+
+def _eigenvalues(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(np.linalg.eigvalsh(covariance)[::-1], 0.0)
+
+
+def _ratio_of_kernel(kernel: NDArray[np.float64], group: NDArray[np.intp]) -> float:
+    """Participation ratio from the kernel (row, row), whose rows are in groups."""
+    n = int(group.max()) + 1
+    if n < MIN_WALKS:
+        return np.nan
+    between = np.where(group[:, None] != group, kernel, 0.0)
+    share = 1 / np.bincount(group)[group]
+    trace = share @ np.diag(kernel) / n - share @ between @ share / (n * (n - 1))
+    return _ratio(float(trace), between_walks(between, between, group))
+
+
+def _ratio(trace: float, square: float) -> float:
+    return trace**2 / square if square > 0 else np.nan
 
 
 def _spread(variance: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,12 +7,14 @@ from typing import Literal, get_args
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import stats
 
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
 from placeformer.population.vectors import shared_places
+from placeformer.stats.intervals import LEVEL
 from placeformer.stats.permutation import p_value, reaches
 from placeformer.stats.tolerances import FLAT
 
@@ -29,7 +31,7 @@ def remapping(
     maps_b: xr.Dataset,
     *,
     centre: Centre = "peak",
-    significance: float = 0.05,
+    margin: float = 0.2,
     n_shuffles: int = 1000,
     seed: int = 0,
     allow_other_units: bool = False,
@@ -43,10 +45,12 @@ def remapping(
     centre
         Centre of a field: the place of the maximum rate (``"peak"``), or the ``"centroid"`` of
         the rates above the midpoint of the minimum and maximum rates.
-    significance
-        Significance level of ``global_remapping``.
+    margin
+        Mean correlation beyond that of different units up to which maps count as unrelated in
+        ``global_remapping``, above 0.
     n_shuffles, seed
-        Number and seed of the shuffles of the null, which permutes the units of b.
+        Number and seed of the shuffles of the null, which permutes the units of b within each
+        layer.
     allow_other_units
         Pair the units by position even if their labels, their networks or their recording sessions
         differ.
@@ -56,18 +60,20 @@ def remapping(
     xarray.Dataset
         Over ``unit``: ``correlation``, Pearson's r of the two maps, -1 to 1; ``p``, the share of
         the units of b, this unit included, whose maps correlate at least as strongly with the map
-        of this unit in a as its own map in b; ``field_shift``, the distance of the field's centre
-        in units of position; ``rate_change``, the change of the mean rate from a to b over the root
-        mean square of the two maps' standard deviations over places, which unlike (b - a) / (b + a)
-        is defined for signed rates and unchanged by scaling and shifting a unit. All NaN for a unit
-        that is flat in a or in b.
+        of this unit in a as its own map in b, among units of its layer; ``field_shift``, the
+        distance of the field's centre in units of position; ``rate_change``, the change of the mean
+        rate from a to b over the root mean square of the two maps' standard deviations over places,
+        which unlike (b - a) / (b + a) is defined for signed rates and unchanged by scaling and
+        shifting a unit. All NaN for a unit that is flat in a or in b.
 
         Over ``statistic`` ("correlation", "field_shift"): ``mean`` over units, ``null_mean``,
         ``null_sd``, ``z`` and ``null_p`` = (k + 1) / (n + 1), with k the number of shuffles of unit
         identity in which the maps were as similar as in the data (a correlation as high, a shift
-        as small). ``global_remapping``: the maps of a unit are no more similar than those of two
-        different units, ``null_p`` > ``significance`` for the correlation; with few units this
-        may merely reflect a lack of data, so report ``mean`` and ``n_units`` as well.
+        as small). ``excess``, the mean over units of the correlation minus the mean correlation
+        with the maps of the other units of the layer, and ``interval`` (bound), its 95 % interval
+        over units (Student's t). ``global_remapping``: 1 if the whole interval is below ``margin``,
+        so that the maps are shown to be all but unrelated; 0 if it is above; NaN, undecided, if it
+        contains ``margin``, for which few units may be the reason. ``n_units``.
 
     Raises
     ------
@@ -82,6 +88,10 @@ def remapping(
 
     Notes
     -----
+    Units of different layers have different kinds of maps, whose identity is known from the layer:
+    a null that exchanged them would find every population of two layers to be less remapped than
+    chance. ``null_p`` above 0.05 is no evidence of global remapping, hence ``margin``.
+
     Units that respond to letters keep their rate maps where the letters are the same: compare maps
     whose letters differ.
 
@@ -104,7 +114,7 @@ def remapping(
     >>> result["mean"].sel(statistic="correlation").round(1).item()
     0.0
     """
-    _check(centre, significance, n_shuffles)
+    _check(centre, margin, n_shuffles)
     (a, b), known = _two(maps_a, maps_b, allow_other_units)
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
@@ -113,8 +123,9 @@ def remapping(
     unit_a, unit_b = (_standard(v[:, vary]).T for v in (a, b))
     where_a, where_b = (_centres(v[:, vary], place, centre) for v in (a, b))
     rng = np.random.default_rng(seed)
-    orders = np.array([rng.permutation(len(unit_a)) for _ in range(n_shuffles)])
-    correlation, p, null_correlation = _identity(unit_a, unit_b, orders)
+    layer = _layers(maps_a)[vary]
+    orders = _orders(layer, n_shuffles, rng)
+    correlation, p, chance, null_correlation = _identity(unit_a, unit_b, layer, orders)
     shift = _distance(where_a, where_b)
     null_shift = [_distance(where_a, where_b[order]).mean() for order in orders]
     change = _change(a[:, vary], b[:, vary])
@@ -127,8 +138,9 @@ def remapping(
     }
     result = _per_unit(columns, vary, maps_a)
     observed = np.array([correlation.mean(), shift.mean()])
-    _add_verdict(result, observed, np.array([null_correlation, null_shift]), significance)
-    result.attrs = {"centre": centre, "significance": significance}
+    _add_nulls(result, observed, np.array([null_correlation, null_shift]))
+    _add_verdict(result, correlation - chance, margin)
+    result.attrs = {"centre": centre, "margin": margin}
     result.attrs |= {"n_shuffles": n_shuffles, "seed": seed}
     result.attrs[schema.PROVENANCE] = schema.provenance(
         maps_a, "remapping", **result.attrs, maps_b=schema.read_provenance(maps_b)
@@ -233,27 +245,61 @@ def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(off, norm, out=np.zeros_like(off), where=varies)
 
 
+def _layers(maps: xr.Dataset) -> NDArray[np.intp]:
+    """Number of the layer of every unit (unit,)."""
+    if "layer" not in maps.coords:
+        return np.zeros(maps.sizes[schema.UNIT], np.intp)
+    return np.unique(maps["layer"].values, return_inverse=True)[1]
+
+
+def _orders(layer: NDArray[np.intp], n_shuffles: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Permutations (shuffle, unit) within each layer."""
+    orders = np.tile(np.arange(len(layer)), (n_shuffles, 1))
+    for number in np.unique(layer):
+        own = np.flatnonzero(layer == number)
+        orders[:, own] = rng.permuted(orders[:, own], axis=1)
+    return orders
+
+
 def _identity(
-    a: NDArray[np.float64], b: NDArray[np.float64], orders: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Correlation of each unit's maps, p among all units, and mean correlations in the shuffles.
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    layer: NDArray[np.intp],
+    orders: NDArray[np.intp],
+) -> tuple[NDArray[np.float64], ...]:
+    """Correlation of each unit's maps, how it compares with those of other units, and the null.
 
     Parameters
     ----------
     a, b
         Maps (unit, place) of mean 0 and norm 1.
+    layer
+        Number of the layer of every unit.
     orders
         Permutations (shuffle, unit) of the units of b.
+
+    Returns
+    -------
+    correlation, p, chance, null
+        For every unit the correlation, the share of the units of its layer that correlate at least
+        as strongly, and the mean correlation with the other units of its layer (NaN without any);
+        for every shuffle the mean correlation.
     """
-    own, p, null = np.empty(len(a)), np.empty(len(a)), np.zeros(len(orders))
+    own, p, chance = np.empty(len(a)), np.empty(len(a)), np.empty(len(a))
+    null = np.zeros(len(orders))
     for start in range(0, len(a), BLOCK_UNITS):
         block = slice(start, start + BLOCK_UNITS)
         with_all = np.clip(a[block] @ b.T, -1, 1)
         row = np.arange(len(with_all))
         own[block] = with_all[row, start + row]
-        p[block] = reaches(with_all, own[block, None]).mean(axis=1)  # the unit itself is included
+        peers = layer[block, None] == layer
+        n = peers.sum(axis=1)
+        reached = reaches(with_all, own[block, None]) & peers  # the unit itself is included
+        p[block] = reached.sum(axis=1) / n
+        others = np.where(peers, with_all, 0.0).sum(axis=1) - own[block]
+        chance[block] = np.divide(others, n - 1, out=np.full(len(n), np.nan), where=n > 1)
         null += with_all[row, orders[:, block]].sum(axis=1)
-    return own, p, null / len(a)
+    return own, p, chance, null / len(a)
 
 
 def _positions(maps: xr.Dataset) -> NDArray[np.float64]:
@@ -295,11 +341,8 @@ def _per_unit(
     return result
 
 
-def _add_verdict(
-    result: xr.Dataset,
-    observed: NDArray[np.float64],
-    null: NDArray[np.float64],
-    significance: float,
+def _add_nulls(
+    result: xr.Dataset, observed: NDArray[np.float64], null: NDArray[np.float64]
 ) -> None:
     """Add means over units (statistic,), compared with those of the shuffles."""
     mean, sd = null.mean(axis=1), null.std(axis=1, ddof=1)
@@ -315,10 +358,27 @@ def _add_verdict(
     for name, (values, text) in columns.items():
         result[name] = variable("statistic", values, text)
     result.coords["statistic"] = ["correlation", "field_shift"]
-    about = "maps of a unit are no more similar than those of two units"
-    result["global_remapping"] = variable((), bool(p[0] > significance), about)
-    n = np.count_nonzero(np.isfinite(result["correlation"]))
-    result["n_units"] = variable((), n, "units that vary in both")
+
+
+def _add_verdict(result: xr.Dataset, excess: NDArray[np.float64], margin: float) -> None:
+    """Add the mean over units of the correlation beyond chance, and on which side of the margin."""
+    excess = excess[np.isfinite(excess)]
+    mean = excess.mean() if excess.size else np.nan
+    reach = np.nan
+    if excess.size > 1:
+        reach = stats.sem(excess) * stats.t.ppf((1 + LEVEL) / 2, excess.size - 1)
+    low, high = mean - reach, mean + reach
+    verdict = 1.0 if high < margin else 0.0 if low > margin else np.nan
+    about = "1: maps are unrelated up to the margin; 0: they are related; NaN: undecided"
+    result["excess"] = variable((), mean, "mean correlation beyond that of different units")
+    result["interval"] = variable(
+        "bound", [low, high], f"{LEVEL:.0%} interval of the excess over units", level=LEVEL
+    )
+    result["global_remapping"] = variable((), verdict, about)
+    result["n_units"] = variable(
+        (), np.count_nonzero(np.isfinite(result["correlation"])), "units that vary in both"
+    )
+    result.coords["bound"] = ["lower", "upper"]
 
 
 def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr.DataArray:
@@ -333,9 +393,9 @@ def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr
     return xr.DataArray(values, coords, dims, "population_vector_correlation", attrs)
 
 
-def _check(centre: str, significance: float, n_shuffles: int) -> None:
+def _check(centre: str, margin: float, n_shuffles: int) -> None:
     check_option("centre", centre, get_args(Centre))
-    if not 0 < significance < 1:
-        raise ValueError(f"significance must be between 0 and 1, got {significance}")
+    if not 0 < margin < 1:
+        raise ValueError(f"margin must be between 0 and 1, got {margin}")
     if n_shuffles < 2:
         raise ValueError(f"n_shuffles must be at least 2, got {n_shuffles}")

@@ -1,187 +1,46 @@
-"""Similarity of two representations: CKA and RSA, with permutation tests over walks."""
+"""Similarity of two populations: CKA and RSA, with tests that exchange walks or move maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.spatial.distance import pdist, squareform
 from tqdm.auto import tqdm
 
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.schema import variable
-from placeformer.population.vectors import Products, check_padding, is_maps, missing_rows, pair
-from placeformer.spatial.variance_explained import centre
+from placeformer.data.unit_identity import warn_of_other_worlds
+from placeformer.population.mirrored_maps import mirrored, symmetries
+from placeformer.population.similarity_measures import (
+    MAX_ROWS,
+    Distance,
+    Matrices,
+    Measure,
+    Method,
+    Rows,
+)
+from placeformer.population.vectors import check_padding, is_maps, pair, shared_places, thinned
+from placeformer.spatial.stability import HALF
 from placeformer.stats.intervals import LEVEL
 from placeformer.stats.permutation import p_value
-
-MIN_DEBIASED = 4
-"""Minimum number of rows of a kernel without its diagonal."""
-
-
-@dataclass(frozen=True)
-class Matrices:
-    """Two matrices (row, row) whose similarity is the cosine between their transforms."""
-
-    a: NDArray[np.float64]
-    b: NDArray[np.float64]
-    transform: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    """Subtracts the means, so that the cosine is a correlation or CKA."""
-    rows_of_group: list[NDArray[np.intp]]
-    """Rows of every group, a walk or a place."""
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows compared."""
-        return len(self.a)
-
-    def value(self) -> float:
-        """Similarity over all rows."""
-        return _cosine(self.transform(self.a), self.transform(self.b))
-
-    def without(self, groups: NDArray[np.intp]) -> float:
-        """Similarity without the rows of some groups."""
-        rows = np.delete(np.arange(len(self.a)), self._rows(groups))
-        at = np.ix_(rows, rows)
-        return _cosine(self.transform(self.a[at]), self.transform(self.b[at]))
-
-    def shuffled(self, order: NDArray[np.intp]) -> float:
-        """Similarity with the groups of b in another order.
-
-        Groups of unequal length are paired over the rows that both have.
-        """
-        rows = self._rows(order)
-        a, b = self.transformed
-        of_a, of_b = self.rows_of_group, [self.rows_of_group[g] for g in order]
-        if all(len(i) == len(j) for i, j in zip(of_a, of_b, strict=True)):
-            return _cosine(a, b[np.ix_(rows, rows)])
-        n = [min(len(i), len(j)) for i, j in zip(of_a, of_b, strict=True)]
-        pair = (np.concatenate([i[:m] for i, m in zip(of, n, strict=True)]) for of in (of_a, of_b))
-        at_a, at_b = (np.ix_(rows, rows) for rows in pair)
-        return _cosine(self.transform(self.a[at_a]), self.transform(self.b[at_b]))
-
-    def _rows(self, groups: NDArray[np.intp]) -> NDArray[np.intp]:
-        return np.concatenate([self.rows_of_group[g] for g in groups])
-
-    @cached_property
-    def transformed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Both matrices of all rows, transformed."""
-        return self.transform(self.a), self.transform(self.b)
-
-
-@dataclass(frozen=True)
-class Sums:
-    """CKA from sums of products over rows (group, row, unit)."""
-
-    x: Any
-    y: Any
-    debiased: bool
-
-    @property
-    def n_rows(self) -> int:
-        """Rows compared."""
-        return int(self.total[0].n)
-
-    def value(self) -> float:
-        """CKA over all rows."""
-        return self._cka(*self.total)
-
-    def without(self, groups: NDArray[np.intp]) -> float:
-        """CKA without the rows of some consecutive groups."""
-        part = slice(groups[0], groups[-1] + 1)
-        left = self._products(self.x[part], self.y[part])
-        return self._cka(*(all_ - some for all_, some in zip(self.total, left, strict=True)))
-
-    def shuffled(self, order: NDArray[np.intp]) -> float:
-        """CKA with the groups of y in another order.
-
-        Groups of unequal length are paired over the rows that both have.
-        """
-        rows = [slice(g, g + 1) for g in range(len(order))]
-        pairs = [
-            Products.over(self.x[rows[g]], self.y[rows[h]], self.shifts)
-            for g, h in enumerate(order)
-        ]
-        return self._cka(sum(pairs[1:], pairs[0]), *self.total[1:])
-
-    @cached_property
-    def shifts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Values near the means of the units of x and of y."""
-        return centre(self.x), centre(self.y)
-
-    @cached_property
-    def total(self) -> tuple[Products, Products, Products]:
-        """Sums of x y', x x' and y y' over all rows."""
-        return self._products(self.x, self.y)
-
-    def _products(self, x: Any, y: Any) -> tuple[Products, Products, Products]:
-        (a, b), over = self.shifts, Products.over
-        return over(x, y, (a, b)), over(x, x, (a, a)), over(y, y, (b, b))
-
-    def _cka(self, *products: Products) -> float:
-        if self.debiased and products[0].n < MIN_DEBIASED:
-            return np.nan
-        xy, xx, yy = (
-            p.unbiased_independence() if self.debiased else p.independence() for p in products
-        )
-        n, m = products[1].n, products[0].n  # rows of each population, and rows that were paired
-        scale = n * (n - 3) / (m * (m - 3)) if self.debiased else (n / m) ** 2
-        return scale * xy / np.sqrt(xx * yy) if xx > 0 and yy > 0 else np.nan
-
-
-def distances(rows: NDArray[np.float64], distance: str) -> NDArray[np.float64]:
-    """Distances (row, row) of all pairs of rows; NaN for rows without a direction."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(squareform(pdist(rows, distance)))
-
-
-def ranks(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks of the distances (row, row) minus their mean; 0 on the diagonal."""
-    ranked = stats.rankdata(squareform(distances, checks=False))
-    return np.asarray(squareform(ranked - ranked.mean()))
-
-
-def centred(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Kernel (row, row) minus the means of rows and columns."""
-    mean = kernel.mean(axis=0)
-    return np.asarray(kernel - mean - mean[:, None] + mean.mean())
-
-
-def without_diagonal(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Kernel (row, row) without its diagonal, centred so that its products are unbiased."""
-    n = len(kernel)
-    if n < MIN_DEBIASED:
-        return np.zeros_like(kernel)
-    rest = kernel - np.diag(np.diag(kernel))
-    mean = rest.sum(axis=0) / (n - 2)
-    rest += mean.sum() / (n - 1) - mean - mean[:, None]
-    np.fill_diagonal(rest, 0.0)
-    return np.asarray(rest)
-
-
-def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Cosine of two matrices; NaN if one of them is 0 or NaN."""
-    size = np.sqrt(np.vdot(a, a) * np.vdot(b, b))
-    return float(np.vdot(a, b) / size) if size > 0 else np.nan
-
-
-Method = Literal["cka", "rsa"]
-Distance = Literal["correlation", "euclidean", "cosine"]
 
 MAX_PARTS = 100
 """Maximum number of parts that the jackknife leaves out in turn."""
 
-MAX_ROWS = 6_000
-"""Maximum number of rows whose distances are compared pair by pair (288 MB per matrix)."""
+NULL_ROWS = 1_000
+"""Maximum number of samples that the shuffles of a recording compare pair by pair."""
 
-N_SHUFFLES = 1000
+MIN_ORDERS = 20
+"""Minimum number of shuffles that differ, of walks or of mirrored units, for p <= 0.05."""
+
+MIN_PLACES = 5
+"""Minimum number of places that the mirror images of a map must share."""
 
 NAMES = ("a", "b")
 
@@ -191,10 +50,10 @@ def similarity(
     b: xr.Dataset,
     *,
     method: Method = "cka",
-    debiased: bool = False,
+    debiased: bool = True,
     distance: Distance = "correlation",
     every: int = 1,
-    n_shuffles: int | None = None,
+    n_shuffles: int = 200,
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -204,28 +63,32 @@ def similarity(
               {\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F}
 
     with X and Y the population vectors (row, unit), each unit minus its mean over rows. RSA is
-    Spearman's correlation of the distances between all pairs of rows in a with those in b.
+    Spearman's correlation of the distances between pairs of rows in a with those in b.
 
     Parameters
     ----------
     a, b
-        Two RateMaps of the same places (rows are the places visited in both), or two Recordings of
-        the same walks (rows are samples).
+        Two Recordings of the same walks (rows are samples), two RateMaps of the same places (rows
+        are the places visited in both), or the :func:`half_maps` of two recordings, which give a
+        noise ceiling too.
     method
         ``"cka"``: linear centred kernel alignment. ``"rsa"``: representational similarity.
     debiased
-        Use the unbiased estimate of HSIC, without the diagonals of the kernels, in numerator and
-        denominator. CKA of few rows and many units is near 1 even for unrelated populations; the
-        debiased value is then near 0 and may be negative.
+        Leave out all pairs of samples of the same walk, or of a place with itself, in numerator and
+        denominator. Samples of one walk share slow noise, and a row is always like itself: CKA of
+        all pairs is above 0 for unrelated populations, and near 1 for few rows and many units. The
+        debiased value is 0 on average for populations whose walks are independent, and may be
+        negative. CKA needs four walks, each of which counts equally.
     distance
         Distance between rows for RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or
         ``"cosine"``.
     every
         Use every n-th step of a recording, with n this number.
     n_shuffles
-        Number of shuffles of the null, which permutes the rows of b, or whole walks of a
-        recording (walks of unequal length are paired over the steps that both have). By default
-        1,000 for rate maps and 0 for recordings, where each shuffle may need a pass over the data.
+        Number of shuffles of the null; 0 for none. Whole walks of b are exchanged (those of unequal
+        length are paired over the steps that both have), and recordings of more than 1,000 samples
+        are thinned evenly for this test, the data as well as the shuffles. Of rate maps every unit
+        of b is rotated and mirrored on its own, which keeps the spatial autocorrelation of its map.
     seed
         Random seed of the shuffles.
     progress
@@ -234,30 +97,46 @@ def similarity(
     Returns
     -------
     xarray.Dataset
-        ``similarity``: CKA 0 to 1 (debiased: up to 1), unchanged by rotation, shift and isotropic
-        scaling of either population; RSA -1 to 1, unchanged by the same with Euclidean
+        ``similarity``: CKA up to 1 (from 0 unless debiased), unchanged by rotation, shift and
+        isotropic scaling of either population; RSA -1 to 1, unchanged by the same with Euclidean
         distances (the correlation distance keeps scaling, the cosine rotation and scaling). NaN
         for a population that does not vary. ``interval`` (bound): 95 %, by a jackknife that leaves
-        out one walk, one place, or one of a hundred groups of them at a time.
-        ``null_mean``, ``null_sd``, ``z`` and ``p`` = (k + 1) / (n + 1), NaN without shuffles;
+        out one walk, or one of a hundred groups of them, at a time; NaN for rate maps, whose places
+        are not independent. ``noise_ceiling``: of half maps, the geometric mean of the
+        similarities of the two halves of a and of b, which two networks with equal codes would
+        reach; else NaN. ``null_mean``, ``null_sd``, ``z`` and ``p`` = (k + 1) / (n + 1);
+        ``reason``: why p is NaN (fewer than 20 orders of the walks or mirror images of the maps),
+        else empty;
         ``n_rows``, ``n_units`` (population).
 
     Raises
     ------
     ValueError
-        Places or walks differ, values are not finite, or there are too few rows, or too many for
-        RSA.
+        Places or walks differ, values are not finite, or there are too few walks or rows, or too
+        many rows for RSA.
 
     See Also
     --------
     dimensionality : Number of dimensions that a population uses.
+    half_maps : Maps of two halves, for the noise ceiling.
     population_vector_correlation : Compare the same units in two conditions.
 
     Notes
     -----
+    Debiased CKA is a U-statistic over walks: every product is taken from different walks, which are
+    independent, so that its numerator and both factors of its denominator are unbiased. CKA of
+    half maps compares the half of a with the other half of b, and takes the mean of both pairs;
+    noise of the maps lowers it as it lowers the ceiling.
+
+    Smooth maps resemble each other even if they are unrelated (CKA of two populations of random
+    smooth maps is about 0.8), since near places are alike in both. Rotated and mirrored units
+    resemble the maps of a for that reason too. p is uniform for units whose maps are drawn
+    independently, and too large where the units of b share a few patterns. A control, such as maps
+    of a novel room, says more.
+
     CKA of more rows than units is computed from sums over blocks of walks, NumPy or dask, in
     memory that does not grow with their number; otherwise, and for RSA, rows are loaded. The
-    interval is a jackknife because a bootstrap draws rows repeatedly, which biases both measures
+    interval is a jackknife because a bootstrap draws walks repeatedly, which biases both measures
     upwards.
 
     References
@@ -280,89 +159,195 @@ def similarity(
     >>> bool(0 < result.similarity < 1), float(result.p)
     (True, 0.01)
     """
-    _check(method, debiased, distance, n_shuffles)
-    x, y = pair(a, b, NAMES, every)
-    n_rows = x.shape[0] * x.shape[1]
-    least = MIN_DEBIASED if debiased else 3
-    if n_rows < least:
-        raise ValueError(f"a and b must have at least {least} rows, got {n_rows}")
-    compared = _comparison(x, y, (a, b), method, debiased, distance)
-    for rows, data in ((x, a), (y, b)):
-        check_padding(data, rows, compared.n_rows, every)
-    if compared.n_rows < least:
-        raise ValueError(f"a and b must have at least {least} rows, got {compared.n_rows}")
-    value = compared.value()
-    if n_shuffles is None:
-        n_shuffles = N_SHUFFLES if is_maps(a) else 0
+    check_option("method", method, get_args(Method))
+    check_option("distance", distance, get_args(Distance))
+    if n_shuffles < 0:
+        raise ValueError(f"n_shuffles must be at least 0, got {n_shuffles}")
+    measure = Measure(method, debiased, distance)
     rng = np.random.default_rng(seed)
-    shuffles = tqdm(range(n_shuffles), desc="shuffles", disable=not (progress and n_shuffles))
-    null = np.array([compared.shuffled(rng.permutation(x.shape[0])) for _ in shuffles])
-    groups = np.arange(x.shape[0])
-    parts = np.array_split(groups, min(MAX_PARTS, x.shape[0])) if x.shape[0] > 1 else []
-    left = np.array([compared.without(part) for part in parts])
+    if is_maps(a) and is_maps(b):
+        found = _of_maps(a, b, measure, n_shuffles, rng, progress)
+    else:
+        found = _of_recordings(a, b, measure, every, n_shuffles, rng, progress)
     settings = {"method": method, "debiased": int(debiased), "distance": distance, "every": every}
     settings |= {"n_shuffles": n_shuffles, "seed": seed}
-    n = compared.n_rows, (x.shape[2], y.shape[2])
-    return _labelled(value, left, null, *n, (a, b), settings)
+    return _labelled(found, (a, b), settings)
 
 
-def _comparison(
-    x: Any, y: Any, data: tuple[xr.Dataset, xr.Dataset], method: str, debiased: bool, distance: Any
-) -> Matrices | Sums:
-    """CKA from sums over rows if there are more rows than units, else a comparison of matrices."""
-    n_rows = x.shape[0] * x.shape[1]
-    if method == "cka" and n_rows > max(x.shape[2], y.shape[2]):
-        sums = Sums(x, y, debiased)
-        for total, dataset in zip(sums.total[1:], data, strict=True):
-            _check_finite(total.x[None], dataset)
-        return sums
-    if method == "rsa" and n_rows > MAX_ROWS:
+@dataclass(frozen=True)
+class Found:
+    """A similarity, and what it is judged by."""
+
+    value: float
+    n_rows: int
+    null: Null
+    left: NDArray[np.float64] | None = None
+    """Similarity without each part of the walks in turn; ``None``: no interval."""
+    ceiling: float = np.nan
+
+
+@dataclass(frozen=True)
+class Null:
+    """Similarity of shuffled rows, and that of the same rows as they are."""
+
+    observed: float
+    values: NDArray[np.float64]
+    reason: str = ""
+    """Why there are no shuffles."""
+
+
+def _of_recordings(
+    a: xr.Dataset,
+    b: xr.Dataset,
+    measure: Measure,
+    every: int,
+    n_shuffles: int,
+    rng: np.random.Generator,
+    progress: bool,
+) -> Found:
+    x, y = pair(a, b, NAMES, every)
+    n_walks = x.shape[0]
+    measure.check_rows(n_walks, n_walks * x.shape[1], a)
+    compared = measure.compare(x, y, (a, b))
+    for rows, data in ((x, a), (y, b)):
+        check_padding(data, rows, compared.n_rows, every)
+    measure.check_rows(n_walks, compared.n_rows, a)
+    value, left = compared.value(), None
+    if n_walks > 1:
+        parts = np.array_split(np.arange(n_walks), min(MAX_PARTS, n_walks))
+        left = np.array([compared.without(part) for part in parts])
+    n_orders = math.factorial(min(n_walks, MIN_ORDERS))
+    reason = _why_not(n_shuffles, n_orders, "the walks can be exchanged", "record more walks")
+    if reason:
+        return Found(value, compared.n_rows, Null(np.nan, np.empty(0), reason), left)
+    step = max(1, -(-compared.n_rows // NULL_ROWS))
+    few = compared
+    if step > 1 or not isinstance(few, Matrices):
+        few = measure.matrices(thinned(x, step), thinned(y, step), (a, b))
+    shuffles = tqdm(range(n_shuffles), desc="shuffles", disable=not progress)
+    null = [few.paired(*_exchanged(few.group, rng.permutation(n_walks))) for _ in shuffles]
+    return Found(value, compared.n_rows, Null(few.value(), np.array(null)), left)
+
+
+def _of_maps(
+    a: xr.Dataset,
+    b: xr.Dataset,
+    measure: Measure,
+    n_shuffles: int,
+    rng: np.random.Generator,
+    progress: bool,
+) -> Found:
+    """Similarity of two RateMaps, or of each half of a with the other half of b."""
+    warn_of_other_worlds(a, b, NAMES)
+    halved = [HALF in maps[schema.RATE].dims for maps in (a, b)]
+    if halved[0] != halved[1]:
         raise ValueError(
-            f"RSA compares all pairs of rows and takes at most {MAX_ROWS:,}, got {n_rows:,}; "
-            "compare rate maps (placeformer.rate_maps), or use fewer steps with every="
-            f"{-(-n_rows // MAX_ROWS)}"
+            "a and b must both be half maps or both be whole, got one of each; pass "
+            "placeformer.half_maps(recording, halves='walks') of both recordings"
         )
-    rows = [np.asarray(v, float).reshape(n_rows, -1) for v in (x, y)]
-    known = ~(missing_rows(rows[0]) | missing_rows(rows[1]))
-    of_group = np.split(np.cumsum(known) - 1, x.shape[0])
-    groups = [i[k] for i, k in zip(of_group, np.split(known, x.shape[0]), strict=True)]
-    rows = rows if known.all() else [values[known] for values in rows]
-    for values, dataset in zip(rows, data, strict=True):
-        _check_finite(values, dataset)
-    if method == "rsa":
-        a, b = (distances(values, distance) for values in rows)
-        return Matrices(a, b, ranks, groups)
-    a, b = (values @ values.T for values in (r - r.mean(axis=0) for r in rows))
-    return Matrices(a, b, without_diagonal if debiased else centred, groups)
+    parts = [d.isel({HALF: h}, drop=True) for d in (a, b) for h in (0, 1)] if halved[0] else [a, b]
+    names = tuple(name for name in NAMES for _ in range(len(parts) // 2))
+    rates, known = shared_places(*parts, names=names)
+    n_rows = len(rates[0])
+    measure.check_rows(n_rows, n_rows, a)
+
+    def mean_of(pairs: list[tuple[int, int]], rows: list[NDArray[Any]]) -> float:
+        values = [
+            measure.compare(rows[i][:, None], rows[j][:, None], (a, b)).value() for i, j in pairs
+        ]
+        return float(np.mean(values))
+
+    pairs, ceiling = [(0, 1)], np.nan
+    if halved[0]:
+        pairs = [(0, 3), (1, 2)]
+        within = mean_of([(0, 1)], rates) * mean_of([(2, 3)], rates)
+        ceiling = float(np.sqrt(within)) if within > 0 else np.nan
+    value = mean_of(pairs, rates)
+    images = _images(parts[0], known)
+    keep = images[0]
+    n_images = len(images) ** min(b.sizes[schema.UNIT], 10) if len(keep) >= MIN_PLACES else 0
+    reason = _why_not(n_shuffles, n_images, "the units can be mirrored", "compare more units")
+    if not reason and n_rows > MAX_ROWS:
+        reason = f"no p: there are {n_rows:,} places; pass wider bins to rate_maps"
+    if reason:
+        return Found(value, n_rows, Null(np.nan, np.empty(0), reason), None, ceiling)
+    first = len(rates) // 2
+    null = []
+    for _ in tqdm(range(n_shuffles), desc="shuffles", disable=not progress):
+        turn = int(rng.integers(2**32))  # both halves of a unit are turned alike
+        moved = [mirrored(rate, images, np.random.default_rng(turn)) for rate in rates[first:]]
+        null.append(mean_of(pairs, [rate[keep] for rate in rates[:first]] + moved))
+    observed = mean_of(pairs, [rate[keep] for rate in rates])
+    return Found(value, n_rows, Null(observed, np.array(null)), None, ceiling)
+
+
+def _why_not(n_shuffles: int, n_orders: float, what: str, remedy: str) -> str:
+    """Reason why there is no p-value; empty if there is one."""
+    if n_shuffles == 0:
+        return "no p: n_shuffles is 0"
+    if n_orders < MIN_ORDERS:
+        return (
+            f"no p: {what} in {n_orders:.0f} ways, and p <= 0.05 needs at least {MIN_ORDERS}; "
+            f"{remedy}"
+        )
+    return ""
+
+
+def _exchanged(group: Rows, order: NDArray[np.intp]) -> tuple[Rows, Rows]:
+    """Rows of a, and the rows of b of the walk that takes the place of each walk.
+
+    Walks of unequal length are paired over the rows that both have.
+    """
+    rows_of = [np.flatnonzero(group == walk) for walk in range(len(order))]
+    pairs = [(rows_of[walk], rows_of[other]) for walk, other in enumerate(order)]
+    n = [min(len(one), len(other)) for one, other in pairs]
+    first, second = (
+        np.concatenate([both[side][:m] for both, m in zip(pairs, n, strict=True)])
+        for side in (0, 1)
+    )
+    return first, second
+
+
+def _images(maps: xr.Dataset, known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Symmetries (symmetry, place) of the places that are known with all their images.
+
+    Places are numbered among the known ones; the first symmetry is the identity.
+    """
+    space = schema.place_dims(maps)
+    lead = [d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space)]
+    images = symmetries(tuple(maps.sizes[d] for d in (*lead, *space)), len(space))
+    inside = known[images].all(axis=0)
+    return np.asarray((np.cumsum(known) - 1)[images[:, inside]])
 
 
 def _labelled(
-    value: float,
-    left: NDArray[np.float64],
-    null: NDArray[np.float64],
-    n_rows: int,
-    n_units: tuple[int, int],
-    data: tuple[xr.Dataset, xr.Dataset],
-    settings: dict[str, Any],
+    found: Found, data: tuple[xr.Dataset, xr.Dataset], settings: dict[str, Any]
 ) -> xr.Dataset:
     """Dataset of the similarity, its jackknife interval and its null distribution."""
     name = {"cka": "centred kernel alignment", "rsa": "representational similarity"}
-    n, g = len(null), len(left)
-    error = np.sqrt((g - 1) / g * np.square(left - left.mean()).sum()) if g > 1 else np.nan
-    reach = error * stats.t.ppf((1 + LEVEL) / 2, g - 1) if g > 1 else np.nan
-    mean, sd = (null.mean(), null.std(ddof=1)) if n > 1 else (np.nan, np.nan)
-    z, interval = (value - mean) / sd if sd > 0 else np.nan, [value - reach, value + reach]
-    about = f"{LEVEL:.0%} jackknife interval"
+    null, left = found.null, found.left
+    reach = np.nan
+    if left is not None:
+        g = len(left)
+        error = np.sqrt((g - 1) / g * np.square(left - left.mean()).sum())
+        reach = error * stats.t.ppf((1 + LEVEL) / 2, g - 1)
+    n, value = len(null.values), found.value
+    mean, sd = (null.values.mean(), null.values.std(ddof=1)) if n > 1 else (np.nan, np.nan)
+    z = (null.observed - mean) / sd if sd > 0 else np.nan
+    n_units = [d.sizes[schema.UNIT] for d in data]
+    about = f"{LEVEL:.0%} jackknife interval over walks"
     result = xr.Dataset(
         {
             "similarity": variable((), value, name[settings["method"]]),
-            "interval": variable("bound", interval, about, level=LEVEL),
-            "null_mean": variable((), mean, "mean with rows of b shuffled"),
-            "null_sd": variable((), sd, "standard deviation with rows of b shuffled"),
+            "interval": variable("bound", [value - reach, value + reach], about, level=LEVEL),
+            "noise_ceiling": variable((), found.ceiling, "similarity of the halves of each"),
+            "null_mean": variable((), mean, "mean with b shuffled"),
+            "null_sd": variable((), sd, "standard deviation with b shuffled"),
             "z": variable((), z, "standard deviations above the null"),
-            "p": variable((), p_value(null, value), "p-value"),
-            "n_rows": variable((), n_rows, "samples or places"),
-            "n_units": variable("population", list(n_units), "units"),
+            "p": variable((), p_value(null.values, null.observed), "p-value"),
+            "reason": variable((), null.reason, "why there is no p"),
+            "n_rows": variable((), found.n_rows, "samples or places"),
+            "n_units": variable("population", n_units, "units"),
         },
         coords={"bound": ["lower", "upper"], "population": list(NAMES)},
         attrs=settings | {"rows": "places" if is_maps(data[0]) else "samples"},
@@ -370,17 +355,3 @@ def _labelled(
     other = schema.read_provenance(data[1])
     result.attrs[schema.PROVENANCE] = schema.provenance(data[0], "similarity", **settings, b=other)
     return result
-
-
-def _check(method: str, debiased: bool, distance: str, n_shuffles: int | None) -> None:
-    check_option("method", method, get_args(Method))
-    check_option("distance", distance, get_args(Distance))
-    if debiased and method != "cka":
-        raise ValueError(f"debiased=True is an option of method='cka', got method={method!r}")
-    if n_shuffles is not None and n_shuffles < 0:
-        raise ValueError(f"n_shuffles must be at least 0, got {n_shuffles}")
-
-
-def _check_finite(values: NDArray[Any], data: xr.Dataset) -> None:
-    name = schema.RATE if is_maps(data) else schema.ACTIVATION
-    schema.check_finite(data[name], np.count_nonzero(~np.isfinite(values), axis=0), name=name)

@@ -60,6 +60,15 @@ def pair(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], every: int = 1) -
     return _steps(a, every), _steps(b, every)
 
 
+def thinned(values: Any, every: int) -> NDArray[Any]:
+    """Every n-th step of values (walk, time, unit), NumPy or dask, in memory.
+
+    The steps of a chunk are copied, since a view would keep the whole chunk in memory.
+    """
+    part = values[:, ::every]
+    return np.asarray(part.map_blocks(np.array) if hasattr(part, "dask") else part)
+
+
 def shared_places(
     *maps: xr.Dataset, names: tuple[str, ...] = ("maps",)
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
