@@ -26,20 +26,18 @@ novel = pf.record(model, familiar=False, **settings)
 # %%
 # What the usual measures show
 # ----------------------------
-# Shift the places of each walk relative to its activations, and count how often chance does as
-# well: p = (k + 1) / (n + 1); q is the false-discovery rate over units.
+# Let the walks exchange their places, so that the activations of a walk meet the course of another,
+# and count how often place explains as much of the variance by chance: that share is p, and q is
+# the false-discovery rate over units. As many shuffles are made as the decisions need.
 
-test = pf.shuffle_test(
-    trained, "position_variance_explained", n_shuffles=200, seed=0, progress=False
-)
+test = pf.shuffle_test(trained, seed=0, progress=False)
 print(
-    f"circular shifts: {int((test['q'] < 0.05).sum())} of {test.sizes['unit']} units have q < .05"
+    f"on the trained map {int((test['q'] <= 0.05).sum())} of {test.sizes['unit']} units have "
+    f"q <= .05, after at most {int(test['n_shuffles'].max())} shuffles"
 )
 
-test_novel = pf.shuffle_test(
-    novel, "position_variance_explained", n_shuffles=200, seed=0, progress=False
-)
-print(f"on a novel map:  {int((test_novel['q'] < 0.05).sum())} of {test_novel.sizes['unit']}")
+test_novel = pf.shuffle_test(novel, seed=0, progress=False)
+print(f"on a novel map {int((test_novel['q'] <= 0.05).sum())} of {test_novel.sizes['unit']}")
 
 # %%
 # Every unit passes – on a map the network has never seen, too. The test is correct, but it answers
@@ -68,13 +66,13 @@ plt.show()
 # A decision with its reason
 # --------------------------
 # :func:`placeformer.place_cells` combines the criteria: variance explained by place compared with
-# circular shifts, variance explained by place beyond the letter, coherence compared with
+# shuffled places, variance explained by place beyond the letter, coherence compared with
 # permutations among places with the same letter, a place field that accounts for most of the effect
 # of place, and agreement between two halves. None depends on a policy for negatives. Every unit
 # gets a decision and, if it is not a place cell, the first criterion it failed
 # (:doc:`/placecells`).
 
-cells = pf.place_cells(trained, control=novel, n_shuffles=200, progress=False)
+cells = pf.place_cells(trained, control=novel, progress=False)
 print(cells["reason"].to_series().value_counts())
 
 # %%

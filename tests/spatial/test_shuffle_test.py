@@ -449,6 +449,9 @@ def test_few_tuned_units_among_many_are_found():
     assert test.n_shuffles.max() > 1000 and test.n_shuffles.mean() < 150
     fixed = shuffle_test(rec, n_shuffles=39)
     assert not (fixed.q <= 0.05).any()
+    lazy = shuffle_test(rec.chunk(walk=5, time=50, unit=100))
+    np.testing.assert_array_equal(lazy.n_shuffles, test.n_shuffles)
+    np.testing.assert_allclose(lazy.p, test.p)
 
 
 def test_few_shuffles_settle_units_that_are_all_tuned():

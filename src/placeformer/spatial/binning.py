@@ -23,6 +23,9 @@ from placeformer.spatial import binned_sums as _kernels
 MAX_BINS = 10_000_000
 """Maximum number of bins; a coordinate that spans more whole numbers is unlikely to be a grid."""
 
+LOADED_VALUES = 2**26
+"""Maximum number of activations that are loaded from a disk to be read again: 256 MiB."""
+
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
 
 
@@ -121,8 +124,13 @@ class BinnedRecording:
         return replace(self, maps=xr.DataArray(maps, dims=schema.MAP, attrs=attrs), index=index)
 
     def of_units(self, units: NDArray[np.intp]) -> BinnedRecording:
-        """Select units."""
-        return replace(self, recording=self.recording.isel({schema.UNIT: units}))
+        """Select units, and load them if they are on disk and few enough."""
+        recording = self.recording.isel({schema.UNIT: units})
+        activation = recording[schema.ACTIVATION]
+        if activation.chunks is None or activation.size > LOADED_VALUES:
+            return replace(self, recording=recording)
+        loaded = recording.assign({schema.ACTIVATION: activation.load()})
+        return replace(self, recording=loaded, index=np.asarray(self.index))
 
     def isel(self, dim: str, which: slice | NDArray[np.intp]) -> BinnedRecording:
         """Select walks or steps, keeping the bins of the whole recording."""
