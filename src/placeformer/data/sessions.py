@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import schema
-from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving
+from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
 from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
 FEW, SOME = 200, 20
@@ -319,7 +319,7 @@ def _label(
             f"{', ...' if len(empty) > 3 else ''})",
             stacklevel=4,
         )
-    stack = _join if cut.join else _pad
+    stack = _join if cut.join else padded
     values = stack([values for _, values in walks])
     axes = {name: stack([frames.axes[name] for frames, _ in walks]) for name in track.axes}
     times, dwell = (stack([getattr(f, name) for f, _ in walks]) for name in ("times", "dwell"))
@@ -351,14 +351,3 @@ def _label(
 
 def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts)[None]
-
-
-def _pad(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Stack arrays (time, ...) as one (walk, time, ...), padding shorter ones with NaN."""
-    if len(parts) == 1:
-        return parts[0][None]
-    shape = (len(parts), max(map(len, parts)), *parts[0].shape[1:])
-    out = np.full(shape, np.nan, np.result_type(parts[0], np.float32))
-    for row, part in zip(out, parts, strict=True):
-        row[: len(part)] = part
-    return out
