@@ -35,6 +35,7 @@ def from_arrays(
     units: str = schema.RECORDING[schema.ACTIVATION].units,
     position_units: str = schema.RECORDING["x"].units,
     check_finite: bool = True,
+    session: str | None = None,
 ) -> xr.Dataset:
     """Label arrays of activations or firing rates as a Recording.
 
@@ -73,6 +74,9 @@ def from_arrays(
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
         Dask arrays are not read and not checked.
+    session
+        Name of the recording session: units are paired only with those of the same session
+        (:func:`remapping`), where it is known.
 
     Returns
     -------
@@ -148,7 +152,9 @@ def from_arrays(
         attrs=attrs,
     )
     recording = as_coords(recording.assign(times))
-    recording.attrs[schema.PROVENANCE] = schema.provenance(None, "from_arrays")
+    recording.attrs[schema.PROVENANCE] = schema.provenance(
+        None, "from_arrays", **({"session": session} if session else {})
+    )
     schema.check_recording(recording, need=tuple(columns))
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)

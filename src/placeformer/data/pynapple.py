@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ def from_pynapple(
     layer: str | Sequence[str] | None = None,
     units: str | None = None,
     position_units: str = schema.RECORDING["x"].units,
+    session: str | None = None,
 ) -> xr.Dataset:
     """Label spikes or continuous signals of pynapple and a position as a Recording.
 
@@ -71,6 +73,10 @@ def from_pynapple(
         Units of a continuous signal; spikes are in Hz.
     position_units
         Units of the position, for example "m" or "cm".
+    session
+        Name of the recording session. Units are paired only with those of the same session
+        (:func:`remapping`). Without a name the session is known by ``data``: recordings of the same
+        data and other ``epochs`` are of one session, those of parts cut out beforehand are not.
 
     Returns
     -------
@@ -158,6 +164,7 @@ def from_pynapple(
         "step": "from_pynapple",
         "layer": layer,
         "position_units": position_units,
+        "settings": {"session": session} if session else {"spikes": _fingerprint(data)},
     }
     if spikes:
         if units not in (None, "Hz"):
@@ -245,6 +252,18 @@ def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
             f"{argument} must be pynapple's {wanted}, got {type(value).__name__}; for plain "
             "arrays use placeformer.from_arrays"
         )
+
+
+def _fingerprint(data: Any) -> str:
+    """A number that only the same times and values of spikes or signals share."""
+    trains = list(data.values()) if hasattr(data, "keys") else [data]
+    parts = [np.asarray(train.t) for train in trains]
+    if hasattr(data, "d"):
+        parts.append(np.ascontiguousarray(data.d[:: max(1, len(data) // 1000)]))
+    digest = hashlib.blake2b(repr([part.shape for part in parts]).encode(), digest_size=8)
+    for part in parts:
+        digest.update(part.tobytes())
+    return digest.hexdigest()
 
 
 def _span(timed: Any) -> str:

@@ -152,7 +152,8 @@ def _head_direction(
         return {}
     if cut.bin_size is not None:
         track = Track(times, dict(zip("xy", heading.T, strict=True)), max_gap=np.inf)
-        bins = track.bins(*cut.spans()[0], cut.bin_size)
+        start, stop = cut.spans()[0]
+        bins = track.bins(start, stop, cut.bin_size)
         kept = np.searchsorted(bins.times, recording[schema.TIMESTAMP].values[0])
         heading = np.stack([bins.axes["x"], bins.axes["y"]], axis=1)[kept]
     about = {"units": "rad", "long_name": "head direction"}

@@ -230,7 +230,7 @@ def of_samples(
             np.add.at(sums, number[known], (values * weight[:, None])[part][known])
             seen = total > 0
             if dwell is not None:
-                bins = replace(bins, dwell=total)
+                bins = replace(bins, dwell=total.astype(float))
             walks.append((bins.select(seen), sums[seen] / total[seen, None]))
             continue
         position = track.frames(start, stop)
