@@ -31,6 +31,7 @@ from placeformer.recording.store import (
     copied,
     create,
     is_finished,
+    load_point,
     opened,
     sole_writer,
 )
@@ -218,10 +219,41 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
     with nullcontext() if is_finished(store) else sole_writer(store):
         if store.exists():
             stored = check_same(store, job.provenance())
+            job = job.with_stored_axes(stored.get("outputs", {}))
+            if stored.get("forward_sha256") != job.about.get("forward_sha256"):
+                check_first_part(job, store)
             if is_finished(store):
                 return opened(store)
-            job = job.with_stored_axes(stored.get("outputs", {}))
         return run_parts(job, store, progress=progress)
+
+
+def check_first_part(job: Job, store: Path) -> None:
+    """Refuse a forward function of other code that gives other values than those stored.
+
+    Only the first part is run again: a function whose error further on was mended can go on with
+    the recording.
+    """
+    point = Point(job.plan.n_walks) if is_finished(store) else load_point(store)
+    state = None
+    with as_found(job.network), attached(job.hooks):
+        for w, t in job.plan.parts(Point()):
+            kept = job.plan.kept(w, t, Point())
+            sink = Memory(job.frame().isel(walk=w, time=kept), job.dtypes)
+            part = PartWriter(job, sink, w, t, kept)
+            reseed(device_of(job.network), job.seed, w.start, t.start)
+            state, values = run_step(job, w, t, state)
+            if kept.stop:
+                part.finish(values)
+                break
+    known = slice(0, kept.stop if point.walk else min(kept.stop, point.stored))
+    there = opened(store)[schema.ACTIVATION][w, known].values
+    got = sink.values[schema.ACTIVATION][:, known]
+    if not np.allclose(got, there, rtol=1e-3, atol=1e-5 * np.abs(there).max(initial=0)):
+        raise ValueError(
+            f"store: {store} is a recording of another forward function: its code has changed, and "
+            f"in walks {w.start} to {w.stop - 1} it gives values that differ by up to "
+            f"{np.nanmax(np.abs(got - there)):.3g}. Choose another path, or delete this one"
+        )
 
 
 def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
