@@ -79,6 +79,41 @@ def test_the_recorded_axis_is_the_lesioned_axis():
         record(network, "conv")
 
 
+@pytest.mark.parametrize(
+    ("network", "layer", "dims"),
+    [
+        (Channels(), "conv", ("walk", "unit", "time")),
+        (Steps(), "cell", ("walk", "unit")),
+        (Flat(), "cell", ("sample", "unit")),
+    ],
+)
+def test_named_axes_need_no_reference(network, layer, dims):
+    for given in (dims, {layer: dims}):
+        with pf.ablate(network, {layer: [3]}, "zero", dims=given):
+            lesioned = record(network, layer, dims=dims)
+        silent = ~(lesioned.activation != 0).any(("walk", "time"))
+        np.testing.assert_array_equal(np.flatnonzero(silent), [3])
+
+
+def test_axes_that_do_not_fit_are_refused():
+    network, dims = Channels(), ("walk", "unit", "time")
+    intact = record(network, "conv")
+    for options, message in (
+        ({"dims": {"other": dims}}, "dims must name lesioned layers, conv, got other"),
+        (
+            {"dims": dims[::-1], "reference": intact},
+            r"must be those of the Recording of 'conv', \(",
+        ),
+        ({"dims": dims[:2]}, "was recorded as"),
+    ):
+        refused = pytest.raises(ValueError, match=message)
+        with refused, pf.ablate(network, {"conv": [3]}, "zero", **options):
+            record(network, "conv")
+    model, refused = pf.load("mini-nmda-a10"), pytest.raises(ValueError, match="dims must be None")
+    with refused, pf.ablate(model, {"ffn.1": [3]}, "zero", dims=dims):
+        pass
+
+
 @pytest.mark.parametrize("network", [Steps(), Flat()])
 def test_resampling_draws_anew_at_every_walk_and_step(network):
     intact = record(network, "cell")

@@ -58,6 +58,7 @@ def ablate(
     reference: Reference = None,
     position: Position = None,
     bins: Bins = None,
+    dims: Dims | Mapping[str, Dims] | None = None,
     seed: int = 0,
 ) -> Iterator[None]:
     """Lesion units of a network for as long as the ``with`` block lasts.
@@ -79,7 +80,7 @@ def ablate(
         ``unit`` such as ``score > 0.5``, or a Dataset of units. The layers of a navigation
         Transformer have the names that :func:`record` uses; "content.ffn.0" and "ffn.0" are the
         same units. The layers of another network are names of its modules, as in :func:`record`
-        ("encoder.2", "lstm[0]"; without a path, the first output), with units on the last axis.
+        ("encoder.2", "lstm[0]"; without a path, the first output).
     how
         ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which may be far from the
         usual range of a signed activation. ``"position"``: the unit's mean at the current place,
@@ -97,6 +98,10 @@ def ablate(
         run on, by the names of their coordinates in the reference.
     bins
         Bins of these places, see :func:`rate_maps`.
+    dims
+        Names of the axes of the layers' outputs, as in :func:`record`. By default those of the
+        reference, or of the Recording that `units` are selected from; without one the units are on
+        the last axis, except in layers of channels, which are refused.
     seed
         Random seed of the drawn samples and of the walks of the default reference.
 
@@ -129,8 +134,9 @@ def ablate(
     named = [str(name) for name in units] if isinstance(units, Mapping) else []
     chosen = chosen_units(units, layer_widths(model, reference, also=named))
     fill = replacements(
-        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed, also=units
-    )
+        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed,
+        also=units, dims=axes_by_layer(dims, list(chosen), model),
+    )  # fmt: skip
     with lesioned(model, chosen, fill):
         yield
 
@@ -171,6 +177,23 @@ def lesioned(
         )
 
 
+def axes_by_layer(
+    dims: Dims | Mapping[str, Dims] | None, layers: Sequence[str], model: nn.Module
+) -> dict[str, Dims]:
+    """Names of the axes of every lesioned layer that the user gave."""
+    if dims is None:
+        return {}
+    if isinstance(model, NavigationTransformer):
+        raise ValueError(f"dims must be None for a navigation Transformer, got {dims!r}")
+    named = dict(dims) if isinstance(dims, Mapping) else dict.fromkeys(layers, dims)
+    unknown = sorted(set(named) - set(layers))
+    if unknown:
+        raise ValueError(
+            f"dims must name lesioned layers, {', '.join(layers)}, got {', '.join(unknown)}"
+        )
+    return {layer: tuple(axes) for layer, axes in named.items()}
+
+
 def witness(ran: list[None]) -> Callable[..., None]:
     """Return a hook that notes that a module ran."""
 
@@ -191,14 +214,16 @@ def replacements(
     bins: Bins = None,
     seed: int = 0,
     also: object = None,
+    dims: Mapping[str, Dims] | None = None,
 ) -> list[tuple[Site, Replacement]]:
     """Return the sites of the layers, each with the replacement of its units.
 
     `also` may be a selection of a Recording, which tells how units are numbered if there is no
-    reference.
+    reference; `dims` are the axes of the layers that the user named.
     """
+    axes = dims or {}
     given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
-    where = [site for layer in layers for site in sites(model, layer, [*given, also])]
+    where = [s for layer in layers for s in sites(model, layer, [*given, also], axes.get(layer))]
     if how != "zero" and reference is None and where:
         reference = default_reference(model, [site.name for site in where], seed)
     options: dict[str, Any] = {"bins": bins, "position": position, "seed": seed}

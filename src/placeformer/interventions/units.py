@@ -21,7 +21,7 @@ from placeformer.interventions.replacement import Reference, find_recording, rec
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, selected_units
 from placeformer.recording.navigation import hook_points
-from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims
+from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims, show
 
 Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
 Chosen = dict[str, NDArray[np.int64]]
@@ -168,7 +168,8 @@ class Site:
         if output.ndim > 3 or (output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)):
             raise ValueError(
                 f"reference must be a Recording of {self.layer!r}, which says how its units are "
-                f"numbered, got none: {type(self.module).__name__} gave {tuple(output.shape)}"
+                f"numbered, got none: {type(self.module).__name__} gave {tuple(output.shape)}; or "
+                'name its axes with dims, such as dims=("walk", "unit", "time")'
             )
         sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
         if output.ndim == 3:
@@ -221,16 +222,24 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name or type(model).__name__: module for name, module in model.named_modules()}
 
 
-def sites(model: nn.Module, layer: str, sources: Iterable[object] = ()) -> list[Site]:
+def sites(
+    model: nn.Module, layer: str, sources: Iterable[object] = (), named: Dims | None = None
+) -> list[Site]:
     """Return the sites of the units of a layer in all streams that use them.
 
-    `sources` are Recordings, or selections of one, that may tell the axes of the layer's output.
+    `sources` are Recordings, or selections of one, that may tell the axes of the layer's output;
+    `named` are their names.
     """
     if not isinstance(model, NavigationTransformer):
         module = modules_of(model)[PATH.sub("", layer)]
         outputs = (recorded_output(source, layer) for source in sources)
         output = next(filter(None, outputs), {})
-        dims = tuple(output["dims"]) if output else None
+        dims = tuple(output["dims"]) if output else named
+        if named not in (None, dims):
+            raise ValueError(
+                f"dims must be those of the Recording of {layer!r}, {show(dims or ())}, which says "
+                f"how its units are numbered, got {show(named or ())}; leave dims out"
+            )
         return [Site(layer, "", module, output.get("width"), dims=dims, path=output.get("path"))]
     known, keys = hook_points(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")
