@@ -106,11 +106,11 @@ def test_behaviour_lies_in_the_chunks_of_the_activations(net, small_blocks, tmp_
             assert raw[name].variable.chunks[:2] == ((2, 2, 1), (10,) * 6), name
 
 
-PROBES = 2
-"""Short runs before the first part, which confirm the axes that were inferred."""
+PROBES = 1
+"""Short runs after the first part, which confirm the axes that were inferred."""
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2, 3, 4, 7, 11, 18, 28])
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 4, 7, 11, 18, 27])
 def test_a_killed_recording_is_gone_on_with(net, small_blocks, tmp_path, calls):
     path = tmp_path / "a.zarr"
     want = run(net, burn_in=3, forward=counted([]))

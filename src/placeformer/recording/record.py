@@ -84,7 +84,9 @@ def record(
         "time", or "sample" for both in one axis (all steps of the first walk first); any other
         name is an axis of units. An output without a time axis belongs to a layer that is called
         once per step. By default the axes are inferred from their lengths, where walk is the first
-        axis or follows time; it is an error if several layouts are possible.
+        axis or follows time; it is an error if several layouts are possible. Whether the lengths
+        agree by chance is checked by running the network once more, over three steps of two walks
+        (twice if walk and time are in one axis), which naming the axes avoids.
     position_units
         Units of `x` and `y`, for example "m"; by default those in `walks`, or grid steps.
     n_walks, n_steps, familiar, maps

@@ -21,7 +21,7 @@ from placeformer.data import schema
 from placeformer.models.memory import along
 from placeformer.recording.hooks import LayerHook, attached
 from placeformer.recording.network_state import as_found
-from placeformer.recording.output_axes import Span, confirm
+from placeformer.recording.output_axes import SAMPLE, Span, confirm
 from placeformer.recording.store import (
     Memory,
     Point,
@@ -314,9 +314,10 @@ def confirm_axes(job: Job, w: slice, t: slice) -> None:
     walks, steps = min(PROBE.walks, w.stop - w.start), t.stop - t.start
     steps = PROBE.steps if steps > PROBE.steps else max(1, steps - 1)
     small = slice(w.start, w.start + walks), slice(t.start, t.start + steps)
+    together = any(SAMPLE in (hook.dims or ()) for hook in hooks)
     outputs: list[list[list[Tensor]]] = []
     try:
-        for reverse in (False, True) if hooks else ():
+        for reverse in (False, True)[: together + 1] if hooks else ():
             probes = [LayerHook(hook.name, hook.module, hook.path) for hook in hooks]
             with as_found(job.network), attached(probes):
                 reseed(device_of(job.network), job.seed, w.start, t.start)
