@@ -222,6 +222,20 @@ def test_samples_that_were_masked_count_in_no_occupancy():
         ),
         (ACTIVATION, PLACE, {"layer": ["a"]}, r"layer must name each of 4 units"),
         (ACTIVATION.astype(str), PLACE, {"check_finite": False}, "must hold real numbers"),
+        (
+            ACTIVATION.astype(complex),
+            PLACE,
+            {},
+            "activation must hold real numbers, got dtype comp",
+        ),
+        (ACTIVATION, {"x": PLACE["x"].astype(str)}, {}, r"position\['x'\] must hold real numbers"),
+        (
+            ACTIVATION,
+            PLACE,
+            {"timestamps": np.arange(150).reshape(3, 50).astype("datetime64[s]")},
+            r"timestamps must hold real numbers, got dtype datetime64.*np.timedelta64\(1, 's'\)",
+        ),
+        (ACTIVATION[:, :0], {k: v[:, :0] for k, v in PLACE.items()}, {}, "'time' has length 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(activation, position, options, message):
@@ -284,6 +298,17 @@ def test_walks_of_unequal_length_are_a_list_or_end_in_nan(activation, position):
         stamped.timestamp, ended([0.1 * np.arange(50) + k for k in range(3)])
     )
     np.testing.assert_allclose(stamped.dwell, got.dwell)
+
+
+def test_objects_are_numbers_and_none_is_missing():
+    lost = PLACE["x"].astype(object)
+    lost[0, 3] = None
+    got = from_arrays(ACTIVATION.astype(object), {**PLACE, "x": lost})
+    np.testing.assert_allclose(got.activation, ACTIVATION)
+    assert np.argwhere(np.isnan(got.x.values)).tolist() == [[0, 3]]
+    named = from_arrays(ACTIVATION, PLACE, behaviour={"odour": np.full((3, 50), "rose")})
+    with pytest.raises(ValueError, match="by must name numbers, got 'odour' of dtype <U4"):
+        rate_maps(named, by="odour")
 
 
 @pytest.mark.parametrize(

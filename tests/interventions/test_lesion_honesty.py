@@ -138,6 +138,42 @@ def test_a_layer_that_is_never_called_is_refused():
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
+class Shared(nn.Module):
+    """One layer that is called twice, and one that has two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.second = nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4)
+        self.alias = self.second
+
+    def forward(self, x):
+        return self.act(self.alias(self.act(self.first(x))))
+
+
+def test_what_modules_share_is_refused_as_in_a_recording():
+    network = Shared()
+    with pytest.raises(ValueError, match="modules that share it cannot be distinguished"):
+        record(network, "act")
+    for run in (lambda: network(torch.from_numpy(VELOCITY)), lambda: record(network, "second")):
+        refused = pytest.raises(ValueError, match="'act' was called 2 times in one forward pass")
+        with refused, pf.ablate(network, {"act": [0]}, "zero"):
+            run()
+    with pf.ablate(network, {"first": [0]}, "zero"):  # calls in several passes are no fault
+        for _ in range(3):
+            network(torch.from_numpy(VELOCITY))
+        record(network, "first", batch=1)
+
+
+def test_a_module_of_two_names_may_be_called_by_either():
+    network = Shared()
+    recordings = {}
+    for name in ("second", "alias"):
+        with pf.ablate(network, record(network, name).isel(unit=[2]), "zero"):
+            recordings[name] = record(network, name)
+        assert not recordings[name].activation[..., 2].any()
+    np.testing.assert_array_equal(*(r.activation for r in recordings.values()))
+
+
 def test_a_compiled_network_that_has_run_is_lesioned():
     network = nn.Sequential(nn.Linear(2, 6), nn.ReLU())
     compiled, x = torch.compile(network, backend="eager"), torch.ones(3, 2)

@@ -109,7 +109,7 @@ def from_arrays(
     >>> dict(recording.sizes)
     {'walk': 1, 'time': 500, 'unit': 3}
     """
-    values = _in_order(activation)
+    values = _numbers("activation", _in_order(activation))
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3:
@@ -127,6 +127,8 @@ def from_arrays(
     inside = inside_walks(lengths, n_steps)
     source = f"activation has {n_walks} walks of {n_steps} steps"
     places = label(columns, n_walks, n_steps, "position", source)
+    for name, place in places.items():
+        place.data = _numbers(f"position[{name!r}]", place.data)
     places = {name: _until_end(place, inside) for name, place in places.items()}
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
@@ -159,6 +161,27 @@ def from_arrays(
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)
     return recording
+
+
+def _numbers(argument: str, values: Any) -> Any:
+    """Values as real numbers; objects are converted, and None becomes NaN.
+
+    Raises
+    ------
+    ValueError
+        They are none, such as text, dates or complex numbers.
+    """
+    kind = values.dtype.kind
+    try:
+        values = values.astype(float) if kind == "O" else values
+    except (TypeError, ValueError):
+        kind = "none"
+    if kind not in "biufO":
+        raise ValueError(
+            f"{argument} must hold real numbers, got dtype {values.dtype}; turn it into numbers, "
+            "times into seconds with (times - times[0]) / np.timedelta64(1, 's')"
+        )
+    return values
 
 
 def _walk_lengths(values: Any) -> NDArray[np.intp]:
@@ -227,7 +250,7 @@ def _timing(
             f"sample_rate must be None where timestamps are given, got {sample_rate!r}: it is "
             "taken from them"
         )
-    times = as_array(timestamps).astype(float)
+    times = _numbers("timestamps", as_array(timestamps)).astype(float)
     times = times[None] if times.ndim == 1 else times
     if times.shape != shape:
         raise ValueError(

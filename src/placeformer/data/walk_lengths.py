@@ -27,7 +27,7 @@ def lengths_of(values: Any, among: NDArray[np.bool_] | None = None) -> NDArray[n
     n_walks, n_steps = values.shape[:2]
     lengths = np.full(n_walks, n_steps, np.intp)
     among = np.ones(n_walks, bool) if among is None else among
-    if values.dtype.kind == "f" and among.any():
+    if values.dtype.kind == "f" and among.any() and n_steps:
         candidates = np.flatnonzero(among)
         for walk in candidates[_missing(values[candidates, -1])]:
             lengths[walk] = _length(values[walk])

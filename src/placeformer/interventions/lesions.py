@@ -164,6 +164,8 @@ def lesioned(
         for hook in hooks:
             stack.callback(hook.site.module.register_forward_hook(hook).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
+            begin = model.register_forward_pre_hook(partial(new_pass, hooks), with_kwargs=True)
+            stack.callback(begin.remove)
             for module in model.modules():
                 stack.callback(module.register_forward_pre_hook(witness(ran)).remove)
         yield
@@ -192,6 +194,15 @@ def axes_by_layer(
             f"dims must name lesioned layers, {', '.join(layers)}, got {', '.join(unknown)}"
         )
     return {layer: tuple(axes) for layer, axes in named.items()}
+
+
+def new_pass(
+    hooks: Sequence[LesionHook], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Tell the hooks that the network is called, and how many walks and steps its inputs have."""
+    inputs = [x for _, x in leaves([*args, *kwargs.values()]) if x.ndim > 1]
+    for hook in hooks:
+        hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
 
 
 def witness(ran: list[None]) -> Callable[..., None]:
@@ -284,6 +295,10 @@ class LesionHook:
     called: bool = field(default=False, init=False)
     seen: int = field(default=0, init=False)
     part: xr.Dataset | None = field(default=None, init=False)
+    spans: set[tuple[int, int]] = field(default_factory=set, init=False)
+    """Walks and steps that the inputs of the present forward pass may have."""
+    whole: int = field(default=0, init=False)
+    """Calls in this pass that held all of its walks and steps."""
 
     def describe(self) -> dict[str, Any]:
         """Layer, units, and what stands in their place."""
@@ -324,10 +339,22 @@ class LesionHook:
                 f"{self.site.width} units, got {width}"
             )
         if walk is not self.part:
-            self.part, self.seen = walk, 0
+            self.part, self.seen, self.whole = walk, 0, 0
+        if {TIME, SAMPLE} & set(dims):
+            self.refuse_shared(shape, walk)
         begin = self.seen if walk is not None or not {TIME, SAMPLE} & set(dims) else None
         self.seen += shape[1]
         return self.mask(output, width), self.replacement(output, shape, width, begin)
+
+    def refuse_shared(self, shape: tuple[int, int], walk: xr.Dataset | None) -> None:
+        """Raise if a second call in one forward pass holds all of its walks and steps."""
+        spans = self.spans if walk is None else {(walk.sizes[WALK], walk.sizes[TIME])}
+        self.whole += shape in spans and shape[1] > 1
+        if self.whole > 1:
+            raise ValueError(
+                f"units: {self.site.layer!r} was called {self.whole} times in one forward pass: "
+                "modules that share it cannot be distinguished; lesion these modules instead"
+            )
 
     def mask(self, output: Tensor, width: int) -> Tensor:
         """Mask (unit,) of the lesioned units."""

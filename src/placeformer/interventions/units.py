@@ -219,7 +219,8 @@ def recorded_width(recording: xr.Dataset, layer: str) -> int:
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     """Modules by name; the network itself has the name of its class."""
-    return {name or type(model).__name__: module for name, module in model.named_modules()}
+    modules = model.named_modules(remove_duplicate=False)  # a module may have several names
+    return {name or type(model).__name__: module for name, module in modules}
 
 
 def sites(
