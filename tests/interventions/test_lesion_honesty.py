@@ -197,6 +197,18 @@ def test_a_reference_that_lacks_a_unit_is_refused():
         assert float(record(network, "0").activation[..., 2].std()) < 1e-6
 
 
+def test_a_mask_must_be_as_long_as_the_layer():
+    network = nn.Sequential(nn.Linear(2, 6))
+    mask = np.array([False, True])
+    for reference, message in (
+        (None, "needs the layer's width"),
+        (record(network, "0"), "6 entri"),
+    ):
+        refused = pytest.raises(ValueError, match=message)
+        with refused, pf.ablate(network, {"0": mask}, "zero", reference=reference):
+            pass
+
+
 def test_a_recording_names_the_lesions_of_any_network():
     network = nn.Sequential(nn.Linear(2, 6), nn.Tanh())
     intact = record(network, "1")

@@ -103,7 +103,12 @@ def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
         return np.arange(width)[numbers]
     indices = np.atleast_1d(np.asarray(numbers))
     if indices.dtype == bool:
-        if width is not None and indices.shape != (width,):
+        if width is None:
+            raise ValueError(
+                "a boolean array needs the layer's width; pass np.flatnonzero of it, or a "
+                "reference, which has the width"
+            )
+        if indices.shape != (width,):
             raise ValueError(f"a boolean array must have {width} entries, got {indices.shape}")
         return np.flatnonzero(indices)
     if indices.size and (indices.ndim != 1 or indices.dtype.kind not in "iu"):
