@@ -150,6 +150,46 @@ class Shared(nn.Module):
         return self.act(self.alias(self.act(self.first(x))))
 
 
+@pytest.mark.parametrize("network", [Channels(), Flat()])
+def test_places_of_a_part_are_those_of_its_walks(network):
+    layer = "conv" if isinstance(network, Channels) else "cell"
+    grid = {k: RNG.integers(0, 3, (WALKS, STEPS)) for k in ("x", "y")}
+
+    def run(**options):
+        inputs = {"velocity": VELOCITY}
+        return pf.record(network, grid, layers=layer, inputs=inputs, progress=False, **options)
+
+    intact = run()
+    at = {k: intact[k] for k in ("y", "x")}
+    want = pf.rate_maps(intact).rate[3].sel(**at).values
+    for position in (None, grid):
+        with pf.ablate(network, {layer: [3]}, "position", reference=intact, position=position):
+            for batch in (4, 3, 1):
+                got = run(batch=batch).activation[..., 3]
+                np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_outputs_are_named_by_their_path():
+    network = nn.LSTM(2, 5, batch_first=True)
+    intact = record(network, "LSTM[0]")
+    for units in (["LSTM[0]/1"], intact.isel(unit=[1]), intact.unit == "LSTM[0]/1"):
+        with pf.ablate(network, units, "zero"):
+            lesioned = record(network, "LSTM[0]")
+        assert not lesioned.activation[..., 1].any()
+    refused = pytest.raises(ValueError, match=r"'LSTM\[7\]' is not among its outputs; there are")
+    with refused, pf.ablate(network, {"LSTM[7]": [1]}, "zero"):
+        network(torch.from_numpy(VELOCITY))
+
+
+def test_a_reference_of_another_network_is_warned_of():
+    network, other = nn.Sequential(nn.Linear(2, 6)), nn.Sequential(nn.Linear(2, 6))
+    with (
+        pytest.warns(UserWarning, match="reference was recorded from another network"),
+        pf.ablate(network, {"0": [2]}, reference=record(other, "0")),
+    ):
+        pass
+
+
 def test_what_modules_share_is_refused_as_in_a_recording():
     network = Shared()
     with pytest.raises(ValueError, match="modules that share it cannot be distinguished"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from placeformer.data.unit_identity import networks
 from placeformer.interventions.replacement import (
     How,
     Position,
@@ -23,12 +25,14 @@ from placeformer.interventions.replacement import (
     check_how,
     find_recording,
     make_replacement,
+    recordings,
 )
 from placeformer.interventions.units import (
     CONTENT,
     Chosen,
     Site,
     Units,
+    by_layer,
     changed,
     chosen_units,
     layer_widths,
@@ -39,8 +43,8 @@ from placeformer.interventions.units import (
 from placeformer.models.memory import CURRENT_WALK, world_of
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, leaves
-from placeformer.recording.network_state import eager, original
+from placeformer.recording.hooks import PATH, leaves, pick
+from placeformer.recording.network_state import eager, original, weights_sha256
 from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
@@ -108,7 +112,13 @@ def ablate(
     Raises
     ------
     ValueError
-        Units that do not exist, an unknown `how`, or a reference without the units.
+        Units that do not exist, an unknown `how`, or a reference without the units; on leaving, or
+        when the network runs, a layer that is never called, or that modules share.
+
+    Warns
+    -----
+    UserWarning
+        The reference was recorded from another network.
 
     See Also
     --------
@@ -131,7 +141,7 @@ def ablate(
     """
     check_how(how)
     model = original(model)
-    named = [str(name) for name in units] if isinstance(units, Mapping) else []
+    named = [str(name) for name, _ in by_layer(units)]
     chosen = chosen_units(units, layer_widths(model, reference, also=named))
     fill = replacements(
         model, chosen, how, reference=reference, position=position, bins=bins, seed=seed,
@@ -232,6 +242,7 @@ def replacements(
     `also` may be a selection of a Recording, which tells how units are numbered if there is no
     reference; `dims` are the axes of the layers that the user named.
     """
+    warn_of_other_network(model, reference)
     axes = dims or {}
     given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
     where = [s for layer in layers for s in sites(model, layer, [*given, also], axes.get(layer))]
@@ -250,6 +261,18 @@ def replacements(
         moved = not site.stream and isinstance(model, NavigationTransformer)
         found.append((site, make_replacement(how, recording, moved=moved, **options)))
     return found
+
+
+def warn_of_other_network(model: nn.Module, reference: Reference) -> None:
+    """Warn where the reference was recorded from a network with other weights."""
+    known = [sha for recording in recordings(reference) for sha in networks(recording)]
+    if known and weights_sha256(model) not in known:
+        warnings.warn(
+            "reference was recorded from another network, or before the weights of this "
+            f"{type(model).__name__} changed: the values that stand in place of its units are "
+            "those of others; record the reference from this network",
+            stacklevel=5,
+        )
 
 
 def default_reference(
@@ -311,6 +334,7 @@ class LesionHook:
         path = "".join(f"[{key}]" for key in PATH.findall(self.site.layer)) or self.site.path
         if path is None:
             path = next(leaves(output))[0]
+        pick(output, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
         return changed(output, PATH.findall(path), self.lesion)
 
     def lesion(self, output: Tensor) -> Tensor:

@@ -57,13 +57,9 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
     TypeError, ValueError
         Units of another type, or units that do not exist; the message lists all problems.
     """
-    if isinstance(units, Mapping) and not isinstance(units, xr.Dataset):
-        pairs = list(units.items())
-    else:
-        pairs = _labelled(units)
     problems: list[str] = []
     chosen: dict[str, list[NDArray[np.int64]]] = {}
-    for name, numbers in pairs:
+    for name, numbers in by_layer(units):
         layer = str(name).removeprefix(CONTENT)
         if layer not in widths:
             near = get_close_matches(layer, widths, cutoff=0.5) or list(widths)[:8]
@@ -77,6 +73,13 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
         raise ValueError(f"units must be units of the network, but {'; '.join(problems)}")
     joined = {layer: np.unique(np.concatenate(parts)) for layer, parts in chosen.items()}
     return {layer: numbers for layer, numbers in joined.items() if numbers.size}
+
+
+def by_layer(units: Units) -> list[tuple[Any, Any]]:
+    """Names of the layers of the chosen units, each with its units."""
+    if isinstance(units, Mapping) and not isinstance(units, xr.Dataset):
+        return list(units.items())
+    return list(_labelled(units))
 
 
 def _labelled(units: object) -> list[tuple[str, NDArray[np.int64]]]:
