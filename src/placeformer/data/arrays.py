@@ -18,9 +18,6 @@ STEPS = (schema.WALK, schema.TIME)
 SPEED = "speed"
 SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
 
-AXES = ("x", "y", "z")
-"""Names of the columns of a position that has none of its own."""
-
 
 def from_arrays(
     activation: Any,
@@ -397,14 +394,14 @@ def _columns(position: Any) -> Mapping[str, Any]:
         return {str(name): np.asarray(position[name]) for name in position.columns}
     values = as_array(position)
     n = values.shape[-1] if values.ndim in (2, 3) else 0
-    if not 1 <= n <= len(AXES):
-        transposed = values.ndim == 2 and values.shape[0] <= len(AXES)
+    if not 1 <= n <= len(schema.AXES):
+        transposed = values.ndim == 2 and values.shape[0] <= len(schema.AXES)
         advice = "transpose it with position.T" if transposed else 'or pass {"x": ..., "y": ...}'
         raise ValueError(
             f"position must be a mapping of arrays, or an array (time, axis) or (walk, time, axis) "
-            f"of at most {len(AXES)} axes, got shape {tuple(values.shape)}; {advice}"
+            f"of at most {len(schema.AXES)} axes, got shape {tuple(values.shape)}; {advice}"
         )
-    return {name: values[..., k] for k, name in enumerate(AXES[:n])}
+    return {name: values[..., k] for k, name in enumerate(schema.AXES[:n])}
 
 
 def _is_named(position: Any) -> bool:
@@ -423,10 +420,12 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
         )
     (axis,) = others
     labels = position[axis].values if axis in position.coords else np.empty(0)
-    names = [str(v) for v in labels] if labels.dtype.kind in "UOT" else list(AXES)
+    names = [str(v) for v in labels] if labels.dtype.kind in "UOT" else list(schema.AXES)
     n = position.sizes[axis]
     if n > len(names):
-        raise ValueError(f"position must have at most {len(AXES)} axes without names, got {n}")
+        raise ValueError(
+            f"position must have at most {len(schema.AXES)} axes without names, got {n}"
+        )
     return {
         name: position.isel({axis: k}, drop=True).reset_coords(drop=True)
         for k, name in enumerate(names[:n])

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
-from placeformer.data.arrays import AXES
 from placeformer.data.clock import Floats, inside
+from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track
 
 UNOBSERVED = 0.01

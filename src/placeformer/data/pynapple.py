@@ -12,7 +12,7 @@ import xarray as xr
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
-from placeformer.data.arrays import AXES
+from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track
 
 

@@ -64,7 +64,7 @@ def record(
         stream; only one stream per call. Of any other network: dotted names of its modules,
         patterns of them ("encoder.*.relu"), or the modules. If several outputs of a layer have a
         time axis, one is selected in brackets: "lstm[0]" or "block[hidden][1]". Layers that match
-        a pattern and are never called are left out.
+        a pattern and are never called, or have no time axis, are left out.
     units
         Record only these units: a mapping from layer to indices, a sequence of labels such as
         ``["ffn.1/37"]``, a Dataset or DataArray of units, such as a selection of a Recording, or a

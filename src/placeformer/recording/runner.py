@@ -164,8 +164,9 @@ class Job:
         return frame.assign_attrs({schema.PROVENANCE: text})
 
     def with_inferred_axes(self, span: Span) -> Job:
-        """Drop optional layers that were never called, and infer the axes of the others."""
-        job = self.with_hooks([hook for hook in self.hooks if hook.calls or not hook.optional])
+        """Drop optional layers that have no steps, and infer the axes of the others."""
+        kept = [h for h in self.hooks if not h.optional or (h.calls and h.has_steps(span))]
+        job = self.with_hooks(kept)
         for hook in job.hooks:
             hook.infer_axes(span)
         return job
