@@ -349,5 +349,7 @@ def test_behaviour_as_walks():
         as_walks(xr.Dataset({"x": ("step", [1, 2])}), "walks")
     with pytest.raises(ValueError, match=r"walks\['y'\].* got \(49,\); walks\['x'\] has 1 walks"):
         as_walks({"x": PLACE["x"][0], "y": PLACE["y"][0, :49]}, "walks")
+    with pytest.raises(ValueError, match=r"walks\['x'\] must hold walks of one .* \[50, 31, 42\]"):
+        as_walks(PLACES, "walks")
     with pytest.raises(ValueError, match=r"walks must hold arrays"):
         as_walks({}, "walks")

@@ -458,6 +458,12 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
     if not isinstance(behaviour, xr.Dataset):
         if not behaviour:
             raise ValueError(f'{argument} must hold arrays such as "x" and "y", got none')
+        for name, values in behaviour.items():
+            if _is_ragged(values):
+                raise ValueError(
+                    f"{argument}[{name!r}] must hold walks of one length, got lengths "
+                    f"{[len(walk) for walk in values][:5]}; pass the walks of each length apart"
+                )
         name, first = next(iter(behaviour.items()))
         n_walks, n_steps = (1, *np.shape(first))[-2:]
         source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"

@@ -14,6 +14,7 @@ from placeformer._optional import extra
 from placeformer.data import schema, sessions
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track
+from placeformer.data.walk_lengths import inside_walks, walk_lengths
 
 
 def from_pynapple(
@@ -229,6 +230,7 @@ def to_pynapple(
         import pynapple as nap
     schema.check_recording(recording, need=tuple(by))
     times = _times(recording, sample_rate)
+    times = np.where(inside_walks(walk_lengths(recording), times.shape[1]), times, np.nan)
     known = np.isfinite(times)
     support = nap.IntervalSet(np.nanmin(times, axis=1), np.nanmax(times, axis=1))
     values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values[known]
