@@ -324,6 +324,13 @@ def test_maps_that_the_table_cannot_hold_are_refused():
         to_nwb(maps.drop_vars("unit_id"), file)
     with pytest.raises(ValueError, match=r"got \[5, 9\]; the file holds \[\] \(0\)"):
         to_nwb(maps, session(units=False))
+    other = pynwb.NWBFile("walk", "session-1", datetime(2026, 1, 2, tzinfo=UTC))
+    for key in TRAINS:
+        other.add_unit(spike_times=[1.0], id=key)
+    with pytest.raises(
+        ValueError, match="units of this file, 'session-1, 2026-01-02.*got those of"
+    ):
+        to_nwb(maps, other)
     to_nwb(maps, file)
     with pytest.raises(ValueError, match="name must be new in module 'ecephys'"):
         to_nwb(maps, file)

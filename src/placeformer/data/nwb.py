@@ -17,6 +17,7 @@ from placeformer.data import schema, sessions
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track
+from placeformer.data.unit_identity import nwb_files
 
 UNOBSERVED = 0.01
 """Share of the time that units may be unobserved without a word."""
@@ -156,7 +157,11 @@ def from_nwb(
                 "unit_id": ids[rows],
                 **{name: _column(units, name, rows) for name in unit_columns},
             },
-            settings={"session": session or _session(file), "position": ", ".join(paths)},
+            settings={
+                "session": session or _session(file),
+                "nwb_file": _session(file),
+                "position": ", ".join(paths),
+            },
         )
 
 
@@ -190,7 +195,8 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
         pynwb or ndx-rate-maps is not installed; ``pip install 'placeformer[nwb]'``.
     ValueError
         Rates are not in Hz, occupancy is not in s, there are more than two axes or several maps,
-        the file lacks the units, or the module already has a table of this name.
+        the file lacks the units or is of another session, or the module already has a table of this
+        name.
 
     See Also
     --------
@@ -560,6 +566,12 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
 
 def _rows(maps: xr.Dataset, file: Any) -> list[int]:
     """Row of every unit of the maps in the file's table of units."""
+    known = nwb_files(maps)
+    if known and _session(file) not in known:
+        raise ValueError(
+            f"maps must be of the units of this file, {_session(file)!r}, got those of "
+            f"{known[0]!r}; the same ids are other cells there"
+        )
     ids = [] if file.units is None else list(file.units.id[:])
     wanted = maps["unit_id"].values.tolist() if "unit_id" in maps.coords else None
     if wanted is None or not set(wanted) <= set(ids):

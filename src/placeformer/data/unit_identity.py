@@ -89,6 +89,11 @@ def networks(dataset: xr.Dataset) -> list[Any]:
     return [network["weights_sha256"] for network in known if "weights_sha256" in network]
 
 
+def nwb_files(dataset: xr.Dataset) -> list[str]:
+    """NWB files that a Dataset was made from, as its provenance names them."""
+    return [str(name) for name in _steps(dataset, "nwb_file")]
+
+
 def world(dataset: xr.Dataset) -> dict[str, Any]:
     """What decides the letters of the places of a Dataset; empty where it is not known."""
     walks = _steps(dataset, "walks")
