@@ -242,7 +242,8 @@ def replacements(
     `also` may be a selection of a Recording, which tells how units are numbered if there is no
     reference; `dims` are the axes of the layers that the user named.
     """
-    warn_of_other_network(model, reference)
+    if how != "zero":
+        warn_of_other_network(model, reference)
     axes = dims or {}
     given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
     where = [s for layer in layers for s in sites(model, layer, [*given, also], axes.get(layer))]

@@ -249,7 +249,8 @@ def check_first_part(job: Job, store: Path) -> None:
     known = slice(0, kept.stop if point.walk else min(kept.stop, point.stored))
     there = opened(store)[schema.ACTIVATION][w, known].values
     got = sink.values[schema.ACTIVATION][:, known]
-    if not np.allclose(got, there, rtol=1e-3, atol=1e-5 * np.abs(there).max(initial=0)):
+    least = 1e-5 * float(np.nanmax(np.abs(there), initial=0))
+    if not np.allclose(got, there, rtol=1e-3, atol=least, equal_nan=True):
         raise ValueError(
             f"store: {store} is a recording of another forward function: its code has changed, and "
             f"in walks {w.start} to {w.stop - 1} it gives values that differ by up to "
