@@ -90,6 +90,16 @@ def test_a_forward_of_other_code_must_give_what_is_stored(tmp_path, monkeypatch)
         record(model, store, forward=twice)
 
 
+def test_stored_nan_is_no_difference(tmp_path):
+    model, options = network(nn.ReLU()), {"check_finite": False}
+    lost = VELOCITY.copy()
+    lost[1, 2] = np.nan
+    inputs = {"inputs": {"velocity": lost}}
+    record(model, tmp_path / "a.zarr", forward=twice, **options, **inputs)
+    got = record(model, tmp_path / "a.zarr", forward=Doubler(), **options, **inputs)
+    assert np.isnan(got.activation[1, 2]).all()
+
+
 def test_a_lesion_is_another_recording(tmp_path):
     model = network(nn.ReLU())
     with pf.ablate(model, {"1": [0]}, "zero"):
