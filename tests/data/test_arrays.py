@@ -12,6 +12,7 @@ from placeformer.data.arrays import as_walks, from_arrays
 from placeformer.data.schema import check_recording, read_provenance
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.rate_maps import rate_maps
+from placeformer.spatial.variance_explained import position_variance_explained
 
 RNG = np.random.default_rng(0)
 ACTIVATION = RNG.standard_normal((3, 50, 4)).astype(np.float32)
@@ -118,7 +119,7 @@ def test_masked_samples_do_not_count():
     got = from_arrays(ACTIVATION, {**PLACE, "x": np.ma.array(PLACE["x"], mask=lost)})
     np.testing.assert_array_equal(np.isnan(got.x), lost)
     masked = np.ma.array(ACTIVATION, mask=np.broadcast_to(lost[..., None], ACTIVATION.shape))
-    with pytest.raises(ValueError, match="4 values of 4 units are NaN"):
+    with pytest.raises(ValueError, match="all units are NaN at step 3 of walk 0"):
         from_arrays(masked, PLACE)
     maps = rate_maps(from_arrays(masked, PLACE, check_finite=False), bins=3, skipna=True)
     assert int(maps.occupancy.sum()) == 149
@@ -221,6 +222,20 @@ def test_samples_that_were_masked_count_in_no_occupancy():
         ),
         (ACTIVATION, PLACE, {"layer": ["a"]}, r"layer must name each of 4 units"),
         (ACTIVATION.astype(str), PLACE, {"check_finite": False}, "must hold real numbers"),
+        (
+            ACTIVATION.astype(complex),
+            PLACE,
+            {},
+            "activation must hold real numbers, got dtype comp",
+        ),
+        (ACTIVATION, {"x": PLACE["x"].astype(str)}, {}, r"position\['x'\] must hold real numbers"),
+        (
+            ACTIVATION,
+            PLACE,
+            {"timestamps": np.arange(150).reshape(3, 50).astype("datetime64[s]")},
+            r"timestamps must hold real numbers, got dtype datetime64.*np.timedelta64\(1, 's'\)",
+        ),
+        (ACTIVATION[:, :0], {k: v[:, :0] for k, v in PLACE.items()}, {}, "'time' has length 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(activation, position, options, message):
@@ -236,6 +251,92 @@ def test_values_that_are_not_finite_name_their_unit():
     assert np.isnan(from_arrays(broken, PLACE, check_finite=False).activation).sum() == 1
 
 
+LENGTHS = [50, 31, 42]
+SHORT = [walk[:n] for walk, n in zip(ACTIVATION, LENGTHS, strict=True)]
+PLACES = {
+    name: [row[:n] for row, n in zip(rows, LENGTHS, strict=True)] for name, rows in PLACE.items()
+}
+TIMES = [0.1 * np.arange(n) + k for k, n in enumerate(LENGTHS)]
+
+
+def ended(values, filler=np.nan):
+    """An array (walk, time, ...) whose shorter walks end in a filler."""
+    values = np.array(values, float)
+    for row, n in zip(values, LENGTHS, strict=True):
+        row[n:] = filler
+    return values
+
+
+@pytest.mark.parametrize(
+    ("activation", "position"),
+    [
+        (SHORT, PLACES),
+        (tuple(SHORT), [np.stack(xy, axis=1) for xy in zip(*PLACES.values(), strict=True)]),
+        (SHORT, [pd.DataFrame({"x": x, "y": y}) for x, y in zip(*PLACES.values(), strict=True)]),
+        ([xr.DataArray(a.T, dims=("unit", "time")) for a in SHORT], PLACES),
+        (ended(ACTIVATION), PLACE),
+        (ended(ACTIVATION), {name: ended(axis, 0) for name, axis in PLACE.items()}),
+        (np.ma.masked_invalid(ended(ACTIVATION)), PLACES),
+    ],
+)  # fmt: skip
+def test_walks_of_unequal_length_are_a_list_or_end_in_nan(activation, position):
+    got = from_arrays(activation, position, sample_rate=10)
+    inside = np.arange(50) < np.array(LENGTHS)[:, None]
+    for name in ("x", "y", "dwell"):
+        np.testing.assert_array_equal(np.isfinite(got[name]), inside)
+    np.testing.assert_array_equal(got.activation, ended(ACTIVATION))
+    assert float(rate_maps(got, bins=2).occupancy.sum()) == pytest.approx(12.3)
+    joined = from_arrays(
+        np.concatenate(SHORT), {k: np.concatenate(v) for k, v in PLACES.items()}, sample_rate=10
+    )
+    np.testing.assert_allclose(rate_maps(got, bins=2).rate, rate_maps(joined, bins=2).rate, 1e-5)
+    np.testing.assert_allclose(
+        *(position_variance_explained(r, bins=2) for r in (got, joined)), rtol=1e-5
+    )
+    stamped = from_arrays(activation, position, timestamps=TIMES, min_speed=0.1)
+    np.testing.assert_array_equal(
+        stamped.timestamp, ended([0.1 * np.arange(50) + k for k in range(3)])
+    )
+    np.testing.assert_allclose(stamped.dwell, got.dwell)
+
+
+def test_objects_are_numbers_and_none_is_missing():
+    lost = PLACE["x"].astype(object)
+    lost[0, 3] = None
+    got = from_arrays(ACTIVATION.astype(object), {**PLACE, "x": lost})
+    np.testing.assert_allclose(got.activation, ACTIVATION)
+    assert np.argwhere(np.isnan(got.x.values)).tolist() == [[0, 3]]
+    named = from_arrays(ACTIVATION, PLACE, behaviour={"odour": np.full((3, 50), "rose")})
+    with pytest.raises(ValueError, match="by must name numbers, got 'odour' of dtype <U4"):
+        rate_maps(named, by="odour")
+
+
+@pytest.mark.parametrize(
+    ("activation", "options", "message"),
+    [
+        (SHORT, {"position": {k: v[::-1] for k, v in PLACES.items()}},
+         r"position\['x'\] must be as long as activation in every walk, got .*\[42, 31, 50\] and "),
+        (ended(ACTIVATION), {"timestamps": [t[:30] for t in TIMES[:2]] + [TIMES[2]]},
+         r"timestamps must be as long .* \[30, 30, 42\] and \[50, 31, 42\]"),
+        (SHORT, {"behaviour": {"pupil": [np.zeros(n + 1) for n in LENGTHS]}},
+         r"behaviour\['pupil'\] must be as long"),
+        (ACTIVATION, {"timestamps": ended(np.tile(np.arange(50), (3, 1)))},
+         r"timestamps must be finite up to the end .* got 27 .* step 31 of walk 1"),
+        (np.concatenate([ended(ACTIVATION), ACTIVATION], axis=1)[:, :50 + 10],
+         {"position": {k: np.tile(v, 2)[:, :60] for k, v in PLACE.items()}},
+         "all units are NaN at step 31 of walk 1, which goes on after it. Cut such a walk"),
+        (ended(ACTIVATION) * [[[1]], [[np.nan]], [[1]]], {}, "all are NaN in walk 1 of 3"),
+        ([a[:, 0] for a in SHORT], {}, r"must hold arrays \(time, unit\), got .* pass values\[:"),
+        ([SHORT[0], SHORT[1][:, :2]], {}, r"same shape but for .* \(50, 4\), \(31, 2\)"),
+        (SHORT, {"position": [{"x": PLACES["x"][0]}, {"z": PLACES["x"][1]}, {"x": PLACES["x"][2]}]},
+         "must have the same axes in each"),
+    ],
+)  # fmt: skip
+def test_walks_that_do_not_fit_are_refused(activation, options, message):
+    with pytest.raises(ValueError, match=message):
+        from_arrays(activation, **{"position": PLACE, **options})
+
+
 def test_behaviour_as_walks():
     got = as_walks({"x": PLACE["x"][0], "speed": PLACE["y"][0]}, "walks")
     assert got.sizes == {"walk": 1, "time": 50}
@@ -248,5 +349,7 @@ def test_behaviour_as_walks():
         as_walks(xr.Dataset({"x": ("step", [1, 2])}), "walks")
     with pytest.raises(ValueError, match=r"walks\['y'\].* got \(49,\); walks\['x'\] has 1 walks"):
         as_walks({"x": PLACE["x"][0], "y": PLACE["y"][0, :49]}, "walks")
+    with pytest.raises(ValueError, match=r"walks\['x'\] must hold walks of one .* \[50, 31, 42\]"):
+        as_walks(PLACES, "walks")
     with pytest.raises(ValueError, match=r"walks must hold arrays"):
         as_walks({}, "walks")

@@ -200,6 +200,51 @@ def test_columns_of_units_are_one_value_a_unit_or_refused(tmp_path):
         from_nwb(file, unit_columns=["amplitudes"])
 
 
+def observed(*intervals):
+    """An NWBFile of 60 s whose units fire at 10 Hz while they are observed."""
+    file = session(units=False)
+    for key, rows in enumerate(intervals):
+        spikes = np.arange(1.03, 61, 0.1)
+        spikes = spikes[
+            np.any([(spikes >= a) & (spikes <= b) for a, b in rows or [(0, 99)]], axis=0)
+        ]
+        file.add_unit(spike_times=spikes, obs_intervals=np.reshape(rows, (-1, 2)), id=key)
+    return file
+
+
+def test_time_in_which_no_unit_was_observed_is_left_out():
+    file = observed([(11, 21), (31, 61)], [(30.99, 61), (10.99, 16), (15, 21)], [])
+    with pytest.warns(UserWarning, match=r"were observed \(obs_intervals\) during 40.* s of 60 s"):
+        got = from_nwb(file)
+    seconds = got.dwell.sum().item()
+    assert seconds == pytest.approx(40, abs=0.1)
+    np.testing.assert_allclose(
+        (got.activation * got.dwell).sum(("walk", "time")) / seconds, 10, 0.01
+    )
+    trials = from_nwb(file, epochs=[[12, 20], [32, 35]])  # observed throughout: no warning
+    np.testing.assert_allclose(trials.dwell.sum("time"), [8, 3])
+    with (
+        pytest.warns(UserWarning, match="epochs hold no sample"),
+        pytest.warns(UserWarning, match="during"),
+    ):
+        assert from_nwb(file, epochs=[[12, 20], [22, 30]]).sizes["walk"] == 1
+    silent = from_nwb(file, obs_intervals=False)
+    assert float((silent.activation[..., 0] * silent.dwell).sum()) / 60 == pytest.approx(
+        6.6, abs=0.1
+    )
+
+
+def test_units_observed_at_different_times_are_refused():
+    file = observed([(0, 61)], [(0, 20)], [(0, 61)])
+    message = r"obs_intervals have 19.* s in common .*60 s: 0, 2; 19.* s: 1\). .*where=.*=False"
+    with pytest.raises(ValueError, match=message):
+        from_nwb(file)
+    assert from_nwb(file, where=[0, 2]).sizes["time"] == 1200
+    np.testing.assert_allclose(from_nwb(file, epochs=[[2, 18]]).activation.mean("time"), 10, 0.01)
+    with pytest.raises(ValueError, match="have 0 s in common"):
+        from_nwb(observed([(0, 20)], [(30, 50)]))
+
+
 def test_a_bad_trial_is_left_out_by_name():
     file = session()
     file.add_trial(start_time=30.0, stop_time=np.nan)
@@ -279,6 +324,13 @@ def test_maps_that_the_table_cannot_hold_are_refused():
         to_nwb(maps.drop_vars("unit_id"), file)
     with pytest.raises(ValueError, match=r"got \[5, 9\]; the file holds \[\] \(0\)"):
         to_nwb(maps, session(units=False))
+    other = pynwb.NWBFile("walk", "session-1", datetime(2026, 1, 2, tzinfo=UTC))
+    for key in TRAINS:
+        other.add_unit(spike_times=[1.0], id=key)
+    with pytest.raises(
+        ValueError, match="units of this file, 'session-1, 2026-01-02.*got those of"
+    ):
+        to_nwb(maps, other)
     to_nwb(maps, file)
     with pytest.raises(ValueError, match="name must be new in module 'ecephys'"):
         to_nwb(maps, file)

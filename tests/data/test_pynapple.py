@@ -154,6 +154,15 @@ def test_there_and_back(epochs):
     xr.testing.assert_allclose(again.drop_attrs(), recording.drop_attrs())
 
 
+def test_steps_after_the_end_of_a_walk_are_no_samples():
+    walks = [np.ones((n, 2)) for n in (40, 30)]
+    recording = from_arrays(walks, {"x": [np.arange(len(w)) for w in walks]}, sample_rate=10)
+    activation, position = to_pynapple(recording, by=["x"])
+    assert len(activation) == len(position) == 70
+    assert np.isfinite(activation.values).all()
+    assert activation.time_support.tot_length() == pytest.approx(3.9 + 2.9)
+
+
 def test_a_networks_walks_become_epochs():
     values = RNG.standard_normal((3, 20, 4)).astype(np.float32)
     place = {"x": RNG.random((3, 20)), "y": RNG.random((3, 20))}

@@ -9,7 +9,7 @@ from placeformer.spatial.rate_maps import rate_maps
 pytest.importorskip("ratinabox")
 from ratinabox.Agent import Agent
 from ratinabox.Environment import Environment
-from ratinabox.Neurons import HeadDirectionCells, PlaceCells
+from ratinabox.Neurons import HeadDirectionCells, PlaceCells, SpeedCell
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,59 @@ def test_spikes_are_a_rate(simulation):
     assert set(np.unique(recording.activation)) == {0, np.float32(10)}
     rates = np.mean(places.history["firingrate"], axis=0)
     np.testing.assert_allclose(recording.activation.mean(("walk", "time")), rates, rtol=0.3)
+
+
+def test_time_bins_hold_the_spikes_and_the_mean_place_and_direction(simulation):
+    agent, places, _ = simulation
+    fine = from_ratinabox(agent, places, activity="spikes")
+    coarse = from_ratinabox(agent, places, activity="spikes", bin_size=0.5)
+    by_five = (fine.activation * fine.dwell).values.reshape(1, 500, 5, 8).sum(axis=2)
+    np.testing.assert_allclose(coarse.activation * coarse.dwell, by_five, atol=1e-6)
+    np.testing.assert_allclose(coarse.dwell, 0.5)
+    np.testing.assert_allclose(coarse.x[0], fine.x.values.reshape(500, 5).mean(axis=1))
+    mean = np.exp(1j * fine.head_direction.values.reshape(500, 5)).mean(axis=1)
+    np.testing.assert_allclose(coarse.head_direction[0], np.angle(mean), atol=1e-9)
+
+
+def test_samples_at_rest_are_left_out(simulation):
+    agent, places, _ = simulation
+    recording = from_ratinabox(agent, places, min_speed=0.2)
+    moving = recording.speed.values >= 0.2
+    assert 0.05 < moving.mean() < 0.95
+    np.testing.assert_array_equal(np.isfinite(recording.x), moving)
+    own = np.linalg.norm(agent.history["vel"], axis=1)
+    assert np.corrcoef(recording.speed[0], own)[0, 1] > 0.9
+
+
+def test_the_ends_of_a_periodic_environment_meet():
+    agent = Agent(
+        Environment({"dimensionality": "1D", "boundary_conditions": "periodic", "scale": 0.5}),
+        {"dt": 0.1, "speed_mean": 0.3, "speed_std": 0},
+    )
+    cell = PlaceCells(agent, {"n": 1})
+    for _ in range(400):
+        agent.update()
+        cell.update()
+    speed = from_ratinabox(agent, cell, min_speed=0.01).speed
+    assert float(speed.max()) < 0.4
+    fine, coarse = (from_ratinabox(agent, cell, bin_size=size).x.values[0] for size in (0.1, 0.4))
+    apart = np.abs(coarse - fine[1::4])
+    assert np.minimum(apart, 0.5 - apart).max() < 0.06
+    assert np.all((coarse >= 0) & (coarse < 0.5))
+
+
+def test_a_speed_cell_is_one_unit(simulation):
+    agent = Agent(Environment(), {"dt": 0.1})
+    cells = SpeedCell(agent), PlaceCells(agent, {"n": 2})
+    for _ in range(20):
+        agent.update()
+        for cell in cells:
+            cell.update()
+    recording = from_ratinabox(agent, cells)
+    assert recording.unit.values.tolist() == ["SpeedCell/0", "PlaceCells/0", "PlaceCells/1"]
+    np.testing.assert_allclose(
+        recording.activation[0, :, 0], np.array(cells[0].history["firingrate"])[:, 0], rtol=1e-6
+    )
 
 
 def test_one_dimension():

@@ -1,6 +1,7 @@
 """Whether two Datasets hold the same units."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -46,12 +47,65 @@ def test_units_that_do_not_correspond_are_refused_unless_insisted_on(function, o
                             want.drop_vars("unit_id", errors="ignore"))  # fmt: skip
 
 
-def test_units_of_two_sessions_are_refused():
-    first, second = (maps({"step": "from_nwb", "identifier": name}) for name in ("day 1", "day 2"))
-    with pytest.raises(ValueError, match="sessions 'day 1' and 'day 2'"):
+@pytest.mark.parametrize("key", ["session", "spikes"])
+def test_units_of_two_sessions_are_refused(key):
+    first, second = (maps({"step": "load", key: name}) for name in ("day 1", "day 2"))
+    words = {"session": "sessions 'day 1' and 'day 2'", "spikes": "two sets of spike trains"}
+    with pytest.raises(ValueError, match=words[key] + ".*allow_other_units=True"):
         check_same_units(first, second, NAMES)
     check_same_units(first, first, NAMES)
     check_same_units(first, second, NAMES, allow_other_units=True)
+    check_same_units(first, maps({"step": "load"}), NAMES)
+
+
+def of_session(seed, loader, **options):
+    """Rate maps of two halves of a session whose units have the ids 0 to 2."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(600) / 10
+    place = np.stack([times % 10, times % 7], axis=1)
+    trains = {k: np.sort(rng.uniform(0, 59, 200)) for k in range(3)}
+    halves = [[0, 30]], [[30.05, 59.9]]
+    if loader == "from_nwb":
+        pynwb = pytest.importorskip("pynwb")
+        start = datetime(2026, 1, 1 + seed, tzinfo=UTC)
+        file = pynwb.NWBFile("a session", "identifier of all files", start)
+        for train in trains.values():
+            file.add_unit(spike_times=train)
+        series = pynwb.behavior.SpatialSeries(name="tracker", data=place, rate=10.0, unit="m")
+        file.add_acquisition(series)
+        made = [pf.from_nwb(file, epochs=half, **options) for half in halves]
+    else:
+        nap = pytest.importorskip("pynapple")
+        position = nap.TsdFrame(t=times, d=place, columns=["x", "y"])
+        data = {
+            "spikes": lambda: nap.TsGroup({k: nap.Ts(train) for k, train in trains.items()}),
+            "signal": lambda: nap.TsdFrame(t=times, d=rng.random((600, 3))),
+        }[loader]()
+        epochs = map(nap.IntervalSet, halves)
+        made = [pf.from_pynapple(data, position, epochs=half, **options) for half in epochs]
+    edges = {"x": np.linspace(0, 10, 5), "y": np.linspace(0, 7, 5)}
+    return [pf.rate_maps(recording, bins=edges) for recording in made]
+
+
+@pytest.mark.parametrize("loader", ["from_nwb", "spikes", "signal"])
+def test_loaders_know_their_session(loader):
+    (a, again), (other, _) = of_session(0, loader), of_session(1, loader)
+    pf.remapping(a, again, n_shuffles=9)
+    for compare in (lambda *m: pf.remapping(*m, n_shuffles=9), pf.population_vector_correlation):
+        with pytest.raises(ValueError, match="two sets of spike|of the recording sessions"):
+            compare(a, other)
+    pf.remapping(a, other, n_shuffles=9, allow_other_units=True)
+    (tracked, _), (later, _) = (of_session(k, loader, session="mouse 7") for k in range(2))
+    pf.remapping(tracked, later, n_shuffles=9)
+
+
+def test_arrays_may_name_their_session():
+    rng = np.random.default_rng(0)
+    place = {"x": np.arange(50) % 5, "y": np.arange(50) // 5 % 5}
+    days = (pf.from_arrays(rng.random((50, 3)), place, session=f"day {k}") for k in range(2))
+    a, b = (pf.rate_maps(day) for day in days)
+    with pytest.raises(ValueError, match="sessions 'day 0' and 'day 1'"):
+        pf.remapping(a, b, n_shuffles=9)
 
 
 def test_what_is_not_known_is_not_compared():

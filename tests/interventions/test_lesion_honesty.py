@@ -79,6 +79,41 @@ def test_the_recorded_axis_is_the_lesioned_axis():
         record(network, "conv")
 
 
+@pytest.mark.parametrize(
+    ("network", "layer", "dims"),
+    [
+        (Channels(), "conv", ("walk", "unit", "time")),
+        (Steps(), "cell", ("walk", "unit")),
+        (Flat(), "cell", ("sample", "unit")),
+    ],
+)
+def test_named_axes_need_no_reference(network, layer, dims):
+    for given in (dims, {layer: dims}):
+        with pf.ablate(network, {layer: [3]}, "zero", dims=given):
+            lesioned = record(network, layer, dims=dims)
+        silent = ~(lesioned.activation != 0).any(("walk", "time"))
+        np.testing.assert_array_equal(np.flatnonzero(silent), [3])
+
+
+def test_axes_that_do_not_fit_are_refused():
+    network, dims = Channels(), ("walk", "unit", "time")
+    intact = record(network, "conv")
+    for options, message in (
+        ({"dims": {"other": dims}}, "dims must name lesioned layers, conv, got other"),
+        (
+            {"dims": dims[::-1], "reference": intact},
+            r"must be those of the Recording of 'conv', \(",
+        ),
+        ({"dims": dims[:2]}, "was recorded as"),
+    ):
+        refused = pytest.raises(ValueError, match=message)
+        with refused, pf.ablate(network, {"conv": [3]}, "zero", **options):
+            record(network, "conv")
+    model, refused = pf.load("mini-nmda-a10"), pytest.raises(ValueError, match="dims must be None")
+    with refused, pf.ablate(model, {"ffn.1": [3]}, "zero", dims=dims):
+        pass
+
+
 @pytest.mark.parametrize("network", [Steps(), Flat()])
 def test_resampling_draws_anew_at_every_walk_and_step(network):
     intact = record(network, "cell")
@@ -103,6 +138,82 @@ def test_a_layer_that_is_never_called_is_refused():
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
+class Shared(nn.Module):
+    """One layer that is called twice, and one that has two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.act, self.second = nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 4)
+        self.alias = self.second
+
+    def forward(self, x):
+        return self.act(self.alias(self.act(self.first(x))))
+
+
+@pytest.mark.parametrize("network", [Channels(), Flat()])
+def test_places_of_a_part_are_those_of_its_walks(network):
+    layer = "conv" if isinstance(network, Channels) else "cell"
+    grid = {k: RNG.integers(0, 3, (WALKS, STEPS)) for k in ("x", "y")}
+
+    def run(**options):
+        inputs = {"velocity": VELOCITY}
+        return pf.record(network, grid, layers=layer, inputs=inputs, progress=False, **options)
+
+    intact = run()
+    at = {k: intact[k] for k in ("y", "x")}
+    want = pf.rate_maps(intact).rate[3].sel(**at).values
+    for position in (None, grid):
+        with pf.ablate(network, {layer: [3]}, "position", reference=intact, position=position):
+            for batch in (4, 3, 1):
+                got = run(batch=batch).activation[..., 3]
+                np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_outputs_are_named_by_their_path():
+    network = nn.LSTM(2, 5, batch_first=True)
+    intact = record(network, "LSTM[0]")
+    for units in (["LSTM[0]/1"], intact.isel(unit=[1]), intact.unit == "LSTM[0]/1"):
+        with pf.ablate(network, units, "zero"):
+            lesioned = record(network, "LSTM[0]")
+        assert not lesioned.activation[..., 1].any()
+    refused = pytest.raises(ValueError, match=r"'LSTM\[7\]' is not among its outputs; there are")
+    with refused, pf.ablate(network, {"LSTM[7]": [1]}, "zero"):
+        network(torch.from_numpy(VELOCITY))
+
+
+def test_a_reference_of_another_network_is_warned_of():
+    network, other = nn.Sequential(nn.Linear(2, 6)), nn.Sequential(nn.Linear(2, 6))
+    with (
+        pytest.warns(UserWarning, match="reference was recorded from another network"),
+        pf.ablate(network, {"0": [2]}, reference=record(other, "0")),
+    ):
+        pass
+
+
+def test_what_modules_share_is_refused_as_in_a_recording():
+    network = Shared()
+    with pytest.raises(ValueError, match="modules that share it cannot be distinguished"):
+        record(network, "act")
+    for run in (lambda: network(torch.from_numpy(VELOCITY)), lambda: record(network, "second")):
+        refused = pytest.raises(ValueError, match="'act' was called 2 times in one forward pass")
+        with refused, pf.ablate(network, {"act": [0]}, "zero"):
+            run()
+    with pf.ablate(network, {"first": [0]}, "zero"):  # calls in several passes are no fault
+        for _ in range(3):
+            network(torch.from_numpy(VELOCITY))
+        record(network, "first", batch=1)
+
+
+def test_a_module_of_two_names_may_be_called_by_either():
+    network = Shared()
+    recordings = {}
+    for name in ("second", "alias"):
+        with pf.ablate(network, record(network, name).isel(unit=[2]), "zero"):
+            recordings[name] = record(network, name)
+        assert not recordings[name].activation[..., 2].any()
+    np.testing.assert_array_equal(*(r.activation for r in recordings.values()))
+
+
 def test_a_compiled_network_that_has_run_is_lesioned():
     network = nn.Sequential(nn.Linear(2, 6), nn.ReLU())
     compiled, x = torch.compile(network, backend="eager"), torch.ones(3, 2)
@@ -124,6 +235,18 @@ def test_a_reference_that_lacks_a_unit_is_refused():
             pass
     with pf.ablate(network, {"0": [2]}, reference=part):
         assert float(record(network, "0").activation[..., 2].std()) < 1e-6
+
+
+def test_a_mask_must_be_as_long_as_the_layer():
+    network = nn.Sequential(nn.Linear(2, 6))
+    mask = np.array([False, True])
+    for reference, message in (
+        (None, "needs the layer's width"),
+        (record(network, "0"), "6 entri"),
+    ):
+        refused = pytest.raises(ValueError, match=message)
+        with refused, pf.ablate(network, {"0": mask}, "zero", reference=reference):
+            pass
 
 
 def test_a_recording_names_the_lesions_of_any_network():

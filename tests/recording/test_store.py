@@ -61,16 +61,21 @@ def carry(module, batch, state):
     return module(torch.from_numpy(batch["velocity"].values), state)[1]
 
 
-def killed_after(n):
-    """A forward that is killed in its n-th call."""
-    calls = iter(range(n))
+def counted(calls, limit=(None,)):
+    """A forward that notes its calls, and is killed in the one after a limit."""
 
     def forward(module, batch, state):
-        if next(calls, None) is None:
+        if len(calls) == limit[0]:
             raise Killed
+        calls.append(batch.time.values[0])
         return carry(module, batch, state)
 
     return forward
+
+
+def killed_after(n):
+    """A forward that is killed in its n-th call."""
+    return counted([], (n,))
 
 
 def run(net, **settings):
@@ -101,14 +106,14 @@ def test_behaviour_lies_in_the_chunks_of_the_activations(net, small_blocks, tmp_
             assert raw[name].variable.chunks[:2] == ((2, 2, 1), (10,) * 6), name
 
 
-PROBES = 2
-"""Short runs before the first part, which confirm the axes that were inferred."""
+PROBES = 1
+"""Short runs after the first part, which confirm the axes that were inferred."""
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2, 3, 4, 7, 11, 18, 28])
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 4, 7, 11, 18, 27])
 def test_a_killed_recording_is_gone_on_with(net, small_blocks, tmp_path, calls):
     path = tmp_path / "a.zarr"
-    want = run(net, burn_in=3)
+    want = run(net, burn_in=3, forward=counted([]))
     with pytest.raises(Killed):
         run(net, burn_in=3, store=path, forward=killed_after(calls))
     if calls > PROBES:
@@ -129,14 +134,6 @@ def test_a_killed_recording_is_gone_on_with(net, small_blocks, tmp_path, calls):
     again = []
     xr.testing.assert_identical(run(net, burn_in=3, store=path, forward=counted(again)), got)
     assert not again
-
-
-def counted(calls):
-    def forward(module, batch, state):
-        calls.append(batch.time.values[0])
-        return carry(module, batch, state)
-
-    return forward
 
 
 def test_a_state_that_is_changed_in_place_is_saved_as_it_was(net, small_blocks, tmp_path):
@@ -261,7 +258,7 @@ def test_a_block_that_cannot_be_written_leaves_a_store_to_go_on_with(net, small_
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     with xr.open_zarr(path) as raw:
         assert np.isfinite(raw.activation.values).all(-1).sum() == 80
-    xr.testing.assert_identical(run(net, store=path).load(), want)
+    xr.testing.assert_equal(run(net, store=path).load(), want)
 
 
 def test_nothing_is_left_of_a_store_that_could_not_be_made(net, tmp_path, monkeypatch):

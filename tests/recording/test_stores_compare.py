@@ -51,6 +51,55 @@ def test_what_decides_the_numbers_is_compared(tmp_path, other):
         record(network(activation), tmp_path / "a.zarr", **options)
 
 
+def twice(module, batch):
+    return module(doubled(torch.from_numpy(batch["velocity"].values)))
+
+
+def doubled(x):
+    return 2 * x
+
+
+class Doubler:
+    def __call__(self, module, batch):
+        return module(2 * torch.from_numpy(batch["velocity"].values))
+
+
+def test_a_forward_of_other_code_must_give_what_is_stored(tmp_path, monkeypatch):
+    model, store = network(nn.ReLU()), tmp_path / "a.zarr"
+    want = record(model, store, forward=twice).load()
+    runs = []
+
+    def mended(module, batch):
+        runs.append(batch)
+        x = torch.from_numpy(batch["velocity"].values)
+        return module(x + x)
+
+    for same in (twice, Doubler(), mended):
+        np.testing.assert_array_equal(
+            record(model, store, forward=same).activation, want.activation
+        )
+    assert len(runs) == 1
+    for other in (
+        lambda module, batch: mended(module, -batch),
+        lambda m, b: Doubler()(m, b + 1e-2),
+    ):
+        with pytest.raises(ValueError, match="another forward function: its code has changed"):
+            record(model, store, forward=other)
+    monkeypatch.setitem(globals(), "doubled", lambda x: 3 * x)  # a function that it names
+    with pytest.raises(ValueError, match="another forward function"):
+        record(model, store, forward=twice)
+
+
+def test_stored_nan_is_no_difference(tmp_path):
+    model, options = network(nn.ReLU()), {"check_finite": False}
+    lost = VELOCITY.copy()
+    lost[1, 2] = np.nan
+    inputs = {"inputs": {"velocity": lost}}
+    record(model, tmp_path / "a.zarr", forward=twice, **options, **inputs)
+    got = record(model, tmp_path / "a.zarr", forward=Doubler(), **options, **inputs)
+    assert np.isnan(got.activation[1, 2]).all()
+
+
 def test_a_lesion_is_another_recording(tmp_path):
     model = network(nn.ReLU())
     with pf.ablate(model, {"1": [0]}, "zero"):

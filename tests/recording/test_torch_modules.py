@@ -399,6 +399,28 @@ def test_bad_arguments_are_refused(path, settings, message):
     assert not any(module._forward_hooks for module in path.modules())
 
 
+class Started(nn.Module):
+    """A recurrent layer whose first state is computed from the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.start, self.rnn = nn.Linear(2, 6), nn.GRU(2, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x, self.start(x[:, 0])[None])[0]
+
+
+def test_a_pattern_leaves_out_layers_without_time():
+    rng = np.random.default_rng(0)
+    place, inputs = {"x": rng.random((4, 11))}, {"v": rng.random((4, 11, 2))}
+    settings = {"inputs": inputs, "progress": False}
+    got = record(Started(), place, layers="*", **settings)
+    assert set(got.layer.values) == {"Started", "rnn"}
+    for layer in ("start", "st*"):
+        with pytest.raises(ValueError, match="'start' has no time axis of 11 steps"):
+            record(Started(), place, layers=layer, **settings)
+
+
 def test_a_layer_that_is_never_called_says_so():
     net = nn.MultiheadAttention(2, 1, batch_first=True)
 

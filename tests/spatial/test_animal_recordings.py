@@ -136,6 +136,32 @@ def test_an_ideal_cell_has_a_field_at_any_number_of_bins(n):
     assert (pf.place_fields(track_maps(noise)).n_fields > 0).mean() < 0.06
 
 
+def runner(minutes, n_tuned, n_untuned, seed=1, hz=30):
+    """Laps on a track of 1 m, Poisson spikes of cells with one field, and of drifting rates."""
+    rng = np.random.default_rng(seed)
+    n = minutes * 60 * hz
+    laps = np.cumsum(rng.gamma(4, 0.03 / hz, n))  # of the track a sample, about 0.12 a second
+    x = 100 * np.abs(laps % 2 - 1)
+    centre, width = rng.uniform(5, 95, n_tuned), rng.uniform(4, 10, n_tuned)
+    field = np.exp(-0.5 * ((x[:, None] - centre) / width) ** 2)
+    tuned = rng.uniform(0.1, 1, n_tuned) + rng.uniform(4, 20, n_tuned) * field
+    drift = np.exp(np.cumsum(0.15 * rng.standard_normal((n // 300, n_untuned)), axis=0))
+    untuned = rng.uniform(0.3, 8, n_untuned) * np.repeat(drift / drift.mean(axis=0), 300, axis=0)
+    counts = rng.poisson(np.concatenate([tuned, untuned], axis=1) / hz)
+    return pf.from_arrays(counts * np.float32(hz), {"x": x}, sample_rate=hz, units="Hz")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [10, 12, 20, 30, 50])
+def test_cells_of_a_simulated_track_are_found_at_any_number_of_bins(n):
+    table = pf.place_cells(
+        runner(30, 40, 80), by="x", bins=n, smooth=0.03 * n, n_shuffles=150, **QUIET
+    )
+    found = table.is_place_cell.values
+    assert found[:40].mean() >= 0.95
+    assert found[40:].mean() <= 0.02
+
+
 def test_least_size_of_a_field_is_a_square_of_as_many_axes():
     one = track_maps(np.random.default_rng(0).random((1, 20)))
     two = xr.concat([one] * 8, "y", data_vars="all").assign_coords(y=np.arange(8))

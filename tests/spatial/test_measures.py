@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import LinearRegression
 
+import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.spatial.rate_maps import rate_maps
@@ -148,6 +149,19 @@ def test_bits_per_spike_are_bounded_and_free_of_scale(seed, scale):
 
 
 # Coherence
+
+
+def test_rounding_does_not_leave_the_range_of_a_measure():
+    flat = [pf.maps_from_arrays(np.full((1, n, n), 0.1 * n)) for n in range(3, 40)]
+    assert max(float(pf.sparsity(maps)[0]) for maps in flat) <= 1
+    assert min(float(pf.selectivity(maps)[0]) for maps in flat) >= 1
+    assert min(float(pf.spatial_information(maps)[0]) for maps in flat) >= 0
+
+
+def test_another_position_is_named_with_by():
+    recording = pf.from_arrays(np.ones((20, 1)), {"depth": np.arange(20) % 5})
+    with pytest.raises(ValueError, match=r"'x' is missing \(name another .* by=\('depth',\)\)"):
+        pf.rate_maps(recording)
 
 
 def test_coherence_is_the_correlation_with_the_mean_of_existing_neighbours():

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.walk_lengths import inside_walks, lengths_of
 
 STEPS = (schema.WALK, schema.TIME)
 
 SPEED = "speed"
 SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
-
-AXES = ("x", "y", "z")
-"""Names of the columns of a position that has none of its own."""
 
 
 def from_arrays(
@@ -34,6 +32,7 @@ def from_arrays(
     units: str = schema.RECORDING[schema.ACTIVATION].units,
     position_units: str = schema.RECORDING["x"].units,
     check_finite: bool = True,
+    session: str | None = None,
 ) -> xr.Dataset:
     """Label arrays of activations or firing rates as a Recording.
 
@@ -43,10 +42,12 @@ def from_arrays(
         Array (walk, time, unit), or (time, unit) of one walk: NumPy, which is not copied; dask,
         which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
         ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names.
+        Walks of unequal length are a list of arrays (time, unit), or one array in which shorter
+        walks end in NaN.
     position
         Position: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,); one
-        array (time, axis) or (walk, time, axis) of x, y and z; or a DataFrame. Samples whose
-        position is NaN or masked are left out of maps.
+        array (time, axis) or (walk, time, axis) of x, y and z; a DataFrame; or a list of these, one
+        for every walk. Samples whose position is NaN or masked are left out of maps.
     layer
         The layer, population or brain area of all units, or one for each.
     sample_rate
@@ -68,8 +69,11 @@ def from_arrays(
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m".
     check_finite
-        Raise an error for activations that are NaN, infinite or masked. Dask arrays are not read
-        and not checked.
+        Raise an error for activations that are NaN, infinite or masked before the end of a walk.
+        Dask arrays are not read and not checked.
+    session
+        Name of the recording session: units are paired only with those of the same session
+        (:func:`remapping`), where it is known.
 
     Returns
     -------
@@ -77,13 +81,14 @@ def from_arrays(
         A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer,
         and `unit` labels them "layer/index", or "index" without layers.
         With ``sample_rate`` or ``timestamps`` it is timed: ``dwell`` (walk, time) holds the seconds
-        that every sample stands for, and with ``timestamps`` these are a coordinate.
+        that every sample stands for, and with ``timestamps`` these are a coordinate. Position,
+        ``dwell`` and ``timestamp`` are NaN after the end of a shorter walk.
 
     Raises
     ------
     ValueError
-        Shapes do not fit, values are not finite, the sample rate is not positive, or times do not
-        ascend.
+        Shapes or lengths of walks do not fit, values are not finite, the sample rate is not
+        positive, or times do not ascend or are missing.
 
     See Also
     --------
@@ -101,7 +106,7 @@ def from_arrays(
     >>> dict(recording.sizes)
     {'walk': 1, 'time': 500, 'unit': 3}
     """
-    values = _in_order(activation)
+    values = _numbers("activation", _in_order(activation))
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3:
@@ -109,12 +114,21 @@ def from_arrays(
             f"activation must be (walk, time, unit) or (time, unit), got {tuple(values.shape)}"
         )
     n_walks, n_steps, n_units = values.shape
+    lengths = _walk_lengths(values)
     columns = _columns(position)
     _check_not_transposed(values.shape, columns)
+    own = [len(walk) for walk in activation] if _is_ragged(activation) else lengths.tolist()
+    _check_lengths(own, {f"position[{name!r}]": axis for name, axis in columns.items()})
+    _check_lengths(own, {f"behaviour[{name!r}]": b for name, b in (behaviour or {}).items()})
+    _check_lengths(own, {"timestamps": timestamps})
+    inside = inside_walks(lengths, n_steps)
     source = f"activation has {n_walks} walks of {n_steps} steps"
     places = label(columns, n_walks, n_steps, "position", source)
+    for name, place in places.items():
+        place.data = _numbers(f"position[{name!r}]", place.data)
+    places = {name: _until_end(place, inside) for name, place in places.items()}
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
-    times, attrs = _timing((n_walks, n_steps), sample_rate, timestamps, max_gap)
+    times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     if min_speed is not None:
         others[SPEED] = _speed(places, times, attrs, max_gap, min_speed)
         axes = {name: axis.values for name, axis in places.items()}
@@ -137,17 +151,87 @@ def from_arrays(
         attrs=attrs,
     )
     recording = as_coords(recording.assign(times))
-    recording.attrs[schema.PROVENANCE] = schema.provenance(None, "from_arrays")
+    recording.attrs[schema.PROVENANCE] = schema.provenance(
+        None, "from_arrays", **({"session": session} if session else {})
+    )
     schema.check_recording(recording, need=tuple(columns))
     if check_finite and isinstance(values, np.ndarray):
-        schema.check_finite(recording[schema.ACTIVATION], (~np.isfinite(values)).sum((0, 1)))
+        _check_finite(recording[schema.ACTIVATION], values, inside)
     return recording
 
 
+def _numbers(argument: str, values: Any) -> Any:
+    """Values as real numbers; objects are converted, and None becomes NaN.
+
+    Raises
+    ------
+    ValueError
+        They are none, such as text, dates or complex numbers.
+    """
+    kind = values.dtype.kind
+    try:
+        values = values.astype(float) if kind == "O" else values
+    except (TypeError, ValueError):
+        kind = "none"
+    if kind not in "biufO":
+        raise ValueError(
+            f"{argument} must hold real numbers, got dtype {values.dtype}; turn it into numbers, "
+            "times into seconds with (times - times[0]) / np.timedelta64(1, 's')"
+        )
+    return values
+
+
+def _walk_lengths(values: Any) -> NDArray[np.intp]:
+    """Steps of every walk (walk,); arrays of dask are not read, and their walks are as long."""
+    if not isinstance(values, np.ndarray):
+        return np.full(values.shape[0], values.shape[1])
+    lengths = lengths_of(values)
+    if values.size and not lengths.all():
+        raise ValueError(
+            "activation must hold values in every walk, but all are NaN in walk "
+            f"{int(np.argmin(lengths))} of {len(lengths)}; leave out such walks"
+        )
+    return lengths
+
+
+def _check_lengths(lengths: list[int], arguments: Mapping[str, Any]) -> None:
+    """Refuse lists of walks of unequal length whose lengths are not those of the activation."""
+    for argument, values in arguments.items():
+        if _is_ragged(values) and [len(walk) for walk in values] != lengths:
+            raise ValueError(
+                f"{argument} must be as long as activation in every walk, got lengths "
+                f"{[len(walk) for walk in values][:5]} and {lengths[:5]}"
+            )
+
+
+def _until_end(place: xr.Variable, inside: NDArray[np.bool_]) -> xr.Variable:
+    """Position with NaN after the end of every walk."""
+    if inside.all() or set(place.dims) != set(STEPS):
+        return place
+    return place.transpose(*STEPS).where(xr.Variable(STEPS, inside))
+
+
+def _check_finite(units: xr.DataArray, values: NDArray[Any], inside: NDArray[np.bool_]) -> None:
+    """Refuse activations (walk, time, unit) that are not finite within their walk."""
+    wrong = ~np.isfinite(values)
+    wrong &= inside[..., None]
+    bad = wrong.sum((0, 1))
+    if bad.min() > 0 and wrong.all(axis=2).any():
+        walk, step = np.argwhere(wrong.all(axis=2))[0]
+        raise ValueError(
+            "activation must be finite up to the end of a walk, but all units are NaN at step "
+            f"{step} of walk {walk}, which goes on after it. Cut such a walk into two and pass a "
+            "list of arrays, one for every walk; or drop these steps and pass the timestamps of "
+            "the rest; or pass check_finite=False, and skipna=True to rate_maps"
+        )
+    schema.check_finite(units, bad)
+
+
 def _timing(
-    shape: tuple[int, int], sample_rate: float | None, timestamps: Any, max_gap: float | None
+    inside: NDArray[np.bool_], sample_rate: float | None, timestamps: Any, max_gap: float | None
 ) -> tuple[dict[str, xr.Variable], dict[str, float]]:
     """Variables and attributes that say when the samples (walk, time) were taken."""
+    shape = inside.shape
     entry = schema.RECORDING[schema.DWELL]
     if timestamps is None:
         if max_gap is not None:
@@ -156,19 +240,28 @@ def _timing(
             return {}, {}
         if not (np.isfinite(sample_rate) and sample_rate > 0):
             raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
-        dwell = np.full(shape, 1 / sample_rate)
+        dwell = np.where(inside, 1 / sample_rate, np.nan)
         return {schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs)}, {"sample_rate": sample_rate}
     if sample_rate is not None:
         raise ValueError(
             f"sample_rate must be None where timestamps are given, got {sample_rate!r}: it is "
             "taken from them"
         )
-    times = as_array(timestamps).astype(float)
+    times = _numbers("timestamps", as_array(timestamps)).astype(float)
     times = times[None] if times.ndim == 1 else times
     if times.shape != shape:
         raise ValueError(
             f"timestamps must be (time,) or (walk, time) as the activation, {shape}, got "
             f"{times.shape}"
+        )
+    times = np.where(inside, times, np.nan)
+    missing = np.argwhere(inside & ~np.isfinite(times))
+    if len(missing):
+        raise ValueError(
+            f"timestamps must be finite up to the end of every walk, got {len(missing)} that are "
+            "NaN or infinite, the first at step {1} of walk {0}; drop these samples".format(
+                *missing[0]
+            )
         )
     dwell, steps = np.full(shape, np.nan), []
     for walk, row in enumerate(times):
@@ -221,9 +314,12 @@ def check_positive(name: str, value: float | None) -> None:
 
 
 def as_array(values: Any) -> Any:
-    """Values as NumPy or dask: files are read, what is masked becomes NaN."""
+    """Values as NumPy or dask: files are read, what is masked becomes NaN, walks are padded."""
     if hasattr(values, "dask"):
         return values
+    masked = isinstance(values, list | tuple) and any(map(np.ma.isMaskedArray, values))
+    if masked or _is_ragged(values):
+        return padded([as_array(walk) for walk in values])
     if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
         values = values[...]
     if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
@@ -232,8 +328,41 @@ def as_array(values: Any) -> Any:
     return np.asarray(values)
 
 
+def padded(walks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Stack arrays (time, ...) as one (walk, time, ...), padding shorter ones with NaN."""
+    if len(walks) == 1:
+        return walks[0][None]
+    if len({walk.shape[1:] for walk in walks}) > 1:
+        raise ValueError(
+            "arrays of walks must have the same shape but for their length, got "
+            f"{', '.join(str(walk.shape) for walk in walks[:5])}"
+        )
+    shape = (len(walks), max(map(len, walks)), *walks[0].shape[1:])
+    out = np.full(shape, np.nan, np.result_type(np.float32, *walks))
+    for row, walk in zip(out, walks, strict=True):
+        row[: len(walk)] = walk
+    return out
+
+
+def _is_ragged(values: Any) -> bool:
+    """Whether this is a list of walks (or of other arrays) of unequal length."""
+    if not isinstance(values, list | tuple):
+        return False
+    sized = all(hasattr(v, "__len__") and not isinstance(v, str | Mapping) for v in values)
+    return sized and len({len(v) for v in values}) > 1
+
+
 def _in_order(activation: Any) -> Any:
     """Activations (walk, time, unit) or (time, unit) as an array."""
+    if isinstance(activation, list | tuple) and any(
+        isinstance(walk, xr.DataArray) for walk in activation
+    ):
+        activation = [_in_order(walk) for walk in activation]
+    if _is_ragged(activation) and any(np.ndim(walk) != 2 for walk in activation):
+        raise ValueError(
+            "activation, a list of walks, must hold arrays (time, unit), got shapes "
+            f"{[np.shape(walk) for walk in activation][:3]}; of one unit pass values[:, None]"
+        )
     if isinstance(activation, xr.DataArray):
         dims = activation.dims
         if not {schema.TIME, schema.UNIT} <= set(dims) <= set(schema.RECORDING_DIMS):
@@ -249,20 +378,36 @@ def _columns(position: Any) -> Mapping[str, Any]:
     """Position as a mapping of its axes."""
     if isinstance(position, Mapping):
         return position
+    if isinstance(position, list | tuple) and (
+        _is_ragged(position) or any(map(_is_named, position))
+    ):
+        walks = [_columns(walk) for walk in position]
+        if len({tuple(walk) for walk in walks}) > 1:
+            raise ValueError(
+                "position, a list of walks, must have the same axes in each, got "
+                f"{[list(walk) for walk in walks][:3]}"
+            )
+        return {name: [as_array(walk[name]) for walk in walks] for name in walks[0]}
     if isinstance(position, xr.DataArray):
         return _named_columns(position)
-    if hasattr(position, "columns") and hasattr(position, "to_numpy"):  # a DataFrame
+    if _is_named(position):
         return {str(name): np.asarray(position[name]) for name in position.columns}
     values = as_array(position)
     n = values.shape[-1] if values.ndim in (2, 3) else 0
-    if not 1 <= n <= len(AXES):
-        transposed = values.ndim == 2 and values.shape[0] <= len(AXES)
+    if not 1 <= n <= len(schema.AXES):
+        transposed = values.ndim == 2 and values.shape[0] <= len(schema.AXES)
         advice = "transpose it with position.T" if transposed else 'or pass {"x": ..., "y": ...}'
         raise ValueError(
             f"position must be a mapping of arrays, or an array (time, axis) or (walk, time, axis) "
-            f"of at most {len(AXES)} axes, got shape {tuple(values.shape)}; {advice}"
+            f"of at most {len(schema.AXES)} axes, got shape {tuple(values.shape)}; {advice}"
         )
-    return {name: values[..., k] for k, name in enumerate(AXES[:n])}
+    return {name: values[..., k] for k, name in enumerate(schema.AXES[:n])}
+
+
+def _is_named(position: Any) -> bool:
+    """Whether a position has axes with names: a mapping, a DataArray or a DataFrame."""
+    frame = hasattr(position, "columns") and hasattr(position, "to_numpy")
+    return frame or isinstance(position, Mapping | xr.DataArray)
 
 
 def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
@@ -275,10 +420,12 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
         )
     (axis,) = others
     labels = position[axis].values if axis in position.coords else np.empty(0)
-    names = [str(v) for v in labels] if labels.dtype.kind in "UOT" else list(AXES)
+    names = [str(v) for v in labels] if labels.dtype.kind in "UOT" else list(schema.AXES)
     n = position.sizes[axis]
     if n > len(names):
-        raise ValueError(f"position must have at most {len(AXES)} axes without names, got {n}")
+        raise ValueError(
+            f"position must have at most {len(schema.AXES)} axes without names, got {n}"
+        )
     return {
         name: position.isel({axis: k}, drop=True).reset_coords(drop=True)
         for k, name in enumerate(names[:n])
@@ -288,8 +435,8 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
 def _check_not_transposed(shape: tuple[int, ...], position: Mapping[str, Any]) -> None:
     """Refuse activations (walk, unit, time), which the lengths of the position tell."""
     _, n_steps, n_units = shape
-    plain = (axis for axis in position.values() if not isinstance(axis, xr.DataArray))
-    lengths = {np.shape(axis)[-1] for axis in plain if np.ndim(axis)}
+    plain = (as_array(a) for a in position.values() if not isinstance(a, xr.DataArray))
+    lengths = {axis.shape[-1] for axis in plain if axis.ndim}
     if n_steps not in lengths and lengths == {n_units}:
         raise ValueError(
             f"activation must be (time, unit) or (walk, time, unit), but its last axis has "
@@ -311,6 +458,12 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
     if not isinstance(behaviour, xr.Dataset):
         if not behaviour:
             raise ValueError(f'{argument} must hold arrays such as "x" and "y", got none')
+        for name, values in behaviour.items():
+            if _is_ragged(values):
+                raise ValueError(
+                    f"{argument}[{name!r}] must hold walks of one length, got lengths "
+                    f"{[len(walk) for walk in values][:5]}; pass the walks of each length apart"
+                )
         name, first = next(iter(behaviour.items()))
         n_walks, n_steps = (1, *np.shape(first))[-2:]
         source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,9 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
-from placeformer.data.arrays import AXES
-from placeformer.data.clock import Floats
+from placeformer.data.clock import Floats, inside
+from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track
+from placeformer.data.unit_identity import nwb_files
+
+UNOBSERVED = 0.01
+"""Share of the time that units may be unobserved without a word."""
 
 SAME_TIME = 1e-6
 """Seconds that times of series side by side may differ by."""
@@ -34,6 +39,8 @@ def from_nwb(
     layer: str | Sequence[str] | None = None,
     where: str | ArrayLike | None = None,
     unit_columns: Sequence[str] = (),
+    obs_intervals: bool = True,
+    session: str | None = None,
 ) -> xr.Dataset:
     """Label the sorted units and the position of an NWB file as a Recording.
 
@@ -68,6 +75,13 @@ def from_nwb(
     unit_columns
         Columns of the table of units to keep as coordinates of ``unit``. Columns of objects, such
         as electrode groups, become the names of the objects.
+    obs_intervals
+        Leave out the time in which the units were not observed, according to the column of this
+        name, where the file has one; units of different observation intervals are refused.
+        ``False`` takes a unit for silent where it was not observed, as pynapple does.
+    session
+        Name of the recording session; by default the identifier, session id and start time of the
+        file. Units are paired only with those of the same session (:func:`remapping`).
 
     Returns
     -------
@@ -86,23 +100,20 @@ def from_nwb(
         There is no such file.
     ValueError
         There are no units with spike times, no position or several (they are listed), the table of
-        intervals or a column does not exist, or spike times are not finite or all lie outside the
-        tracking.
+        intervals or a column does not exist, units were not observed at the same time, or spike
+        times are not finite or all lie outside the tracking.
 
     Warns
     -----
     UserWarning
         Spike times do not ascend (they are sorted), epochs do not end after they start (they are
-        left out), or few spikes lie within the tracking (two clocks?).
+        left out), few spikes lie within the tracking (two clocks?), or the units were not observed
+        during more than 1 % of the epochs (this time is left out).
 
     See Also
     --------
     to_nwb : Write rate maps into an NWB file.
     from_pynapple, from_arrays, from_ratinabox
-
-    Notes
-    -----
-    Observation intervals of single units are not applied.
 
     References
     ----------
@@ -132,8 +143,11 @@ def from_nwb(
         track = _track(paths, series, columns, max_gap)
         spans = np.asarray(track.support if epochs is None else _epochs(file, epochs), float)
         ids = np.asarray(units.id[:])
+        trains = {ids[row]: np.asarray(units["spike_times"][row], float) for row in rows}
+        if obs_intervals and "obs_intervals" in units.colnames:
+            track, trains = _observed(units, rows, track, spans, trains)
         return sessions.of_spikes(
-            {ids[row]: units["spike_times"][row] for row in rows},
+            trains,
             track,
             Cut(spans, join, bin_size, min_speed),
             step="from_nwb",
@@ -143,7 +157,11 @@ def from_nwb(
                 "unit_id": ids[rows],
                 **{name: _column(units, name, rows) for name in unit_columns},
             },
-            settings={"identifier": file.identifier, "position": ", ".join(paths)},
+            settings={
+                "session": session or _session(file),
+                "nwb_file": _session(file),
+                "position": ", ".join(paths),
+            },
         )
 
 
@@ -177,7 +195,8 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
         pynwb or ndx-rate-maps is not installed; ``pip install 'placeformer[nwb]'``.
     ValueError
         Rates are not in Hz, occupancy is not in s, there are more than two axes or several maps,
-        the file lacks the units, or the module already has a table of this name.
+        the file lacks the units or is of another session, or the module already has a table of this
+        name.
 
     See Also
     --------
@@ -265,6 +284,75 @@ def _units(file: Any) -> Any:
             "through placeformer.from_pynapple or placeformer.from_arrays"
         )
     return units
+
+
+def _session(file: Any) -> str:
+    """What tells a session from others, whose files may have the same identifier."""
+    names = (file.identifier, file.session_id, file.session_start_time.isoformat())
+    return ", ".join(name for name in names if name)
+
+
+def _observed(
+    units: Any, rows: NDArray[np.intp], track: Track, spans: Floats, trains: dict[Any, Floats]
+) -> tuple[Track, dict[Any, Floats]]:
+    """Track and spikes within the intervals in which all units were observed."""
+    rows_of: dict[bytes, list[int]] = {}
+    for row in rows:
+        intervals = _intervals(units["obs_intervals"][int(row)])
+        if len(intervals):
+            rows_of.setdefault(intervals.tobytes(), []).append(int(row))
+    if not rows_of:
+        return track, trains
+    groups = [(np.frombuffer(key).reshape(-1, 2), which) for key, which in rows_of.items()]
+    within = np.zeros(len(track.times), bool)
+    for start, stop in spans:
+        within[inside(track.times, start, stop)] = True
+    dwell = np.where(within, track.clock.dwell, 0.0)
+    seconds = [dwell @ _within(track.times, intervals) for intervals, _ in groups]
+    kept = np.logical_and.reduce([_within(track.times, intervals) for intervals, _ in groups])
+    common, most = dwell @ kept, max(seconds)
+    if common < (1 - UNOBSERVED) * most or not common:
+        ids = np.asarray(units.id[:])
+        listed = "; ".join(
+            f"{got:.6g} s: {', '.join(map(str, ids[which[:5]]))}{', ...' if len(which) > 5 else ''}"
+            for got, (_, which) in list(zip(seconds, groups, strict=True))[:5]
+        )
+        raise ValueError(
+            f"units must be observed at the same time, but their obs_intervals have {common:.6g} s "
+            f"in common within the epochs (units by what they cover, {listed}). Select units that "
+            "were observed together with where=, or epochs in which all were; or take units for "
+            "silent where they were not observed, as pynapple does, with obs_intervals=False"
+        )
+    if common < (1 - UNOBSERVED) * dwell.sum():
+        warnings.warn(
+            f"the units were observed (obs_intervals) during {common:.6g} s of "
+            f"{dwell.sum():.6g} s; the rest is left out. obs_intervals=False keeps it",
+            stacklevel=3,
+        )
+    if kept[within].all():
+        return track, trains
+    starts = np.concatenate([np.asarray(track.support)[:, 0], *(i[:, 0] for i, _ in groups)])
+    axes = {name: axis[kept] for name, axis in track.axes.items()}
+    own = Track(track.times[kept], axes, track.max_gap, np.sort(starts)[:, None])
+    return own, {
+        key: train[np.logical_and.reduce([_within(train, intervals) for intervals, _ in groups])]
+        for key, train in trains.items()
+    }
+
+
+def _intervals(rows: ArrayLike) -> Floats:
+    """Rows of start and stop, in ascending order and merged."""
+    spans = np.asarray(rows, float).reshape(-1, 2)
+    spans = spans[np.argsort(spans[:, 0])]
+    last = np.maximum.accumulate(spans[:, 1])
+    first = np.append(True, spans[1:, 0] > last[:-1])[: len(spans)]
+    return np.stack([spans[first, 0], last[np.roll(first, -1)]], axis=1)
+
+
+def _within(times: Floats, intervals: Floats) -> NDArray[np.bool_]:
+    """Whether times lie within one of some ascending intervals, both ends included."""
+    k = np.searchsorted(intervals[:, 0], times, side="right") - 1
+    return (k >= 0) & (times <= intervals[k, 1])
 
 
 def _chosen(units: Any, where: str | ArrayLike | None) -> NDArray[np.intp]:
@@ -478,6 +566,12 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
 
 def _rows(maps: xr.Dataset, file: Any) -> list[int]:
     """Row of every unit of the maps in the file's table of units."""
+    known = nwb_files(maps)
+    if known and _session(file) not in known:
+        raise ValueError(
+            f"maps must be of the units of this file, {_session(file)!r}, got those of "
+            f"{known[0]!r}; the same ids are other cells there"
+        )
     ids = [] if file.units is None else list(file.units.id[:])
     wanted = maps["unit_id"].values.tolist() if "unit_id" in maps.coords else None
     if wanted is None or not set(wanted) <= set(ids):

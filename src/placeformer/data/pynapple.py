@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +12,9 @@ import xarray as xr
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
-from placeformer.data.arrays import AXES
+from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track
+from placeformer.data.walk_lengths import inside_walks, walk_lengths
 
 
 def from_pynapple(
@@ -28,6 +30,7 @@ def from_pynapple(
     layer: str | Sequence[str] | None = None,
     units: str | None = None,
     position_units: str = schema.RECORDING["x"].units,
+    session: str | None = None,
 ) -> xr.Dataset:
     """Label spikes or continuous signals of pynapple and a position as a Recording.
 
@@ -71,6 +74,10 @@ def from_pynapple(
         Units of a continuous signal; spikes are in Hz.
     position_units
         Units of the position, for example "m" or "cm".
+    session
+        Name of the recording session. Units are paired only with those of the same session
+        (:func:`remapping`). Without a name the session is known by ``data``: recordings of the same
+        data and other ``epochs`` are of one session, those of parts cut out beforehand are not.
 
     Returns
     -------
@@ -158,6 +165,7 @@ def from_pynapple(
         "step": "from_pynapple",
         "layer": layer,
         "position_units": position_units,
+        "settings": {"session": session} if session else {"spikes": _fingerprint(data)},
     }
     if spikes:
         if units not in (None, "Hz"):
@@ -222,6 +230,7 @@ def to_pynapple(
         import pynapple as nap
     schema.check_recording(recording, need=tuple(by))
     times = _times(recording, sample_rate)
+    times = np.where(inside_walks(walk_lengths(recording), times.shape[1]), times, np.nan)
     known = np.isfinite(times)
     support = nap.IntervalSet(np.nanmin(times, axis=1), np.nanmax(times, axis=1))
     values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values[known]
@@ -245,6 +254,18 @@ def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
             f"{argument} must be pynapple's {wanted}, got {type(value).__name__}; for plain "
             "arrays use placeformer.from_arrays"
         )
+
+
+def _fingerprint(data: Any) -> str:
+    """A number that only the same times and values of spikes or signals share."""
+    trains = list(data.values()) if hasattr(data, "keys") else [data]
+    parts = [np.asarray(train.t) for train in trains]
+    if hasattr(data, "d"):
+        parts.append(np.ascontiguousarray(data.d[:: max(1, len(data) // 1000)]))
+    digest = hashlib.blake2b(repr([part.shape for part in parts]).encode(), digest_size=8)
+    for part in parts:
+        digest.update(part.tobytes())
+    return digest.hexdigest()
 
 
 def _span(timed: Any) -> str:

@@ -15,7 +15,14 @@ from placeformer.data.sessions import Cut, Track
 Activity = Literal["firingrate", "spikes"]
 
 
-def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate") -> xr.Dataset:
+def from_ratinabox(
+    agent: Any,
+    neurons: Any,
+    *,
+    activity: Activity = "firingrate",
+    bin_size: float | None = None,
+    min_speed: float | None = None,
+) -> xr.Dataset:
     """Label the history of a RatInABox agent and its neurons as a Recording.
 
     Parameters
@@ -27,14 +34,18 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
         once after every update of the agent.
     activity
         ``"firingrate"``, or ``"spikes"``: the spikes that RatInABox drew, as a rate.
+    bin_size, min_speed
+        As in :func:`from_pynapple`: the width in seconds of time bins, which then are the samples,
+        and the minimum speed in metres per second. Across the edge of a periodic environment
+        positions are averaged, and speeds taken, the short way round.
 
     Returns
     -------
     xarray.Dataset
-        A Recording of one walk on the agent's own time steps, ``dwell`` the duration of each:
-        activation in Hz, position in metres, ``layer`` the name of the population, ``timestamp``
-        the agent's time in seconds, and in two dimensions ``head_direction`` in radians, -π to π,
-        from the x axis.
+        A Recording of one walk on the agent's own time steps, or in time bins, ``dwell`` the
+        duration of each: activation in Hz, position in metres, ``layer`` the name of the
+        population, ``timestamp`` the agent's time in seconds, and in two dimensions
+        ``head_direction`` in radians, -π to π, from the x axis.
 
     Raises
     ------
@@ -75,17 +86,26 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
         )
     parts = [_history(agent, group, activity, times) for group in groups]
     values = np.concatenate(parts, axis=1)
-    dwell = np.diff(
-        times, prepend=2 * times[0] - times[1]
-    )  # an update is that of the step before it
+    before = 2 * times[0] - times[1]
+    dwell = np.diff(times, prepend=before)  # an update is that of the step before it
     if activity == "spikes":
         values = values / dwell[:, None].astype(np.float32)
+    if bin_size is None:
+        cut, when = Cut(times[[0, -1]], min_speed=min_speed), times
+    else:
+        cut, when = Cut([before, times[-1]], False, bin_size, min_speed), times - dwell / 2
     place = np.asarray(agent.history["pos"], float).reshape(len(times), -1)
+    track = Track(
+        when,
+        dict(zip(("x", "y"), place.T, strict=False)),
+        max_gap=np.inf,
+        periodic=_periodic(agent.Environment),
+    )
     recording = sessions.of_samples(
         values,
-        times,
-        Track(times, dict(zip(("x", "y"), place.T, strict=False)), max_gap=np.inf),
-        Cut(times[[0, -1]]),
+        when,
+        track,
+        cut,
         dwell=dwell,
         step="from_ratinabox",
         layer=[
@@ -97,7 +117,7 @@ def from_ratinabox(agent: Any, neurons: Any, *, activity: Activity = "firingrate
         position_units="m",
         settings={"activity": activity},
     )
-    return recording.assign_coords(_head_direction(agent))
+    return recording.assign_coords(_head_direction(agent, recording, when, cut))
 
 
 def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> np.ndarray:
@@ -112,14 +132,30 @@ def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> n
             f"agent has {len(times)} updates, the neurons {len(when)}; call reset_history() of "
             "both and update them in turn"
         )
-    return np.asarray(values, np.float32)
+    return np.asarray(values, np.float32)[:, : group.n]  # a SpeedCell keeps copies of its rate
 
 
-def _head_direction(agent: Any) -> dict[str, xr.Variable]:
-    """Direction of the head (walk, time) of an agent in two dimensions."""
+def _periodic(environment: Any) -> dict[str, tuple[float, float]]:
+    """Ends of every axis of a periodic environment."""
+    if environment.boundary_conditions != "periodic":
+        return {}
+    ends = np.reshape(environment.extent, (-1, 2)).tolist()
+    return {name: (low, high) for name, (low, high) in zip(("x", "y"), ends, strict=False)}
+
+
+def _head_direction(
+    agent: Any, recording: xr.Dataset, times: np.ndarray, cut: Cut
+) -> dict[str, xr.Variable]:
+    """Direction of the head (walk, time) of an agent in two dimensions, its mean in time bins."""
     heading = np.asarray(agent.history["head_direction"], float)
     if heading.ndim != 2 or heading.shape[1] != 2:
         return {}
+    if cut.bin_size is not None:
+        track = Track(times, dict(zip("xy", heading.T, strict=True)), max_gap=np.inf)
+        start, stop = cut.spans()[0]
+        bins = track.bins(start, stop, cut.bin_size)
+        kept = np.searchsorted(bins.times, recording[schema.TIMESTAMP].values[0])
+        heading = np.stack([bins.axes["x"], bins.axes["y"]], axis=1)[kept]
     about = {"units": "rad", "long_name": "head direction"}
     angle = np.arctan2(heading[:, 1], heading[:, 0])[None]
     return {"head_direction": xr.Variable((schema.WALK, schema.TIME), angle, about)}

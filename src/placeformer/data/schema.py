@@ -36,6 +36,9 @@ class Entry:
         return {"units": self.units, "long_name": self.long_name}
 
 
+AXES = ("x", "y", "z")
+"""Names of the axes of a position that has no others."""
+
 STEP_DIMS: tuple[str, ...] = (WALK, TIME)
 RECORDING_DIMS: tuple[str, ...] = (*STEP_DIMS, UNIT)
 
@@ -336,7 +339,10 @@ def _label_problems(recording: xr.Dataset) -> list[str]:
 
 def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
     if name not in recording.variables:
-        return [f"{name!r} is missing"]
+        others = [str(k) for k, v in recording.coords.items() if v.dims == STEP_DIMS]
+        others = [k for k in others if k != TIMESTAMP]
+        hint = f" (name another position with by=({others[0]!r},))" if others else ""
+        return [f"{name!r} is missing{hint if name in AXES else ''}"]
     if name in RECORDING:
         return _dims_problems(recording, name, RECORDING[name].dims)
     dims = recording[name].dims

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import schema
-from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving
+from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
 from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
 FEW, SOME = 200, 20
@@ -33,6 +33,8 @@ class Track:
     max_gap: float | None = None
     support: ArrayLike | None = None
     """Rows of start and stop of the tracking; by default from the first to the last sample."""
+    periodic: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Ends, of the axes whose ends meet: means and speeds go the short way round."""
     clock: Clock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,11 +74,14 @@ class Track:
         axes = {}
         for name, axis in samples.axes.items():
             known = np.isfinite(axis)
-            total = np.bincount(bins[known], axis[known], n)
+            total = np.bincount(bins[known], self._unwrapped(name, axis[known]), n)
             count = np.bincount(bins[known], minlength=n)
             lent = np.append(axis, np.nan)[near]  # the last is that of no sample
             lent[np.bincount(bins, minlength=n) > 0] = np.nan
             axes[name] = np.divide(total, count, out=lent, where=count > 0)
+            if name in self.periodic:
+                low, high = self.periodic[name]
+                axes[name] = low + (axes[name] - low) % (high - low)
         return Frames(centres, axes, np.diff(edges), number)
 
     def with_speed(self) -> Track:
@@ -87,8 +92,14 @@ class Track:
                 "this name; leave min_speed out and use recording.where(recording.speed >= least)"
             )
         assert self.max_gap is not None
-        fast = speed(self.times, list(self.axes.values()), self.max_gap)
-        return Track(self.times, {**self.axes, SPEED: fast}, self.max_gap, self.support)
+        axes = [self._unwrapped(name, axis) for name, axis in self.axes.items()]
+        fast = speed(self.times, axes, self.max_gap)
+        return replace(self, axes={**self.axes, SPEED: fast})
+
+    def _unwrapped(self, name: str, axis: Floats) -> Floats:
+        """An axis without jumps where its ends meet."""
+        low, high = self.periodic.get(name, (0, np.inf))
+        return np.unwrap(axis, period=high - low) if np.isfinite(high) else axis
 
 
 @dataclass(frozen=True)
@@ -198,7 +209,7 @@ def of_samples(
     """Recording of samples (sample, unit) on their own times, or of their means in bins of time.
 
     Every sample takes the position of the nearest sample of the track, NaN in a gap. ``dwell``: the
-    seconds that every sample stands for, where they are known otherwise.
+    seconds that every sample stands for, where they are known otherwise; they weight the means.
     """
     check_times(times, "data")
     spans = cut.spans()
@@ -211,12 +222,16 @@ def of_samples(
         part = inside(times, start, stop)
         if cut.bin_size is not None:
             bins = track.bins(start, stop, cut.bin_size)
+            weight = np.ones(len(times)) if dwell is None else dwell
             number = bins.number(times[part])
             known = number >= 0
-            n = np.bincount(number[known], minlength=len(bins.times))
-            sums = np.zeros((len(n), values.shape[1]))
-            np.add.at(sums, number[known], values[part][known])
-            walks.append((bins.select(n > 0), sums[n > 0] / n[n > 0, None]))
+            total = np.bincount(number[known], weight[part][known], len(bins.times))
+            sums = np.zeros((len(total), values.shape[1]))
+            np.add.at(sums, number[known], (values * weight[:, None])[part][known])
+            seen = total > 0
+            if dwell is not None:
+                bins = replace(bins, dwell=total.astype(float))
+            walks.append((bins.select(seen), sums[seen] / total[seen, None]))
             continue
         position = track.frames(start, stop)
         near = position.number(times[part])
@@ -319,7 +334,7 @@ def _label(
             f"{', ...' if len(empty) > 3 else ''})",
             stacklevel=4,
         )
-    stack = _join if cut.join else _pad
+    stack = _join if cut.join else padded
     values = stack([values for _, values in walks])
     axes = {name: stack([frames.axes[name] for frames, _ in walks]) for name in track.axes}
     times, dwell = (stack([getattr(f, name) for f, _ in walks]) for name in ("times", "dwell"))
@@ -351,14 +366,3 @@ def _label(
 
 def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts)[None]
-
-
-def _pad(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Stack arrays (time, ...) as one (walk, time, ...), padding shorter ones with NaN."""
-    if len(parts) == 1:
-        return parts[0][None]
-    shape = (len(parts), max(map(len, parts)), *parts[0].shape[1:])
-    out = np.full(shape, np.nan, np.result_type(parts[0], np.float32))
-    for row, part in zip(out, parts, strict=True):
-        row[: len(part)] = part
-    return out

@@ -12,6 +12,11 @@ from placeformer.data import schema
 
 LABELS = ("layer", "component", "index", "unit_id", schema.UNIT)
 
+TRACKED = (
+    "Pass allow_other_units=True if the cells were tracked across sessions and have the same order "
+    "in both"
+)
+
 WORLD = ("world_seed", "familiar", "maps", "n_letters", "side")
 """What decides the letters of a grid world's places, as the provenance names it."""
 
@@ -64,12 +69,17 @@ def check_same_units(
             "allow_other_units=True to pair the units by position, for example those of one "
             "network before and after training"
         )
-    if _differ(_steps(a, "identifier"), _steps(b, "identifier")):
+    if _differ(_steps(a, "session"), _steps(b, "session")):
         raise ValueError(
-            f"{both}, got units of the recording sessions {_steps(a, 'identifier')[0]!r} and "
-            f"{_steps(b, 'identifier')[0]!r}: a cell may have another number in each. Pass "
-            "allow_other_units=True if the cells were tracked across sessions and have the same "
-            "order in both"
+            f"{both}, got units of the recording sessions {_steps(a, 'session')[0]!r} and "
+            f"{_steps(b, 'session')[0]!r}: a cell may have another number in each. {TRACKED}"
+        )
+    if _differ(_steps(a, "spikes"), _steps(b, "spikes")):
+        raise ValueError(
+            f"{both}, got two sets of spike trains or signals: a cell of one session may have "
+            "another number in the next. If both are parts of one session, pass all of its data "
+            "and the part as epochs= to from_pynapple, or the same session= to both calls. "
+            f"{TRACKED}"
         )
 
 
@@ -77,6 +87,11 @@ def networks(dataset: xr.Dataset) -> list[Any]:
     """Fingerprints of the networks that a Dataset was recorded from, in its provenance."""
     known = [network for network in _steps(dataset, "network") if isinstance(network, dict)]
     return [network["weights_sha256"] for network in known if "weights_sha256" in network]
+
+
+def nwb_files(dataset: xr.Dataset) -> list[str]:
+    """NWB files that a Dataset was made from, as its provenance names them."""
+    return [str(name) for name in _steps(dataset, "nwb_file")]
 
 
 def world(dataset: xr.Dataset) -> dict[str, Any]:

@@ -19,10 +19,15 @@ def walk_lengths(recording: xr.Dataset, among: NDArray[np.bool_] | None = None) 
     walks ``among`` alone (walk,), by default of all, and of these from the end.
     """
     values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).data
+    return lengths_of(values, among)
+
+
+def lengths_of(values: Any, among: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
+    """Steps of every walk of an array (walk, time, unit), as :func:`walk_lengths` counts them."""
     n_walks, n_steps = values.shape[:2]
     lengths = np.full(n_walks, n_steps, np.intp)
     among = np.ones(n_walks, bool) if among is None else among
-    if values.dtype.kind == "f" and among.any():
+    if values.dtype.kind == "f" and among.any() and n_steps:
         candidates = np.flatnonzero(among)
         for walk in candidates[_missing(values[candidates, -1])]:
             lengths[walk] = _length(values[walk])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from placeformer.data.unit_identity import networks
 from placeformer.interventions.replacement import (
     How,
     Position,
@@ -23,12 +25,14 @@ from placeformer.interventions.replacement import (
     check_how,
     find_recording,
     make_replacement,
+    recordings,
 )
 from placeformer.interventions.units import (
     CONTENT,
     Chosen,
     Site,
     Units,
+    by_layer,
     changed,
     chosen_units,
     layer_widths,
@@ -39,8 +43,8 @@ from placeformer.interventions.units import (
 from placeformer.models.memory import CURRENT_WALK, world_of
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, leaves
-from placeformer.recording.network_state import eager, original
+from placeformer.recording.hooks import PATH, leaves, pick
+from placeformer.recording.network_state import eager, original, weights_sha256
 from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
@@ -58,6 +62,7 @@ def ablate(
     reference: Reference = None,
     position: Position = None,
     bins: Bins = None,
+    dims: Dims | Mapping[str, Dims] | None = None,
     seed: int = 0,
 ) -> Iterator[None]:
     """Lesion units of a network for as long as the ``with`` block lasts.
@@ -79,7 +84,7 @@ def ablate(
         ``unit`` such as ``score > 0.5``, or a Dataset of units. The layers of a navigation
         Transformer have the names that :func:`record` uses; "content.ffn.0" and "ffn.0" are the
         same units. The layers of another network are names of its modules, as in :func:`record`
-        ("encoder.2", "lstm[0]"; without a path, the first output), with units on the last axis.
+        ("encoder.2", "lstm[0]"; without a path, the first output).
     how
         ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which may be far from the
         usual range of a signed activation. ``"position"``: the unit's mean at the current place,
@@ -97,13 +102,23 @@ def ablate(
         run on, by the names of their coordinates in the reference.
     bins
         Bins of these places, see :func:`rate_maps`.
+    dims
+        Names of the axes of the layers' outputs, as in :func:`record`. By default those of the
+        reference, or of the Recording that `units` are selected from; without one the units are on
+        the last axis, except in layers of channels, which are refused.
     seed
         Random seed of the drawn samples and of the walks of the default reference.
 
     Raises
     ------
     ValueError
-        Units that do not exist, an unknown `how`, or a reference without the units.
+        Units that do not exist, an unknown `how`, or a reference without the units; on leaving, or
+        when the network runs, a layer that is never called, or that modules share.
+
+    Warns
+    -----
+    UserWarning
+        The reference was recorded from another network.
 
     See Also
     --------
@@ -126,11 +141,12 @@ def ablate(
     """
     check_how(how)
     model = original(model)
-    named = [str(name) for name in units] if isinstance(units, Mapping) else []
+    named = [str(name) for name, _ in by_layer(units)]
     chosen = chosen_units(units, layer_widths(model, reference, also=named))
     fill = replacements(
-        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed, also=units
-    )
+        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed,
+        also=units, dims=axes_by_layer(dims, list(chosen), model),
+    )  # fmt: skip
     with lesioned(model, chosen, fill):
         yield
 
@@ -158,6 +174,8 @@ def lesioned(
         for hook in hooks:
             stack.callback(hook.site.module.register_forward_hook(hook).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
+            begin = model.register_forward_pre_hook(partial(new_pass, hooks), with_kwargs=True)
+            stack.callback(begin.remove)
             for module in model.modules():
                 stack.callback(module.register_forward_pre_hook(witness(ran)).remove)
         yield
@@ -169,6 +187,32 @@ def lesioned(
             "module uses (out_proj of nn.MultiheadAttention), cannot be lesioned: choose the "
             "module around it"
         )
+
+
+def axes_by_layer(
+    dims: Dims | Mapping[str, Dims] | None, layers: Sequence[str], model: nn.Module
+) -> dict[str, Dims]:
+    """Names of the axes of every lesioned layer that the user gave."""
+    if dims is None:
+        return {}
+    if isinstance(model, NavigationTransformer):
+        raise ValueError(f"dims must be None for a navigation Transformer, got {dims!r}")
+    named = dict(dims) if isinstance(dims, Mapping) else dict.fromkeys(layers, dims)
+    unknown = sorted(set(named) - set(layers))
+    if unknown:
+        raise ValueError(
+            f"dims must name lesioned layers, {', '.join(layers)}, got {', '.join(unknown)}"
+        )
+    return {layer: tuple(axes) for layer, axes in named.items()}
+
+
+def new_pass(
+    hooks: Sequence[LesionHook], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Tell the hooks that the network is called, and how many walks and steps its inputs have."""
+    inputs = [x for _, x in leaves([*args, *kwargs.values()]) if x.ndim > 1]
+    for hook in hooks:
+        hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
 
 
 def witness(ran: list[None]) -> Callable[..., None]:
@@ -191,14 +235,18 @@ def replacements(
     bins: Bins = None,
     seed: int = 0,
     also: object = None,
+    dims: Mapping[str, Dims] | None = None,
 ) -> list[tuple[Site, Replacement]]:
     """Return the sites of the layers, each with the replacement of its units.
 
     `also` may be a selection of a Recording, which tells how units are numbered if there is no
-    reference.
+    reference; `dims` are the axes of the layers that the user named.
     """
+    if how != "zero":
+        warn_of_other_network(model, reference)
+    axes = dims or {}
     given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
-    where = [site for layer in layers for site in sites(model, layer, [*given, also])]
+    where = [s for layer in layers for s in sites(model, layer, [*given, also], axes.get(layer))]
     if how != "zero" and reference is None and where:
         reference = default_reference(model, [site.name for site in where], seed)
     options: dict[str, Any] = {"bins": bins, "position": position, "seed": seed}
@@ -214,6 +262,18 @@ def replacements(
         moved = not site.stream and isinstance(model, NavigationTransformer)
         found.append((site, make_replacement(how, recording, moved=moved, **options)))
     return found
+
+
+def warn_of_other_network(model: nn.Module, reference: Reference) -> None:
+    """Warn where the reference was recorded from a network with other weights."""
+    known = [sha for recording in recordings(reference) for sha in networks(recording)]
+    if known and weights_sha256(model) not in known:
+        warnings.warn(
+            "reference was recorded from another network, or before the weights of this "
+            f"{type(model).__name__} changed: the values that stand in place of its units are "
+            "those of others; record the reference from this network",
+            stacklevel=5,
+        )
 
 
 def default_reference(
@@ -259,6 +319,10 @@ class LesionHook:
     called: bool = field(default=False, init=False)
     seen: int = field(default=0, init=False)
     part: xr.Dataset | None = field(default=None, init=False)
+    spans: set[tuple[int, int]] = field(default_factory=set, init=False)
+    """Walks and steps that the inputs of the present forward pass may have."""
+    whole: int = field(default=0, init=False)
+    """Calls in this pass that held all of its walks and steps."""
 
     def describe(self) -> dict[str, Any]:
         """Layer, units, and what stands in their place."""
@@ -271,6 +335,7 @@ class LesionHook:
         path = "".join(f"[{key}]" for key in PATH.findall(self.site.layer)) or self.site.path
         if path is None:
             path = next(leaves(output))[0]
+        pick(output, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
         return changed(output, PATH.findall(path), self.lesion)
 
     def lesion(self, output: Tensor) -> Tensor:
@@ -299,10 +364,22 @@ class LesionHook:
                 f"{self.site.width} units, got {width}"
             )
         if walk is not self.part:
-            self.part, self.seen = walk, 0
+            self.part, self.seen, self.whole = walk, 0, 0
+        if {TIME, SAMPLE} & set(dims):
+            self.refuse_shared(shape, walk)
         begin = self.seen if walk is not None or not {TIME, SAMPLE} & set(dims) else None
         self.seen += shape[1]
         return self.mask(output, width), self.replacement(output, shape, width, begin)
+
+    def refuse_shared(self, shape: tuple[int, int], walk: xr.Dataset | None) -> None:
+        """Raise if a second call in one forward pass holds all of its walks and steps."""
+        spans = self.spans if walk is None else {(walk.sizes[WALK], walk.sizes[TIME])}
+        self.whole += shape in spans and shape[1] > 1
+        if self.whole > 1:
+            raise ValueError(
+                f"units: {self.site.layer!r} was called {self.whole} times in one forward pass: "
+                "modules that share it cannot be distinguished; lesion these modules instead"
+            )
 
     def mask(self, output: Tensor, width: int) -> Tensor:
         """Mask (unit,) of the lesioned units."""

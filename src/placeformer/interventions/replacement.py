@@ -214,8 +214,19 @@ def _current_places(by: Sequence[str], moved: bool) -> xr.Dataset:
 def _given(
     position: Mapping[str, ArrayLike], shape: tuple[int, int], begin: int | None
 ) -> xr.Dataset:
-    """Return the given places; raise if they do not fit the walks that the network runs on."""
+    """Return the given places; raise if they do not fit the walks that the network runs on.
+
+    Of places of all walks of a recording, those of the present part are taken.
+    """
     arrays = {axis: np.asarray(values) for axis, values in position.items()}
+    if (walk := CURRENT_WALK.get()) is not None:
+        walks, steps = (walk[dim].values for dim in (schema.WALK, schema.TIME))
+        arrays = {
+            axis: values[walks][:, steps]
+            if values.ndim == 2 and len(values) > walks.max() and values.shape[1] > steps.max()
+            else values
+            for axis, values in arrays.items()
+        }
     for axis, values in arrays.items():
         step = begin is not None and shape[1] == 1  # of a layer called once a step
         if (values.shape[:1] if step else values.shape) != (shape[:1] if step else shape):

@@ -21,7 +21,7 @@ from placeformer.interventions.replacement import Reference, find_recording, rec
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, selected_units
 from placeformer.recording.navigation import hook_points
-from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims
+from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims, show
 
 Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
 Chosen = dict[str, NDArray[np.int64]]
@@ -57,13 +57,9 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
     TypeError, ValueError
         Units of another type, or units that do not exist; the message lists all problems.
     """
-    if isinstance(units, Mapping) and not isinstance(units, xr.Dataset):
-        pairs = list(units.items())
-    else:
-        pairs = _labelled(units)
     problems: list[str] = []
     chosen: dict[str, list[NDArray[np.int64]]] = {}
-    for name, numbers in pairs:
+    for name, numbers in by_layer(units):
         layer = str(name).removeprefix(CONTENT)
         if layer not in widths:
             near = get_close_matches(layer, widths, cutoff=0.5) or list(widths)[:8]
@@ -77,6 +73,13 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
         raise ValueError(f"units must be units of the network, but {'; '.join(problems)}")
     joined = {layer: np.unique(np.concatenate(parts)) for layer, parts in chosen.items()}
     return {layer: numbers for layer, numbers in joined.items() if numbers.size}
+
+
+def by_layer(units: Units) -> list[tuple[Any, Any]]:
+    """Names of the layers of the chosen units, each with its units."""
+    if isinstance(units, Mapping) and not isinstance(units, xr.Dataset):
+        return list(units.items())
+    return list(_labelled(units))
 
 
 def _labelled(units: object) -> list[tuple[str, NDArray[np.int64]]]:
@@ -103,7 +106,12 @@ def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
         return np.arange(width)[numbers]
     indices = np.atleast_1d(np.asarray(numbers))
     if indices.dtype == bool:
-        if width is not None and indices.shape != (width,):
+        if width is None:
+            raise ValueError(
+                "a boolean array needs the layer's width; pass np.flatnonzero of it, or a "
+                "reference, which has the width"
+            )
+        if indices.shape != (width,):
             raise ValueError(f"a boolean array must have {width} entries, got {indices.shape}")
         return np.flatnonzero(indices)
     if indices.size and (indices.ndim != 1 or indices.dtype.kind not in "iu"):
@@ -168,7 +176,8 @@ class Site:
         if output.ndim > 3 or (output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)):
             raise ValueError(
                 f"reference must be a Recording of {self.layer!r}, which says how its units are "
-                f"numbered, got none: {type(self.module).__name__} gave {tuple(output.shape)}"
+                f"numbered, got none: {type(self.module).__name__} gave {tuple(output.shape)}; or "
+                'name its axes with dims, such as dims=("walk", "unit", "time")'
             )
         sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
         if output.ndim == 3:
@@ -218,19 +227,28 @@ def recorded_width(recording: xr.Dataset, layer: str) -> int:
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     """Modules by name; the network itself has the name of its class."""
-    return {name or type(model).__name__: module for name, module in model.named_modules()}
+    modules = model.named_modules(remove_duplicate=False)  # a module may have several names
+    return {name or type(model).__name__: module for name, module in modules}
 
 
-def sites(model: nn.Module, layer: str, sources: Iterable[object] = ()) -> list[Site]:
+def sites(
+    model: nn.Module, layer: str, sources: Iterable[object] = (), named: Dims | None = None
+) -> list[Site]:
     """Return the sites of the units of a layer in all streams that use them.
 
-    `sources` are Recordings, or selections of one, that may tell the axes of the layer's output.
+    `sources` are Recordings, or selections of one, that may tell the axes of the layer's output;
+    `named` are their names.
     """
     if not isinstance(model, NavigationTransformer):
         module = modules_of(model)[PATH.sub("", layer)]
         outputs = (recorded_output(source, layer) for source in sources)
         output = next(filter(None, outputs), {})
-        dims = tuple(output["dims"]) if output else None
+        dims = tuple(output["dims"]) if output else named
+        if named not in (None, dims):
+            raise ValueError(
+                f"dims must be those of the Recording of {layer!r}, {show(dims or ())}, which says "
+                f"how its units are numbered, got {show(named or ())}; leave dims out"
+            )
         return [Site(layer, "", module, output.get("width"), dims=dims, path=output.get("path"))]
     known, keys = hook_points(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")

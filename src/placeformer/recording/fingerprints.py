@@ -77,8 +77,7 @@ PLAIN = bool | int | float | complex | str | Tensor | np.ndarray
 def function_settings(function: Any) -> dict[str, Any]:
     """Settings that a function holds, by name: arguments bound to it, defaults, closure, globals.
 
-    Numbers and texts are given as they are, arrays as their SHA-256. Its code is not compared, so
-    that a recording can be resumed after an error in it was mended.
+    Numbers and texts are given as they are, arrays as their SHA-256.
     """
     if isinstance(function, functools.partial):
         bound = {f"argument {i}": value for i, value in enumerate(function.args)}
@@ -102,6 +101,28 @@ def function_settings(function: Any) -> dict[str, Any]:
         for name, value in sorted(found.items())
         if isinstance(value, PLAIN)
     }
+
+
+def function_sha256(function: Any) -> str:
+    """SHA-256 over the code of a function, and of the functions of its module that it names."""
+    digest, todo, seen = hashlib.sha256(), [function], set()
+    while todo:
+        this = todo.pop(0)
+        if isinstance(this, functools.partial):
+            todo += [this.func, *this.args, *this.keywords.values()]
+        elif isinstance(this, MethodType):
+            todo.append(this.__func__)
+        elif not isinstance(this, FunctionType):
+            call = vars(type(this)).get("__call__")  # of an object that is used as a function
+            todo += [call] if isinstance(call, FunctionType) else []
+        elif this not in seen:
+            seen.add(this)
+            digest.update("".join(texts(this.__code__)).encode())
+            cells = [cell.cell_contents for cell in this.__closure__ or () if _filled(cell)]
+            named = [this.__globals__.get(name) for name in this.__code__.co_names]
+            own = [f for f in named if getattr(f, "__module__", None) == this.__module__]
+            todo += [f for f in (*cells, *own) if isinstance(f, FunctionType | functools.partial)]
+    return digest.hexdigest()
 
 
 def kind(value: object) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from placeformer.data.schema import UNIT
-from placeformer.recording.output_axes import Dims, Span, arrange, choose
+from placeformer.recording.output_axes import Dims, Span, arrange, choose, readings
 
 Lay = Callable[[Tensor, int], Tensor]
 """Function of one output of a layer and the number of walks → (walk, time, unit)."""
@@ -52,7 +52,7 @@ class LayerHook:
     units
         Indices of the recorded units; None for all.
     optional
-        Whether the layer is dropped if it is never called.
+        Whether the layer is dropped if it is never called or has no time axis.
     inferred
         Whether its axes were inferred from their lengths.
     """
@@ -89,6 +89,11 @@ class LayerHook:
                 self.calls.append({path: x.clone() for path, x in leaves(value, self.path)})
             elif self.out is not None:
                 self.write(self.out, self.lay(strided(value, self.label), len(self.out)))
+
+    def has_steps(self, span: Span) -> bool:
+        """Whether an output of one forward pass over `span` has steps, or its axes are named."""
+        shapes = [[tuple(call[path].shape) for call in self.calls] for path in self.calls[0]]
+        return bool(self.dims) or any(readings(calls, span) for calls in shapes)
 
     def infer_axes(self, span: Span) -> None:
         """Infer the output and its axes from one forward pass over `span`."""
@@ -238,7 +243,7 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
 
     A module has its own name ("encoder.2"), and the whole network that of its class. "*" and "?"
     match any characters, and a path in brackets selects one of several outputs: "lstm[0]",
-    "head[key]". Layers that match a pattern and are never called are left out.
+    "head[key]". Layers that match a pattern and are never called, or without time, are left out.
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     modules = {name or type(network).__name__: module for name, module in modules.items()}

@@ -132,9 +132,10 @@ def meaning(dims: Dims, calls: Sequence[Shape], span: Span) -> frozenset[tuple[i
 def confirm(
     label: str, dims: Dims, width: int, span: Span, runs: Sequence[Sequence[Tensor]]
 ) -> None:
-    """Check axes against two other runs: over `span`, and over the same walks in reverse.
+    """Check axes against another run over `span`, and one over the same walks in reverse.
 
-    `runs` holds the outputs of each, call by call; it is empty where the network cannot be run so.
+    `runs` holds the outputs of each, call by call; it is empty where the network cannot be run so,
+    and the second is there only if walk and time are in one axis.
     Then lengths alone tell, which is enough unless no axis is left for units, or walk and time are
     in one axis.
 

@@ -64,7 +64,7 @@ def record(
         stream; only one stream per call. Of any other network: dotted names of its modules,
         patterns of them ("encoder.*.relu"), or the modules. If several outputs of a layer have a
         time axis, one is selected in brackets: "lstm[0]" or "block[hidden][1]". Layers that match
-        a pattern and are never called are left out.
+        a pattern and are never called, or have no time axis, are left out.
     units
         Record only these units: a mapping from layer to indices, a sequence of labels such as
         ``["ffn.1/37"]``, a Dataset or DataArray of units, such as a selection of a Recording, or a
@@ -84,7 +84,9 @@ def record(
         "time", or "sample" for both in one axis (all steps of the first walk first); any other
         name is an axis of units. An output without a time axis belongs to a layer that is called
         once per step. By default the axes are inferred from their lengths, where walk is the first
-        axis or follows time; it is an error if several layouts are possible.
+        axis or follows time; it is an error if several layouts are possible. Whether the lengths
+        agree by chance is checked by running the network once more, over three steps of two walks
+        (twice if walk and time are in one axis), which naming the axes avoids.
     position_units
         Units of `x` and `y`, for example "m"; by default those in `walks`, or grid steps.
     n_walks, n_steps, familiar, maps

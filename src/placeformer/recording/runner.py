@@ -21,7 +21,7 @@ from placeformer.data import schema
 from placeformer.models.memory import along
 from placeformer.recording.hooks import LayerHook, attached
 from placeformer.recording.network_state import as_found
-from placeformer.recording.output_axes import Span, confirm
+from placeformer.recording.output_axes import SAMPLE, Span, confirm
 from placeformer.recording.store import (
     Memory,
     Point,
@@ -31,6 +31,7 @@ from placeformer.recording.store import (
     copied,
     create,
     is_finished,
+    load_point,
     opened,
     sole_writer,
 )
@@ -163,8 +164,9 @@ class Job:
         return frame.assign_attrs({schema.PROVENANCE: text})
 
     def with_inferred_axes(self, span: Span) -> Job:
-        """Drop optional layers that were never called, and infer the axes of the others."""
-        job = self.with_hooks([hook for hook in self.hooks if hook.calls or not hook.optional])
+        """Drop optional layers that have no steps, and infer the axes of the others."""
+        kept = [h for h in self.hooks if not h.optional or (h.calls and h.has_steps(span))]
+        job = self.with_hooks(kept)
         for hook in job.hooks:
             hook.infer_axes(span)
         return job
@@ -218,10 +220,42 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
     with nullcontext() if is_finished(store) else sole_writer(store):
         if store.exists():
             stored = check_same(store, job.provenance())
+            job = job.with_stored_axes(stored.get("outputs", {}))
+            if stored.get("forward_sha256") != job.about.get("forward_sha256"):
+                check_first_part(job, store)
             if is_finished(store):
                 return opened(store)
-            job = job.with_stored_axes(stored.get("outputs", {}))
         return run_parts(job, store, progress=progress)
+
+
+def check_first_part(job: Job, store: Path) -> None:
+    """Refuse a forward function of other code that gives other values than those stored.
+
+    Only the first part is run again: a function whose error further on was mended can go on with
+    the recording.
+    """
+    point = Point(job.plan.n_walks) if is_finished(store) else load_point(store)
+    state = None
+    with as_found(job.network), attached(job.hooks):
+        for w, t in job.plan.parts(Point()):
+            kept = job.plan.kept(w, t, Point())
+            sink = Memory(job.frame().isel(walk=w, time=kept), job.dtypes)
+            part = PartWriter(job, sink, w, t, kept)
+            reseed(device_of(job.network), job.seed, w.start, t.start)
+            state, values = run_step(job, w, t, state)
+            if kept.stop:
+                part.finish(values)
+                break
+    known = slice(0, kept.stop if point.walk else min(kept.stop, point.stored))
+    there = opened(store)[schema.ACTIVATION][w, known].values
+    got = sink.values[schema.ACTIVATION][:, known]
+    least = 1e-5 * float(np.nanmax(np.abs(there), initial=0))
+    if not np.allclose(got, there, rtol=1e-3, atol=least, equal_nan=True):
+        raise ValueError(
+            f"store: {store} is a recording of another forward function: its code has changed, and "
+            f"in walks {w.start} to {w.stop - 1} it gives values that differ by up to "
+            f"{np.nanmax(np.abs(got - there)):.3g}. Choose another path, or delete this one"
+        )
 
 
 def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
@@ -282,9 +316,10 @@ def confirm_axes(job: Job, w: slice, t: slice) -> None:
     walks, steps = min(PROBE.walks, w.stop - w.start), t.stop - t.start
     steps = PROBE.steps if steps > PROBE.steps else max(1, steps - 1)
     small = slice(w.start, w.start + walks), slice(t.start, t.start + steps)
+    together = any(SAMPLE in (hook.dims or ()) for hook in hooks)
     outputs: list[list[list[Tensor]]] = []
     try:
-        for reverse in (False, True) if hooks else ():
+        for reverse in (False, True)[: together + 1] if hooks else ():
             probes = [LayerHook(hook.name, hook.module, hook.path) for hook in hooks]
             with as_found(job.network), attached(probes):
                 reseed(device_of(job.network), job.seed, w.start, t.start)

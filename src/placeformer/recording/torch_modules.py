@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
-from placeformer.recording.fingerprints import function_settings, network_facts
+from placeformer.recording.fingerprints import function_settings, function_sha256, network_facts
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
 from placeformer.recording.network_state import dataset_sha256, weights_sha256
 from placeformer.recording.output_axes import Dims
@@ -135,6 +135,7 @@ def module_job(
             "layers": [hook.label for hook in hooks],
             "dims": dims,
             "forward": {} if forward is None else function_settings(forward),
+            **({} if forward is None else {"forward_sha256": function_sha256(forward)}),
             "inputs": list(inputs),
             "seed": seed,
             "walks": behaviour(walks).attrs,

@@ -366,6 +366,11 @@ def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
             f"by names {name!r}, which the recording lacks; it has "
             f"{sorted(map(str, recording.variables))}"
         )
+    if recording[name].dtype.kind not in "biuf":
+        raise ValueError(
+            f"by must name numbers, got {name!r} of dtype {recording[name].dtype}; number its "
+            "values, for example with np.unique(values, return_inverse=True)"
+        )
     if bins is not None and np.ndim(bins) == 1:
         edges = checked_edges(name, bins)
     else:

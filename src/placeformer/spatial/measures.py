@@ -142,7 +142,7 @@ def sparsity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataAr
     array([0.38, 1.  ])
     """
     rate, share = _rates(maps, negatives)
-    values = _ratio(_mean(rate, share) ** 2, _mean(rate**2, share))
+    values = np.minimum(_ratio(_mean(rate, share) ** 2, _mean(rate**2, share)), 1.0)  # rounding
     name = f"sparsity ({WORDS[negatives]})"
     attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
     return per_unit(maps, values, "sparsity", **attrs)
@@ -186,7 +186,8 @@ def selectivity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.Dat
     array([5.16, 1.  ])
     """
     rate, share = _rates(maps, negatives)
-    values = _ratio(np.where(share > 0, rate, 0.0).max(axis=-1), _mean(rate, share))
+    greatest = np.where(share > 0, rate, 0.0).max(axis=-1)
+    values = np.maximum(_ratio(greatest, _mean(rate, share)), 1.0)  # rounding
     name = f"selectivity ({WORDS[negatives]})"
     attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
     return per_unit(maps, values, "selectivity", **attrs)

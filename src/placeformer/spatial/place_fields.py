@@ -67,6 +67,7 @@ def place_fields(
         4.5. On one axis of n < 28 bins the flanks of the field are most of the noise, and the
         default is half the contrast of a noiseless field of three bins, sqrt(3 (n - 1)) / 2: 2.6 on
         10 bins, which 4 % of maps of normal noise reach, and 3.8 on 20, which fewer than 1 % reach.
+        The half was chosen on one recording (CA1, linear track) and tested on simulated tracks.
     min_prominence
         For ``"peak"``: minimum depth of the saddle below the lower of two peaks, as a share of the
         unit's maximum height; it must always be at least 2.5 standard deviations of a bin.
