@@ -6,6 +6,7 @@ Units are in the spelling of UDUNITS and pint: "Hz", "m", "bit", and "1" for non
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,10 @@ def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
     for name in sorted(set(map(str, recording.variables)) & set(RECORDING) - set(need)):
         if name != ACTIVATION:
             problems += _dims_problems(recording, name, RECORDING[name].dims)
+    side = recording.attrs.get("side", 1)
+    number = isinstance(side, int | float | np.integer) and not isinstance(side, bool)
+    if not number or float(side) % 1 != 0:
+        problems.append(f"attribute 'side' must be a whole number, got {reprlib.repr(side)}")
     _raise_all(
         "recording",
         recording,
@@ -267,10 +272,15 @@ def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     text = dataset.attrs.get(PROVENANCE, "{}")
     try:
         provenance = json.loads(text)
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, got {text!r}") from error
-    if not isinstance(provenance, dict):
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, got {text!r}")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"attrs[{PROVENANCE!r}] must be JSON text, got {reprlib.repr(text)}"
+        ) from error
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("steps", []), list):
+        raise ValueError(
+            f"attrs[{PROVENANCE!r}] must be a JSON object, with a list of steps if it has any, "
+            f"got {reprlib.repr(text)}"
+        )
     return provenance
 
 
@@ -321,9 +331,7 @@ def _activation_problems(recording: xr.Dataset) -> list[str]:
     if set(values.dims) != set(RECORDING_DIMS):
         return [_wrong_dims(ACTIVATION, RECORDING_DIMS, values.dims)]
     problems = [f"dimension {str(d)!r} has length 0" for d in values.dims if not values.sizes[d]]
-    if values.dtype.kind not in "fiub":
-        problems.append(f"{ACTIVATION!r} must hold real numbers, got dtype {values.dtype}")
-    return problems
+    return problems + _dtype_problems(recording, ACTIVATION)
 
 
 def _label_problems(recording: xr.Dataset) -> list[str]:
@@ -337,11 +345,18 @@ def _label_problems(recording: xr.Dataset) -> list[str]:
 def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
     if name not in recording.variables:
         return [f"{name!r} is missing"]
-    if name in RECORDING:
-        return _dims_problems(recording, name, RECORDING[name].dims)
     dims = recording[name].dims
-    inside = set(dims) <= {WALK, TIME}
-    return [] if inside and dims else [_wrong_dims(name, (WALK, TIME), dims)]
+    inside = bool(dims) and set(dims) <= {WALK, TIME}
+    if name in RECORDING:
+        problems = _dims_problems(recording, name, RECORDING[name].dims)
+    else:
+        problems = [] if inside else [_wrong_dims(name, (WALK, TIME), dims)]
+    return problems + (_dtype_problems(recording, name) if inside else [])
+
+
+def _dtype_problems(dataset: xr.Dataset, name: str) -> list[str]:
+    dtype = dataset[name].dtype
+    return [] if dtype.kind in "fiub" else [f"{name!r} must hold real numbers, got dtype {dtype}"]
 
 
 def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> list[str]:
@@ -366,7 +381,39 @@ def _map_problems(maps: xr.Dataset) -> list[str]:
     if not set(space) <= set(occupancy) <= allowed:
         want = tuple(str(d) for d in dims if d != UNIT)
         problems.append(_wrong_dims(OCCUPANCY, want, occupancy))
+    for name in (RATE, OCCUPANCY):
+        problems += _dtype_problems(maps, name)
+    return problems or _edge_problems(maps)
+
+
+def _edge_problems(maps: xr.Dataset) -> list[str]:
+    """What is wrong with the edges: all place dimensions have them, or none has."""
+    dims, problems = [str(d) for d in maps[RATE].dims], []
+    with_edges = [d for d in dims if d + EDGES_SUFFIX in maps.variables]
+    for d in dims[dims.index(UNIT) + 1 :] if with_edges else ():
+        if d not in with_edges:
+            problems.append(
+                f"coordinate {d + EDGES_SUFFIX!r} is missing, although "
+                f"{with_edges[0] + EDGES_SUFFIX!r} is there"
+            )
+    for d in with_edges:
+        edges, centres = maps[d + EDGES_SUFFIX], maps[d]
+        if _dtype_problems(maps, d + EDGES_SUFFIX) or _dtype_problems(maps, d):
+            problems += _dtype_problems(maps, d + EDGES_SUFFIX) + _dtype_problems(maps, d)
+        elif edges.ndim != 1 or edges.size < centres.size + 1:
+            problems.append(
+                f"{d + EDGES_SUFFIX!r} must hold at least {centres.size + 1} edges of the "
+                f"{centres.size} bins of {d!r}, got {edges.size}"
+            )
+        elif not (_ascends(edges) and _ascends(centres)):
+            problems.append(f"{d!r} and {d + EDGES_SUFFIX!r} must be finite and ascending")
+        elif not edges.values[0] <= centres.values[0] <= centres.values[-1] <= edges.values[-1]:
+            problems.append(f"{d!r} must lie between the edges {d + EDGES_SUFFIX!r}")
     return problems
+
+
+def _ascends(values: xr.DataArray) -> bool:
+    return bool(np.isfinite(values.values).all() and (np.diff(values.values) > 0).all())
 
 
 def _raise_all(argument: str, dataset: xr.Dataset, problems: list[str], remedy: str) -> None:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from placeformer.data.schema import variable
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.ownership import in_use
+from placeformer.models.threads import suitable_threads
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
 
 MEMORIES = ("working", "reference")
@@ -79,7 +80,8 @@ def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[
 def untouched(model: nn.Module) -> Iterator[None]:
     """Run in eval mode without gradients, and restore the mode of every submodule."""
     modes = {module: module.training for module in model.modules()}
-    with in_use(model, changed=any(modes.values())), torch.inference_mode():
+    changed = any(modes.values())
+    with in_use(model, changed=changed), suitable_threads(model), torch.inference_mode():
         try:
             model.eval()
             yield
