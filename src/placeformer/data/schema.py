@@ -397,23 +397,18 @@ def _edge_problems(maps: xr.Dataset) -> list[str]:
                 f"{with_edges[0] + EDGES_SUFFIX!r} is there"
             )
     for d in with_edges:
-        edges, centres = maps[d + EDGES_SUFFIX], maps[d]
-        if _dtype_problems(maps, d + EDGES_SUFFIX) or _dtype_problems(maps, d):
-            problems += _dtype_problems(maps, d + EDGES_SUFFIX) + _dtype_problems(maps, d)
-        elif edges.ndim != 1 or edges.size < centres.size + 1:
-            problems.append(
-                f"{d + EDGES_SUFFIX!r} must hold at least {centres.size + 1} edges of the "
-                f"{centres.size} bins of {d!r}, got {edges.size}"
-            )
-        elif not (_ascends(edges) and _ascends(centres)):
-            problems.append(f"{d!r} and {d + EDGES_SUFFIX!r} must be finite and ascending")
-        elif not edges.values[0] <= centres.values[0] <= centres.values[-1] <= edges.values[-1]:
-            problems.append(f"{d!r} must lie between the edges {d + EDGES_SUFFIX!r}")
+        own = d + EDGES_SUFFIX
+        wrong = _dtype_problems(maps, own) + _dtype_problems(maps, d)
+        edges = maps[own].values
+        if not wrong and not (edges.ndim == 1 and edges.size > 1 and np.all(np.diff(edges) > 0)):
+            wrong = [f"{own!r} must be two ascending numbers or more, got {reprlib.repr(edges)}"]
+        if not wrong:
+            try:
+                edges_of(maps, d)
+            except ValueError as error:
+                wrong = [str(error)]
+        problems += wrong
     return problems
-
-
-def _ascends(values: xr.DataArray) -> bool:
-    return bool(np.isfinite(values.values).all() and (np.diff(values.values) > 0).all())
 
 
 def _raise_all(argument: str, dataset: xr.Dataset, problems: list[str], remedy: str) -> None:
