@@ -40,7 +40,7 @@ def models(made, tmp_path):
 
 
 def edit_config(models, change):
-    file = models / "tiny" / CONFIG
+    file = models[0] / "tiny" / CONFIG
     entries = json.loads(file.read_text())
     change(entries)
     file.write_text(json.dumps(entries))
@@ -66,7 +66,7 @@ def test_a_tampered_figure_is_found(models, key):
     def change(entries):
         entries["results"][key]["value"] = round(entries["results"][key]["value"] + 1e-6, 6)
 
-    edit_config(models[0], change)
+    edit_config(models, change)
     shown, problem = check(*models)
     assert shown == "tiny: README.md: its metrics are not those of config.json"
     assert problem.startswith(f"tiny: results.{key}: recomputed ")
@@ -78,7 +78,7 @@ def test_a_tampered_interval_is_found(models):
         entry = entries["results"]["working_error_novel"]
         entry["definition"] = entry["definition"].replace("interval 0.", "interval 0.0")
 
-    edit_config(models[0], change)
+    edit_config(models, change)
     (problem,) = check(*models)
     assert problem.startswith("tiny: results.working_error_novel: recomputed ")
 
@@ -88,7 +88,7 @@ def test_a_figure_too_many_or_missing_is_found(models):
         results = entries["results"]
         results["place_cells"] = results.pop("working_error_novel")
 
-    edit_config(models[0], change)
+    edit_config(models, change)
     assert [p.split(":")[1] for p in check(*models)] == [
         " README.md",
         " results.working_error_novel",
@@ -153,5 +153,5 @@ def test_the_sample_is_drawn_by_lot_from_the_seed(models, monkeypatch):
 
 
 def test_a_config_that_cannot_be_read_is_a_problem(models):
-    edit_config(models[0], lambda entries: entries["network"].pop("alpha"))
+    edit_config(models, lambda entries: entries["network"].pop("alpha"))
     assert any('missing key "alpha"' in problem for problem in check(*models))

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from placeformer._state_files import copied
 from placeformer.data import schema
 from placeformer.models.memory import along
 from placeformer.recording.hooks import LayerHook, attached
@@ -29,6 +28,7 @@ from placeformer.recording.store import (
     Stream,
     check_extra,
     check_same,
+    copied,
     create,
     is_finished,
     opened,

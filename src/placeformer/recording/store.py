@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
+from placeformer import _state_files
 from placeformer._atomic import atomic_folder
 from placeformer._optional import extra
 from placeformer._state_files import DamagedFileError, load_state, save_state
@@ -85,15 +86,28 @@ def sole_writer(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def save_point(path: Path, point: Point) -> None:
-    """Save the resume point, whole or not at all."""
+@contextmanager
+def state_of_forward() -> Iterator[None]:
+    """Say whose state cannot be saved."""
     try:
-        save_state(resume_file(path), vars(point))
+        yield
     except TypeError as error:
         raise TypeError(
             "forward must return a state of tensors, numbers, text and None in tuples, lists and "
             f"dicts if store is given, since the state is saved: {error}"
         ) from error
+
+
+def copied(state: Any) -> Any:
+    """Copy a state, since the next run may change it in place."""
+    with state_of_forward():
+        return _state_files.copied(state)
+
+
+def save_point(path: Path, point: Point) -> None:
+    """Save the resume point, whole or not at all."""
+    with state_of_forward():
+        save_state(resume_file(path), vars(point))
 
 
 def load_point(path: Path) -> Point:
