@@ -475,7 +475,14 @@ def train_ensemble(
     read = [r if isinstance(r, Recipe) else Recipe.read(r) for r in recipes]
     ensemble = Ensemble(read, device)
     name = f"{len(read)} networks"
-    proceed(ensemble, Path(folder), name, stop_at=stop_at, minutes=minutes, progress=progress)
+    proceed(
+        ensemble,
+        Path(folder).expanduser(),
+        name,
+        stop_at=stop_at,
+        minutes=minutes,
+        progress=progress,
+    )
     members = {member.recipe.name: member for member in ensemble.members}
     for member in ensemble.members:
         member.model.eval()

@@ -229,7 +229,7 @@ def run_sweep(
             f"workers must be at least 1, and None with a scheduler, got {workers} "
             f"and scheduler {scheduler!r}"
         )
-    target, recipes = Path(folder).resolve(), gather(files)
+    target, recipes = Path(folder).expanduser().resolve(), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
     missing = {name: text for name, text in recipes.items() if name not in states}
     if missing:
@@ -255,7 +255,7 @@ def run_ensemble(
     the next call resumes from there. A network that is there already takes part, but is not written
     again; one whose training diverges has "failed", and the others go on.
     """
-    target, recipes = Path(folder).resolve(), gather(files)
+    target, recipes = Path(folder).expanduser().resolve(), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
     if len(states) < len(recipes):
         members = train_ensemble(
