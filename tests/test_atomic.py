@@ -1,8 +1,12 @@
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
+from filelock import FileLock
 
-from placeformer._atomic import atomic_file, atomic_folder
+from placeformer._atomic import MARK, atomic_file, atomic_folder, replaced_folder
 
 
 def test_a_file_takes_the_place_of_another_when_it_is_whole(tmp_path):
@@ -54,3 +58,74 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         (new / "a").write_text("other")
     assert (target / "a").read_text() == "whole"
     assert os.listdir(tmp_path) == ["net"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from placeformer import _atomic
+target, point = Path(sys.argv[1]), int(sys.argv[2])
+rename, calls = os.rename, []
+def counted(a, b):
+    if len(calls) == point: os.kill(os.getpid(), signal.SIGKILL)
+    calls.append(1)
+    rename(a, b)
+os.rename = counted
+with _atomic.replaced_folder(target, "page".__eq__, "page") as new:
+    (new / "page").write_text("new")
+    if point < 0: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(target, point):
+    """Replace a folder in a process that is killed before its n-th rename, -1 while it writes."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(target), str(point)], env=environment, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("point", [-1, 0, 1, 2])
+def test_what_a_killed_process_left_is_cleaned_and_nothing_of_the_users_is_lost(tmp_path, point):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "page").write_text("old")
+    (target / "mine").write_text("mine")
+    killed(target, point)
+    assert len(os.listdir(tmp_path)) == (2 if point < 1 else 3 - (point == 1))
+    with pytest.raises(KeyError), replaced_folder(target, "page".__eq__, "page"):
+        raise KeyError
+    assert sorted(os.listdir(target)) == ["mine", "page"]
+    assert (target / "page").read_text() == ("new" if point == 2 else "old")
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_partial_folders_of_others_stay(tmp_path):
+    """Those that a living process holds, and those without our mark."""
+    held, theirs = tmp_path / ".a.txt.0123abcd.tmp", tmp_path / ".a.txt.4567cdef.tmp"
+    for folder in (held, theirs, tmp_path / ".a.txt.89abcdef.tmp"):
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("mine")
+    (tmp_path / ".a.txt.89abcdef.tmp" / MARK).touch()  # left behind
+    with FileLock(held / MARK), atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert sorted(os.listdir(tmp_path)) == [held.name, theirs.name, "a.txt"]
+
+
+def test_a_failure_removes_the_folders_it_has_made(tmp_path):
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "a" / "b" / "c"):
+        raise KeyError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_we_are_in_is_replaced_file_by_file_the_last_one_last(tmp_path, monkeypatch):
+    (tmp_path / "page").write_text("old")
+    monkeypatch.chdir(tmp_path)
+    replaced, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (replaced.append(b.name), replace(a, b)))
+    with replaced_folder(tmp_path, {"a", "page", "z"}.__contains__, "page") as new:
+        for name in ("page", "a", "z"):
+            (new / name).write_text("new")
+    assert replaced[-1] == "page" and sorted(replaced) == ["a", "page", "z"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "page", "z"]

@@ -32,7 +32,8 @@ from placeformer.training import model_card as card
 from placeformer.training.recipe import Recipe
 from placeformer.zoo import folder as hub
 from placeformer.zoo import registry as zoo
-from placeformer.zoo.config import read_config, refuse
+from placeformer.zoo.config import CONFIG, WEIGHTS
+from placeformer.zoo.files import CARD, HISTORY, RECIPE, SUMS
 
 MODELS = Path(__file__).resolve().parent / "models"
 LARGEST = 60_000_000  # bytes, for all weight files together
@@ -61,7 +62,7 @@ def check(
     largest
         Maximum size of all weight files together, in bytes.
     """
-    names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)
+    names = sorted((f.parent.name for f in models.glob(f"*/{CONFIG}")), key=zoo.natural)
     n = len(names) if sample is None else min(sample, len(names))
     drawn = random.Random(seed).sample(names, n)
     problems = check_pins(models, pins) + check_size(models, largest)
@@ -75,41 +76,43 @@ def check(
 
 
 def check_pins(models: Path, pins: Path) -> list[str]:
-    """Check that the pins hold the sha256 of every weight file, and of no other file."""
-    pinned, in_files = json.loads(pins.read_text(encoding="utf-8")), {}
-    for file in models.glob(f"*/{hub.WEIGHTS}"):
-        with open(file, "rb") as stream:
-            in_files[file.parent.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    """Check that the pins hold the sha256 of the list of checksums of every network."""
+    pinned = json.loads(pins.read_text(encoding="utf-8"))
+    in_files = {
+        file.parent.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in models.glob(f"*/{SUMS}")
+    }
     wrong = sorted(name for name in pinned | in_files if pinned.get(name) != in_files.get(name))
-    return [f"{name}: {hub.WEIGHTS} is not as {pins.name} says" for name in wrong]
+    return [f"{name}: {SUMS} is not as {pins.name} says" for name in wrong]
 
 
 def check_size(models: Path, largest: int) -> list[str]:
     """Check the size of all weights together."""
-    size = sum(file.stat().st_size for file in models.glob(f"*/{hub.WEIGHTS}"))
+    size = sum(file.stat().st_size for file in models.glob(f"*/{WEIGHTS}"))
     return [f"weights: {size} bytes together, more than {largest}"] if size > largest else []
 
 
 def check_files(folder: Path) -> list[str]:
     """Check that the recipe, training history and card exist and belong to this network."""
-    recipe, config = Recipe.read(folder / hub.RECIPE), stored(folder)
-    with open(folder / hub.HISTORY, newline="", encoding="utf-8") as stream:
+    hub.read(folder)  # which compares every file with its checksum
+    recipe, config = Recipe.read(folder / RECIPE), hub.read_description(folder)
+    with open(folder / HISTORY, newline="", encoding="utf-8") as stream:
         steps = [int(row["step"]) for row in csv.DictReader(stream)]
     problems = []
     if (recipe.name, recipe.network, recipe.world) != (folder.name, config.network, config.world):
-        problems.append(f"{hub.RECIPE}: not the recipe of this network")
+        problems.append(f"{RECIPE}: not the recipe of this network")
     if steps != sorted(set(steps)) or steps[-1:] != [recipe.training.steps]:
-        problems.append(f"{hub.HISTORY}: not the course of {recipe.training.steps} steps")
-    metrics = ModelCard.load(folder / hub.CARD).data.eval_results or []
+        problems.append(f"{HISTORY}: not the course of {recipe.training.steps} steps")
+    metrics = ModelCard.load(folder / CARD).data.eval_results or []
     shown = {metric.metric_type: metric.metric_value for metric in metrics}
     if shown != {name: entry["value"] for name, entry in config.results.items()}:
-        problems.append(f"{hub.CARD}: its metrics are not those of {hub.CONFIG}")
+        problems.append(f"{CARD}: its metrics are not those of {CONFIG}")
     return problems
 
 
 def recompute(folder: Path) -> list[str]:
     """Measure a network as described in its configuration, and compare every number."""
-    model, results = hub.read(folder), stored(folder).results
+    model, results = hub.read(folder), hub.read_description(folder).results
     errors = [entry["definition"] for key, entry in results.items() if "_error_" in key]
     protocols = {MEASURED.findall(definition)[-1] for definition in errors}
     if len(protocols) != 1:
@@ -123,14 +126,6 @@ def recompute(folder: Path) -> list[str]:
         for key in [*recomputed, *(key for key in results if key not in recomputed)]
         if recomputed.get(key) != results.get(key)
     ]
-
-
-def stored(folder: Path) -> Any:
-    """Return the stored configuration."""
-    problems: list[str] = []
-    config = read_config(folder, problems)
-    refuse(f"{folder} cannot be read", problems)
-    return config
 
 
 def attempt(function: Any, folder: Path) -> list[str]:

@@ -27,7 +27,8 @@ import placeformer as pf
 from placeformer._atomic import atomic_file
 from placeformer.training.recipe import read_recipes
 from placeformer.zoo import folder as hub
-from placeformer.zoo.config import read_config, refuse
+from placeformer.zoo.config import CONFIG
+from placeformer.zoo.files import HISTORY
 from placeformer.zoo.registry import natural, seed_of
 
 ZOO = Path(__file__).resolve().parent
@@ -57,12 +58,12 @@ def measure(
     """Measure the existing networks of recipes that are missing in the file; write the file."""
     settings = SETTINGS | settings
     names = [name for recipe in recipes for name in read_recipes(recipe)]
-    names = [name for name in names if (models / name / hub.CONFIG).is_file()]
+    names = [name for name in names if (models / name / CONFIG).is_file()]
     rows = stored_rows(file, {name: sha256(models / name) for name in names}, settings)
     missing = [name for name in names if name not in rows]
     for name in tqdm(missing, desc=file.stem, unit="network"):
         profile = pf.profile_networks(models / name, **settings, progress=False)
-        rows[name] = profile.merge(history(models / name / hub.HISTORY), combine_attrs="override")
+        rows[name] = profile.merge(history(models / name / HISTORY), combine_attrs="override")
         together = [rows[key] for key in sorted(rows, key=natural)]
         write(xr.concat(together, "model", join="outer", combine_attrs="override"), file)
     if missing or not rows:
@@ -85,10 +86,7 @@ def stored_rows(
 
 def sha256(folder: Path) -> str:
     """Sha256 of the weights of a network, from its configuration (checked on loading)."""
-    problems: list[str] = []
-    config = read_config(folder, problems)
-    refuse(f"{folder} cannot be read", problems)
-    return str(config.sha256)
+    return hub.read_description(folder).sha256
 
 
 def history(file: Path) -> xr.Dataset:

@@ -1,17 +1,23 @@
-"""Pin the zoo: check every network in zoo/models and write its sha256 to the pins of the package.
+"""Pin the zoo: check every network in zoo/models and write its pin to the package.
 
-Run ``python zoo/pin.py`` after adding or replacing a network. ``placeformer.load`` refuses a zoo
-network whose weights do not have the sha256 written here.
+Run ``python zoo/pin.py`` after adding or replacing a network. The pin is the sha256 of its file
+``SHA256SUMS``, and so of all files of the network; ``placeformer.load`` refuses a network of the
+zoo with any other. With ``--sums`` the files ``SHA256SUMS`` are written anew before, after a change
+of files that was meant.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 from pathlib import Path
 
 from placeformer._atomic import atomic_file
 from placeformer.zoo import folder as hub
 from placeformer.zoo import registry as zoo
+from placeformer.zoo.config import CONFIG
+from placeformer.zoo.files import SUMS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,15 +25,24 @@ ROOT = Path(__file__).resolve().parents[1]
 def pin(
     models: Path = ROOT / "zoo" / "models",
     pins: Path = ROOT / "src" / "placeformer" / "zoo" / "pins.json",
+    *,
+    sums: bool = False,
 ) -> dict[str, str]:
-    """Write the sha256 of every network under `models` to the file `pins`, and return them."""
-    names = sorted((f.parent.name for f in models.glob(f"*/{hub.CONFIG}")), key=zoo.natural)
-    sha256 = {name: hub.read(models / name).info["sha256"] for name in names}
+    """Write the pin of every network under `models` to the file `pins`, and return them."""
+    names = sorted((f.parent.name for f in models.glob(f"*/{CONFIG}")), key=zoo.natural)
+    sha256 = {}
+    for name in names:
+        if sums:
+            hub.write_sums(models / name)
+        hub.read(models / name)
+        sha256[name] = hashlib.sha256((models / name / SUMS).read_bytes()).hexdigest()
     with atomic_file(pins) as file:
         file.write_text(json.dumps(sha256, indent=2) + "\n", encoding="utf-8")
     return sha256
 
 
 if __name__ == "__main__":
-    for name, checksum in pin().items():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sums", action="store_true", help="write every SHA256SUMS anew")
+    for name, checksum in pin(sums=parser.parse_args().sums).items():
         print(checksum, name)

@@ -1,31 +1,39 @@
 """Files and folders that are written whole or not at all, even if the process is killed.
 
-What is written goes to another name in the same folder, hence on the same file system, is brought
-to the disk, and is then renamed, which an operating system does in one step.
+What is written goes to a partial folder on the same file system, is brought to the disk, and is
+then renamed, which an operating system does in one step. A partial folder has a random name and
+holds a locked mark; the lock ends with the process, so what a killed process left behind can be
+told from what another process is writing, and is removed by the next write to the same place.
 """
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+MARK = ".placeformer-partial"
+NO_LOCKS = (OSError, NotImplementedError)
+"""What a file system without locks raises; partial folders then have no mark and are not removed
+after a kill."""
 
 
 @contextmanager
 def atomic_file(file: Path) -> Iterator[Path]:
     """Give a temporary path, the file at which takes the place of `file` if all goes well."""
-    temporary = file.with_name(file.name + ".tmp")
-    try:
+    with partial_folder(file, file.parent) as temporary:
         yield temporary
         to_disk(temporary)
         os.replace(temporary, file)
         to_disk(file.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -43,16 +51,116 @@ def atomic_folder(
     publish
         Called with the temporary folder and `target` when all files are on the disk.
     """
-    new = (inside or target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        new.mkdir(parents=True)
+    beside = inside or target.parent
+    with removed_if_failed(beside), partial_folder(target, beside) as new:
+        new.mkdir()
         yield new
         for path in new.rglob("*"):
             to_disk(path)
         publish(new, target)
         to_disk(target.parent)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+
+
+@contextmanager
+def partial_folder(target: Path, beside: Path) -> Iterator[Path]:
+    """Give a path for new content of `target`, in a partial folder that is removed afterwards."""
+    remove_leftovers(target.name, beside)
+    with ExitStack() as stack:
+        folder = beside / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with suppress(*NO_LOCKS):
+            stack.enter_context(FileLock(folder / MARK, timeout=0))
+        yield folder / target.name
+
+
+def remove_leftovers(name: str, beside: Path) -> None:
+    """Remove the partial folders of this name whose processes have ended."""
+    for folder in siblings(name, beside, "tmp"):
+        if (folder / MARK).is_file():
+            with suppress(Timeout, *NO_LOCKS), FileLock(folder / MARK, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def siblings(name: str, beside: Path, ending: str) -> list[Path]:
+    """Folders that this module has made for `name`."""
+    pattern = re.compile(re.escape(f".{name}.") + rf"[0-9a-f]{{8}}\.{ending}")
+    found = beside.glob(f".{glob.escape(name)}.*.{ending}")
+    return [folder for folder in found if pattern.fullmatch(folder.name) and folder.is_dir()]
+
+
+@contextmanager
+def removed_if_failed(folder: Path) -> Iterator[None]:
+    """Remove the empty folders above and at `folder` again that a failed write has made."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+def must_stay(folder: Path) -> bool:
+    """Whether a folder cannot be renamed: a mount point, one we are in, or a read-only parent."""
+    return folder.is_dir() and (
+        os.path.ismount(folder)
+        or Path.cwd().is_relative_to(folder.resolve())
+        or not os.access(folder.parent, os.W_OK | os.X_OK)
+    )
+
+
+@contextmanager
+def replaced_folder(target: Path, ours: Callable[[str], bool], last: str) -> Iterator[Path]:
+    """Give a temporary folder that replaces `target`, which may exist, if all goes well.
+
+    The folder is replaced in one piece: at no time are old and new files in it together. One that
+    cannot be renamed is the exception; its files are replaced one by one.
+
+    Parameters
+    ----------
+    target
+        The folder.
+    ours
+        Whether a file of this name belongs to what is replaced; all others are kept, unless there
+        is a new one of the same name.
+    last
+        The file that makes the others valid, and is therefore replaced last.
+    """
+
+    def publish(new: Path, target: Path) -> None:
+        if must_stay(target):
+            for file in sorted(new.iterdir(), key=lambda file: file.name == last):
+                os.replace(file, target / file.name)
+            return
+        old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+        if target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(new, target)
+        except BaseException:
+            if old.exists():
+                os.rename(old, target)
+            raise
+        if old.exists():
+            keep_others(old, target, ours)
+
+    for old in siblings(target.name, target.parent, "old"):  # of a process killed in `publish`
+        if target.exists():
+            keep_others(old, target, ours)
+        else:
+            os.rename(old, target)
+    with atomic_folder(target, target if must_stay(target) else None, publish=publish) as new:
+        yield new
+
+
+def keep_others(old: Path, target: Path, ours: Callable[[str], bool]) -> None:
+    """Move what is not ours from the old folder to the new one, and remove the old one."""
+    for entry in old.iterdir():
+        if not ours(entry.name) and not (target / entry.name).exists():
+            os.rename(entry, target / entry.name)
+    shutil.rmtree(old)
 
 
 def to_disk(path: Path) -> None:

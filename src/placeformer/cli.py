@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success; 2 for bad input; 130 when interrupted; 1 for any other error. An error is
         one message on standard error; ``--debug`` shows its traceback.
     """
+    # Threads that wait for each other sleep, so that other programs do not slow them down: for
+    # the libraries that are imported from here on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     state = {"debug": False}
     try:
         status = cli.main(arguments, "placeformer", standalone_mode=False, obj=state)

@@ -89,6 +89,48 @@ def test_broken_rate_maps_are_refused(change, words):
     assert words in str(caught.value)
 
 
+EDGED = {"y_edges": np.arange(5) - 0.5, "x_edges": np.arange(6) - 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ds: ds.drop_vars("x_edges"), "'x_edges' is missing, although 'y_edges' is there"),
+        (lambda ds: ds.drop_vars("y_edges"), "'y_edges' is missing, although 'x_edges' is there"),
+        (lambda ds: ds.assign_coords(x_edges=np.arange(5)), "neighbouring bins of 'x_edges'"),
+        (lambda ds: ds.assign_coords(x_edges=ds.x_edges.values[::-1]), "ascending"),
+        (lambda ds: ds.assign_coords(x_edges=np.zeros(6)), "ascending"),
+        (lambda ds: ds.assign_coords(x_edges=np.full(6, np.nan)), "ascending"),
+        (lambda ds: ds.assign_coords(x_edges=list("abcdef")), "'x_edges' must hold real numbers"),
+        (lambda ds: ds.isel(x=[4, 3, 2, 1, 0]), "neighbouring bins of 'x_edges'"),
+        (lambda ds: ds.assign_coords(x=ds.x + 9), "neighbouring bins of 'x_edges'"),
+        (lambda ds: ds.astype(complex), "'rate' must hold real numbers, got dtype complex128"),
+        (lambda ds: ds.assign(occupancy=ds.occupancy.astype(str)), "'occupancy' must hold real"),
+    ],
+)
+def test_edges_and_values_that_do_not_fit_are_refused(change, words):
+    maps = simulation.maps(np.ones((2, 4, 5))).assign_coords(EDGED)
+    schema.check_rate_maps(maps)
+    schema.check_rate_maps(maps.isel(x=slice(1, 3)))
+    schema.check_rate_maps(maps.drop_vars(["x_edges", "y_edges"]))
+    with pytest.raises(ValueError) as caught:
+        schema.check_rate_maps(change(maps))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [str, complex, object, "M8[s]"])
+def test_positions_are_real_numbers(recording, kind):
+    changed = recording.assign_coords(x=recording["x"].astype(int).astype(kind))
+    with pytest.raises(ValueError, match="'x' must hold real numbers, got dtype"):
+        schema.check_recording(changed, need=("x",))
+
+
+@pytest.mark.parametrize("side", ["abc", float("nan"), 5.5, True, (5,)])
+def test_the_side_is_a_whole_number(recording, side):
+    with pytest.raises(ValueError, match="attribute 'side' must be a whole number, got"):
+        schema.check_recording(recording.assign_attrs(side=side))
+
+
 def test_units_are_named_by_layer_and_index(recording):
     with pytest.raises(ValueError, match=r"7 values of 2 units .*ffn\.1/1, ffn\.1/3.*skipna"):
         schema.check_finite(recording.activation, np.array([0, 3, 0, 4, 0]))
@@ -110,7 +152,7 @@ def test_provenance_is_json_text_that_keeps_what_came_before(recording):
     assert json.loads(schema.provenance(None, "a"))["steps"] == [{"step": "a"}]
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", 3])
+@pytest.mark.parametrize("text", ["{", "[1]", 3, '{"steps": 5}', "[" * 100_000])
 def test_provenance_that_is_no_json_object_is_refused(text):
     with pytest.raises(ValueError, match="provenance"):
         schema.read_provenance(xr.Dataset(attrs={"provenance": text}))

@@ -1,7 +1,7 @@
 """A model hub on 127.0.0.1, small and with a memory only, for the genuine client to talk to.
 
 It knows users by their tokens, models, branches, tags, commits and LFS. A test can look at the
-`requests` it got and break its answers with `fault`.
+`requests` it got, break its answers with `fault`, and add `headers` to files.
 """
 
 import base64
@@ -54,7 +54,7 @@ class Repository:
 def entry(path, content):
     """How the hub lists a file."""
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    found = {"size": len(content), "oid": blob}
+    found = {"size": len(content), "oid": blob, "blobId": blob}
     if path.endswith(LFS):
         sha256 = hashlib.sha256(content).hexdigest()
         found["lfs"] = {"oid": sha256, "sha256": sha256, "size": len(content), "pointerSize": 130}
@@ -81,6 +81,7 @@ class LocalHub(ThreadingHTTPServer):
     def reset(self):
         self.repositories, self.blobs, self.requests = {}, {}, []
         self.fault = lambda method, path: None
+        self.headers = lambda path: {}
 
     def gets(self, name):
         """How often a file was asked for."""
@@ -304,7 +305,8 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(404, "Entry not found", "EntryNotFound")
         known = entry(path, files[path])
         etag = known.get("lfs", known)["oid"]
-        return files[path], 200, {"X-Repo-Commit": sha, "ETag": f'"{etag}"'}
+        headers = {"X-Repo-Commit": sha, "ETag": f'"{etag}"'}
+        return files[path], 200, headers | self.server.headers(path)
 
 
 NAME, PART = r"([^/]+/[^/]+)", r"([^/]+)"

@@ -202,6 +202,45 @@ def test_another_ensembles_checkpoint_is_refused(tmp_path):
         train_ensemble([one("a")], tmp_path / "one", progress=False)
 
 
+def spoil(monkeypatch, names, after=7):
+    """Let the weights of some members become NaN after this many steps."""
+    step = Ensemble.train_step
+
+    def train_step(ensemble):
+        step(ensemble)
+        for member in ensemble.members:
+            if ensemble.step == after and member.recipe.name in names:
+                with torch.no_grad():
+                    member.model.norm.bias[0] = float("nan")
+
+    monkeypatch.setattr(Ensemble, "train_step", train_step)
+
+
+def test_a_member_that_diverges_is_left_out_and_the_others_go_on(tmp_path, monkeypatch):
+    recipes = [one(name, seed, snapshots=[10]) for seed, name in enumerate("abc")]
+    whole = train_ensemble(recipes, tmp_path / "whole", progress=False)
+    spoil(monkeypatch, ["b"])
+    with pytest.warns(RuntimeWarning, match="b has diverged: .* after step 7"):
+        train_ensemble(recipes, tmp_path / "run", stop_at=12, progress=False)
+    trained = train_ensemble(recipes, tmp_path / "run", progress=False)  # from the checkpoint
+    assert [trainer.diverged for trainer in trained] == [None, 7, None]
+    for i in (0, 2):
+        assert_bit_equal(weights(trained[i]), weights(whole[i]))
+        assert [row["step"] for row in trained[i].history] == [6, 12, 18, 24]
+    assert [row["step"] for row in trained[1].history] == [6]
+    assert [(tmp_path / "run" / name / "snapshots").exists() for name in "abc"] == [1, 0, 1]
+
+
+def test_an_ensemble_without_a_member_left_stops_and_keeps_its_checkpoint(tmp_path, monkeypatch):
+    spoil(monkeypatch, ["a", "b"])
+    with (
+        pytest.warns(RuntimeWarning, match="has diverged"),
+        pytest.raises(FloatingPointError, match="no member has finite weights after step 7"),
+    ):
+        train_ensemble([one("a"), one("b")], tmp_path, progress=False)
+    assert train_ensemble([one("a"), one("b")], tmp_path, stop_at=0, progress=False)[0].step == 6
+
+
 @pytest.fixture(params=["adamw", "muon"])
 def files(request, tmp_path, monkeypatch):
     """Recipes of two short runs, whose networks are measured on two short walks."""

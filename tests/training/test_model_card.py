@@ -25,6 +25,7 @@ from placeformer.training.model_card import learning_curve
 from placeformer.training.recipe import Recipe
 from placeformer.training.trainer import train
 from placeformer.zoo import folder as hub
+from placeformer.zoo.files import CARD, CURVE, FILES, HISTORY
 
 SIZE = {"n_walks": 8, "n_steps": 32, "progress": False}
 
@@ -44,7 +45,7 @@ def trainer(recipe_file, tmp_path_factory):
 def test_what_is_published_was_measured_on_the_stored_weights(trainer, recipe_file, tmp_path):
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     model = card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
-    assert sorted(f.name for f in (tmp_path / "tiny").iterdir()) == sorted(hub.FILES)
+    assert sorted(f.name for f in (tmp_path / "tiny").iterdir()) == sorted(FILES)
     assert [f.name for f in tmp_path.iterdir()] == ["tiny"]
     half = trainer.model.read_out.weight.half().float()
     torch.testing.assert_close(model.read_out.weight, half, rtol=0, atol=0)
@@ -57,7 +58,7 @@ def test_what_is_published_was_measured_on_the_stored_weights(trainer, recipe_fi
 
 def test_the_card_says_what_made_it_in_the_hubs_format(trainer, recipe_file, tmp_path):
     card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
-    text = (tmp_path / "tiny" / hub.CARD).read_text()
+    text = (tmp_path / "tiny" / CARD).read_text()
     front = yaml.safe_load(text.split("---\n")[1])
     results = json.loads((tmp_path / "tiny" / "config.json").read_text())["results"]
     metrics = {m["type"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
@@ -74,7 +75,7 @@ def test_the_card_says_what_made_it_in_the_hubs_format(trainer, recipe_file, tmp
         f"Place cells: {share:.1%} of the 32 feed-forward units",
     ):
         assert phrase in text
-    stored = tomllib.loads((tmp_path / "tiny" / hub.RECIPE).read_text())
+    stored = tomllib.loads((tmp_path / "tiny" / "recipe.toml").read_text())
     assert Recipe.from_dict(stored) == trainer.recipe
 
 
@@ -97,7 +98,7 @@ def test_the_hub_reads_the_head_of_every_card_as_it_was_meant(trainer, recipe_fi
     hub.save(trainer.model, tmp_path / "own: net #1", results=results)
     hub.save(trainer.model, tmp_path / "bare")
     for name, known in (("tiny", results), ("own: net #1", results), ("bare", {})):
-        read = ModelCard.load(tmp_path / name / hub.CARD)
+        read = ModelCard.load(tmp_path / name / CARD)
         assert read.data.library_name == "placeformer" and read.data.license == "mit"
         assert "placeformer" in read.data.tags
         assert "it must not be used for statements about patients or medication" in read.text
@@ -114,16 +115,16 @@ def test_the_hub_reads_the_head_of_every_card_as_it_was_meant(trainer, recipe_fi
             assert {(r.dataset_type, r.dataset_name) for r in found} == {
                 ("placeformer", "GridWorld")
             }
-    assert "Nothing was measured" in (tmp_path / "bare" / hub.CARD).read_text()
+    assert "Nothing was measured" in (tmp_path / "bare" / CARD).read_text()
 
 
 def test_the_curve_is_a_small_picture_on_the_card(trainer, recipe_file, tmp_path):
     card.publish(trainer, tmp_path / "tiny", recipe=recipe_file, **SIZE)
-    picture = (tmp_path / "tiny" / hub.CURVE).read_bytes()
+    picture = (tmp_path / "tiny" / CURVE).read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n") and len(picture) < 2**16
-    assert "](curve.png)" in (tmp_path / "tiny" / hub.CARD).read_text()
+    assert "](curve.png)" in (tmp_path / "tiny" / CARD).read_text()
     assert learning_curve(trainer.history) == picture
-    with open(tmp_path / "tiny" / hub.HISTORY, newline="") as stream:
+    with open(tmp_path / "tiny" / HISTORY, newline="") as stream:
         assert learning_curve(list(csv.DictReader(stream))) == picture
     changed = [row | {"working_error_trained": 0.5} for row in trainer.history]
     assert learning_curve(changed) != picture
@@ -174,7 +175,7 @@ def stored_errors(results):
 
 
 def test_the_shipped_card_comes_out_byte_for_byte():
-    shipped, recipe = (SHIPPED / hub.CARD).read_bytes(), Recipe.read(SHIPPED / hub.RECIPE)
+    shipped, recipe = (SHIPPED / CARD).read_bytes(), Recipe.read(SHIPPED / "recipe.toml")
     model = pf.load(SHIPPED)
     results = json.loads((SHIPPED / "config.json").read_text())["results"]
     shares = {key: entry for key, entry in results.items() if key.startswith("place_cell")}

@@ -2,13 +2,15 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from helpers.recipes import RECIPE, recipe
 
 import placeformer as pf
+from placeformer._state_files import load_state
 from placeformer.training.recipe import RANGES, Recipe, TrainingConfig
-from placeformer.training.trainer import CHECKPOINT
+from placeformer.training.trainer import CHECKPOINT, read_checkpoint
 
 WRONG = {
     "steps": (6.5, "20", True, 0, float("nan")),
@@ -58,6 +60,25 @@ def test_a_diverged_training_stops_and_keeps_its_last_checkpoint(tmp_path):
     with pytest.raises(FloatingPointError, match="diverged"):
         pf.train(recipe(), tmp_path, progress=False, report=spoil)
     assert pf.train(recipe(), tmp_path, stop_at=0, progress=False).step == 3
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_refused_or_has_no_effect(tmp_path):
+    pf.train(recipe(), tmp_path, stop_at=2, progress=False)
+    file = tmp_path / CHECKPOINT
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    saved, refused = load_state(file), 0
+    for place in rng.integers(len(whole), size=200):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(damaged)
+        try:
+            same = read_checkpoint(file)
+        except ValueError as error:
+            assert str(file) in str(error) and "remove it to start afresh" in str(error)
+            refused += 1
+        else:
+            assert str(same) == str(saved)
+    assert refused > 190  # the others are in the padding of the header
 
 
 @pytest.mark.parametrize("size", [0, 100])

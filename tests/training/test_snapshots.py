@@ -42,7 +42,7 @@ def test_a_resumed_run_has_the_same_snapshots(whole, tmp_path):
     changed = recipe(snapshots=STEPS, checkpoint_every=4)
     train(changed, tmp_path, stop_at=4, progress=False)
     train(changed, tmp_path, minutes=0, progress=False)  # step 5, once
-    (tmp_path / "checkpoint.pt").unlink()  # as if step 5 had been lost again
+    (tmp_path / "checkpoint.safetensors").unlink()  # as if step 5 had been lost again
     train(changed, tmp_path, stop_at=10, progress=False)
     assert read_manifest(tmp_path) == read_manifest(whole)
 

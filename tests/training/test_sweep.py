@@ -9,16 +9,17 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-import torch
 from helpers.recipes import FAMILY, RECIPE, assert_bit_equal, toml
 
 from placeformer import cli
+from placeformer._state_files import load_state
 from placeformer.training import model_card as card
 from placeformer.training import sweep
 from placeformer.training import sweep as cluster
 from placeformer.training.recipe import Recipe
 from placeformer.training.trainer import CHECKPOINT, train
 from placeformer.zoo import folder as hub
+from placeformer.zoo.config import WEIGHTS
 
 distributed = pytest.importorskip("distributed")
 
@@ -70,7 +71,7 @@ def test_where_nothing_is_missing_no_cluster_is_started(
 ):
     file, out = write(tmp_path, recipe("tiny")), tmp_path / "out"
     sweep.train_one(file.read_text(), out, "cpu", "topic")
-    before = (out / "tiny" / hub.WEIGHTS).stat().st_mtime_ns
+    before = (out / "tiny" / WEIGHTS).stat().st_mtime_ns
     (row,) = sweep.run_sweep([file], out).to_dict("records")
     results = hub.read(out / "tiny").info["results"]
     assert (row["name"], row["state"], row["steps"]) == ("tiny", "found", 24)
@@ -78,9 +79,9 @@ def test_where_nothing_is_missing_no_cluster_is_started(
     assert {key: row[key] for key in sweep.ERRORS} == {key: results[key] for key in sweep.ERRORS}
     assert cli.main(["sweep", str(file), "--out", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["tiny", "found", "24"]
-    assert (out / "tiny" / hub.WEIGHTS).stat().st_mtime_ns == before
+    assert (out / "tiny" / WEIGHTS).stat().st_mtime_ns == before
     sweep.train_one(file.read_text(), out, "cpu", "topic")  # as after a lost connection
-    assert (out / "tiny" / hub.WEIGHTS).stat().st_mtime_ns == before
+    assert (out / "tiny" / WEIGHTS).stat().st_mtime_ns == before
 
 
 def test_a_task_goes_on_from_the_checkpoint_and_ends_bit_equal(tmp_path, quick, worker):
@@ -95,7 +96,7 @@ def test_a_task_goes_on_from_the_checkpoint_and_ends_bit_equal(tmp_path, quick, 
     assert (name, step, first) == ("tiny", 8, True)
     assert "loss" in said and "reference error" in said
     assert last == ["tiny", 24, "measuring", False]
-    assert (tmp_path / "out" / "tiny" / hub.RECIPE).read_text() == text
+    assert (tmp_path / "out" / "tiny" / "recipe.toml").read_text() == text
 
 
 def test_workers_with_more_threads_are_refused(tmp_path, worker):
@@ -134,7 +135,7 @@ def test_what_is_in_the_way_is_refused_before_anything_is_trained(tmp_path, work
     (out / "tiny").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"out/tiny must be new, or made by this recipe"):
         sweep.run_sweep([file], out)
-    (out / "tiny" / hub.RECIPE).write_text(toml(recipe("tiny", steps=25)))
+    (out / "tiny" / "recipe.toml").write_text(toml(recipe("tiny", steps=25)))
     with pytest.raises(ValueError, match=r"out/tiny was made with another recipe"):
         sweep.run_sweep([file], out)
 
@@ -210,7 +211,7 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         psutil.wait_procs(workers, timeout=60)
-    steps = [torch.load(run / CHECKPOINT, weights_only=True)["step"] for run in runs]
+    steps = [load_state(run / CHECKPOINT)["step"] for run in runs]
     assert not any((out / run.name).exists() for run in runs)
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -218,7 +219,7 @@ def test_a_killed_worker_and_a_killed_sweep_lose_nothing(tmp_path):
     for run, step in zip(runs, steps, strict=True):
         assert 1 < step <= 200
         assert f"{run.name}: resumes at step" in done.stderr or step == 200
-        recipe = Recipe.read(out / run.name / hub.RECIPE)
+        recipe = Recipe.read(out / run.name / "recipe.toml")
         solo = train(recipe, tmp_path / "solo" / run.name, progress=False)
         assert_bit_equal(hub.read(out / run.name).state_dict(), halves(solo.model))
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers.recipes import RECIPE, assert_bit_equal, recipe, toml, weights
 
+from placeformer._state_files import load_state
 from placeformer.models.memory import attended_window, visited
 from placeformer.training.recipe import Recipe, at
 from placeformer.training.trainer import CHECKPOINT, HISTORY, Trainer, train
@@ -72,7 +73,7 @@ def test_a_killed_run_ends_bit_equal(uninterrupted, tmp_path):
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    saved = load_state(tmp_path / CHECKPOINT)
     assert 0 < saved["step"] < 24
     assert_bit_equal(weights(train(recipe(), tmp_path, progress=False)), uninterrupted[0])
 
@@ -81,12 +82,14 @@ def test_a_half_written_checkpoint_never_replaces_a_whole_one(tmp_path, monkeypa
     train(recipe(), tmp_path, stop_at=3, progress=False)
     before = (tmp_path / CHECKPOINT).read_bytes()
 
-    def fails(value, file):
-        file.write_bytes(b"half")
+    write = Path.write_bytes
+
+    def fails(file, content):
+        write(file, content[: len(content) // 2])
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", fails)
+        patch.setattr(Path, "write_bytes", fails)
         with pytest.raises(OSError, match="No space left"):
             train(recipe(), tmp_path, stop_at=5, progress=False)
     assert (tmp_path / CHECKPOINT).read_bytes() == before

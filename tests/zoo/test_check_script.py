@@ -1,5 +1,6 @@
 """The check of the zoo finds every figure, file and pin that is not as it should be."""
 
+import hashlib
 import json
 import shutil
 
@@ -11,6 +12,8 @@ from placeformer.training import model_card as card
 from placeformer.training.recipe import Recipe
 from placeformer.training.trainer import train
 from placeformer.zoo import folder as hub
+from placeformer.zoo.config import CONFIG, WEIGHTS
+from placeformer.zoo.files import CARD, HISTORY, SUMS
 
 check = script("check").check
 
@@ -37,10 +40,19 @@ def models(made, tmp_path):
 
 
 def edit_config(models, change):
-    file = models / "tiny" / hub.CONFIG
+    file = models[0] / "tiny" / CONFIG
     entries = json.loads(file.read_text())
     change(entries)
     file.write_text(json.dumps(entries))
+    repin(models)
+
+
+def repin(models):
+    """Write checksums and pins that fit, as whoever changes a figure could."""
+    folder, pins = models
+    hub.write_sums(folder / "tiny")
+    digest = hashlib.sha256((folder / "tiny" / SUMS).read_bytes()).hexdigest()
+    pins.write_text(json.dumps({"tiny": digest}))
 
 
 def test_a_zoo_as_it_says_passes(models):
@@ -54,7 +66,7 @@ def test_a_tampered_figure_is_found(models, key):
     def change(entries):
         entries["results"][key]["value"] = round(entries["results"][key]["value"] + 1e-6, 6)
 
-    edit_config(models[0], change)
+    edit_config(models, change)
     shown, problem = check(*models)
     assert shown == "tiny: README.md: its metrics are not those of config.json"
     assert problem.startswith(f"tiny: results.{key}: recomputed ")
@@ -66,7 +78,7 @@ def test_a_tampered_interval_is_found(models):
         entry = entries["results"]["working_error_novel"]
         entry["definition"] = entry["definition"].replace("interval 0.", "interval 0.0")
 
-    edit_config(models[0], change)
+    edit_config(models, change)
     (problem,) = check(*models)
     assert problem.startswith("tiny: results.working_error_novel: recomputed ")
 
@@ -76,7 +88,7 @@ def test_a_figure_too_many_or_missing_is_found(models):
         results = entries["results"]
         results["place_cells"] = results.pop("working_error_novel")
 
-    edit_config(models[0], change)
+    edit_config(models, change)
     assert [p.split(":")[1] for p in check(*models)] == [
         " README.md",
         " results.working_error_novel",
@@ -87,31 +99,34 @@ def test_a_figure_too_many_or_missing_is_found(models):
 def test_other_weights_are_found(models):
     folder = models[0] / "tiny"
     model = hub.read(folder).init_weights(9)
-    results = json.loads((folder / hub.CONFIG).read_text())["results"]
+    results = json.loads((folder / CONFIG).read_text())["results"]
     hub.save(
-        model, folder, results=results, recipe=folder / hub.RECIPE, history=folder / hub.HISTORY,
+        model, folder, results=results, recipe=folder / "recipe.toml", history=folder / HISTORY,
         overwrite=True,
     )  # fmt: skip
     pinned, *figures = check(*models)
-    assert pinned == "tiny: model.safetensors is not as pins.json says"
+    assert pinned == "tiny: SHA256SUMS is not as pins.json says"
     assert figures and all(figure.startswith("tiny: results.") for figure in figures)
 
 
 def test_a_pin_without_a_network_is_found(models):
     models[1].write_text(json.dumps(json.loads(models[1].read_text()) | {"gone": "0" * 64}))
-    assert check(*models) == ["gone: model.safetensors is not as pins.json says"]
+    assert check(*models) == ["gone: SHA256SUMS is not as pins.json says"]
 
 
-@pytest.mark.parametrize("file", [hub.HISTORY, hub.RECIPE, hub.CARD, hub.WEIGHTS])
+@pytest.mark.parametrize("file", [HISTORY, "recipe.toml", CARD, WEIGHTS])
 def test_a_missing_file_is_found(models, file):
     (models[0] / "tiny" / file).unlink()
     assert any(file in problem for problem in check(*models))
 
 
 def test_the_curve_must_reach_the_end_and_the_recipe_be_the_networks(models):
-    history, recipe = (models[0] / "tiny" / name for name in (hub.HISTORY, hub.RECIPE))
+    history, recipe = (models[0] / "tiny" / name for name in (HISTORY, "recipe.toml"))
     history.write_text(history.read_text().replace("\n24,", "\n23,"))
     recipe.write_text(recipe.read_text().replace("alpha = 10.0", "alpha = 5.0"))
+    (changed,) = check(*models, sample=0)
+    assert "recipe.toml: expected sha256" in changed and "history.csv: expected" in changed
+    repin(models)
     assert check(*models, sample=0) == [
         "tiny: recipe.toml: not the recipe of this network",
         "tiny: history.csv: not the course of 24 steps",
@@ -138,5 +153,5 @@ def test_the_sample_is_drawn_by_lot_from_the_seed(models, monkeypatch):
 
 
 def test_a_config_that_cannot_be_read_is_a_problem(models):
-    edit_config(models[0], lambda entries: entries["network"].pop("alpha"))
+    edit_config(models, lambda entries: entries["network"].pop("alpha"))
     assert any('missing key "alpha"' in problem for problem in check(*models))

@@ -35,8 +35,9 @@ def zoo_pages():
 def models(tmp_path_factory):
     """A zoo of one network."""
     folder = tmp_path_factory.mktemp("models")
-    pf.save(small_network(activation="gelu", alpha=None), folder / "tiny")
-    (folder / "tiny" / "history.csv").write_text(HISTORY)
+    (folder / "history.csv").write_text(HISTORY)
+    network = small_network(activation="gelu", alpha=None)
+    pf.save(network, folder / "tiny", history=folder / "history.csv")
     return folder
 
 

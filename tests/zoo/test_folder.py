@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from placeformer.models.activation import OTHERS
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
+from placeformer.zoo import files
 from placeformer.zoo import folder as hub
 from placeformer.zoo.config import parse
 from placeformer.zoo.folder import FolderError, read, save
@@ -60,6 +62,7 @@ def edit_config(folder, change):
     entries = json.loads((folder / "config.json").read_text())
     change(entries)
     (folder / "config.json").write_text(json.dumps(entries))
+    hub.write_sums(folder)
 
 
 def rehash(folder):
@@ -186,7 +189,7 @@ def test_all_files_are_written(tmp_path):
     rows = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}]
     save(network(), tmp_path / "net", history=rows, recipe=tmp_path / "r.toml", results=RESULTS)
     net = tmp_path / "net"
-    assert sorted(f.name for f in net.iterdir()) == sorted(set(hub.FILES) - {hub.CURVE})
+    assert sorted(f.name for f in net.iterdir()) == sorted(set(files.FILES) - {files.CURVE})
     assert (net / "history.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n"
     assert tomllib.loads((net / "recipe.toml").read_text()) == {"name": "net"}
     card = (net / "README.md").read_text()
@@ -360,6 +363,121 @@ def test_world_that_cannot_be_is_refused(folder):
     refused(folder, "world: side must be a whole number ≥ 2, got -3")
 
 
+# Checksums of all files
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A folder with every text file."""
+    (tmp_path / "r.toml").write_text('name = "net"\n')
+    options = {"history": [{"step": 1}], "recipe": tmp_path / "r.toml", "results": RESULTS}
+    save(network(), tmp_path / "net", **options)
+    return tmp_path / "net"
+
+
+def test_checksums_are_those_of_sha256sum(whole):
+    lines = (whole / "SHA256SUMS").read_text().splitlines()
+    listed = {line[66:]: line[:64] for line in lines}
+    assert listed.keys() == {f.name for f in whole.iterdir()} - {"SHA256SUMS"}
+    for name, digest in listed.items():
+        assert digest == hashlib.sha256((whole / name).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("config.json", "0.0125", "0.0725"),
+        ("config.json", "share of wrong", "share of right"),
+        ("README.md", "0.0125", "0.0025"),
+        ("history.csv", "1", "2"),
+        ("recipe.toml", "net", "ten"),
+    ],
+)
+def test_a_changed_figure_is_refused_like_a_changed_weight(whole, tmp_path, name, old, new):
+    model = read(whole)
+    (whole / name).write_text((whole / name).read_text().replace(old, new))
+    refused(whole, f"{name}: expected sha256", "(SHA256SUMS)", "the file was altered")
+    with pytest.raises(FolderError, match="cannot be saved with the files of"):
+        save(model, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    hub.write_sums(whole)  # as the message says
+    read(whole)
+
+
+def test_a_file_that_is_missing_or_unlisted_is_refused(whole):
+    (whole / "curve.png").write_bytes(b"picture")
+    refused(whole, "curve.png: expected a line in SHA256SUMS, got none for it")
+    (whole / "curve.png").unlink()
+    (whole / "notes.txt").write_text("mine")  # no file of a network
+    read(whole)
+    (whole / "README.md").unlink()
+    refused(whole, "README.md: the file is missing")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (None, "SHA256SUMS: the file is missing; if no file was altered, run `sha256sum"),
+        (b"", "config.json: expected a line in SHA256SUMS"),
+        (b"0\n", "SHA256SUMS: expected a sha256 and a file in each line, got '0'"),
+        (b"\xff", "SHA256SUMS: expected a sha256 and a file in each line, got"),
+        (b" " * 70_000, "SHA256SUMS: expected at most 65,536 bytes, got 70,000"),
+    ],
+)
+def test_checksums_that_are_none_are_refused(whole, text, part):
+    (whole / "SHA256SUMS").unlink()
+    if text is not None:
+        (whole / "SHA256SUMS").write_bytes(text)
+    refused(whole, part)
+
+
+# Files that are none
+
+
+@pytest.mark.parametrize("name", files.FILES)
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda f, secret: f.symlink_to(secret), "a link to"),
+        (lambda f, secret: f.symlink_to("/dev/zero"), "a link to '/dev/zero'"),
+        (lambda f, secret: os.mkfifo(f), "a named pipe"),
+        (lambda f, secret: f.mkdir(), "a folder"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_by_name(whole, tmp_path, name, make, what):
+    """A link would make its reader save or push a file of his own; a pipe is never at its end."""
+    model, before = read(whole), (tmp_path / "secret").write_text("TOPSECRET")
+    (whole / name).unlink(missing_ok=True)
+    make(whole / name, tmp_path / "secret")
+    refused(whole, f"{name}: expected a regular file, got {what}")
+    for target, overwrite in ((tmp_path / "copy", False), (whole, True)):
+        if target == whole or name not in ("config.json", "model.safetensors"):
+            with pytest.raises(FolderError, match=f"{name}: expected a regular file, got"):
+                save(model, target, overwrite=overwrite)
+    assert before and (tmp_path / "secret").read_text() == "TOPSECRET"
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("name", files.FILES)
+def test_a_giant_of_a_file_is_not_read(whole, name):
+    with open(whole / name, "ab") as stream:
+        stream.truncate(2**40)  # sparse: it takes no space
+    refused(whole, f"{name}: expected a", f"got {2**40:,}")
+
+
+def test_a_tensor_that_is_named_twice_is_refused(folder):
+    """The safetensors library takes the last one."""
+    content = (folder / "model.safetensors").read_bytes()
+    n = int.from_bytes(content[:8], "little")
+    entry = json.dumps(json.loads(content[8 : 8 + n])["norm.bias"])
+    header = content[8 : 8 + n].rstrip()[:-1] + f',"norm.bias":{entry}}}'.encode()
+    header += b" " * (-len(header) % 8)
+    whole = len(header).to_bytes(8, "little") + header + content[8 + n :]
+    (folder / "model.safetensors").write_bytes(whole)
+    rehash(folder)
+    refused(folder, 'the key "norm.bias" occurs 2 times')
+
+
 # Damage to the weights
 
 
@@ -451,8 +569,8 @@ def test_any_flipped_byte_is_refused(tmp_path_factory, data):
 
 
 def test_pin_is_held_against_the_file(folder):
-    digest = read(folder).info["sha256"]
-    assert read(folder, pin=digest).info["sha256"] == digest
+    pin = hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest()
+    assert read(folder, pin=pin).info == read(folder).info
     with pytest.raises(FolderError, match=f"expected sha256 {'0' * 64} .the pin of the zoo."):
         read(folder, pin="0" * 64)
 
@@ -511,16 +629,16 @@ def test_unwritable_place_is_said_before_work_starts(tmp_path, monkeypatch):
 @pytest.mark.parametrize("written", [0, 1, 2])
 def test_save_that_fails_leaves_the_old_folder(folder, monkeypatch, error, written):
     before = {f.name: f.read_bytes() for f in folder.iterdir()}
-    write, calls = hub.write_file, []
+    write, calls = Path.write_bytes, []
 
     def failing(file, content):
         if len(calls) == written:
-            file.write_bytes(content[:10])
+            write(file, content[:10])
             raise error
         calls.append(file)
-        write(file, content)
+        return write(file, content)
 
-    monkeypatch.setattr(hub, "write_file", failing)
+    monkeypatch.setattr(Path, "write_bytes", failing)
     with pytest.raises((FolderError, KeyboardInterrupt)):
         save(network(seed=1), folder, overwrite=True)
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
@@ -531,7 +649,7 @@ def test_rename_that_fails_puts_the_old_folder_back(folder, monkeypatch):
     rename = os.rename
 
     def failing(source, target):
-        if str(source).endswith(".tmp"):
+        if ".tmp" in str(source):
             raise OSError("no")
         rename(source, target)
 
@@ -545,15 +663,19 @@ def test_rename_that_fails_puts_the_old_folder_back(folder, monkeypatch):
 @pytest.mark.slow
 def test_killed_save_leaves_the_old_folder(folder):
     code = (
-        "import os, signal, sys; from placeformer.zoo import folder as hub;"
-        "model = hub.read(sys.argv[1]); write = hub.write_file;"
-        "hub.write_file = lambda f, c: (write(f, c), os.kill(os.getpid(), signal.SIGKILL));"
+        "import os, signal, sys; from pathlib import Path;"
+        "from placeformer.zoo import folder as hub;"
+        "model = hub.read(sys.argv[1]); write = Path.write_bytes;"
+        "Path.write_bytes = lambda f, c: (write(f, c), os.kill(os.getpid(), signal.SIGKILL));"
         "hub.save(model, sys.argv[1], overwrite=True)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", code, str(folder)], env=environment, check=False)
     assert done.returncode == -9
     assert read(folder).info["results"] == {"working_error": 0.0125}
+    assert len(os.listdir(folder.parent)) == 2
+    save(network(), folder, overwrite=True)  # removes what the killed process left
+    assert os.listdir(folder.parent) == ["net"]
 
 
 @pytest.mark.parametrize(

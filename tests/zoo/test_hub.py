@@ -94,7 +94,7 @@ def test_push_is_one_commit_and_returns_its_url(local_hub):
     assert url == f"{local_hub.url}/{REPO}/commit/{repository.branches['main']}"
     assert repository.history() == ["first", "initial commit"]
     assert set(files_of(repository)) == {
-        ".gitattributes", "README.md", "config.json", "model.safetensors",
+        ".gitattributes", "README.md", "SHA256SUMS", "config.json", "model.safetensors",
     }  # fmt: skip
     weights = files_of(repository)["model.safetensors"]
     recorded = json.loads(files_of(repository)["config.json"])["weights"]["sha256"]
@@ -113,7 +113,7 @@ def test_a_zoo_network_is_pushed_with_all_that_is_known_of_it(local_hub):
     pf.push(model, REPO)
     files = files_of(local_hub.repositories[REPO])
     folder = zoo.zoo_folder() / "nmda-a10"
-    for name in {f.name for f in folder.iterdir()} - {"README.md"}:
+    for name in {f.name for f in folder.iterdir()} - {"README.md", "SHA256SUMS"}:
         assert files[name] == (folder / name).read_bytes(), name
     assert "reference_error_trained" in files["README.md"].decode()
     again = pf.load(REPO)
@@ -405,20 +405,96 @@ def test_a_connection_that_is_always_cut_is_an_error(local_hub, repo, monkeypatc
     assert same(pf.load(REPO), network())
 
 
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
-def test_a_corrupted_file_of_the_same_size_is_refused(local_hub, repo, file):
+FETCHED = ["config.json", "model.safetensors", "README.md", "history.csv", "SHA256SUMS"]
+
+
+@pytest.fixture
+def told(local_hub, tmp_path):
+    """A repository with results and a history."""
+    pf.save(network(), tmp_path / "told", dtype="float32", results=RESULTS, history=[{"step": 1}])
+    pf.push(pf.load(tmp_path / "told"), REPO)
+    local_hub.requests.clear()
+    return local_hub.repositories[REPO]
+
+
+def blobs(tmp_path):
+    return [f for f in (tmp_path / "cache").rglob("*") if "blobs" in f.parts and f.is_file()]
+
+
+@pytest.mark.parametrize("file", FETCHED)
+def test_a_file_that_is_altered_in_transit_is_refused_and_not_kept(local_hub, told, file, tmp_path):
     """The client compares sizes alone, and would keep the file in its cache for good."""
-    whole = files_of(repo)[file]
-    place = whole.index(b"0.3000") + 2 if file == "config.json" else len(whole) - 1
-    broken = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    whole = files_of(told)[file]
+    broken = whole[:-1] + bytes([whole[-1] ^ 1])
     local_hub.fault = lambda method, path: {"body": broken} if path.endswith(file) else None
-    wrong = "network.alpha: expected 0.3" if file == "config.json" else "expected sha256"
-    refused(REPO, wrong, "download it again with force_download=True")
+    refused(REPO, f"{file} must have the hash that the hub lists", "altered in transit")
+    assert broken not in [f.read_bytes() for f in blobs(tmp_path)]
     local_hub.fault = lambda method, path: None
-    refused(wrong)  # it is in the cache
-    refused(wrong, local_files_only=True)
+    assert same(pf.load(REPO), network())
+
+
+@pytest.mark.parametrize("file", FETCHED)
+@pytest.mark.parametrize("body", [b"x" * 3_000_000, b""])
+def test_a_file_of_another_size_than_listed_is_not_kept(local_hub, told, file, body, tmp_path):
+    local_hub.fault = lambda method, path: {"body": body} if path.endswith(file) else None
+    refused("the hub must send the" if body else "the transfer failed")
+    assert sum(f.stat().st_size for f in blobs(tmp_path)) < 100_000
+
+
+@pytest.mark.parametrize("file", FETCHED)
+@pytest.mark.parametrize("exists", [False, True])
+def test_an_etag_never_becomes_a_path(local_hub, told, file, exists, tmp_path):
+    """The client names a blob by this header, and so writes to any file or links to it."""
+    victim = tmp_path / "authorized_keys"
+    if exists:
+        victim.write_text("TOPSECRET")
+    lie = {"ETag": f'"{victim}"', "X-Linked-Etag": f'"../../../../{victim.name}"'}
+    local_hub.headers = lambda path: lie if path.endswith(file) else {}
+    model = pf.load(REPO, force_download=exists)
+    assert same(model, network())
+    assert victim.exists() == exists and (not exists or victim.read_text() == "TOPSECRET")
+    pf.push(model, "alice/other")
+    pushed = files_of(local_hub.repositories["alice/other"])
+    assert not any(b"TOPSECRET" in content for content in pushed.values())
+
+
+@pytest.mark.parametrize("blob", ["../../x", "", None, 5, "a" * 41])
+def test_a_listing_without_hashes_is_refused(local_hub, told, blob):
+    info = {
+        "id": REPO,
+        "sha": told.branches["main"],
+        "siblings": [{"rfilename": "config.json", "size": 5, "blobId": blob}],
+    }
+    local_hub.fault = lambda method, path: {"body": json.dumps(info).encode()}
+    refused("config.json: the hub must list a size and a hash")
+
+
+@pytest.mark.parametrize("file", FETCHED)
+def test_damage_in_the_cache_is_refused_and_mended_on_request(local_hub, told, file):
+    cached = (Path(pf.load(REPO).info["folder"]) / file).resolve()
+    content = cached.read_bytes()
+    cached.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused(f"{file}: expected the content that", "force_download=True")
     assert same(pf.load(REPO, force_download=True), network())
     assert same(pf.load(REPO), network())
+
+
+@pytest.mark.parametrize("file", FETCHED)
+def test_a_link_in_the_cache_that_leads_out_of_it_is_refused(local_hub, told, file, tmp_path):
+    (tmp_path / ("a" * 64)).write_text("TOPSECRET")
+    pointer = Path(pf.load(REPO).info["folder"]) / file
+    pointer.unlink()
+    pointer.symlink_to(tmp_path / ("a" * 64))
+    refused(f"{file}: expected a regular file, got a link to")
+
+
+def test_a_card_may_be_edited_on_the_hubs_website(local_hub, told):
+    edited = {"README.md": files_of(told)["README.md"] + b"\nSee also our paper.\n"}
+    told.commit("main", files_of(told) | edited, "Update README.md")
+    pf.push(pf.load(REPO), "alice/other")
+    assert b"our paper" in files_of(local_hub.repositories["alice/other"])["README.md"]
+    told.commit("main", files_of(told) | {"history.csv": b"step\n2\n"}, "Better numbers")
+    refused("history.csv: expected sha256")
 
 
 # What a repository may hold
@@ -433,9 +509,10 @@ def test_only_the_files_of_a_network_are_fetched(local_hub, repo):
     }
     repo.commit("main", files_of(repo) | others, "more")
     folder = Path(pf.load(REPO).info["folder"])
-    assert {f.name for f in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    ours = {"README.md", "SHA256SUMS", "config.json", "model.safetensors"}
+    assert {f.name for f in folder.iterdir()} == ours
     asked = {path.rpartition("/")[2] for _, path in local_hub.requests if "/resolve/" in path}
-    assert asked == {"README.md", "config.json", "model.safetensors"}
+    assert asked == ours
 
 
 def test_pickled_weights_are_not_even_fetched(local_hub, repo):
@@ -589,7 +666,7 @@ def test_pull_copies_the_whole_network(local_hub, tmp_path, offline):
 
 def test_pull_leaves_nothing_half_written(local_hub, repo, tmp_path):
     local_hub.fault = lambda method, path: {"body": b""} if path.endswith("config.json") else None
-    with pytest.raises(HubError, match="expected JSON.*\n.*--force-download"):
+    with pytest.raises(HubError, match="the transfer failed, nothing half-written is kept"):
         remote.pull(REPO, tmp_path / "copy")
     assert not any(f.name.startswith((".copy", "copy")) for f in tmp_path.iterdir())
     local_hub.fault = lambda method, path: None

@@ -1,6 +1,7 @@
 """The zoo: names, order, pins, and what a source can be."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.zoo import folder as hub
 from placeformer.zoo import registry as zoo
+from placeformer.zoo.config import CONFIG
 from placeformer.zoo.registry import list_models, load, zoo_folder
 
 NAMES = ["gelu", "nmda-a0", "nmda-a0.5", "nmda-a1", "nmda-a1-s1", "nmda-a10", "nmda-a10-s1"]
@@ -60,7 +62,9 @@ def test_zoo_network_is_loaded_by_name(models):
     assert not model.training
     assert model.config.alpha == 10
     assert (model.info["name"], model.info["source"]) == ("nmda-a10", "zoo")
-    assert model.info["sha256"] == json.loads(zoo.PINS.read_text())["nmda-a10"]
+    sums = (models / "nmda-a10" / "SHA256SUMS").read_bytes()
+    assert hashlib.sha256(sums).hexdigest() == json.loads(zoo.PINS.read_text())["nmda-a10"]
+    assert f"{model.info['sha256']}  model.safetensors\n" in sums.decode()
 
 
 def test_zoo_comes_before_a_folder_of_the_same_name(models, tmp_path, monkeypatch):
@@ -85,6 +89,13 @@ def test_altered_zoo_network_is_refused(models):
     hub.save(tiny(seed=99), models / "nmda-a10", overwrite=True)
     with pytest.raises(hub.FolderError, match=r"expected sha256 \w+ \(the pin of the zoo\)"):
         load("nmda-a10")
+
+
+@pytest.mark.parametrize("look", [lambda: load("nmda-a10"), zoo.zoo_table])
+def test_a_figure_that_was_altered_with_its_checksum_is_refused(models, look):
+    hub.save(tiny(), models / "nmda-a10", card="Better than it is.", overwrite=True)
+    with pytest.raises(hub.FolderError, match=r"SHA256SUMS: expected sha256 \w+ \(the pin of the"):
+        look()
 
 
 def test_zoo_network_without_a_pin_is_refused(models):
@@ -200,7 +211,7 @@ def test_table_holds_what_load_finds(models):
     assert list(zoo.zoo_table("nmda-a1")["name"]) == ["nmda-a1"]
 
 
-def test_table_leaves_out_what_is_not_known(models, tmp_path):
+def test_table_leaves_out_what_is_not_known(models, tmp_path, pin):
     config = dataclasses.replace(tiny().config, activation="gelu", alpha=None)
     (tmp_path / "recipe.toml").write_text("seed = 7")
     results = {"working_error_novel": {"value": 0.5, "definition": "share wrong"}}
@@ -208,6 +219,7 @@ def test_table_leaves_out_what_is_not_known(models, tmp_path):
     hub.save(
         model, models / "gelu", results=results, recipe=tmp_path / "recipe.toml", overwrite=True
     )
+    pin(models, zoo.PINS)
     row = zoo.zoo_table("gelu").iloc[0]
     assert (row.activation, row.seed, row.working_error_novel) == ("gelu", 7, 0.5)
     assert row[["alpha", "mg_mM", "n_maps", "reference_error_trained"]].isna().all()
@@ -220,7 +232,7 @@ def test_table_of_an_empty_zoo_has_its_columns(models):
 
 
 def test_table_refuses_a_configuration_that_is_not_as_it_should_be(models):
-    (models / "gelu" / hub.CONFIG).write_text("{}")
+    (models / "gelu" / CONFIG).write_text("{}")
     with pytest.raises(hub.FolderError, match="gelu cannot be read"):
         zoo.zoo_table()
 

@@ -6,6 +6,7 @@ Units are in the spelling of UDUNITS and pint: "Hz", "m", "bit", and "1" for non
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,10 @@ def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
     for name in sorted(set(map(str, recording.variables)) & set(RECORDING) - set(need)):
         if name != ACTIVATION:
             problems += _dims_problems(recording, name, RECORDING[name].dims)
+    side = recording.attrs.get("side", 1)
+    number = isinstance(side, int | float | np.integer) and not isinstance(side, bool)
+    if not number or float(side) % 1 != 0:
+        problems.append(f"attribute 'side' must be a whole number, got {reprlib.repr(side)}")
     _raise_all(
         "recording",
         recording,
@@ -270,10 +275,15 @@ def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:
     text = dataset.attrs.get(PROVENANCE, "{}")
     try:
         provenance = json.loads(text)
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be JSON text, got {text!r}") from error
-    if not isinstance(provenance, dict):
-        raise ValueError(f"attrs[{PROVENANCE!r}] must be a JSON object, got {text!r}")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"attrs[{PROVENANCE!r}] must be JSON text, got {reprlib.repr(text)}"
+        ) from error
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("steps", []), list):
+        raise ValueError(
+            f"attrs[{PROVENANCE!r}] must be a JSON object, with a list of steps if it has any, "
+            f"got {reprlib.repr(text)}"
+        )
     return provenance
 
 
@@ -324,9 +334,7 @@ def _activation_problems(recording: xr.Dataset) -> list[str]:
     if set(values.dims) != set(RECORDING_DIMS):
         return [_wrong_dims(ACTIVATION, RECORDING_DIMS, values.dims)]
     problems = [f"dimension {str(d)!r} has length 0" for d in values.dims if not values.sizes[d]]
-    if values.dtype.kind not in "fiub":
-        problems.append(f"{ACTIVATION!r} must hold real numbers, got dtype {values.dtype}")
-    return problems
+    return problems + _dtype_problems(recording, ACTIVATION)
 
 
 def _label_problems(recording: xr.Dataset) -> list[str]:
@@ -343,11 +351,18 @@ def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
         others = [k for k in others if k != TIMESTAMP]
         hint = f" (name another position with by=({others[0]!r},))" if others else ""
         return [f"{name!r} is missing{hint if name in AXES else ''}"]
-    if name in RECORDING:
-        return _dims_problems(recording, name, RECORDING[name].dims)
     dims = recording[name].dims
-    inside = set(dims) <= {WALK, TIME}
-    return [] if inside and dims else [_wrong_dims(name, (WALK, TIME), dims)]
+    inside = bool(dims) and set(dims) <= {WALK, TIME}
+    if name in RECORDING:
+        problems = _dims_problems(recording, name, RECORDING[name].dims)
+    else:
+        problems = [] if inside else [_wrong_dims(name, (WALK, TIME), dims)]
+    return problems + (_dtype_problems(recording, name) if inside else [])
+
+
+def _dtype_problems(dataset: xr.Dataset, name: str) -> list[str]:
+    dtype = dataset[name].dtype
+    return [] if dtype.kind in "fiub" else [f"{name!r} must hold real numbers, got dtype {dtype}"]
 
 
 def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> list[str]:
@@ -372,6 +387,33 @@ def _map_problems(maps: xr.Dataset) -> list[str]:
     if not set(space) <= set(occupancy) <= allowed:
         want = tuple(str(d) for d in dims if d != UNIT)
         problems.append(_wrong_dims(OCCUPANCY, want, occupancy))
+    for name in (RATE, OCCUPANCY):
+        problems += _dtype_problems(maps, name)
+    return problems or _edge_problems(maps)
+
+
+def _edge_problems(maps: xr.Dataset) -> list[str]:
+    """What is wrong with the edges: all place dimensions have them, or none has."""
+    dims, problems = [str(d) for d in maps[RATE].dims], []
+    with_edges = [d for d in dims if d + EDGES_SUFFIX in maps.variables]
+    for d in dims[dims.index(UNIT) + 1 :] if with_edges else ():
+        if d not in with_edges:
+            problems.append(
+                f"coordinate {d + EDGES_SUFFIX!r} is missing, although "
+                f"{with_edges[0] + EDGES_SUFFIX!r} is there"
+            )
+    for d in with_edges:
+        own = d + EDGES_SUFFIX
+        wrong = _dtype_problems(maps, own) + _dtype_problems(maps, d)
+        edges = maps[own].values
+        if not wrong and not (edges.ndim == 1 and edges.size > 1 and np.all(np.diff(edges) > 0)):
+            wrong = [f"{own!r} must be two ascending numbers or more, got {reprlib.repr(edges)}"]
+        if not wrong:
+            try:
+                edges_of(maps, d)
+            except ValueError as error:
+                wrong = [str(error)]
+        problems += wrong
     return problems
 
 

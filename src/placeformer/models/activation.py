@@ -110,7 +110,7 @@ OTHERS: dict[str, type[nn.Module]] = {
 def check_activation(name: str, alpha: float | None) -> None:
     """Raise for an unknown activation, NMDA_α without α, and another activation with α."""
     if name not in ("nmda", *OTHERS):
-        raise ValueError(f"activation must be one of nmda, {', '.join(OTHERS)}, got {name!r}")
+        raise ValueError(f"activation must be one of nmda, {', '.join(OTHERS)}, got {name!r:.80}")
     if (name == "nmda") != (alpha is not None):
         raise ValueError(
             f"alpha must be given for nmda and be None for others, got {alpha!r} for {name!r}"

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from placeformer.data.schema import variable
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.ownership import in_use
+from placeformer.models.threads import suitable_threads
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
 from placeformer.stats.bootstrap import ratio
 from placeformer.stats.intervals import ABOUT_INTERVAL, LEVEL, error_interval
@@ -80,7 +81,8 @@ def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[
 def untouched(model: nn.Module) -> Iterator[None]:
     """Run in eval mode without gradients, and restore the mode of every submodule."""
     modes = {module: module.training for module in model.modules()}
-    with in_use(model, changed=any(modes.values())), torch.inference_mode():
+    changed = any(modes.values())
+    with in_use(model, changed=changed), suitable_threads(model), torch.inference_mode():
         try:
             model.eval()
             yield

@@ -88,12 +88,7 @@ def function_settings(function: Any) -> dict[str, Any]:
             {} if isinstance(function.__self__, nn.Module) else own
         )
     elif isinstance(function, FunctionType):
-        signature = inspect.signature(function).parameters.values()
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        names = function.__code__.co_names
-        found = {n: function.__globals__[n] for n in names if n in function.__globals__}
-        found |= {p.name: p.default for p in signature if p.default is not p.empty}
-        found |= {name: cell.cell_contents for name, cell in cells if _filled(cell)}
+        found = held(function)
     else:
         found = {k: v for k, v in getattr(function, "__dict__", {}).items() if k[0] != "_"}
     return {
@@ -123,6 +118,18 @@ def function_sha256(function: Any) -> str:
             own = [f for f in named if getattr(f, "__module__", None) == this.__module__]
             todo += [f for f in (*cells, *own) if isinstance(f, FunctionType | functools.partial)]
     return digest.hexdigest()
+
+
+def held(function: FunctionType) -> dict[str, Any]:
+    """Values that a function holds besides its code, by name: globals, defaults and closure."""
+    code, defaults = function.__code__, inspect.signature(function).parameters.values()
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    outside = {n: function.__globals__[n] for n in code.co_names if n in function.__globals__}
+    return (
+        {name: value for name, value in outside.items() if isinstance(value, PLAIN)}
+        | {p.name: p.default for p in defaults if p.default is not p.empty}
+        | {name: cell.cell_contents for name, cell in cells if _filled(cell)}
+    )
 
 
 def kind(value: object) -> str:
@@ -170,14 +177,10 @@ def texts(value: Any, depth: int = DEPTH) -> Iterator[str]:
 
 
 def function_texts(function: FunctionType, depth: int) -> Iterator[str]:
-    """Describe a function: its code, defaults, closure, and the plain globals that it names."""
-    cells = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
-    names = sorted(set(function.__code__.co_names) & function.__globals__.keys())
-    plain = [function.__globals__[name] for name in names]
-    plain = [v for v in plain if isinstance(v, bool | int | float | str | Tensor | np.ndarray)]
+    """Describe a function: where it is defined, its code, and what it holds."""
     yield f"{function.__module__ if function.__name__ != '<lambda>' else ''}"
-    for part in (function.__code__, function.__defaults__, function.__kwdefaults__, cells, plain):
-        yield from texts(part, depth - 1)
+    yield from texts(function.__code__, depth - 1)
+    yield from texts(held(function), depth - 1)
 
 
 def _filled(cell: Any) -> bool:

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from placeformer.models.ownership import in_use
+from placeformer.models.threads import suitable_threads
 
 SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 
@@ -52,7 +53,7 @@ def as_found(network: nn.Module) -> Iterator[None]:
     CPU), gradients, and the random states of torch, NumPy and Python are restored, also after an
     exception. No other thread can use the network in the meantime.
     """
-    with in_use(network):
+    with in_use(network), suitable_threads(network):
         yield from restoring(network)
 
 

@@ -202,6 +202,6 @@ def store_path(store: str | PathLike[str] | None) -> Path | None:
     """Folder of a store, which must be local to be written atomically."""
     if store is None:
         return None
-    if "://" in fspath(store):
+    if "://" in fspath(store) or "\0" in fspath(store):
         raise ValueError(f"store must be a folder on this machine, got {store!r}; copy it there")
     return Path(store).expanduser()

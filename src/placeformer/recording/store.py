@@ -16,12 +16,12 @@ import torch
 import xarray as xr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from placeformer._atomic import atomic_file, atomic_folder
+from placeformer import _state_files
+from placeformer._atomic import atomic_folder
 from placeformer._optional import extra
+from placeformer._state_files import DamagedFileError, load_state, save_state
 from placeformer.data import schema
 from placeformer.data.schema import ACTIVATION
 
@@ -86,58 +86,41 @@ def sole_writer(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def save_point(path: Path, point: Point) -> None:
-    """Save the resume point, whole or not at all."""
-    tensors: dict[str, Tensor] = {}
-    about = {"walk": point.walk, "step": point.step, "stored": point.stored}
-    text = json.dumps(about | {"state": pack(point.state, tensors)})
-    with atomic_file(resume_file(path)) as file:
-        file.write_bytes(save(tensors, {"point": text}))
-
-
-def load_point(path: Path) -> Point:
-    """Read the resume point."""
-    with safe_open(resume_file(path), "pt") as file:
-        about = json.loads(file.metadata()["point"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return Point(**about | {"state": unpack(about["state"], tensors)})
+@contextmanager
+def state_of_forward() -> Iterator[None]:
+    """Say whose state cannot be saved."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(
+            "forward must return a state of tensors, numbers, text and None in tuples, lists and "
+            f"dicts if store is given, since the state is saved: {error}"
+        ) from error
 
 
 def copied(state: Any) -> Any:
     """Copy a state, since the next run may change it in place."""
-    tensors: dict[str, Tensor] = {}
-    return unpack(pack(state, tensors), tensors)
+    with state_of_forward():
+        return _state_files.copied(state)
 
 
-def pack(state: Any, tensors: dict[str, Tensor]) -> Any:
-    """Describe a state as JSON; its tensors go into `tensors`."""
-    if isinstance(state, Tensor):
-        name = str(len(tensors))
-        tensors[name] = state.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": name, "device": str(state.device)}
-    if type(state) in (tuple, list):
-        return {type(state).__name__: [pack(value, tensors) for value in state]}
-    if type(state) is dict and all(type(key) is str for key in state):
-        return {"dict": {key: pack(value, tensors) for key, value in state.items()}}
-    if state is None or type(state) in (bool, int, float, str):
-        return {"value": state}
-    raise TypeError(
-        "forward must return a state of tensors, numbers, text and None in tuples, lists and "
-        f"dicts if store is given, since the state is saved; got {type(state).__name__}"
-    )
+def save_point(path: Path, point: Point) -> None:
+    """Save the resume point, whole or not at all."""
+    with state_of_forward():
+        save_state(resume_file(path), vars(point))
 
 
-def unpack(about: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Rebuild what :func:`pack` described."""
-    ((kind, value), *device) = about.items()
-    if kind == "tensor":
-        return tensors[value].to(device[0][1])
-    if kind == "dict":
-        return {key: unpack(item, tensors) for key, item in value.items()}
-    if kind in ("tuple", "list"):
-        items = [unpack(item, tensors) for item in value]
-        return tuple(items) if kind == "tuple" else items
-    return value
+def load_point(path: Path) -> Point:
+    """Read the resume point."""
+    file = resume_file(path)
+    try:
+        return Point(**load_state(file))
+    except (DamagedFileError, TypeError) as error:
+        raise ValueError(
+            f"store: {file} must be the point at which the recording stopped, got a damaged file "
+            f"({error}); what is stored can be read with xarray.open_zarr, but not resumed: delete "
+            f"{path} and record again"
+        ) from error
 
 
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
@@ -279,7 +262,7 @@ def create(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int)
 def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -> None:
     """Write the part that is known beforehand, and empty arrays."""
     import zarr
-    from zarr.codecs import BloscCodec
+    from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
     texts = {
         name: frame[name].astype(np.dtypes.StringDType())
@@ -289,11 +272,12 @@ def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -
     row = np.dtype(dtypes[schema.ACTIVATION]).itemsize * batch * frame.sizes[schema.UNIT]
     block = min(max(1, BLOCK // row), frame.sizes[schema.TIME])
     chunks = {**frame.sizes, schema.WALK: batch, schema.TIME: block}
-    encoding = {  # chunks like the activations; dimensions are read whole on opening
-        name: {"chunks": tuple(chunks[d] for d in frame[name].dims)}
-        for name in set(frame.variables) - set(frame.dims)
-        if frame[name].ndim
+    encoding: dict[Any, dict[str, Any]] = {
+        name: {"compressors": (ZstdCodec(), Crc32cCodec())} for name in frame.variables
     }
+    for name in set(frame.variables) - set(frame.dims):
+        if frame[name].ndim:  # chunks like the activations; dimensions are read whole on opening
+            encoding[name]["chunks"] = tuple(chunks[d] for d in frame[name].dims)
     known = frame.assign(texts).drop_encoding()
     known.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
     group = zarr.open_group(path, mode="r+")
@@ -307,7 +291,10 @@ def fill(path: Path, frame: xr.Dataset, dtypes: Mapping[str, str], batch: int) -
             fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
             dimension_names=entry.dims,
             attributes=dict(entry.attrs),
-            compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+            compressors=(
+                BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+                Crc32cCodec(),  # compressors do not notice all damage
+            ),
         )
     save_point(path, Point())
     with warnings.catch_warnings():  # other libraries may not read consolidated metadata

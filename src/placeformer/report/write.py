@@ -10,7 +10,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from placeformer._atomic import atomic_folder
+from placeformer._atomic import replaced_folder
 from placeformer.models.memory import world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.report import page
@@ -59,13 +59,13 @@ def write_report(
         that cannot be written. These are checked before anything is measured.
     """
     settings = settings or Settings()
-    with workspace(Path(out)) as folder:
+    with workspace(Path(out).expanduser()) as folder:
         networks = measure(load(names(name, beside)), settings, progress=progress)
         for network in networks:
             for kind, dataset in network.datasets.items():
                 write_dataset(dataset, folder / network.file(kind))
         (folder / PAGE).write_text(page.render(networks, settings), encoding="utf-8")
-    return Path(out) / PAGE
+    return Path(out).expanduser() / PAGE
 
 
 def names(name: str, beside: str | None) -> list[str]:
@@ -115,14 +115,11 @@ def write_dataset(dataset: xr.Dataset, file: Path) -> None:
 
 @contextmanager
 def workspace(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder whose files are moved to `out` on success."""
+    """Yield a temporary folder that replaces the report in `out` on success, in one piece."""
     check_folder(out)
-    out = out.absolute()
     with ExitStack() as stack:
         try:
-            new = stack.enter_context(
-                atomic_folder(out, out if out.is_dir() else None, publish=publish)
-            )
+            new = stack.enter_context(replaced_folder(out.absolute(), PAGE.__eq__, PAGE))
         except OSError as error:
             raise ValueError(f"out must be where files can be written: {error}") from error
         yield new
@@ -141,12 +138,3 @@ def check_folder(out: Path) -> None:
         raise ValueError(
             f"out must not contain another page, got {page_there}; choose another folder"
         )
-
-
-def publish(new: Path, out: Path) -> None:
-    """Move the files to `out`, the page last."""
-    if not out.exists():
-        os.rename(new, out)
-        return
-    for file in sorted(new.iterdir(), key=lambda file: file.name == PAGE):
-        os.replace(file, out / file.name)

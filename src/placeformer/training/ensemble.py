@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import groupby
@@ -22,7 +23,7 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer, S
 from placeformer.training.batches import Batch, RecentSteps, judge, stack_batches, to_device
 from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, at
-from placeformer.training.trainer import Trainer, autocast, proceed
+from placeformer.training.trainer import Trainer, autocast, is_finite, proceed
 
 
 class OwnActivations(nn.Module):
@@ -200,7 +201,8 @@ class Ensemble:
     ----------
     members : list of Trainer
         The runs, ordered by activation. Their weights are parts of the ensemble's, and they can be
-        evaluated and published like any other.
+        evaluated and published like any other. One that has diverged is reported and left out: it
+        gets no more snapshots and rows of history, and the others go on.
     """
 
     def __init__(self, recipes: Sequence[Recipe], device: str = "cpu") -> None:
@@ -314,7 +316,8 @@ class Ensemble:
         found = {kind: self.errors(n_walks, n_steps, familiar=kind == "trained") for kind in KINDS}
         for i, (member, total) in enumerate(zip(self.members, self.recent.totals(), strict=True)):
             errors = {kind: of_all[i] for kind, of_all in found.items()}
-            member.history.append(member.row(total, errors))
+            if member.diverged is None:
+                member.history.append(member.row(total, errors))
         self.recent.n = 0
 
     def errors(self, n_walks: int, n_steps: int, *, familiar: bool) -> list[xr.Dataset]:
@@ -357,16 +360,46 @@ class Ensemble:
     def save_snapshot(self, folder: Path) -> None:
         """Write ``NAME/snapshots/step-….safetensors`` of every member."""
         for member in self.members:
-            member.save_snapshot(folder / member.recipe.name)
+            if self.goes_on(member, member.model.state_dict()):
+                member.save_snapshot(folder / member.recipe.name)
+
+    def goes_on(self, member: Trainer, state: Mapping[str, Any]) -> bool:
+        """Whether a member goes on; one whose state is not finite any more is left out."""
+        if member.diverged is None and not is_finite(state):
+            member.diverged = self.step
+            warnings.warn(
+                f"{member.recipe.name} has diverged: its weights are not finite after step "
+                f"{self.step}. It is left out, and the others go on; choose a smaller "
+                "training.learning_rate or training.clip to train it again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return member.diverged is None
 
     def state_dict(self) -> dict[str, Any]:
-        """State of each member, as a single trainer would save it."""
+        """State of each member, as a single trainer would save it.
+
+        Raises
+        ------
+        FloatingPointError
+            No member is left.
+        """
         for i, member in enumerate(self.members):
             member.state = State(self.state.path[i], tuple(past[i] for past in self.state.memory))
             member.recent.n = self.recent.n
             member.recent.loss.copy_(self.recent.loss[:, i])
             member.recent.counts.copy_(self.recent.counts[:, i])
-        return {"members": [member.state_dict() for member in self.members]}
+        states = [member.state_dict() for member in self.members]
+        going_on = [self.goes_on(*pair) for pair in zip(self.members, states, strict=True)]
+        if not any(going_on):
+            raise FloatingPointError(
+                f"the training has diverged: no member has finite weights after step {self.step}; "
+                "choose a smaller training.learning_rate or training.clip. The checkpoint before "
+                "it stays"
+            )
+        for member, state in zip(self.members, states, strict=True):
+            state["diverged"] = member.diverged
+        return {"members": states}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on where `saved` stopped; a checkpoint of other recipes is refused."""
@@ -436,12 +469,20 @@ def train_ensemble(
     Returns
     -------
     list of Trainer
-        One a recipe, in their order, with the trained `model` in eval mode and its `history`.
+        One a recipe, in their order, with the trained `model` in eval mode and its `history`;
+        `diverged` is the step at which a run was left out, None for the others.
     """
     read = [r if isinstance(r, Recipe) else Recipe.read(r) for r in recipes]
     ensemble = Ensemble(read, device)
     name = f"{len(read)} networks"
-    proceed(ensemble, Path(folder), name, stop_at=stop_at, minutes=minutes, progress=progress)
+    proceed(
+        ensemble,
+        Path(folder).expanduser(),
+        name,
+        stop_at=stop_at,
+        minutes=minutes,
+        progress=progress,
+    )
     members = {member.recipe.name: member for member in ensemble.members}
     for member in ensemble.members:
         member.model.eval()

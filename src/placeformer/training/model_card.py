@@ -18,6 +18,7 @@ from placeformer.models.transformer import NavigationTransformer
 from placeformer.training.trainer import Trainer
 from placeformer.zoo import folder as hub
 from placeformer.zoo.card import TEMPLATES, head
+from placeformer.zoo.files import CURVE
 
 ERRORS = {
     "reference_error_trained": ("reference memory", "-"),
@@ -109,7 +110,8 @@ def publish(
             overwrite=True,
         )
         if trainer.history:
-            hub.write_file(draft / hub.CURVE, learning_curve(trainer.history))
+            (draft / CURVE).write_bytes(learning_curve(trainer.history))
+            hub.write_sums(draft)
         for file in draft.iterdir():
             os.rename(file, staging / file.name)
         draft.rmdir()

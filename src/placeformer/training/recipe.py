@@ -274,7 +274,7 @@ class Recipe:
     def read(cls, file: str | Path) -> Recipe:
         """Read a TOML recipe; unknown and missing keys are refused by name."""
         file = Path(file).expanduser()
-        return cls.from_dict(read_toml(file.read_bytes(), file), str(file))
+        return cls.from_dict(read_toml(read_recipe_file(file), file), str(file))
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any], source: str = "recipe") -> Recipe:
@@ -316,6 +316,15 @@ class Recipe:
             else:
                 lines.append(f"{key} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
+
+
+def read_recipe_file(file: Path) -> bytes:
+    """Content of a recipe's file, which must be a regular one."""
+    if "\0" in str(file):
+        raise ValueError(f"recipe must be a path without a NUL, got {str(file)!r}")
+    if file.exists() and not file.is_file():
+        raise ValueError(f"recipe must be a TOML file, got {file}, which is no regular file")
+    return file.read_bytes()
 
 
 def read_toml(content: bytes, file: Path) -> dict[str, Any]:
@@ -364,7 +373,7 @@ def read_recipes(file: str | Path) -> dict[str, str]:
     dict
         Name → text of its recipe as a TOML file.
     """
-    content = Path(file).expanduser().read_bytes()
+    content = read_recipe_file(Path(file).expanduser())
     entries, text = read_toml(content, Path(file)), content.decode()
     if "family" not in entries:
         return {Recipe.from_dict(entries, str(file)).name: text}

@@ -29,7 +29,7 @@ from placeformer.training import trainer as training
 from placeformer.training.ensemble import train_ensemble
 from placeformer.training.recipe import Recipe, read_recipes
 from placeformer.zoo import folder as hub
-from placeformer.zoo.config import read_config
+from placeformer.zoo.files import HISTORY, RECIPE
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -229,7 +229,7 @@ def run_sweep(
             f"workers must be at least 1, and None with a scheduler, got {workers} "
             f"and scheduler {scheduler!r}"
         )
-    target, recipes = Path(folder).resolve(), gather(files)
+    target, recipes = Path(folder).expanduser().resolve(), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
     missing = {name: text for name, text in recipes.items() if name not in states}
     if missing:
@@ -253,9 +253,9 @@ def run_ensemble(
     Like :func:`run_sweep`, but the recipes share what :class:`.Ensemble` says,
     and training stops, with a checkpoint, after `minutes` minutes: `state` is then "stopped", and
     the next call resumes from there. A network that is there already takes part, but is not written
-    again.
+    again; one whose training diverges has "failed", and the others go on.
     """
-    target, recipes = Path(folder).resolve(), gather(files)
+    target, recipes = Path(folder).expanduser().resolve(), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
     if len(states) < len(recipes):
         members = train_ensemble(
@@ -267,6 +267,9 @@ def run_ensemble(
         )
         for trainer in members:
             name, finished = trainer.recipe.name, trainer.step == trainer.config.steps
+            if trainer.diverged is not None:
+                how = f"failed: the training has diverged by step {trainer.diverged}"
+                states.setdefault(name, how)
             if finished and name not in states:
                 publish(trainer, recipes[name], target, progress=progress)
             states.setdefault(name, "trained" if finished else "stopped")
@@ -300,7 +303,7 @@ def is_published(text: str, target: Path) -> bool:
     if not place.exists():
         return False
     try:
-        differs = Recipe.read(place / hub.RECIPE) != recipe
+        differs = Recipe.read(place / RECIPE) != recipe
     except (OSError, ValueError) as error:
         raise ValueError(f"{place} must be new, or made by this recipe: {error}") from error
     if differs:
@@ -378,7 +381,7 @@ def train_one(text: str, target: Path, device: str, topic: str) -> None:
 def publish(trainer: training.Trainer, text: str, target: Path, *, progress: bool) -> None:
     """Publish a trained network with the text of its recipe, which joins the checkpoint."""
     name = trainer.recipe.name
-    recipe = checkpoints(name, target) / hub.RECIPE
+    recipe = checkpoints(name, target) / RECIPE
     recipe.write_text(text, encoding="utf-8")
     card.publish(trainer, target / name, recipe=recipe, progress=progress)
 
@@ -400,8 +403,8 @@ class ProgressReporter:
 def outcome(name: str, state: str, target: Path) -> dict[str, Any]:
     """One row of the table."""
     trained = state in ("found", "trained")
-    last = last_row((target / name if trained else checkpoints(name, target)) / hub.HISTORY)
-    said = read_config(target / name, []) if trained else None
+    last = last_row((target / name if trained else checkpoints(name, target)) / HISTORY)
+    said = hub.described(target / name, None, [])[0] if trained else None
     results = said.results if said else {}
     return {
         "name": name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from placeformer._atomic import atomic_file
+from placeformer._state_files import DamagedFileError, load_state, save_state
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer, State
@@ -48,7 +50,7 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-CHECKPOINT, HISTORY = "checkpoint.pt", "history.csv"
+CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.csv"
 
 
 class Run(Protocol):
@@ -130,27 +132,26 @@ def save_checkpoint(run: Run, file: Path) -> None:
             "smaller training.learning_rate or training.clip. The checkpoint before it stays in "
             f"{file}"
         )
-    with atomic_file(file) as temporary:
-        torch.save(state, temporary)
+    save_state(file, state)
 
 
 def is_finite(state: Any) -> bool:
-    """Whether all numbers of all tensors in a state are finite."""
+    """Whether all numbers of all tensors in a state are finite, but for members left out."""
     if isinstance(state, torch.Tensor):
         return not state.is_floating_point() or bool(torch.isfinite(state).all())
     if isinstance(state, Mapping):
-        return all(map(is_finite, state.values()))
+        return bool(state.get("diverged")) or all(map(is_finite, state.values()))
     return not isinstance(state, list | tuple) or all(map(is_finite, state))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """Read a checkpoint; one that is damaged is named."""
     try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # PyTorch raises many kinds, some without a text
+        saved = load_state(file, "cpu")
+    except DamagedFileError as error:
         raise ValueError(
-            f"{file} must be a whole checkpoint, got a damaged file ({type(error).__name__}); "
-            "remove it to start afresh, or put a copy in its place"
+            f"{file} must be a whole checkpoint, got a damaged file ({error}); remove it to start "
+            "afresh, or put a copy in its place"
         ) from error
     if not isinstance(saved, dict) or not {"recipe", "members"} & saved.keys():
         raise ValueError(f"{file} must be a checkpoint of a training, got another file; remove it")
@@ -188,6 +189,12 @@ class Trainer:
         What to train.
     device
         "cpu", "cuda", …
+
+    Attributes
+    ----------
+    diverged : int or None
+        Step after which the weights were found not to be finite; the run is then left out of its
+        ensemble.
     """
 
     def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
@@ -209,6 +216,7 @@ class Trainer:
             self.forward = torch.compile(self.forward, dynamic=False)
         self.hardware = hardware(self.device)
         self.step, self.seconds = 0, 0.0
+        self.diverged: int | None = None
         self.history: list[dict[str, float]] = []
         self.state: State
         self.recent = RecentSteps(self.config.evaluate_every, self.device)
@@ -285,6 +293,7 @@ class Trainer:
             "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True),
             "step": self.step,
             "seconds": self.seconds,
+            "diverged": self.diverged,
             "history": json.dumps(self.history),
             "recent": self.recent.state_dict(),
             "hardware": self.hardware,
@@ -307,6 +316,7 @@ class Trainer:
                 "choose another folder, or remove the checkpoint to start afresh"
             )
         self.step, self.seconds = saved["step"], saved["seconds"]
+        self.diverged = saved["diverged"]
         self.history = json.loads(saved["history"])
         self.recent.load_state_dict(saved["recent"])
         before = saved.get("hardware", self.hardware)
@@ -383,6 +393,8 @@ def train(
     >>> trainer.step, trainer.model.training
     (2, False)
     """
+    if "\0" in os.fspath(folder):
+        raise ValueError(f"folder must be a path without a NUL, got {folder!r}")
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     trainer = Trainer(recipe, device)
     proceed(

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from placeformer.models.transformer import ModelConfig
@@ -91,17 +90,13 @@ def parse(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
 
 
-def read_config(folder: Path, problems: list[str]) -> Description | None:
+def parse_config(content: bytes, problems: list[str]) -> Description | None:
     """Read ``config.json``; None if anything is wrong, which is added to `problems`."""
     try:
-        size = (folder / CONFIG).stat().st_size
-        if size > LARGEST:
-            raise ValueError(f"{size} bytes, more than {LARGEST}")
-        entries = parse((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problems.append(f"{CONFIG}: the file is missing")
-        return None
-    except (OSError, ValueError, RecursionError) as error:
+        if len(content) > LARGEST:
+            raise ValueError(f"{len(content)} bytes, more than {LARGEST}")
+        entries = parse(content.decode())
+    except (ValueError, RecursionError) as error:
         problems.append(f"{CONFIG}: expected JSON, got {error}")
         return None
     return check_config(entries, problems)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from placeformer._atomic import atomic_folder
+from placeformer._atomic import replaced_folder
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.card import default_card
@@ -36,8 +35,22 @@ from placeformer.zoo.config import (
     check_results,
     exact,
     facts,
-    read_config,
+    parse_config,
     refuse,
+)
+from placeformer.zoo.files import (
+    CARD,
+    FILES,
+    HASHED,
+    HISTORY,
+    RECIPE,
+    SMALL,
+    SUMS,
+    open_regular,
+    read_checked,
+    read_sums,
+    refuse_special,
+    sums_of,
 )
 from placeformer.zoo.weights import (
     MAPS,
@@ -47,9 +60,6 @@ from placeformer.zoo.weights import (
     read_tensors,
     weights_of,
 )
-
-CARD, HISTORY, RECIPE, CURVE = "README.md", "history.csv", "recipe.toml", "curve.png"
-FILES = (CONFIG, WEIGHTS, CARD, HISTORY, RECIPE, CURVE)
 
 
 def save(
@@ -121,11 +131,13 @@ def save(
     if dtype not in (*DTYPES, "exact"):
         raise ValueError(f'dtype must be "float16", "float32" or "exact", got {dtype!r}')
     dtype = exact_dtype(model) if dtype == "exact" else dtype
+    if "\0" in os.fspath(folder):
+        raise FolderError(f"folder must be a path without a NUL, got {folder!r}")
     target = Path(folder).expanduser().resolve()
     with new_folder(target, overwrite=overwrite) as new:
         files = pack(model, target.name, dtype, history, recipe, card, results)
         for name, content in files.items():
-            write_file(new / name, content)
+            (new / name).write_bytes(content)
 
 
 def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> NavigationTransformer:
@@ -134,9 +146,9 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
     Parameters
     ----------
     folder
-        Folder with ``config.json`` and ``model.safetensors``.
+        Folder with ``config.json``, ``model.safetensors`` and ``SHA256SUMS``.
     pin
-        sha256 that the weight file must have, in addition to the one in ``config.json``.
+        sha256 that ``SHA256SUMS`` must have; it fixes every file of the folder.
 
     Returns
     -------
@@ -150,10 +162,10 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
         With every file and entry that is wrong, what was expected and what it got.
     """
     path, problems = Path(folder).expanduser(), list[str]()
-    if not path.is_dir():
-        raise FolderError(f"folder must be a folder with {CONFIG} and {WEIGHTS}, got {path}")
-    said = read_config(path, problems)
-    tensors = read_tensors(path, said, pin, problems)
+    if "\0" in os.fspath(folder) or not path.is_dir():
+        raise FolderError(f"folder must be a folder with {CONFIG} and {WEIGHTS}, got {str(path)!r}")
+    said, sums, _ = described(path, pin, problems)
+    tensors = read_tensors(path, said, sums.get(WEIGHTS), problems)
     refuse(f"{path} cannot be loaded", problems)
     assert said is not None  # for the type checker: None comes with a problem
     model = build(path, said, tensors)
@@ -169,6 +181,29 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
         "definitions": {name: entry["definition"] for name, entry in said.results.items()},
     }
     return model
+
+
+def described(
+    folder: Path, pin: str | None, problems: list[str]
+) -> tuple[Description | None, dict[str, str], dict[str, bytes]]:
+    """Read all but the weights: what ``config.json`` says, the checksums, and the files' contents.
+
+    The description is None if anything in ``config.json`` is wrong; all that is wrong anywhere is
+    added to `problems`.
+    """
+    sums = read_sums(folder, pin, problems)
+    files = read_checked(folder, sums, problems)
+    said = parse_config(files[CONFIG], problems) if CONFIG in files else None
+    return said, sums or {}, files
+
+
+def read_description(folder: Path, *, pin: str | None = None) -> Description:
+    """Read what ``config.json`` says, after the check of all files but the weights."""
+    problems: list[str] = []
+    said, _, _ = described(folder, pin, problems)
+    refuse(f"{folder} cannot be read", problems)
+    assert said is not None  # for the type checker: None comes with a problem
+    return said
 
 
 def build(folder: Path, said: Description, tensors: dict[str, Tensor]) -> NavigationTransformer:
@@ -221,17 +256,20 @@ def pack(
     text = {CONFIG: json.dumps(entries, indent=2, ensure_ascii=False) + "\n"}
     text[CARD] = default_card(name, model, results or {}) if card is None else card
     text |= {file: content for file, content in extra.items() if content is not None}
-    return {WEIGHTS: weights} | {file: content.encode() for file, content in text.items()} | old
+    files = {WEIGHTS: weights} | {file: content.encode() for file, content in text.items()} | old
+    return files | {SUMS: sums_of(files)}
 
 
 def kept(model: NavigationTransformer, sha256: str) -> tuple[Results, dict[str, bytes]]:
     """Results and text files of the folder it was loaded from, if its weights are unchanged."""
-    folder = Path(model.info.get("folder", os.devnull))
-    said = read_config(folder, [])
+    if "folder" not in model.info:
+        return {}, {}
+    folder, problems = Path(model.info["folder"]), list[str]()
+    said, _, files = described(folder, None, problems)
     if said is None or said.sha256 != sha256:
         return {}, {}
-    paths = {file: folder / file for file in FILES if file not in (CONFIG, WEIGHTS)}
-    return said.results, {file: p.read_bytes() for file, p in paths.items() if p.is_file()}
+    refuse(f"the network cannot be saved with the files of {folder}", problems)
+    return said.results, {file: content for file, content in files.items() if file != CONFIG}
 
 
 def world_entries(world: GridWorld | None) -> dict[str, int] | None:
@@ -268,15 +306,19 @@ def recipe_text(recipe: Any, problems: list[str]) -> str | None:
 def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
     """Text of a file; a problem is added if it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{argument}: expected a text file, got {error}")
+        with open_regular(file.expanduser(), follow=True) as stream:
+            return stream.read(SMALL).decode()
+    except ValueError as error:
+        problems.append(f"{argument}: expected a text file, got {file}: {error}")
         return None
 
 
 @contextmanager
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `target` on success."""
+    """Yield a temporary folder that replaces `target` on success.
+
+    Files in `target` that are not part of a network are kept.
+    """
     if target.exists() and not target.is_dir():
         raise FolderError(f"folder must be a folder, got the file {target}")
     if target.exists() and any(target.iterdir()) and not overwrite:
@@ -284,39 +326,17 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             f"folder must be new or empty, got {target} with files in it; choose another one, or "
             "pass overwrite=True to replace the network there"
         )
+    problems: list[str] = []
+    refuse_special(target, FILES, problems)
+    refuse(f"{target} cannot be replaced", problems)
     try:
-        inside = target if target.is_dir() and os.path.ismount(target) else None
-        with atomic_folder(target, inside, publish=replace_folder) as new:
+        with replaced_folder(target, FILES.__contains__, SUMS) as new:
             yield new
     except OSError as error:
         raise FolderError(f"folder must be where files can be written: {error}") from error
 
 
-def write_file(file: Path, content: bytes) -> None:
-    """Write a file and flush it to the disk."""
-    with open(file, "xb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Replace `target` by `new`; keep files in `target` that are not part of a network."""
-    if not target.exists():
-        os.rename(new, target)
-        return
-    if os.path.ismount(target) or Path.cwd().is_relative_to(target.resolve()):
-        for file in sorted(new.iterdir(), key=lambda file: file.name == CONFIG):  # which is last:
-            os.replace(file, target / file.name)  # without it nothing there is a network
-        return
-    old = new.with_suffix(".old")
-    os.rename(target, old)
-    try:
-        os.rename(new, target)
-    except BaseException:
-        os.rename(old, target)
-        raise
-    for entry in old.iterdir():
-        if entry.name not in FILES:
-            os.rename(entry, target / entry.name)
-    shutil.rmtree(old)
+def write_sums(folder: Path) -> None:
+    """Write the checksums of the files that are in a folder."""
+    files = {name: (folder / name).read_bytes() for name in HASHED if (folder / name).is_file()}
+    (folder / SUMS).write_bytes(sums_of(files))

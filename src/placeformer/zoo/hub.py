@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
+from filelock import FileLock
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
     constants,
+    hf_hub_url,
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import (
@@ -30,12 +33,35 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
-from huggingface_hub.utils import httpx, validate_repo_id
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.utils import build_hf_headers, httpx, validate_repo_id
 
+from placeformer._atomic import atomic_file
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo import folder as hub
 from placeformer.zoo.card import addressed
-from placeformer.zoo.config import CONFIG, LIBRARY, WEIGHTS, FolderError, read_config, refuse
+from placeformer.zoo.config import (
+    CONFIG,
+    LIBRARY,
+    WEIGHTS,
+    FolderError,
+    brief,
+    parse_config,
+    refuse,
+)
+from placeformer.zoo.files import (
+    BLOB,
+    CARD,
+    FILES,
+    SMALL,
+    SUMS,
+    FileProblem,
+    hash_of_blob,
+    open_regular,
+    opened,
+    read_file,
+    sums_of,
+)
 from placeformer.zoo.weights import check_size
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -108,15 +134,16 @@ def check_repo_id(repo_id: str, pattern: str, wanted: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise ValueError(f"repo_id must be {wanted}, got {repo_id!r}: {error}") from error
+        why = f": {error}" if len(repo_id) <= 96 else " (names have at most 96 characters)"
+        raise ValueError(f"repo_id must be {wanted}, got {repo_id!r:.200}{why}") from error
     if not re.fullmatch(pattern, repo_id):
-        raise ValueError(f"repo_id must be {wanted}, got {repo_id!r}")
+        raise ValueError(f"repo_id must be {wanted}, got {repo_id!r:.200}")
 
 
 def check_revision(revision: str | None, wanted: str) -> None:
     """Raise for an invalid name of a revision."""
     if revision is not None and not REVISION.fullmatch(revision):
-        raise ValueError(f"revision must be {wanted}, got {revision!r}")
+        raise ValueError(f"revision must be {wanted}, got {revision!r:.200}")
 
 
 def client(token: str | bool | None) -> HfApi:
@@ -165,9 +192,6 @@ def reason(error: Exception, *, writing: bool = False) -> str:
     return f"the transfer failed, nothing half-written is kept, try again later ({text})"
 
 
-SMALL = 2**24  # bytes; limit of every file except the weights
-
-
 def load(
     source: str,
     *,
@@ -207,10 +231,15 @@ def pull(
     """Copy the network of a repository, with its card, recipe and history, to a new folder."""
     folder = Path(folder).expanduser().resolve()
     with hub.new_folder(folder, overwrite=False) as new:
-        cached = Path(load(source, force_download=force_download).info["folder"])
-        for file in hub.FILES:
-            if (cached / file).is_file():
-                shutil.copyfile(cached / file, new / file)
+        model, problems = load(source, force_download=force_download), list[str]()
+        cached = Path(model.info["folder"])
+        _, _, files = hub.described(cached, None, problems)
+        refuse(f"{source} cannot be copied", problems)
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        with opened(cached, WEIGHTS, None) as weights, open(new / WEIGHTS, "xb") as copy:
+            shutil.copyfileobj(weights, copy)
+        hub.write_sums(new)
     return hub.read(folder)
 
 
@@ -236,31 +265,125 @@ def download(
         ).resolved
     if not COMMIT.fullmatch(commit):
         raise HubError(f"{at} must resolve to a commit of 40 hexadecimal digits, got {commit!r}")
-    absent = [f for f in (CONFIG, WEIGHTS) if cached(repo_id, f, commit, cache_dir) is None]
+    absent = [f for f in (CONFIG, WEIGHTS, SUMS) if cached(repo_id, f, commit, cache_dir) is None]
     if absent or force_download:
         with explained(f"{' and '.join(absent) or 'files'} of {at} ({commit}) cannot be loaded"):
             if local_files_only:
                 raise OfflineModeIsEnabled
-            fetch(api, repo_id, commit, cache_dir=cache_dir, force_download=force_download)
+            fetch(api, repo_id, commit, cache_dir, force_download=force_download)
     found = cached(repo_id, CONFIG, commit, cache_dir)
     assert found is not None  # for the type checker: it was fetched
     return found.parent
 
 
-def fetch(api: HfApi, repo_id: str, commit: str, **options: Any) -> None:
-    """Download only the files of a network; the weights last, if their size is right."""
-    listing = api.model_info(repo_id, revision=commit, files_metadata=True).siblings or []
-    sizes = {s.rfilename: s.size or 0 for s in listing if s.rfilename in hub.FILES}
+class Listed(NamedTuple):
+    """What the hub lists of a file: its size, and the hash that its blob is named by."""
+
+    size: int
+    blob: str
+
+
+def fetch(
+    api: HfApi, repo_id: str, commit: str, cache_dir: Path | None, *, force_download: bool
+) -> None:
+    """Download only the files of a network; the weights last, if their size is right.
+
+    The files go to the cache of the hub's client, as it would put them there. The client itself is
+    not asked to, since it believes what a server answers: ``hf_hub_download`` of huggingface_hub
+    2.4.0 names a blob by the ETag header, so that an ETag with slashes writes to any file of the
+    user's or links to it, and compares neither the content with its hash nor, while it downloads,
+    the size with the one that was listed.
+    """
+    siblings = api.model_info(repo_id, revision=commit, files_metadata=True).siblings or []
+    files = {s.rfilename: listed(s) for s in siblings if s.rfilename in FILES}
     what, problems = f"{repo_id} at {commit} cannot be loaded", list[str]()
-    problems += [f"{f}: the file is missing" for f in (CONFIG, WEIGHTS) if f not in sizes]
-    check_small(sizes, problems)
+    problems += [f"{f}: the file is missing" for f in (CONFIG, WEIGHTS, SUMS) if f not in files]
+    check_small({name: file.size for name, file in files.items()}, problems)
     refuse(what, problems)
-    for file in (f for f in hub.FILES if f in sizes and f != WEIGHTS):
-        path = api.hf_hub_download(repo_id, file, revision=commit, **options)
-        if file == CONFIG and (said := read_config(Path(path).parent, problems)):
-            check_size(sizes[WEIGHTS], said, problems)
-        refuse(what, problems)
-    api.hf_hub_download(repo_id, WEIGHTS, revision=commit, **options)
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    repository = cache / repo_folder_name(repo_id=repo_id, repo_type="model")
+    snapshot, lock = repository / "snapshots" / commit, cache / ".locks" / repository.name
+    for folder in (repository / "blobs", snapshot, lock):
+        folder.mkdir(parents=True, exist_ok=True)
+    headers = build_hf_headers(
+        token=api.token, library_name=LIBRARY, library_version=version(LIBRARY)
+    )
+    with FileLock(lock / f"{commit}.lock"):
+        for name in (CONFIG, *sorted(files.keys() - {CONFIG, WEIGHTS}), WEIGHTS):
+            if force_download or not is_here(repository, snapshot / name, files[name]):
+                url = hf_hub_url(repo_id, name, revision=commit)
+                with explained(f"{name} of {what}"):
+                    download_file(url, headers, repository, files[name])
+            link(repository / "blobs" / files[name].blob, snapshot / name)
+            if name == CONFIG and (said := parse_config(read_file(snapshot, CONFIG), problems)):
+                check_size(files[WEIGHTS].size, said, problems)
+            refuse(what, problems)
+
+
+def listed(sibling: Any) -> Listed:
+    """Return size and hash of a listed file: of the content, even where git has a pointer."""
+    lfs = sibling.lfs
+    size, blob = (lfs.size, lfs.sha256) if lfs else (sibling.size, sibling.blob_id)
+    if type(size) is not int or type(blob) is not str or not BLOB.fullmatch(blob):
+        raise HubError(
+            f"{sibling.rfilename}: the hub must list a size and a hash, got {brief(size)} and "
+            f"{brief(blob)}"
+        )
+    return Listed(size, blob)
+
+
+def is_here(repository: Path, pointer: Path, file: Listed) -> bool:
+    """Whether a blob with the right content is in the cache, or is in the place of its link."""
+    blob = repository / "blobs" / file.blob
+    for path in (blob, pointer):
+        with suppress(FileProblem), open_regular(path, file.size) as stream:
+            if hash_of_blob(stream, file.blob) == file.blob:
+                if path == pointer:
+                    os.replace(pointer, blob)
+                return True
+    return False
+
+
+class Bounded(io.FileIO):
+    """A new file that takes at most `limit` bytes, however many a server sends."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(path, "xb")
+        self.limit = limit
+
+    def write(self, content: Any, /) -> int:
+        """Write, or raise if it would be too much."""
+        if self.tell() + len(content) > self.limit:
+            raise HubError(
+                f"the hub must send the {self.limit:,} bytes that it lists, got more; nothing of "
+                "the file is kept"
+            )
+        return super().write(content)
+
+
+def download_file(url: str, headers: dict[str, str], repository: Path, file: Listed) -> None:
+    """Download one file to the blobs of the cache, if it is what the hub has listed."""
+    with atomic_file(repository / "blobs" / file.blob) as temporary:
+        with Bounded(temporary, file.size) as stream:
+            http_get(url, stream, headers=headers, expected_size=file.size)
+        with open(temporary, "rb") as stream:
+            found = hash_of_blob(stream, file.blob)
+        if found != file.blob:
+            raise HubError(
+                f"{url} must have the hash that the hub lists, {file.blob}, got {found}: it was "
+                "damaged or altered in transit. Nothing of it is kept; load it again"
+            )
+
+
+def link(blob: Path, pointer: Path) -> None:
+    """Make a file of a commit a link to its blob, or the blob itself where links cannot be made."""
+    pointer.unlink(missing_ok=True)
+    try:
+        if constants.HF_HUB_DISABLE_SYMLINKS:
+            raise OSError("switched off")
+        os.symlink(os.path.relpath(blob, pointer.parent), pointer)
+    except OSError:
+        os.replace(blob, pointer)
 
 
 def check_small(sizes: Mapping[str, int], problems: list[str]) -> None:
@@ -336,7 +459,8 @@ def push(
     with explained(f"{repo_id} cannot be pushed to", writing=True):
         if "/" not in repo_id:
             repo_id = f"{api.whoami()['name']}/{repo_id}"
-        files[hub.CARD] = addressed(files[hub.CARD].decode(), repo_id).encode()
+        files[CARD] = addressed(files[CARD].decode(), repo_id).encode()
+        files[SUMS] = sums_of(files)
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise HubError(
@@ -346,7 +470,7 @@ def push(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         head = api.model_info(repo_id, revision=revision)
-        old = {s.rfilename for s in head.siblings or []} & set(hub.FILES) - set(files)
+        old = {s.rfilename for s in head.siblings or []} & set(FILES) - set(files)
         commit = api.create_commit(
             repo_id,
             [

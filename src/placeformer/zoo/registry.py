@@ -18,7 +18,8 @@ from placeformer.models.activation import alpha_to_mg
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo import folder as hub
 from placeformer.zoo import hub as remote
-from placeformer.zoo.config import parse, read_config, refuse
+from placeformer.zoo.config import CONFIG, FolderError, parse
+from placeformer.zoo.files import RECIPE
 from placeformer.zoo.weights import shapes
 
 if TYPE_CHECKING:
@@ -105,8 +106,10 @@ def load(
     if re.match(r"\w+://", name):
         raise ValueError(
             f'source must be "org/name" for a repository of the hub, without the address, got '
-            f"{name!r}"
+            f"{name!r:.200}"
         )
+    if "\0" in name:
+        raise ValueError(f"source must be a name or a path, got {name!r:.200} with a NUL in it")
     if repository := hub_id(source):
         return remote.load(
             repository,
@@ -154,7 +157,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """
     folder = zoo_folder()
     entries = folder.iterdir() if folder.is_dir() else ()
-    names = [entry.name for entry in entries if (entry / hub.CONFIG).is_file()]
+    names = [entry.name for entry in entries if (entry / CONFIG).is_file()]
     return sorted((n for n in names if fnmatchcase(n, canonical(pattern))), key=natural)
 
 
@@ -214,10 +217,7 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
 
 def table_row(folder: Path) -> dict[str, Any]:
     """One row of :func:`zoo_table`."""
-    problems: list[str] = []
-    said = read_config(folder, problems)
-    refuse(f"{folder} cannot be read", problems)
-    assert said is not None  # for the type checker: None comes with a problem
+    said = hub.read_description(folder, pin=pin_of(folder.name))
     network = said.network
     return {
         "name": folder.name,
@@ -234,7 +234,7 @@ def table_row(folder: Path) -> dict[str, Any]:
 
 def seed_of(folder: Path) -> int | None:
     """Return the seed of the training from the folder's recipe; None without a recipe."""
-    recipe = folder / hub.RECIPE
+    recipe = folder / RECIPE
     return tomllib.loads(recipe.read_text("utf-8")).get("seed") if recipe.is_file() else None
 
 
@@ -284,11 +284,11 @@ def hub_id(source: str | os.PathLike[str]) -> str | None:
 
 
 def pin_of(name: str) -> str:
-    """Return the sha256 the weights of a zoo network must have."""
+    """Return the sha256 that the list of checksums of a zoo network must have."""
     pins = parse(PINS.read_text(encoding="utf-8"))
     if name not in pins:
-        raise hub.FolderError(
-            f"{name} cannot be loaded: {PINS.name} has no sha256 for it, so its weights cannot be "
+        raise FolderError(
+            f"{name} cannot be loaded: {PINS.name} has no sha256 for it, so its files cannot be "
             "checked; in a source checkout, run python zoo/pin.py"
         )
     return str(pins[name])
@@ -300,7 +300,7 @@ def unknown(name: str) -> str:
     near = get_close_matches(name, names, 3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return (
-        f"source must be a network of the zoo or a folder, got {name!r}; {hint}"
+        f"source must be a network of the zoo or a folder, got {name!r:.200}; {hint}"
         f"placeformer.list_models() lists the zoo ({len(names)} networks)"
     )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from placeformer.zoo.config import (
     brief,
     parse,
 )
+from placeformer.zoo.files import SUMS, FileProblem, opened
 
 TORCH = {"float16": torch.float16, "float32": torch.float32}
 CODES = {"float16": "F16", "float32": "F32", "uint8": "U8"}  # names in safetensors
@@ -70,8 +73,8 @@ def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tu
     }
 
 
-def check_size(size: int, said: Description, problems: list[str]) -> None:
-    """Compare the size of a weight file with the sizes in ``config.json``.
+def check_size(size: int, said: Description, problems: list[str]) -> bool:
+    """Compare the size of a weight file with the sizes in ``config.json``; True if it fits.
 
     Tensors are listed one by one only if it fits, so a malicious `n_layers` cannot exhaust memory.
     """
@@ -79,15 +82,17 @@ def check_size(size: int, said: Description, problems: list[str]) -> None:
         outer, layer = outer_and_layer_shapes(said.network, said.world)
     except OverflowError as error:
         problems.append(f"{CONFIG}: {error}")
-        return
+        return False
     bytes_each = 2 if said.dtype == "float16" else 4
     maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
     layers = said.network.n_layers * sum(map(math.prod, layer.values()))
     least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
-    if not least <= size <= least + HEADER:
-        problems.append(
-            f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), got {size:,}"
-        )
+    if least <= size <= least + HEADER:
+        return True
+    problems.append(
+        f"{WEIGHTS}: expected about {least:,} bytes (the sizes in {CONFIG}), got {size:,}"
+    )
+    return False
 
 
 def exact_dtype(model: NavigationTransformer) -> str:
@@ -144,23 +149,26 @@ def maps_of(world: GridWorld | None, problems: list[str]) -> dict[str, Tensor]:
 
 
 def read_tensors(
-    folder: Path, said: Description | None, pin: str | None, problems: list[str]
+    folder: Path, said: Description | None, listed: str | None, problems: list[str]
 ) -> dict[str, Tensor]:
-    """Read the weight file; its header is checked before memory is allocated for tensors."""
-    file = folder / WEIGHTS
+    """Read the weight file; its header is checked before memory is allocated for tensors.
+
+    `listed` is its sha256 according to the list of checksums, beside the one in ``config.json``.
+    """
     try:
-        if said is not None:
-            check_size(file.stat().st_size, said, problems)
-            check_hash(file, said.sha256, pin, problems)
-        with safe_open(file, framework="pt") as stream:
-            if said is not None:
-                check_header(stream, said, problems)
-            if said is None or problems:
-                return {}
-            names = stream.keys()
-            tensors = {name: stream.get_tensor(name).clone() for name in names}
-    except FileNotFoundError:
-        problems.append(f"{WEIGHTS}: the file is missing")
+        with opened(folder, WEIGHTS, None) as file:
+            if said is not None and check_size(os.fstat(file.fileno()).st_size, said, problems):
+                check_hash(file, said.sha256, listed, problems)
+            check_unique_names(file)
+            with safe_open(file.name, framework="pt") as stream:
+                if said is not None:
+                    check_header(stream, said, problems)
+                if said is None or problems:
+                    return {}
+                names = stream.keys()
+                tensors = {name: stream.get_tensor(name).clone() for name in names}
+    except FileProblem as error:
+        problems.append(f"{WEIGHTS}: {error}")
         return {}
     except OverflowError:  # sizes beyond any tensor: check_size has reported them
         return {}
@@ -171,16 +179,25 @@ def read_tensors(
     return tensors
 
 
-def check_hash(file: Path, recorded: str, pin: str | None, problems: list[str]) -> None:
+def check_hash(
+    file: BufferedReader, recorded: str, listed: str | None, problems: list[str]
+) -> None:
     """Check the sha256 of the weight file."""
-    with open(file, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    for where, expected in ((CONFIG, recorded), ("the pin of the zoo", pin)):
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+    for where, expected in ((CONFIG, recorded), (SUMS, listed)):
         if expected is not None and found != expected:
             problems.append(
                 f"{WEIGHTS}: expected sha256 {expected} ({where}), got {found}; "
                 "the file was altered or is of another network"
             )
+
+
+def check_unique_names(file: BufferedReader) -> None:
+    """Refuse a header that names a tensor twice, of which safetensors would take the last one."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if length <= HEADER:  # safe_open refuses what is no header
+        parse(file.read(length).decode())
 
 
 def check_header(stream: Any, said: Description, problems: list[str]) -> None:
