@@ -42,7 +42,7 @@ SETS = {
 LESIONED = "nmda-a10"
 SETTINGS: dict[str, Any] = {
     "n_walks": 64, "n_steps": 1024, "recorded_walks": 16, "recorded_steps": 512,
-    "washout": 0.0, "n_shuffles": 250, "seed": 0,
+    "washout": 0.0, "n_shuffles": "auto", "seed": 0,
 }  # fmt: skip
 DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 WALKS: dict[str, Any] = {"n_walks": 24, "n_steps": 2048, "where": "chunk_end"}

@@ -51,7 +51,9 @@ def test_units_are_measured_as_by_the_functions_named(models, found):
             bits = np.nanmean(pf.spatial_information(maps, negatives=policy).values[here])
             value = at["information"].sel(maps="trained", negatives=policy)
             assert float(value) == pytest.approx(bits)
-        beyond = pf.position_variance_explained(novel, given="observation").values[here]
+        chance = pf.shuffle_test(novel, given="observation", n_shuffles=20, progress=False)
+        m = chance["null_mean"].values[here]
+        beyond = (chance["observed"].values[here] - m) / (1 - m)
         assert float(at["eta2_beyond"].sel(maps="novel")) == pytest.approx(np.nanmean(beyond))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,7 @@ from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cells import OBSERVATION, place_cells
 from placeformer.spatial.rate_maps import rate_maps
-from placeformer.spatial.variance_explained import position_variance_explained
+from placeformer.spatial.shuffle_test import chance_corrected, shuffle_test
 from placeformer.zoo.registry import load
 
 
@@ -52,7 +52,7 @@ def recorded(
 
 
 def place_cell_shares(
-    recordings: Recordings, *, n_shuffles: int, seed: int, progress: bool = False
+    recordings: Recordings, *, n_shuffles: int | Literal["auto"], seed: int, progress: bool = False
 ) -> xr.Dataset:
     """Shares of units that are place cells according to :func:`place_cells`.
 
@@ -103,12 +103,16 @@ def by_layer(values: xr.DataArray, recording: xr.Dataset) -> xr.DataArray:
     )
 
 
+CHANCE_SHUFFLES = 20
+"""Number of shuffles whose mean is the variance explained by chance."""
+
 POLICIES: tuple[Negatives, ...] = tuple(p for p in get_args(Negatives) if p != "raise")
 LAYERWISE = {
     "place_cell_fraction": "share of units that are place cells",
     "memory_dependent_fraction": "share of units that are place cells and depend on memory",
     "information": "spatial information per spike, mean of the units",
-    "eta2_beyond": "variance explained by place beyond the observation, mean of the units",
+    "eta2_beyond": "variance explained by place beyond the observation, corrected by the mean of "
+    "shuffles, mean of the units",
 }
 
 
@@ -120,7 +124,7 @@ def profile_networks(
     recorded_walks: int = 16,
     recorded_steps: int = 512,
     maps: Sequence[int] = (0,),
-    n_shuffles: int = 250,
+    n_shuffles: int | Literal["auto"] = "auto",
     washout: float = 0.0,
     seed: int = 0,
     progress: bool = True,
@@ -160,7 +164,8 @@ def profile_networks(
         - `information` (model, negatives, maps, layer), in bits/spike, under each policy for
           negative rates, mean over the units for which it is defined;
         - `eta2_beyond` (model, maps, layer): variance explained by place beyond the observation,
-          which needs no policy for negative rates.
+          which needs no policy for negative rates, without what shuffles of the places explain on
+          average, which grows with the autocorrelation of a unit.
 
     Raises
     ------
@@ -178,7 +183,7 @@ def profile_networks(
     >>> import placeformer as pf
     >>> networks = pf.profile_networks(
     ...     "mini-nmda-a10", n_walks=4, n_steps=128, recorded_walks=16, recorded_steps=128,
-    ...     n_shuffles=59, progress=False,
+    ...     progress=False,
     ... )
     >>> dict(networks.place_cell_fraction.sizes)
     {'model': 1, 'maps': 2, 'layer': 2}
@@ -215,7 +220,7 @@ def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, 
 
 
 def units_of(
-    model: NavigationTransformer, walks: dict[str, Any], n_shuffles: int, seed: int
+    model: NavigationTransformer, walks: dict[str, Any], n_shuffles: Any, seed: int
 ) -> xr.Dataset:
     """Shares of place cells, information and partial variance of one network, by layer."""
     recordings = recorded(model, **walks, seed=seed)
@@ -248,5 +253,8 @@ def information(recording: xr.Dataset) -> xr.DataArray:
 
 
 def beyond(recording: xr.Dataset) -> xr.DataArray:
-    """Variance explained by place beyond the observation."""
-    return position_variance_explained(recording, given=OBSERVATION, per_map=True)
+    """Variance explained by place beyond the observation and beyond chance."""
+    test = shuffle_test(
+        recording, n_shuffles=CHANCE_SHUFFLES, given=OBSERVATION, per_map=True, progress=False
+    )
+    return chance_corrected(test)

@@ -33,6 +33,7 @@ from placeformer.spatial.shuffle_test import (
     OBSERVATION,
     VARIANCE,
     Null,
+    chance_corrected,
     choose_null,
     compare_with_shuffles,
 )
@@ -376,23 +377,14 @@ def _measures(
         **scores_of_maps(maps, negatives),
         "eta2": tests["place"]["observed"],
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
-        "eta2_corrected": _corrected(tests["place"]),
-        "eta2_beyond_corrected": _corrected(tests["beyond"]),
+        "eta2_corrected": chance_corrected(tests["place"]),
+        "eta2_beyond_corrected": chance_corrected(tests["beyond"]),
         "n_fields": fields["n_fields"],
         "field_share": field_share(halves, fields, observation),
         "stability": stability,
         "reliability": reliability(halves, stability),
     }
     return xr.Dataset(columns)
-
-
-def _corrected(test: xr.Dataset) -> xr.DataArray:
-    """Observed variance explained without that explained in shuffles."""
-    observed, chance = test["observed"], test["null_mean"]
-    text = f"{observed.attrs['long_name']}, corrected by the mean of shuffles"
-    return observed.copy(data=((observed - chance) / (1 - chance)).values).assign_attrs(
-        long_name=text
-    )
 
 
 def _mean_rate(maps: xr.Dataset) -> xr.DataArray:

@@ -297,6 +297,17 @@ def compare_with_shuffles(
     return result
 
 
+def chance_corrected(test: xr.Dataset) -> xr.DataArray:
+    """Observed variance explained without what is explained by chance: (o - m) / (1 - m).
+
+    m is the mean of the shuffles, which grows with the autocorrelation of a unit.
+    """
+    observed, chance = test["observed"], test["null_mean"]
+    text = f"{observed.attrs['long_name']}, corrected by the mean of shuffles"
+    corrected = observed.copy(data=((observed - chance) / (1 - chance)).values)
+    return corrected.assign_attrs(long_name=text)
+
+
 def _draw(
     binned: BinnedRecording,
     make: Make,
