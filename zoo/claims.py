@@ -152,7 +152,7 @@ def lesion_place_cells(
     """Errors after lesions of the place cells of a layer on a map, and of control units."""
     where: dict[str, Any] = {"layers": layer, "maps": [map_index], "progress": False}
     recording = pf.record(model, n_walks=64, n_steps=1536, seed=walks["seed"] + 100, **where)
-    cells = pf.place_cells(recording, n_shuffles=SETTINGS["n_shuffles"])["is_place_cell"]
+    cells = pf.place_cells(recording, cell_types=False)["is_place_cell"]
     curve = pf.ablation_curve(model, cells, **where, **walks)
     last = curve.isel(fraction=-1).sel(maps="trained")
     names = ["difference", "difference_interval", "p_sets", "p_pairs", "logit_change", "overlap"]

@@ -29,7 +29,7 @@ def test_planted_place_cells_are_counted_in_their_layer(monkeypatch):
     layers = xr.Dataset(coords={"layer": ("unit", ["a", "a", "a", "a", "b", "b"])})
     novel = layers.copy()
 
-    def decide(recording, *, control, per_map, n_shuffles, seed, progress):
+    def decide(recording, *, control, per_map, n_shuffles, cell_types, seed, progress):
         assert recording is layers and control is novel
         assert (per_map, n_shuffles, seed) == (True, 7, 3)
         return decided

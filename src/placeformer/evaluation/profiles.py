@@ -78,6 +78,7 @@ def place_cell_shares(
         control=recordings.novel,
         per_map=True,
         n_shuffles=n_shuffles,
+        cell_types=False,
         seed=seed,
         progress=progress,
     )

@@ -378,6 +378,7 @@ def _units(
         table = place_cells(
             recording,
             seed=settings.seed,
+            cell_types=False,
             keep_null=True,
             progress=progress,
         )

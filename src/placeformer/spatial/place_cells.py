@@ -86,6 +86,7 @@ def place_cells(
     min_field_share: float = 0.5,
     min_reliability: float = 0.5,
     field_criteria: Mapping[str, Any] | None = None,
+    cell_types: bool = True,
     keep_null: bool = False,
     allow_other_units: bool = False,
     progress: bool = True,
@@ -150,6 +151,9 @@ def place_cells(
         of such a map over places is replicable.
     field_criteria
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
+    cell_types
+        Whether to test the scores of grid and border cells and the heading as well, for the column
+        ``cell_type``; for many units this takes as long as the rest.
     keep_null
         Also return the statistic of every test in every shuffle.
     allow_other_units
@@ -173,7 +177,7 @@ def place_cells(
         "place cell". NaN where a measure is undefined; a constant unit is no place cell
         ("constant").
 
-        ``cell_type`` is exclusive: "head-direction cell" (where the recording has
+        With ``cell_types`` also ``cell_type``, which is exclusive: "head-direction cell" (where the recording has
         ``head_direction``, in radians: the heading explains variance, and more than place does),
         "grid cell", "border cell" (the score is higher than in shuffles of the places, and above
         0.2), "place cell", or "other", the first that applies. The tests are
@@ -277,7 +281,9 @@ def place_cells(
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
         check_control(recording, control, allow_other_units=allow_other_units)
-    table = _decided(binned, per_map, limits, settings, keep_null=keep_null, **options)
+    table = _decided(
+        binned, per_map, limits, settings, keep_null=keep_null, cell_types=cell_types, **options
+    )
     if control is not None:
         several = _several(control)
         control_table = _decided(binned_control, several, limits, settings, **options)
@@ -329,6 +335,7 @@ def _decided(
     negatives: Negatives,
     field_criteria: Mapping[str, Any],
     keep_null: bool = False,
+    cell_types: bool = False,
     **of_maps: Any,
 ) -> xr.Dataset:
     """Measures, tests and decision of every unit of one recording."""
@@ -342,6 +349,8 @@ def _decided(
     for name, test in tests.items():
         table = table.assign({f"{column}_{name}": test[column] for column in columns})
     table = table.assign(decide(table, limits)).assign_attrs(null=shuffles["null"])
+    if not cell_types:
+        return table
     types = cell_type_columns(
         binned,
         table,

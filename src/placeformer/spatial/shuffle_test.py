@@ -33,6 +33,7 @@ from placeformer.spatial.place_shuffles import (
 from placeformer.spatial.rate_maps import Smooth, check_options
 from placeformer.stats.monte_carlo import MonteCarloTest, check_n
 from placeformer.stats.multiple_comparisons import benjamini_hochberg
+from placeformer.stats.tolerances import TIES
 
 Null = Literal["auto", "walks", "circular", "within_observation"]
 Statistic = str | Callable[..., xr.DataArray]
@@ -276,6 +277,8 @@ def compare_with_shuffles(
     with tqdm(desc="shuffles", total=n_shuffles, disable=not progress) as bar:
         _draw(binned, make, first, test, max_q, bar, shown if keep_null else None)
     result = _table(first.observed, test)
+    if name in OF_SAMPLES:
+        _warn_of_idle_shuffles(test, name)
     if keep_null:
         dims = (nulls.SHUFFLE, *first.observed.dims)
         units = first.observed.attrs.get("units", "1")
@@ -387,6 +390,18 @@ def _warn_of_short_walks(binned: BinnedRecording, laps: bool) -> None:
                 else f"Record longer walks, or at least {MIN_WALKS} walks of each map"
             ),
             stacklevel=4,
+        )
+
+
+def _warn_of_idle_shuffles(test: MonteCarloTest, name: str) -> None:
+    size = TIES * np.abs(test.observed)
+    idle = (test.sd <= size) & (np.abs(test.mean - test.observed) <= size)
+    if idle.any():
+        warnings.warn(
+            f"the shuffles do not change {name} of {int(idle.sum())} of {idle.size} units, whose p "
+            "of 1 says nothing: the walks repeat one course exactly, so that place cannot be told "
+            "from time in the walk",
+            stacklevel=5,
         )
 
 
