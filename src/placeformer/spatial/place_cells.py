@@ -177,8 +177,9 @@ def place_cells(
         "place cell". NaN where a measure is undefined; a constant unit is no place cell
         ("constant").
 
-        With ``cell_types`` also ``cell_type``, which is exclusive: "head-direction cell" (where the recording has
-        ``head_direction``, in radians: the heading explains variance, and more than place does),
+        With ``cell_types`` also ``cell_type``, which is exclusive: "head-direction cell" (where the
+        recording has ``head_direction``, in radians: the heading explains variance, and more than
+        place does),
         "grid cell", "border cell" (the score is higher than in shuffles of the places, and above
         0.2), "place cell", or "other", the first that applies. The tests are
         ``p_grid_score``, ``q_grid_score``, ``p_border_score``, ``q_border_score`` (1 for units
