@@ -21,7 +21,7 @@ from placeformer.models.activation import NMDA, nmda
 from placeformer.models.memory import memory_errors, predictions
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.recording.record import record
-from placeformer.zoo.folder import save
+from placeformer.zoo.folder import save, write_sums
 
 CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 4.0)
 SMALL = {"n_walks": 6, "n_steps": 24, "progress": False}
@@ -123,6 +123,7 @@ def test_dose_response_over_networks_and_folders(model, tmp_path):
     relu = network(ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "relu", None), n_maps=2)
     save(model, tmp_path / "nmda-a4")
     (tmp_path / "nmda-a4" / "recipe.toml").write_text("seed = 7\n")
+    write_sums(tmp_path / "nmda-a4")
     got = dose_response([tmp_path / "nmda-a4", relu], **SMALL)
     assert got.name.values.tolist() == ["nmda-a4", "network"]
     assert got.activation_name.values.tolist() == ["nmda", "relu"]

@@ -292,7 +292,7 @@ def test_images_are_whole_and_follow_the_colours_of_the_page(text):
 def test_page_refers_to_nothing_outside_its_folder(out, text):
     reader = Reader(text)
     files = {link for link in reader.links if not link.startswith(("data:", "#"))}
-    assert files == {file.name for file in out.glob("*.nc")}
+    assert files == {f"./{file.name}" for file in out.glob("*.nc")}
     outside = re.sub('"data:[^"]*"', "", text).replace("http-equiv", "")
     assert outside.count("http") == outside.count('"http://www.w3.org/2000/svg"') == 1
     assert text.count("url(") == text.count('"url(#hatch)"') and "@import" not in text

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
@@ -76,7 +77,9 @@ def test_a_tampered_figure_is_found(models, key):
 def test_a_tampered_interval_is_found(models):
     def change(entries):
         entry = entries["results"]["working_error_novel"]
-        entry["definition"] = entry["definition"].replace("interval 0.", "interval 0.0")
+        changed = re.sub(r"(interval over walks \[?)0\.(\d)", r"\g<1>0.0\2", entry["definition"])
+        assert changed != entry["definition"]
+        entry["definition"] = changed
 
     edit_config(models, change)
     (problem,) = check(*models)

@@ -357,7 +357,7 @@ def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
         problems = _dims_problems(recording, name, RECORDING[name].dims)
     else:
         problems = [] if inside else [_wrong_dims(name, (WALK, TIME), dims)]
-    return problems + (_dtype_problems(recording, name) if inside else [])
+    return problems + (_dtype_problems(recording, name) if inside and name in AXES else [])
 
 
 def _dtype_problems(dataset: xr.Dataset, name: str) -> list[str]:

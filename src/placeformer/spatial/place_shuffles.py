@@ -40,6 +40,9 @@ SHARED_COURSE = 0.1
 GROUP_VALUES = 2**23
 """Maximum number of values in the sums of shuffles that share one read of the activations."""
 
+CORRELATED_STEPS = 2**15
+"""Maximum number of steps of a walk whose autocorrelation is computed."""
+
 UNITS_AT_ONCE = 64
 """Number of units whose autocorrelation is computed at once."""
 
@@ -358,12 +361,14 @@ def course_agreement(binned: BinnedRecording) -> float:
 def correlation_times(binned: BinnedRecording) -> NDArray[np.intp]:
     """Steps after which the autocorrelation of every unit is below 1/e, shape (unit,).
 
-    From up to 8 walks, evenly spaced; deviations are from the mean of these walks of each map. 0
-    for a unit that does not vary, and the length of the longest walk where it never falls below.
+    From up to 8 walks, evenly spaced, and at most their first 32,768 steps; deviations are from the
+    mean of these walks of each map. 0 for a unit that does not vary, and the number of these steps
+    where it never falls below.
     """
     values, lengths = activations(binned.recording), binned.lengths
     walks = np.flatnonzero(lengths > 0)
     walks = walks[np.unique(np.linspace(0, len(walks) - 1, MIN_WALKS).astype(int))]
+    lengths = np.minimum(lengths, CORRELATED_STEPS)
     longest, n_units = int(lengths[walks].max()), values.shape[2]
     maps = walks_by_map(binned.recording)[walks]
     n_fft = next_fast_len(2 * longest, real=True)
