@@ -35,7 +35,9 @@ def analyses() -> dict[str, Callable[[Any], object]]:
         "stability": pf.stability,
         "position_variance_explained": pf.position_variance_explained,
         "mutual_information": pf.mutual_information,
-        "shuffle_test, information": lambda recording: shuffle(recording, n_shuffles=16),
+        "shuffle_test, information": lambda recording: shuffle(
+            recording, "spatial_information", n_shuffles=16
+        ),
         "shuffle_test, variance beyond letters": lambda recording: shuffle(
             recording, variance, given="observation", n_shuffles=16
         ),

@@ -58,9 +58,8 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 PLACE_WALKS: dict[str, Any] = {"n_walks": 16, "n_steps": 512, "seed": 0}
-SHUFFLES = 250
 PLACE_PROTOCOL = "{n_walks} walks of {n_steps} steps, seed {seed}".format(**PLACE_WALKS)
-PLACE_PROTOCOL += f", {SHUFFLES} shuffles"
+PLACE_PROTOCOL += ", walks exchanged, as many shuffles as decisions need"
 PAPER = {"side": 11, "n_letters": 10, "n_maps": 32}
 
 
@@ -163,7 +162,7 @@ def place_shares(
     """Shares of place cells as the `results` of a folder: value and definition."""
     recordings = recorded(model, **PLACE_WALKS, progress=progress)
     shares = place_cell_shares(
-        recordings, n_shuffles=SHUFFLES, seed=PLACE_WALKS["seed"], progress=progress
+        recordings, n_shuffles="auto", seed=PLACE_WALKS["seed"], progress=progress
     )
     fractions = shares["place_cell_fraction"]
     units = model.config.n_layers * model.config.d_inner
