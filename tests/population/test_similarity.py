@@ -12,9 +12,16 @@ from scipy.stats import ortho_group
 from placeformer.evaluation import simulation
 from placeformer.population import similarity_measures
 from placeformer.population.mirrored_maps import symmetries
-from placeformer.population.similarity import similarity
+from placeformer.population.similarity import similarity as of_all_pairs
 
 RNG = np.random.default_rng
+
+
+def similarity(a, b, debiased=True, **options):
+    """The similarity without pairs of the same walk, unless stated."""
+    return of_all_pairs(a, b, debiased=debiased, **options)
+
+
 QUICK = {"n_shuffles": 20}
 
 
@@ -348,6 +355,13 @@ X = RNG(12).standard_normal((24, 3))
 def test_what_cannot_be_compared_is_refused(a, b, options, words):
     with pytest.raises(ValueError, match=words):
         similarity(a, b, **options)
+
+
+def test_all_pairs_are_the_default():
+    a, b = recording(X), recording(X + RNG(1).standard_normal(X.shape))
+    want = of_all_pairs(a, b, debiased=False, **QUICK)
+    xr.testing.assert_identical(of_all_pairs(a, b, **QUICK).similarity, want.similarity)
+    np.testing.assert_allclose(want.similarity, cka(X, b.activation.values.reshape(X.shape)))
 
 
 @pytest.mark.parametrize("n_units", [1, 9])

@@ -50,7 +50,7 @@ def similarity(
     b: xr.Dataset,
     *,
     method: Method = "cka",
-    debiased: bool = True,
+    debiased: bool = False,
     distance: Distance = "correlation",
     every: int = 1,
     n_shuffles: int = 200,
@@ -78,7 +78,9 @@ def similarity(
         denominator. Samples of one walk share slow noise, and a row is always like itself: CKA of
         all pairs is above 0 for unrelated populations, and near 1 for few rows and many units. The
         debiased value is 0 on average for populations whose walks are independent, and may be
-        negative. CKA needs four walks, each of which counts equally.
+        negative. CKA needs four walks, each of which counts equally. By default all pairs count,
+        as published; compare the value with ``null_mean``, and note that ``interval`` is that of
+        the value with its bias.
     distance
         Distance between rows for RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or
         ``"cosine"``.
