@@ -46,8 +46,8 @@ class Share:
     """Share of simulations in which a test rejects, or an interval holds the truth.
 
     `hits` of `trials` (set,) were counted in every independent set of simulations, such as the
-    units along one set of walks. `promised` is false where the package warns that the test is not
-    valid for such data.
+    units along one set of walks. `warned` is the share of the units that the package warns of, and
+    `promised` is false where it says that the test is not valid.
     """
 
     kind: str
@@ -56,6 +56,7 @@ class Share:
     hits: Floats
     trials: Floats
     before: str = ""
+    warned: float = 0.0
     promised: bool = True
 
     @property
@@ -85,6 +86,9 @@ def counted(
 
 Units = dict[str, NDArray[np.float32]]
 
+LOCKED = ("ramp in every walk", "transient at the start")
+"""Units that change with the time since the start of a walk."""
+
 
 def untuned(rng: np.random.Generator, n_walks: int, n_steps: int, n_each: int) -> Units:
     """Activations (walk, time, unit) that do not depend on the place, by kind."""
@@ -93,8 +97,8 @@ def untuned(rng: np.random.Generator, n_walks: int, n_steps: int, n_each: int) -
     decay = rng.uniform(8, 40, n_each)
     bursts = (rng.random(shape) < 0.005) * rng.exponential(1, shape)
     locked = {
-        "ramp in every walk": 1.5 * sign * (2 * time_ / n_steps - 1) * rng.uniform(1, 2, n_each),
-        "transient at the start": 3 * sign * np.exp(-time_ / decay),
+        LOCKED[0]: 1.5 * sign * (2 * time_ / n_steps - 1) * rng.uniform(1, 2, n_each),
+        LOCKED[1]: 3 * sign * np.exp(-time_ / decay),
     }
     kinds = {
         "white noise": rng.standard_normal(shape),
@@ -216,7 +220,7 @@ def _shuffled(
         binned = BinnedRecording.of(recording, by=("y", "x"), bins=options.get("bins"))
         slow = LONG_WALK * correlation_times(binned) > n_steps
         for name, asked in STATISTICS.items():
-            if asked.get("given", "x") not in recording.variables:
+            if "given" in asked and asked["given"] not in recording.variables:
                 continue
             test = pf.shuffle_test(
                 recording, n_shuffles=SHUFFLES, null=null, seed=seed, progress=False,  # type: ignore[arg-type]
@@ -228,14 +232,23 @@ def _shuffled(
             warned.setdefault(kind, []).append(float(slow[kinds == kind].mean()))
     before = BEFORE.get((n_walks, n_steps), {}) if where == "lattice" else {}
     for (name, kind), sets in found.items():
+        slow_share = 0.0 if null == "walks" else float(np.mean(warned[kind]))
         yield Share(
             P, f"shuffle_test, {name}", f"{where}|{null}|{n_walks} × {n_steps:,}|{kind}",
             np.array([s.sum() for s in sets], float), np.array([s.size for s in sets], float),
-            before.get(kind, ""), promised=null == "walks" or bool(np.mean(warned[kind]) < 0.5),
+            before.get(kind, ""), warned=slow_share,
+            promised=null == "walks" or (slow_share < 0.5 and kind not in LOCKED),
         )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- place cells
+
+
+BEFORE_PLACE_CELLS = {
+    ("lattice", 16): ".0005 (1/2,000)",
+    ("lattice", 128): ".0015 (3/2,000)",
+    ("forager", 4): ".00 (0/60 of each kind)",
+}
 
 
 def place_cell_decisions(scale: float) -> Iterator[Share]:
@@ -245,42 +258,36 @@ def place_cell_decisions(scale: float) -> Iterator[Share]:
         ("lattice", 16, 512), ("lattice", 128, 64), ("lattice", 4, 2048), ("forager", 4, 2048),
     ):  # fmt: skip
         simulate = _on_lattice if where == "lattice" else _foraging
-        accepted: dict[str, list[NDArray[np.bool_]]] = {}
-        for seed in range(1000, 1000 + n):
-            units, recording, options = simulate(seed, n_walks, n_steps)
-            table = pf.place_cells(recording, seed=seed, progress=False, **options)
-            for kind, found in zip(units, table.is_place_cell.values.reshape(-1, 3), strict=True):
-                accepted.setdefault(kind, []).append(found)
-        for kind, sets in accepted.items():
-            yield Share(
-                DECISION, "place_cells", f"{kind}, {where}, {n_walks} × {n_steps:,}",
-                np.array([s.sum() for s in sets], float),
-                np.array([s.size for s in sets], float),
-                _place_cells_before(kind, where, n_walks),
-            )  # fmt: skip
+        accepted = np.zeros((n, 8))
+        for i in range(n):
+            units, recording, options = simulate(1000 + i, n_walks, n_steps)
+            table = pf.place_cells(recording, seed=i, progress=False, **options)
+            accepted[i] = table.is_place_cell.values.reshape(8, -1).sum(1)
+        counts = zip(accepted.sum(0).astype(int), units, strict=True)
+        which = ", ".join(f"{count} {kind}" for count, kind in counts if count)
+        yield Share(
+            DECISION, "place cell",
+            f"the eight kinds of units above, {n_walks} × {n_steps:,}, {where}"
+            + (f" (accepted: {which})" if which else ""),
+            accepted.sum(1), np.full(n, 24.0), BEFORE_PLACE_CELLS.get((where, n_walks), ""),
+        )  # fmt: skip
     for height, before in ((0.25, ""), (0.5, ".17"), (1.0, ".98")):
         yield counted(
-            POWER, "place_cells", f"field {height:g} high in AR(0.8) of variance 1, 32 × 1,024",
+            POWER, "place cell", f"field {height:g} high in AR(0.8) of variance 1, 32 × 1,024",
             lambda seed, height=height: _fields_found(seed, height), max(4, round(20 * scale)),
             before,
         )  # fmt: skip
     if scale < 0.5:
         return  # a minute for each of the following
     sparse = [_sparse(seed) for seed in range(round(6 * scale))]
-    for kind, text, which in (
+    for kind, text, part in (
         (POWER, "20 fields 2 high among 2,028 units of white noise, 16 × 512", slice(20)),
         (DECISION, "white noise beside 20 place cells, 16 × 512", slice(20, None)),
     ):
         yield counted(
-            kind, "place_cells", text, lambda seed, w=which: sparse[seed][w], len(sparse),
+            kind, "place cell", text, lambda seed, part=part: sparse[seed][part], len(sparse),
             ".00" if kind == POWER else "",
         )  # fmt: skip
-
-
-def _place_cells_before(kind: str, where: str, n_walks: int) -> str:
-    if where == "forager":
-        return ".00 (0/60)" if kind in ("white noise", "AR(0.99)", "AR(0.998)") else ""
-    return {16: ".0005 (1/2,000)", 128: ".0015 (3/2,000)"}.get(n_walks, "")
 
 
 def _fields_found(seed: int, height: float) -> NDArray[np.bool_]:
@@ -500,12 +507,12 @@ def doses(scale: float) -> Iterator[Share]:
             lambda s, f=falling: _holds(f[s].interval.sel(parameter="K"), 1.0), n, before[name],
         )  # fmt: skip
         yield counted(
-            POWER, "fit_hill, identifiable", f"Hill curve with K = 1, {name}",
+            POWER, "saturation of fit_hill", f"Hill curve with K = 1, {name}",
             lambda s, f=falling: bool(f[s].identifiable), n,
         )  # fmt: skip
         rank = np.unique(dose, return_inverse=True)[1] / (np.unique(dose).size - 1)
         yield counted(
-            DECISION, "fit_hill, identifiable", f"falls with log dose to the last, {name}",
+            DECISION, "saturation of fit_hill", f"falls with log dose to the last, {name}",
             lambda s, d=dose, r=rank: bool(_fitted(d, 0.9 - 0.6 * r, s).identifiable), n,
             "1.00 (30/30)" if name == "11 doses × 3" else "",
         )  # fmt: skip
@@ -579,10 +586,8 @@ def save(shares: list[Share]) -> None:
         where, null, size, kind = data.split("|")
         one = next(iter(row.values()))
         cells = [str(row[name]) if name in row else "–" for name in STATISTICS]
-        warned = "no" if one.promised else "yes"
-        table.append(
-            [null, f"{size}, {where}", kind, *cells, int(one.trials.sum()), warned, one.before]
-        )
+        n, warned = int(one.trials.sum()), f"{one.warned:.0%}"
+        table.append([null, f"{size}, {where}", kind, *cells, n, warned, one.before])
     columns = ["null", "walks", "units", *STATISTICS, "n", "warned of", "before"]
     if table:
         _results.save("calibration_shuffles", columns, table, ABOUT)
@@ -615,7 +620,7 @@ def run(names: Iterable[str], scale: float, *, keep: bool = False) -> list[Share
             for share in EXPERIMENTS[name](scale):
                 shares.append(share)
                 text = f"{share.test:48s} {share.data:72s} {share} n={int(share.trials.sum())}"
-                print(text + ("" if share.promised else " (warned of)"), flush=True)
+                print(text + ("" if share.promised else " (not promised)"), flush=True)
         print(f"{name}: {time.process_time() - start:.0f} CPU s", flush=True)
         if keep:
             save(shares)
