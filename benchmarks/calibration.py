@@ -1,8 +1,9 @@
 """How often tests find what is not there, and how often intervals hold the truth, by simulation.
 
 Run with ``python benchmarks/calibration.py`` (a quarter of an hour on one core; ``--quick``: a
-minute, with a tenth of the simulations). Every simulation has known truth. Where several units are
-recorded along one set of walks, the set is the unit of the interval: see :class:`Share`.
+minute and a half, with a twentieth of the simulations). Every simulation has known truth. Where
+several units are recorded along one set of walks, the set is the unit of the interval: see
+:class:`Share`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ Sample = Callable[[int], Any]
 P, DECISION, COVERAGE, POWER = "p", "decision", "coverage", "power"
 SHUFFLES, ALPHA = 39, 0.05
 """Shuffles of every test with a given number, and its level: 2 of 40 values of p are below it."""
+
+
+QUICK = 0.05
+"""Share of the simulations in the small version."""
 
 
 @dataclass
@@ -253,7 +258,7 @@ BEFORE_PLACE_CELLS = {
 
 def place_cell_decisions(scale: float) -> Iterator[Share]:
     """False and true place cells."""
-    n = max(10, round(60 * scale))
+    n = max(6, round(60 * scale))
     for where, n_walks, n_steps in (
         ("lattice", 16, 512), ("lattice", 128, 64), ("lattice", 4, 2048), ("forager", 4, 2048),
     ):  # fmt: skip
@@ -311,7 +316,7 @@ def memory(scale: float) -> Iterator[Share]:
         data = f"AR({slow:g}) in the recording, AR({quick:g}) in the control, 16 × 512"
         yield counted(
             P, "place_cells, p_memory", data,
-            lambda seed, rhos=(slow, quick): _memory(seed, rhos), max(10, round(40 * scale)),
+            lambda seed, rhos=(slow, quick): _memory(seed, rhos), max(6, round(40 * scale)),
             before,
         )  # fmt: skip
 
@@ -343,7 +348,7 @@ def decoding(scale: float) -> Iterator[Share]:
             else:
                 text = f"fields {height:g} high in white noise of variance 1, 16 × 512"
                 was = {0.15: ".00", 0.3: ".10"}[height] if method == "ridge" else ""
-            n = max(5, round((3 if method == "ridge" else 1) * most * scale))
+            n = max(4, round((3 if method == "ridge" else 1) * most * scale))
             yield counted(
                 kind, f"decode_position, {method}", text,
                 lambda seed, m=method, r=rho, h=height: _decoded(seed, m, r, h), n, was,
@@ -630,13 +635,13 @@ def run(names: Iterable[str], scale: float, *, keep: bool = False) -> list[Share
 def main() -> None:
     """Print the shares, and save the tables of the documentation."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the simulations")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the simulations")
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, help="some of the experiments")
     _results.add_option(parser)
     options = parser.parse_args()
     if options.save and (options.quick or options.only):
         parser.error("--save writes complete tables: leave out --quick and --only")
-    run(options.only or EXPERIMENTS, 0.1 if options.quick else 1, keep=options.save)
+    run(options.only or EXPERIMENTS, QUICK if options.quick else 1, keep=options.save)
 
 
 if __name__ == "__main__":

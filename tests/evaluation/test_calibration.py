@@ -8,6 +8,7 @@ from calibration import (
     DECISION,
     EXPERIMENTS,
     POWER,
+    QUICK,
     STATISTICS,
     P,
     Share,
@@ -61,7 +62,7 @@ def test_units_have_the_time_courses_that_they_are_named_for():
 
 @pytest.fixture(scope="module")
 def shares():
-    return run(EXPERIMENTS, 0.1)
+    return run(EXPERIMENTS, QUICK)
 
 
 @pytest.mark.slow
