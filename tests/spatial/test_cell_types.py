@@ -87,7 +87,7 @@ def test_the_angle_may_be_counted_from_anywhere(recording):
 
 def test_reliability_is_that_of_a_stated_exposure():
     """Spearman-Brown of the stability; it agrees between a recording and a part of it."""
-    whole = simulation.population(("field",), 20, n_walks=64, n_steps=1024, seed=3, noise=2.0)
+    whole = simulation.population(("place",), 20, n_walks=64, n_steps=1024, seed=3, noise=2.0)
     part = whole.isel(walk=slice(16))
     tables = [pf.place_cells(r, cell_types=False, **QUIET) for r in (whole, part)]
     for recording, table in zip((whole, part), tables, strict=True):

@@ -62,7 +62,7 @@ OF_POSITIVE_RATES = ("spatial_information", "selectivity", "sparsity", "place_ce
 FEWER = 0.6
 """Share of the units below which further shuffles are made of the undecided units alone."""
 
-LONG_WALK = 5
+LONG_WALK = 10
 """Minimum length of a walk in correlation times of a unit, for circular shifts."""
 
 
@@ -110,7 +110,8 @@ def shuffle_test(
         is locked to the start of a walk. ``"circular"``: the places of each walk are shifted in
         time relative to its activations, every walk by its own shift, wrapping around. It needs
         walks that are long compared with the time over which activations are correlated: the
-        p-values of slow units are too small if walks are short. ``"auto"``: walks where every map
+        p-values of slow units are too small if walks are short, as are those of units that change
+        with the time since the start of a walk. ``"auto"``: walks where every map
         has at least 8 that do not share their course (laps on a track do), unless ``min_shift`` is
         given; otherwise circular shifts. Both destroy any relation between activations and places,
         including a tuning to observations. With the option ``given`` of
@@ -168,7 +169,7 @@ def shuffle_test(
     Warns
     -----
     UserWarning
-        Circular shifts of walks shorter than 5 times the time over which a unit is correlated, an
+        Circular shifts of walks shorter than 10 times the time over which a unit is correlated, an
         exchange of walks that share their course, or a statistic of firing rates that is undefined
         for units with negative rates.
 
