@@ -57,7 +57,7 @@ class Settings:
     walks: int = 64
     steps: int = 1536
     shown_steps: int = 96
-    lesion_walks: int = 128
+    lesion_walks: int = 64
     lesion_steps: int = 2048
     lesion_repeats: int = 19
 
