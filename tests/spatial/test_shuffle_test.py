@@ -288,6 +288,7 @@ def test_dask_gives_the_same():
         ({"n_shuffles": 9.5}, "got 9.5"),
         ({"n_shuffles": "many"}, "got 'many'"),
         ({"null": "swap"}, "null must be"),
+        ({"n": 5}, r"must be 'given', 'maps' or 'adjusted', got \['n'\]"),
         ({"null": "walks"}, "needs at least 4 walks of every map, got 1 of map 1"),
         ({"null": "walks", "min_shift": 5}, "min_shift is an option of null='circular'"),
         ({"min_shift": 0}, "between 1 and 40 in a walk of 100 steps"),

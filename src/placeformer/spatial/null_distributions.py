@@ -173,12 +173,18 @@ def shuffled_variance(
     given: str | None = None,
     maps: str = "apart",
     adjusted: bool = True,
+    **unknown: Any,
 ) -> Null:
     """Variance explained by place under shuffles of the places.
 
     The means over ``given`` are subtracted from the activations before the shuffle, so that
     variance explained by an observation is not attributed to the place.
     """
+    if unknown:
+        raise ValueError(
+            "options of statistic='position_variance_explained' must be 'given', 'maps' or "
+            f"'adjusted', got {sorted(unknown)}; the number of shuffles is n_shuffles"
+        )
     recording = binned.recording
     check_options(recording, maps, per_map)
     cells = Cells.of(binned, given=given, maps=maps)
