@@ -77,6 +77,15 @@ def test_types_without_headings_and_with_maps_that_have_no_score(recording):
         xr.testing.assert_identical(plain[name], table[name])
 
 
+def test_border_cells_whose_mean_is_0_are_found():
+    """Rectified maps of their shuffles would hold no field, and so no score."""
+    walls = simulation.population(("wall", "untuned"), 10, n_walks=32, n_steps=1024, seed=3)
+    table = pf.place_cells(walls, **QUIET)
+    found = table.cell_type.values == "border cell"
+    assert found[(walls.kind == "wall").values].all()
+    assert not found[(walls.kind == "untuned").values].any()
+
+
 def test_the_angle_may_be_counted_from_anywhere(recording):
     few = recording.isel(unit=slice(12, 20))
     turned = few.assign_coords(head_direction=few.head_direction - 4 * np.pi)

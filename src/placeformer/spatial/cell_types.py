@@ -14,7 +14,6 @@ from placeformer.data import schema
 from placeformer.spatial.binning import BinnedRecording
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.grid_score import grid_score
-from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.rate_maps import flatten, per_unit
 from placeformer.spatial.shuffle_test import VARIANCE, choose_null, compare_with_shuffles
 
@@ -28,11 +27,15 @@ LEAST_SCORE = 0.2
 """Grid or border score up to which a unit is not tested, as noise has as high a score."""
 
 
-def scores_of_maps(maps: xr.Dataset, negatives: Negatives) -> dict[str, xr.DataArray]:
+OPTIONS: dict[str, dict[str, Any]] = {"grid_score": {}, "border_score": {"negatives": "shift"}}
+"""Options of the scores. Rectified maps of shuffles may hold no rate above 0, hence no score."""
+
+
+def scores_of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
     """Grid and border score of every unit."""
     return {
-        "grid_score": _score(grid_score, maps),
-        "border_score": _score(border_score, maps, negatives=negatives),
+        "grid_score": _score(grid_score, maps, **OPTIONS["grid_score"]),
+        "border_score": _score(border_score, maps, **OPTIONS["border_score"]),
     }
 
 
@@ -53,7 +56,6 @@ def cell_type_columns(
     tests: Mapping[str, Any],
     *,
     max_q: float,
-    negatives: Negatives,
     of_maps: Mapping[str, Any],
 ) -> dict[str, xr.DataArray]:
     """Tests of the scores of a table of place cells, and the type of every unit.
@@ -68,16 +70,13 @@ def cell_type_columns(
         Options of :func:`compare_with_shuffles`, the null among them.
     max_q
         Maximum q of a type.
-    negatives
-        Policy of the border score.
     of_maps
         Options of the maps.
     """
     tuned = table["q_place"].values <= max_q
-    options = {"grid_score": {}, "border_score": {"negatives": negatives}}
     columns: dict[str, xr.DataArray] = {}
     passed: dict[str, NDArray[np.bool_]] = {}
-    for name, own in options.items():
+    for name, own in OPTIONS.items():
         candidates = tuned & (table[name].values > LEAST_SCORE)
         p, q = _tested(binned, name, candidates, tests, max_q, {**own, **of_maps})
         known = np.isfinite(table[name].values)

@@ -167,7 +167,8 @@ def place_cells(
     xarray.Dataset
         Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
         ``spatial_information`` (bits/spike), ``place_cell_score``, ``mean_rate`` (in the units of
-        the activations), ``grid_score``, ``border_score``, ``eta2`` (variance explained by place),
+        the activations), ``grid_score``, ``border_score`` (of maps whose lowest rate is subtracted,
+        so that it is defined for signed activations), ``eta2`` (variance explained by place),
         ``eta2_beyond`` (beyond the observation), ``eta2_corrected`` and ``eta2_beyond_corrected``
         (without what slow activations explain by chance: (eta2 - m) / (1 - m), m being the mean of
         the shuffles; compare these between networks), ``n_fields``, ``field_share``, ``stability``
@@ -357,7 +358,6 @@ def _decided(
         table,
         {**shuffles, "per_map": per_map, "keep_null": False},
         max_q=limits["max_q"],
-        negatives=negatives,
         of_maps=of_maps,
     )
     return table.assign(types)
@@ -384,7 +384,7 @@ def _measures(
         "spatial_information": spatial_information(maps, negatives=negatives),
         "place_cell_score": place_cell_score(maps, negatives=negatives, fields=fields),
         "mean_rate": _mean_rate(maps),
-        **scores_of_maps(maps, negatives),
+        **scores_of_maps(maps),
         "eta2": tests["place"]["observed"],
         "eta2_beyond": beyond.assign_attrs(long_name="variance explained beyond observation"),
         "eta2_corrected": chance_corrected(tests["place"]),
