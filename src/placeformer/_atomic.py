@@ -2,8 +2,8 @@
 
 What is written goes to a partial folder on the same file system, is brought to the disk, and is
 then renamed, which an operating system does in one step. A partial folder has a random name and
-holds a locked mark; the lock ends with the process, so what a killed process left behind can be
-told from what another process is writing, and is removed by the next write to the same place.
+holds a locked mark. The lock ends with the process: a folder whose mark is not locked was left by a
+killed process, and the next write to the same place removes it.
 """
 
 from __future__ import annotations

@@ -243,6 +243,13 @@ def check_finite(units: xr.DataArray, not_finite: np.ndarray, *, name: str = ACT
         )
 
 
+def map_of_walk(recording: xr.Dataset) -> np.ndarray:
+    """Index of the map of each walk among the maps of a recording; 0 without maps."""
+    if MAP in recording.variables:
+        return map_numbers(recording)[1]
+    return np.zeros(recording.sizes[WALK], np.intp)
+
+
 def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Maps of a recording, and the index of the map of each walk among them.
 

@@ -169,7 +169,7 @@ class DecodingScore:
             reason = (
                 f"walks share their course: decoders of exchanged walks have a mean error of "
                 f"{centre:.3g}, a blind guess {guess:.3g}; p tells only what differs between "
-                "walks, and place cannot be told apart from the time within a walk"
+                "walks, and place and the time within a walk cannot be distinguished"
             )
             warnings.warn(reason, stacklevel=4)
         return {

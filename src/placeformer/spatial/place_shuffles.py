@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import gammaln
@@ -327,13 +326,6 @@ def groups(n: int, values_each: int) -> Iterator[int]:
     yield from (min(size, n - start) for start in range(0, n, size))
 
 
-def walks_by_map(recording: xr.Dataset) -> NDArray[np.intp]:
-    """Number of the map of every walk; 0 where the recording has no maps."""
-    if schema.MAP in recording.variables:
-        return schema.map_numbers(recording)[1]
-    return np.zeros(recording.sizes[schema.WALK], np.intp)
-
-
 def course_agreement(binned: BinnedRecording) -> float:
     """Chance-corrected probability that two walks of a map are in the same bin at the same step.
 
@@ -342,7 +334,7 @@ def course_agreement(binned: BinnedRecording) -> float:
     """
     steps = np.linspace(0, binned.index.shape[1] - 1, COURSE_STEPS).astype(int)
     bins = np.asarray(binned.index[:, np.unique(steps)]).astype(np.int64)
-    maps = walks_by_map(binned.recording)
+    maps = schema.map_of_walk(binned.recording)
     same = chance = pairs = 0.0
     for number in np.unique(maps):
         here = bins[maps == number]
@@ -370,7 +362,7 @@ def correlation_times(binned: BinnedRecording) -> NDArray[np.intp]:
     walks = walks[np.unique(np.linspace(0, len(walks) - 1, MIN_WALKS).astype(int))]
     lengths = np.minimum(lengths, CORRELATED_STEPS)
     longest, n_units = int(lengths[walks].max()), values.shape[2]
-    maps = walks_by_map(binned.recording)[walks]
+    maps = schema.map_of_walk(binned.recording)[walks]
     n_fft = next_fast_len(2 * longest, real=True)
     inside = np.arange(longest) < lengths[walks, None]
     pairs = np.array([np.maximum(lengths[walks] - lag, 0).sum() for lag in range(longest)])

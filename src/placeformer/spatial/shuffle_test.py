@@ -28,7 +28,6 @@ from placeformer.spatial.place_shuffles import (
     WalkExchange,
     correlation_times,
     course_agreement,
-    walks_by_map,
 )
 from placeformer.spatial.rate_maps import Smooth, check_options
 from placeformer.stats.monte_carlo import MonteCarloTest, check_n
@@ -354,7 +353,9 @@ def choose_null(binned: BinnedRecording, null: Null, min_shift: int | None) -> N
         return null
     shared = course_agreement(binned)
     if null == "auto":
-        enough = np.bincount(walks_by_map(binned.recording)[binned.lengths > 0]).min() >= MIN_WALKS
+        enough = (
+            np.bincount(schema.map_of_walk(binned.recording)[binned.lengths > 0]).min() >= MIN_WALKS
+        )
         null = "walks" if enough and shared <= SHARED_COURSE and min_shift is None else "circular"
     elif null == "walks" and shared > SHARED_COURSE:
         warnings.warn(
@@ -373,7 +374,7 @@ def _shuffles(binned: BinnedRecording, null: Null, min_shift: int | None) -> Shu
     n_steps = binned.recording.sizes[schema.TIME]
     if null == "circular":
         return CircularShifts(binned.lengths, n_steps, min_shift)
-    return WalkExchange.of(binned.lengths, n_steps, walks_by_map(binned.recording))
+    return WalkExchange.of(binned.lengths, n_steps, schema.map_of_walk(binned.recording))
 
 
 def _warn_of_short_walks(binned: BinnedRecording, laps: bool) -> None:
@@ -400,8 +401,8 @@ def _warn_of_idle_shuffles(test: MonteCarloTest, name: str) -> None:
     if idle.any():
         warnings.warn(
             f"the shuffles do not change {name} of {int(idle.sum())} of {idle.size} units, whose p "
-            "of 1 says nothing: the walks repeat one course exactly, so that place cannot be told "
-            "from time in the walk",
+            "of 1 says nothing: the walks repeat one course exactly, so that place and time in "
+            "the walk cannot be distinguished",
             stacklevel=5,
         )
 

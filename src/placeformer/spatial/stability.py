@@ -228,7 +228,7 @@ def half_numbers(binned: BinnedRecording, halves: str, block: int | None) -> Num
         return np.resize(np.repeat(np.array([0, 1], np.int8), size), (1, n_steps))
     if halves == "first_second":
         return (step >= (length[:, None] + 1) // 2).astype(np.int8)
-    first, n_samples = _joined(length, _map_of_walk(recording))
+    first, n_samples = _joined(length, schema.map_of_walk(recording))
     size = _block(recording, block, n_samples)
     return ((first[:, None] + step) // size % 2).astype(np.int8)
 
@@ -258,16 +258,9 @@ def _block(recording: xr.Dataset, block: int | None, n_steps: int) -> int:
     return int(block)
 
 
-def _map_of_walk(recording: xr.Dataset) -> NDArray[np.intp]:
-    """Number of every walk's map; 0 without maps."""
-    if schema.MAP in recording.variables:
-        return schema.map_numbers(recording)[1]
-    return np.zeros(recording.sizes[schema.WALK], np.intp)
-
-
 def _turns(recording: xr.Dataset) -> NDArray[np.intp]:
     """Rank of every walk among the walks of its map."""
-    maps = _map_of_walk(recording)
+    maps = schema.map_of_walk(recording)
     turn = np.empty_like(maps)
     for number in range(maps.max() + 1):
         turn[maps == number] = np.arange((maps == number).sum())
