@@ -339,7 +339,9 @@ def test_unequal_walks_are_laid_end_to_end_in_another_order():
     index = np.arange(56).reshape(8, 7)
     index[np.arange(7) >= lengths[:, None]] = -1
     own = [index[maps == m][index[maps == m] >= 0] for m in (0, 1)]
-    for moved in exchanged(index, maps, 20, lengths):
+    orders = exchanged(index, maps, 20, lengths)
+    assert len(np.unique(orders.reshape(20, -1), axis=0)) > 10
+    for moved in orders:
         np.testing.assert_array_equal(moved < 0, index < 0)
         for m in (0, 1):
             values = moved[maps == m][moved[maps == m] >= 0]
