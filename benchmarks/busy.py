@@ -3,8 +3,8 @@
 Each is timed in a process of its own with two threads and with one, first alone and then while
 other processes keep every core busy, in turns. Prints the wall times and their ratio. The least
 that is possible depends on the machine, where cores may share their units: a loop in Python, which
-has one thread and no barriers, is slowed down by what the other processes take. ``--unlimited`` lets
-PyTorch use all threads for every network, as it would by itself.
+has one thread and no barriers, is slowed down by what the other processes take. ``--unlimited``
+lets PyTorch use all threads for every network, as it would by itself.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ``python zoo/measure.py --cache FOLDER`` measures every network in zoo/models that has no result in
 FOLDER yet, so that it can be stopped and started again. With ``--write`` the results, the card and
-the checksums of the measured networks are then written anew and pinned; weights, recipe, history and
-curve stay as they are. It is run after a change of what cards report or how it is measured.
+the checksums of the measured networks are then written anew and pinned; weights, recipe, history
+and curve stay as they are. It is run after a change of what cards report or how it is measured.
 """
 
 from __future__ import annotations

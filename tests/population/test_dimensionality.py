@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 
+import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.population.dimensionality import dimensionality
 
@@ -167,3 +168,12 @@ def test_sums_and_kernels_give_the_same_unbiased_ratio():
     many = dimensionality(recording(rows, 6))
     np.testing.assert_allclose(few.participation_ratio_unbiased, many.participation_ratio_unbiased)
     assert np.isnan(dimensionality(recording(rows, 3)).participation_ratio_unbiased)
+
+
+def test_the_scale_does_not_change_the_participation_ratio_or_is_refused():
+    rng = np.random.default_rng(0)
+    values, place = rng.normal(size=(4, 100, 5)), {"x": rng.integers(0, 5, (4, 100))}
+    one, small = (pf.dimensionality(pf.from_arrays(values * s, place)) for s in (1, 1e-100))
+    assert float(small.participation_ratio) == pytest.approx(float(one.participation_ratio))
+    with pytest.raises(ValueError, match="change their units"):
+        pf.dimensionality(pf.from_arrays(values * 1e100, place))

@@ -9,6 +9,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group
 
+import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.population import similarity_measures
 from placeformer.population.mirrored_maps import symmetries
@@ -376,3 +377,18 @@ def test_too_many_distances_are_refused(monkeypatch):
     monkeypatch.setattr(similarity_measures, "MAX_ROWS", 10)
     with pytest.raises(ValueError, match="at most 10, got 24.*every=3"):
         similarity(recording(X), recording(X), method="rsa")
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e30])
+@pytest.mark.parametrize("n_steps", [10, 200])
+def test_cka_does_not_change_with_the_scale(scale, n_steps):
+    rng = np.random.default_rng(0)
+    place = {"x": rng.integers(0, 5, (6, n_steps))}
+    values = [rng.normal(size=(6, n_steps, 60 if n_steps == 10 else 4)) for _ in range(2)]
+    one, two = (pf.from_arrays(v, place) for v in values)
+    expected = float(pf.similarity(one, two, n_shuffles=0, progress=False).similarity)
+    one, two = (pf.from_arrays(v * scale, place) for v in values)
+    found = float(pf.similarity(one, two, n_shuffles=0, progress=False).similarity)
+    assert found == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(ValueError, match="small enough"):
+        pf.similarity(pf.from_arrays(values[0] * 1e100, place), two, n_shuffles=0, progress=False)

@@ -6,6 +6,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import placeformer as pf
 from placeformer.data import schema
 from placeformer.evaluation import simulation
 from placeformer.spatial.measures import spatial_information
@@ -149,3 +150,10 @@ def test_what_cannot_be_halved_is_refused():
         half_maps(rec.isel(time=[0]))
     with pytest.raises(ValueError, match="needs two walks of a map"):
         half_maps(rec.isel(walk=[0]), halves="walks")
+
+
+def test_the_correlation_of_the_halves_does_not_change_with_the_scale():
+    rng = np.random.default_rng(0)
+    values, place = rng.normal(size=(4, 100, 5)), {"x": rng.integers(0, 5, (4, 100))}
+    one, large = (pf.stability(pf.from_arrays(values * s, place), by=("x",)) for s in (1, 1e150))
+    np.testing.assert_allclose(large, one)

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.population.similarity_measures import MAX_ROWS
-from placeformer.population.vectors import Products, check_padding, is_maps, missing_rows, vectors
+from placeformer.population.vectors import (
+    Products,
+    check_padding,
+    is_maps,
+    missing_rows,
+    refuse_overflow,
+    vectors,
+)
 from placeformer.population.walk_products import MIN_WALKS, WalkProducts, between_walks
 from placeformer.spatial.variance_explained import centre
 from placeformer.stats.tolerances import FLAT
@@ -92,7 +99,7 @@ def dimensionality(
     rows = vectors(data)
     values, n_rows, unbiased = _moments(rows, data, standardize=standardize)
     total = values.sum()
-    ratio = total**2 / np.square(values).sum() if total > 0 else np.nan
+    ratio = 1 / np.square(values / total).sum() if total > 0 else np.nan
     enough = np.searchsorted(np.cumsum(values), variance * total * (1 - 1e-12)) + 1
     return xr.Dataset(
         {
@@ -139,6 +146,7 @@ def _moments(
         group, x = np.repeat(np.arange(n_groups), rows.shape[1])[known], x[known]
         _check_rows(data, rows, len(x))
         _finite(x, data)
+        refuse_overflow(x)
         x -= x.mean(axis=0)
         x = x / _spread(x.var(axis=0, ddof=1), np.abs(x).max(axis=0)) if standardize else x
         kernel = x @ x.T
@@ -148,6 +156,7 @@ def _moments(
     sums = Products.over(rows, rows, (shift, shift))
     _check_rows(data, rows, int(sums.n))
     _finite(sums.x[None], data)
+    refuse_overflow(sums.product)
     covariance, scale = sums.covariance(), None
     if standardize:
         scale = _spread(np.diag(covariance), np.sqrt(np.diag(sums.product) / sums.n))

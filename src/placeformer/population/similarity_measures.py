@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
 from placeformer.data import schema
-from placeformer.population.vectors import Products, is_maps, missing_rows
+from placeformer.population.vectors import Products, is_maps, missing_rows, refuse_overflow
 from placeformer.population.walk_products import MIN_WALKS, WalkProducts, between_walks
 from placeformer.spatial.variance_explained import centre
 
@@ -56,6 +56,7 @@ class Measure:
                 _check_finite(
                     rows.x.sum(axis=0)[None] if rows.x.ndim > 1 else rows.x[None], dataset
                 )
+                refuse_overflow(rows.product)
             return sums
         if n_rows > MAX_ROWS and self.method == "rsa":
             raise ValueError(
@@ -75,6 +76,7 @@ class Measure:
             rows, group = [values[known] for values in rows], group[known]
         for values, dataset in zip(rows, data, strict=True):
             _check_finite(values, dataset)
+            refuse_overflow(values)
         if self.method == "rsa":
             a, b = (distances(values, self.distance) for values in rows)
         else:
@@ -221,7 +223,7 @@ def centred(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _ratio(ab: float, aa: float, bb: float) -> float:
     """Product over the root of two squares; NaN where one of them is not above 0."""
-    return float(ab / np.sqrt(aa * bb)) if aa > 0 and bb > 0 else np.nan
+    return float(ab / np.sqrt(aa) / np.sqrt(bb)) if aa > 0 and bb > 0 else np.nan
 
 
 def _check_finite(values: NDArray[Any], data: xr.Dataset) -> None:

@@ -245,6 +245,24 @@ class Products:
         return Products(*(mine + sign * others for mine, others in pairs))
 
 
+def refuse_overflow(values: NDArray[Any]) -> None:
+    """Raise if activations or rates, or sums of their products, are too large to be squared.
+
+    Raises
+    ------
+    ValueError
+        The sum of the squares, or its square, is infinite.
+    """
+    with np.errstate(over="ignore"):
+        square = np.square(values, dtype=float).sum()
+        if not np.isfinite(square**2):
+            raise ValueError(
+                "activations or rates must be small enough for the squares of their products to be "
+                f"summed, got values of about {np.abs(values).max():.0e}; divide them by their "
+                "largest magnitude, or change their units"
+            )
+
+
 def missing_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether every unit is NaN, of rows (row, unit)."""
     missing = np.isnan(rows[:, 0])

@@ -211,7 +211,8 @@ class Axis:
             low, high = int(values.min()), int(values.max())
             if high - low < values.size:  # look up every whole number once
                 bins = self._search(np.arange(low, high + 1))
-                return bins[np.subtract(values, low, dtype=np.intp)]
+                wide = np.uint64 if values.dtype == np.uint64 else np.int64  # holds low and high
+                return bins[np.subtract(values, wide(low), dtype=wide).astype(np.intp)]
         return self._search(values)
 
     def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:

@@ -266,8 +266,11 @@ def correlation(
     size = [np.abs(v).max(-1) for v in known]
     mean = [v.sum(-1, keepdims=True) / np.maximum(number, 1)[..., None] for v in known]
     off = [np.where(valid, v - m, 0.0) for v, m in zip(known, mean, strict=True)]
+    largest = [np.abs(v).max(-1) for v in off]
+    flat = [top <= FLAT * s for top, s in zip(largest, size, strict=True)]
+    # Squares of values far from 1 would overflow or vanish.
+    off = [v / np.where(top > 0, top, 1)[..., None] for v, top in zip(off, largest, strict=True)]
     spread = np.sqrt(np.prod([(v**2).sum(-1) for v in off], axis=0))
-    flat = [np.abs(v).max(-1) <= FLAT * s for v, s in zip(off, size, strict=True)]
     spread[flat[0] | flat[1] | (number < 3)] = 0.0
     return np.clip(_ratio((off[0] * off[1]).sum(-1), spread), -1.0, 1.0)
 
