@@ -1,6 +1,7 @@
 # Every target sets up what it needs: only make and Python 3.11 or later have to be there.
 # PYTHON=python3.12 picks the interpreter, NAME= and OUT= the network and folder of the report,
 # PYTEST_ARGS= adds options to pytest, WORKERS= is the number of test and zoo-check processes,
+# ORGANISATION= is the owner of the repositories that zoo-publish pushes to,
 # CHECK_ARGS= adds options to zoo/check.py, such as '--sample 2 --seed 0', CLAIMS_ARGS= to
 # zoo/claims.py, such as lesions.
 
@@ -20,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test test-slow lint docs bench zoo-check zoo-claims clean
+.PHONY: help install report test test-slow lint docs bench zoo-check zoo-claims zoo-publish clean
 
 help:
 	@echo 'make install    environment in $(VENV), with placeformer and its test and docs tools'
@@ -32,6 +33,7 @@ help:
 	@echo 'make bench      the table of speed against other programs, in benchmarks/results/'
 	@echo 'make zoo-check  recompute every figure of the zoo from its weights (CHECK_ARGS=)'
 	@echo 'make zoo-claims measure new networks of the zoo and test claims on them (CLAIMS_ARGS=)'
+	@echo 'make zoo-publish  push the networks of the zoo to a hub (ORGANISATION=)'
 	@echo 'make clean      remove the environment and everything built'
 
 install: $(INSTALLED)
@@ -79,6 +81,9 @@ zoo-check: install
 
 zoo-claims: install
 	OMP_NUM_THREADS=1 $(BIN)/python zoo/claims.py $(CLAIMS_ARGS)
+
+zoo-publish: install
+	$(BIN)/python zoo/publish.py $(if $(ORGANISATION),--organisation $(ORGANISATION))
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist docs/_build docs/generated \

@@ -51,6 +51,9 @@ def zoo_of_two(tmp_path, monkeypatch):
         pf.save(model.init_weights(0), folder / f"net-a{alpha:g}", results=results)
     monkeypatch.setattr(zoo, "zoo_folder", lambda: folder)
     monkeypatch.setattr(zoo, "pin_of", lambda name: None)
+    monkeypatch.setattr(zoo, "PINS", tmp_path / "pins.json")
+    for name in ("pins.json", zoo.TABLE):
+        (tmp_path / name).write_text("{}")
     return folder
 
 

@@ -70,8 +70,10 @@ def check(
     n = len(names) if sample is None else min(sample, len(names))
     drawn = random.Random(seed).sample(names, n)
     problems = check_pins(models, pins) + check_size(models, largest)
+    table = json.loads(pins.with_name(zoo.TABLE).read_text(encoding="utf-8"))
     for name in names:
-        problems += attempt(check_files, models / name)
+        found = attempt(check_files, models / name)
+        problems += found or attempt(partial(check_row, table), models / name)
     with each(workers) as run:
         measured = run(partial(attempt, recompute), [models / name for name in drawn])
         for new_problems in tqdm(measured, total=len(drawn), desc="measure", unit="network"):
@@ -112,6 +114,13 @@ def check_files(folder: Path) -> list[str]:
     if shown != {name: entry["value"] for name, entry in config.results.items()}:
         problems.append(f"{CARD}: its metrics are not those of {CONFIG}")
     return problems
+
+
+def check_row(table: dict[str, Any], folder: Path) -> list[str]:
+    """Check that the table of the package shows the figures of this network."""
+    pin = hashlib.sha256((folder / SUMS).read_bytes()).hexdigest()
+    right = table.get(folder.name) == zoo.table_row(folder, pin)
+    return [] if right else [f"{zoo.TABLE}: not the figures of {CONFIG}; run python zoo/pin.py"]
 
 
 def recompute(folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from contextlib import suppress
 
 import pytest
 from helpers.recipes import RECIPE, toml
@@ -13,6 +14,7 @@ from placeformer.training import model_card as card
 from placeformer.training.recipe import Recipe
 from placeformer.training.trainer import train
 from placeformer.zoo import folder as hub
+from placeformer.zoo import registry as zoo
 from placeformer.zoo.config import CONFIG, WEIGHTS
 from placeformer.zoo.files import CARD, HISTORY, SUMS
 
@@ -36,7 +38,8 @@ def made(tmp_path_factory):
 def models(made, tmp_path):
     """A copy of it to tamper with, and its pins."""
     shutil.copytree(made / "models", tmp_path / "models")
-    shutil.copy(made / "pins.json", tmp_path)
+    for name in ("pins.json", "table.json"):
+        shutil.copy(made / name, tmp_path)
     return tmp_path / "models", tmp_path / "pins.json"
 
 
@@ -54,6 +57,9 @@ def repin(models):
     hub.write_sums(folder / "tiny")
     digest = hashlib.sha256((folder / "tiny" / SUMS).read_bytes()).hexdigest()
     pins.write_text(json.dumps({"tiny": digest}))
+    with suppress(hub.FolderError):
+        rows = {"tiny": zoo.table_row(folder / "tiny", digest)}
+        pins.with_name(zoo.TABLE).write_text(json.dumps(rows))
 
 
 def test_a_zoo_as_it_says_passes(models):
@@ -107,8 +113,9 @@ def test_other_weights_are_found(models):
         model, folder, results=results, recipe=folder / "recipe.toml", history=folder / HISTORY,
         overwrite=True,
     )  # fmt: skip
-    pinned, *figures = check(*models)
+    pinned, table, *figures = check(*models)
     assert pinned == "tiny: SHA256SUMS is not as pins.json says"
+    assert table.startswith("tiny: table.json: not the figures of config.json")
     assert figures and all(figure.startswith("tiny: results.") for figure in figures)
 
 

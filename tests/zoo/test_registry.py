@@ -149,9 +149,13 @@ def test_pin_rewrites_the_file_and_checks_each_network(models, pin):
     assert zoo.PINS.read_bytes() == before
 
 
-def test_zoo_that_is_not_there_is_empty(tmp_path, monkeypatch):
+def test_without_its_files_the_zoo_is_on_the_hub(tmp_path, monkeypatch):
+    whole = zoo.zoo_table().set_index("name")
     monkeypatch.setattr(zoo, "zoo_folder", lambda: tmp_path / "none")
-    assert list_models() == []
+    assert list_models() == list(whole.index)
+    table = zoo.zoo_table().set_index("name")
+    assert set(table["location"]) == {"hub"}
+    assert table.drop(columns="location").equals(whole.drop(columns="location"))
 
 
 def test_zoo_is_found_installed_and_in_a_checkout(tmp_path, monkeypatch):

@@ -196,12 +196,16 @@ def load(
     source: str,
     *,
     revision: str | None = None,
+    pin: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     token: str | bool | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> NavigationTransformer:
-    """Load a network from the repository "org/name" or "org/name@revision"; see ``zoo.load``."""
+    """Load a network from the repository "org/name" or "org/name@revision"; see ``zoo.load``.
+
+    With a pin, the sha256 of ``SHA256SUMS``, every file must be as it was pinned.
+    """
     repo_id, revision = split(source, revision)
     try:
         folder = download(
@@ -212,7 +216,7 @@ def load(
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        model = hub.read(folder)
+        model = hub.read(folder, pin=pin)
     except HubError:
         raise
     except FolderError as error:

@@ -18,7 +18,7 @@ from placeformer.models.activation import alpha_to_mg
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo import folder as hub
 from placeformer.zoo import hub as remote
-from placeformer.zoo.config import CONFIG, FolderError, parse
+from placeformer.zoo.config import CONFIG, LIBRARY, FolderError, parse
 from placeformer.zoo.files import RECIPE
 from placeformer.zoo.weights import shapes
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PINS = Path(__file__).with_name("pins.json")
+TABLE = "table.json"
+"""File beside the pins: rows of :func:`zoo_table`, for networks that are not in the package."""
+ORGANISATION = "PLACEFORMER_ORGANISATION"
+"""Environment variable: whose repositories hold the networks that are not in the package."""
 SILU = "nmda-a1"  # NMDA_1(x) = x · σ(x)
 COLUMNS = {
     "name": "str",
@@ -43,6 +47,7 @@ COLUMNS = {
     "place_cell_fraction_trained": "float64",
     "place_cell_fraction_novel": "float64",
     "sha256": "str",
+    "location": "str",
 }
 """Columns of :func:`zoo_table` and their types in pandas."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@\S+)?")
@@ -57,6 +62,7 @@ def load(
     token: str | bool | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
+    organisation: str | None = None,
 ) -> NavigationTransformer:
     """Load a network from the zoo, a folder or a model hub.
 
@@ -69,12 +75,17 @@ def load(
         folder (write "./nmda-a10" for the folder), and a folder over a repository (write "hf:").
     revision
         Branch, tag or commit of a repository, by default "main". Only a commit fixes the files.
+    device
+        Device of the network: "cpu", "cuda", …
     cache_dir, token, local_files_only, force_download
         For repositories: folder of the downloads, access token, whether to use only files in the
         cache, and whether to download cached files again. By default the environment variables
         ``HF_HOME``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` apply, as in huggingface_hub.
-    device
-        Device of the network: "cpu", "cuda", …
+    organisation
+        Where networks of the zoo that are not in the installed package are downloaded from: the
+        repository "organisation/name" of the hub. By default the environment variable
+        ``PLACEFORMER_ORGANISATION``, or "placeformer". They must be the files that this version of
+        the package has pinned, whoever publishes them.
 
     Returns
     -------
@@ -123,8 +134,19 @@ def load(
         raise ValueError(f"revision is only for a repository, got {revision!r} for {name!r}")
     if is_zoo_name(source):
         name = canonical(name)
-        model = hub.read(zoo_folder() / name, pin=pin_of(name))
-        model.info |= {"source": "zoo", "alias": alias_of(name) or None}
+        if is_installed(name):
+            model = hub.read(zoo_folder() / name, pin=pin_of(name))
+            model.info["source"] = "zoo"
+        else:
+            model = remote.load(
+                f"{organisation or os.environ.get(ORGANISATION) or LIBRARY}/{name}",
+                pin=pin_of(name),
+                cache_dir=cache_dir,
+                token=token,
+                local_files_only=local_files_only,
+                force_download=force_download,
+            )
+        model.info["alias"] = alias_of(name) or None
         return model.to(device)
     if isinstance(source, str) and not os.path.isdir(name) and not is_path(name):
         raise ValueError(unknown(name))
@@ -133,6 +155,9 @@ def load(
 
 def list_models(pattern: str = "*") -> list[str]:
     """List the names of the networks in the zoo, sorted by activation, α and seed.
+
+    Those that are not in the installed package are downloaded by :func:`load`; the column
+    `location` of :func:`zoo_table` says where each is.
 
     Parameters
     ----------
@@ -157,7 +182,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """
     folder = zoo_folder()
     entries = folder.iterdir() if folder.is_dir() else ()
-    names = [entry.name for entry in entries if (entry / CONFIG).is_file()]
+    names = {entry.name for entry in entries if (entry / CONFIG).is_file()} | set(read_pins())
     return sorted((n for n in names if fnmatchcase(n, canonical(pattern))), key=natural)
 
 
@@ -189,7 +214,10 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
         - `place_cell_fraction_trained`, `place_cell_fraction_novel`: share of the feed-forward
           units, 0 to 1, that are place cells according to :func:`place_cells` on one trained and
           on one novel map; NaN if it was not measured;
-        - `sha256` of the weight file, which :func:`load` checks.
+        - `sha256` of the weight file, which :func:`load` checks;
+        - `location`: "package" for the networks in the installed package or the source checkout,
+          "hub" for those that :func:`load` downloads. The figures of the latter are stored in the
+          package, too.
 
     Raises
     ------
@@ -211,13 +239,19 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [table_row(zoo_folder() / name) for name in list_models(pattern)]
+    elsewhere = parse(PINS.with_name(TABLE).read_text(encoding="utf-8"))
+    rows = [
+        table_row(zoo_folder() / name, pin_of(name)) | {"location": "package"}
+        if is_installed(name)
+        else elsewhere[name] | {"location": "hub"}
+        for name in list_models(pattern)
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def table_row(folder: Path) -> dict[str, Any]:
-    """One row of :func:`zoo_table`."""
-    said = hub.read_description(folder, pin=pin_of(folder.name))
+def table_row(folder: Path, pin: str) -> dict[str, Any]:
+    """One row of :func:`zoo_table`, without its location."""
+    said = hub.read_description(folder, pin=pin)
     network = said.network
     return {
         "name": folder.name,
@@ -230,6 +264,11 @@ def table_row(folder: Path) -> dict[str, Any]:
         "parameters": sum(map(prod, shapes(network, None).values())),
         "sha256": said.sha256,
     } | {name: entry["value"] for name, entry in said.results.items() if name in COLUMNS}
+
+
+def is_installed(name: str) -> bool:
+    """Return whether the files of a network of the zoo are in the package or the checkout."""
+    return (zoo_folder() / name / CONFIG).is_file()
 
 
 def seed_of(folder: Path) -> int | None:
@@ -283,9 +322,14 @@ def hub_id(source: str | os.PathLike[str]) -> str | None:
     return source if HUB_ID.fullmatch(source) and not os.path.exists(source) else None
 
 
+def read_pins() -> dict[str, str]:
+    """Name → sha256 of the list of checksums, of every network of the zoo."""
+    return dict(parse(PINS.read_text(encoding="utf-8")))
+
+
 def pin_of(name: str) -> str:
     """Return the sha256 that the list of checksums of a zoo network must have."""
-    pins = parse(PINS.read_text(encoding="utf-8"))
+    pins = read_pins()
     if name not in pins:
         raise FolderError(
             f"{name} cannot be loaded: {PINS.name} has no sha256 for it, so its files cannot be "
