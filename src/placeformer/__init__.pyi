@@ -51,6 +51,7 @@ from .spatial.variance_explained import position_variance_explained as position_
 from .stats.hill import fit_hill as fit_hill
 from .training.trainer import train as train
 from .versions import show_versions as show_versions
+from .zoo.classes import register as register
 from .zoo.folder import save as save
 from .zoo.hub import push as push
 from .zoo.registry import list_models as list_models

@@ -1,6 +1,6 @@
 """A model hub on 127.0.0.1, small and with a memory only, for the genuine client to talk to.
 
-It knows users by their tokens, models, branches, tags, commits and LFS. A test can look at the
+It knows users by their tokens, models, branches, tags, commits, pull requests and LFS. A test can look at the
 `requests` it got, break its answers with `fault`, and add `headers` to files.
 """
 
@@ -235,8 +235,12 @@ class Handler(BaseHTTPRequestHandler):
         ]
         return ([one for one in found if wanted <= set(one["tags"])],)
 
+    def open_pr(self):
+        """Whether a pull request is asked for, which any user may open."""
+        return self.query.get("create_pr") == ["1"] and self.user() is not None
+
     def preupload(self, name, revision):
-        repository = self.repository(name, write=True)
+        repository = self.repository(name, write=not self.open_pr())
         old = repository.commits[self.commit_of(repository, revision)]["files"]
         files = []
         for asked in json.loads(self.body)["files"]:
@@ -249,7 +253,8 @@ class Handler(BaseHTTPRequestHandler):
         return ({"files": files},)
 
     def batch(self, name):
-        self.repository(name, write=True)
+        if self.user() is None:  # what is uploaded is nowhere until it is committed
+            self.repository(name, write=True)
         objects = json.loads(self.body)["objects"]
         for asked in objects:
             if asked["oid"] not in self.server.blobs:
@@ -264,7 +269,8 @@ class Handler(BaseHTTPRequestHandler):
         return ({},)
 
     def push(self, name, revision):
-        repository, branch = self.repository(name, write=True), unquote(revision)
+        pr = self.open_pr()
+        repository, branch = self.repository(name, write=not pr), unquote(revision)
         if branch not in repository.branches:
             raise Refused(404, f"Invalid rev id: {branch}", "RevisionNotFound")
         header, *lines = [json.loads(line) for line in self.body.splitlines()]
@@ -280,9 +286,15 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.server.blobs[value["oid"]]
             else:
                 files[value["path"]] = base64.b64decode(value["content"])
+        answer = {"success": True}
+        if pr:
+            number = 1 + sum(b.startswith("refs/pr/") for b in repository.branches)
+            answer["pullRequestUrl"] = f"{self.server.url}/{name}/discussions/{number}"
+            branch = f"refs/pr/{number}"
+            repository.branches[branch] = parent
         sha = repository.commit(branch, files, header["value"]["summary"])
         url = f"{self.server.url}/{name}/commit/{sha}"
-        return ({"success": True, "commitOid": sha, "commitUrl": url},)
+        return (answer | {"commitOid": sha, "commitUrl": url},)
 
     def branch(self, name, new):
         repository, new = self.repository(name, write=True), unquote(new)

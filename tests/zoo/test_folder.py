@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import placeformer as pf
 from placeformer.models.activation import OTHERS
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
@@ -193,7 +194,7 @@ def test_all_files_are_written(tmp_path):
     assert (net / "history.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n"
     assert tomllib.loads((net / "recipe.toml").read_text()) == {"name": "net"}
     card = (net / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: placeformer\nlicense: mit\ntags:\n- ")
+    assert card.startswith("---\nlibrary_name: placeformer\nlicense: mit\npipeline_tag: ")
     assert "| working_error | 0.0125 | share of wrong predictions |" in card
     save(network(), tmp_path / "copy", history=net / "history.csv", card="mine")
     assert (tmp_path / "copy" / "history.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n"
@@ -750,6 +751,32 @@ def test_wrong_options_are_refused(tmp_path, options, error, part):
     assert os.listdir(tmp_path) == []
 
 
-def test_only_navigation_transformers_are_saved(tmp_path):
-    with pytest.raises(TypeError, match="model must be a NavigationTransformer, got Linear"):
+def test_networks_that_are_not_registered_are_not_saved(tmp_path):
+    with pytest.raises(TypeError, match="or of a registered class, got Linear; write a class of"):
         save(torch.nn.Linear(2, 2), tmp_path / "net")
+    with pytest.raises(TypeError, match="got NoneType; pass a torch.nn.Module"):
+        save(None, tmp_path / "net")
+
+
+def header_of(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+def test_other_libraries_know_the_weights_as_pytorchs(folder, tmp_path):
+    with safe_open(folder / "model.safetensors", "pt") as stream:
+        assert stream.metadata().keys() == {"format", "placeformer"}
+        assert stream.metadata()["format"] == "pt"
+    assert len(header_of(folder)) % 8 == 0
+    save(network(), tmp_path / "again", results=RESULTS)
+    ours, again = ((f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "again"))
+    assert ours == again
+
+
+def test_a_network_of_the_zoo_keeps_its_bytes(tmp_path):
+    model = pf.load("mini-nmda-a10")  # its file is older than the tag "format"
+    save(model, tmp_path / "copy")
+    ours, theirs = Path(model.info["folder"]), tmp_path / "copy"
+    assert b'"format"' not in header_of(ours)
+    for file in ours.iterdir():
+        assert file.read_bytes() == (theirs / file.name).read_bytes(), file.name

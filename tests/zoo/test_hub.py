@@ -13,9 +13,10 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+import yaml
 from helpers import networks
 from helpers.local_hub import LocalHub
-from huggingface_hub import HfApi, ModelCard, constants
+from huggingface_hub import HfApi, ModelCard, constants, parse_eval_result_entries
 
 import placeformer as pf
 from placeformer.models.grid_world import GridWorld
@@ -283,9 +284,50 @@ def test_a_network_that_cannot_be_saved_creates_no_repository(local_hub):
     model.layers[1].ffn.activation.alpha = 5.0
     with pytest.raises(hub.FolderError, match="save the network as it was trained"):
         pf.push(model, REPO)
-    with pytest.raises(TypeError, match="model must be a NavigationTransformer, got str"):
+    with pytest.raises(TypeError, match=r"got str; pass the network itself, pf\.load\('nmda-a10'\)"):
         pf.push("nmda-a10", REPO)
     assert local_hub.requests == []
+
+
+def test_a_pull_request_leaves_the_branch_as_it_is(local_hub, repo, monkeypatch):
+    before = files_of(repo)
+    monkeypatch.setenv("HF_TOKEN", "hf_bob")  # who may not write there
+    url = pf.push(network(seed=1), REPO, create_pr=True)
+    assert url == f"{local_hub.url}/{REPO}/discussions/1"
+    assert files_of(repo) == before
+    assert same(pf.load(REPO, revision="refs/pr/1"), network(seed=1))
+    assert pf.push(network(seed=2), REPO, create_pr=True).endswith("/2")
+    with pytest.raises(HubError, match="may not write there"):
+        pf.push(network(seed=1), REPO)
+    with pytest.raises(HubError, match="no such repository"):
+        pf.push(network(), "alice/other", create_pr=True)
+    with pytest.raises(ValueError, match="private must be False with create_pr=True"):
+        pf.push(network(), REPO, create_pr=True, private=True)
+
+
+def test_the_card_states_licence_task_and_results(local_hub, tmp_path):
+    pf.save(network(), tmp_path / "net", results=RESULTS, dtype="exact")
+    pf.push(pf.load(tmp_path / "net"), REPO, license="apache-2.0")
+    files = files_of(local_hub.repositories[REPO])
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.license == "apache-2.0" and card.text.endswith("## Licence\n\napache-2.0\n")
+    assert card.data.pipeline_tag == "feature-extraction"
+    (entry,) = parse_eval_result_entries(yaml.safe_load(files[remote.EVALUATION]))
+    assert (entry.task_id, entry.value) == ("working_error", 0.0125)
+    assert entry.notes == RESULTS["working_error"]["definition"]
+    assert card.data.eval_results[0].metric_value == entry.value
+    assert same(pf.load(REPO), network())
+    pf.push(network(seed=1), REPO)  # of which nothing was measured
+    files = files_of(local_hub.repositories[REPO])
+    assert remote.EVALUATION not in files
+    assert ModelCard(files["README.md"].decode()).data.license == "mit"
+
+
+@pytest.mark.parametrize("license", ["MIT", "", "GPL v3", 3])
+def test_what_is_no_licence_is_refused(local_hub, license):
+    with pytest.raises(ValueError, match=r"license must be a short name in lower case.* got"):
+        pf.push(network(), REPO, license=license)
+    assert not local_hub.requests
 
 
 # The cache
@@ -656,7 +698,8 @@ def test_pull_copies_the_whole_network(local_hub, tmp_path, offline):
     remote.pull(REPO, tmp_path / "copy")
     files = files_of(local_hub.repositories[REPO])
     copied = {f.name: f.read_bytes() for f in (tmp_path / "copy").iterdir()}
-    assert copied == {k: v for k, v in files.items() if k != ".gitattributes"}
+    ours = {k: v for k, v in files.items() if not k.startswith(".")}
+    assert copied == ours
     assert not any(f.is_symlink() for f in (tmp_path / "copy").iterdir())
     offline()
     shutil.rmtree(tmp_path / "copy")

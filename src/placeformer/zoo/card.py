@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import nn
 
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.config import LIBRARY, Results
@@ -23,7 +26,18 @@ TEMPLATES = Environment(
 """Templates of the cards. They are Markdown, so HTML is not escaped."""
 
 
-def head(name: str, results: Results) -> str:
+PIPELINE = "feature-extraction"
+"""Task on the hub: what the networks are loaded for is to record their activations."""
+
+
+def head(
+    name: str,
+    results: Results,
+    *,
+    tags: Sequence[str] = TAGS,
+    license: str | None = "mit",
+    base_model: str | None = None,
+) -> str:
     """YAML header of a card: library, licence, tags and, with results, the ``model-index``."""
     measured = [
         EvalResult(
@@ -39,8 +53,10 @@ def head(name: str, results: Results) -> str:
     ]
     return ModelCardData(
         library_name=LIBRARY,
-        license="mit",
-        tags=list(TAGS),
+        license=license,
+        base_model=base_model,
+        pipeline_tag=PIPELINE,
+        tags=list(tags),
         model_name=name if measured else None,
         eval_results=measured or None,
     ).to_yaml()
@@ -57,10 +73,30 @@ def default_card(name: str, model: NavigationTransformer, results: Results) -> s
     )
 
 
-def addressed(text: str, repo_id: str) -> str:
-    """Return the card with `repo_id` in its example, and with the tag of this library."""
+def custom_card(
+    name: str, model: nn.Module, results: Results, sections: Mapping[str, Any]
+) -> str:
+    """Return a card for a network of a registered class."""
+    return TEMPLATES.get_template("custom_card.md.jinja").render(
+        head=head(name, results, tags=(LIBRARY, sections["class"]["name"]), license=None),
+        name=name,
+        cls=sections["class"],
+        config=json.dumps(sections["config"], indent=2, ensure_ascii=False),
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        results=results,
+    )
+
+
+LICENCE = re.compile(r"(?<=^## Licence\n\n).*?(?=\n*\Z|\n+#)", re.MULTILINE | re.DOTALL)
+
+
+def addressed(text: str, repo_id: str, license: str | None) -> str:
+    """Return the card with `repo_id` in its example, the tag of this library, and a licence."""
     card = ModelCard(HUB_ID.sub(repo_id, text))
     data = cast(ModelCardData, card.data)
     if LIBRARY not in (data.tags or []):
         data.library_name, data.tags = LIBRARY, [*(data.tags or []), LIBRARY]
+    if license is not None and data.license != license:
+        data.license = license
+        card.text = LICENCE.sub(license, card.text, count=1)
     return str(card)

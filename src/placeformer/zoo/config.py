@@ -17,6 +17,7 @@ from placeformer.models.transformer import ModelConfig
 FORMAT_VERSION, LIBRARY = 1, "placeformer"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DTYPES = ("float16", "float32")
+CUSTOM_DTYPES = (*DTYPES, "float64")
 LARGEST = 2**20  # bytes of config.json
 SHOWN = 12  # problems listed in one error
 
@@ -30,7 +31,10 @@ NETWORK = {f.name: str(f.type) for f in fields(ModelConfig)}
 WORLD = dict.fromkeys(("side", "n_letters", "n_maps", "seed"), "int")
 STORED = dict.fromkeys(("file", "sha256", "dtype"), "str")
 RESULT = {"value": "float", "definition": "str"}
+CLASS = dict.fromkeys(("name", "module", "qualname"), "str")
+IDENTIFIER = re.compile(r"[\w.<>-]{1,200}")
 SECTIONS = ("format_version", "library", "network", "world", "weights")
+CUSTOM_SECTIONS = ("format_version", "library", "class", "config", "weights")
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -45,26 +49,66 @@ class Description:
 
     Attributes
     ----------
-    network
-        Sizes and activation.
-    world
-        Arguments of the :class:`GridWorld`; None for a network without a world.
     sha256, dtype
         Checksum of the weight file, and dtype of its weights.
     results
         Name → value and definition.
     """
 
-    network: ModelConfig
-    world: Mapping[str, int] | None
     sha256: str
     dtype: str
     results: Results
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Network and world as one flat mapping, which is also stored in the weight file."""
+        """What decides the network besides its weights, which is also stored in the weight file."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class NavigationDescription(Description):
+    """Contents of the ``config.json`` of a :class:`NavigationTransformer`.
+
+    Attributes
+    ----------
+    network
+        Sizes and activation.
+    world
+        Arguments of the :class:`GridWorld`; None for a network without a world.
+    """
+
+    network: ModelConfig
+    world: Mapping[str, int] | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Network and world as one flat mapping."""
         return facts(self.network, self.world)
+
+
+@dataclass(frozen=True)
+class CustomDescription(Description):
+    """Contents of the ``config.json`` of a network of a registered class.
+
+    Attributes
+    ----------
+    name
+        What the class is registered as.
+    module, qualname
+        Where the class was when the network was saved: for a hint, nothing is imported by it.
+    config
+        What the network is built from.
+    """
+
+    name: str
+    module: str
+    qualname: str
+    config: Mapping[str, Any]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Name of the class, and its config as one flat mapping."""
+        return custom_facts(self.name, self.config)
 
 
 def refuse(what: str, problems: Sequence[str]) -> None:
@@ -105,7 +149,9 @@ def parse_config(content: bytes, problems: list[str]) -> Description | None:
 def check_config(entries: Any, problems: list[str]) -> Description | None:
     """Check every key, type and value of ``config.json``."""
     before = len(problems)
-    if not check_keys(entries, SECTIONS, CONFIG, problems, optional=("results",)):
+    custom = isinstance(entries, Mapping) and "class" in entries
+    sections = CUSTOM_SECTIONS if custom else SECTIONS
+    if not check_keys(entries, sections, CONFIG, problems, optional=("results",)):
         return None
     for key, expected in (("format_version", FORMAT_VERSION), ("library", LIBRARY)):
         if key in entries and (
@@ -115,16 +161,36 @@ def check_config(entries: Any, problems: list[str]) -> Description | None:
                 f"{CONFIG}: {key}: expected {expected!r}, got {brief(entries[key])}; "
                 "another version of placeformer may read it"
             )
-    network, world = check_network_entries(entries, problems), entries.get("world")
+    network = None if custom else check_network_entries(entries, problems)
+    world = None if custom else entries.get("world")
+    if custom:
+        check_class_entries(entries, problems)
     if world is not None and check_section(world, WORLD, "world", problems) and network:
         check_letter_count(world["n_letters"], network.n_letters, problems)
     weights, results = entries.get("weights"), entries.get("results", {})
     if "weights" in entries and check_section(weights, STORED, "weights", problems):
-        check_stored(weights, problems)
+        check_stored(weights, CUSTOM_DTYPES if custom else DTYPES, problems)
     check_results(results, problems)
-    if network is None or len(problems) > before:
+    if len(problems) > before:
         return None
-    return Description(network, world, weights["sha256"], weights["dtype"], results)
+    stored = weights["sha256"], weights["dtype"], results
+    if custom:
+        return CustomDescription(*stored, **entries["class"], config=entries["config"])
+    assert network is not None  # for the type checker: None comes with a problem
+    return NavigationDescription(*stored, network, world)
+
+
+def check_class_entries(entries: Mapping[str, Any], problems: list[str]) -> None:
+    """Check what is said of a registered class."""
+    about = entries["class"]
+    if check_section(about, CLASS, "class", problems):
+        problems += [
+            f"{CONFIG}: class.{key}: expected a name, got {brief(value)}"
+            for key, value in about.items()
+            if not IDENTIFIER.fullmatch(value)
+        ]
+    if "config" in entries and not isinstance(entries["config"], Mapping):
+        problems.append(f"{CONFIG}: config: expected an object, got {brief(entries['config'])}")
 
 
 def check_network_entries(entries: Mapping[str, Any], problems: list[str]) -> ModelConfig | None:
@@ -157,10 +223,12 @@ def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
         )
 
 
-def check_stored(weights: Mapping[str, str], problems: list[str]) -> None:
+def check_stored(
+    weights: Mapping[str, str], dtypes: Sequence[str], problems: list[str]
+) -> None:
     """Check the values of the section on the weight file."""
-    rules = {"file": re.escape(WEIGHTS), "sha256": "[0-9a-f]{64}", "dtype": "|".join(DTYPES)}
-    wanted = {"file": WEIGHTS, "sha256": "64 digits 0–9a–f", "dtype": " or ".join(DTYPES)}
+    rules = {"file": re.escape(WEIGHTS), "sha256": "[0-9a-f]{64}", "dtype": "|".join(dtypes)}
+    wanted = {"file": WEIGHTS, "sha256": "64 digits 0–9a–f", "dtype": " or ".join(dtypes)}
     for key, rule in rules.items():
         if not re.fullmatch(rule, weights[key]):
             problems.append(
@@ -225,6 +293,11 @@ def facts(network: ModelConfig, world: Mapping[str, int] | None) -> dict[str, An
     """Network and world as one flat mapping, from ``network.alpha`` to ``world.seed``."""
     flat = {f"network.{key}": value for key, value in asdict(network).items()}
     return flat | ({"world": None} if world is None else {f"world.{k}": world[k] for k in WORLD})
+
+
+def custom_facts(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name of a registered class, and the config of a network, as one flat mapping."""
+    return {"class": name} | {f"config.{key}": value for key, value in config.items()}
 
 
 def brief(value: Any) -> str:

@@ -12,32 +12,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from placeformer._atomic import replaced_folder
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.zoo.card import default_card
+from placeformer.zoo.card import custom_card, default_card
+from placeformer.zoo.classes import check_registered
 from placeformer.zoo.config import (
     CONFIG,
+    CUSTOM_DTYPES,
     DTYPES,
     FORMAT_VERSION,
+    LARGEST,
     LIBRARY,
     WEIGHTS,
     WORLD,
+    CustomDescription,
     Description,
     FolderError,
+    NavigationDescription,
     Results,
     check_results,
+    custom_facts,
     exact,
     facts,
     parse_config,
     refuse,
 )
+from placeformer.zoo.custom import CustomLayout, contents
 from placeformer.zoo.files import (
     CARD,
     FILES,
@@ -54,6 +61,8 @@ from placeformer.zoo.files import (
 )
 from placeformer.zoo.weights import (
     MAPS,
+    Layout,
+    NavigationLayout,
     check_network,
     exact_dtype,
     maps_of,
@@ -63,10 +72,10 @@ from placeformer.zoo.weights import (
 
 
 def save(
-    model: NavigationTransformer,
+    model: nn.Module,
     folder: str | os.PathLike[str],
     *,
-    dtype: str = "float16",
+    dtype: str | None = None,
     history: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | None = None,
     recipe: str | os.PathLike[str] | None = None,
     card: str | None = None,
@@ -80,12 +89,15 @@ def save(
     Parameters
     ----------
     model
-        A network, with or without a world.
+        A :class:`NavigationTransformer`, with or without a world, or a network whose class is
+        registered, see :func:`register`.
     folder
         Folder to write, which must be new or empty.
     dtype
         "float16" halves the size of the file and rounds the weights; "float32" stores them exactly;
-        "exact" is float16 if that does not round any weight, and float32 otherwise.
+        "exact" is float16 if that does not round any weight, and float32 otherwise (or float64,
+        which a network of a registered class may need). By default "float16" for a
+        NavigationTransformer and "exact" for other networks. Integers are stored as they are.
     history
         The history of the training: rows (one mapping each) or the path of a CSV file.
     recipe
@@ -102,6 +114,7 @@ def save(
     --------
     load : Read the folder.
     push : Push a network to a model hub.
+    register : Save networks of a class of your own.
 
     Notes
     -----
@@ -114,7 +127,7 @@ def save(
         If the folder is not empty or cannot be written, or a weight is not finite in `dtype`; a
         subclass of ValueError.
     TypeError, ValueError
-        If `model` is another kind of network, or `dtype` is unknown.
+        If the class of `model` is not registered, or `dtype` is unknown.
 
     Examples
     --------
@@ -126,11 +139,12 @@ def save(
     ...     pf.load(f"{folder}/copy").config == model.config
     True
     """
+    dtypes = (*DTYPES, "exact")
     if not isinstance(model, NavigationTransformer):
-        raise TypeError(f"model must be a NavigationTransformer, got {type(model).__name__}")
-    if dtype not in (*DTYPES, "exact"):
-        raise ValueError(f'dtype must be "float16", "float32" or "exact", got {dtype!r}')
-    dtype = exact_dtype(model) if dtype == "exact" else dtype
+        check_registered(model)
+        dtypes = (*CUSTOM_DTYPES, "exact")
+    if dtype not in (None, *dtypes):
+        raise ValueError(f"dtype must be one of {', '.join(dtypes)}, got {dtype!r}")
     if "\0" in os.fspath(folder):
         raise FolderError(f"folder must be a path without a NUL, got {folder!r}")
     target = Path(folder).expanduser().resolve()
@@ -140,7 +154,7 @@ def save(
             (new / name).write_bytes(content)
 
 
-def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> NavigationTransformer:
+def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Any:
     """Read a network that :func:`save` wrote; anything that is not exactly as expected raises.
 
     Parameters
@@ -152,9 +166,11 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
 
     Returns
     -------
-    NavigationTransformer
+    NavigationTransformer or torch.nn.Module
         float32, in eval mode, with `world` (its maps are the stored ones) and `info`: name, source,
-        alpha, parameters, sha256, dtype, results (name → number) and definitions (name → text).
+        alpha, parameters, sha256, dtype, results (name → number) and definitions (name → text). A
+        network of a registered class has the dtypes that its class builds, no `world`, and `class`
+        in place of `alpha`.
 
     Raises
     ------
@@ -165,22 +181,42 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Navigatio
     if "\0" in os.fspath(folder) or not path.is_dir():
         raise FolderError(f"folder must be a folder with {CONFIG} and {WEIGHTS}, got {str(path)!r}")
     said, sums, _ = described(path, pin, problems)
-    tensors = read_tensors(path, said, sums.get(WEIGHTS), problems)
+    layout = None if said is None else layout_of(said, problems)
+    tensors = read_tensors(path, layout, sums.get(WEIGHTS), problems)
     refuse(f"{path} cannot be loaded", problems)
     assert said is not None  # for the type checker: None comes with a problem
-    model = build(path, said, tensors)
-    model.info = {
+    about: dict[str, Any]
+    model: nn.Module
+    if isinstance(layout, CustomLayout):
+        model, about = layout.network(tensors), {"class": layout.said.name}
+    else:
+        assert isinstance(said, NavigationDescription)  # for the type checker
+        model, about = build(path, said, tensors), {"alpha": said.network.alpha}
+    info = {
         "name": path.resolve().name,
         "source": os.fspath(folder),
         "folder": os.path.abspath(path),
-        "alpha": said.network.alpha,
+        **about,
         "parameters": sum(w.numel() for w in model.parameters()),
         "sha256": said.sha256,
         "dtype": said.dtype,
         "results": {name: entry["value"] for name, entry in said.results.items()},
         "definitions": {name: entry["definition"] for name, entry in said.results.items()},
     }
+    model.info = info  # type: ignore[assignment]
     return model
+
+
+def layout_of(said: Description, problems: list[str]) -> Layout | None:
+    """Return what the weight file must hold; None with a problem if the class cannot be built."""
+    if isinstance(said, NavigationDescription):
+        return NavigationLayout(said)
+    assert isinstance(said, CustomDescription)  # for the type checker
+    try:
+        return CustomLayout(said)
+    except FolderError as error:
+        problems.append(str(error))
+        return None
 
 
 def described(
@@ -197,16 +233,20 @@ def described(
     return said, sums or {}, files
 
 
-def read_description(folder: Path, *, pin: str | None = None) -> Description:
-    """Read what ``config.json`` says, after the check of all files but the weights."""
+def read_description(folder: Path, *, pin: str | None = None) -> NavigationDescription:
+    """Read what ``config.json`` of a navigation Transformer says, and check all but the weights."""
     problems: list[str] = []
     said, _, _ = described(folder, pin, problems)
+    if isinstance(said, CustomDescription):
+        problems.append(f"{CONFIG}: expected a NavigationTransformer, got a {said.name}")
     refuse(f"{folder} cannot be read", problems)
-    assert said is not None  # for the type checker: None comes with a problem
+    assert isinstance(said, NavigationDescription)  # for the type checker
     return said
 
 
-def build(folder: Path, said: Description, tensors: dict[str, Tensor]) -> NavigationTransformer:
+def build(
+    folder: Path, said: NavigationDescription, tensors: dict[str, Tensor]
+) -> NavigationTransformer:
     """Build the network without changing the random state of torch."""
     try:
         world = None if said.world is None else GridWorld(**said.world)
@@ -221,10 +261,56 @@ def build(folder: Path, said: Description, tensors: dict[str, Tensor]) -> Naviga
     return model.requires_grad_().eval()
 
 
+class Stored(NamedTuple):
+    """What is stored of a network: sections of ``config.json``, facts for the header, tensors."""
+
+    sections: dict[str, Any]
+    facts: dict[str, Any]
+    dtype: str
+    tensors: dict[str, Tensor]
+
+    def weights(self, *, tagged: bool = True) -> bytes:
+        """Content of the weight file; older files are not tagged as PyTorch's."""
+        content = safetensors.torch.save(self.tensors, {LIBRARY: json.dumps(self.facts)})
+        return tagged_as_pytorch(content) if tagged else content
+
+
+def tagged_as_pytorch(content: bytes) -> bytes:
+    """Add ``"format": "pt"`` to a weight file, without which other libraries do not read it.
+
+    The library itself writes several entries in an order that differs from call to call, and so
+    would the checksum.
+    """
+    begin = 8 + int.from_bytes(content[:8], "little")
+    opening, tag = b'{"__metadata__":{', b'"format":"pt",'
+    header = content[8:begin].rstrip()
+    assert header.startswith(opening)
+    header = opening + tag + header[len(opening) :]
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + content[begin:]
+
+
+def stored(model: nn.Module, dtype: str | None, problems: list[str]) -> Stored:
+    """Return what is stored of a network in a dtype; None for the default of its kind."""
+    if not isinstance(model, NavigationTransformer):
+        name, cls = check_registered(model), type(model)
+        config, dtype, tensors = contents(model, name, None if dtype == "exact" else dtype)
+        place = {"name": name, "module": cls.__module__, "qualname": cls.__qualname__}
+        sections = {"class": place, "config": config}
+        return Stored(sections, custom_facts(name, config), dtype, tensors)
+    check_network(model, problems)
+    refuse("the network cannot be saved", problems)
+    dtype = exact_dtype(model) if dtype == "exact" else dtype or "float16"
+    tensors = weights_of(model, dtype, problems) | maps_of(model.world, problems)
+    network, world = exact(asdict(model.config)), world_entries(model.world)
+    sections = {"network": asdict(network), "world": world}
+    return Stored(sections, facts(network, world), dtype, tensors)
+
+
 def pack(
-    model: NavigationTransformer,
+    model: nn.Module,
     name: str,
-    dtype: str,
+    dtype: str | None,
     history: Any,
     recipe: Any,
     card: str | None,
@@ -234,42 +320,60 @@ def pack(
     problems, old = list[str](), dict[str, bytes]()
     check_results({} if results is None else results, problems)
     extra = {HISTORY: history_text(history, problems), RECIPE: recipe_text(recipe, problems)}
-    check_network(model, problems)
     refuse("the network cannot be saved", problems)
-    tensors = weights_of(model, dtype, problems) | maps_of(model.world, problems)
+    content = stored(model, dtype, problems)
     refuse("the network cannot be saved", problems)
-
-    config, world = exact(asdict(model.config)), world_entries(model.world)
-    weights = safetensors.torch.save(tensors, {LIBRARY: json.dumps(facts(config, world))})
-    sha256 = hashlib.sha256(weights).hexdigest()
+    weights = content.weights()
     if all(entry is None for entry in (history, recipe, card, results)):
-        results, old = kept(model, sha256)
+        results, old, weights = kept(model, content, weights)
     entries = {
         "format_version": FORMAT_VERSION,
         "library": LIBRARY,
-        "network": asdict(config),
-        "world": world,
-        "weights": {"file": WEIGHTS, "sha256": sha256, "dtype": dtype},
+        **content.sections,
+        "weights": {
+            "file": WEIGHTS,
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "dtype": content.dtype,
+        },
     }
     if results:
         entries["results"] = {key: dict(entry) for key, entry in results.items()}
     text = {CONFIG: json.dumps(entries, indent=2, ensure_ascii=False) + "\n"}
-    text[CARD] = default_card(name, model, results or {}) if card is None else card
+    if len(text[CONFIG].encode()) > LARGEST:
+        problems.append(f"config: expected at most {LARGEST:,} bytes in {CONFIG}, got more")
+    refuse("the network cannot be saved", problems)
+    text[CARD] = card_of(name, model, results or {}, content) if card is None else card
     text |= {file: content for file, content in extra.items() if content is not None}
     files = {WEIGHTS: weights} | {file: content.encode() for file, content in text.items()} | old
     return files | {SUMS: sums_of(files)}
 
 
-def kept(model: NavigationTransformer, sha256: str) -> tuple[Results, dict[str, bytes]]:
-    """Results and text files of the folder it was loaded from, if its weights are unchanged."""
-    if "folder" not in model.info:
-        return {}, {}
-    folder, problems = Path(model.info["folder"]), list[str]()
+def card_of(name: str, model: nn.Module, results: Results, content: Stored) -> str:
+    """Return the short card of a network."""
+    if isinstance(model, NavigationTransformer):
+        return default_card(name, model, results)
+    return custom_card(name, model, results, content.sections)
+
+
+def kept(
+    model: nn.Module, content: Stored, weights: bytes
+) -> tuple[Results, dict[str, bytes], bytes]:
+    """Results, text files and weights of the folder it was loaded from, if it is unchanged."""
+    info = getattr(model, "info", {})
+    if "folder" not in info:
+        return {}, {}, weights
+    folder, problems = Path(info["folder"]), list[str]()
     said, _, files = described(folder, None, problems)
-    if said is None or said.sha256 != sha256:
-        return {}, {}
+    same = [
+        candidate
+        for candidate in (weights, content.weights(tagged=False))
+        if said is not None and said.sha256 == hashlib.sha256(candidate).hexdigest()
+    ]
+    if said is None or not same:
+        return {}, {}, weights
     refuse(f"the network cannot be saved with the files of {folder}", problems)
-    return said.results, {file: content for file, content in files.items() if file != CONFIG}
+    old = {file: content for file, content in files.items() if file != CONFIG}
+    return said.results, old, same[0]
 
 
 def world_entries(world: GridWorld | None) -> dict[str, int] | None:

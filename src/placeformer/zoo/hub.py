@@ -17,8 +17,10 @@ from filelock import FileLock
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
+    EvalResultEntry,
     HfApi,
     constants,
+    eval_result_entries_to_yaml,
     hf_hub_url,
     try_to_load_from_cache,
 )
@@ -34,10 +36,10 @@ from huggingface_hub.errors import (
     RevisionResolutionError,
 )
 from huggingface_hub.file_download import http_get, repo_folder_name
-from huggingface_hub.utils import build_hf_headers, httpx, validate_repo_id
+from huggingface_hub.utils import build_hf_headers, httpx, validate_repo_id, yaml_dump
+from torch import nn
 
 from placeformer._atomic import atomic_file
-from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo import folder as hub
 from placeformer.zoo.card import addressed
 from placeformer.zoo.config import (
@@ -62,10 +64,14 @@ from placeformer.zoo.files import (
     read_file,
     sums_of,
 )
-from placeformer.zoo.weights import check_size
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # no "..", so it stays inside the cache
+
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+EVALUATION = ".eval_results/placeformer.yaml"
+BENCHMARK = "placeformer/gridworld"
+"""What the results are measured on, by the name of a data set on the hub."""
 
 OFFLINE = (
     "it is not in the cache and the hub cannot be reached (local_files_only, HF_HUB_OFFLINE or no "
@@ -201,7 +207,7 @@ def load(
     token: str | bool | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
-) -> NavigationTransformer:
+) -> Any:
     """Load a network from the repository "org/name" or "org/name@revision"; see ``zoo.load``.
 
     With a pin, the sha256 of ``SHA256SUMS``, every file must be as it was pinned.
@@ -231,7 +237,7 @@ def load(
 
 def pull(
     source: str, folder: str | os.PathLike[str], *, force_download: bool = False
-) -> NavigationTransformer:
+) -> Any:
     """Copy the network of a repository, with its card, recipe and history, to a new folder."""
     folder = Path(folder).expanduser().resolve()
     with hub.new_folder(folder, overwrite=False) as new:
@@ -320,7 +326,9 @@ def fetch(
                     download_file(url, headers, repository, files[name])
             link(repository / "blobs" / files[name].blob, snapshot / name)
             if name == CONFIG and (said := parse_config(read_file(snapshot, CONFIG), problems)):
-                check_size(files[WEIGHTS].size, said, problems)
+                layout = hub.layout_of(said, problems)
+                if layout is not None:
+                    layout.check_size(files[WEIGHTS].size, problems)
             refuse(what, problems)
 
 
@@ -406,13 +414,15 @@ def cached(repo_id: str, file: str, commit: str, cache_dir: Path | None) -> Path
 
 
 def push(
-    model: NavigationTransformer,
+    model: nn.Module,
     repo_id: str,
     *,
     private: bool = False,
     token: str | bool | None = None,
     revision: str | None = None,
     commit_message: str | None = None,
+    create_pr: bool = False,
+    license: str | None = None,
 ) -> str:
     """Push a network to a repository of the hub, as one commit.
 
@@ -423,7 +433,8 @@ def push(
     Parameters
     ----------
     model
-        A network.
+        A :class:`NavigationTransformer`, or a network whose class is registered, see
+        :func:`register`.
     repo_id
         "org/name", or "name" for a repository of your own. It is created if it does not exist.
     private
@@ -434,11 +445,18 @@ def push(
         Branch, which is created if it does not exist; by default "main".
     commit_message
         Message of the commit; by default it names this library and its version.
+    create_pr
+        Open a pull request on `revision` instead of changing it, as is usual for a repository of
+        somebody else. The repository must exist.
+    license
+        Licence that the card states, by the hub's short name such as "mit", "apache-2.0" or
+        "cc-by-4.0". By default that of the card which the network has; the card of a new
+        NavigationTransformer states "mit", and that of a network of a registered class none.
 
     Returns
     -------
     str
-        URL of the commit, or of the last commit if nothing has changed.
+        URL of the commit or pull request, or of the last commit if nothing has changed.
 
     Raises
     ------
@@ -451,6 +469,13 @@ def push(
     --------
     load : Load a network from the hub.
     save : Write a network to a folder.
+    register : Push networks of a class of your own.
+
+    Notes
+    -----
+    The card has the metadata by which the hub finds networks: library, licence, task, tags and, for
+    a network that was fine-tuned from a repository, its base model. Results are in the card's
+    ``model-index`` and, as the hub reads them since 2026, in ``.eval_results/placeformer.yaml``.
 
     Examples
     --------
@@ -459,22 +484,23 @@ def push(
     >>> url = pf.push(model, "org/my-network", private=True)  # doctest: +SKIP
     """
     check_target(repo_id, revision)
+    check_license(license)
+    if create_pr and private:
+        raise ValueError(
+            "private must be False with create_pr=True, for the repository of a pull request "
+            "exists, got True"
+        )
     files, api = packed(model, repo_id.rpartition("/")[2]), client(token)
     with explained(f"{repo_id} cannot be pushed to", writing=True):
         if "/" not in repo_id:
             repo_id = f"{api.whoami()['name']}/{repo_id}"
-        files[CARD] = addressed(files[CARD].decode(), repo_id).encode()
+        files[CARD] = addressed(files[CARD].decode(), repo_id, license).encode()
         files[SUMS] = sums_of(files)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if private and not api.model_info(repo_id).private:
-            raise HubError(
-                f"private must be False for {repo_id}, which is public, got True; make it private "
-                "on its settings page, or choose another repository"
-            )
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        files |= evaluation(files[CONFIG])
+        if not create_pr:
+            make_repository(api, repo_id, private=private, branch=revision)
         head = api.model_info(repo_id, revision=revision)
-        old = {s.rfilename for s in head.siblings or []} & set(FILES) - set(files)
+        old = {s.rfilename for s in head.siblings or []} & {*FILES, EVALUATION} - set(files)
         commit = api.create_commit(
             repo_id,
             [
@@ -484,11 +510,52 @@ def push(
             commit_message=commit_message or f"Push with {LIBRARY} {version(LIBRARY)}",
             revision=revision,
             parent_commit=head.sha,
+            create_pr=create_pr,
         )
-    return str(commit.commit_url)
+    return str(commit.pr_url or commit.commit_url)
 
 
-def packed(model: NavigationTransformer, name: str) -> dict[str, bytes]:
+def make_repository(api: HfApi, repo_id: str, *, private: bool, branch: str | None) -> None:
+    """Make a repository and a branch, if they do not exist."""
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    if private and not api.model_info(repo_id).private:
+        raise HubError(
+            f"private must be False for {repo_id}, which is public, got True; make it private "
+            "on its settings page, or choose another repository"
+        )
+    if branch is not None:
+        api.create_branch(repo_id, branch=branch, exist_ok=True)
+
+
+def check_license(license: str | None) -> None:
+    """Raise for what is no short name of a licence."""
+    if license is not None and not (isinstance(license, str) and LICENSE.fullmatch(license)):
+        raise ValueError(
+            'license must be a short name in lower case, such as "mit", "apache-2.0" or '
+            '"cc-by-4.0" (https://huggingface.co/docs/hub/repositories-licenses), got '
+            f"{license!r:.80}"
+        )
+
+
+def evaluation(config: bytes) -> dict[str, bytes]:
+    """Return the file of measured results as the hub reads them, none without results."""
+    said = parse_config(config, [])
+    if said is None or not said.results:
+        return {}
+    entries = [
+        EvalResultEntry(
+            dataset_id=BENCHMARK,
+            task_id=key,
+            value=entry["value"],
+            notes=str(entry["definition"]),
+        )
+        for key, entry in said.results.items()
+    ]
+    text = yaml_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+    return {EVALUATION: text.encode()}
+
+
+def packed(model: nn.Module, name: str) -> dict[str, bytes]:
     """Contents of the files to push, after reading them back as a check."""
     with TemporaryDirectory() as temporary:
         folder, problems = Path(temporary) / name, list[str]()

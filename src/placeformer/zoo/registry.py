@@ -90,19 +90,22 @@ def load(
     Returns
     -------
     NavigationTransformer
-        The network in float32 and eval mode, with `config`, `world` and `info`.
+        The network in float32 and eval mode, with `config`, `world` and `info`; or a network of the
+        registered class that was saved, in eval mode and with `info`, see :func:`register`.
 
     Raises
     ------
     ValueError
         If the network does not exist, or the device cannot be used.
     FolderError
-        If a file is not exactly as expected, or cannot be downloaded; a subclass of ValueError.
+        If a file is not exactly as expected, or cannot be downloaded, or the class of the network
+        is not registered (the message says what to import); a subclass of ValueError.
 
     See Also
     --------
     list_models, zoo_table : The networks of the zoo.
     save, push : Write a network to a folder, or push it to a hub.
+    register : Load networks of a class of your own.
 
     Examples
     --------
@@ -122,20 +125,21 @@ def load(
     if "\0" in name:
         raise ValueError(f"source must be a name or a path, got {name!r:.200} with a NUL in it")
     if repository := hub_id(source):
-        return remote.load(
+        found: NavigationTransformer = remote.load(
             repository,
             revision=revision,
             cache_dir=cache_dir,
             token=token,
             local_files_only=local_files_only,
             force_download=force_download,
-        ).to(device)
+        )
+        return found.to(device)
     if revision is not None:
         raise ValueError(f"revision is only for a repository, got {revision!r} for {name!r}")
     if is_zoo_name(source):
         name = canonical(name)
         if is_installed(name):
-            model = hub.read(zoo_folder() / name, pin=pin_of(name))
+            model: NavigationTransformer = hub.read(zoo_folder() / name, pin=pin_of(name))
             model.info["source"] = "zoo"
         else:
             model = remote.load(
@@ -150,7 +154,8 @@ def load(
         return model.to(device)
     if isinstance(source, str) and not os.path.isdir(name) and not is_path(name):
         raise ValueError(unknown(name))
-    return hub.read(source).to(device)
+    read: NavigationTransformer = hub.read(source)
+    return read.to(device)
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from placeformer.zoo.config import (
     WEIGHTS,
     Description,
     FolderError,
+    NavigationDescription,
     brief,
     parse,
 )
@@ -73,20 +74,81 @@ def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tu
     }
 
 
-def check_size(size: int, said: Description, problems: list[str]) -> bool:
-    """Compare the size of a weight file with the sizes in ``config.json``; True if it fits.
+class Layout(Protocol):
+    """What a weight file must hold, according to ``config.json``."""
 
-    Tensors are listed one by one only if it fits, so a malicious `n_layers` cannot exhaust memory.
-    """
-    try:
-        outer, layer = outer_and_layer_shapes(said.network, said.world)
-    except OverflowError as error:
-        problems.append(f"{CONFIG}: {error}")
-        return False
-    bytes_each = 2 if said.dtype == "float16" else 4
-    maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
-    layers = said.network.n_layers * sum(map(math.prod, layer.values()))
-    least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
+    @property
+    def said(self) -> Description:
+        """What ``config.json`` says."""
+
+    def check_size(self, size: int, problems: list[str]) -> bool:
+        """Compare the size of the file, without taking memory; True if it fits."""
+
+    def check_header(self, stream: Any, problems: list[str]) -> None:
+        """Check names, shapes and dtypes of the tensors, and the settings stored with them."""
+
+    def check_values(self, tensors: Mapping[str, Tensor], problems: list[str]) -> None:
+        """Check the values of the tensors."""
+
+
+class NavigationLayout:
+    """Tensors of a :class:`NavigationTransformer` and its world."""
+
+    def __init__(self, said: NavigationDescription) -> None:
+        self.said = said
+
+    def check_size(self, size: int, problems: list[str]) -> bool:
+        """Compare the size of a weight file with the sizes in ``config.json``; True if it fits.
+
+        Tensors are listed one by one only if it fits, so a malicious `n_layers` cannot exhaust
+        memory.
+        """
+        try:
+            outer, layer = outer_and_layer_shapes(self.said.network, self.said.world)
+        except OverflowError as error:
+            problems.append(f"{CONFIG}: {error}")
+            return False
+        bytes_each = 2 if self.said.dtype == "float16" else 4
+        maps = sum(math.prod(outer.pop(name)) for name in MAPS if name in outer)
+        layers = self.said.network.n_layers * sum(map(math.prod, layer.values()))
+        least = bytes_each * (layers + sum(map(math.prod, outer.values()))) + maps
+        return is_about(size, least, problems)
+
+    def check_header(self, stream: Any, problems: list[str]) -> None:
+        """Check names, shapes and dtypes of the tensors, and the settings stored with them."""
+        names = stream.keys()
+        slices = {name: stream.get_slice(name) for name in names}
+        if self.said.network.n_layers > len(slices):
+            problems.append(
+                f"{WEIGHTS}: expected the tensors of {self.said.network.n_layers} layers, "
+                f"got {len(slices)} tensors in all"
+            )
+            return
+        expected = shapes(self.said.network, self.said.world)
+        compare_shapes({k: tuple(s.get_shape()) for k, s in slices.items()}, expected, problems)
+        for name in expected.keys() & slices.keys():
+            code = CODES["uint8" if name in MAPS else self.said.dtype]
+            check_dtype(name, code, slices[name].get_dtype(), problems)
+        check_facts(stream.metadata() or {}, self.said, problems)
+
+    def check_values(self, tensors: Mapping[str, Tensor], problems: list[str]) -> None:
+        """Check that weights are finite and that letters exist in the world."""
+        n_letters = self.said.network.n_letters
+        for name, tensor in tensors.items():
+            if name in MAPS:
+                check_letters(f"{WEIGHTS}: {name}", tensor.numpy(), n_letters, problems)
+            elif not tensor.isfinite().all():
+                problems.append(f"{WEIGHTS}: {name}: expected finite weights, got NaN or infinity")
+
+
+def check_dtype(name: str, expected: str, found: str, problems: list[str]) -> None:
+    """Compare the dtype of a tensor with the one it must have, by their codes in safetensors."""
+    if found != expected:
+        problems.append(f"{WEIGHTS}: {name}: expected dtype {expected}, got {found}")
+
+
+def is_about(size: int, least: int, problems: list[str]) -> bool:
+    """Whether a weight file has as many bytes as its tensors and a header."""
     if least <= size <= least + HEADER:
         return True
     problems.append(
@@ -149,7 +211,7 @@ def maps_of(world: GridWorld | None, problems: list[str]) -> dict[str, Tensor]:
 
 
 def read_tensors(
-    folder: Path, said: Description | None, listed: str | None, problems: list[str]
+    folder: Path, layout: Layout | None, listed: str | None, problems: list[str]
 ) -> dict[str, Tensor]:
     """Read the weight file; its header is checked before memory is allocated for tensors.
 
@@ -157,13 +219,13 @@ def read_tensors(
     """
     try:
         with opened(folder, WEIGHTS, None) as file:
-            if said is not None and check_size(os.fstat(file.fileno()).st_size, said, problems):
-                check_hash(file, said.sha256, listed, problems)
+            if layout and layout.check_size(os.fstat(file.fileno()).st_size, problems):
+                check_hash(file, layout.said.sha256, listed, problems)
             check_unique_names(file)
             with safe_open(file.name, framework="pt") as stream:
-                if said is not None:
-                    check_header(stream, said, problems)
-                if said is None or problems:
+                if layout:
+                    layout.check_header(stream, problems)
+                if not layout or problems:
                     return {}
                 names = stream.keys()
                 tensors = {name: stream.get_tensor(name).clone() for name in names}
@@ -175,7 +237,7 @@ def read_tensors(
     except (SafetensorError, OSError, ValueError) as error:
         problems.append(f"{WEIGHTS}: expected a whole safetensors file, got: {error}")
         return {}
-    check_values(tensors, said, problems)
+    layout.check_values(tensors, problems)
     return tensors
 
 
@@ -198,25 +260,6 @@ def check_unique_names(file: BufferedReader) -> None:
     length = int.from_bytes(file.read(8), "little")
     if length <= HEADER:  # safe_open refuses what is no header
         parse(file.read(length).decode())
-
-
-def check_header(stream: Any, said: Description, problems: list[str]) -> None:
-    """Check names, shapes and dtypes of the tensors, and the settings stored with them."""
-    names = stream.keys()
-    slices = {name: stream.get_slice(name) for name in names}
-    if said.network.n_layers > len(slices):
-        problems.append(
-            f"{WEIGHTS}: expected the tensors of {said.network.n_layers} layers, "
-            f"got {len(slices)} tensors in all"
-        )
-        return
-    expected = shapes(said.network, said.world)
-    compare_shapes({k: tuple(s.get_shape()) for k, s in slices.items()}, expected, problems)
-    for name in expected.keys() & slices.keys():
-        code, found = CODES["uint8" if name in MAPS else said.dtype], slices[name].get_dtype()
-        if found != code:
-            problems.append(f"{WEIGHTS}: {name}: expected dtype {code}, got {found}")
-    check_facts(stream.metadata() or {}, said, problems)
 
 
 def check_facts(metadata: Mapping[str, str], said: Description, problems: list[str]) -> None:
@@ -256,15 +299,6 @@ def compare_shapes(
             problems.append(
                 f"{WEIGHTS}: {name}: expected shape {expected[name]}, got {found[name]}"
             )
-
-
-def check_values(tensors: Mapping[str, Tensor], said: Description, problems: list[str]) -> None:
-    """Check that weights are finite and that letters exist in the world."""
-    for name, tensor in tensors.items():
-        if name in MAPS:
-            check_letters(f"{WEIGHTS}: {name}", tensor.numpy(), said.network.n_letters, problems)
-        elif not tensor.isfinite().all():
-            problems.append(f"{WEIGHTS}: {name}: expected finite weights, got NaN or infinity")
 
 
 def check_letters(name: str, maps: np.ndarray, n_letters: int, problems: list[str]) -> None:

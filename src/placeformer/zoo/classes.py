@@ -1,0 +1,385 @@
+"""Networks of the user's own: classes that are registered by name and built from their config."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import os
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.zoo.config import CONFIG, FolderError, brief
+
+Network = TypeVar("Network", bound=type[nn.Module])
+
+CLASSES: dict[str, type[nn.Module]] = {}
+"""Name → class, of this process."""
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+RESERVED = ("navigation-transformer", "navigationtransformer", "placeformer")
+DEEPEST = 32  # objects within each other in a config
+
+
+def register(name: str) -> Callable[[Network], Network]:
+    """Register a class of networks, so that they can be saved, pushed and loaded.
+
+    The network tells with its attribute (or property) `config` how it was built: a mapping, or a
+    dataclass, of values that JSON has. :func:`save` stores it; :func:`load` builds the network
+    again by calling the class with `config` as keyword arguments or, if the class has it, the
+    classmethod ``from_config(config)``, and then fills in the weights. Only code that the user has
+    imported is run: a folder or repository names the class, but nothing is imported by that name.
+
+    Parameters
+    ----------
+    name
+        Name of the class in the folders, such as "my-rnn": letters, digits, points, dashes and
+        underscores, at most 96. It should stay the same for as long as the folders are read.
+
+    Returns
+    -------
+    callable
+        A decorator that returns the class as it is.
+
+    Raises
+    ------
+    TypeError
+        What is decorated is no class of ``torch.nn.Module``, or is a NavigationTransformer, which
+        is saved without being registered.
+    ValueError
+        A name that is reserved or taken by another class, a class that has a name already, or one
+        with an attribute `info`, in which :func:`load` states where a network is from.
+
+    See Also
+    --------
+    save, push, load : What a registered class can be used with.
+    record : Record a network of any class, registered or not.
+
+    Notes
+    -----
+    Tuples in `config` come back as lists. Everything that decides what the network computes must
+    follow from `config` or be a parameter or persistent buffer: :func:`save` builds a second
+    network from `config` and refuses one that differs in its modules, in the shapes, types and
+    sharing of its tensors, in plain attributes (numbers, texts and sequences of them whose name
+    does not start with an underscore), or in buffers that are not persistent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import placeformer as pf
+    >>> import torch
+    >>> @pf.register("my-rnn")
+    ... class MyRNN(torch.nn.Module):
+    ...     def __init__(self, n_units):
+    ...         super().__init__()
+    ...         self.config = {"n_units": n_units}
+    ...         self.rnn = torch.nn.GRU(2, n_units, batch_first=True)
+    ...
+    ...     def forward(self, velocity):
+    ...         return self.rnn(velocity)[0]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pf.save(MyRNN(16), f"{folder}/first")
+    ...     model = pf.load(f"{folder}/first")
+    >>> model.config, model.info["class"]
+    ({'n_units': 16}, 'my-rnn')
+    """
+    if not isinstance(name, str):
+        raise TypeError(f'name must be text, as in @pf.register("my-rnn"), got {brief(name)}')
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            "name must be 1 to 96 letters, digits, points, dashes and underscores and start with "
+            f"a letter or digit, got {name!r:.200}"
+        )
+    if name.lower() in RESERVED:
+        raise ValueError(f"name must not be one of {', '.join(RESERVED)}, got {name!r}")
+
+    def decorate(cls: Network) -> Network:
+        check_class(cls, name)
+        for other in [n for n, c in CLASSES.items() if same_place(c, cls)]:
+            del CLASSES[other]  # the cell of a notebook, or the module, was run again
+        CLASSES[name] = cls
+        return cls
+
+    return decorate
+
+
+def check_class(cls: Any, name: str) -> None:
+    """Raise for what cannot be registered under a name."""
+    if not isinstance(cls, type) or not issubclass(cls, nn.Module):
+        raise TypeError(
+            f"@pf.register({name!r}) must decorate a class of torch.nn.Module, got {brief(cls)}"
+        )
+    if issubclass(cls, NavigationTransformer):
+        raise TypeError(
+            f"@pf.register({name!r}) must decorate a class of your own, got {cls.__name__}, a "
+            "NavigationTransformer: those are saved and loaded without being registered. A network "
+            "that contains one can be registered"
+        )
+    if hasattr(cls, "info"):
+        raise ValueError(
+            f"{cls.__name__} must not have an attribute info, in which pf.load states where a "
+            "network is from; give it another name"
+        )
+    taken = CLASSES.get(name)
+    if taken is not None and not same_place(taken, cls):
+        raise ValueError(
+            f"name must be free, got {name!r}, which is {place_of(taken)} already; choose "
+            f"another one for {place_of(cls)}"
+        )
+    known = name_of(cls)
+    if known not in (None, name):
+        raise ValueError(f"{cls.__name__} must have one name, got {name!r} beside {known!r}")
+
+
+def same_place(a: type, b: type) -> bool:
+    """Whether two classes are, or were, defined at the same place."""
+    return place_of(a) == place_of(b)
+
+
+def place_of(cls: type) -> str:
+    """Module and name of a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def name_of(cls: type) -> str | None:
+    """Name that a class is registered by; None if it is not."""
+    return next((name for name, other in CLASSES.items() if other is cls), None)
+
+
+def check_registered(model: object) -> str:
+    """Return the name of a network's class; say how to register it if it is not."""
+    if (name := name_of(type(model))) is not None:
+        return name
+    kind = type(model).__name__
+    what = f"model must be a NavigationTransformer or of a registered class, got {kind}"
+    inner = dict.fromkeys(("DataParallel", "DistributedDataParallel"), "module")
+    inner["OptimizedModule"] = "_orig_mod"
+    if not isinstance(model, nn.Module):
+        how = f"pass the network itself, pf.load({model!r:.80})"
+        how = how if isinstance(model, str | os.PathLike) else "pass a torch.nn.Module"
+    elif kind in inner:
+        how = f"pass the network inside, model.{inner[kind]}"
+    elif type(model).__module__.startswith("torch.nn."):
+        how = (
+            f"write a class of your own that contains the {kind} and a config, and decorate it "
+            'with @pf.register("my-network"); see pf.register'
+        )
+    else:
+        how = (
+            f'decorate the class {kind} with @pf.register("my-network"), and give it a config; '
+            "see pf.register"
+        )
+    again = [c for c in CLASSES.values() if place_of(c) == place_of(type(model))]
+    if again:
+        how = "its class has been defined anew since it was made; make the network again"
+    raise TypeError(f"{what}; {how}")
+
+
+def config_of(model: nn.Module, problems: list[str]) -> dict[str, Any]:
+    """Return the `config` of a network as JSON has it; what is wrong is added to `problems`."""
+    config = getattr(model, "config", None)
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        config = dataclasses.asdict(config)
+    if not isinstance(config, Mapping):
+        problems.append(
+            f"config: expected a mapping of what the class {type(model).__name__} is built with, "
+            f'got {brief(config)}; write self.config = {{"n_units": n_units, ...}} in __init__'
+        )
+        return {}
+    return dict(as_json(config, "config", problems))
+
+
+def as_json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
+    """Return a value with lists in the place of tuples; add what JSON has not to `problems`."""
+    if depth > DEEPEST:
+        problems.append(f"{where}: expected at most {DEEPEST} objects within each other, got more")
+        return None
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) is not str:
+                problems.append(f"{where}: expected keys that are text, got {brief(key)}")
+        return {k: as_json(v, f"{where}.{k}", problems, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(v, f"{where}[{i}]", problems, depth + 1) for i, v in enumerate(value)]
+    if value is None or isinstance(value, bool | str) and not isinstance(value, Enum):
+        return value
+    if isinstance(value, int) and not isinstance(value, Enum):
+        if abs(value) >= 2**63:
+            problems.append(f"{where}: expected at most 63 bits, got {brief(value)}")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            problems.append(f"{where}: expected a finite number, got {value}; JSON has no other")
+        return float(value)
+    problems.append(
+        f"{where}: expected what JSON has (None, bool, int, float, str, lists, and mappings with "
+        f"text as keys), got {type(value).__name__} {brief(value)}; store a number or text, and "
+        "convert it where the class is built"
+    )
+    return None
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore the random states of torch, NumPy and Python afterwards."""
+    numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(numbers)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+def build(cls: type[nn.Module], config: Mapping[str, Any]) -> nn.Module:
+    """Build a network from its config.
+
+    Raises
+    ------
+    FolderError
+        The class raises an error, or returns something else.
+    """
+    make = getattr(cls, "from_config", None)
+    call = f"{cls.__name__}.from_config(config)" if make else f"{cls.__name__}(**config)"
+    given = copy.deepcopy(dict(config))
+    try:
+        with random_state_kept():
+            network = cls(**given) if make is None else make(given)
+    except Exception as error:
+        raise FolderError(
+            f"config: {call} must build the network, got {type(error).__name__}: {error}"
+        ) from error
+    if type(network) is not cls:
+        raise FolderError(f"config: {call} must return a {cls.__name__}, got {brief(network)}")
+    lazy = [name for name, weight in network.named_parameters() if is_lazy(weight)]
+    if lazy:
+        raise FolderError(
+            f"config: {call} must build tensors with a shape, got {lazy[0]}, which has none before "
+            "the first input; give the layer all of its sizes"
+        )
+    return network
+
+
+def skeleton(cls: type[nn.Module], config: Mapping[str, Any]) -> nn.Module:
+    """Build a network without memory for its tensors, or, if the class cannot, with it.
+
+    The sizes in a stranger's `config` thus cannot exhaust the memory before they are compared with
+    the weights.
+    """
+    try:
+        with torch.device("meta"):
+            return build(cls, config)
+    except FolderError as error:
+        if "overflow" in str(error.__cause__):  # tensors of 2**63 bytes or more
+            raise
+        return build(cls, config)
+
+
+def check_rebuilt(model: nn.Module, rebuilt: nn.Module, problems: list[str]) -> None:
+    """Check that a network built from `config` computes what the network does, but for weights."""
+    kind = f"in a {type(model).__name__} built from its config"
+    if as_json(getattr(rebuilt, "config", None), "config", []) != as_json(model.config, "c", []):
+        problems.append(
+            f"config: expected {brief(model.config)} {kind}, got "
+            f"{brief(getattr(rebuilt, 'config', None))}"
+        )
+    if hasattr(rebuilt, "info"):
+        problems.append("info: expected no such attribute, in which pf.load states the source")
+    ours, theirs = lines_of(model), lines_of(rebuilt)
+    if ours != theirs:
+        a, b = next(((a, b) for a, b in zip(ours, theirs, strict=False) if a != b), ("", ""))
+        problems.append(f"modules: expected {b.strip()!r} {kind}, got {a.strip()!r}")
+    if sharing(model) != sharing(rebuilt):
+        names = [*sharing(model) ^ sharing(rebuilt)][0]
+        problems.append(
+            f"{' and '.join(sorted(names))}: expected them to share one tensor {kind} as they do "
+            "in the network, or in neither; share them in __init__"
+        )
+    modules = dict(rebuilt.named_modules())
+    for name, module in model.named_modules():
+        if name in modules:
+            prefix = f"{name}." if name else ""
+            compare_attributes(prefix, module, modules[name], kind, problems)
+
+
+def lines_of(model: nn.Module) -> list[str]:
+    """Lines of the network's list of modules, without addresses in memory."""
+    return re.sub(r"0x[0-9a-f]+", "0x", nn.Module.__repr__(model)).splitlines()
+
+
+def sharing(model: nn.Module) -> set[frozenset[str]]:
+    """Sets of the names that parameters and buffers with several names have."""
+    names: dict[int, set[str]] = {}
+    for tensors in (model.named_parameters, model.named_buffers):
+        for name, tensor in tensors(remove_duplicate=False):
+            names.setdefault(id(tensor), set()).add(name)
+    return {frozenset(same) for same in names.values() if len(same) > 1}
+
+
+def compare_attributes(
+    prefix: str, ours: nn.Module, theirs: nn.Module, kind: str, problems: list[str]
+) -> None:
+    """Compare plain attributes, and buffers that are not saved, of one module in two networks."""
+    a, b = plain_attributes(ours), plain_attributes(theirs)
+    for key in a.keys() & b.keys():
+        if repr(a[key]) != repr(b[key]):
+            problems.append(
+                f"{prefix}{key}: expected {brief(b[key])} {kind}, got {brief(a[key])}; make it "
+                "part of config, or let its name start with an underscore if it does not matter"
+            )
+    for key in sorted(ours._non_persistent_buffers_set & ours._buffers.keys()):
+        x, y = ours._buffers[key], theirs._buffers.get(key)
+        if (x is None) != (y is None) or (x is not None and y is not None and not same(x, y)):
+            problems.append(
+                f"{prefix}{key}: expected the values {kind}, got others; a buffer with "
+                "persistent=False is not saved"
+            )
+
+
+def same(x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether two tensors have the same values, NaN included."""
+    x, y = x.detach().cpu(), y.detach().cpu()
+    return x.shape == y.shape and bool(torch.all((x == y) | ((x != x) & (y != y))))
+
+
+def plain_attributes(module: nn.Module) -> dict[str, Any]:
+    """Public attributes that are numbers, texts, or sequences of them, without the mode."""
+    skipped = ("training", "config", "info")
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if not key.startswith("_") and key not in skipped and is_plain(value)
+    }
+
+
+def is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether a value is a number, a text, or a sequence of them."""
+    if isinstance(value, list | tuple):
+        return depth < DEEPEST and all(is_plain(item, depth + 1) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def explain_missing(name: str, module: str, qualname: str) -> str:
+    """Say what to import for a folder of a class that is not registered."""
+    where = f"{CONFIG}: class: expected a registered class, got {name!r}; "
+    outer = qualname.partition(".")[0]
+    if module == "__main__" or "<locals>" in qualname:
+        return where + (
+            f"{qualname} was defined in the script or notebook that saved the network: define "
+            f'it here too, below @pf.register("{name}")'
+        )
+    return where + (
+        f"it was {module}.{qualname} when it was saved: write `from {module} import {outer}` "
+        "before, if you trust that module (placeformer imports nothing that a folder names), or "
+        f'define the class below @pf.register("{name}")'
+    )
