@@ -117,6 +117,9 @@ WORLD = {
 }
 """Every key of a recipe's [world]."""
 
+INIT = {"source": Value(str), "weights_sha256": Value(str)}
+"""Every key of a recipe's [init]."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -267,13 +270,32 @@ def at(schedule: tuple[tuple[int, Any], ...], step: int) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a trained network: seed, world, network, training."""
+    """Everything that decides a trained network: seed, world, network, training, first weights.
+
+    Attributes
+    ----------
+    name
+        Name of the network and of its folder.
+    seed
+        Random seed of the first weights, the walks and the fresh maps.
+    world
+        Arguments of the :class:`GridWorld`.
+    network
+        Sizes and activation.
+    training
+        How it is trained.
+    init
+        For a network that is fine-tuned: the `source` of the weights it starts from (what
+        :func:`placeformer.load` takes) and their SHA-256, `weights_sha256`. None for weights
+        drawn from the seed.
+    """
 
     name: str
     seed: int
     world: Mapping[str, int]
     network: ModelConfig
     training: TrainingConfig
+    init: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name, re.ASCII):
@@ -296,7 +318,8 @@ class Recipe:
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any], source: str = "recipe") -> Recipe:
         """Build a recipe from its tables; see :meth:`read`."""
-        expect(entries, ("name", "seed", "world", "network", "training"), source)
+        optional = ("init",) if "init" in entries else ()
+        expect(entries, ("name", "seed", "world", "network", "training", *optional), source)
         expect(entries["world"], WORLD, f"{source} [world]")
         for table in ("network", "training"):
             expect_table(entries[table], f"{source} [{table}]")
@@ -320,6 +343,7 @@ class Recipe:
             {k: v.checked(f"world.{k}", entries["world"][k]) for k, v in WORLD.items()},
             ModelConfig(**network),
             TrainingConfig(**training),
+            checked_init(entries["init"], source) if optional else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -329,7 +353,8 @@ class Recipe:
         given = {k: v for k, v in training.items() if k not in DEFAULTS or v != DEFAULTS[k]}
         if schedule := given.pop("alpha", None):
             tables["network"]["alpha"] = schedule
-        return tables | {"training": given}
+        rest = {k: v for k, v in tables.items() if k != "init" or v is not None}
+        return rest | {"training": given}
 
     def to_toml(self) -> str:
         """Return the text of a file that :meth:`read` takes."""
@@ -341,6 +366,17 @@ class Recipe:
             else:
                 lines.append(f"{key} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
+
+
+def checked_init(entries: Any, source: str) -> dict[str, str]:
+    """Return the table [init] of a recipe; refuse any other key or value."""
+    expect(entries, INIT, f"{source} [init]")
+    init = {key: value.checked(f"init.{key}", entries[key]) for key, value in INIT.items()}
+    if not re.fullmatch("[0-9a-f]{64}", init["weights_sha256"]):
+        raise ValueError(
+            f"init.weights_sha256 must be 64 digits 0–9a–f, got {init['weights_sha256']!r:.80}"
+        )
+    return init
 
 
 def read_recipe_file(file: Path) -> bytes:

@@ -25,6 +25,7 @@ from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer, State
 from placeformer.training.batches import RecentSteps, WalkLoader, judge
+from placeformer.training.initial_weights import Init, start_from
 from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, TrainingConfig, at
 from placeformer.training.snapshots import save_snapshot
@@ -193,15 +194,20 @@ class Trainer:
         What to train.
     device
         "cpu", "cuda", …
+    init
+        The network, or its source, whose weights the training starts from; by default the
+        ``[init]`` of the recipe or, without one, weights drawn from its seed.
 
     Attributes
     ----------
+    recipe : Recipe
+        As given, with ``[init]`` for a training that starts from another network.
     diverged : int or None
         Step after which the weights were found not to be finite; the run is then left out of its
         ensemble.
     """
 
-    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
+    def __init__(self, recipe: Recipe, device: str = "cpu", *, init: Init | None = None) -> None:
         check_device(device)
         self.recipe, self.config, self.device = recipe, recipe.training, torch.device(device)
         self.world = GridWorld(**recipe.world)
@@ -212,7 +218,10 @@ class Trainer:
             )
         torch.manual_seed(recipe.seed)
         self.model = NavigationTransformer(recipe.network, self.world)
-        self.model.init_weights(recipe.seed).to(self.device).train()
+        self.model.init_weights(recipe.seed)
+        if init is not None or recipe.init is not None:
+            self.recipe = start_from(self.model, init, recipe)
+        self.model.to(self.device).train()
         self.optimizers = make_optimizers(dict(self.model.named_parameters()), self.config)
         self.loader = WalkLoader(recipe, self.world, self.device)
         self.forward = self.model.forward_chunk
@@ -325,10 +334,12 @@ class Trainer:
         ours = json.dumps(self.recipe.to_dict(), sort_keys=True)
         if saved["recipe"] != ours:
             theirs = json.loads(saved["recipe"])
-            differ = [k for k, v in json.loads(ours).items() if theirs.get(k) != v]
+            given = json.loads(ours)
+            differ = [k for k in given | theirs if given.get(k) != theirs.get(k)]
             raise ValueError(
                 f"the checkpoint was made with another recipe (differs in {', '.join(differ)}); "
-                "choose another folder, or remove the checkpoint to start afresh"
+                + "pass the init that it was started with, " * ("init" in differ)
+                + "choose another folder, or remove the checkpoint to start afresh"
             )
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.diverged = saved["diverged"]
@@ -357,6 +368,7 @@ def train(
     recipe: Recipe | str | Path,
     folder: str | Path,
     *,
+    init: Init | None = None,
     device: str = "cpu",
     stop_at: int | None = None,
     minutes: float | None = None,
@@ -371,6 +383,12 @@ def train(
         A :class:`placeformer.training.recipe.Recipe` or the path of its TOML file.
     folder
         Where the checkpoint and ``history.csv`` are kept; a run found there is resumed.
+    init
+        Fine-tune: start from the weights of this network (a :class:`NavigationTransformer`, or a
+        source that :func:`load` accepts) instead of random ones. Its sizes must be those of the
+        recipe; the world, the activation, α and everything else are the recipe's. A run that is
+        resumed needs the same `init` again. Choose another seed than that of the earlier training,
+        whose walks would otherwise be repeated.
     device
         "cpu", "cuda", …
     stop_at
@@ -385,10 +403,16 @@ def train(
     Returns
     -------
     Trainer
-        With the trained `model` in eval mode, and its `history`.
+        With the trained `model` in eval mode, its `history`, and the `recipe`, whose `init`
+        states where the weights came from.
 
     Raises
     ------
+    ValueError
+        An invalid recipe, an `init` of other sizes (which are listed), or a checkpoint of another
+        recipe or `init`.
+    TypeError
+        An `init` that is another kind of network.
     FloatingPointError
         The loss is not finite any more; the last checkpoint is kept.
 
@@ -408,11 +432,15 @@ def train(
     ...     trainer = pf.train(recipe, folder, stop_at=2, progress=False)
     >>> trainer.step, trainer.model.training
     (2, False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tuned = pf.train(recipe, folder, init="mini-gelu", stop_at=1, progress=False)
+    >>> tuned.recipe.init["source"]
+    'mini-gelu'
     """
     if "\0" in os.fspath(folder):
         raise ValueError(f"folder must be a path without a NUL, got {folder!r}")
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    trainer = Trainer(recipe, device)
+    trainer = Trainer(recipe, device, init=init)
     proceed(
         trainer,
         Path(folder).expanduser(),

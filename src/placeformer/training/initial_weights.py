@@ -1,0 +1,115 @@
+"""Fine-tuning: the weights of another network as the start of a training, and their record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from placeformer.models.transformer import ModelConfig, NavigationTransformer
+from placeformer.recording.network_state import weights_sha256
+from placeformer.training.recipe import Recipe
+from placeformer.zoo.config import FolderError
+from placeformer.zoo.registry import load
+
+IN_MEMORY = "in memory"
+"""``[init] source`` of a network that was loaded from nowhere, or has changed since."""
+SHOWN = 4  # tensors named in one error
+
+Init = NavigationTransformer | str | os.PathLike[str]
+
+
+def start_from(model: NavigationTransformer, init: Init | None, recipe: Recipe) -> Recipe:
+    """Give a new network the weights that its training starts from.
+
+    Parameters
+    ----------
+    model
+        The network to be trained, whose weights are replaced.
+    init
+        Where the weights are from; by default the ``[init]`` of the recipe.
+    recipe
+        What is trained. Its ``[init]``, if there is one, must name these weights.
+
+    Returns
+    -------
+    Recipe
+        With ``[init]``: the source and the SHA-256 of the weights.
+    """
+    said = recipe.init
+    if init is None:
+        assert said is not None  # for the type checker
+        if said["source"] == IN_MEMORY:
+            raise ValueError(
+                f"{recipe.name}: the recipe's [init] is a network that was in memory, so it cannot "
+                "be loaded; pass it as init= (--init)"
+            )
+        init = said["source"]
+    source = load(init) if isinstance(init, str | os.PathLike) else init
+    if not isinstance(source, NavigationTransformer):
+        raise TypeError(
+            "init must be a NavigationTransformer, or where one is loaded from, got "
+            f"{type(source).__name__}; train other networks with PyTorch itself"
+        )
+    weights = {name: weight.detach() for name, weight in source.state_dict().items()}
+    check_shapes(model, source.config, weights)
+    bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
+    if bad:
+        raise ValueError(f"init must have finite weights, got NaN or infinity in {bad[0]}")
+    with torch.no_grad():
+        model.load_state_dict(weights, strict=True)
+    found = weights_sha256(model)
+    if said is not None and found != said["weights_sha256"]:
+        raise ValueError(
+            f"init must have the weights of the recipe's [init] ({said['source']}), SHA-256 "
+            f"{said['weights_sha256']}, got {found}; remove [init] from the recipe to start from "
+            "other weights"
+        )
+    return replace(recipe, init=said or {"source": origin(source, found), "weights_sha256": found})
+
+
+def check_shapes(
+    model: NavigationTransformer, config: ModelConfig, weights: Mapping[str, Tensor]
+) -> None:
+    """Raise, with settings and tensors, if weights do not fit a network."""
+    expected = model.state_dict()
+    wrong = [
+        f"{name}: expected {shape_of(expected, name)}, got {shape_of(weights, name)}"
+        for name in [*expected, *(name for name in weights if name not in expected)]
+        if shape_of(expected, name) != shape_of(weights, name)
+    ]
+    if not wrong:
+        return
+    sizes = [
+        f"network.{f.name} = {getattr(model.config, f.name)}, got {getattr(config, f.name)}"
+        for f in fields(ModelConfig)
+        if f.type == "int" and getattr(model.config, f.name) != getattr(config, f.name)
+    ]
+    more = [f"and {len(wrong) - SHOWN} more tensors"] if len(wrong) > SHOWN else []
+    lines = "".join(f"\n  - {line}" for line in [*sizes, *wrong[:SHOWN], *more])
+    raise ValueError(f"init must have the sizes of the recipe's network:{lines}")
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str) -> object:
+    """Shape of a tensor, or that there is none."""
+    return tuple(tensors[name].shape) if name in tensors else "no tensor"
+
+
+def origin(network: NavigationTransformer, sha256: str) -> str:
+    """Return what loads a network with these weights again: a name, or a repository and commit.
+
+    Of a folder only the name is kept, for recipes are published.
+    """
+    info = network.info
+    try:
+        unchanged = "folder" in info and weights_sha256(load(Path(info["folder"]))) == sha256
+    except FolderError:  # it is not there any more
+        unchanged = False
+    if not unchanged:
+        return IN_MEMORY
+    source = str(info["source"])
+    return source if source.startswith("hf:") else str(info["name"])
