@@ -234,7 +234,7 @@ class Ensemble:
         self.config, self.device = self.members[0].config, self.members[0].device
         for member in self.members:
             member.hardware += f", ensemble of {len(recipes)}"
-        configs = [recipe.network for recipe in recipes]
+        configs = [member.model.config for member in self.members]
         self.activations = OwnActivations(configs, self.device)
         self.network = shared_network(configs, self.activations)
 

@@ -28,8 +28,8 @@ from placeformer.training.batches import RecentSteps, WalkLoader, judge
 from placeformer.training.initial_weights import Init, start_from
 from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, TrainingConfig, at
-from placeformer.training.snapshots import save_snapshot
 from placeformer.zoo.registry import check_device
+from placeformer.zoo.snapshots import save_snapshot
 
 
 def hardware(device: torch.device) -> str:
@@ -227,6 +227,7 @@ class Trainer:
         self.forward = self.model.forward_chunk
         if self.config.compile:
             self.forward = torch.compile(self.forward, dynamic=False)
+        self.set_alpha(0)
         self.hardware = hardware(self.device)
         self.step, self.seconds = 0, 0.0
         self.diverged: int | None = None
