@@ -55,6 +55,7 @@ from .zoo.classes import register as register
 from .zoo.folder import save as save
 from .zoo.hub import push as push
 from .zoo.registry import list_models as list_models
+from .zoo.registry import list_steps as list_steps
 from .zoo.registry import load as load
 from .zoo.registry import zoo_table as zoo_table
 

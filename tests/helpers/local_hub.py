@@ -309,6 +309,20 @@ class Handler(BaseHTTPRequestHandler):
         repository.tags[json.loads(self.body)["tag"]] = self.commit_of(repository, revision)
         return ({},)
 
+    def refs(self, name):
+        repository = self.repository(name)
+        listed = {
+            kind: [
+                {"name": ref, "ref": f"refs/{where}/{ref}", "targetCommit": sha}
+                for ref, sha in of_kind.items()
+            ]
+            for kind, where, of_kind in (
+                ("branches", "heads", repository.branches),
+                ("tags", "tags", repository.tags),
+            )
+        }
+        return (listed | {"converts": []},)
+
     def file(self, name, revision, path):
         repository = self.repository(name)
         sha, path = self.commit_of(repository, revision), unquote(path)
@@ -330,6 +344,7 @@ ROUTES = [
     ("POST", f"/api/models/{NAME}/branch/{PART}", Handler.branch),
     ("POST", f"/api/models/{NAME}/tag/{PART}", Handler.tag),
     ("GET", f"/api/models/{NAME}/revision/{PART}", Handler.info),
+    ("GET", f"/api/models/{NAME}/refs", Handler.refs),
     ("GET", f"/api/models/{NAME}", Handler.info),
     ("GET", "/api/models", Handler.models),
     ("GET", "/api/whoami-v2", Handler.whoami),

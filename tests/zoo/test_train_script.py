@@ -11,8 +11,8 @@ from helpers.scripts import script
 import placeformer as pf
 from placeformer.training import model_card as card
 from placeformer.training.recipe import members
-from placeformer.training.snapshots import read_manifest
 from placeformer.training.trainer import CHECKPOINT
+from placeformer.zoo.snapshots import SNAPSHOTS, read_manifest
 
 NAMES = ["mini-nmda-a0.1", "mini-nmda-a0"]
 
@@ -52,7 +52,7 @@ def test_members_are_trained_in_the_order_asked_for_and_resumed(train, tmp_path)
     assert not (tmp_path / "zoo").exists()
     train(NAMES[0])
     assert [f.name for f in (tmp_path / "zoo").iterdir()] == [NAMES[0]]
-    assert list(read_manifest(runs[0])) == ["step-000002.safetensors"]
+    assert list(read_manifest(runs[0] / SNAPSHOTS)) == [2]
     train()
     worlds = [pf.load(tmp_path / "zoo" / name).world.maps for name in NAMES]
     assert (worlds[0] == worlds[1]).all()

@@ -39,6 +39,14 @@ class OwnActivations(nn.Module):
         """Apply to (walk, time, unit) of a member."""
         return Unhidden.apply(x, self.of_all)
 
+    def set_alphas(self, alphas: Sequence[float | None]) -> None:
+        """Change the α of every member, in place: a captured step reads it."""
+        first = 0
+        for size, unit in zip(self.sizes, self.units, strict=True):
+            if isinstance(unit, StackedNMDA):
+                unit.set_alphas(alphas[first : first + size])
+            first += size
+
     def of_all(self, x: Tensor) -> Tensor:
         """Apply to (member, walk, time, unit)."""
         parts = [unit(part) for unit, part in zip(self.units, x.split(self.sizes), strict=True)]
@@ -51,9 +59,24 @@ def activation_of_all(
     """Return the activation of members of one kind; NMDA_α with the α of each."""
     if configs[0].alpha is None:
         return make_activation(configs[0].activation, None)
-    logs = [math.log(config.alpha) if config.alpha else -math.inf for config in configs]
-    shift = torch.tensor(logs, device=device)[:, None, None, None]
-    return lambda x: x * torch.sigmoid(x - shift).to(x.dtype)
+    return StackedNMDA([config.alpha for config in configs], device)
+
+
+class StackedNMDA:
+    """NMDA_α of several networks with an α of their own."""
+
+    def __init__(self, alphas: Sequence[float | None], device: torch.device) -> None:
+        self.shift = torch.zeros(len(alphas), 1, 1, 1, device=device)
+        self.set_alphas(alphas)
+
+    def set_alphas(self, alphas: Sequence[float | None]) -> None:
+        """Change the α of every network."""
+        logs = [math.log(alpha) if alpha else -math.inf for alpha in alphas]
+        self.shift.copy_(torch.tensor(logs)[:, None, None, None])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to (member, walk, time, unit)."""
+        return x * torch.sigmoid(x - self.shift).to(x.dtype)
 
 
 class Unhidden(torch.autograd.Function):
@@ -76,11 +99,10 @@ class Unhidden(torch.autograd.Function):
         return function(x.movedim(in_dims[0], 0)), 0
 
 
-def shared_network(configs: Sequence[ModelConfig], device: torch.device) -> NavigationTransformer:
+def shared_network(configs: Sequence[ModelConfig], own: OwnActivations) -> NavigationTransformer:
     """Make the network whose weights are given to it: it has none of its own."""
     with torch.device("meta"):
         network = NavigationTransformer(configs[0])
-    own = OwnActivations(configs, device)
     for layer in network.layers:
         layer.get_submodule("ffn").activation = own
     network.forward = network.forward_chunk  # type: ignore[assignment]
@@ -193,7 +215,7 @@ class Ensemble:
     ----------
     recipes
         What to train. Names differ; the training, the side of the world, and the network but for
-        its activation and α are the same for all.
+        its activation and α, or the schedule of α, are the same for all.
     device
         "cpu", "cuda", …
 
@@ -212,7 +234,9 @@ class Ensemble:
         self.config, self.device = self.members[0].config, self.members[0].device
         for member in self.members:
             member.hardware += f", ensemble of {len(recipes)}"
-        self.network = shared_network([recipe.network for recipe in recipes], self.device)
+        configs = [member.model.config for member in self.members]
+        self.activations = OwnActivations(configs, self.device)
+        self.network = shared_network(configs, self.activations)
 
         def forward_chunk(weights: Any, action: Tensor, seen: Tensor, state: State) -> Any:
             return functional_call(self.network, weights, (action, seen, state))
@@ -275,6 +299,7 @@ class Ensemble:
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step of every member; nothing waits for a GPU."""
+        self.set_alphas(self.step)
         loaders = [member.loader for member in self.members]
         batch = stack_batches(loaders, self.step)
         if loaders[0].age == 1:
@@ -288,6 +313,15 @@ class Ensemble:
         self.recent.add(loss, counts)
         for member in self.members:
             member.step += 1
+
+    def set_alphas(self, step: int) -> None:
+        """Give every member the α of a step, if its recipe changes it."""
+        before = [member.model.config.alpha for member in self.members]
+        for member in self.members:
+            member.set_alpha(step)
+        alphas = [member.model.config.alpha for member in self.members]
+        if alphas != before:
+            self.activations.set_alphas(alphas)
 
     def descend(self, n_fresh: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         """One optimiser step from a batch and a state: loss, counts, and the next state."""
@@ -412,6 +446,7 @@ class Ensemble:
             )
         for member in self.members:
             member.load_state_dict(theirs[member.recipe.name])
+        self.activations.set_alphas([member.model.config.alpha for member in self.members])
         self.stack_weights()
         self.state = stack_states([member.state for member in self.members])
         recent = [member.recent for member in self.members]

@@ -15,6 +15,7 @@ from placeformer.evaluation.profiles import place_cell_shares, recorded
 from placeformer.models.activation import alpha_to_mg
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
+from placeformer.plot._style import shade_windows
 from placeformer.training.trainer import Trainer
 from placeformer.zoo import folder as hub
 from placeformer.zoo.card import TEMPLATES, head
@@ -34,7 +35,8 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
     Parameters
     ----------
     history
-        Rows of ``history.csv``: "step", and the errors on trained and novel maps.
+        Rows of ``history.csv``: "step", and the errors on trained and novel maps; with "alpha",
+        the windows of a schedule of α are shaded.
 
     Returns
     -------
@@ -49,6 +51,8 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
     for i, (key, (label, style)) in enumerate(ERRORS.items()):
         errors = [float(row[key]) for row in history]
         ax.plot(steps, errors, style, color=f"C{i % 2}", marker=".", markersize=3, label=label)
+    if "alpha" in history[0]:
+        shade_windows(ax, steps, [float(row["alpha"]) for row in history])
     ax.set(xlabel="optimiser step", ylabel="share of wrong letters", ylim=(0, 1))
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)

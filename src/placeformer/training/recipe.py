@@ -104,9 +104,10 @@ RANGES = {
     "optimizer": Value(str),
     "muon_momentum": Value(float, 0, 1, below=True),
     "muon_matrices": Value(str, form="any"),
-    "snapshots": Value(int, 1, form="any"),
+    "snapshots": Value(int, 0, form="any"),
+    "alpha": Value(float, 0, form="pairs"),
 }
-"""Every key of a recipe's [training]."""
+"""Every key of a recipe's [training], and the schedule of α, which is written in [network]."""
 
 WORLD = {
     "side": Value(int, 1),
@@ -159,7 +160,10 @@ class TrainingConfig:
     muon_momentum, muon_matrices
         The momentum of Muon, and the layers whose matrices it updates, by the end of their names.
     snapshots
-        Steps after which the weights are written to ``snapshots/``.
+        Steps after which the weights are written to ``snapshots/``; 0 is before the first step.
+    alpha
+        Pairs (step, α of NMDA_α from that step on), the first at step 0; empty where α does not
+        change. A recipe has them as ``network.alpha``.
     """
 
     steps: int
@@ -182,6 +186,7 @@ class TrainingConfig:
     muon_momentum: float = 0.95
     muon_matrices: tuple[str, ...] = ("attention.out", "ffn.fc1", "ffn.fc2")
     snapshots: tuple[int, ...] = ()
+    alpha: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in RANGES.items():
@@ -191,8 +196,15 @@ class TrainingConfig:
             ("chunks_per_walk", int, 1, np.inf),
             ("fresh_maps", float, 0, 1),
         ):
-            pairs = check_schedule(name, getattr(self, name), kind, least, most)
+            pairs = check_schedule(f"training.{name}", getattr(self, name), kind, least, most)
             object.__setattr__(self, name, pairs)
+        if self.alpha:
+            check_schedule("network.alpha", self.alpha, float, 0, np.inf)
+            if self.alpha[-1][0] >= self.steps:
+                raise ValueError(
+                    f"network.alpha must start its last part before step {self.steps}, the end of "
+                    f"the training, got {list(map(list, self.alpha))}"
+                )
         steps = [self.warmup, *(step for step, _ in self.restarts), self.steps]
         if steps != sorted(steps):
             raise ValueError(
@@ -200,9 +212,9 @@ class TrainingConfig:
                 f"{self.warmup}, {self.restarts}, {self.steps}"
             )
         self.check_optimizer()
-        if list(self.snapshots) != sorted({s for s in self.snapshots if 1 <= s <= self.steps}):
+        if list(self.snapshots) != sorted({s for s in self.snapshots if s <= self.steps}):
             raise ValueError(
-                f"training.snapshots must be rising steps of 1 to {self.steps}, "
+                f"training.snapshots must be rising steps of 0 to {self.steps}, "
                 f"got {list(self.snapshots)}"
             )
         if self.precision not in ("float32", "bfloat16"):
@@ -245,9 +257,9 @@ def check_schedule(
     schedule = tuple((int(step), kind(value)) for step, value in pairs)
     starts = [step for step, _ in schedule]
     if not starts or starts[0] != 0 or starts != sorted(set(starts)):
-        raise ValueError(f"training.{name} must start at step 0 and rise, got {pairs}")
+        raise ValueError(f"{name} must start at step 0 and rise, got {pairs}")
     if not all(least <= value <= most for _, value in schedule):
-        raise ValueError(f"training.{name} must hold values of {least} to {most}, got {pairs}")
+        raise ValueError(f"{name} must hold values of {least} to {most}, got {pairs}")
     return schedule
 
 
@@ -291,6 +303,11 @@ class Recipe:
                 "name must be letters, digits, points, dashes and underscores, for it becomes a "
                 f"folder's, got {self.name!r}"
             )
+        if self.training.alpha and self.network.alpha != self.training.alpha[-1][1]:
+            raise ValueError(
+                f"network.alpha must be that of the end of training.alpha, "
+                f"{self.training.alpha[-1][1]:g}, got {self.network.alpha!r}"
+            )
 
     @classmethod
     def read(cls, file: str | Path) -> Recipe:
@@ -308,8 +325,14 @@ class Recipe:
             expect_table(entries[table], f"{source} [{table}]")
         network: dict[str, Any] = {"alpha": None} | dict(entries["network"])
         expect(network, [f.name for f in fields(ModelConfig)], f"{source} [network]")
-        training = DEFAULTS | dict(entries["training"])
-        expect(training, [f.name for f in fields(TrainingConfig)], f"{source} [training]")
+        keys = [f.name for f in fields(TrainingConfig) if f.name != "alpha"]
+        training = {key: DEFAULTS[key] for key in keys if key in DEFAULTS}
+        training |= dict(entries["training"])
+        expect(training, keys, f"{source} [training]")
+        if isinstance(network["alpha"], list | tuple):
+            pairs = RANGES["alpha"].checked("network.alpha", network["alpha"])
+            training["alpha"] = check_schedule("network.alpha", pairs, float, 0, np.inf)
+            network["alpha"] = pairs[-1][1]
         for key in ("dropout", "alpha"):
             if network[key] is not None:
                 network[key] = Value(float, 0).checked(f"network.{key}", network[key])
@@ -328,6 +351,8 @@ class Recipe:
         tables = asdict(self)
         training = tables["training"]
         given = {k: v for k, v in training.items() if k not in DEFAULTS or v != DEFAULTS[k]}
+        if schedule := given.pop("alpha", None):
+            tables["network"]["alpha"] = schedule
         rest = {k: v for k, v in tables.items() if k != "init" or v is not None}
         return rest | {"training": given}
 
@@ -426,8 +451,9 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
         The tables ``world``, ``network`` and ``training`` of a recipe without what the members
         differ in (``name``, ``seed``, ``network.activation``, ``network.alpha``), and the table
         ``family``: ``prefix`` of their names, and the lists ``alphas`` of NMDA_α, ``activations``
-        in its place, and ``seeds``. With ``world.seed`` all members share one
-        world; without it the maps are drawn from each member's own seed.
+        in its place, and ``seeds``. It may have a table ``schedules`` too: name → schedule of α,
+        such as ``{"blocked-late" = [[0, 10.0], [2000, 0.1]]}``. With ``world.seed`` all members
+        share one world; without it the maps are drawn from each member's own seed.
     source
         Where the entries are from, for errors.
 
@@ -438,16 +464,19 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
         walks; "-s1" follows the name of all but seed 0.
     """
     expect(entries, ("family", "world", "network", "training"), source)
-    expect(entries["family"], ("prefix", *LISTS), f"{source} [family]")
-    check_lists(entries["family"], source)
+    expect_table(entries["family"], f"{source} [family]")
+    family = {"schedules": {}} | dict(entries["family"])
+    expect(family, ("prefix", *LISTS, "schedules"), f"{source} [family]")
+    expect_table(family["schedules"], f"{source} [family.schedules]")
+    check_lists(family, source)
     expect_table(entries["world"], f"{source} [world]")
     shared = entries["world"].get("seed")
     world = {"seed": shared, **entries["world"]}
     expect(world, ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
     expect(entries["network"], SHARED, f"{source} [network]")
-    family = entries["family"]
-    units: list[tuple[str, str, float | None]]
+    units: list[tuple[str, str, Any]]
     units = [(f"nmda-a{alpha:g}", "nmda", float(alpha)) for alpha in family["alphas"]]
+    units += [(name, "nmda", schedule) for name, schedule in family["schedules"].items()]
     units += [(activation, activation, None) for activation in family["activations"]]
     found = [
         Recipe.from_dict(

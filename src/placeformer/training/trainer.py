@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 
 from placeformer._atomic import atomic_file
 from placeformer._state_files import DamagedFileError, load_state, save_state
+from placeformer.models.activation import NMDA
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer, State
@@ -26,8 +28,8 @@ from placeformer.training.batches import RecentSteps, WalkLoader, judge
 from placeformer.training.initial_weights import Init, start_from
 from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, TrainingConfig, at
-from placeformer.training.snapshots import save_snapshot
 from placeformer.zoo.registry import check_device
+from placeformer.zoo.snapshots import save_snapshot
 
 
 def hardware(device: torch.device) -> str:
@@ -106,6 +108,8 @@ def proceed(
     last = min(run.config.steps, run.config.steps if stop_at is None else stop_at)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     done = run.step >= last
+    if run.step == 0 and 0 in run.config.snapshots:
+        run.save_snapshot(folder)
     with tqdm(total=last, initial=run.step, desc=name, mininterval=1, disable=not progress) as bar:
         while not done:
             take_step(run, folder)
@@ -223,6 +227,7 @@ class Trainer:
         self.forward = self.model.forward_chunk
         if self.config.compile:
             self.forward = torch.compile(self.forward, dynamic=False)
+        self.set_alpha(0)
         self.hardware = hardware(self.device)
         self.step, self.seconds = 0, 0.0
         self.diverged: int | None = None
@@ -232,6 +237,7 @@ class Trainer:
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step."""
+        self.set_alpha(self.step)
         batch = self.loader.next_chunk(self.step)
         if self.loader.age == 1:
             self.start_walks()
@@ -245,6 +251,15 @@ class Trainer:
             optimizer.step()
         self.recent.add(loss[0], counts[0])
         self.step += 1
+
+    def set_alpha(self, step: int) -> None:
+        """Give the network the α of a step, if the recipe changes it."""
+        if not self.config.alpha or self.model.config.alpha == at(self.config.alpha, step):
+            return
+        self.model.config = replace(self.model.config, alpha=at(self.config.alpha, step))
+        for module in self.model.modules():
+            if isinstance(module, NMDA):
+                module.alpha = self.model.config.alpha
 
     def start_walks(self) -> None:
         """Forget the walks before: new states of the path integrator, and no memory."""
@@ -279,6 +294,7 @@ class Trainer:
             "seconds": round(self.seconds, 1),
             "n_maps": at(self.config.maps, self.step - 1),
             "learning_rate": self.config.rate(self.step - 1),
+            **({"alpha": at(self.config.alpha, self.step - 1)} if self.config.alpha else {}),
             "loss": loss,
             "working_error_running": seen_wrong / max(1, seen),
             "reference_error_running": unseen_wrong / max(1, unseen),
@@ -334,6 +350,7 @@ class Trainer:
         goes_on = self.step < self.config.steps and not before.endswith(self.hardware)
         self.hardware = f"{before}, then {self.hardware}" if goes_on else before
         self.model.load_state_dict(saved["model"])
+        self.set_alpha(max(0, self.step - 1))
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.loader.load_state_dict(saved["walks"])

@@ -66,6 +66,7 @@ from placeformer.zoo.files import (
 )
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION_OF_STEP = re.compile(r"step-(0|[1-9]\d{0,14})")
 REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")  # no "..", so it stays inside the cache
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -233,6 +234,15 @@ def load(
     name, commit = repo_id.rpartition("/")[2], folder.name
     model.info |= {"name": name, "source": f"hf:{repo_id}@{commit}", "revision": commit}
     return model
+
+
+def list_steps(repo_id: str, *, token: str | bool | None = None) -> list[int]:
+    """Steps whose snapshots a repository holds as branches or tags; see ``zoo.list_steps``."""
+    check_repo_id(repo_id, r"[^/]+/[^/]+", '"org/name"')
+    with explained(f"the revisions of {repo_id} cannot be listed"):
+        refs = client(token).list_repo_refs(repo_id)
+    found = (REVISION_OF_STEP.fullmatch(ref.name) for ref in [*refs.branches, *refs.tags])
+    return sorted({int(step[1]) for step in found if step})
 
 
 def pull(

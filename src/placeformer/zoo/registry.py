@@ -20,6 +20,13 @@ from placeformer.zoo import folder as hub
 from placeformer.zoo import hub as remote
 from placeformer.zoo.config import CONFIG, LIBRARY, FolderError, parse
 from placeformer.zoo.files import RECIPE
+from placeformer.zoo.snapshots import (
+    MANIFEST,
+    SNAPSHOTS,
+    check_step,
+    read_manifest,
+    read_snapshot,
+)
 from placeformer.zoo.weights import shapes
 
 if TYPE_CHECKING:
@@ -30,6 +37,9 @@ TABLE = "table.json"
 """File beside the pins: rows of :func:`zoo_table`, for networks that are not in the package."""
 ORGANISATION = "PLACEFORMER_ORGANISATION"
 """Environment variable: whose repositories hold the networks that are not in the package."""
+SNAPSHOT_PINS = Path(__file__).with_name("snapshot_pins.json")
+STEP = "step-"
+"""Beginning of the revision of a repository that holds a snapshot, before the step."""
 SILU = "nmda-a1"  # NMDA_1(x) = x · σ(x)
 COLUMNS = {
     "name": "str",
@@ -56,6 +66,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@\S+)?")
 def load(
     source: str | os.PathLike[str],
     *,
+    step: int | None = None,
     revision: str | None = None,
     device: str | torch.device = "cpu",
     cache_dir: str | os.PathLike[str] | None = None,
@@ -73,6 +84,12 @@ def load(
         which is the same function), a folder, or a repository of the hub ("org/name" or
         "hf:org/name", optionally with "@revision"). A name of the zoo takes precedence over a
         folder (write "./nmda-a10" for the folder), and a folder over a repository (write "hf:").
+    step
+        Load the network as it was after this many steps of its training, one of those that
+        :func:`list_steps` gives, with the α that was then in force. Snapshots are in float16. Those
+        of the zoo are in ``zoo/snapshots`` of a source checkout, those of a training in the folder
+        of its run, and those of a repository in its revisions ``step-800`` and so on. By default
+        the network as it was published.
     revision
         Branch, tag or commit of a repository, by default "main". Only a commit fixes the files.
     device
@@ -96,14 +113,15 @@ def load(
     Raises
     ------
     ValueError
-        If the network does not exist, or the device cannot be used.
+        If the network or the step does not exist, or the device cannot be used.
     FolderError
-        If a file is not exactly as expected, or cannot be downloaded, or the class of the network
-        is not registered (the message says what to import); a subclass of ValueError.
+        If a file is missing or not exactly as expected, or cannot be downloaded, or the class of the
+        network is not registered (the message says what to import); a subclass of ValueError.
 
     See Also
     --------
     list_models, zoo_table : The networks of the zoo.
+    list_steps : The snapshots of a network.
     save, push : Write a network to a folder, or push it to a hub.
     register : Load networks of a class of your own.
 
@@ -114,8 +132,15 @@ def load(
     >>> model.config.alpha, model.world.n_maps
     (10.0, 8)
     >>> model = pf.load("org/my-network@main")  # doctest: +SKIP
+    >>> model = pf.load("consolidation-nmda-a10", step=800)  # doctest: +SKIP
     """
     check_device(device)
+    if step is not None:
+        options: dict[str, Any] = {
+            "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only,
+            "force_download": force_download,
+        }  # fmt: skip
+        return load_step(source, step, revision, **options).to(device)
     name = os.fspath(source)
     if re.match(r"\w+://", name):
         raise ValueError(
@@ -156,6 +181,121 @@ def load(
         raise ValueError(unknown(name))
     read: NavigationTransformer = hub.read(source)
     return read.to(device)
+
+
+def load_step(
+    source: str | os.PathLike[str], step: int, revision: str | None, **options: Any
+) -> NavigationTransformer:
+    """Load the network after `step` steps of its training; see :func:`load`."""
+    if repository := hub_id(source):
+        if revision is not None or "@" in repository:
+            raise ValueError(
+                f"step and revision cannot both be given, got step={step!r} for {repository} at "
+                f"{revision or 'a revision'}; the revision of a step is named {STEP}{step}"
+            )
+        check_step(step, None, repository)
+        try:
+            model = remote.load(repository, revision=f"{STEP}{step}", **options)
+        except FolderError as error:
+            raise remote.HubError(
+                f"{error}\nplaceformer.list_steps({os.fspath(source)!r}) lists the steps there are"
+            ) from error
+        model.info["step"] = step
+        return model
+    if revision is not None:
+        raise ValueError(f"revision is only for a repository, got {revision!r} for {source!r}")
+    steps, name = list_steps(source), canonical(os.path.basename(os.path.abspath(source)))
+    if not is_zoo_name(source):
+        check_step(step, steps, name)
+        folder = snapshots_in(Path(source))
+        return read_snapshot(folder, step, read_manifest(folder)[step], name)
+    others = ", ".join(snapshot_pins())
+    check_step(step, steps, name, f"networks of the zoo that have some: {others or 'none'}")
+    sha256 = snapshot_pins()[name][step]
+    if step == steps[-1]:  # the published network itself
+        model = load(name)
+        if model.info["sha256"] != sha256:
+            raise FolderError(
+                f"{name} must have the sha256 of its last snapshot, {sha256}, got "
+                f"{model.info['sha256']}; in a source checkout, run python zoo/pin.py"
+            )
+        model.info["step"] = step
+        return model
+    folder = snapshots_folder() / name
+    if not folder.is_dir():
+        raise FolderError(
+            f"{name} at step {step} cannot be loaded: its snapshots are not part of the installed "
+            f"package. Use a source checkout of placeformer, where they are in zoo/{SNAPSHOTS}, or "
+            f'a repository of the hub that has them: placeformer.load("org/{name}", step={step})'
+        )
+    return read_snapshot(folder, step, sha256, name)
+
+
+def list_steps(source: str | os.PathLike[str], *, token: str | bool | None = None) -> list[int]:
+    """List the steps of the training at which a network can be loaded.
+
+    Parameters
+    ----------
+    source
+        As in :func:`load`: a name of the zoo, the folder of a training with snapshots, or a
+        repository of the hub with the revisions ``step-0``, ``step-800`` and so on.
+    token
+        For repositories, see :func:`load`.
+
+    Returns
+    -------
+    list of int
+        Steps that ``load(source, step=...)`` accepts, ascending; 0 is before the first step, and
+        the last is the published network. Empty for a network without snapshots.
+
+    Raises
+    ------
+    ValueError
+        If the network does not exist.
+    FolderError
+        If the list of snapshots is damaged, or the repository cannot be read; a subclass of
+        ValueError.
+
+    See Also
+    --------
+    load : Load a network at one of the steps.
+    consolidation : Measure a network at all of them.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> pf.list_steps("mini-nmda-a10")
+    []
+    >>> pf.list_steps("org/my-network")  # doctest: +SKIP
+    [0, 400, 800]
+    """
+    if repository := hub_id(source):
+        return remote.list_steps(repository.partition("@")[0], token=token)
+    if is_zoo_name(source):
+        return list(snapshot_pins().get(canonical(os.fspath(source)), {}))
+    if not os.path.isdir(os.path.expanduser(source)):
+        raise ValueError(unknown(os.fspath(source)))
+    return list(read_manifest(snapshots_in(Path(source))))
+
+
+def snapshots_in(folder: Path) -> Path:
+    """Return the sub-folder that holds the snapshots of a training, or the folder if it does."""
+    folder = folder.expanduser()
+    return folder if (folder / MANIFEST).is_file() else folder / SNAPSHOTS
+
+
+def snapshots_folder() -> Path:
+    """Folder of the zoo's snapshots, which only a source checkout has."""
+    return zoo_folder().with_name(SNAPSHOTS)
+
+
+def snapshot_pins() -> dict[str, dict[int, str]]:
+    """Return the sha256 of every snapshot of the zoo: name → step → checksum, steps ascending.
+
+    That of the last step is the checksum of the weights of the published network.
+    """
+    pins = parse(SNAPSHOT_PINS.read_text(encoding="utf-8"))
+    return {name: {int(step): sha for step, sha in of_one.items()} for name, of_one in pins.items()}
 
 
 def list_models(pattern: str = "*") -> list[str]:
