@@ -18,6 +18,7 @@ from .interventions.equivalent_alpha import equivalent_curve as equivalent_curve
 from .interventions.lesions import ablate as ablate
 from .interventions.magnesium import dose_response as dose_response
 from .interventions.magnesium import magnesium as magnesium
+from .interventions.perturbation import perturb as perturb
 from .models.activation import NMDA as NMDA
 from .models.activation import alpha_to_mg as alpha_to_mg
 from .models.activation import mg_to_alpha as mg_to_alpha

@@ -25,9 +25,17 @@ from placeformer.interventions.ablation_plan import (
     recorded_units,
 )
 from placeformer.interventions.batched_lesions import count_errors
+from placeformer.interventions.changes import (
+    REPLACEMENTS,
+    Change,
+    Function,
+    check_dose,
+    check_kind,
+    name_of,
+)
 from placeformer.interventions.control_units import Order
 from placeformer.interventions.lesions import default_reference, lesioned, replacements
-from placeformer.interventions.replacement import How, Reference, Replacement, check_how
+from placeformer.interventions.replacement import Reference
 from placeformer.interventions.units import Site, layer_widths, sites, unused
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
@@ -49,7 +57,8 @@ def ablation_curve(
     repeats: int = 20,
     layers: str | Sequence[str] = "ffn.*",
     keep: bool = False,
-    how: How = "mean",
+    how: str | Function = "mean",
+    dose: float | None = None,
     controls: Sequence[str] = EXACT,
     caliper: float = 0.25,
     negatives: Negatives = "rectify",
@@ -96,8 +105,9 @@ def ablation_curve(
         for other networks, of modules in the reference.
     keep
         Keep the units of a set and lesion all others of the layers.
-    how
-        Kind of lesion, see :func:`ablate`.
+    how, dose
+        Kind of lesion, see :func:`ablate`; or another perturbation of the units with its dose, such
+        as "gain" and 0.5, see :func:`perturb`.
     controls
         ``"random"``: equally many units drawn from all units of the layers, the ordered ones
         included. ``"stratified"``: each ordered unit is exchanged at random among the units of its
@@ -202,7 +212,7 @@ def ablation_curve(
     {'selection': 2, 'fraction': 3, 'repeat': 2}
     """
     shares = check_fractions(fractions)
-    check_how(how)
+    amount = check_dose(check_kind(how), dose)
     check_controls(controls, repeats)
     check_scored(model, scores, n_steps, where, cluster)
     names = layer_names(model, layers, reference)
@@ -212,7 +222,7 @@ def ablation_curve(
         model, recorded_units(names, reference), order, shares, keep=keep, negatives=negatives,
         controls=controls, caliper=caliper, repeats=repeats, seed=seed, bins=bins,
     )  # fmt: skip
-    fill = replacements(model, names, how, reference=reference, bins=bins, seed=seed)
+    fill = replacements(model, names, how, amount, reference=reference, bins=bins, seed=seed)
     parts = [plan[["balance", "logit_change", "overlap", "order_score"]]]
     resampling: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     if isinstance(model, NavigationTransformer):
@@ -227,12 +237,14 @@ def ablation_curve(
         parts.append(compare_scores(scored, plan, **resampling))
     result = xr.merge(parts, combine_attrs="override")
     settings: dict[str, Any] = {
-        **plan.attrs, "negatives": negatives, "layers": " ".join(names), "how": how,
+        **plan.attrs, "negatives": negatives, "layers": " ".join(names), "how": name_of(how),
         "caliper": caliper, "repeats": repeats, "n_resamples": n_resamples, "seed": seed,
         "n_walks": n_walks, "n_steps": n_steps, "where": where, "cluster": cluster,
         "maps_walked": "all" if maps is None else " ".join(map(str, maps)),
         "alternative": f"ordered units cost {'less' if keep else 'more'}",
     }  # fmt: skip
+    if isinstance(amount, float) and not (how in REPLACEMENTS and amount == 1):
+        settings["dose"] = amount
     network = {}
     if isinstance(model, NavigationTransformer):
         network, settings["chance"] = facts(model), 1 - 1 / world_of(model).n_letters
@@ -257,7 +269,7 @@ def check_scored(model: nn.Module, scores: object, n_steps: int, where: str, clu
 def count_lesion_errors(
     model: NavigationTransformer,
     plan: xr.Dataset,
-    fill: Sequence[tuple[Site, Replacement]],
+    fill: Sequence[tuple[Site, Change]],
     *,
     n_walks: int,
     n_steps: int,
@@ -300,7 +312,7 @@ def count_lesion_errors(
 def score_lesions(
     model: nn.Module,
     plan: xr.Dataset,
-    fill: Sequence[tuple[Site, Replacement]],
+    fill: Sequence[tuple[Site, Change]],
     scores: Mapping[str, Score],
     progress: bool,
 ) -> dict[str, xr.Dataset]:

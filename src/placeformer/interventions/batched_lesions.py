@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from placeformer.interventions.replacement import Replacement
+from placeformer.interventions.changes import Change
 from placeformer.interventions.units import Site
 from placeformer.models.memory import (
     attended_window,
@@ -52,7 +52,7 @@ def count_errors(
     seed: int,
     where: str = "chunk_end",
     masks: Masks | None = None,
-    replacements: Sequence[tuple[Site, Replacement]] = (),
+    replacements: Sequence[tuple[Site, Change]] | Callable[[slice], list[tuple[Site, Change]]] = (),
     bar: tqdm | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count the wrong predictions of every walk under every lesion.
@@ -67,7 +67,8 @@ def count_errors(
         Masks (lesion, unit) of feed-forward layers, all with the same number of lesions; by
         default a single lesion of no units.
     replacements
-        Replacements of these layers, from ``lesions.replacements``.
+        Changes of these layers, from ``lesions.replacements``; or a function that gives those of a
+        range of the lesions, if every lesion has its own dose.
     bar
         Progress bar that counts steps × lesions.
 
@@ -90,7 +91,8 @@ def count_errors(
         for first in range(0, n_lesions, size):
             group = slice(first, min(first + size, n_lesions))
             part = {layer: torch.from_numpy(mask[group]) for layer, mask in masks.items()}
-            with branching(model, part, replacements) as start:
+            fill = replacements(group) if callable(replacements) else replacements
+            with branching(model, part, fill) as start:
                 for w, t, letters in predicted_letters(model, walk, seed, start):
                     steps = slice(t.stop - letters.shape[2], t.stop)
                     wrong_letters = letters != walk.target.values[w, steps]
@@ -139,7 +141,7 @@ def last_steps(model: NavigationTransformer, where: str) -> Iterator[None]:
 def branching(
     model: NavigationTransformer,
     masks: Mapping[str, Tensor],
-    replacements: Sequence[tuple[Site, Replacement]],
+    replacements: Sequence[tuple[Site, Change]],
 ) -> Iterator[Callable[[State], State]]:
     """Branch the walks, one branch per lesion; yields a function that prepares the initial state.
 
@@ -163,7 +165,7 @@ def branching(
 
 
 def branch_hook(
-    site: Site, masks: Tensor, replacement: Replacement, first: bool
+    site: Site, masks: Tensor, change: Change, first: bool
 ) -> Callable[..., Tensor]:
     """Return the hook that lesions every branch by its own mask (lesion, unit).
 
@@ -172,7 +174,7 @@ def branch_hook(
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         branches = output[None] if first else output.unflatten(0, (len(masks), -1))
-        values = replacement(output, (branches.shape[1], branches.shape[2]), masks.shape[1])
+        values = change(branches, (branches.shape[1], branches.shape[2]), masks.shape[1])
         lesioned = torch.where(masks.to(output.device)[:, None, None], values, branches)
         return lesioned.flatten(0, 1)
 

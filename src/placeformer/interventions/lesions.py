@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data.unit_identity import networks
+from placeformer.interventions.changes import REPLACEMENTS, Change, Dosed, Function, Steps
 from placeformer.interventions.replacement import (
     How,
     Position,
     Reference,
-    Replacement,
     check_how,
     find_recording,
     make_replacement,
     recordings,
+    unit_spread,
 )
 from placeformer.interventions.units import (
     CONTENT,
-    Chosen,
     Site,
     Units,
     by_layer,
@@ -43,11 +43,14 @@ from placeformer.interventions.units import (
 from placeformer.models.memory import CURRENT_WALK, world_of
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, leaves, pick
+from placeformer.recording.hooks import PATH, layer_and_index, leaves, pick
 from placeformer.recording.network_state import eager, original, weights_sha256
 from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
+
+NEED_REFERENCE = ("mean", "position", "resample", "noise")
+"""Kinds of change whose values are taken from a reference recording."""
 
 REFERENCE_WALKS, REFERENCE_STEPS = 64, 256
 """Default reference: number of walks over all trained maps, and number of steps in each."""
@@ -140,22 +143,53 @@ def ablate(
     0.0
     """
     check_how(how)
-    model = original(model)
-    named = [str(name) for name, _ in by_layer(units)]
-    chosen = chosen_units(units, layer_widths(model, reference, also=named))
-    fill = replacements(
-        model, chosen, how, reference=reference, position=position, bins=bins, seed=seed,
-        also=units, dims=axes_by_layer(dims, list(chosen), model),
-    )  # fmt: skip
-    with lesioned(model, chosen, fill):
+    with units_changed(
+        model, units, how, reference=reference, position=position, bins=bins, dims=dims, seed=seed
+    ):
         yield
+
+
+def units_changed(
+    model: nn.Module,
+    units: Units,
+    how: str | Function,
+    dose: float | xr.DataArray | None = None,
+    *,
+    steps: Steps | None = None,
+    dims: Dims | Mapping[str, Dims] | None = None,
+    reference: Reference = None,
+    **options: Any,
+) -> AbstractContextManager[None]:
+    """Change units of a network by any rule, at all steps or at some; see :func:`perturb`."""
+    model = original(model)
+    widths = layer_widths(model, reference, also=[str(name) for name, _ in by_layer(units)])
+    whole, rest = unknown_layers(units, widths)
+    chosen: dict[str, NDArray[np.int64] | None] = dict.fromkeys(whole)
+    chosen |= chosen_units(rest, widths)
+    fill = replacements(
+        model, chosen, how, dose, reference=reference, also=units,
+        dims=axes_by_layer(dims, list(chosen), model), **options,
+    )  # fmt: skip
+    return lesioned(model, chosen, fill, steps)
+
+
+def unknown_layers(units: Units, widths: Mapping[str, int | None]) -> tuple[list[str], Units]:
+    """Layers of which all units are chosen while their number is unknown, and the other units."""
+    if not isinstance(units, Mapping) or isinstance(units, xr.Dataset):
+        return [], units
+    everything = [n for n, which in units.items() if isinstance(which, slice)]
+    whole = [n for n in everything if units[n] == slice(None) and widths.get(n, 0) is None]
+    return whole, {name: which for name, which in units.items() if name not in whole}
 
 
 @contextmanager
 def lesioned(
-    model: nn.Module, chosen: Chosen, fill: Sequence[tuple[Site, Replacement]]
+    model: nn.Module,
+    chosen: Mapping[str, NDArray[np.int64] | None],
+    fill: Sequence[tuple[Site, Change]],
+    steps: Steps | None = None,
 ) -> Iterator[None]:
-    """Replace the chosen units at their sites.
+    """Change the chosen units (None: all of the layer) at their sites.
 
     A lesion consists of its hooks alone; recordings name the hooks that they find. Compiled
     networks run uncompiled meanwhile, since code that was compiled earlier calls no hooks.
@@ -166,9 +200,9 @@ def lesioned(
         A reference that lacks the units; on leaving, a layer that was never called although the
         network was run.
     """
-    hooks = [LesionHook(site, chosen[site.layer], r) for site, r in fill if site.layer in chosen]
+    hooks = [LesionHook(s, chosen[s.layer], c, steps) for s, c in fill if s.layer in chosen]
     for hook in hooks:
-        hook.replacement.check(hook.site.name, hook.units)
+        hook.change.check(hook.site.name, hook.units)
     ran: list[None] = []
     with in_use(model), eager("torch._dynamo" in sys.modules), ExitStack() as stack:
         for hook in hooks:
@@ -228,7 +262,8 @@ def witness(ran: list[None]) -> Callable[..., None]:
 def replacements(
     model: nn.Module,
     layers: Iterable[str],
-    how: How,
+    how: str | Function,
+    dose: float | xr.DataArray | Tensor | None = None,
     *,
     reference: Reference = None,
     position: Position = None,
@@ -236,32 +271,69 @@ def replacements(
     seed: int = 0,
     also: object = None,
     dims: Mapping[str, Dims] | None = None,
-) -> list[tuple[Site, Replacement]]:
-    """Return the sites of the layers, each with the replacement of its units.
+) -> list[tuple[Site, Change]]:
+    """Return the sites of the layers, each with the change of its units.
 
+    `dose` is that of :func:`perturb`, or one for each version of the walks (version, 1, 1, 1).
     `also` may be a selection of a Recording, which tells how units are numbered if there is no
     reference; `dims` are the axes of the layers that the user named.
     """
-    if how != "zero":
+    needed = how in NEED_REFERENCE
+    if needed:
         warn_of_other_network(model, reference)
     axes = dims or {}
     given = [reference] if isinstance(reference, xr.Dataset) else list(reference or [])
     where = [s for layer in layers for s in sites(model, layer, [*given, also], axes.get(layer))]
-    if how != "zero" and reference is None and where:
+    if needed and reference is None and where:
         reference = default_reference(model, [site.name for site in where], seed)
     options: dict[str, Any] = {"bins": bins, "position": position, "seed": seed}
     if position is not None:
         options["by"] = tuple(position)
     found = []
     for site in where:
-        recording = None if how == "zero" else find_recording(reference, site.name)
-        if how != "zero" and recording is None:
+        recording = find_recording(reference, site.name) if needed else None
+        if needed and recording is None:
             if unused(model, site):
                 continue
             raise ValueError(missing(site))
         moved = not site.stream and isinstance(model, NavigationTransformer)
-        found.append((site, make_replacement(how, recording, moved=moved, **options)))
+        found.append((site, make_change(how, dose, site, recording, moved=moved, **options)))
     return found
+
+
+def make_change(
+    how: str | Function,
+    dose: float | xr.DataArray | Tensor | None,
+    site: Site,
+    recording: xr.Dataset | None,
+    *,
+    seed: int,
+    **options: Any,
+) -> Change:
+    """Build the change of one layer from its units in the reference."""
+    replaced = how in REPLACEMENTS
+    replacement = None
+    if replaced:
+        replacement = make_replacement(cast(How, how), recording, seed=seed, **options)
+        if dose is None or (isinstance(dose, float) and dose == 1):
+            return replacement
+    units, spread = None, None
+    if recording is not None:
+        units = recording["index"].values
+        if how == "noise":
+            spread = unit_spread(recording)
+    value = of_layer(dose, site.layer) if isinstance(dose, xr.DataArray) else dose
+    tensor = None if value is None else torch.as_tensor(value)
+    return Dosed(how, tensor, spread, replacement, site.name, seed, units)
+
+
+def of_layer(dose: xr.DataArray, layer: str) -> Tensor:
+    """Doses (unit,) of the units of one layer, by their labels; NaN for units without one."""
+    names, index = layer_and_index(dose, "dose")
+    here = names == layer
+    values = np.full(index[here].max(initial=-1) + 1, np.nan, np.float32)
+    values[index[here]] = dose.values[here]
+    return torch.from_numpy(values)
 
 
 def warn_of_other_network(model: nn.Module, reference: Reference) -> None:
@@ -311,11 +383,15 @@ def missing(site: Site) -> str:
 
 @dataclass(eq=False)
 class LesionHook:
-    """Forward hook that replaces units of a module's output, and can say which and how."""
+    """Forward hook that changes units of a module's output, and can say which and how.
+
+    `units` is None for all units of a layer whose width is not known before it runs.
+    """
 
     site: Site
-    units: NDArray[np.int64]
-    replacement: Replacement
+    units: NDArray[np.int64] | None
+    change: Change
+    steps: Steps | None = None
     called: bool = field(default=False, init=False)
     seen: int = field(default=0, init=False)
     part: xr.Dataset | None = field(default=None, init=False)
@@ -326,8 +402,9 @@ class LesionHook:
 
     def describe(self) -> dict[str, Any]:
         """Layer, units, and what stands in their place."""
-        units = self.units.tolist()
-        return {"layer": self.site.name, "units": units, **self.replacement.describe()}
+        units = "all" if self.units is None else self.units.tolist()
+        when = {} if self.steps is None else self.steps.describe()
+        return {"layer": self.site.name, "units": units, **self.change.describe(), **when}
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Return the output with the units replaced."""
@@ -341,8 +418,10 @@ class LesionHook:
     def lesion(self, output: Tensor) -> Tensor:
         """Replace the units of one tensor."""
         if self.site.width is not None and self.site.dims is None:  # a navigation Transformer
-            mask = self.mask(output, self.site.width)
-            values = self.replacement(output, self.site.shape(output), self.site.width)
+            shape, width = self.site.shape(output), self.site.width
+            mask = self.mask(output, width, shape)
+            present = self.site.present(output) if self.change.reads else output
+            values = self.change(present, shape, width)
             return self.site.replaced(output, mask, values)
         walk = CURRENT_WALK.get()
         dims = self.site.axes(output, walk)
@@ -351,12 +430,12 @@ class LesionHook:
                 f"reference must be of the network as it is run: {self.site.layer!r} was recorded "
                 f"as {dims}, got {tuple(output.shape)}"
             )
-        return with_units_last(output, dims, partial(self.change, dims, walk), self.walks(walk))
+        return with_units_last(output, dims, partial(self.new, dims, walk), self.walks(walk))
 
-    def change(
+    def new(
         self, dims: Dims, walk: xr.Dataset | None, output: Tensor, shape: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Mask (unit,) and values of an output (..., unit) with the walks and steps of `shape`."""
+        """Mask and values of an output (..., unit) with the walks and steps of `shape`."""
         width = output.shape[-1]
         if self.site.width not in (None, width):
             raise ValueError(
@@ -369,7 +448,8 @@ class LesionHook:
             self.refuse_shared(shape, walk)
         begin = self.seen if walk is not None or not {TIME, SAMPLE} & set(dims) else None
         self.seen += shape[1]
-        return self.mask(output, width), self.replacement(output, shape, width, begin)
+        present = output.reshape(*shape, width) if self.change.reads else output
+        return self.mask(output, width, shape, begin), self.change(present, shape, width, begin)
 
     def refuse_shared(self, shape: tuple[int, int], walk: xr.Dataset | None) -> None:
         """Raise if a second call in one forward pass holds all of its walks and steps."""
@@ -381,16 +461,22 @@ class LesionHook:
                 "modules that share it cannot be distinguished; lesion these modules instead"
             )
 
-    def mask(self, output: Tensor, width: int) -> Tensor:
-        """Mask (unit,) of the lesioned units."""
-        if int(self.units.max()) >= width:
+    def mask(
+        self, output: Tensor, width: int, shape: tuple[int, int], begin: int | None = None
+    ) -> Tensor:
+        """Mask of the lesioned units (unit,), or of them at the steps chosen (walk, time, unit)."""
+        if self.units is not None and int(self.units.max()) >= width:
             raise ValueError(
                 f"units must be units of the network, but {self.site.layer} has {width} of them, "
                 f"got {int(self.units.max())}"
             )
-        mask = torch.zeros(width, dtype=torch.bool, device=output.device)
-        mask[torch.from_numpy(self.units)] = True
-        return mask
+        mask = torch.full((width,), self.units is None, device=output.device)
+        if self.units is not None:
+            mask[torch.from_numpy(self.units)] = True
+        if self.steps is None:
+            return mask
+        steps = torch.from_numpy(self.steps(shape, begin).copy()).to(output.device)
+        return mask & steps[..., None]
 
     def walks(self, walk: xr.Dataset | None) -> int:
         """Walks of an output that has walk and time in one axis."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -19,10 +18,11 @@ from tqdm.auto import tqdm
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.interventions.batched_lesions import count_errors
+from placeformer.interventions.stand_ins import standing_in
 from placeformer.models.activation import NMDA, alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.ownership import in_use
-from placeformer.models.transformer import NavigationTransformer
+from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.stats.bootstrap import ratio
 from placeformer.stats.intervals import ABOUT_INTERVAL, LEVEL, error_interval
 from placeformer.zoo.registry import load, seed_of
@@ -73,39 +73,42 @@ def magnesium(
     10.0
     """
     value = one_alpha(alpha, mg_mM)
-    modules = [module for module in model.modules() if isinstance(module, NMDA)]
+    with alpha_changed(model, lambda before: value):
+        yield
+
+
+@contextmanager
+def alpha_changed(
+    model: nn.Module, change: Callable[[float], float], names: Container[str] | None = None
+) -> Iterator[None]:
+    """Change α of the NMDA_α modules with these names (default: all) by a function of it."""
+    every = {name: module for name, module in model.named_modules() if isinstance(module, NMDA)}
+    modules = [module for name, module in every.items() if names is None or name in names]
     if not modules:
         raise ValueError(
             "model must have NMDA activations for its Mg²⁺ to be changed, got none in "
             f"{type(model).__name__}"
         )
-    ours = [module for module in model.modules() if isinstance(module, NavigationTransformer)]
+
+    def configured(config: ModelConfig) -> ModelConfig:
+        return replace(config, alpha=None if config.alpha is None else new(config.alpha))
+
+    def new(before: float) -> float:
+        return check_alpha(change(before))
+
+    own = [m for m in model.modules() if isinstance(m, NavigationTransformer)]
+    whole = [m for m in own if {*nmda_modules(m)} <= {*modules}]
     with in_use(model), ExitStack() as stack:
         for module in modules:
-            stack.enter_context(standing_in(module, "alpha", value))
-        for own in ours:  # inside torch.compile and DataParallel too
-            stack.enter_context(standing_in(own, "config", replace(own.config, alpha=value)))
+            stack.enter_context(standing_in(module, "alpha", new))
+        for network in whole:  # inside torch.compile and DataParallel too
+            stack.enter_context(standing_in(network, "config", configured))
         yield
 
 
-STANDING_IN: WeakKeyDictionary[nn.Module, dict[str, list[Any]]] = WeakKeyDictionary()
-"""Attributes that have another value for now: their own one, then those of all open contexts."""
-
-
-@contextmanager
-def standing_in(module: nn.Module, name: str, value: Any) -> Iterator[None]:
-    """Give an attribute another value; the newest of the open contexts holds, however they end."""
-    values = STANDING_IN.setdefault(module, {}).setdefault(name, [getattr(module, name)])
-    entry = [value]  # its own identity, as equal values may be nested
-    values.append(entry)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        del values[next(i for i, other in enumerate(values) if other is entry)]
-        setattr(module, name, values[-1][0] if len(values) > 1 else values[0])
-        if len(values) == 1:
-            del STANDING_IN[module][name]
+def nmda_modules(model: nn.Module) -> list[NMDA]:
+    """All NMDA_α modules of a network."""
+    return [module for module in model.modules() if isinstance(module, NMDA)]
 
 
 def one_alpha(alpha: float | None, mg_mM: float | None) -> float:

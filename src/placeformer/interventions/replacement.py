@@ -59,6 +59,9 @@ class Replacement:
     units: NDArray[np.int64] | None = None
     place: str = ""
 
+    reads = False
+    """The values do not depend on the present ones."""
+
     def __call__(
         self, output: Tensor, shape: tuple[int, int], width: int, begin: int | None = None
     ) -> Tensor:
@@ -66,15 +69,9 @@ class Replacement:
         table = F.pad(self.table, (0, width - self.table.shape[1])).to(output)
         return table[0] if self.rows is None else table[torch.from_numpy(self.rows(shape, begin))]
 
-    def check(self, layer: str, numbers: NDArray[np.int64]) -> None:
+    def check(self, layer: str, numbers: NDArray[np.int64] | None) -> None:
         """Refuse units that the reference does not hold."""
-        absent = [] if self.units is None else np.setdiff1d(numbers, self.units).tolist()
-        if absent:
-            raise ValueError(
-                f"reference must hold the lesioned units, but {layer!r} lacks {absent[:5]}"
-                f"{' and more' if absent[5:] else ''}; record these units as well, or lesion them "
-                'with how="zero"'
-            )
+        check_units(self.units, layer, numbers)
 
     def describe(self) -> dict[str, Any]:
         """Say what stands in the place of the units, for the provenance of recordings."""
@@ -89,6 +86,19 @@ class Replacement:
     def sha256(self) -> str:
         """SHA-256 of the values and of what decides their places."""
         return hashlib.sha256(self.table.numpy().tobytes() + self.place.encode()).hexdigest()
+
+
+def check_units(
+    known: NDArray[np.int64] | None, layer: str, numbers: NDArray[np.int64] | None
+) -> None:
+    """Refuse units that the reference, if there is one, does not hold."""
+    absent = [] if known is None or numbers is None else np.setdiff1d(numbers, known).tolist()
+    if absent:
+        raise ValueError(
+            f"reference must hold the lesioned units, but {layer!r} lacks {absent[:5]}"
+            f"{' and more' if absent[5:] else ''}; record these units as well, or lesion them "
+            'with how="zero"'
+        )
 
 
 def check_how(how: str) -> None:
@@ -160,13 +170,21 @@ def make_replacement(
 
     def rows(shape: tuple[int, int], begin: int | None) -> NDArray[np.intp]:
         here = _current_places(by, moved) if position is None else _given(position, shape, begin)
-        return np.asarray(grid.index(here)[:, _steps(shape[1], begin)], np.intp)
+        return np.asarray(grid.index(here)[:, steps_of(shape[1], begin)], np.intp)
 
     place = "".join(texts([tuple(by), moved, *(axis.edges for axis in grid.axes), position]))
     return Replacement(_table(table, recording), rows, **about, place=place)
 
 
-def _steps(n: int, begin: int | None) -> slice:
+def unit_spread(recording: xr.Dataset) -> Tensor:
+    """Standard deviation of every unit over all walks and steps, by the index in its layer."""
+    activation = recording[schema.ACTIVATION]
+    spread = activation.std((schema.WALK, schema.TIME), dtype=float).values
+    schema.check_finite(activation, ~np.isfinite(spread))
+    return _table(spread[None], recording)[0]
+
+
+def steps_of(n: int, begin: int | None) -> slice:
     """Return `n` steps from `begin` on, or the last ones."""
     return slice(-n, None) if begin is None else slice(begin, begin + n)
 
@@ -193,7 +211,7 @@ def _drawn(n: int, seed: int) -> Rows:
         n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
         keys = [[seed, number, first] for number in walk[schema.WALK].values]
         draws = [np.random.default_rng(key).integers(n, size=n_steps) for key in keys]
-        return np.stack(draws)[:, _steps(shape[1], begin)]
+        return np.stack(draws)[:, steps_of(shape[1], begin)]
 
     return rows
 

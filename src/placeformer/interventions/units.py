@@ -20,7 +20,7 @@ from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, selected_units
-from placeformer.recording.navigation import hook_points
+from placeformer.recording.navigation import by_lag, hook_points
 from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims, show
 
 Units = Mapping[str, Any] | Sequence[str] | xr.DataArray | xr.Dataset
@@ -155,6 +155,12 @@ class Site:
         """Number of walks and steps of an output of a navigation Transformer."""
         return output.shape[0], output.shape[-2 if self.keys is not None else 1]
 
+    def present(self, output: Tensor) -> Tensor:
+        """Values (walk, time, unit) of an output of a navigation Transformer."""
+        if self.keys is None or self.width is None:
+            return output
+        return by_lag(output, self.width // output.shape[1], own=self.keys)
+
     def replaced(self, output: Tensor, mask: Tensor, values: Tensor) -> Tensor:
         """Return the output with `values` where `mask` is true, both (..., unit)."""
         if self.keys is None:
@@ -273,8 +279,8 @@ def with_units_last(
 ) -> Tensor:
     """Change an output whose axes have these names, its units laid out as :func:`record` does.
 
-    `change` takes (..., unit) and the numbers of walks and steps, and gives the mask (unit,) and
-    the values (unit,) or (walk, time, unit) that take its place there.
+    `change` takes (..., unit) and the numbers of walks and steps, and gives the mask and the values
+    that take its place there, each (unit,) or (walk, time, unit).
     """
     roles = [dims.index(role) for role in ROLES if role in dims]
     order = roles + [axis for axis in range(len(dims)) if axis not in roles]
@@ -284,8 +290,10 @@ def with_units_last(
     steps = output.shape[dims.index(TIME)] if TIME in dims else 1
     steps = output.shape[dims.index(SAMPLE)] // walks if SAMPLE in dims else steps
     mask, values = change(flat, (walks, steps))
-    if values.ndim > 1:
-        values = values.expand(walks, steps, -1).reshape(*flat.shape[:-1], values.shape[-1])
+    mask, values = (
+        x.expand(walks, steps, -1).reshape(*flat.shape[:-1], x.shape[-1]) if x.ndim > 1 else x
+        for x in (mask, values)
+    )
     return torch.where(mask, values, flat).reshape(moved.shape).permute(*np.argsort(order).tolist())
 
 
@@ -298,10 +306,10 @@ def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:
     seen = lag >= own
     if own:  # the last key is the query's own
         lag[:, -1], seen[:, -1] = 0, True
-    by_lag = values.unflatten(-1, (n_heads, -1))
-    by_lag = by_lag.expand(n_walks, steps, *by_lag.shape[-2:])
+    lags = values.unflatten(-1, (n_heads, -1))
+    lags = lags.expand(n_walks, steps, *lags.shape[-2:])
     at = lag.clamp(min=0).expand(n_walks, n_heads, -1, -1)
-    by_key = by_lag.permute(0, 2, 1, 3).gather(3, at)
+    by_key = lags.permute(0, 2, 1, 3).gather(3, at)
     return by_key if by_key.dtype == torch.bool else by_key * seen
 
 

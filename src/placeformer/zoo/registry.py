@@ -115,8 +115,8 @@ def load(
     ValueError
         If the network or the step does not exist, or the device cannot be used.
     FolderError
-        If a file is missing or not exactly as expected, or cannot be downloaded, or the class of the
-        network is not registered (the message says what to import); a subclass of ValueError.
+        If a file is missing or not exactly as expected, or cannot be downloaded, or the class of
+        the network is not registered (the message says what to import); a subclass of ValueError.
 
     See Also
     --------

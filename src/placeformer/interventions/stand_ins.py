@@ -1,0 +1,79 @@
+"""Attributes and weights that have another value for now, restored in any order of leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Function = Callable[[Any], Any]
+
+
+@dataclass
+class Changed:
+    """A value as it was before, and the changes of it that are open, oldest first."""
+
+    owner: object
+    before: Any
+    open: list[tuple[object, Function]] = field(default_factory=list)
+
+    def value(self) -> Any:
+        """Return the value after all open changes."""
+        value = self.before
+        for _, function in self.open:
+            value = function(value)
+        return value
+
+
+CHANGED: dict[tuple[int, str], Changed] = {}
+"""What is changed now, by the identity of its owner (kept alive meanwhile) and its name."""
+
+
+def standing_in(
+    module: nn.Module, name: str, function: Function
+) -> AbstractContextManager[None]:
+    """Change an attribute of a module by a function of its value, for a ``with`` block.
+
+    Changes that are open at the same time apply one after the other in the order in which they
+    were entered, whichever of them ends first.
+    """
+    write = partial(setattr, module, name)
+    return changing(module, name, function, lambda: getattr(module, name), write)
+
+
+def weight_changed(weight: Tensor, function: Function) -> AbstractContextManager[None]:
+    """Change the values of a parameter, which remains the same object; see :func:`standing_in`."""
+
+    def write(values: Tensor) -> None:
+        with torch.no_grad():
+            weight.copy_(values)
+
+    return changing(weight, "", function, lambda: weight.detach().clone(), write)
+
+
+@contextmanager
+def changing(
+    owner: object,
+    name: str,
+    function: Function,
+    read: Callable[[], Any],
+    write: Callable[[Any], None],
+) -> Iterator[None]:
+    """Change what `read` gives and `write` sets, and restore it when the last change ends."""
+    key, entry = (id(owner), name), (object(), function)
+    this = CHANGED.get(key) or Changed(owner, read())
+    this.open.append(entry)
+    try:
+        write(this.value())  # before anything is noted, as the function may raise
+        CHANGED[key] = this
+        yield
+    finally:
+        this.open.remove(entry)
+        write(this.value())
+        if not this.open:
+            CHANGED.pop(key, None)
