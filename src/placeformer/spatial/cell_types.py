@@ -132,11 +132,9 @@ def _tested(
 
 def _heading_test(binned: BinnedRecording, tests: Mapping[str, Any], max_q: float) -> xr.Dataset:
     """Test of the variance explained by the heading, over all maps."""
-    heading = binned.recording[HEADING]
-    angle = heading.copy(data=np.mod(heading.values, 2 * np.pi))
-    recording = binned.recording.assign_coords({HEADING: angle})
-    edges = np.linspace(0, 2 * np.pi, HEADINGS + 1)
-    turned = BinnedRecording.of(recording, by=(HEADING,), bins={HEADING: edges})
+    turned = BinnedRecording.of(
+        binned.recording, by=(HEADING,), bins=HEADINGS, circular={HEADING: 2 * np.pi}
+    )
     null = choose_null(turned, "auto", tests["min_shift"])
     options = {**tests, "null": null, "max_q": max_q, "per_map": False}
     return compare_with_shuffles(turned, VARIANCE, **options)

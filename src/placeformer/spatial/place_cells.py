@@ -14,7 +14,7 @@ from scipy import stats
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.unit_identity import check_same_units
-from placeformer.spatial.binning import BinnedRecording, Bins, observation_of_bins
+from placeformer.spatial.binning import BinnedRecording, Bins, Circular, observation_of_bins
 from placeformer.spatial.cell_types import cell_type_columns, scores_of_maps
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
@@ -76,6 +76,7 @@ def place_cells(
     smooth: Smooth = None,
     min_occupancy: float | None = None,
     per_map: bool = False,
+    circular: Circular = None,
     negatives: Negatives = "rectify",
     n_shuffles: int | Literal["auto"] = "auto",
     null: Null = "auto",
@@ -123,6 +124,8 @@ def place_cells(
         many bins differ.
     per_map
         Decide for every map of the recording separately.
+    circular
+        Period of every circular variable, as in :func:`rate_maps`.
     negatives
         Policy of the columns ``spatial_information`` and ``place_cell_score``, which do not enter
         the decision.
@@ -258,7 +261,7 @@ def place_cells(
     }
     check_limits(limits)
     need = (schema.MAP,) if per_map else ()
-    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
@@ -281,7 +284,9 @@ def place_cells(
     }
     if control is not None:
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
-        binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
+        binned_control = BinnedRecording.of(
+            control, by=binned.grid.names, bins=edges, circular=binned.grid.periods
+        )
         check_control(recording, control, allow_other_units=allow_other_units)
     table = _decided(
         binned, per_map, limits, settings, keep_null=keep_null, cell_types=cell_types, **options

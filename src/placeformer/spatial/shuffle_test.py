@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
-from placeformer.spatial.binning import BinnedRecording, Bins
+from placeformer.spatial.binning import BinnedRecording, Bins, Circular
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
@@ -78,6 +78,7 @@ def shuffle_test(
     smooth: Smooth = None,
     min_occupancy: float | None = None,
     per_map: bool = False,
+    circular: Circular = None,
     max_q: float = 0.05,
     keep_null: bool = False,
     progress: bool = True,
@@ -136,6 +137,8 @@ def shuffle_test(
         Test every map (room) separately. Otherwise the samples of all maps are pooled, except
         that ``position_variance_explained`` always treats the places of different maps as
         different and sums the variances.
+    circular
+        Period of every circular variable, as in :func:`rate_maps`.
     max_q
         False-discovery rate of the decisions that ``n_shuffles="auto"`` settles.
     keep_null
@@ -212,7 +215,7 @@ def shuffle_test(
     need = [OBSERVATION] if null == "within_observation" else [given] if given else []
     if per_map and statistic not in OF_SAMPLES:
         need.append(schema.MAP)
-    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     return compare_with_shuffles(
         binned,
         statistic,
