@@ -127,8 +127,8 @@ def place_cells(
     circular
         Period of every circular variable, as in :func:`rate_maps`.
     negatives
-        Policy of the columns ``spatial_information`` and ``place_cell_score``, which do not enter
-        the decision.
+        Policy of the columns ``spatial_information``, ``place_cell_score`` and
+        ``mean_vector_length``, which do not enter the decision.
     n_shuffles, null, min_shift, seed
         Number, kind, minimum shift and seed of the shuffles of each test, as in
         :func:`shuffle_test`. With ``"auto"`` few shuffles decide where many units are tuned, and
@@ -183,12 +183,16 @@ def place_cells(
 
         With ``cell_types`` also ``cell_type``, which is exclusive: "head-direction cell" (where the
         recording has ``head_direction``, in radians: the heading explains variance, and more than
-        place does),
-        "grid cell", "border cell" (the score is higher than in shuffles of the places, and above
-        0.2), "place cell", or "other", the first that applies. The tests are
+        place does), "grid cell", "border cell" (the score is higher than in shuffles of the places,
+        and above 0.2), "place cell", "speed cell" (where the recording has ``speed``: the activity
+        is correlated with it, and it explains more variance than place does), or "other", the first
+        that applies. The tests are
         ``p_grid_score``, ``q_grid_score``, ``p_border_score``, ``q_border_score`` (1 for units
         that are not tuned to place or score at most 0.2, NaN where the maps have no such score,
-        as on a track) and ``head_direction``, ``p_head_direction``, ``q_head_direction``. A grid
+        as on a track), ``head_direction`` (variance explained by the heading),
+        ``p_head_direction``, ``q_head_direction``, and ``speed_score``, ``p_speed_score``,
+        ``q_speed_score``; ``mean_vector_length`` and ``preferred_direction`` describe the heading
+        (:func:`head_direction`, :func:`speed_score`). A grid
         or border cell that meets the criteria above has ``is_place_cell`` as well.
 
         With ``keep_null`` also ``null_place``, ``null_beyond`` and
@@ -363,6 +367,7 @@ def _decided(
         table,
         {**shuffles, "per_map": per_map, "keep_null": False},
         max_q=limits["max_q"],
+        negatives=negatives,
         of_maps=of_maps,
     )
     return table.assign(types)
