@@ -35,6 +35,8 @@ from .population.similarity import similarity as similarity
 from .recording.record import record as record
 from .spatial.border_score import border_score as border_score
 from .spatial.grid_score import grid_score as grid_score
+from .spatial.head_direction import head_direction as head_direction
+from .spatial.mean_vector import mean_vector_length as mean_vector_length
 from .spatial.measures import coherence as coherence
 from .spatial.measures import selectivity as selectivity
 from .spatial.measures import sparsity as sparsity
@@ -46,6 +48,7 @@ from .spatial.place_fields import field_table as field_table
 from .spatial.place_fields import place_fields as place_fields
 from .spatial.rate_maps import rate_maps as rate_maps
 from .spatial.shuffle_test import shuffle_test as shuffle_test
+from .spatial.speed_score import speed_score as speed_score
 from .spatial.stability import half_maps as half_maps
 from .spatial.stability import stability as stability
 from .spatial.variance_explained import position_variance_explained as position_variance_explained

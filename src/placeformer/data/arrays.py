@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
+from placeformer.data.circular import declare
 from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
@@ -33,6 +34,7 @@ def from_arrays(
     position_units: str = schema.RECORDING["x"].units,
     check_finite: bool = True,
     session: str | None = None,
+    circular: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Label arrays of activations or firing rates as a Recording.
 
@@ -74,6 +76,10 @@ def from_arrays(
     session
         Name of the recording session: units are paired only with those of the same session
         (:func:`remapping`), where it is known.
+    circular
+        Period of every circular variable of the position or behaviour, in its units, such as
+        ``{"heading": 2 * np.pi}``. The recording carries it in ``attrs["circular"]``, as JSON, for
+        every analysis (:func:`rate_maps`).
 
     Returns
     -------
@@ -154,6 +160,7 @@ def from_arrays(
     recording.attrs[schema.PROVENANCE] = schema.provenance(
         None, "from_arrays", **({"session": session} if session else {})
     )
+    recording = declare(recording, circular)
     schema.check_recording(recording, need=tuple(columns))
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)

@@ -156,7 +156,14 @@ def check_times(times: Floats, argument: str) -> None:
 def speed(
     times: Floats, axes: list[Floats], max_gap: float, window: float = SPEED_WINDOW
 ) -> Floats:
-    """Speed at every sample, in units of the axes a second; NaN where it is not known.
+    """Speed at every sample, in units of the axes a second; NaN where it is not known."""
+    return np.asarray(np.sqrt((velocity(times, axes, max_gap, window) ** 2).sum(axis=0)))
+
+
+def velocity(
+    times: Floats, axes: list[Floats], max_gap: float, window: float = SPEED_WINDOW
+) -> Floats:
+    """Velocity (axis, sample), in units of the axes a second; NaN where it is not known.
 
     The distance between the mean positions over half a window after and before the sample, over
     the time between them: the velocity smoothed with a triangle of the width of the window. Between
@@ -164,7 +171,7 @@ def speed(
     """
     known = np.isfinite(axes).all(axis=0)
     t = times[known] - (times[0] if len(times) else 0.0)
-    out = np.full(len(times), np.nan)
+    out = np.full((len(axes), len(times)), np.nan)
     if len(t) < 2:
         return out
     breaks = np.flatnonzero(np.diff(t) > max_gap)
@@ -172,17 +179,17 @@ def speed(
     last = t[np.concatenate([breaks, [len(t) - 1]])]
     piece = np.searchsorted(first, t, side="right") - 1
     start, stop = np.maximum(t - window / 2, first[piece]), np.minimum(t + window / 2, last[piece])
-    moved = np.zeros(len(t))
-    for axis in axes:
+    apart = (stop - start) / 2
+    for velocity_of_axis, axis in zip(out, axes, strict=True):
         x = axis[known] - axis[known][0]
         area = _Integral.of(t, x)
         here = area(np.arange(len(t)), t)
         earlier, later = here - area.at(start), area.at(stop) - here
         behind = np.divide(earlier, t - start, out=x.copy(), where=t > start)
         ahead = np.divide(later, stop - t, out=x.copy(), where=stop > t)
-        moved += (ahead - behind) ** 2
-    apart = (stop - start) / 2
-    out[known] = np.divide(np.sqrt(moved), apart, out=np.full(len(t), np.nan), where=apart > 0)
+        velocity_of_axis[known] = np.divide(
+            ahead - behind, apart, out=np.full(len(t), np.nan), where=apart > 0
+        )
     return out
 
 

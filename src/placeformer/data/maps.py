@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import as_array, unit_labels
+from placeformer.data.circular import check_edges, declare
 
 ASSUMED = "time per place, taken to be the same at all"
 """Long name of an occupancy that was not given."""
@@ -26,6 +27,7 @@ def maps_from_arrays(
     units: str = schema.RATE_ENTRY.units,
     occupancy_units: str = "s",
     position_units: str = schema.RECORDING["x"].units,
+    circular: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Label arrays of rate maps as RateMaps, the input of every measure of maps.
 
@@ -48,6 +50,8 @@ def maps_from_arrays(
         The layer, population or brain area of all units, or one for each.
     units, occupancy_units, position_units
         Units of the rates, for example "Hz"; of the occupancy, "s" or "samples"; and of the edges.
+    circular
+        Period of every circular axis, such as ``{"heading": 2 * np.pi}``, which its edges span.
 
     Returns
     -------
@@ -117,7 +121,10 @@ def maps_from_arrays(
         attrs = schema.RECORDING[schema.MAP].attrs
         maps = maps.assign_coords({schema.MAP: (schema.MAP, np.arange(len(values)), attrs)})
     schema.check_rate_maps(maps)
-    return maps
+    for name, period in (circular or {}).items():
+        if name + schema.EDGES_SUFFIX in maps.coords:
+            check_edges(name, maps[name + schema.EDGES_SUFFIX].values, period)
+    return declare(maps, circular)
 
 
 def _values(

@@ -10,6 +10,7 @@ import xarray as xr
 
 from placeformer._options import check_option
 from placeformer.data import schema, sessions
+from placeformer.data.circular import declare
 from placeformer.data.sessions import Cut, Track
 
 Activity = Literal["firingrate", "spikes"]
@@ -45,7 +46,7 @@ def from_ratinabox(
         A Recording of one walk on the agent's own time steps, or in time bins, ``dwell`` the
         duration of each: activation in Hz, position in metres, ``layer`` the name of the
         population, ``timestamp`` the agent's time in seconds, and in two dimensions
-        ``head_direction`` in radians, -π to π, from the x axis.
+        ``head_direction`` in radians, -π to π, from the x axis, which is declared as circular.
 
     Raises
     ------
@@ -117,7 +118,8 @@ def from_ratinabox(
         position_units="m",
         settings={"activity": activity},
     )
-    return recording.assign_coords(_head_direction(agent, recording, when, cut))
+    heading = _head_direction(agent, recording, when, cut)
+    return declare(recording.assign_coords(heading), dict.fromkeys(heading, 2 * np.pi))
 
 
 def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> np.ndarray:

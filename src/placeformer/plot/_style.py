@@ -19,9 +19,11 @@ LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "D", "s", "^")
 
 
-def axes(ax: Axes | None) -> Axes:
+def axes(ax: Axes | None, projection: str | None = None) -> Axes:
     """Return ``ax``, or the axes of a new pyplot figure, which notebooks show."""
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    if ax is not None:
+        return ax
+    return plt.subplots(layout="constrained", subplot_kw={"projection": projection})[1]
 
 
 def shade_windows(ax: Axes, steps: Sequence[float], alphas: Sequence[float]) -> None:

@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from placeformer.data import schema
+from placeformer.data import circular, schema
 from placeformer.plot._style import BLUE, COLORS, LINES, MARKERS, VERMILION
 from placeformer.plot._style import axes as _axes
 
@@ -81,10 +81,15 @@ def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
     set_axes(ax, (ydim, xdim), (units[0], units[1]), edges)
 
 
-def region_outline(inside: NDArray[np.bool_], edges: Edges) -> list[Segment]:
-    """Edges of the lattice between bins inside and bins outside."""
+def region_outline(
+    inside: NDArray[np.bool_], edges: Edges, wraps: tuple[bool, ...] = (False, False)
+) -> list[Segment]:
+    """Edges of the lattice between bins inside and bins outside; none where an axis goes round."""
     y, x = edges
-    padded = np.pad(inside, 1)
+    padded = inside
+    for axis, wrapped in enumerate(wraps):
+        border = [(int(k == axis),) * 2 for k in (0, 1)]
+        padded = np.pad(padded, border, mode="wrap" if wrapped else "constant")
     upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
     level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])
     return [
@@ -128,6 +133,9 @@ OUTCOMES = (
 LABEL_WIDTH = 50
 """Number of characters after which the label of an axis is wrapped."""
 
+ARC_POINTS = 9
+"""Number of points on the arc of a bin of a polar plot."""
+
 MOST_POINTS = 400
 """Maximum number of points drawn per curve, to limit the size of vector graphics."""
 
@@ -145,7 +153,8 @@ def rate_maps(
     Parameters
     ----------
     maps
-        RateMaps of one map, on two axes of place (an image) or one (a curve).
+        RateMaps of one map, on two axes of place (an image) or one: a curve, and on a circular axis
+        a polar plot, unless ``ax`` is given and not polar.
     unit
         Number of the unit along ``unit``.
     ax
@@ -178,8 +187,11 @@ def rate_maps(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('x (grid steps)', 'y (grid steps)')
     """
-    ax = _axes(ax)
     rate = _rates(maps, unit)
+    (period, *_) = circular.axis_periods(maps)
+    if rate.ndim == 1 and period is not None and (ax is None or ax.name == "polar"):
+        return _polar(_axes(ax, "polar"), rate, maps, unit, limits, period)
+    ax = _axes(ax)
     if rate.ndim == 1:
         return _curve(ax, rate, maps, unit, limits)
     edges = bin_edges(maps)
@@ -237,7 +249,7 @@ def place_fields(
         if label.ndim == 1:
             _shade_field(ax, label == number, maps, COLORS[(number - 1) % len(COLORS)])
             continue
-        outline = region_outline(label == number, bin_edges(maps))
+        outline = region_outline(label == number, bin_edges(maps), circular.wraps(maps))
         for color, width in (("black", 3.2), ("white", 1.6)):  # visible on bright and dark places
             ax.add_collection(LineCollection(outline, colors=color, linewidths=width))
     return ax
@@ -505,10 +517,50 @@ def _curve(
     return ax
 
 
+def _polar(
+    ax: Axes,
+    rate: xr.DataArray,
+    maps: xr.Dataset,
+    unit: int,
+    limits: tuple[float, float] | None,
+    period: float,
+) -> Axes:
+    """Draw the rates of one unit on a circular axis, as steps round a circle.
+
+    The centre is 0, or the least rate where that is negative.
+    """
+    (dim,) = (str(d) for d in rate.dims)
+    edges = axis_edges(maps, dim) * (2 * np.pi / period)
+    arcs = np.linspace(edges[:-1], edges[1:], ARC_POINTS, axis=1).ravel()
+    height = np.repeat(rate.values, ARC_POINTS)
+    known = height[np.isfinite(height)]
+    low = min(0.0, known.min(initial=0.0))
+    high = known.max(initial=low)
+    ax.plot(np.append(arcs, arcs[0]), np.append(height, height[0]), color=BLUE, linewidth=1.5)
+    ax.fill_between(arcs, height, low, color=BLUE, alpha=0.2, linewidth=0)
+    ax.set_ylim(limits or (low, high + 0.05 * ((high - low) or 1.0)))
+    turns = np.arange(8) / 8
+    ax.set_xticks(2 * np.pi * turns, _angle_labels(turns, period, maps[dim]))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    ax.set(xlabel=_place_label(maps, dim), title=_title(maps, unit))
+    return ax
+
+
+def _angle_labels(turns: NDArray[np.float64], period: float, axis: xr.DataArray) -> list[str]:
+    """Labels of parts of a turn: degrees of an angle, else values of the axis."""
+    angle = str(axis.attrs.get("units", "1")) in circular.PERIODS
+    return [f"{360 * t:g}°" if angle else f"{period * t:.3g}" for t in turns]
+
+
 def _shade_field(ax: Axes, inside: NDArray[np.bool_], maps: xr.Dataset, color: str) -> None:
-    """Shade the bins of a field on one axis of place."""
-    edges, where = axis_edges(maps, schema.place_dims(maps)[0]), np.flatnonzero(inside)
-    ax.axvspan(edges[where[0]], edges[where[-1] + 1], color=color, alpha=0.25, linewidth=0)
+    """Shade the bins of a field on one axis of place, in two parts across a seam."""
+    (dim,), (period,) = schema.place_dims(maps), circular.axis_periods(maps)
+    edges = axis_edges(maps, dim)
+    if ax.name == "polar" and period is not None:
+        edges = edges * (2 * np.pi / period)
+    ends = np.flatnonzero(np.diff(np.pad(inside.astype(int), 1)))
+    for first, stop in zip(ends[::2], ends[1::2], strict=True):
+        ax.axvspan(edges[first], edges[stop], color=color, alpha=0.25, linewidth=0)
 
 
 def _place_label(maps: xr.Dataset, dim: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from placeformer.data import blocks as _blocks
+from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
@@ -38,6 +40,7 @@ from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
     BinnedRecording,
     Bins,
+    Circular,
     Grid,
     activations,
     axis_names,
@@ -46,6 +49,8 @@ from placeformer.spatial.binning import (
 )
 
 SAMPLE = (schema.WALK, schema.TIME)
+
+Periods = tuple[float | None, ...]
 
 Trial = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
@@ -61,6 +66,7 @@ def decode_position(
     blocks: int | None = None,
     gap: int | None = None,
     posterior: bool = False,
+    circular: Circular = None,
     max_samples: int | None = None,
     n_resamples: int = 200,
     n_shuffles: int = 100,
@@ -105,6 +111,9 @@ def decode_position(
     posterior
         Return the posterior over bins too, of ``"bayes"`` and ``"poisson"``: 4 bytes for each
         sample and bin. Other methods have none and refuse it.
+    circular
+        Period of every circular variable, as in :func:`rate_maps`. On circular axes errors are the
+        short way round, means are circular, and regressors are trained on the sine and the cosine.
     max_samples
         Train on at most this many samples for each fold, drawn at random: by default 20,000 with
         "knn" and all with an estimator. Not allowed for "ridge" and Bayesian decoders, which read
@@ -130,15 +139,15 @@ def decode_position(
         position, both in its units and NaN where the position is NaN, outside explicit bins, or in
         a gap (with ``train``, ``decoded`` is known at every recorded sample). ``median_error``,
         ``mean_error`` and ``interval`` (bound), the 95 % bootstrap interval of the median over
-        walks; ``r2`` (axis), 1 minus the squared error over the
-        variance, at most 1, negative where the mean is a better prediction, NaN on an axis that
-        does not vary. ``chance_error``: median error of always predicting the mean position of the
-        training walks. ``null_error``, ``null_sd`` and ``p``: mean error when the courses of
-        positions are exchanged among the walks and the decoder is trained and tested anew, and
-        (k + 1) / (n + 1) with k the number of shuffles whose mean error, minus that of always
-        predicting the mean position of the training walks, is as low. ``reason``: why
-        p is NaN (fewer than 20 orders of the walks, hence fewer than 4 walks), or what it cannot
-        tell (walks that share their course); else empty. ``n``, number of samples;
+        walks; ``r2`` (axis), 1 minus the squared error over the variance (on a circular axis, over
+        the squared distance from the circular mean), at most 1, negative where the mean is a better
+        prediction, NaN on an axis that does not vary. ``chance_error``: median error of always
+        predicting the mean position of the training walks. ``null_error``, ``null_sd`` and ``p``:
+        mean error when the courses of positions are exchanged among the walks and the decoder is
+        trained and tested anew, and (k + 1) / (n + 1) with k the number of shuffles whose mean
+        error, minus that of always predicting the mean position of the training walks, is as low.
+        ``reason``: why p is NaN (fewer than 20 orders of the walks, hence fewer than 4 walks), or
+        what it cannot tell (walks that share their course); else empty. ``n``, number of samples;
         ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
 
         With ``posterior``: ``posterior`` (walk, time, and a dimension for each axis of ``by``), the
@@ -208,6 +217,8 @@ def decode_position(
     (('walk', 'time', 'y', 'x'), 1.0)
     """
     names = axis_names(by)
+    recording, source = _declared(recording, train, circular)
+    train = None if train is None else source
     learner = Learner.of(method, max_samples, seed, options)
     if posterior and not learner.is_bayes:
         raise ValueError(
@@ -215,7 +226,6 @@ def decode_position(
             "a position without its probability"
         )
     groups = Groups.of(recording, blocks, gap)
-    source = recording if train is None else train
     schema.check_recording(source, need=names)
     grid = None
     if learner.categorical or bins is not None:
@@ -225,7 +235,7 @@ def decode_position(
         fold = _within(groups.spread(folds(groups, cv)), to_train.known)
         warn_of_equal_walks(recording, fold)
         here, training_fold, n_folds = to_train, fold, int(fold.max()) + 1
-        blind = mean_positions(here.position, fold)
+        blind = mean_positions(here.position, fold, here.periods)
     else:
         if cv is not None:
             raise ValueError(f"cv must be None with train, which is not cross-validated, got {cv}")
@@ -236,7 +246,7 @@ def decode_position(
         training_fold, n_folds = np.where(to_train.known, 1, -1), 1
         if not to_train.known.any():
             raise ValueError("train must have samples with a position, got none; check bins")
-        blind = to_train.position[to_train.known].mean(axis=0, dtype=float)[None]
+        blind = _mean_of(to_train.position[to_train.known], to_train.periods)[None]
     trained = learner.fit(source, to_train.target(learner), training_fold, to_train.size, n=n_folds)
     outputs = learner.of_class(trained.outputs(recording, fold, progress), here.size)
     decoded = here.of_target(outputs, learner)
@@ -255,11 +265,12 @@ def decode_position(
         seed,
     )
     units = str(source[names[0]].attrs.get("units", "1"))
-    score = DecodingScore("error", units, "median distance", distance, median, less_is_better=True)
+    apart = partial(distance, periods=here.periods)
+    score = DecodingScore("error", units, "median distance", apart, median, less_is_better=True)
     evaluated = score.evaluate(
         decoded, truth, blind, fold, groups, exchange, n_resamples=n_resamples
     )
-    columns = of_position(truth, decoded, units) | evaluated
+    columns = of_position(truth, decoded, units, here.periods) | evaluated
     result = labelled(columns, recording, fold, axis=list(names))
     if posterior and grid is not None and isinstance(trained, Bayes):
         shares = trained.posterior(recording, fold, progress)
@@ -277,6 +288,7 @@ def decode_map(
     method: Any = "bayes",
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
+    circular: Circular = None,
     cv: Any = None,
     max_samples: int | None = None,
     n_resamples: int = 200,
@@ -297,8 +309,8 @@ def decode_map(
         (:class:`sklearn.linear_model.RidgeClassifier`) and ``"knn"``
         (:class:`sklearn.neighbors.KNeighborsClassifier`) do not use places. Or any classifier of
         scikit-learn.
-    by, bins
-        Axes and bins of the places.
+    by, bins, circular
+        Axes and bins of the places, and periods of circular variables, as in :func:`rate_maps`.
     cv
         Number of folds, each with its share of every map (default 5, or as many as the map with
         fewest has walks), or a splitter of scikit-learn, which is passed the walks.
@@ -369,7 +381,7 @@ def decode_map(
     fold = groups.spread(of_group)
     place, n_places = np.zeros(fold.shape, np.intp), 1
     if learner.is_bayes:
-        places = BinnedRecording.of(recording, by=by, bins=bins)
+        places = BinnedRecording.of(recording, by=by, bins=bins, circular=circular)
         place, n_places = np.asarray(places.index).astype(np.intp), places.size
         fold = _within(fold, place >= 0)
     warn_of_equal_walks(recording, fold)
@@ -411,21 +423,25 @@ class Positions:
     known: NDArray[np.bool_]
     """Whether a sample (walk, time) has a position inside the bins."""
     grid: Grid | None
+    periods: Periods
+    """Period of every axis; ``None``: it has two ends."""
 
     @classmethod
     def of(cls, recording: xr.Dataset, names: tuple[str, ...], grid: Grid | None) -> Positions:
         """Positions of a recording, NaN if it has none, in the bins of a grid."""
         shape = tuple(recording.sizes[d] for d in SAMPLE)
+        circular = _circular.circular_of(recording)
+        periods = tuple(circular.get(name) for name in names)
         if not set(names) <= set(recording.variables):
             nowhere = np.full((*shape, len(names)), np.nan)
-            return cls(nowhere, None, np.zeros(shape, bool), grid)
+            return cls(nowhere, None, np.zeros(shape, bool), grid, periods)
         position = _positions(recording, names)
         known = np.isfinite(position).all(axis=2)
         if grid is None:
-            return cls(position, None, known, None)
+            return cls(position, None, known, None, periods)
         edges = {axis.name: axis.edges for axis in grid.axes}
         index = BinnedRecording.of(recording, by=names, bins=edges).index
-        return cls(position, index, known & np.asarray(index >= 0), grid)
+        return cls(position, index, known & np.asarray(index >= 0), grid, periods)
 
     @property
     def size(self) -> int:
@@ -434,12 +450,12 @@ class Positions:
 
     def target(self, learner: Learner) -> Any:
         """What a decoder is trained on: bins, or positions."""
-        return self.index if learner.categorical else self.position
+        return self.index if learner.categorical else _outputs(self.position, self.periods)
 
     def of_target(self, target: NDArray[Any], learner: Learner) -> NDArray[np.float64]:
         """Positions of what a decoder gives."""
         if self.grid is None or not learner.categorical:
-            return np.asarray(target)
+            return _of_outputs(np.asarray(target), self.periods)
         return _centres(self.grid)[target]
 
 
@@ -466,20 +482,25 @@ def _position_trials(
             targets = np.concatenate([target[order] for order in orders], axis=-1)
             guesses = np.split(learner.decode(small, targets, own), len(orders), axis=-1)
             for order, guess in zip(orders, guesses, strict=True):
-                yield guess, *_compared(position[order], own)
+                compared = _compared(position[order], own, here.periods)
+                yield here.of_target(guess, learner), *compared
             return
         for order in tqdm(orders, desc="shuffles", disable=not progress):
             both = known & known[order]
             paired = np.where(both, own, -1)
             guess = learner.decode(small, target[order], paired, here.size)
-            yield here.of_target(guess, learner), *_compared(position[order], paired)
+            compared = _compared(position[order], paired, here.periods)
+            yield here.of_target(guess, learner), *compared
 
     return trials
 
 
-def _compared(position: NDArray[Any], fold: Numbers) -> tuple[NDArray[Any], NDArray[Any]]:
+def _compared(
+    position: NDArray[Any], fold: Numbers, periods: Periods
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Positions (group, step, axis), NaN without a fold, and the mean of those of other folds."""
-    return np.where((fold >= 0)[..., None], position, np.nan), mean_positions(position, fold)[fold]
+    blind = mean_positions(position, fold, periods)[fold]
+    return np.where((fold >= 0)[..., None], position, np.nan), blind
 
 
 def _fixed_trials(
@@ -570,10 +591,59 @@ def _within(fold: Numbers, keep: NDArray[np.bool_]) -> Numbers:
     return fold
 
 
-def mean_positions(position: NDArray[Any], fold: Numbers) -> NDArray[np.float64]:
+def mean_positions(
+    position: NDArray[Any], fold: Numbers, periods: Periods = ()
+) -> NDArray[np.float64]:
     """Mean position over the other folds, for every fold (fold, axis)."""
     others = (position[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
-    return np.asarray([values.mean(axis=0, dtype=float) for values in others])
+    return np.asarray([_mean_of(values, periods) for values in others])
+
+
+def _mean_of(position: NDArray[Any], periods: Periods) -> NDArray[np.float64]:
+    """Mean (axis,) of positions (sample, axis), circular on circular axes."""
+    mean = position.mean(axis=0, dtype=float)
+    for k, period in enumerate(periods):
+        if period is not None:
+            mean[k] = _circular.mean_direction(position[:, k], period)
+    return np.asarray(mean)
+
+
+def _outputs(position: NDArray[Any], periods: Periods) -> NDArray[Any]:
+    """What a regressor is trained on (..., output): sine and cosine on circular axes."""
+    if not any(periods):
+        return position
+    columns: list[NDArray[Any]] = []
+    for k, period in enumerate(periods):
+        turned = position[..., k] * (2 * np.pi / (period or 1.0))
+        columns += [position[..., k]] if period is None else [np.sin(turned), np.cos(turned)]
+    return np.stack(columns, axis=-1)
+
+
+def _of_outputs(outputs: NDArray[Any], periods: Periods) -> NDArray[Any]:
+    """Positions (..., axis) of the outputs of a regressor; those of circular axes from 0 on."""
+    if not any(periods):
+        return outputs
+    axes, columns = [], iter(np.moveaxis(outputs, -1, 0))
+    for period in periods:
+        if period is None:
+            axes.append(next(columns))
+        else:
+            angle = np.arctan2(next(columns), next(columns))
+            axes.append(np.mod(angle, 2 * np.pi) * (period / (2 * np.pi)))
+    return np.stack(axes, axis=-1)
+
+
+def _declared(
+    recording: xr.Dataset, train: xr.Dataset | None, circular: Circular
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """The recording to decode and the one to train on, with the same circular variables."""
+    source = _circular.declare(recording if train is None else train, circular)
+    periods = _circular.circular_of(source)
+    if train is None:
+        return source, source
+    if periods:
+        recording = recording.assign_attrs({_circular.CIRCULAR: _circular.as_text(periods)})
+    return recording, source
 
 
 def most_frequent(number: NDArray[np.intp], fold: Numbers) -> NDArray[np.intp]:
@@ -586,11 +656,12 @@ def of_position(
     position: NDArray[Any],
     decoded: NDArray[np.float64],
     units: str,
+    periods: Periods,
 ) -> Columns:
     """Columns of decoded positions."""
-    error = distance(decoded, position)
+    error = distance(decoded, position, periods)
     known = np.isfinite(error)
-    r2 = [_r2(position[..., k], decoded[..., k], known) for k in range(position.shape[-1])]
+    r2 = [_r2(position[..., k], decoded[..., k], known, period) for k, period in enumerate(periods)]
     distances = "distance of decoded and true position"
     return {
         "decoded": variable((*SAMPLE, "axis"), decoded, "decoded position", units=units),
@@ -601,13 +672,21 @@ def of_position(
     }
 
 
-def _r2(truth: NDArray[Any], decoded: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
+def _r2(
+    truth: NDArray[Any],
+    decoded: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    period: float | None,
+) -> float:
     """1 minus the squared error over the variance of known values; NaN without variance."""
     values = truth[known].astype(float)
     if not values.size:
         return np.nan
-    left = np.square(decoded[known] - values).sum()
-    spread = np.square(values - values.mean()).sum()
+    mean = _mean_of(values[:, None], (period,))
+    left, spread = (
+        np.square(_circular.shortest(guess - values, period)).sum()
+        for guess in (decoded[known], mean)
+    )
     return float(1 - left / spread) if spread > 0 else np.nan
 
 

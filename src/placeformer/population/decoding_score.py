@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
+from placeformer.data.circular import shortest
 from placeformer.data.schema import variable
 from placeformer.population.cross_validation import Groups
 from placeformer.spatial.binning import activations
@@ -213,11 +214,14 @@ def mean(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if known.size else np.nan
 
 
-def distance(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Euclidean distance between positions (..., axis)."""
-    squares = np.square(np.subtract(prediction[..., 0], truth[..., 0], dtype=float))
-    for k in range(1, truth.shape[-1]):
-        squares += np.square(np.subtract(prediction[..., k], truth[..., k], dtype=float))
+def distance(
+    prediction: NDArray[Any], truth: NDArray[Any], periods: Sequence[float | None]
+) -> NDArray[np.float64]:
+    """Euclidean distance between positions (..., axis), the short way round on circular axes."""
+    squares: Any = 0.0
+    for k, period in enumerate(periods):
+        apart = np.subtract(prediction[..., k], truth[..., k], dtype=float)
+        squares = squares + np.square(shortest(apart, period))
     return np.sqrt(squares, out=squares)
 
 

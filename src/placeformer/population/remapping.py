@@ -11,6 +11,7 @@ from scipy import stats
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.circular import axis_periods, mean_direction, shortest
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
 from placeformer.population.vectors import shared_places
@@ -19,6 +20,8 @@ from placeformer.stats.permutation import p_value, reaches
 from placeformer.stats.tolerances import FLAT
 
 Centre = Literal["peak", "centroid"]
+
+Periods = tuple[float | None, ...]
 
 NAMES = ("maps_a", "maps_b")
 
@@ -121,13 +124,14 @@ def remapping(
     if vary.sum() < 2:
         raise ValueError(f"maps must have at least 2 units that vary in both, got {vary.sum()}")
     unit_a, unit_b = (_standard(v[:, vary]).T for v in (a, b))
-    where_a, where_b = (_centres(v[:, vary], place, centre) for v in (a, b))
+    periods = axis_periods(maps_a)
+    where_a, where_b = (_centres(v[:, vary], place, centre, periods) for v in (a, b))
     rng = np.random.default_rng(seed)
     layer = _layers(maps_a)[vary]
     orders = _orders(layer, n_shuffles, rng)
     correlation, p, chance, null_correlation = _identity(unit_a, unit_b, layer, orders)
-    shift = _distance(where_a, where_b)
-    null_shift = [_distance(where_a, where_b[order]).mean() for order in orders]
+    shift = _distance(where_a, where_b, periods)
+    null_shift = [_distance(where_a, where_b[order], periods).mean() for order in orders]
     change = _change(a[:, vary], b[:, vary])
     units = str(maps_a[schema.place_dims(maps_a)[0]].attrs.get("units", "1"))
     columns = {
@@ -309,17 +313,25 @@ def _positions(maps: xr.Dataset) -> NDArray[np.float64]:
 
 
 def _centres(
-    rate: NDArray[np.float64], place: NDArray[np.float64], centre: Centre
+    rate: NDArray[np.float64], place: NDArray[np.float64], centre: Centre, periods: Periods
 ) -> NDArray[np.float64]:
     """Centre of the field of every unit (unit, axis)."""
     if centre == "peak":
         return np.asarray(place[rate.argmax(axis=0)])
     above = np.maximum(rate - (rate.min(axis=0) + rate.max(axis=0)) / 2, 0.0)
-    return np.asarray(above.T @ place / above.sum(axis=0)[:, None])
+    centres = np.asarray(above.T @ place / above.sum(axis=0)[:, None])
+    for k, period in enumerate(periods):
+        if period is not None:
+            centres[:, k] = mean_direction(place[:, k, None], period, above, axis=0)
+    return centres
 
 
-def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(a - b, axis=1))
+def _distance(
+    a: NDArray[np.float64], b: NDArray[np.float64], periods: Periods
+) -> NDArray[np.float64]:
+    """Distances of positions (unit, axis), the short way round on circular axes."""
+    apart = [shortest(d, period) for d, period in zip((a - b).T, periods, strict=True)]
+    return np.asarray(np.linalg.norm(apart, axis=0))
 
 
 def _change(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import blocks as _blocks
+from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped, reduced
 from placeformer.data.dwell import dwell_of
@@ -27,6 +28,9 @@ LOADED_VALUES = 2**26
 """Maximum number of activations that are loaded from a disk to be read again: 256 MiB."""
 
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
+
+Circular = Mapping[str, float] | None
+"""Period of every circular variable, beside those that the recording declares."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,13 @@ class BinnedRecording:
         bins: Bins,
         per_map: bool = False,
         need: Sequence[str] = (),
+        circular: Circular = None,
     ) -> BinnedRecording:
         """Check a recording, with the further variables it needs, and bin its samples."""
         names = axis_names(by)
         maps = (schema.MAP,) if per_map else ()
         schema.check_recording(recording, need=(*names, *maps, *need))
+        recording = _circular.declare(recording, circular)
         bins_of_place = grid(recording, by, bins)
         dwell, index = dwell_of(recording), bins_of_place.index(recording)
         weights, unit_of_time = (dwell, 1.0) if isinstance(dwell, np.ndarray) else (None, dwell)
@@ -194,6 +200,8 @@ class Axis:
     name: str
     edges: NDArray[np.float64]
     attrs: Mapping[str, Any]
+    period: float | None = None
+    """Period of a circular axis, which the edges span; ``None``: the axis has two ends."""
 
     @property
     def n(self) -> int:
@@ -206,7 +214,10 @@ class Axis:
         return (self.edges[:-1] + self.edges[1:]) / 2
 
     def index(self, values: NDArray[Any]) -> NDArray[np.intp]:
-        """Bin of every value; -1 outside the edges and for NaN. The last bin is closed."""
+        """Bin of every value; -1 outside the edges and for NaN. The last bin is closed.
+
+        On a circular axis no value is outside.
+        """
         if values.dtype.kind in "iu" and values.size:
             low, high = int(values.min()), int(values.max())
             if high - low < values.size:  # look up every whole number once
@@ -216,6 +227,10 @@ class Axis:
         return self._search(values)
 
     def _search(self, values: NDArray[Any]) -> NDArray[np.intp]:
+        if self.period is not None:
+            values = np.clip(
+                _circular.wrap(values, self.edges[0], self.period), None, self.edges[-1]
+            )
         bins = np.searchsorted(self.edges, values, side="right") - 1
         bins[values == self.edges[-1]] = self.n - 1
         bins[bins == self.n] = -1  # above the edges, or NaN
@@ -250,6 +265,11 @@ class Grid:
     def size(self) -> int:
         """Number of bins."""
         return math.prod(self.shape)
+
+    @property
+    def periods(self) -> dict[str, float]:
+        """Period of every circular axis."""
+        return {axis.name: axis.period for axis in self.axes if axis.period is not None}
 
     def index(self, recording: xr.Dataset) -> Any:
         """Bin of every sample (walk, time); -1 where any position is NaN or outside.
@@ -290,17 +310,24 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         a recording that carries its ``side``: 0 to side - 1). A number: that many equal bins from
         the minimum to the maximum. Edges: ascending; the last bin includes its right edge. A
         mapping from names to any of these, or a sequence of one for each name. RateMaps: the edges
-        of those maps.
+        of those maps, and their periods. On a circular axis the bins span one period: from 0 on
+        unless edges are given.
 
     Raises
     ------
     ValueError
         ``bins`` is None and values are not whole numbers, edges do not ascend, names do not exist,
-        or there are more than ten million bins.
+        a period does not fit, or there are more than ten million bins.
     """
     names = axis_names(by)
-    bins_by_name = _bins_by_name(bins, names)
-    bins_of_place = Grid(tuple(_axis(recording, name, bins_by_name[name]) for name in names))
+    bins_by_name, periods = _bins_by_name(bins, names), _circular.circular_of(recording)
+    if isinstance(bins, xr.Dataset):
+        periods = (
+            dict(zip(schema.place_dims(bins), _circular.axis_periods(bins), strict=True)) | periods
+        )
+    bins_of_place = Grid(
+        tuple(_axis(recording, name, bins_by_name[name], periods.get(name)) for name in names)
+    )
     if bins_of_place.size > MAX_BINS:
         raise ValueError(
             f"bins make a grid of {bins_of_place.shape} = {bins_of_place.size:,} places, more than "
@@ -361,7 +388,7 @@ def _first_level(bins: Any) -> Any:
     return bins if np.isscalar(bins) else np.empty(len(bins))
 
 
-def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
+def _axis(recording: xr.Dataset, name: str, bins: Any, period: float | None) -> Axis:
     if name not in recording.variables:
         raise ValueError(
             f"by names {name!r}, which the recording lacks; it has "
@@ -372,13 +399,40 @@ def _axis(recording: xr.Dataset, name: str, bins: Any) -> Axis:
             f"by must name numbers, got {name!r} of dtype {recording[name].dtype}; number its "
             "values, for example with np.unique(values, return_inverse=True)"
         )
-    if bins is not None and np.ndim(bins) == 1:
-        edges = checked_edges(name, bins)
-    else:
-        extent = Extent.over(samples(recording, name))
-        edges = edges_of_extent(name, extent, bins, _side(recording, name))
+    given, side = bins is not None and np.ndim(bins) == 1, _side(recording, name)
     attrs = {"units": "1", "long_name": name, **_text_attrs(recording[name].attrs)}
-    return Axis(name, edges, attrs)
+    values = samples(recording, name)
+    if given:
+        edges = checked_edges(name, bins)
+    if period is None:
+        if not given:
+            edges = edges_of_extent(name, Extent.over(values), bins, side)
+        return Axis(name, edges, attrs)
+    extent = Extent.over(values)
+    if extent.low <= extent.high:
+        _circular.check_period(
+            name, values, extent.low, extent.high, period, str(attrs["units"]), partly=given
+        )
+    if given:
+        _circular.check_edges(name, edges, period)
+    else:
+        edges = _edges_of_period(name, extent, bins, period, side)
+    return Axis(name, edges, attrs, period)
+
+
+def _edges_of_period(
+    name: str, extent: Extent, bins: Any, period: float, side: int | None
+) -> NDArray[np.float64]:
+    """Edges of a circular axis: whole numbers without ``bins``, else equal bins from 0 on."""
+    if bins is not None:
+        return _equal(name, Extent(0.0, period, None), bins)
+    if period % 1 or (side is not None and period != side):
+        raise ValueError(
+            f"bins=None needs a period of {name!r} that is a whole number"
+            f"{'' if side is None else f', the side of the recording {side}'}, got {period:g}; "
+            f"pass bins, e.g. bins=24"
+        )
+    return _whole(name, Extent(0, int(period) - 1, extent.broken), None)
 
 
 def _side(recording: xr.Dataset, name: str) -> int | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from placeformer.data import schema
+from placeformer.data.circular import refuse_circular
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import flatten, per_unit
 
@@ -196,6 +197,7 @@ def _check_options(maps: xr.Dataset, threshold: float, min_bins: int | None) -> 
     space = schema.place_dims(maps)
     if len(space) != 2:
         raise ValueError(f"maps must have two axes for a border score, got {space}")
+    refuse_circular(maps, "a border score, as it has no wall")
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1 (share of peak), got {threshold}")
     if min_bins is not None and min_bins < 1:

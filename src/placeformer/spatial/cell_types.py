@@ -1,4 +1,4 @@
-"""Spatial cell types: grid, border and head-direction cells beside place cells, by tests."""
+"""Spatial cell types: grid, border, head-direction and speed cells beside place cells, by tests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from placeformer.data import schema
 from placeformer.spatial.binning import BinnedRecording
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.grid_score import grid_score
+from placeformer.spatial.head_direction import HEADING, heading_columns
+from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.rate_maps import flatten, per_unit
-from placeformer.spatial.shuffle_test import VARIANCE, choose_null, compare_with_shuffles
-
-HEADING = "head_direction"
-"""Variable (walk, time) of a recording: the heading in radians."""
-
-HEADINGS = 24
-"""Number of bins of the heading, 15 degrees wide."""
+from placeformer.spatial.shuffle_test import compare_with_shuffles
+from placeformer.spatial.speed_score import SPEED, speed_columns
 
 LEAST_SCORE = 0.2
 """Grid or border score up to which a unit is not tested, as noise has as high a score."""
@@ -56,6 +53,7 @@ def cell_type_columns(
     tests: Mapping[str, Any],
     *,
     max_q: float,
+    negatives: Negatives,
     of_maps: Mapping[str, Any],
 ) -> dict[str, xr.DataArray]:
     """Tests of the scores of a table of place cells, and the type of every unit.
@@ -70,6 +68,8 @@ def cell_type_columns(
         Options of :func:`compare_with_shuffles`, the null among them.
     max_q
         Maximum q of a type.
+    negatives
+        Policy of the mean vector.
     of_maps
         Options of the maps.
     """
@@ -90,17 +90,18 @@ def cell_type_columns(
         "border cell": passed["border_score"],
         "place cell": is_place_cell,
     }
+    explained = table["eta2"].fillna(0).values
     if HEADING in binned.recording.variables:
-        heading = _heading_test(binned, tests, max_q)
-        text = "variance explained by the heading (adjusted)"
-        shape = table["q_place"].shape
-        columns[HEADING] = _like(table, np.broadcast_to(heading["observed"], shape), text)
-        for kind in ("p", "q"):
-            text = f"{kind} of the variance explained by the heading"
-            columns[f"{kind}_{HEADING}"] = _like(table, np.broadcast_to(heading[kind], shape), text)
-        stronger = columns[HEADING].values > table["eta2"].fillna(0).values
+        found = heading_columns(binned, tests, max_q, negatives)
+        columns |= {name: _over(table, column) for name, column in found.items()}
+        stronger = columns[HEADING].values > explained
         turned = (columns[f"q_{HEADING}"].values <= max_q) & stronger
         kinds = {"head-direction cell": turned, **kinds}
+    if SPEED in binned.recording.variables and _varies(binned.recording[SPEED]):
+        found = speed_columns(binned, tests, max_q)
+        columns |= {name: _over(table, column) for name, column in found.items()}
+        stronger = columns["speed_score"].values ** 2 > explained
+        kinds["speed cell"] = (columns["q_speed_score"].values <= max_q) & stronger
     types = np.select(list(kinds.values()), list(kinds), "other")
     columns["cell_type"] = _like(table, types, "spatial type of the unit, the first that it passes")
     return columns
@@ -130,16 +131,16 @@ def _tested(
     return p, q
 
 
-def _heading_test(binned: BinnedRecording, tests: Mapping[str, Any], max_q: float) -> xr.Dataset:
-    """Test of the variance explained by the heading, over all maps."""
-    heading = binned.recording[HEADING]
-    angle = heading.copy(data=np.mod(heading.values, 2 * np.pi))
-    recording = binned.recording.assign_coords({HEADING: angle})
-    edges = np.linspace(0, 2 * np.pi, HEADINGS + 1)
-    turned = BinnedRecording.of(recording, by=(HEADING,), bins={HEADING: edges})
-    null = choose_null(turned, "auto", tests["min_shift"])
-    options = {**tests, "null": null, "max_q": max_q, "per_map": False}
-    return compare_with_shuffles(turned, VARIANCE, **options)
+def _varies(values: xr.DataArray) -> bool:
+    """Whether finite values differ."""
+    known = values.values[np.isfinite(values.values)]
+    return bool(known.size and known.min() < known.max())
+
+
+def _over(table: xr.Dataset, column: xr.DataArray) -> xr.DataArray:
+    """A column (unit,) with the dimensions of a table of place cells."""
+    values = np.broadcast_to(column.values, table["q_place"].shape)
+    return _like(table, values, str(column.attrs["long_name"])).assign_attrs(column.attrs)
 
 
 def _like(table: xr.Dataset, values: NDArray[Any], text: str) -> xr.DataArray:

@@ -7,8 +7,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
 
+from placeformer.data.circular import shortest
 from placeformer.stats.tolerances import FLAT
 
 Method = Literal["peak", "fraction", "opexebo"]
@@ -67,23 +69,28 @@ class DetectedFields:
     columns: dict[str, NDArray[np.float64]]
 
 
+Wraps = tuple[bool, ...]
+"""Whether the last bin of every axis of place is a neighbour of the first."""
+
+
 def detect(
-    rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria, wraps: Wraps
 ) -> DetectedFields:
     """Fields of a stack of maps (map, *bins), all maps at once."""
     (baseline,) = _quantiles(rate, valid, (0.5,)) if criteria.method == "peak" else (0.0,)
     height = np.where(valid, rate - baseline, 0.0)
-    noise = _noise(rate, valid)
+    noise = _noise(rate, valid, wraps)
     greatest = _over_bins(np.max, height)
     mask = valid & (height >= criteria.threshold * greatest) & (greatest > 0)
     if criteria.method == "peak":
         depth = np.maximum(criteria.min_prominence * greatest, SADDLE_NOISE * noise).reshape(-1)
-        region = watershed(height, mask, depth, criteria.connectivity)
+        region = watershed(height, mask, depth, criteria.connectivity, wraps)
     elif criteria.method == "fraction":
-        region = ndimage.label(mask, neighbourhood(rate.ndim - 1, criteria.connectivity))[0]
+        region = connected(mask, criteria.connectivity, wraps)
     else:
         region = opexebo_regions(height, valid, criteria.threshold)
-    return _select_fields(rate, height, _contrast(rate, valid, noise), region, criteria)
+    contrast = _contrast(rate, valid, noise, wraps)
+    return _select_fields(rate, height, contrast, region, criteria, wraps)
 
 
 def _select_fields(
@@ -92,6 +99,7 @@ def _select_fields(
     contrast: NDArray[np.float64],
     region: NDArray[np.intp],
     criteria: Criteria,
+    wraps: Wraps,
 ) -> DetectedFields:
     """Regions that are large and high enough, numbered in each map by the height of the peak."""
     where = np.nonzero(region)
@@ -112,7 +120,7 @@ def _select_fields(
     rank[order] = _rank_within(owner[order])
     label = np.zeros(region.shape, np.int32)
     label[where] = rank[number]
-    columns |= {"size": size.astype(float), **_shape(height, where, number, n)}
+    columns |= {"size": size.astype(float), **_shape(height, where, number, n, wraps)}
     return DetectedFields(
         label, owner[order], rank[order], {k: v[order] for k, v in columns.items()}
     )
@@ -129,15 +137,36 @@ def _shape(
     where: tuple[NDArray[np.intp], ...],
     number: NDArray[np.intp],
     n: int,
+    wraps: Wraps,
 ) -> dict[str, NDArray[np.float64]]:
     """Centroid (in bins) and eccentricity of every region."""
     weight = np.maximum(height[where], 0.0)
     total = np.bincount(number, weight, n)
-    mean = [np.bincount(number, weight * w, n) / total for w in where[1:]]
-    off = [w - m[number] for w, m in zip(where[1:], mean, strict=True)]
+    axes = [
+        _beside_peak(at, number, weight, n, size) if wrapped else at
+        for at, size, wrapped in zip(where[1:], height.shape[1:], wraps, strict=True)
+    ]
+    mean = [np.bincount(number, weight * at, n) / total for at in axes]
+    off = [at - m[number] for at, m in zip(axes, mean, strict=True)]
     spread = [[np.bincount(number, weight * a * b, n) / total for b in off] for a in off]
-    centroid = {f"axis_{i}": m for i, m in enumerate(mean)}
+    sizes = zip(mean, height.shape[1:], wraps, strict=True)
+    centroid = {f"axis_{i}": m % k if wrapped else m for i, (m, k, wrapped) in enumerate(sizes)}
     return {**centroid, "eccentricity": _eccentricity(np.moveaxis(np.array(spread), -1, 0))}
+
+
+def _beside_peak(
+    at: NDArray[np.intp],
+    number: NDArray[np.intp],
+    weight: NDArray[np.float64],
+    n: int,
+    size: int,
+) -> NDArray[np.float64]:
+    """Bins of regions on a circular axis, moved by whole turns to beside the region's heaviest."""
+    heaviest = np.zeros(n, np.intp)
+    order = np.argsort(weight, kind="stable")
+    heaviest[number[order]] = at[order]
+    start = heaviest[number]
+    return start + shortest(at - start, size)
 
 
 def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -150,7 +179,9 @@ def _eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(1.0 - ratio))
 
 
-def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _noise(
+    rate: NDArray[np.float64], valid: NDArray[np.bool_], wraps: Wraps
+) -> NDArray[np.float64]:
     """Standard deviation of a bin, from the mean square difference of visited neighbours.
 
     Slow variation hardly contributes, and skewed noise and noise with a floor are covered.
@@ -158,6 +189,8 @@ def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
     squares, pairs = np.zeros(len(rate)), np.zeros(len(rate))
     for axis in range(1, rate.ndim):
         line, seen = (np.moveaxis(a, axis, -1) for a in (np.where(valid, rate, 0.0), valid))
+        if wraps[axis - 1]:
+            line, seen = (np.concatenate([a, a[..., :1]], axis=-1) for a in (line, seen))
         known = seen[..., 1:] & seen[..., :-1]
         step = np.where(known, line[..., 1:] - line[..., :-1], 0.0)
         squares += (step**2).reshape(len(rate), -1).sum(axis=1)
@@ -168,15 +201,18 @@ def _noise(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def _contrast(
-    rate: NDArray[np.float64], valid: NDArray[np.bool_], noise: NDArray[np.float64]
+    rate: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    noise: NDArray[np.float64],
+    wraps: Wraps,
 ) -> NDArray[np.float64]:
     """Mean of the 3 x 3 bins around each bin above its median in the map, in standard errors.
 
     Where the background of these means spreads more than the noise of single bins explains, as in
     smoothed maps, that spread is used instead.
     """
-    n = np.maximum(np.round(_box(valid.astype(float))), 1.0)
-    mean = _box(np.where(valid, rate, 0.0)) / n
+    n = np.maximum(np.round(box_sums(valid.astype(float), wraps)), 1.0)
+    mean = box_sums(np.where(valid, rate, 0.0), wraps) / n
     (middle,) = _quantiles(mean, valid, (0.5,))
     above = (mean - middle) * np.sqrt(n)
     least, low = _quantiles(above, valid, SPREAD_QUANTILES)
@@ -184,10 +220,11 @@ def _contrast(
     return np.divide(above, scale, out=np.zeros_like(above), where=scale > 0)
 
 
-def _box(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def box_sums(values: NDArray[np.float64], wraps: Wraps) -> NDArray[np.float64]:
     """Sum over a bin and its neighbours by sides and corners; 0 beyond the border."""
-    for axis in range(1, values.ndim):
-        values = ndimage.convolve1d(values, np.ones(3), axis=axis, mode="constant")
+    for axis, wrapped in enumerate(wraps, start=1):
+        mode = "wrap" if wrapped else "constant"
+        values = ndimage.convolve1d(values, np.ones(3), axis=axis, mode=mode)
     return values
 
 
@@ -218,6 +255,7 @@ def watershed(
     mask: NDArray[np.bool_],
     depth: NDArray[np.float64],
     connectivity: int,
+    wraps: Wraps = (),
 ) -> NDArray[np.intp]:
     """Regions of a mask, split where both peaks rise by at least ``depth`` above the saddle.
 
@@ -231,6 +269,8 @@ def watershed(
         Minimum rise of a peak that forms a region of its own, shape (map,).
     connectivity
         4: bins are connected by sides; 8: by sides and corners.
+    wraps
+        Whether the last bin of every axis is a neighbour of the first; by default of none.
 
     Returns
     -------
@@ -246,11 +286,11 @@ def watershed(
         -count, kind="stable"
     )  # fullest first, so the maps with bins left are a prefix
     order = np.argsort(np.where(inside, -flat, np.inf), axis=1, kind="stable")[rows]
-    steps = _neighbour_steps(padded.shape[1:], connectivity)
+    neighbours = _neighbours(padded.shape[1:], connectivity, wraps or (False,) * mask[0].ndim)
     label = np.zeros(flat.shape, np.intp)
     for k in range(int(count.max(initial=0))):
         here = rows[: np.count_nonzero(count > k)]
-        _flood_next_bin(label, flat, here, order[: len(here), k], steps, depth)
+        _flood_next_bin(label, flat, here, order[: len(here), k], neighbours, depth)
     label += np.where(label > 0, np.arange(len(label))[:, None] * label.shape[1], 0)
     return label.reshape(padded.shape)[(slice(None), *(slice(1, -1),) * (height.ndim - 1))]
 
@@ -260,12 +300,12 @@ def _flood_next_bin(
     height: NDArray[np.float64],
     rows: NDArray[np.intp],
     bins: NDArray[np.intp],
-    steps: NDArray[np.intp],
+    neighbours: NDArray[np.intp],
     depth: NDArray[np.float64],
 ) -> None:
     """Label one more bin of every map; a region's label is the bin of its peak."""
     maps, map_rows = np.arange(len(rows)), rows[:, None]
-    around = bins[:, None] + steps
+    around = neighbours[bins]
     near = label[map_rows, around]
     taken = near > 0
     uphill = np.where(taken, height[map_rows, around], -np.inf).argmax(axis=1)
@@ -281,11 +321,35 @@ def _flood_next_bin(
         label[rows[which]] = np.where(some == old, new, some)
 
 
-def _neighbour_steps(shape: tuple[int, ...], connectivity: int) -> NDArray[np.intp]:
-    """Offsets in a flat map from a bin to its neighbours."""
+def _neighbours(shape: tuple[int, ...], connectivity: int, wraps: Wraps) -> NDArray[np.intp]:
+    """Neighbours (bin, neighbour) of the bins of a flat map with a border of one bin.
+
+    On a circular axis those beyond the border are at its other end.
+    """
     offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
-    steps = offsets @ np.array([int(np.prod(shape[i + 1 :])) for i in range(len(shape))])
-    return np.asarray(steps[steps != 0])
+    offsets = offsets[offsets.any(axis=1)]
+    place = np.indices(shape).reshape(len(shape), -1, 1)
+    around = [
+        (at + step - 1) % (n - 2) + 1 if wrapped else np.clip(at + step, 0, n - 1)
+        for at, step, n, wrapped in zip(place, offsets.T, shape, wraps, strict=True)
+    ]
+    return np.ravel_multi_index(tuple(around), shape)
+
+
+def connected(mask: Mask, connectivity: int, wraps: Wraps) -> NDArray[np.intp]:
+    """Labels of the connected regions of a stack of masks (map, *bins), 0 outside."""
+    structure = neighbourhood(mask.ndim - 1, connectivity)
+    border = ((0, 0), *((int(wrapped),) * 2 for wrapped in wraps))
+    label, n = ndimage.label(np.pad(mask, border, mode="wrap"), structure)
+    if not any(wraps):
+        return np.asarray(label)
+    # A bin and its copy beyond the seam are of one region.
+    inside = tuple(slice(side[0], -side[1] or None) for side in border)
+    copy = np.pad(label[inside], border, mode="wrap")
+    pairs = (np.ones(label.size), (label.ravel(), copy.ravel()))
+    graph = sparse.coo_array(pairs, shape=(n + 1, n + 1))
+    whole = csgraph.connected_components(graph, directed=False)[1]
+    return np.asarray(np.where(mask, whole[label[inside]] + 1, 0))
 
 
 def neighbourhood(n_axes: int, connectivity: int) -> NDArray[np.bool_]:

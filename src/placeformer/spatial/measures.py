@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.circular import wraps
+from placeformer.spatial.field_detection import box_sums
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, flatten, per_unit
 from placeformer.spatial.variance_explained import position_variance_explained
@@ -208,8 +209,9 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
     xarray.DataArray
         (unit,) or (..., unit), -1 to 1, unchanged when rates are scaled, shifted or negated; NaN
         where rates do not vary or fewer than three places have a neighbour. Neighbours are the
-        visited places that share a side or a corner with the place; there are none beyond the
-        border (some programs put zeros there, which lowers the values of fields at a border).
+        visited places that share a side or a corner with the place, also across the seam of a
+        circular axis; there are none beyond a border (some programs put zeros there, which lowers
+        the values of fields at a border).
 
     See Also
     --------
@@ -237,7 +239,7 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
     schema.check_rate_maps(maps)
     rate, share = flatten(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
-    around, known = _neighbours(np.where(share > 0, rate, 0.0), share > 0, sizes)
+    around, known = _neighbours(np.where(share > 0, rate, 0.0), share > 0, sizes, wraps(maps))
     values = correlation(np.where(known, rate, 0.0), around, known)
     if fisher:
         with np.errstate(divide="ignore"):
@@ -308,16 +310,16 @@ def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
 
 
 def _neighbours(
-    rate: NDArray[np.float64], valid: NDArray[np.bool_], sizes: tuple[int, ...]
+    rate: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    sizes: tuple[int, ...],
+    wrapped: tuple[bool, ...],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Mean rate (..., bin) of the valid neighbours of every bin, and where both are defined."""
 
     def around(values: NDArray[np.float64]) -> NDArray[np.float64]:
         laid_out = values.reshape(-1, *sizes)
-        box = laid_out
-        for axis in range(1, len(sizes) + 1):
-            box = ndimage.convolve1d(box, np.ones(3), axis=axis, mode="constant")
-        return (box - laid_out).reshape(values.shape)
+        return (box_sums(laid_out, wrapped) - laid_out).reshape(values.shape)
 
     number = np.round(around(valid.astype(float)))
     known = valid & (number > 0)

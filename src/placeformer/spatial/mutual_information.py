@@ -16,6 +16,7 @@ from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
     BinnedRecording,
     Bins,
+    Circular,
     activations,
     picked,
     refuse_not_finite,
@@ -39,6 +40,7 @@ def mutual_information(
     bins: Bins = None,
     maps: str = "apart",
     per_map: bool = False,
+    circular: Circular = None,
     correction: Correction = "shuffle",
     n_shuffles: int = 10,
     min_shift: int | None = None,
@@ -70,6 +72,8 @@ def mutual_information(
         coordinate is ignored.
     per_map
         Return one value for every map, on a leading dimension ``map``.
+    circular
+        Period of every circular variable, as in :func:`rate_maps`.
     correction
         The plain estimate from limited samples is biased upwards. ``"shuffle"``: subtract the
         mean of ``n_shuffles`` circular shifts of the places of every walk; this also subtracts
@@ -128,7 +132,8 @@ def mutual_information(
     """
     check_options(recording, maps, per_map)
     check(levels, correction, n_shuffles)
-    binned = BinnedRecording.of(recording, by=by, bins=bins, need=(given,) if given else ())
+    need = (given,) if given else ()
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     cells = Cells.of(binned, given=given, maps=maps).held()
     counts = level_counts(cells, levels)
     values = _bits(cells, counts, per_map)

@@ -14,7 +14,7 @@ from scipy import stats
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.unit_identity import check_same_units
-from placeformer.spatial.binning import BinnedRecording, Bins, observation_of_bins
+from placeformer.spatial.binning import BinnedRecording, Bins, Circular, observation_of_bins
 from placeformer.spatial.cell_types import cell_type_columns, scores_of_maps
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
@@ -76,6 +76,7 @@ def place_cells(
     smooth: Smooth = None,
     min_occupancy: float | None = None,
     per_map: bool = False,
+    circular: Circular = None,
     negatives: Negatives = "rectify",
     n_shuffles: int | Literal["auto"] = "auto",
     null: Null = "auto",
@@ -123,9 +124,11 @@ def place_cells(
         many bins differ.
     per_map
         Decide for every map of the recording separately.
+    circular
+        Period of every circular variable, as in :func:`rate_maps`.
     negatives
-        Policy of the columns ``spatial_information`` and ``place_cell_score``, which do not enter
-        the decision.
+        Policy of the columns ``spatial_information``, ``place_cell_score`` and
+        ``mean_vector_length``, which do not enter the decision.
     n_shuffles, null, min_shift, seed
         Number, kind, minimum shift and seed of the shuffles of each test, as in
         :func:`shuffle_test`. With ``"auto"`` few shuffles decide where many units are tuned, and
@@ -180,12 +183,16 @@ def place_cells(
 
         With ``cell_types`` also ``cell_type``, which is exclusive: "head-direction cell" (where the
         recording has ``head_direction``, in radians: the heading explains variance, and more than
-        place does),
-        "grid cell", "border cell" (the score is higher than in shuffles of the places, and above
-        0.2), "place cell", or "other", the first that applies. The tests are
+        place does), "grid cell", "border cell" (the score is higher than in shuffles of the places,
+        and above 0.2), "place cell", "speed cell" (where the recording has ``speed``: the activity
+        is correlated with it, and it explains more variance than place does), or "other", the first
+        that applies. The tests are
         ``p_grid_score``, ``q_grid_score``, ``p_border_score``, ``q_border_score`` (1 for units
         that are not tuned to place or score at most 0.2, NaN where the maps have no such score,
-        as on a track) and ``head_direction``, ``p_head_direction``, ``q_head_direction``. A grid
+        as on a track), ``head_direction`` (variance explained by the heading),
+        ``p_head_direction``, ``q_head_direction``, and ``speed_score``, ``p_speed_score``,
+        ``q_speed_score``; ``mean_vector_length`` and ``preferred_direction`` describe the heading
+        (:func:`head_direction`, :func:`speed_score`). A grid
         or border cell that meets the criteria above has ``is_place_cell`` as well.
 
         With ``keep_null`` also ``null_place``, ``null_beyond`` and
@@ -258,7 +265,7 @@ def place_cells(
     }
     check_limits(limits)
     need = (schema.MAP,) if per_map else ()
-    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
@@ -281,7 +288,9 @@ def place_cells(
     }
     if control is not None:
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
-        binned_control = BinnedRecording.of(control, by=binned.grid.names, bins=edges)
+        binned_control = BinnedRecording.of(
+            control, by=binned.grid.names, bins=edges, circular=binned.grid.periods
+        )
         check_control(recording, control, allow_other_units=allow_other_units)
     table = _decided(
         binned, per_map, limits, settings, keep_null=keep_null, cell_types=cell_types, **options
@@ -358,6 +367,7 @@ def _decided(
         table,
         {**shuffles, "per_map": per_map, "keep_null": False},
         max_q=limits["max_q"],
+        negatives=negatives,
         of_maps=of_maps,
     )
     return table.assign(types)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer.data import schema
+from placeformer.data import circular, schema
 from placeformer.data.schema import variable
 from placeformer.spatial.field_detection import Criteria, DetectedFields, Method, detect
 from placeformer.spatial.rate_maps import flatten
@@ -89,7 +89,7 @@ def place_fields(
     ------
     ValueError
         The maps break the contract, a criterion is out of range, or maps for ``"opexebo"`` do not
-        have two axes.
+        have two axes with two ends each.
 
     See Also
     --------
@@ -100,7 +100,9 @@ def place_fields(
 
     Notes
     -----
-    Unvisited places (NaN) belong to no field and separate the places on either side, except under
+    On a circular axis (``circular`` of :func:`rate_maps`) the last bin adjoins the first: a field
+    there is one field, and its centroid is a circular mean. Unvisited places (NaN) belong to no
+    field and separate the places on either side, except under
     ``"opexebo"``, where their rate is 0. Maps of many fine bins should be smoothed first
     (``rate_maps(..., smooth=1)``) when their noise is more than a twentieth of the peak.
 
@@ -140,7 +142,10 @@ def place_fields(
         raise ValueError(f"method='opexebo' needs maps of two axes, got {len(sizes)}")
     valid = np.broadcast_to(share > 0, rate.shape)
     lead = rate.shape[:-1]
-    fields = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria)
+    if method == "opexebo":
+        circular.refuse_circular(maps, "method='opexebo', which does not go round")
+    wraps = circular.wraps(maps)
+    fields = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria, wraps)
     return _label(maps, fields, lead, criteria)
 
 
@@ -226,12 +231,23 @@ def _columns(
         "eccentricity": ("eccentricity of the field", "1"),
     }
     listed = [(name, columns[name], *text) for name, text in about.items()]
-    for i, dim in enumerate(space):
-        centres = np.asarray(maps[dim].values, float)
-        position = np.interp(columns[f"axis_{i}"], np.arange(len(centres)), centres)
+    for i, (dim, period) in enumerate(zip(space, circular.axis_periods(maps), strict=True)):
+        position = _position(columns[f"axis_{i}"], maps, dim, period)
         text, units = f"{dim} of the centroid weighted by height", maps[dim].attrs.get("units", "1")
         listed.append((f"centroid_{dim}", position, text, str(units)))
     return listed
+
+
+def _position(
+    bins: NDArray[np.float64], maps: xr.Dataset, dim: str, period: float | None
+) -> NDArray[np.float64]:
+    """Positions on an axis of places between the centres of its bins."""
+    centres = np.asarray(maps[dim].values, float)
+    if period is None:
+        return np.interp(bins, np.arange(len(centres)), centres)
+    around = np.append(centres, centres[0] + period)
+    position = np.interp(bins, np.arange(len(around)), around)
+    return np.asarray(circular.wrap(position, schema.edges_of(maps, dim)[0], period))
 
 
 def _pad(

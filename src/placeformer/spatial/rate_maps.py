@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
-from placeformer.spatial.binning import BinnedRecording, Bins, Grid, of_part, unit_sums
+from placeformer.data.circular import CIRCULAR, as_text
+from placeformer.spatial.binning import BinnedRecording, Bins, Circular, Grid, of_part, unit_sums
 
 Smooth = float | Sequence[float] | Mapping[str, float] | None
 
@@ -38,6 +39,7 @@ def rate_maps(
     min_occupancy: float | None = None,
     per_map: bool = False,
     skipna: bool = False,
+    circular: Circular = None,
 ) -> xr.Dataset:
     """Mean activation of every unit at every place.
 
@@ -70,6 +72,11 @@ def rate_maps(
         Leave out activations that are NaN or infinite instead of raising an error. A sample at
         which no unit has a finite activation, as after
         ``recording.where(recording.speed > 5)``, does not count in the occupancy either.
+    circular
+        Period of every circular variable, such as ``{"heading": 2 * np.pi}``, in its units, beside
+        those that the recording declares (``circular`` of :func:`from_arrays`). Its bins span one
+        period, by default from 0 on; values outside are wrapped, and smoothing goes round. The maps
+        carry it on, so that every analysis of them knows that the last bin adjoins the first.
 
     Returns
     -------
@@ -83,8 +90,8 @@ def rate_maps(
     Raises
     ------
     ValueError
-        The recording breaks the contract, activations are not finite, an option is out of range,
-        or places times units exceed the memory of the machine.
+        The recording breaks the contract, activations are not finite, an option is out of range, a
+        period does not fit the values, or places times units exceed the memory of the machine.
 
     See Also
     --------
@@ -118,7 +125,7 @@ def rate_maps(
     >>> int(maps.occupancy.sum())
     512
     """
-    binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map, circular=circular)
     options: dict[str, Any] = {
         "smooth": smooth,
         "min_occupancy": least_occupancy(binned, min_occupancy),
@@ -303,9 +310,14 @@ def mean_rates(
 def _blur(
     values: NDArray[np.float64], grid: Grid, sigmas: tuple[float, ...]
 ) -> NDArray[np.float64]:
-    """Smooth values (bin, unit) over the places of each map, with zeros beyond the borders."""
+    """Smooth values (bin, unit) over the places of each map, with zeros beyond the borders.
+
+    A circular axis has no border.
+    """
     laid_out = values.reshape(-1, *grid.shape, values.shape[1])
-    blurred = ndimage.gaussian_filter(laid_out, (0, *sigmas, 0), mode="constant")
+    around = ["constant" if axis.period is None else "wrap" for axis in grid.axes]
+    modes = ["constant", *around, "constant"]
+    blurred = ndimage.gaussian_filter(laid_out, (0, *sigmas, 0), mode=modes)
     return np.asarray(blurred).reshape(values.shape)
 
 
@@ -333,6 +345,8 @@ def _attrs(binned: BinnedRecording, min_occupancy: float, smooth: Smooth) -> dic
     recording, sigmas = binned.recording, _sigmas(smooth, binned.grid.names)
     attrs: dict[str, Any] = {"min_occupancy": min_occupancy}
     attrs["smooth"] = "none" if sigmas is None else ", ".join(f"{s:g}" for s in sigmas) + " bins"
+    if binned.grid.periods:
+        attrs[CIRCULAR] = as_text(binned.grid.periods)
     if binned.maps is None and schema.MAP in recording.variables:
         attrs["maps_pooled"] = int(np.unique(recording[schema.MAP].values).size)
     if "side" in recording.attrs:

@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
-from placeformer.spatial.binning import BinnedRecording, Bins
+from placeformer.spatial.binning import BinnedRecording, Bins, Circular
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.grid_score import grid_score
+from placeformer.spatial.mean_vector import mean_vector_length
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.spatial.place_cell_score import place_cell_score
 from placeformer.spatial.place_shuffles import (
@@ -46,6 +47,7 @@ OF_MAPS: dict[str, Callable[..., xr.DataArray]] = {
     "sparsity": sparsity,
     "grid_score": grid_score,
     "border_score": border_score,
+    "mean_vector_length": mean_vector_length,
 }
 VARIANCE = "position_variance_explained"
 OBSERVATION = "observation"
@@ -55,7 +57,13 @@ OF_SAMPLES: dict[str, Callable[..., nulls.Null]] = {
 }
 BLIND_TO_LAYOUT = ("spatial_information", "selectivity", "sparsity", *OF_SAMPLES)
 """Statistics that do not change when places are permuted."""
-OF_POSITIVE_RATES = ("spatial_information", "selectivity", "sparsity", "place_cell_score")
+OF_POSITIVE_RATES = (
+    "spatial_information",
+    "selectivity",
+    "sparsity",
+    "place_cell_score",
+    "mean_vector_length",
+)
 """Statistics that are undefined for negative rates, and need a policy for them."""
 
 FEWER = 0.6
@@ -78,6 +86,7 @@ def shuffle_test(
     smooth: Smooth = None,
     min_occupancy: float | None = None,
     per_map: bool = False,
+    circular: Circular = None,
     max_q: float = 0.05,
     keep_null: bool = False,
     progress: bool = True,
@@ -92,7 +101,8 @@ def shuffle_test(
     statistic
         ``"position_variance_explained"`` (the default, which is made for signed activations),
         ``"spatial_information"``, ``"place_cell_score"``, ``"coherence"``, ``"selectivity"``,
-        ``"grid_score"``, ``"border_score"`` or ``"sparsity"`` (high values count as extreme; to
+        ``"grid_score"``, ``"border_score"``, ``"mean_vector_length"`` (on one circular axis) or
+        ``"sparsity"`` (high values count as extreme; to
         test for low sparsity pass a function that negates it), or a function from RateMaps to a
         DataArray over ``unit``. ``"mutual_information"`` is not corrected, as its bias is the
         ``null_mean``; each of its shuffles takes ``levels`` - 1 sums.
@@ -136,6 +146,8 @@ def shuffle_test(
         Test every map (room) separately. Otherwise the samples of all maps are pooled, except
         that ``position_variance_explained`` always treats the places of different maps as
         different and sums the variances.
+    circular
+        Period of every circular variable, as in :func:`rate_maps`.
     max_q
         False-discovery rate of the decisions that ``n_shuffles="auto"`` settles.
     keep_null
@@ -212,7 +224,7 @@ def shuffle_test(
     need = [OBSERVATION] if null == "within_observation" else [given] if given else []
     if per_map and statistic not in OF_SAMPLES:
         need.append(schema.MAP)
-    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     return compare_with_shuffles(
         binned,
         statistic,
@@ -244,11 +256,13 @@ def compare_with_shuffles(
     progress: bool,
     smooth: Smooth = None,
     min_occupancy: float | None = None,
+    vectorised: bool = False,
     **options: Any,
 ) -> xr.Dataset:
     """Run a :func:`shuffle_test` on a binned recording that has the variables it needs.
 
-    ``n_shuffles=None``: as many shuffles as the decisions need. The null is one by name.
+    ``n_shuffles=None``: as many shuffles as the decisions need. The null is one by name. A function
+    that is ``vectorised`` keeps leading dimensions of the maps, as statistics with a name do.
     """
     rng = np.random.default_rng(seed)
     of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
@@ -259,7 +273,7 @@ def compare_with_shuffles(
     def make(units: BinnedRecording) -> nulls.Null:
         if isinstance(statistic, str) and statistic in OF_SAMPLES:
             return OF_SAMPLES[statistic](units, per_map, shuffles, rng, **options)
-        measure = _measure(statistic, options)
+        measure = _measure(statistic, options, vectorised)
         if shuffles is None:
             return nulls.permuted_maps(units, per_map, rng, measure, **of_maps)
         places = units.split_by_map() if per_map else units
@@ -419,10 +433,11 @@ def _warn_of_undefined(recording: xr.Dataset, observed: xr.DataArray, name: str)
         )
 
 
-def _measure(statistic: Statistic, options: dict[str, Any]) -> nulls.Measure:
+def _measure(statistic: Statistic, options: dict[str, Any], vectorised: bool) -> nulls.Measure:
     """The statistic as a function of rate maps alone; named statistics keep dimensions."""
     function = OF_MAPS[statistic] if isinstance(statistic, str) else statistic
-    return nulls.Measure(partial(function, **options), isinstance(statistic, str))
+    keeps_dimensions = vectorised or isinstance(statistic, str)
+    return nulls.Measure(partial(function, **options), keeps_dimensions)
 
 
 def _check(statistic: Statistic, null: str, min_shift: int | None) -> None:

@@ -13,7 +13,7 @@ from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.dwell import interval
-from placeformer.spatial.binning import BinnedRecording, Bins
+from placeformer.spatial.binning import BinnedRecording, Bins, Circular
 from placeformer.spatial.measures import correlation
 from placeformer.spatial.rate_maps import (
     SECONDS_PER_SAMPLE,
@@ -43,6 +43,7 @@ def half_maps(
     by: Sequence[str] = ("y", "x"),
     bins: Bins = None,
     per_map: bool = False,
+    circular: Circular = None,
     **options: Any,
 ) -> xr.Dataset:
     """Rate maps of the two halves of a recording, on the same bins.
@@ -61,9 +62,9 @@ def half_maps(
         where the recording is timed and a walk lasts two, else a tenth of a walk. Blocks should be
         longer than the memory of the units and of the walk: neighbouring samples resemble each
         other whether or not a unit is tuned to places.
-    by, bins, per_map
-        Axes and bins of place, and whether every map is halved separately, as in
-        :func:`rate_maps`.
+    by, bins, per_map, circular
+        Axes and bins of place, whether every map is halved separately, and the periods of circular
+        variables, as in :func:`rate_maps`.
     options
         Other options of :func:`rate_maps`: ``smooth``, ``min_occupancy``, ``skipna``.
 
@@ -93,7 +94,7 @@ def half_maps(
     >>> pf.spatial_information(maps).dims
     ('half', 'unit')
     """
-    binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map)
+    binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map, circular=circular)
     maps = maps_of_halves(binned, halves, block, **options)
     settings = {"halves": halves, "block": block, "by": binned.grid.names, "per_map": per_map}
     provenance = schema.provenance(recording, "half_maps", **settings, **options)

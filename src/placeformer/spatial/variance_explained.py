@@ -19,6 +19,7 @@ from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
     BinnedRecording,
     Bins,
+    Circular,
     activations,
     refuse_not_finite,
     samples,
@@ -37,6 +38,7 @@ def position_variance_explained(
     bins: Bins = None,
     maps: str = "apart",
     per_map: bool = False,
+    circular: Circular = None,
     adjusted: bool = True,
 ) -> xr.DataArray:
     r"""Share of each unit's variance that is explained by its mean at every place.
@@ -64,6 +66,8 @@ def position_variance_explained(
         the ``map`` coordinate is ignored. A recording without ``map`` is one map.
     per_map
         Return one value for every map, on a leading dimension ``map``.
+    circular
+        Period of every circular variable, as in :func:`rate_maps`.
     adjusted
         Correct for the variance that k means explain by chance (epsilon squared): with
         independent samples of a unit that ignores place the expected value is 0, and single values
@@ -104,7 +108,8 @@ def position_variance_explained(
     True
     """
     check_options(recording, maps, per_map)
-    binned = BinnedRecording.of(recording, by=by, bins=bins, need=(given,) if given else ())
+    need = (given,) if given else ()
+    binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     cells = Cells.of(binned, given=given, maps=maps)
     return variance_explained(cells, *sums_of_squares(cells), adjusted=adjusted, per_map=per_map)
 

@@ -1,0 +1,112 @@
+"""Movement of an animal: its velocity, speed and direction of running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.data.arrays import SPEED, check_positive
+from placeformer.data.circular import circular_of, declare
+from placeformer.data.clock import SPEED_WINDOW, gap_of, velocity
+from placeformer.spatial.binning import Circular, samples
+
+STEP_WINDOW = 2.0
+"""Width in steps of the triangle that smooths the velocity of a recording without a clock."""
+
+FORWARD, BACKWARD = "forward", "backward"
+
+
+def running_velocity(
+    recording: xr.Dataset, by: Sequence[str], *, circular: Circular = None
+) -> tuple[NDArray[np.float64], str]:
+    """Velocity (axis, walk, time) along some axes, and its units.
+
+    In units of the position per second of a timed recording, else per step; NaN where the position
+    is not known. On circular axes the short way round. As in the loaders it is smoothed with a
+    triangle of 0.5 s, or of two steps.
+    """
+    names = (by,) if isinstance(by, str) else tuple(by)
+    schema.check_recording(recording, need=names)
+    periods = circular_of(declare(recording, circular))
+    axes = [np.array(samples(recording, name), float) for name in names]
+    for name, axis in zip(names, axes, strict=True):
+        if name in periods:
+            _unwrap(axis, periods[name])
+    units = str(recording[names[0]].attrs.get("units", "1"))
+    found = np.full((len(names), *axes[0].shape), np.nan)
+    times, timed = _times(recording)
+    for walk, stamps in enumerate(times):
+        known = np.isfinite(stamps)
+        if known.sum() < 2:
+            continue
+        gap = gap_of(stamps[known], None, f"walk {walk}") if timed else np.inf
+        window = SPEED_WINDOW if timed else STEP_WINDOW
+        here = [axis[walk, known] for axis in axes]
+        found[:, walk, known] = velocity(stamps[known], here, gap, window)
+    return found, f"{units}/s" if timed else units
+
+
+def _unwrap(axis: NDArray[np.float64], period: float) -> None:
+    """Make positions (walk, time) on a circular axis continuous, in place."""
+    for walk in axis:
+        known = np.isfinite(walk)
+        walk[known] = np.unwrap(walk[known], period=period)
+
+
+def _times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
+    """Seconds of every sample (walk, time), or its step in a recording without a clock."""
+    shape = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
+    if schema.TIMESTAMP in recording.variables:
+        return np.array(samples(recording, schema.TIMESTAMP), float), True
+    rate = recording.attrs.get("sample_rate")
+    steps = np.broadcast_to(np.arange(shape[1], dtype=float), shape)
+    return (steps / float(rate), True) if rate else (steps, False)
+
+
+def running_speed(
+    recording: xr.Dataset, by: Sequence[str] | None = None, *, circular: Circular = None
+) -> xr.DataArray:
+    """Speed (walk, time) of an animal: that of the recording, or from its position.
+
+    Parameters
+    ----------
+    recording
+        Recording.
+    by
+        Axes of the position; by default the variable ``speed`` where the recording has it, else
+        those of x, y and z that it has.
+    circular
+        Period of every circular axis, as in :func:`rate_maps`.
+    """
+    if by is None and SPEED in recording.variables:
+        schema.check_recording(recording, need=(SPEED,))
+        values = np.asarray(samples(recording, SPEED), float)
+        return xr.DataArray(values, dims=schema.STEP_DIMS, attrs=recording[SPEED].attrs)
+    names = by or [name for name in schema.AXES if name in recording.variables]
+    if not names:
+        raise ValueError(
+            f"recording must have {SPEED!r} or a position x, y, z, got "
+            f"{sorted(map(str, recording.variables))}; name the axes of the position with by"
+        )
+    components, units = running_velocity(recording, names, circular=circular)
+    about = {"units": units, "long_name": "speed"}
+    return xr.DataArray(np.sqrt((components**2).sum(axis=0)), dims=schema.STEP_DIMS, attrs=about)
+
+
+def direction_numbers(
+    recording: xr.Dataset, name: str, min_speed: float | None, circular: Circular = None
+) -> NDArray[np.int8]:
+    """Direction of running (walk, time): 0 towards greater values of an axis, 1 the other way.
+
+    -1 where the animal is slower than the least speed, stands, or the position is not known.
+    """
+    check_positive("min_speed", min_speed)
+    (moving,), _ = running_velocity(recording, (name,), circular=circular)
+    least = 0.0 if min_speed is None else min_speed
+    with np.errstate(invalid="ignore"):
+        fast = (np.abs(moving) >= least) & (moving != 0)
+        return np.where(fast, (moving < 0).astype(np.int8), np.int8(-1))

@@ -1,0 +1,149 @@
+"""Speed score: identities, calibration, and speed cells among the cell types."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+from scipy.ndimage import gaussian_filter1d
+
+import placeformer as pf
+from placeformer.spatial.movement import running_speed
+
+QUIET = {"progress": False}
+
+
+def speeds(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.convolve(rng.exponential(size=n + 29), np.ones(30) / 30, "valid")
+
+
+def made(values, speed, **options):
+    position = {"x": np.cumsum(speed, axis=-1)}
+    recording = pf.from_arrays(values, position, **options)
+    return recording.assign_coords(speed=(("walk", "time"), np.atleast_2d(speed)))
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Two units faster with speed, one slower, three that ignore it."""
+    speed = speeds(4000)
+    rng = np.random.default_rng(1)
+    values = np.stack([speed, 2 * speed + 5, -speed, *np.zeros((3, 4000))], axis=-1)
+    return made(values + 0.3 * rng.normal(size=values.shape), speed)
+
+
+def test_the_score_is_the_correlation(cells):
+    table = pf.speed_score(cells, n_shuffles=19, **QUIET)
+    values, speed = cells.activation.values[0], cells.speed.values[0]
+    want = [np.corrcoef(unit, speed)[0, 1] for unit in values.T]
+    np.testing.assert_allclose(table.speed_score, want, rtol=1e-5)
+    slope = [np.polyfit(speed, unit, 1)[0] for unit in values.T]
+    np.testing.assert_allclose(table.slope, slope, rtol=1e-4)
+    block = 400  # a tenth of the walk
+    odd = np.arange(4000) // block % 2 == 0
+    for half, at in enumerate((odd, ~odd)):
+        want = [np.corrcoef(unit[at], speed[at])[0, 1] for unit in values.T]
+        np.testing.assert_allclose(table.stability[half], want, rtol=1e-4)
+
+
+def test_faster_and_slower_units_are_found(cells):
+    table = pf.speed_score(cells, **QUIET)
+    np.testing.assert_array_equal(table.q <= 0.05, [True] * 3 + [False] * 3)
+    assert (table.speed_score[:2] > 0.3).all() and table.speed_score[2] < -0.3
+    assert (table.null_mean < 0.2).all() and (table.z[:3] > 5).all()
+
+
+def test_seconds_weigh(cells):
+    """Samples that stand for two seconds count as two samples."""
+    values, speed = cells.activation.values[0], cells.speed.values[0]
+    times = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04], 4000))
+    timed = made(values, speed, timestamps=times)
+    table = pf.speed_score(timed, n_shuffles=19, **QUIET)
+    weight = timed.dwell.values[0]
+    for unit, score in zip(values.T, table.speed_score.values, strict=True):
+        c = np.cov(unit, speed, aweights=weight)
+        assert score == pytest.approx(c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]), rel=1e-4)
+    assert table.slope.attrs["units"] == "(1)/(1)"
+
+
+def test_smoothing_is_in_time(cells):
+    values, speed = cells.activation.values[0], cells.speed.values[0]
+    timed = made(values, speed, sample_rate=50)
+    table = pf.speed_score(timed, smooth=0.25, n_shuffles=19, **QUIET)
+    blurred = gaussian_filter1d(values, 12.5, axis=0, mode="nearest")
+    want = [np.corrcoef(unit, speed)[0, 1] for unit in blurred.T]
+    np.testing.assert_allclose(table.speed_score, want, rtol=1e-4)
+    assert table.speed_score[0] > pf.speed_score(timed, n_shuffles=19, **QUIET).speed_score[0]
+
+
+def test_slow_units_that_ignore_the_speed_are_no_speed_cells():
+    rng = np.random.default_rng(5)
+    white = rng.normal(size=(8480, 200))
+    kernel = np.exp(-np.arange(481) / 60)
+    values = np.apply_along_axis(np.convolve, 0, white, kernel, "valid")
+    table = pf.speed_score(made(values, speeds(8000)), n_shuffles=99, **QUIET)
+    low, high = stats.binom.interval(0.999, 200, 0.05)
+    assert low <= (table.p.values <= 0.05).sum() <= high
+    assert (table.q.values <= 0.05).sum() == 0
+
+
+def test_speed_is_computed_from_the_position():
+    angle = np.arange(2000) * 0.02
+    place = {"x": 3 * np.cos(angle), "y": 3 * np.sin(angle)}
+    circle = pf.from_arrays(np.ones((2000, 1)), place, sample_rate=50, position_units="cm")
+    speed = running_speed(circle)
+    np.testing.assert_allclose(speed[0, 20:-20], 3 * 0.02 * 50, rtol=0.01)
+    assert speed.attrs["units"] == "cm/s"
+    # on a ring the way over the seam is short
+    ring = {"angle": np.mod(angle, 2 * np.pi)}
+    turn = pf.from_arrays(np.ones((2000, 1)), ring, sample_rate=50, circular={"angle": 2 * np.pi})
+    np.testing.assert_allclose(running_speed(turn, ["angle"])[0], 1.0)
+    # steps of a walk without a clock
+    steps = pf.from_arrays(np.ones((5, 1)), {"x": [0, 1, 1, 1, 3]})
+    np.testing.assert_allclose(running_speed(steps)[0], [1, 0.5, 0, 1, 2])
+
+
+def test_slow_samples_are_left_out(cells):
+    least = float(cells.speed.median())
+    table = pf.speed_score(cells, min_speed=least, n_shuffles=19, **QUIET)
+    at = cells.speed.values[0] >= least
+    values, speed = cells.activation.values[0][at], cells.speed.values[0][at]
+    want = [np.corrcoef(unit, speed)[0, 1] for unit in values.T]
+    np.testing.assert_allclose(table.speed_score, want, rtol=1e-4)
+
+
+def test_constant_units_and_speeds(cells):
+    values = np.zeros((4000, 2))
+    values[:, 1] = cells.speed.values[0]
+    table = pf.speed_score(made(values, cells.speed.values[0]), n_shuffles=19, **QUIET)
+    assert np.isnan(table.speed_score[0]) and np.isnan(table.p[0]) and np.isnan(table.q[0])
+    assert table.speed_score[1].item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="must vary for a speed score, got 2 throughout"):
+        pf.speed_score(made(values, np.full(4000, 2.0)), **QUIET)
+    with pytest.raises(ValueError, match="'speed' or a position x, y, z"):
+        pf.speed_score(cells.drop_vars(["speed", "x"]), **QUIET)
+
+
+def test_dask_gives_the_numbers_of_memory(cells):
+    pytest.importorskip("dask")
+    a, b = (pf.speed_score(r, n_shuffles=19, **QUIET) for r in (cells, cells.chunk(time=500)))
+    xr.testing.assert_allclose(a, b)
+
+
+def test_speed_cells_are_a_type_of_their_own():
+    """Speed cells are found beside place cells; untuned units and place cells are none."""
+    rng = np.random.default_rng(2)
+    n = 12_000
+    speed = speeds(n)
+    angle = np.cumsum(rng.normal(0, 0.3, n))
+    place = np.cumsum(0.04 * speed[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), 0)
+    place = np.abs((place + 0.5) % 2 - 1)  # reflected at the walls
+    centres = rng.uniform(0.2, 0.8, (4, 2))
+    fields = np.exp(-((place[:, None] - centres) ** 2).sum(axis=-1) / 0.02)
+    values = np.concatenate([fields, np.repeat(speed[:, None], 4, 1), np.zeros((n, 12))], axis=1)
+    values = values + 0.2 * rng.normal(size=values.shape)
+    recording = pf.from_arrays(values, place, behaviour={"speed": speed})
+    table = pf.place_cells(recording, bins=15, smooth=1, **QUIET)
+    want = ["place cell"] * 4 + ["speed cell"] * 4 + ["other"] * 12
+    np.testing.assert_array_equal(table.cell_type, want)
+    assert (table.q_speed_score[4:8] <= 0.05).all() and (table.q_speed_score[8:] > 0.05).all()
