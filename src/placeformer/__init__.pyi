@@ -32,7 +32,9 @@ from .population.remapping import population_vector_correlation as population_ve
 from .population.remapping import remapping as remapping
 from .population.similarity import similarity as similarity
 from .recording.record import record as record
+from .spatial.autocorrelogram import autocorrelogram as autocorrelogram
 from .spatial.border_score import border_score as border_score
+from .spatial.grid_properties import grid_properties as grid_properties
 from .spatial.grid_score import grid_score as grid_score
 from .spatial.measures import coherence as coherence
 from .spatial.measures import selectivity as selectivity
