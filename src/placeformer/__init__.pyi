@@ -31,6 +31,7 @@ from .population.dimensionality import dimensionality as dimensionality
 from .population.remapping import population_vector_correlation as population_vector_correlation
 from .population.remapping import remapping as remapping
 from .population.similarity import similarity as similarity
+from .population.variance_partition import variance_partition as variance_partition
 from .recording.record import record as record
 from .spatial.autocorrelogram import autocorrelogram as autocorrelogram
 from .spatial.border_score import border_score as border_score

@@ -43,6 +43,7 @@ NAMES = (
     "stability",
     "to_nwb",
     "to_pynapple",
+    "variance_partition",
 )
 """The public functions whose first argument is a Dataset."""
 
