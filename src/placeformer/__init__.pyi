@@ -32,8 +32,11 @@ from .population.dimensionality import dimensionality as dimensionality
 from .population.remapping import population_vector_correlation as population_vector_correlation
 from .population.remapping import remapping as remapping
 from .population.similarity import similarity as similarity
+from .population.variance_partition import variance_partition as variance_partition
 from .recording.record import record as record
+from .spatial.autocorrelogram import autocorrelogram as autocorrelogram
 from .spatial.border_score import border_score as border_score
+from .spatial.grid_properties import grid_properties as grid_properties
 from .spatial.grid_score import grid_score as grid_score
 from .spatial.head_direction import head_direction as head_direction
 from .spatial.mean_vector import mean_vector_length as mean_vector_length

@@ -3,13 +3,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.autocorrelation import r_at_every_lag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from placeformer.evaluation import simulation
 from placeformer.spatial import grid_score as gridness
-from placeformer.spatial.grid_score import autocorrelogram, grid_score
+from placeformer.spatial.autocorrelogram import MIN_PAIRS
+from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.rate_maps import rate_maps
 
 RNG = np.random.default_rng
@@ -22,20 +24,6 @@ def smooth_noise(rng, n, shape, width=1.5):
 
 def score(rate, **attrs):
     return grid_score(simulation.maps(rate, **attrs)).values
-
-
-def r_at_every_lag(rate):
-    """Pearson's r over the pairs of visited bins, by a loop over lags."""
-    n_y, n_x = rate.shape
-    out = np.full((2 * n_y - 1, 2 * n_x - 1), np.nan)
-    for dy in range(-n_y + 1, n_y):
-        for dx in range(-n_x + 1, n_x):
-            a = rate[max(0, dy) : n_y + min(0, dy), max(0, dx) : n_x + min(0, dx)]
-            b = rate[max(0, -dy) : n_y + min(0, -dy), max(0, -dx) : n_x + min(0, -dx)]
-            both = np.isfinite(a) & np.isfinite(b)
-            if both.sum() >= gridness.MIN_PAIRS:
-                out[dy + n_y - 1, dx + n_x - 1] = stats.pearsonr(a[both], b[both]).statistic
-    return out
 
 
 def score_by_loops(rate):
@@ -60,25 +48,9 @@ def score_by_loops(rate):
             there = ndimage.map_coordinates(known.astype(float), at, order=1) > 1 - 1e-9
             use = ring & known & there
             r[angle] = np.corrcoef(lags[use], turned[use])[0, 1]
-            assert use.sum() >= gridness.MIN_PAIRS
+            assert use.sum() >= MIN_PAIRS
         best = max(best, min(r[60], r[120]) - max(r[30], r[90], r[150]))
     return best
-
-
-def test_the_autocorrelogram_is_pearsons_r_at_every_lag():
-    rate = RNG(0).standard_normal((3, 7, 9)) + 40
-    rate[1, :2, 3] = rate[2, 5:, 6:] = np.nan
-    found = autocorrelogram(rate, np.isfinite(rate))
-    for one, lags in zip(rate, found, strict=True):
-        np.testing.assert_allclose(lags, r_at_every_lag(one), atol=1e-9)
-
-
-def test_the_autocorrelogram_is_0_where_the_overlap_is_flat():
-    rate = np.zeros((1, 10, 10))
-    rate[0, 0, 0] = 1.0
-    lags = autocorrelogram(rate, np.ones(rate.shape, bool))[0]
-    assert lags[9, 9] == pytest.approx(1)
-    assert np.nanmax(np.abs(np.delete(lags.ravel(), 9 * 19 + 9))) == 0
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (11, 14)])

@@ -11,8 +11,9 @@ import pytest
 from scipy import ndimage, stats
 
 from placeformer.evaluation import simulation
+from placeformer.spatial.autocorrelogram import correlograms
 from placeformer.spatial.border_score import border_score
-from placeformer.spatial.grid_score import autocorrelogram, grid_score
+from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.spatial.mutual_information import mutual_information
 from placeformer.spatial.rate_maps import rate_maps
@@ -124,7 +125,7 @@ def test_coherence_is_neurospatials_and_away_from_the_border_opexebos(opexebo, n
 
 def test_autocorrelograms_are_those_of_opexebo(opexebo):
     rate = RNG(3).uniform(0, 5, (3, 20, 20))
-    ours = autocorrelogram(rate, np.ones(rate.shape, bool))
+    ours = correlograms(rate, np.ones(rate.shape, bool))
     for one, lags in zip(rate, ours, strict=True):
         theirs = opexebo.autocorrelation(one)
         cut = (len(lags) - len(theirs)) // 2
@@ -259,6 +260,6 @@ def test_neurospatials_autocorrelogram_wraps_round(neurospatial):
     rate[:, [0, 10]] = 1.0
     _, _, env = neurospatial
     theirs = twin("neurospatial.encoding.grid").spatial_autocorrelation(env, rate.ravel())
-    ours = autocorrelogram(rate[None], np.ones((1, 11, 11), bool))[0]
+    ours = correlograms(rate[None], np.ones((1, 11, 11), bool))[0]
     assert max(theirs[5, 4], theirs[5, 6]) > 0.3
     assert ours[10, 9] < 0

@@ -14,6 +14,7 @@ import xarray as xr
 import placeformer
 
 NAMES = (
+    "autocorrelogram",
     "border_score",
     "coherence",
     "decode_map",
@@ -21,6 +22,7 @@ NAMES = (
     "dimensionality",
     "equivalent_curve",
     "field_table",
+    "grid_properties",
     "grid_score",
     "half_maps",
     "head_direction",
@@ -44,6 +46,7 @@ NAMES = (
     "stability",
     "to_nwb",
     "to_pynapple",
+    "variance_partition",
 )
 """The public functions whose first argument is a Dataset."""
 

@@ -1,5 +1,6 @@
 """Figures: every function draws a Dataset into an ``ax`` and returns the ``ax``."""
 
+from placeformer.plot.grids import autocorrelogram as autocorrelogram
 from placeformer.plot.lesions import ablation as ablation
 from placeformer.plot.lesions import dose_response as dose_response
 from placeformer.plot.maps import distribution as distribution

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import fft, sparse
+from scipy import sparse
 
 from placeformer.data import schema
+from placeformer.spatial.autocorrelogram import BLOCK, MIN_PAIRS, correlograms, square_width
 from placeformer.spatial.rate_maps import flatten, per_unit
-from placeformer.stats.tolerances import FLAT, NO_VARIANCE
-
-MIN_PAIRS = 20
-"""Minimum number of pairs of places in a correlation, in the autocorrelogram and in a ring."""
+from placeformer.stats.tolerances import FLAT
 
 PEAK_EDGE = 0.2
 """Mean correlation at a distance below which the central peak has ended."""
@@ -22,14 +20,7 @@ PEAK_EDGE = 0.2
 MARGIN, REACH = 0.1, 0.9
 """Minimum width of the ring beyond the central peak and maximum radius, as shares of the side."""
 
-SQUARE = 0.05
-"""Relative difference of the widths of bins that count as square: an animal comes nearer to one
-wall than to another, so that bins between the extremes of its path differ by a few percent."""
-
 SIXTY, THIRTY = (60, 120), (30, 90, 150)
-
-BLOCK = 64
-"""Number of maps processed at once, small enough for the processor's cache."""
 
 
 def grid_score(maps: xr.Dataset) -> xr.DataArray:
@@ -62,6 +53,8 @@ def grid_score(maps: xr.Dataset) -> xr.DataArray:
 
     See Also
     --------
+    grid_properties : Spacing, orientation and a score corrected for the ellipse.
+    autocorrelogram : The autocorrelogram itself.
     border_score : Extent of fields along a wall.
     shuffle_test : Test a score against chance.
 
@@ -97,9 +90,9 @@ def grid_score(maps: xr.Dataset) -> xr.DataArray:
     array([ 1.4, -0.9])
     """
     schema.check_rate_maps(maps)
-    sizes = _square(maps)
+    square_width(maps, "a grid score")
     rate, share = flatten(maps)
-    shape = (-1, *sizes)
+    shape = (-1, *(maps.sizes[dim] for dim in schema.place_dims(maps)))
     values = scores(rate.reshape(shape), (share > 0).reshape(shape)).reshape(rate.shape[:-1])
     return per_unit(maps, values, "grid_score", units="1", long_name="grid score (growing circles)")
 
@@ -111,48 +104,10 @@ def scores(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
     if turns is None:
         return np.full(len(rate), np.nan)
     blocks = [
-        _block_scores(autocorrelogram(rate[k : k + BLOCK], valid[k : k + BLOCK]), turns)
+        ring_scores(correlograms(rate[k : k + BLOCK], valid[k : k + BLOCK]), turns)
         for k in range(0, len(rate), BLOCK)
     ]
     return np.concatenate([np.empty(0), *blocks])
-
-
-def autocorrelogram(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Pearson's r of each map (map, y, x) with itself at each lag (map, 2 y - 1, 2 x - 1).
-
-    NaN at lags with fewer than ``MIN_PAIRS`` pairs and throughout a map that does not vary; 0
-    where the map varies but the overlapping places do not.
-    """
-    if (valid == valid[:1]).all():
-        valid = valid[:1]  # the usual case: one mask for all maps
-    lags = [2 * n - 1 for n in rate.shape[1:]]
-    room = [fft.next_fast_len(n, real=True) for n in lags]
-
-    def forward(values: NDArray[np.float64]) -> NDArray[np.complex128]:
-        return np.asarray(fft.rfft2(values, room))
-
-    def back(spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
-        values = np.roll(fft.irfft2(spectrum, room), [n // 2 for n in lags], (1, 2))
-        return np.asarray(values[:, : lags[0], : lags[1]])
-
-    # Pearson's r at a lag needs, over the pairs of visited places at that lag, the number of
-    # pairs and the sums of both maps, of their squares and of their product. Each of these is a
-    # correlation of two images (Padfield, 2012), so three forward transforms give all lags at
-    # once. Both maps of a pair are the same map, so the sums of the second map at a lag are those
-    # of the first at minus the lag. Subtracting the mean rate keeps the differences below free of
-    # cancellation; zero padding up to ``room`` keeps the map from wrapping around.
-    off, variance = _centred(rate, valid)
-    there, of, square = forward(valid.astype(float)), forward(off), forward(off**2)
-    pairs = np.round(back(there * there.conj()))  # a transform returns whole numbers inexactly
-    sums, squares = back(of * there.conj()), back(square * there.conj())
-    n = np.maximum(pairs, 1)
-    spread = np.maximum(squares - sums**2 / n, 0.0)  # of the first map; at -lag, of the second
-    product = back(of * of.conj()) - sums * sums[:, ::-1, ::-1] / n
-    varies = spread > NO_VARIANCE * variance * n
-    varies &= varies[:, ::-1, ::-1]
-    divisor = np.sqrt(spread * spread[:, ::-1, ::-1])
-    r = np.divide(product, divisor, out=np.zeros_like(product), where=varies)
-    return np.where((pairs >= MIN_PAIRS) & (variance > 0), np.clip(r, -1, 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -184,11 +139,9 @@ class Turns:
         return cls(pixels, ring, turn, margin)
 
 
-def _block_scores(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
+def ring_scores(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
     """Grid score of autocorrelograms (map, lag_y, lag_x)."""
-    value = np.ascontiguousarray(lags.reshape(len(lags), -1).T)
-    known = ~np.isnan(value)
-    value = np.where(known, value, 0.0)
+    value, known = _by_lag(lags)
     edge = _peak_edge(turns, value, known)
     r = {angle: _ring_r(turns, angle, value, known, edge) for angle in turns.turn}
     low, high = (np.stack([r[angle] for angle in group]) for group in (SIXTY, THIRTY))
@@ -197,6 +150,18 @@ def _block_scores(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64
     score = np.where(radius >= edge + turns.margin, score, np.nan)
     best = np.nan_to_num(score, nan=-np.inf).max(axis=0)
     return np.where(np.isfinite(best), best, np.nan)
+
+
+def peak_radius(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
+    """Radius in bins at which the central peak of autocorrelograms (map, lag_y, lag_x) ends."""
+    return _peak_edge(turns, *_by_lag(lags)) + 1.0
+
+
+def _by_lag(lags: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Values (lag, map) of autocorrelograms, 0 where unknown, and whether they are known."""
+    value = np.ascontiguousarray(lags.reshape(len(lags), -1).T)
+    known = ~np.isnan(value)
+    return np.where(known, value, 0.0), known
 
 
 def _peak_edge(
@@ -257,30 +222,3 @@ def _interpolation(
             weights.append(weight[nonzero])
     entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_array(entries, shape=(len(y), (2 * n_y - 1) * (2 * n_x - 1)))
-
-
-def _centred(
-    rate: NDArray[np.float64], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rates minus their mean, 0 where not valid, and their variance (map, 1, 1), 0 if flat."""
-    known = np.where(valid, rate, 0.0)
-    n = np.maximum(valid.sum((1, 2), keepdims=True), 1)
-    off = np.where(valid, known - known.sum((1, 2), keepdims=True) / n, 0.0)
-    flat = np.abs(off).max((1, 2), keepdims=True) <= FLAT * np.abs(known).max((1, 2), keepdims=True)
-    off = np.where(flat, 0.0, off)
-    return off, (off**2).sum((1, 2), keepdims=True) / n
-
-
-def _square(maps: xr.Dataset) -> tuple[int, int]:
-    """Number of bins along each of the two axes; raise unless the bins are square."""
-    space = schema.place_dims(maps)
-    if len(space) != 2:
-        raise ValueError(f"maps must have two axes for a grid score, got {space}")
-    steps = [np.diff(maps[d].values.astype(float)) for d in space]
-    widths = np.concatenate(steps) if all(s.size for s in steps) else np.ones(1)
-    if widths.max() - widths.min() > SQUARE * np.abs(widths).max():
-        raise ValueError(
-            f"maps must have square bins for a grid score, got bins of {widths.min():g} to "
-            f"{widths.max():g} along {space}; make the maps with bins of one width"
-        )
-    return maps.sizes[space[0]], maps.sizes[space[1]]
