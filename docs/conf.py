@@ -14,8 +14,8 @@ project = "placeformer"
 author = "placeformer developers"
 copyright = "placeformer developers"
 release = version = installed_version("placeformer")
-# The addresses of the project are written down once, in pyproject.toml. With a Repository among them
-# pages get an icon, and with a repository on GitHub tutorials get buttons for Binder and Colab.
+# The addresses of the project stand in pyproject.toml. With a Repository among them, pages get an
+# icon, and with one on GitHub, tutorials get buttons for Binder.
 with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
     urls = tomllib.load(file)["project"]["urls"]
 repository = urls.get("Repository", "")
@@ -81,7 +81,8 @@ sphinx_gallery_conf = {
 if repository.startswith("https://github.com/"):
     requirements = Path(__file__).parent / "generated" / "binder" / "requirements.txt"
     requirements.parent.mkdir(parents=True, exist_ok=True)
-    requirements.write_text(f"placeformer[nwb,pynapple,zarr] @ git+{repository}\n", encoding="utf-8")
+    line = f"placeformer[nwb,pynapple,zarr] @ git+{repository}\n"
+    requirements.write_text(line, encoding="utf-8")
     org, repo = repository.removeprefix("https://github.com/").strip("/").split("/")
     sphinx_gallery_conf["binder"] = {
         "org": org,

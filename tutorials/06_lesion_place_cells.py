@@ -77,18 +77,18 @@ ax.legend(loc="center")
 plt.show()
 
 # %%
-# What came out: the place cells cost more than every set of random units, and not detectably more
-# than stratified units, some sets of which cost as much. So reference memory on this map depends on
-# units that move the output and are active, among which place cells are; that it depends on place
-# cells *as such* is not shown. The interval of the difference excludes 0, but it holds for these very
-# units on other walks. Only the test over sets is about place cells. :doc:`/claims` repeats this on
-# other maps and seeds, with the same verdict.
+# What came out: the place cells cost more than every set of random units, but not detectably more
+# than stratified units, of which some sets cost as much. Reference memory of this map thus depends
+# on units that are active and move the output, and the place cells are among them; that it depends
+# on place cells *as such* is not shown. The interval of the difference excludes 0, but it holds for
+# these very units on other walks. Only the test over sets is about place cells. :doc:`/claims`
+# repeats the lesion on other maps and seeds, with the same verdict.
 #
 # In units of Mg²⁺
 # ----------------
 # Which change of α at test time costs as much reference memory as the lesion?
-# :func:`placeformer.equivalent_curve` interpolates between doses that were measured on the same walks
-# of the same map, or states that none costs as much.
+# :func:`placeformer.equivalent_curve` interpolates between doses that were measured on the same
+# walks of the same map, or states that none costs as much.
 
 washout = pf.dose_response(model, alphas=[0, 1, 3, 5, 7, 10], **walks)
 same = pf.equivalent_curve(washout, curve).sel(selection="ordered").isel(fraction=1)

@@ -21,7 +21,8 @@ def setup(app: Any) -> dict[str, bool]:
 def write(target: Path) -> None:
     """Write the part that the page includes."""
     target.mkdir(parents=True, exist_ok=True)
-    text = render("commands", commands=commands(), status=paragraphs(STATUS.removeprefix("Exit status: ")))
+    status = paragraphs(STATUS.removeprefix("Exit status: "))
+    text = render("commands", commands=commands(), status=status)
     (target / "commands.txt").write_text(text, encoding="utf-8")
 
 
