@@ -1,4 +1,4 @@
-# Every target sets up what it needs: only make and Python 3.11 or later have to be there.
+# Every target sets up what it needs, and no more; only make and Python 3.11 or later have to be there.
 # PYTHON=python3.12 picks the interpreter, NAME= and OUT= the network and folder of the report,
 # PYTEST_ARGS= adds options to pytest, WORKERS= is the number of test and zoo-check processes,
 # ORGANISATION= is the owner of the repositories that zoo-publish pushes to,
@@ -17,6 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+INSTALLED_CORE := $(VENV)/.installed-core
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
@@ -45,8 +46,13 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo 'No virtual environment: on Debian and Ubuntu, install the package python3-venv.'; exit 1; }
 
-$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+$(INSTALLED_CORE): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing placeformer into $(VENV) (a few minutes the first time) ...'
+	$(PIP) -e .
+	@touch $@
+
+$(INSTALLED): $(INSTALLED_CORE)
+	@echo 'Installing the tools for tests and documentation ...'
 	$(PIP) -e '.[test,docs]'
 	@touch $@
 
@@ -54,7 +60,7 @@ $(INSTALLED_DEV): $(INSTALLED)
 	$(PIP) -e '.[dev]'
 	@touch $@
 
-report: install
+report: $(INSTALLED_CORE)
 	$(BIN)/placeformer report $(NAME) --out $(OUT)
 
 test: install

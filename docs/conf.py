@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tomllib
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -13,8 +14,15 @@ project = "placeformer"
 author = "placeformer developers"
 copyright = "placeformer developers"
 release = version = installed_version("placeformer")
+# The addresses of the project stand in pyproject.toml. With a Repository among them, pages get an
+# icon, and with one on GitHub, tutorials get buttons for Binder.
+with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+    urls = tomllib.load(file)["project"]["urls"]
+repository = urls.get("Repository", "")
 
 extensions = [
+    "api_pages",
+    "command_line",
     "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
@@ -32,8 +40,13 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"placeformer {release}"
+html_logo = html_favicon = "_static/logo.svg"
 html_theme_options = {
     "header_links_before_dropdown": 6,
+    "icon_links": [{"name": "Code and issues", "url": repository, "icon": "fa-brands fa-github"}]
+    if repository
+    else [],
+    "logo": {"text": "placeformer"},
     "navigation_with_keys": False,
     "show_toc_level": 2,
 }
@@ -44,7 +57,8 @@ html_static_path = ["_static", str(font)]
 html_css_files = ["placeformer.css"]
 html_math_renderer = "mathml"
 # Pages beside which there is nothing to list on the left.
-alone = "index install zoo comparison design changelog contributing references"
+alone = """index install zoo comparison faq glossary help citing design changelog contributing
+references"""
 html_sidebars = {page: [] for page in alone.split()}
 
 autosummary_generate = True
@@ -64,6 +78,20 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "remove_config_comments": True,
 }
+if repository.startswith("https://github.com/"):
+    requirements = Path(__file__).parent / "generated" / "binder" / "requirements.txt"
+    requirements.parent.mkdir(parents=True, exist_ok=True)
+    line = f"placeformer[nwb,pynapple,zarr] @ git+{repository}\n"
+    requirements.write_text(line, encoding="utf-8")
+    org, repo = repository.removeprefix("https://github.com/").strip("/").split("/")
+    sphinx_gallery_conf["binder"] = {
+        "org": org,
+        "repo": repo,
+        "branch": "gh-pages",
+        "binderhub_url": "https://mybinder.org",
+        "dependencies": str(requirements),
+        "use_jupyter_lab": True,
+    }
 plot_formats = [("png", 160)]
 plot_html_show_formats = False
 plot_html_show_source_link = False

@@ -12,13 +12,15 @@ predictions come from working memory and which from reference memory.
 # The zoo
 # -------
 # A *zoo network* is part of the package and needs no download and no account. Its name states how
-# it differs from the others: ``nmda-a10`` has the NMDA_α activation with α = 10.
+# it differs from the others: ``nmda-a10`` has the NMDA_α activation with α = 10, and
+# ``nmda-a10-s1`` is the same with another seed.
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 import placeformer as pf
 
-print(*pf.list_models(), sep="\n")
+print(len(pf.list_models()), "networks, among them", *pf.list_models("nmda-*"))
 
 # %%
 
@@ -49,10 +51,18 @@ recording
 # the place had been *visited* within the steps that the network can attend to. At a visited place,
 # the letter can be retrieved from working memory. At any other place of a trained map, it can only
 # come from the weights, that is, from reference memory. The figure marks the two kinds of
-# predictions along the walk.
+# predictions along the walk, over the letters of the map, which are drawn as A to J.
 
-pf.plot.walk(recording.isel(walk=[0], time=slice(0, 100)))
+fig, ax = plt.subplots(figsize=(6.5, 6), layout="constrained")
+pf.plot.walk(recording.isel(walk=[0], time=slice(0, 100)), ax=ax)
+letters = model.world.letters()[int(recording["map"][0])].reshape(model.world.side, -1)
+for (y, x), letter in np.ndenumerate(letters):
+    ax.text(x, y, "ABCDEFGHIJ"[letter], ha="center", va="center", color="0.6", zorder=0)
 plt.show()
+
+# %%
+# There are ten letters for 121 places, so a letter does not reveal where the network is. It has to
+# combine the letters that it has met with its own movements.
 
 # %%
 # How good is its memory?

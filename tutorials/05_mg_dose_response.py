@@ -66,8 +66,11 @@ print("identifiable:", bool(fit["identifiable"]), "", str(fit["reason"].item()))
 print(fit["value"].to_series().round(3))
 
 # %%
-# The curve is not identifiable. The K of the best fit lies below the smallest positive dose, so
-# more than half of the fitted response falls between α = 0 and 1, where nothing was measured. Such
-# a K is not a result.
+# *Not identifiable* means that the measured doses do not determine the curve: curves with quite
+# different values of K, or without any saturation, would fit as well. The printed reason says what
+# is missing. Here, the K of the best fit lies below the smallest positive dose, so more than half
+# of the fitted response falls between α = 0 and 1, where nothing was measured. The numbers above
+# then describe the fit and are not a result: report the doses and their errors, and not K. To learn
+# more, measure where the response changes, that is, between α = 0 and 1.
 #
 # Next: :doc:`06_lesion_place_cells` removes units instead of Mg²⁺.

@@ -129,5 +129,22 @@ for row, source in zip(axes, ("animal", "nmda-a10"), strict=True):
 plt.show()
 
 # %%
+# A real animal
+# -------------
+# The same comparison with neurons of a rat: CA1 on a linear track, published in the repository
+# ``nelpy/example-data`` (folder ``linear-track``, commit ``099548c``, MIT licence). Its 31 units are
+# not part of placeformer; ``benchmarks/real_animal.py`` reads them and writes this table.
+#
+# .. csv-table:: Place cells of an animal and of a network; medians are over the place cells
+#    :file: ../../benchmarks/results/real_animal.csv
+#    :header-rows: 1
+#
+# .. include:: ../../benchmarks/results/real_animal.txt
+#
+# Nearly all units of both are tuned to place. In the network this is mostly tuning to letters, of
+# which the animal has none, so the share of place cells cannot be compared. Information and
+# reliability of the place cells are similar; η² is not, because single spikes are far noisier than
+# activations.
+#
 # With several sessions or networks, each is a separate Recording, and the table gets more rows.
 # :doc:`/data` explains time bases, trials and gaps.

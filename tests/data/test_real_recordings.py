@@ -3,6 +3,7 @@
 The recordings stand outside the repository; without them the tests are skipped.
 """
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,14 @@ def test_rates_of_run_bouts_are_those_of_the_authors(session):
     np.testing.assert_allclose(spikes, counts, rtol=1e-5)
     often = authors > 0.2
     np.testing.assert_allclose(spikes[often] / seconds, authors[often], rtol=0.05)
+
+
+@pytest.mark.slow
+def test_the_table_of_the_tutorial_is_that_of_the_session():
+    import real_animal
+
+    file = Path(real_animal.__file__).parent / "results" / "real_animal.csv"
+    with file.open(encoding="utf-8", newline="") as lines:
+        _, shown, _ = csv.reader(lines)
+    recording = real_animal.animal(PATH)
+    assert real_animal.row(recording, shown[0], by="x", bins=40, smooth=1.2) == shown

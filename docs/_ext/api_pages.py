@@ -1,0 +1,77 @@
+"""The pages of the API: sections in the sidebar, types of parameters, and pictures of figures."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+
+HEADING = re.compile(r"^-{3,}$")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Tell Sphinx to call it: before numpydoc reads docstrings and tables of contents are made."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", complete, priority=100)
+    app.connect("doctree-read", name_sections, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def name_sections(app: Any, doctree: nodes.document) -> None:
+    """Give every table of functions the heading above it, which the sidebar then shows."""
+    for toctree in doctree.findall(addnodes.toctree):
+        section = toctree.parent
+        while section is not None and not isinstance(section, nodes.section):
+            section = section.parent
+        if app.env.docname == "api" and section is not None:
+            toctree["caption"] = toctree["rawcaption"] = section[0].astext()
+
+
+def complete(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Complete a docstring, in place."""
+    if callable(obj):
+        lines[:] = with_types(lines, annotations(obj))
+    if inspect.isfunction(obj) and obj.__module__.startswith("placeformer.plot"):
+        lines[1:1] = picture(lines)
+
+
+def annotations(obj: Any) -> dict[str, str]:
+    """What the parameters of a function or class are annotated with, as it is written."""
+    try:
+        parameters = inspect.signature(obj).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {
+        parameter.name: str(parameter.annotation)
+        for parameter in parameters
+        if isinstance(parameter.annotation, str)
+    }
+
+
+def with_types(lines: Sequence[str], types: dict[str, str]) -> list[str]:
+    """Write the type of each parameter behind its name in the section Parameters."""
+    found, section = [], ""
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if HEADING.match(following):
+            section = line.strip()
+        elif section == "Parameters" and line[:1].strip() and not HEADING.match(line):
+            of_names = {types.get(name.strip(" *")) for name in line.split(",")}
+            if len(of_names) == 1 and (one := of_names.pop()):
+                line = f"{line} : ``{one}``"
+        found.append(line)
+    return found
+
+
+def picture(lines: Sequence[str]) -> list[str]:
+    """The figure that the example of a docstring draws."""
+    examples = doctest.DocTestParser().get_examples("\n".join(lines))
+    if not examples:
+        return []
+    options = [":include-source: False", ":alt: What the example on this page draws.", ""]
+    code = [line for example in examples for line in example.source.splitlines()]
+    return ["", ".. plot::", *(f"   {line}" for line in (*options, *code)), ""]
