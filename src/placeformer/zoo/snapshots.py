@@ -36,7 +36,7 @@ from placeformer.zoo.config import (
     refuse,
 )
 from placeformer.zoo.files import FileProblem, open_regular
-from placeformer.zoo.weights import check_values, compare_shapes, shapes, weights_of
+from placeformer.zoo.weights import compare_shapes, shapes, weights_of
 
 SNAPSHOTS, MANIFEST = "snapshots", "manifest.json"
 DTYPE = "float16"
@@ -158,7 +158,11 @@ def read_snapshot(folder: Path, step: int, sha256: str, name: str) -> Navigation
     assert config is not None  # for the type checker: None comes with a problem
     weights = load_tensors(content)
     compare_shapes({k: tuple(v.shape) for k, v in weights.items()}, shapes(config, None), problems)
-    check_values(weights, None, problems)
+    problems += [
+        f"{name}: expected finite weights, got NaN or infinity"
+        for name, values in weights.items()
+        if not values.isfinite().all()
+    ]
     refuse(f"{file} cannot be loaded", problems)
     try:
         grid = world and GridWorld(**world)
