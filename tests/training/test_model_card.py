@@ -211,6 +211,16 @@ def test_what_was_fine_tuned_names_its_base(recipe_file, trainer, tmp_path, loca
     assert card.base_model({"source": "nmda-a10"}) is None  # it is in the text alone
 
 
+def test_an_error_without_predictions_is_left_out(trainer):
+    errors = card.measure(trainer.model, **SIZE)
+    errors["n"].loc["novel", "reference"] = 0
+    errors["error"].loc["novel", "reference"] = np.nan
+    assert set(card.results(errors)) == {
+        "working_error_trained", "reference_error_trained", "working_error_novel",
+    }  # fmt: skip
+    assert card.error_with_interval(errors.sel(maps="novel", memory="reference")).startswith("not")
+
+
 def test_another_runs_recipe_and_other_networks_are_refused(trainer, tmp_path):
     other = tmp_path / "other.toml"
     other.write_text(toml(RECIPE | {"seed": 1}))

@@ -116,17 +116,10 @@ def publish(
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
     >>> import placeformer as pf
-    >>> recipe = Path(pf.load("mini-nmda-a10").info["folder"], "recipe.toml")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     trainer = pf.train(recipe, f"{folder}/run", stop_at=2, progress=False)
-    ...     model = pf.publish(
-    ...         trainer, f"{folder}/net", n_walks=2, n_steps=128, progress=False
-    ...     )
-    >>> sorted(model.info["results"])[:2]
-    ['place_cell_fraction_novel', 'place_cell_fraction_trained']
+    >>> trainer = pf.train("recipe.toml", "run")  # doctest: +SKIP
+    >>> model = pf.publish(trainer, "my-network", recipe="recipe.toml")  # doctest: +SKIP
+    >>> url = pf.push(model, "org/my-network")  # doctest: +SKIP
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(
@@ -209,6 +202,8 @@ def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
     entries = {}
     for kind, memory in product(errors["maps"].values, errors["memory"].values):
         cell = errors.sel(maps=kind, memory=memory)
+        if not int(cell["n"]):
+            continue  # the walks were too short for a prediction of this kind
         definition = (
             f"share of wrong letters at chunk ends, {memory} memory, {kind} maps; 95 % "
             f"interval over walks {interval(cell)}, {int(cell['n'])} predictions, "
@@ -297,4 +292,6 @@ def base_model(init: Mapping[str, str] | None) -> str | None:
 
 def error_with_interval(data: xr.Dataset) -> str:
     """One error with its interval and its number of predictions."""
+    if not int(data["n"]):
+        return "not measured (the walks had no such prediction)"
     return f"{float(data['error']):.4f} ({interval(data)}; n = {int(data['n'])})"
