@@ -408,7 +408,7 @@ def train(
         An invalid recipe, an `init` of other sizes (which are listed), or a checkpoint of another
         recipe or `init`.
     TypeError
-        An `init` that is another kind of network.
+        A `recipe` that is none, or an `init` that is another kind of network.
     FloatingPointError
         The loss is not finite any more; the last checkpoint is kept.
 
@@ -434,6 +434,11 @@ def train(
     >>> tuned.recipe.init["source"]
     'mini-gelu'
     """
+    if not isinstance(recipe, Recipe | str | os.PathLike):
+        raise TypeError(
+            "recipe must be a Recipe or the path of its TOML file, got "
+            f"{type(recipe).__name__}; a network to start from is passed as init="
+        )
     if "\0" in os.fspath(folder):
         raise ValueError(f"folder must be a path without a NUL, got {folder!r}")
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)

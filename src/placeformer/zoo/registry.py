@@ -84,6 +84,8 @@ def load(
 
     Raises
     ------
+    TypeError
+        If the source is neither text nor a path.
     ValueError
         If the network does not exist, or the device cannot be used.
     FolderError
@@ -105,6 +107,11 @@ def load(
     >>> model = pf.load("org/my-network@main")  # doctest: +SKIP
     """
     check_device(device)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            "source must be a name of the zoo, a folder or a repository (text or a path), got "
+            f"{type(source).__name__}"
+        )
     name = os.fspath(source)
     if re.match(r"\w+://", name):
         raise ValueError(
