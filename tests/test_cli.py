@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 import placeformer as pf
 from placeformer import cli
@@ -175,6 +176,82 @@ def test_train_goes_on_where_it_stopped(recipe, tmp_path):
     a, b = (pf.load(tmp_path / name).state_dict() for name in ("a", "b"))
     for name in a:
         np.testing.assert_array_equal(a[name].numpy(), b[name].numpy())
+
+
+def test_a_training_out_of_time_says_how_to_go_on(recipe, tmp_path, capsys):
+    out = tmp_path / "net"
+    arguments = ["train", str(recipe), "--out", str(out), "--minutes", "0"]
+    assert cli.main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and not out.exists()
+    assert "stopped at step 1 of 3; about" in captured.err
+    assert f"checkpoint is in {out}.training: run the same command again to go on" in captured.err
+    assert cli.main([*arguments, "--publish"]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert "Stopped at step 2 of the 3" in (out / "README.md").read_text()
+    pf.load(out)
+    assert cli.main(["train", str(recipe), "--out", str(tmp_path / "x"), "--minutes", "nan"]) == 2
+    assert "minutes must be a number of at least 0, got nan" in capsys.readouterr().err
+
+
+def test_init_fine_tunes(recipe, tmp_path, capsys):
+    first, tuned = tmp_path / "first", tmp_path / "tuned"
+    pf.save(pf.NavigationTransformer(pf.ModelConfig(**CONFIG)).init_weights(5), first)
+    arguments = ["train", str(recipe), "--out", str(tuned)]
+    assert cli.main([*arguments, "--init", "mini-nmda-a10"]) == 2
+    assert "init must have the sizes of the recipe's network" in capsys.readouterr().err
+    assert cli.main([*arguments, "--init", str(first)]) == 0
+    assert "started from the weights of `first`" in (tuned / "README.md").read_text()
+    assert (tuned / "recipe.toml").read_text().startswith(recipe.read_text())
+
+
+@pytest.mark.parametrize("options", [[], ["--ensemble"]])
+def test_sweep_refuses_a_file_before_it_trains(recipe, tmp_path, monkeypatch, capsys, options):
+    monkeypatch.setattr("placeformer.training.sweep.connect", never)
+    monkeypatch.setattr("placeformer.training.sweep.train_ensemble", never)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "net.training").write_text("mine")
+    for out in ("file", "file/net", "net"):
+        assert cli.main(["sweep", str(recipe), "--out", str(tmp_path / out), *options]) == 2
+        assert f"{tmp_path}/{'net.training' if out == 'net' else 'file'} is a file" in (
+            capsys.readouterr().err
+        )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+MINE = """
+import placeformer as pf
+from torch import nn
+@pf.register("of-the-cli")
+class Net(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.config = {"n": n}
+        self.layer = nn.Linear(n, 1)
+"""
+
+
+def test_push_takes_a_licence_a_pull_request_and_modules(local_hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "mine_of_the_cli.py").write_text(MINE)
+    from importlib import import_module
+
+    from placeformer.zoo.classes import CLASSES
+
+    pf.save(import_module("mine_of_the_cli").Net(2), tmp_path / "net")
+    del CLASSES["of-the-cli"], sys.modules["mine_of_the_cli"]
+    assert cli.main(["push", "./net", "alice/net"]) == 2
+    assert "write `from mine_of_the_cli import Net` before" in capsys.readouterr().err
+    options = ["--import", "mine_of_the_cli", "--license", "cc-by-4.0"]
+    assert cli.main(["push", "./net", "alice/net", *options]) == 0
+    assert capsys.readouterr().out.startswith(f"{local_hub.url}/alice/net/commit/")
+    assert ModelCard.load("alice/net").data.license == "cc-by-4.0"
+    assert cli.main(["push", "./net", "alice/net", "--create-pr"]) == 0
+    assert capsys.readouterr().out.strip() == f"{local_hub.url}/alice/net/discussions/1"
+    assert cli.main(["push", "./net", "alice/net", "--import", "no_such_module"]) == 2
+    assert "--import must name a module that can be imported" in capsys.readouterr().err
+    del CLASSES["of-the-cli"]
 
 
 def test_train_refuses_a_folder_in_use_before_it_trains(recipe, tmp_path, monkeypatch, capsys):

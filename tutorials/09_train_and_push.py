@@ -23,7 +23,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import placeformer as pf
-from placeformer.training.model_card import publish
 
 RECIPE = """
 name = "tiny"
@@ -138,11 +137,13 @@ plt.show()
 #
 # Publish
 # -------
-# ``publish`` stores the network, measures it *as stored* (float16), and writes its card;
+# ``pf.publish`` stores the network, measures it *as stored* (float16), and writes its card;
 # ``placeformer train tiny.toml`` calls it at the end. The folder has the format of a zoo entry and
 # of a hub repository.
 
-model = publish(trainer, folder / "tiny", recipe=recipe, n_walks=64, n_steps=1024, progress=False)
+model = pf.publish(
+    trainer, folder / "tiny", recipe=recipe, n_walks=64, n_steps=1024, progress=False
+)
 for file in sorted((folder / "tiny").iterdir()):
     print(f"{file.name:<18}{file.stat().st_size:>8,} bytes")
 

@@ -56,6 +56,7 @@ from .spatial.stability import half_maps as half_maps
 from .spatial.stability import stability as stability
 from .spatial.variance_explained import position_variance_explained as position_variance_explained
 from .stats.hill import fit_hill as fit_hill
+from .training.model_card import publish as publish
 from .training.trainer import train as train
 from .versions import show_versions as show_versions
 from .zoo.classes import register as register

@@ -232,13 +232,32 @@ def report(name: str, out: str, beside: str | None, seed: int) -> None:
     help="New folder for the network (default: the name in the recipe). Checkpoints are written "
     "to FOLDER.training.",
 )
+@click.option(
+    "--init",
+    metavar="NAME",
+    help="Fine-tune: start from the weights of this network (of the zoo, a folder, or a "
+    "repository) instead of random ones.",
+)
 @device_option
 @minutes_option
-def train(recipe: str, out: str | None, device: str, minutes: float | None) -> None:
+@click.option(
+    "--publish",
+    is_flag=True,
+    help="With --minutes: write the network even if it is stopped before the last step, which its "
+    "card then states.",
+)
+def train(
+    recipe: str,
+    out: str | None,
+    init: str | None,
+    device: str,
+    minutes: float | None,
+    publish: bool,
+) -> None:
     """Train a network, or resume a training that was stopped.
 
-    The trained network is measured and saved with its card as a folder that `placeformer info`
-    and `pf.load` read.
+    The trained network is measured and saved with its card as a folder that `placeformer info`,
+    `placeformer push` and `pf.load` read.
     """
     from placeformer.training import model_card, trainer
     from placeformer.training.recipe import Recipe
@@ -253,12 +272,23 @@ def train(recipe: str, out: str | None, device: str, minutes: float | None) -> N
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--out must be a new or empty folder, got {folder}")
     checkpoints = folder.with_name(folder.name + ".training")
-    run = trainer.train(what, checkpoints, device=device, minutes=minutes)
+    run = trainer.train(what, checkpoints, init=init, device=device, minutes=minutes)
     if run.step < what.training.steps:
-        click.echo(f"stopped at step {run.step} of {what.training.steps}", err=True)
-        return
+        click.echo(stopped(run.step, what.training.steps, run.seconds, checkpoints), err=True)
+        if not publish:
+            return
     model_card.publish(run, folder, recipe=recipe)
     click.echo(folder.resolve())
+
+
+def stopped(step: int, steps: int, seconds: float, checkpoints: Path) -> str:
+    """Say that a training has stopped, what it still takes, and how it goes on."""
+    left = (steps - step) * seconds / step / 60
+    return (
+        f"stopped at step {step:,} of {steps:,}; about {left:,.0f} more minutes are needed. The "
+        f"checkpoint is in {checkpoints}: run the same command again to go on, without --minutes "
+        "to finish, or with --publish for a folder of the network as it is now"
+    )
 
 
 @add_command("sweep zoo/families/mini.toml --out mini")
@@ -381,7 +411,27 @@ def evaluate(name: str, walks: int, steps: int, seed: int, as_json: bool) -> Non
     "--revision", metavar="BRANCH", help="Branch, created if it does not exist (default: main)."
 )
 @click.option("--message", metavar="TEXT", help="Message of the commit.")
-def push(name: str, repo: str, private: bool, revision: str | None, message: str | None) -> None:
+@click.option("--license", metavar="NAME", help="Licence that the card states, such as cc-by-4.0.")
+@click.option(
+    "--create-pr", is_flag=True, help="Open a pull request instead of changing the branch."
+)
+@click.option(
+    "--import",
+    "modules",
+    metavar="MODULE",
+    multiple=True,
+    help="Module of yours that registers the class of the network (pf.register).",
+)
+def push(
+    name: str,
+    repo: str,
+    private: bool,
+    revision: str | None,
+    message: str | None,
+    license: str | None,
+    create_pr: bool,
+    modules: Sequence[str],
+) -> None:
     """Push a network to a model hub as one commit.
 
     The URL of the commit is printed. NAME is a network of the zoo, a folder, or a repository.
@@ -390,9 +440,35 @@ def push(name: str, repo: str, private: bool, revision: str | None, message: str
     """
     from placeformer.zoo import hub, registry
 
+    import_modules(modules)
     model = registry.load(name)
-    url = hub.push(model, repo, private=private, revision=revision, commit_message=message)
+    url = hub.push(
+        model,
+        repo,
+        private=private,
+        revision=revision,
+        commit_message=message,
+        license=license,
+        create_pr=create_pr,
+    )
     click.echo(url)
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules that the user names, from the current folder too, as ``python -m`` does."""
+    from importlib import import_module
+
+    if names and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in names:
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not name.startswith(error.name):
+                raise
+            raise ValueError(
+                f"--import must name a module that can be imported, got {name!r}: {error}"
+            ) from error
 
 
 @add_command("pull org/my-network@main copy")

@@ -186,4 +186,46 @@ def test_the_shipped_card_comes_out_byte_for_byte():
     text = card.text(SHIPPED.name, model, stored_errors(results), shares, run)
     # The shares of the shipped cards are by the criteria of version 0.1.
     earlier = "16 walks of 512 steps, seed 0, 250 shuffles"
+    text = text.replace("pipeline_tag: feature-extraction\n", "")  # which they did not have
     assert text.replace(card.PLACE_PROTOCOL, earlier).encode() == shipped
+
+
+def test_the_recipe_is_written_from_the_training_by_default(trainer, tmp_path):
+    pf.publish(trainer, tmp_path / "net", **SIZE)
+    assert Recipe.read(tmp_path / "net" / "recipe.toml") == trainer.recipe
+
+
+def test_what_was_fine_tuned_names_its_base(recipe_file, trainer, tmp_path, local_hub):
+    pf.push(trainer.model, "alice/base")
+    tuned = train(recipe_file, tmp_path / "run", init="alice/base", stop_at=6, progress=False)
+    pf.publish(tuned, tmp_path / "net", recipe=recipe_file, **SIZE)
+    read, commit = ModelCard.load(tmp_path / "net" / CARD), pf.load("alice/base").info["revision"]
+    assert read.data.base_model == "alice/base"
+    assert f"started from the weights of `hf:alice/base@{commit}`" in read.text
+    assert "seed 0 for walks and e₀" in read.text
+    text = (tmp_path / "net" / "recipe.toml").read_text()
+    assert text.startswith(recipe_file.read_text())
+    assert Recipe.read(tmp_path / "net" / "recipe.toml") == tuned.recipe
+    assert "**Stopped at step 6 of the 24 of the recipe**" in read.text
+    assert "6 optimiser steps" in read.text and "repeats the whole training" in read.text
+    assert card.base_model({"source": "nmda-a10"}) is None  # it is in the text alone
+
+
+def test_an_error_without_predictions_is_left_out(trainer):
+    errors = card.measure(trainer.model, **SIZE)
+    errors["n"].loc["novel", "reference"] = 0
+    errors["error"].loc["novel", "reference"] = np.nan
+    assert set(card.results(errors)) == {
+        "working_error_trained", "reference_error_trained", "working_error_novel",
+    }  # fmt: skip
+    assert card.error_with_interval(errors.sel(maps="novel", memory="reference")).startswith("not")
+
+
+def test_another_runs_recipe_and_other_networks_are_refused(trainer, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text(toml(RECIPE | {"seed": 1}))
+    with pytest.raises(ValueError, match=r"recipe must be the one that trainer was made with"):
+        pf.publish(trainer, tmp_path / "net", recipe=other, **SIZE)
+    with pytest.raises(TypeError, match=r"result of pf\.train, got Nav.*; pf\.save writes"):
+        pf.publish(trainer.model, tmp_path / "net")
+    assert not (tmp_path / "net").exists()

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from placeformer.data.schema import variable
 from placeformer.models.grid_world import GridWorld
+from placeformer.models.network_checks import navigation_transformer
 from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
@@ -221,6 +222,8 @@ def memory_errors(
 
     Raises
     ------
+    TypeError
+        A network of another class.
     ValueError
         A network without a world, an unknown `where` or map, or walks too short for a full window.
 
@@ -245,6 +248,12 @@ def memory_errors(
     >>> dict(zip(errors.memory.values.tolist(), errors.n.values.tolist()))
     {'working': 8, 'reference': 4}
     """
+    model = navigation_transformer(
+        "model",
+        model,
+        "its memory errors are those of the letters it predicts on its world. Of another network, "
+        "pf.profile_networks measures the units, and any score that you give",
+    )
     world = world_of(model)
     counted = counted_steps(n_steps, model.config, where)
     walk = world.walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from placeformer.models.network_checks import check_module
 from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
 
@@ -26,9 +27,12 @@ def original(network: nn.Module) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        What is no network.
     ValueError
         A network whose layers hooks cannot see: scripted, sharded or not yet initialised.
     """
+    check_module("network", network)
     inner = getattr(network, "_orig_mod", None)  # of torch.compile
     if isinstance(network, nn.DataParallel | DistributedDataParallel):
         inner = network.module

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from placeformer.models.network_checks import navigation_transformer
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.recording.network_state import weights_sha256
 from placeformer.training.recipe import Recipe
@@ -49,12 +50,11 @@ def start_from(model: NavigationTransformer, init: Init | None, recipe: Recipe) 
                 "be loaded; pass it as init= (--init)"
             )
         init = said["source"]
-    source = load(init) if isinstance(init, str | os.PathLike) else init
-    if not isinstance(source, NavigationTransformer):
-        raise TypeError(
-            "init must be a NavigationTransformer, or where one is loaded from, got "
-            f"{type(source).__name__}; train other networks with PyTorch itself"
-        )
+    source = navigation_transformer(
+        "init",
+        load(init) if isinstance(init, str | os.PathLike) else init,
+        "train other networks with PyTorch itself",
+    )
     weights = {name: weight.detach() for name, weight in source.state_dict().items()}
     check_shapes(model, source.config, weights)
     bad = [name for name, weight in weights.items() if not weight.isfinite().all()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -16,10 +17,11 @@ from placeformer.models.activation import alpha_to_mg
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.plot._style import shade_windows
+from placeformer.training.recipe import Recipe
 from placeformer.training.trainer import Trainer
 from placeformer.zoo import folder as hub
 from placeformer.zoo.card import TEMPLATES, head
-from placeformer.zoo.files import CURVE
+from placeformer.zoo.files import CURVE, RECIPE
 
 ERRORS = {
     "reference_error_trained": ("reference memory", "-"),
@@ -71,21 +73,26 @@ def publish(
     trainer: Trainer,
     folder: str | os.PathLike[str],
     *,
-    recipe: str | os.PathLike[str],
+    recipe: str | os.PathLike[str] | None = None,
     n_walks: int = 256,
     n_steps: int = 2048,
     progress: bool = True,
 ) -> NavigationTransformer:
     """Store a trained network, measure it as stored, and write its card.
 
+    The folder holds the weights (rounded to float16), the measured memory errors and shares of
+    place cells, the recipe, the history of the training and its curve, and a card that states all
+    of them. It is what :func:`load` reads and :func:`push` shares.
+
     Parameters
     ----------
     trainer
-        A finished training run.
+        Result of :func:`train`. The card of a run that was stopped before its last step says so.
     folder
         New or empty folder. It appears complete, with its card, or not at all.
     recipe
-        The TOML file it was trained with.
+        The TOML file it was trained with, whose comments are kept; by default the recipe is written
+        from `trainer`. For a training with `init`, the table ``[init]`` is added.
     n_walks, n_steps
         Number of walks, and of steps in each, on trained and on novel maps.
     progress
@@ -95,10 +102,41 @@ def publish(
     -------
     NavigationTransformer
         The network, read back from the folder.
+
+    Raises
+    ------
+    TypeError
+        `trainer` is no result of :func:`train`; :func:`save` writes any other network.
+    ValueError
+        `recipe` is another one than that of `trainer`, or the training has diverged.
+    FolderError
+        `folder` is not empty or cannot be written; a subclass of ValueError.
+
+    See Also
+    --------
+    train : Train the network.
+    save : Write a network without measuring it.
+    push : Push the folder: ``pf.push(pf.load(folder), "org/name")``.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> trainer = pf.train("recipe.toml", "run")  # doctest: +SKIP
+    >>> model = pf.publish(trainer, "my-network", recipe="recipe.toml")  # doctest: +SKIP
+    >>> url = pf.push(model, "org/my-network")  # doctest: +SKIP
     """
+    if not isinstance(trainer, Trainer):
+        raise TypeError(
+            f"trainer must be the result of pf.train, got {type(trainer).__name__}; pf.save writes "
+            "a network that was trained elsewhere"
+        )
+    if trainer.diverged is not None:
+        raise ValueError(f"trainer must not have diverged, got a run that did: {trainer.diverged}")
+    text_of_recipe = recipe_text(trainer.recipe, recipe)
     target = Path(folder).expanduser().resolve()
     with hub.new_folder(target, overwrite=False) as staging:
-        draft = staging / target.name
+        draft, toml = staging / target.name, staging / RECIPE
+        toml.write_text(text_of_recipe, encoding="utf-8")
         hub.save(trainer.model.cpu(), draft)
         stored = hub.read(draft)
         errors = measure(stored, n_walks=n_walks, n_steps=n_steps, progress=progress)
@@ -107,7 +145,7 @@ def publish(
             trainer.model,
             draft,
             history=trainer.history or None,
-            recipe=recipe,
+            recipe=toml,
             card=text(target.name, stored, errors, shares, trainer),
             results=results(errors) | shares,
             overwrite=True,
@@ -115,10 +153,28 @@ def publish(
         if trainer.history:
             (draft / CURVE).write_bytes(learning_curve(trainer.history))
             hub.write_sums(draft)
+        toml.unlink()
         for file in draft.iterdir():
             os.rename(file, staging / file.name)
         draft.rmdir()
     return hub.read(target)
+
+
+def recipe_text(recipe: Recipe, file: str | os.PathLike[str] | None) -> str:
+    """Text of a recipe: that of its file, with ``[init]`` if the file has none."""
+    if file is None:
+        return recipe.to_toml()
+    said = Recipe.read(Path(file))
+    if replace(said, init=said.init or recipe.init) != recipe:
+        raise ValueError(
+            f"recipe must be the one that trainer was made with ({recipe.name}), got another one, "
+            f"{said.name}, in {os.fspath(file)}"
+        )
+    text = Path(file).expanduser().read_text(encoding="utf-8")
+    if recipe.init is None or said.init is not None:
+        return text
+    whole = recipe.to_toml()
+    return f"{text.rstrip()}\n\n{whole[whole.index('[init]') :]}"
 
 
 def measure(
@@ -150,6 +206,8 @@ def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
     entries = {}
     for kind, memory in product(errors["maps"].values, errors["memory"].values):
         cell = errors.sel(maps=kind, memory=memory)
+        if not int(cell["n"]):
+            continue  # the walks were too short for a prediction of this kind
         definition = (
             f"share of wrong letters at chunk ends, {memory} memory, {kind} maps; 95 % "
             f"interval over walks {interval(cell)}, {int(cell['n'])} predictions, "
@@ -202,9 +260,9 @@ def text(
     trainer: Trainer,
 ) -> str:
     """Write the card: results, training and limits of the network."""
-    config, world = model.config, world_of(model)
+    config, world, init = model.config, world_of(model), trainer.recipe.init
     return TEMPLATES.get_template("trained_card.md.jinja").render(
-        head=head(name, results(errors) | shares),
+        head=head(name, results(errors) | shares, base_model=base_model(init)),
         name=name,
         config=config,
         mg_mM=None if config.alpha is None else alpha_to_mg(config.alpha),
@@ -222,6 +280,7 @@ def text(
         paper_sizes=[f"{key} {n}" for key, n in PAPER.items() if getattr(world, key) != n],
         parameters=model.info["parameters"],
         training=trainer.config,
+        init=init,
         steps=trainer.step,
         seed=trainer.recipe.seed,
         hours=trainer.seconds / 3600,
@@ -229,6 +288,14 @@ def text(
     )
 
 
+def base_model(init: Mapping[str, str] | None) -> str | None:
+    """Return the repository that a network was fine-tuned from; None for any other source."""
+    source = "" if init is None else init["source"]
+    return source[len("hf:") :].partition("@")[0] if source.startswith("hf:") else None
+
+
 def error_with_interval(data: xr.Dataset) -> str:
     """One error with its interval and its number of predictions."""
+    if not int(data["n"]):
+        return "not measured (the walks had no such prediction)"
     return f"{float(data['error']):.4f} ({interval(data)}; n = {int(data['n'])})"

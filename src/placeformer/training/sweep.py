@@ -229,7 +229,7 @@ def run_sweep(
             f"workers must be at least 1, and None with a scheduler, got {workers} "
             f"and scheduler {scheduler!r}"
         )
-    target, recipes = Path(folder).expanduser().resolve(), gather(files)
+    target, recipes = checked_target(folder), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
     missing = {name: text for name, text in recipes.items() if name not in states}
     if missing:
@@ -255,7 +255,7 @@ def run_ensemble(
     the next call resumes from there. A network that is there already takes part, but is not written
     again; one whose training diverges has "failed", and the others go on.
     """
-    target, recipes = Path(folder).expanduser().resolve(), gather(files)
+    target, recipes = checked_target(folder), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
     if len(states) < len(recipes):
         members = train_ensemble(
@@ -274,6 +274,14 @@ def run_ensemble(
                 publish(trainer, recipes[name], target, progress=progress)
             states.setdefault(name, "trained" if finished else "stopped")
     return pd.DataFrame([outcome(name, states[name], target) for name in recipes])
+
+
+def checked_target(folder: str | os.PathLike[str]) -> Path:
+    """Return the folder of the networks; refuse a file in its place or in that of checkpoints."""
+    target = Path(folder).expanduser().resolve()
+    for place in (target, checkpoints("", target)):
+        training.check_folder(place)
+    return target
 
 
 def gather(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:

@@ -101,6 +101,9 @@ def proceed(
     """Go on with a run from the checkpoint in `folder`, if there is one; see ``training.train``."""
     if stop_at is not None and (type(stop_at) is not int or stop_at < 0):
         raise ValueError(f"stop_at must be a whole number of steps, 0 or more, got {stop_at!r}")
+    if minutes is not None and not minutes >= 0:
+        raise ValueError(f"minutes must be a number of at least 0, got {minutes!r}")
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
@@ -120,6 +123,15 @@ def proceed(
                 bar.set_postfix_str(run.running())
             if report is not None:
                 report()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise, before anything is trained, where no folder is and none can be made."""
+    for path in (folder, *folder.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise ValueError(f"folder must be a folder, got {folder}: {path} is a file")
+            return
 
 
 def save_checkpoint(run: Run, file: Path) -> None:
@@ -413,12 +425,13 @@ def train(
         An invalid recipe, an `init` of other sizes (which are listed), or a checkpoint of another
         recipe or `init`.
     TypeError
-        An `init` that is another kind of network.
+        A `recipe` that is none, or an `init` that is another kind of network.
     FloatingPointError
         The loss is not finite any more; the last checkpoint is kept.
 
     See Also
     --------
+    publish : Measure the trained network, and write it to a folder with its card.
     load : Load a network of the zoo, a folder or the hub; `info["folder"]` holds its recipe.
     save : Write a network as a folder.
     memory_errors : Measure the errors of a network.
@@ -438,6 +451,11 @@ def train(
     >>> tuned.recipe.init["source"]
     'mini-gelu'
     """
+    if not isinstance(recipe, Recipe | str | os.PathLike):
+        raise TypeError(
+            "recipe must be a Recipe or the path of its TOML file, got "
+            f"{type(recipe).__name__}; a network to start from is passed as init="
+        )
     if "\0" in os.fspath(folder):
         raise ValueError(f"folder must be a path without a NUL, got {folder!r}")
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)

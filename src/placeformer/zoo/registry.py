@@ -112,6 +112,8 @@ def load(
 
     Raises
     ------
+    TypeError
+        If the source is neither text nor a path.
     ValueError
         If the network or the step does not exist, or the device cannot be used.
     FolderError
@@ -135,6 +137,11 @@ def load(
     >>> model = pf.load("consolidation-nmda-a10", step=800)  # doctest: +SKIP
     """
     check_device(device)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            "source must be a name of the zoo, a folder or a repository (text or a path), got "
+            f"{type(source).__name__}"
+        )
     if step is not None:
         options: dict[str, Any] = {
             "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only,

@@ -1,0 +1,58 @@
+"""Refusals of what is no network, or not the kind that is needed, with what to do instead."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import xarray as xr
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from placeformer.models.transformer import NavigationTransformer
+
+
+def check_module(argument: str, value: Any) -> nn.Module:
+    """Return a network of any class; raise TypeError for anything else."""
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"{argument} must be a torch.nn.Module, got {found(value)}")
+    return value
+
+
+def navigation_transformer(argument: str, value: Any, instead: str) -> NavigationTransformer:
+    """Return a navigation Transformer, from inside ``torch.compile`` or DataParallel if need be.
+
+    Parameters
+    ----------
+    argument
+        Name of the argument, for the error.
+    value
+        What was passed.
+    instead
+        What to do with a network of another class, for the error.
+
+    Raises
+    ------
+    TypeError
+        It is something else.
+    """
+    inner = getattr(value, "_orig_mod", None) if isinstance(value, nn.Module) else None
+    if isinstance(value, nn.DataParallel | DistributedDataParallel):
+        inner = value.module
+    if inner is not None:
+        return navigation_transformer(argument, inner, instead)
+    if isinstance(value, NavigationTransformer):
+        return value
+    how = f"; {instead}" if isinstance(value, nn.Module) else ""
+    raise TypeError(f"{argument} must be a NavigationTransformer, got {found(value)}{how}")
+
+
+def found(value: Any) -> str:
+    """Say what was passed in the place of a network, and how it becomes one."""
+    if isinstance(value, str | os.PathLike):
+        return f"{os.fspath(value)!r:.80}, a name or path; pass pf.load of it"
+    if isinstance(value, xr.Dataset):
+        return "a Dataset (a Recording?); pass the network itself"
+    if isinstance(value, type):
+        return f"the class {value.__name__}; pass a network of it"
+    return type(value).__name__
