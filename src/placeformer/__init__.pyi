@@ -10,11 +10,13 @@ from .evaluation.comparison import memory_comparison as memory_comparison
 from .evaluation.paper_claims import claim_verdicts as claim_verdicts
 from .evaluation.paper_claims import paper_claims as paper_claims
 from .evaluation.profiles import profile_networks as profile_networks
+from .evaluation.specificity import specificity as specificity
 from .interventions.ablation_curve import ablation_curve as ablation_curve
 from .interventions.ablation_curve import novel_working_memory as novel_working_memory
 from .interventions.ablation_curve import recorded_score as recorded_score
 from .interventions.equivalent_alpha import equivalent_alpha as equivalent_alpha
 from .interventions.equivalent_alpha import equivalent_curve as equivalent_curve
+from .interventions.equivalent_alpha import equivalent_dose as equivalent_dose
 from .interventions.lesions import ablate as ablate
 from .interventions.magnesium import dose_response as dose_response
 from .interventions.magnesium import magnesium as magnesium

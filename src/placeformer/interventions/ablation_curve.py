@@ -34,6 +34,7 @@ from placeformer.interventions.changes import (
     name_of,
 )
 from placeformer.interventions.control_units import Order
+from placeformer.interventions.doses import Score, named_scores, trials
 from placeformer.interventions.lesions import default_reference, lesioned, replacements
 from placeformer.interventions.replacement import Reference
 from placeformer.interventions.units import Site, layer_widths, sites, unused
@@ -44,7 +45,6 @@ from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
 from placeformer.spatial.negatives import Negatives
 
-Score = Callable[[Any], ArrayLike]
 RECORDED_WALKS, RECORDED_STEPS = 128, 512
 """Default reference: number of walks, and number of steps in each."""
 
@@ -232,8 +232,7 @@ def ablation_curve(
         )  # fmt: skip
         parts.append(compare(counts, plan, **resampling))
     if scores is not None:
-        named = dict(scores) if isinstance(scores, Mapping) else {"score": scores}
-        scored = score_lesions(model, plan, fill, named, progress)
+        scored = score_lesions(model, plan, fill, named_scores(scores), progress)
         parts.append(compare_scores(scored, plan, **resampling))
     result = xr.merge(parts, combine_attrs="override")
     settings: dict[str, Any] = {
@@ -340,20 +339,6 @@ def score_lesions(
         )
         for name, rows in values.items()
     }
-
-
-def trials(
-    name: str, value: ArrayLike, before: Sequence[NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Return a score's value per trial; raise if the number of trials changes between calls."""
-    values = np.atleast_1d(np.asarray(value, float))
-    if values.ndim > 1 or (before and before[0].shape != values.shape):
-        shapes = f"{values.shape}" + (f" after {before[0].shape}" if before else "")
-        raise ValueError(
-            f"scores[{name!r}] must give a number, or one for each of the same trials, at every "
-            f"call, got shape {shapes}"
-        )
-    return values
 
 
 def compare_scores(

@@ -101,7 +101,7 @@ class Dosed:
             return values  # x + 0 is not x for every x: -0
         if self.replacement is not None:
             target = self.replacement(values, shape, width, begin)
-            return values + dose * (target - values)
+            return torch.where(dose == 1, target, values + dose * (target - values))
         if self.how == "gain":
             return values * dose
         if self.how == "clamp":

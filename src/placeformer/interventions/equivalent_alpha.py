@@ -1,25 +1,29 @@
-"""The test-time α that costs as much memory as a lesion."""
+"""The dose of α, or of another perturbation, that costs as much as a lesion."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from torch import nn
 from tqdm.auto import tqdm
 
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.interventions.batched_lesions import count_errors
+from placeformer.interventions.doses import Parameter, Score, check_score, trials
 from placeformer.interventions.lesions import ablate
-from placeformer.interventions.magnesium import magnesium
+from placeformer.interventions.perturbation import ALPHA, Targets
 from placeformer.interventions.replacement import How, Reference
 from placeformer.interventions.units import Units
-from placeformer.models.activation import alpha_to_mg, check_alpha
+from placeformer.models.activation import alpha_to_mg
 from placeformer.models.memory import MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.fingerprints import network_facts
 from placeformer.recording.navigation import facts
 from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import LEVEL, tails
@@ -29,13 +33,14 @@ Floats = NDArray[np.float64]
 
 
 def equivalent_alpha(
-    model: NavigationTransformer,
+    model: nn.Module,
     lesion: Units,
     *,
     alphas: ArrayLike | None = None,
     how: How = "mean",
     reference: Reference = None,
     memory: str = "reference",
+    score: Score | None = None,
     n_walks: int = 64,
     n_steps: int = 2048,
     where: str = "chunk_end",
@@ -47,12 +52,13 @@ def equivalent_alpha(
 
     The error is measured under the lesion and at every α of a range. The equivalent α is the first
     one, from the α of training towards the far end of the range, at which the error equals that of
-    the lesion. Between two measured α it is interpolated linearly in ln α, or in α next to 0.
+    the lesion. Between two measured α it is interpolated linearly in ln α, or in α next to 0. It is
+    the :func:`equivalent_dose` of the parameter ``"nmda"``.
 
     Parameters
     ----------
     model
-        A navigation Transformer with NMDA_α and a world.
+        A navigation Transformer with NMDA_α and a world, or any network with NMDA_α and a `score`.
     lesion
         Units, as in :func:`ablate`.
     alphas
@@ -63,6 +69,9 @@ def equivalent_alpha(
         Kind and reference of the lesion, see :func:`ablate`.
     memory
         ``"reference"`` or ``"working"``.
+    score
+        A function of the network that returns its cost (greater is worse), a number or one number
+        for each of the same trials, in place of the memory error.
     n_walks, n_steps, where, seed
         Walks on all trained maps, see :func:`memory_errors`.
     n_resamples
@@ -78,16 +87,19 @@ def equivalent_alpha(
         - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, resampled in the
           same way for the lesion and the doses. A bound is NaN if the lesion costs more than any
           α of the range in that share of the samples, and the α of training if it costs nothing;
-          `found`: share of the samples that have an equivalent;
+          NaN for a score that is a single number. `found`: share of the samples that have an
+          equivalent;
         - `lesion_error`, `intact_error`, and `error` (dose) at every test-time α `dose`.
 
     Raises
     ------
     ValueError
-        A network without NMDA_α, α on both sides of the α of training, or units that do not exist.
+        A network without NMDA_α, α on both sides of the α of training, units that do not exist, or
+        a network of another kind without `score`.
 
     See Also
     --------
+    equivalent_dose : The same for any other parameter than α.
     equivalent_curve : The same for every lesion of a curve.
     ablate : The lesion.
     magnesium : The change of α.
@@ -102,45 +114,184 @@ def equivalent_alpha(
     >>> result.error.dims, result.interval.shape
     (('dose',), (2,))
     """
-    trained = check_network(model, memory, n_steps, where)
-    doses = dose_range(alphas, trained)
-    walk, which = world_of(model).walk(n_walks, n_steps, seed=seed), MEMORIES.index(memory)
-    wrong = []
-    with tqdm(total=1 + doses.size, desc="doses", disable=not progress) as bar:
-        with ablate(model, lesion, how, reference=reference, seed=seed):
-            counts, n = count_errors(model, walk, seed=seed, where=where)
-        for alpha in (None, *doses):
-            if alpha is not None:
-                with magnesium(model, alpha=alpha):
-                    counts, _ = count_errors(model, walk, seed=seed, where=where)
-            wrong.append(counts[0, :, which])
-            bar.update()
-    weights = draws(n_walks, n_resamples, np.random.default_rng(seed))
-    error = ratio(np.array(wrong), n[:, which])
-    boot = resampled(np.array(wrong), n[:, which], weights)
-    result = equivalence(doses, error, boot)
+    if isinstance(model, NavigationTransformer) and model.config.alpha is None:
+        raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
     settings: dict[str, Any] = {
         "memory": memory, "how": how, "n_walks": n_walks, "n_steps": n_steps, "where": where,
-        "n_resamples": n_resamples, "seed": seed, "trained_alpha": trained,
+        "n_resamples": n_resamples, "seed": seed,
     }  # fmt: skip
-    about = schema.provenance(None, "equivalent_alpha", network=facts(model), **settings)
+    parameter = Parameter(ALPHA)
+    result = measured_equivalence(
+        model, lesion, parameter, alphas, reference=reference, score=score, progress=progress,
+        **settings,
+    )  # fmt: skip
+    settings["trained_alpha"] = parameter.intact(model)
+    about = schema.provenance(None, "equivalent_alpha", network=facts_of_any(model), **settings)
     return result.assign_attrs({**settings, schema.PROVENANCE: about})
 
 
-def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
-    """Equivalent α from errors (1 + dose,) of lesion and doses, and bootstrap samples of them.
+def equivalent_dose(
+    model: nn.Module,
+    lesion: Units,
+    parameter: str = "gain",
+    doses: ArrayLike | None = None,
+    *,
+    units: Targets | None = None,
+    how: How = "mean",
+    reference: Reference = None,
+    memory: str = "reference",
+    score: Score | None = None,
+    n_walks: int = 64,
+    n_steps: int = 2048,
+    where: str = "chunk_end",
+    n_resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Find the dose of any perturbation that costs as much as a lesion, on the same walks.
 
-    `doses` are ordered from the α of training to the far end of the range.
+    The equivalent dose is the first one, from the intact network towards the far end of the range,
+    at which the cost equals that of the lesion. Between two measured doses it is interpolated
+    linearly (α: in ln α).
+
+    Parameters
+    ----------
+    model
+        A navigation Transformer with a world, or any network with a `score`.
+    lesion
+        Units, as in :func:`ablate`.
+    parameter, doses, units
+        What takes the lesion's place, as in :func:`dose_response`, with doses on one side of the
+        one at which the network is intact, which is added: 1 for "gain", −∞ for "threshold", the α
+        of training for "nmda", and 0 for "add", "noise", shares of a lesion and "random_units".
+    how, reference
+        Kind of the lesion, and Recordings for it and for the parameter, see :func:`ablate`.
+    memory, score
+        What it costs: the error of ``"reference"`` or ``"working"`` memory, or a function of the
+        network that returns its cost (greater is worse), a number or one for each of the same
+        trials.
+    n_walks, n_steps, where, seed
+        Walks on all trained maps, see :func:`memory_errors`.
+    n_resamples
+        Number of bootstrap samples of the walks, or of the trials.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        `equivalent`: the dose; NaN if no dose of the range costs as much, for the `reason` given;
+        with `interval`, `found`, `lesion_error`, `intact_error` and `error` (dose) as in
+        :func:`equivalent_alpha`.
+
+    Raises
+    ------
+    ValueError
+        A parameter without an intact dose ("clamp", functions), doses on both sides of it, units
+        that do not exist, or a network of another kind without `score`.
+
+    See Also
+    --------
+    equivalent_alpha : The same for α.
+    dose_response : Measure the cost of every dose.
+    perturb : The perturbations.
+
+    Examples
+    --------
+    >>> import placeformer as pf
+    >>> model = pf.load("mini-nmda-a10")
+    >>> few = {"n_walks": 4, "n_steps": 128, "n_resamples": 50, "progress": False}
+    >>> result = pf.equivalent_dose(
+    ...     model, {"ffn.1": slice(0, 60)}, "gain", [0.75, 0.5, 0.25, 0], how="zero", **few
+    ... )
+    >>> result.dose.values
+    array([1.  , 0.75, 0.5 , 0.25, 0.  ])
     """
+    settings: dict[str, Any] = {
+        "memory": memory, "how": how, "n_walks": n_walks, "n_steps": n_steps, "where": where,
+        "n_resamples": n_resamples, "seed": seed,
+    }  # fmt: skip
+    chosen = Parameter(parameter, units, None, reference, seed)
+    result = measured_equivalence(
+        model, lesion, chosen, doses, reference=reference, score=score, progress=progress,
+        **settings,
+    )  # fmt: skip
+    result = result.drop_vars("mg_mM").rename(alpha="equivalent")
+    for name in ("equivalent", "interval", "dose"):
+        result[name].attrs["long_name"] = chosen.meaning
+    settings["parameter"] = chosen.name
+    about = schema.provenance(None, "equivalent_dose", network=facts_of_any(model), **settings)
+    return result.assign_attrs({**settings, schema.PROVENANCE: about})
+
+
+def measured_equivalence(
+    model: nn.Module,
+    lesion: Units,
+    parameter: Parameter,
+    doses: ArrayLike | None,
+    *,
+    how: How,
+    reference: Reference,
+    memory: str,
+    score: Score | None,
+    n_walks: int,
+    n_steps: int,
+    where: str,
+    n_resamples: int,
+    seed: int,
+    progress: bool,
+) -> xr.Dataset:
+    """Measure a lesion and a range of doses on the same walks or trials, and compare them."""
+    check_score(model, score)
+    check_option("memory", memory, MEMORIES)
+    parameter = parameter.of(model)
+    values = dose_range(doses, parameter.intact(model), parameter)
+    lesioned = partial(ablate, model, lesion, how, reference=reference, seed=seed)
+    with tqdm(total=1 + values.size, desc="doses", disable=not progress) as bar:
+        if score is None:
+            assert isinstance(model, NavigationTransformer)
+            counted_steps(n_steps, model.config, where)
+            walk, which = world_of(model).walk(n_walks, n_steps, seed=seed), MEMORIES.index(memory)
+            with lesioned():
+                wrong, n = count_errors(model, walk, seed=seed, where=where)
+            bar.update()
+            more, _ = parameter.count(model, values.tolist(), walk, seed=seed, where=where, bar=bar)
+            cost = np.concatenate([wrong, more])[..., which].astype(float)
+            n = n[:, which]
+        else:
+            rows: list[Floats] = []
+            for dose in (None, *values.tolist()):
+                with lesioned() if dose is None else parameter.at(model, dose):
+                    rows.append(trials("score", score(model), rows))
+                bar.update()
+            cost, n = np.array(rows), np.ones(rows[0].size, np.int64)
+    weights = draws(n.size, n_resamples, np.random.default_rng(seed))
+    boot = resampled(cost, n, weights) if n.size > 1 else np.full((1, len(cost)), np.nan)
+    return equivalence(values, ratio(cost, n), boot, log=parameter.how == ALPHA)
+
+
+def facts_of_any(model: nn.Module) -> dict[str, Any]:
+    """Identity of a network of any kind, for provenance."""
+    if isinstance(model, NavigationTransformer):
+        return facts(model)
+    return {"class": type(model).__name__, **network_facts(model)}
+
+
+def equivalence(doses: Floats, error: Floats, boot: Floats, *, log: bool = True) -> xr.Dataset:
+    """Equivalent dose from errors (1 + dose,) of lesion and doses, and bootstrap samples of them.
+
+    `doses` are ordered from the α of training, or the intact dose, to the far end of the range.
+    """
+    name = "α" if log else "dose"
     at = crossing(error[1:], error[0])
     samples = np.array([crossing(row[1:], row[0]) for row in boot])
     # Samples without an equivalent are infinite, so quantiles must be samples, not interpolated.
     ends = np.quantile(np.maximum(samples, 0), tails(), method="inverted_cdf")
-    alpha = alpha_at(doses, at)
-    interval = np.sort([alpha_at(doses, end) for end in ends])
+    alpha = alpha_at(doses, at, log=log)
+    interval = np.sort([alpha_at(doses, end, log=log) for end in ends])
     if np.isnan(interval).any() and doses[-1] < doses[0]:
         interval = interval[::-1]  # NaN stands for the far end, which for washout is the lower one
-    mg = alpha_to_mg(alpha) if np.isfinite(alpha) else np.nan
+    mg = alpha_to_mg(alpha) if log and np.isfinite(alpha) else np.nan
     have, share = np.isfinite(samples).mean(), "share of wrong predictions"
     return xr.Dataset(
         {
@@ -148,7 +299,7 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
             "mg_mM": variable((), mg, "[Mg²⁺] of the equivalent α", units="mM"),
             "interval": variable("bound", interval, "equivalent test-time α", level=LEVEL),
             "found": variable((), have, "share of the samples that have an equivalent"),
-            "reason": variable((), reason_none(at, doses, error), "why there is no equivalent"),
+            "reason": variable((), reason_none(at, doses, error, name), "why there is none"),
             "lesion_error": variable((), error[0], share),
             "intact_error": variable((), error[1], share),
             "error": variable("dose", error[1:], share),
@@ -157,28 +308,27 @@ def equivalence(doses: Floats, error: Floats, boot: Floats) -> xr.Dataset:
     )
 
 
-def check_network(model: NavigationTransformer, memory: str, n_steps: int, where: str) -> float:
-    """Return the α of training; raise for networks and options without an equivalent."""
-    if model.config.alpha is None:
-        raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
-    check_option("memory", memory, MEMORIES)
-    counted_steps(n_steps, model.config, where)
-    return model.config.alpha
-
-
-def dose_range(alphas: ArrayLike | None, trained: float) -> Floats:
-    """Test-time α, ordered from the α of training to the far end."""
-    if alphas is None:
-        if trained == 0:
+def dose_range(
+    doses: ArrayLike | None, intact: float, parameter: Parameter | None = None
+) -> Floats:
+    """Doses, ordered from the one at which the network is intact to the far end."""
+    parameter = Parameter(ALPHA) if parameter is None else parameter
+    of_alpha = parameter.how == ALPHA
+    name, its = ("alphas", "the trained α") if of_alpha else ("doses", "the intact dose")
+    if doses is None:
+        if not of_alpha:
+            raise ValueError(f"doses must be given for parameter={parameter.name!r}, got None")
+        if intact == 0:
             raise ValueError("alphas must be given for a network trained at α = 0, got None")
-        alphas = [*(trained / 2.0 ** np.arange(10)), 0]
-    doses = np.unique([check_alpha(alpha) for alpha in np.ravel(alphas)] + [trained])
-    if doses.size < 2 or doses[0] < trained < doses[-1]:
+        doses = [*(intact / 2.0 ** np.arange(10)), 0]
+    values = np.unique([parameter.checked(dose) for dose in np.ravel(doses)] + [intact])
+    if values.size < 2 or values[0] < intact < values[-1]:
         raise ValueError(
-            f"alphas must lie on one side of the trained α, {trained:g}, got {doses.tolist()}; "
-            "call the function once for washout and once for block"
+            f"{name} must lie on one side of {its}, {intact:g}, got {values.tolist()}; "
+            f"call the function once for each side"
+            + (", washout and block" if of_alpha else "")
         )
-    return doses if doses[0] == trained else doses[::-1]
+    return values if values[0] == intact else values[::-1]
 
 
 def crossing(error: Floats, target: float) -> float:
@@ -199,20 +349,23 @@ def crossing(error: Floats, target: float) -> float:
     return np.inf if gap[0] < 0 else -np.inf
 
 
-def alpha_at(doses: Floats, at: float) -> float:
-    """Return α at a position along the doses; NaN outside of them."""
+def alpha_at(doses: Floats, at: float, *, log: bool = True) -> float:
+    """Return the dose at a position along the doses; NaN outside of them.
+
+    It is interpolated in its logarithm where both doses are positive, or with `log=False` linearly.
+    """
     if not np.isfinite(at):
         return np.nan
     if at == int(at):
         return float(doses[int(at)])
     i = int(at)
     pair, share = doses[i : i + 2], at - i
-    if (pair > 0).all():
+    if log and (pair > 0).all():
         return float(np.exp(np.log(pair) @ [1 - share, share]))
     return float(pair @ [1 - share, share])
 
 
-def reason_none(at: float, doses: Floats, error: Floats) -> str:
+def reason_none(at: float, doses: Floats, error: Floats, name: str = "α") -> str:
     """Reason why there is no equivalent; empty if there is one."""
     if np.isfinite(at):
         return ""
@@ -220,12 +373,12 @@ def reason_none(at: float, doses: Floats, error: Floats) -> str:
         return "there is no such lesion"
     if at > 0:
         return (
-            f"the lesion's error, {error[0]:.3f}, is above that of every α from {doses[0]:g} to "
-            f"{doses[-1]:g} (at most {error[1:].max():.3f})"
+            f"the lesion's error, {error[0]:.3f}, is above that of every {name} from {doses[0]:g} "
+            f"to {doses[-1]:g} (at most {error[1:].max():.3f})"
         )
     return (
         f"the lesion costs nothing: its error, {error[0]:.3f}, is below that of the intact "
-        f"network, {error[1]:.3f}, and of every α of the range"
+        f"network, {error[1]:.3f}, and of every {name} of the range"
     )
 
 

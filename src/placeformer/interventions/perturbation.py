@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer._options import check_option
+from placeformer.interventions.alpha import alpha_changed
 from placeformer.interventions.changes import (
     KINDS,
     NEUTRAL,
@@ -31,7 +32,6 @@ from placeformer.interventions.changes import (
     name_of,
 )
 from placeformer.interventions.lesions import units_changed
-from placeformer.interventions.magnesium import alpha_changed
 from placeformer.interventions.replacement import Position, Reference
 from placeformer.interventions.stand_ins import weight_changed
 from placeformer.interventions.units import CONTENT, Units, layer_widths

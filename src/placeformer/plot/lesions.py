@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from placeformer._options import check_option
 from placeformer.plot._style import BLUE, COLORS, GREEN, LINES, MARKERS, VERMILION, axes
 
 SELECTIONS = {
@@ -165,6 +166,88 @@ def dose_response(
     _alpha_axis(ax, float(least), float(np.nanmax(doses)), first)
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False)
+    return ax
+
+
+def specificity(
+    result: xr.Dataset,
+    *,
+    measure: str = "working",
+    level: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw what every perturbation costs besides the measure that is made equal.
+
+    Parameters
+    ----------
+    result
+        Result of :func:`placeformer.specificity`.
+    measure
+        The other measure: "working", "working_novel", "decoding" or the name of a score.
+    level
+        Level at which the costs are compared; by default the middle one.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The cost of `measure` against the cost of the measure that is made equal: one line per
+        perturbation through its doses (mean over networks), the tested one thick. At the level, a
+        dotted line, the costs of the single networks are points, and their mean has a Student's t
+        interval over seeds. On the dashed diagonal both costs are equal; a perturbation that
+        touches only the matched measure runs along the lower axis.
+
+    Raises
+    ------
+    ValueError
+        A measure or a level that the result does not have.
+
+    See Also
+    --------
+    placeformer.specificity : Measure the costs.
+    placeformer.plot.dose_response : Draw errors against one dose.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> result = xr.load_dataset(results_folder() / "specificity.nc")
+    >>> ax = pf.plot.specificity(result, measure="working")
+    >>> ax.get_xlabel()
+    'cost: reference-memory error, trained maps'
+    """
+    match = str(result.attrs["match"])
+    check_option("measure", measure, [m for m in result["measure"].values if m != match])
+    levels = result["level"].values
+    level = float(levels[levels.size // 2] if level is None else level)
+    check_option("level", level, levels.tolist())
+    ax = axes(ax)
+    ink = mpl.rcParams["text.color"]
+    names = result["perturbation"].values
+    at = result.sel(level=level, measure=measure)
+    lines = result["curve"].mean("model", skipna=False)
+    for i, name in enumerate(names):
+        color, marker = (*COLORS, "0.45")[i % 5], (*MARKERS, "v")[i % 5]
+        x, y = (lines.sel(perturbation=name, measure=m).values for m in (match, measure))
+        first = i == 0
+        ax.plot(x, y, LINES[i % len(LINES)], color=color, linewidth=2.2 if first else 1.2,
+                marker=marker, markersize=3, label=str(name), zorder=3 if first else 2)  # fmt: skip
+        here = level * (1 + 0.02 * (i - (len(names) - 1) / 2))  # side by side
+        single, mean = (at[key].sel(perturbation=name).values for key in ("cost", "mean_cost"))
+        ax.plot(np.full(single.size, here), single, ".", color=color, markersize=4, alpha=0.6)
+        ends = at["mean_interval"].sel(perturbation=name).values
+        reach = np.nan_to_num(np.abs(ends - mean))[:, None]
+        ax.errorbar(here, mean, reach, fmt=marker, color=color, markersize=6, capsize=2, zorder=4)
+    ax.axvline(level, color=ink, linestyle=":", linewidth=0.8)
+    top = float(np.nanmax(lines.sel(measure=match)))
+    ax.axline((0, 0), slope=1, color=ink, linestyle="--", linewidth=0.8)
+    texts = dict(zip(result["measure"].values, result["about"].values, strict=True))
+    labels = {m: m if texts[m] == "score" else texts[m] for m in (match, measure)}
+    ax.set(xlabel=f"cost: {labels[match]}", ylabel=f"cost: {labels[measure]}")
+    ax.set(xlim=(-0.02 * top, 1.03 * top))
+    ax.legend(frameon=False, fontsize="small")
     return ax
 
 
