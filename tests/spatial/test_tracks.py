@@ -236,10 +236,9 @@ def test_positions_on_a_straight_track_are_the_projection():
     recording = pf.from_arrays(np.ones((200, 1)), place, position_units="cm")
     got = pf.linearize(recording, [start, end], [(0, 1)])
     unit = (end - start) / 10
-    np.testing.assert_allclose(got.linear[0], np.clip((place - start) @ unit, 0, 10))
-    far = np.linalg.norm(
-        place - start - np.clip((place - start) @ unit, 0, 10)[:, None] * unit, axis=1
-    )
+    want = np.clip((place - start) @ unit, 0, 10)
+    np.testing.assert_allclose(got.linear[0], want)
+    far = np.linalg.norm(place - start - want[:, None] * unit, axis=1)
     np.testing.assert_allclose(got.linear_distance[0], far)
     assert got.linear.attrs["units"] == "cm" and (got.linear_edge == 0).all()
 
