@@ -41,11 +41,15 @@ from .spatial.border_score import border_score as border_score
 from .spatial.grid_properties import grid_properties as grid_properties
 from .spatial.grid_score import grid_score as grid_score
 from .spatial.head_direction import head_direction as head_direction
+from .spatial.laps import field_rates as field_rates
+from .spatial.laps import laps as laps
+from .spatial.linearize import linearize as linearize
 from .spatial.mean_vector import mean_vector_length as mean_vector_length
 from .spatial.measures import coherence as coherence
 from .spatial.measures import selectivity as selectivity
 from .spatial.measures import sparsity as sparsity
 from .spatial.measures import spatial_information as spatial_information
+from .spatial.movement import running_direction as running_direction
 from .spatial.mutual_information import mutual_information as mutual_information
 from .spatial.place_cell_score import place_cell_score as place_cell_score
 from .spatial.place_cells import place_cells as place_cells

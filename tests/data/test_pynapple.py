@@ -199,3 +199,23 @@ def test_a_networks_walks_become_epochs():
 def test_what_does_not_fit_is_refused(data, position, options, error, message):
     with pytest.raises(error, match=message):
         from_pynapple(data, position, **options)
+
+
+def test_angles_go_the_short_way_round():
+    """Means of a heading in time bins do not cross the circle, and it is no part of the speed."""
+    t = np.arange(2000) / 50
+    heading = np.degrees(1.5 * t) % 360
+    x, y = np.cos(1.5 * t), np.sin(1.5 * t)
+    columns = ["x", "y", "heading"]
+    position = nap.TsdFrame(t=t, d=np.stack([x, y, heading], axis=1), columns=columns)
+    spikes = nap.TsGroup({0: nap.Ts(t[::10])})
+    options = {"circular": {"heading": 360}, "position_units": "m"}
+    recording = from_pynapple(spikes, position, bin_size=0.1, min_speed=0.5, **options)
+    middle = np.degrees(1.5 * (recording.timestamp.values[0] - 0.01))
+    apart = (recording.heading.values[0] - middle + 180) % 360 - 180
+    assert np.nanmax(np.abs(apart)) < 2
+    assert recording.attrs["circular"] == '{"heading": 360.0}'
+    assert recording.heading.attrs["units"] == "deg" and recording.x.attrs["units"] == "m"
+    np.testing.assert_allclose(recording.speed[0, 5:-5], 1.5, rtol=0.02)  # metres, not degrees
+    with pytest.raises(ValueError, match=r"circular names \['head'\]"):
+        from_pynapple(spikes, position, circular={"head": 360})

@@ -12,6 +12,10 @@ from scipy.ndimage import gaussian_filter1d
 
 from placeformer.data.arrays import from_arrays
 from placeformer.data.pynapple import from_pynapple
+from placeformer.population.decoding import decode_position
+from placeformer.spatial.laps import field_rates, laps
+from placeformer.spatial.place_cells import place_cells
+from placeformer.spatial.place_fields import field_table, place_fields
 from placeformer.spatial.rate_maps import rate_maps
 
 nap = pytest.importorskip("pynapple")
@@ -54,12 +58,28 @@ def test_maps_are_those_of_pynapple(session):
     assert total == pytest.approx(position.time_support.tot_length(), rel=1e-4)
 
 
-def test_rates_of_run_bouts_are_those_of_the_authors(session):
-    group, position, authors = session
+def run_bouts(position):
+    """Bouts of running, at 8 or more of a hundredth of the track a second, as the authors do."""
     speed = gaussian_filter1d(np.abs(np.gradient(position.d, position.t)), 6)  # 0.1 s
     ends = np.flatnonzero(np.diff(np.pad((speed > 8).astype(int), 1)))
     start, stop = position.t[ends[::2]], position.t[ends[1::2] - 1]
-    bouts = nap.IntervalSet(start[stop > start], stop[stop > start])
+    return nap.IntervalSet(start[stop > start], stop[stop > start])
+
+
+TRACK = np.linspace(0, 100, 51)
+
+
+def authors_cells(group, position):
+    """Place cells by the thresholds of the authors' notebook on maps of 50 bins."""
+    runs = from_pynapple(group, position, epochs=run_bouts(position), join=True)
+    rate = rate_maps(runs, by="x", bins=TRACK).rate
+    peak, mean = rate.max("x"), rate.mean("x")
+    return np.flatnonzero((peak > 1.5) & (mean < 10) & (peak > 3.5 * mean))
+
+
+def test_rates_of_run_bouts_are_those_of_the_authors(session):
+    group, position, authors = session
+    bouts = run_bouts(position)
     assert len(bouts) == pytest.approx(221, abs=8)
     got = from_pynapple(group, position, epochs=bouts)
     seconds = got.dwell.sum().item()
@@ -80,3 +100,58 @@ def test_the_table_of_the_tutorial_is_that_of_the_session():
         _, shown, _ = csv.reader(lines)
     recording = real_animal.animal(PATH)
     assert real_animal.row(recording, shown[0], by="x", bins=40, smooth=1.2) == shown
+
+
+@pytest.mark.slow
+def test_place_cells_of_the_authors_are_found(session):
+    """The authors' 11 cells are place cells, and few others are; each direction has its own."""
+    group, position, _ = session
+    theirs = authors_cells(group, position)
+    assert len(theirs) == 11
+    recording = from_pynapple(group, position, min_speed=8)
+    options = {"by": "x", "bins": TRACK, "smooth": 1.5, "progress": False}
+    ours = np.flatnonzero(place_cells(recording, cell_types=False, **options).is_place_cell)
+    assert len(np.intersect1d(ours, theirs)) >= 10
+    assert len(np.setdiff1d(ours, theirs)) <= 4
+
+
+def test_laps_and_fields_of_the_directions(session):
+    group, position, _ = session
+    recording = from_pynapple(group, position)
+    table = laps(recording)
+    assert table.sizes["lap"] == 47
+    turns = table.direction.values
+    assert (turns[1:] != turns[:-1]).all()  # nothing but whole runs to and fro
+    maps = rate_maps(recording, by="x", bins=TRACK, split="direction", min_speed=8, smooth=1.5)
+    # most cells of the authors prefer a direction (as cells on linear tracks do)
+    rate = maps.rate.isel(unit=authors_cells(group, position)).max("x")
+    preference = np.abs(rate[0] - rate[1]) / (rate[0] + rate[1])
+    assert float(preference.median()) > 0.4
+    fields = place_fields(maps)
+    rates = field_rates(recording, maps, table, fields=fields)
+    first = rates.rate.isel(field=0)
+    for k, name in enumerate(maps.direction.values):
+        same = (rates.direction_of_lap == name).values
+        known = (fields.n_fields[k] > 0).values
+        assert np.isnan(first[k][:, ~same]).all()
+        # on most laps a cell with a high peak is active in its field
+        strong = known & (fields.peak[k, :, 0] > 5).values
+        assert strong.any()
+        assert ((first[k].values[np.ix_(strong, same)] > 0).mean(axis=1) > 0.5).all()
+    widths = field_table(fields)["width_x"]
+    assert widths.between(4, 100).all() and 8 < widths.median() < 40
+
+
+@pytest.mark.parametrize(("bin_size", "most"), [(0.1, 10.6), (0.25, 7.5), (0.5, 6.0)])
+def test_decoding_error_is_that_of_the_audit(session, bin_size, most):
+    """Median errors, cross-validated over 61 runs: 10.5, 7.4 and 5.8 % of the track."""
+    group, position, _ = session
+    cells = list(np.array(list(group.keys()))[authors_cells(group, position)])
+    bouts = run_bouts(position)
+    long = np.sort(np.argsort(bouts.start - bouts.end)[:61])
+    runs = nap.IntervalSet(bouts.start[long], bouts.end[long])
+    recording = from_pynapple(group[cells], position, epochs=runs, bin_size=bin_size)
+    result = decode_position(
+        recording, by="x", bins=TRACK, method="poisson", cv=61, n_shuffles=0, progress=False
+    )
+    assert float(result.median_error) < most < 20 < float(result.chance_error)

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import declare
+from placeformer.data.circular import PERIODS, angle_units, declare
 from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
@@ -69,7 +69,8 @@ def from_arrays(
         Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
         as ``"map"``, as arrays (walk,).
     units, position_units
-        Units of the activation, for example "Hz", and of the position, for example "m".
+        Units of the activation, for example "Hz", and of the position, for example "m". A circular
+        axis that is not x, y or z is in "rad" or "deg" where that is its period.
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
         Dask arrays are not read and not checked.
@@ -143,8 +144,11 @@ def from_arrays(
     if SPEED in others:
         about = {"units": f"{position_units}/s", "long_name": SPEED_NAME}
         others[SPEED].attrs = about | others[SPEED].attrs
-    for place in places.values():
+    for name, place in places.items():
         place.attrs["units"] = position_units
+        angle = name in (circular or {}) and name not in schema.AXES
+        if angle and position_units not in PERIODS:
+            place.attrs["units"] = angle_units(float((circular or {})[name]), position_units)
     entry = schema.RECORDING[schema.ACTIVATION]
     about = {**entry.attrs, "units": units}
     recording = xr.Dataset(

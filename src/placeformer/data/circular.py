@@ -30,7 +30,7 @@ MOST_PERIODS = 3
 """Number of periods that values may span that look like an angle in other units."""
 
 LEAST_SHARE = 0.05
-"""Share of the period that values must span, unless their units fit it."""
+"""Share of the period that angles and values without units must span."""
 
 
 def circular_of(dataset: xr.Dataset) -> dict[str, float]:
@@ -67,7 +67,7 @@ def declare(dataset: xr.Dataset, circular: Mapping[str, float] | None) -> xr.Dat
     ValueError
         A period is not a positive number, or the Dataset lacks the variable.
     """
-    if circular is None:
+    if circular is None or circular == {}:
         return dataset
     try:
         periods = _checked(circular)
@@ -183,17 +183,15 @@ def check_period(
     ValueError
         The units are of an angle that has another period, the values look like an angle in other
         units (they span half a turn or more but no more than one, and jump over periods), or they
-        span less than a twentieth of the period.
+        are an angle, or without units, and span less than a twentieth of the period.
     """
-    own = PERIODS.get(units)
+    own = PERIODS.get(units, period)
     advice = f"pass circular={{{name!r}: period}} in the units of the variable"
-    if own is not None:
-        if abs(own - period) > 1e-3 * own:
-            raise ValueError(
-                f"circular[{name!r}] must be {own:g}, as {name!r} is in {units!r}, got {period:g}; "
-                "correct the period or the attribute 'units'"
-            )
-        return
+    if abs(own - period) > 1e-3 * own:
+        raise ValueError(
+            f"circular[{name!r}] must be {own:g}, as {name!r} is in {units!r}, got {period:g}; "
+            "correct the period or the attribute 'units'"
+        )
     span = high - low
     angle = any(turn / 2 <= span <= turn * (1 + TOLERANCE) for turn in set(PERIODS.values()))
     if span > MOST_PERIODS * period and angle and _greatest_jump(values) > period:
@@ -202,11 +200,12 @@ def check_period(
             f"angles in other units do, and jump by more than the period {period:g}; {advice}, or "
             f"wrap them with np.mod({name}, {period:g})"
         )
-    if span < LEAST_SHARE * period and not partly:
+    unknown = units == "1" or units in PERIODS
+    if span < LEAST_SHARE * period and unknown and not partly:
         raise ValueError(
             f"circular[{name!r}] does not fit: the values lie between {low:g} and {high:g}, "
             f"{span / period:.1%} of the period {period:g}; {advice}; where so little of the "
-            "circle was visited, set the attribute 'units' to 'rad' or 'deg', or pass edges as bins"
+            f"circle was visited, pass edges as bins, such as np.linspace(0, {period:g}, 25)"
         )
 
 
@@ -217,6 +216,14 @@ def _greatest_jump(values: Any) -> float:
         known = walk[np.isfinite(walk)]
         greatest = max(greatest, np.abs(np.diff(known)).max(initial=0.0))
     return greatest
+
+
+def angle_units(period: float, otherwise: str) -> str:
+    """Units of a circular variable by its period: those of an angle, or others."""
+    for units, turn in (("rad", 2 * np.pi), ("deg", 360.0)):
+        if abs(period - turn) <= TOLERANCE * turn:
+            return units
+    return otherwise
 
 
 def wrap(values: Any, low: float, period: float) -> Any:

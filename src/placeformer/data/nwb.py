@@ -16,7 +16,7 @@ from placeformer._optional import extra
 from placeformer.data import schema, sessions
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
-from placeformer.data.sessions import Cut, Track
+from placeformer.data.sessions import Cut, Track, ends_of
 from placeformer.data.unit_identity import nwb_files
 
 UNOBSERVED = 0.01
@@ -41,6 +41,7 @@ def from_nwb(
     unit_columns: Sequence[str] = (),
     obs_intervals: bool = True,
     session: str | None = None,
+    circular: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Label the sorted units and the position of an NWB file as a Recording.
 
@@ -82,6 +83,10 @@ def from_nwb(
     session
         Name of the recording session; by default the identifier, session id and start time of the
         file. Units are paired only with those of the same session (:func:`remapping`).
+    circular
+        Period of every circular axis of the position, such as ``{"heading": 2 * np.pi}``, as in
+        :func:`from_arrays`: means in time bins go the short way round, and an angle is no part of
+        the speed.
 
     Returns
     -------
@@ -140,7 +145,7 @@ def from_nwb(
         units = _units(file)
         rows = _chosen(units, where)
         paths, series = _position(file, position)
-        track = _track(paths, series, columns, max_gap)
+        track = _track(paths, series, columns, max_gap, circular)
         spans = np.asarray(track.support if epochs is None else _epochs(file, epochs), float)
         ids = np.asarray(units.id[:])
         trains = {ids[row]: np.asarray(units["spike_times"][row], float) for row in rows}
@@ -333,7 +338,8 @@ def _observed(
         return track, trains
     starts = np.concatenate([np.asarray(track.support)[:, 0], *(i[:, 0] for i, _ in groups)])
     axes = {name: axis[kept] for name, axis in track.axes.items()}
-    own = Track(track.times[kept], axes, track.max_gap, np.sort(starts)[:, None])
+    support = np.sort(starts)[:, None]
+    own = Track(track.times[kept], axes, track.max_gap, support, track.periodic)
     return own, {
         key: train[np.logical_and.reduce([_within(train, intervals) for intervals, _ in groups])]
         for key, train in trains.items()
@@ -469,6 +475,7 @@ def _track(
     series: list[Any],
     columns: Mapping[str, int | Sequence[int]] | None,
     max_gap: float | None,
+    circular: Mapping[str, float] | None,
 ) -> Track:
     """Position in the units of the series: side by side, or one after another."""
     parts = [_samples(path, each) for path, each in zip(paths, series, strict=True)]
@@ -507,7 +514,7 @@ def _track(
     if wrong or not columns:
         raise ValueError(f"columns must name columns 0 to {n - 1} of {shapes}, got {columns}")
     axes = {name: values[:, np.ravel(which)].mean(axis=1) for name, which in columns.items()}
-    return Track(times, axes, max_gap, support)
+    return Track(times, axes, max_gap, support, ends_of(circular, axes))
 
 
 def _samples(path: str, series: Any) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ import xarray as xr
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
 from placeformer.data.schema import AXES
-from placeformer.data.sessions import Cut, Track
+from placeformer.data.sessions import Cut, Track, ends_of
 from placeformer.data.walk_lengths import inside_walks, walk_lengths
 
 
@@ -31,6 +31,7 @@ def from_pynapple(
     units: str | None = None,
     position_units: str = schema.RECORDING["x"].units,
     session: str | None = None,
+    circular: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Label spikes or continuous signals of pynapple and a position as a Recording.
 
@@ -78,6 +79,10 @@ def from_pynapple(
         Name of the recording session. Units are paired only with those of the same session
         (:func:`remapping`). Without a name the session is known by ``data``: recordings of the same
         data and other ``epochs`` are of one session, those of parts cut out beforehand are not.
+    circular
+        Period of every circular axis of the position, such as ``{"heading": 2 * np.pi}``, as in
+        :func:`from_arrays`: means in time bins go the short way round, and an angle is no part of
+        the speed.
 
     Returns
     -------
@@ -159,7 +164,7 @@ def from_pynapple(
             if timed is not None
         )
         raise ValueError(f"data and position must overlap in time, got {', '.join(spans)} s")
-    track = _track(position, names, max_gap)
+    track = _track(position, names, max_gap, circular)
     cut = Cut(support.values, join, bin_size, min_speed)
     labels: dict[str, Any] = {
         "step": "from_pynapple",
@@ -311,7 +316,12 @@ def _warn_of_support(data: Any, support: Any) -> None:
         )
 
 
-def _track(position: Any, names: Sequence[str] | None, max_gap: float | None) -> Track:
+def _track(
+    position: Any,
+    names: Sequence[str] | None,
+    max_gap: float | None,
+    circular: Mapping[str, float] | None,
+) -> Track:
     """Position with the names of its axes."""
     values = np.asarray(position.values, float).reshape(len(position), -1)
     columns = getattr(position, "columns", AXES[:1])
@@ -323,7 +333,8 @@ def _track(position: Any, names: Sequence[str] | None, max_gap: float | None) ->
             f"names must name each of the {values.shape[1]} axes of the position, got {list(names)}"
         )
     axes = dict(zip(names, values.T, strict=True))
-    return Track(position.index.values, axes, max_gap, position.time_support.values)
+    periodic = ends_of(circular, axes)
+    return Track(position.index.values, axes, max_gap, position.time_support.values, periodic)
 
 
 def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:

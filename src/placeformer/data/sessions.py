@@ -34,7 +34,11 @@ class Track:
     support: ArrayLike | None = None
     """Rows of start and stop of the tracking; by default from the first to the last sample."""
     periodic: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Ends, of the axes whose ends meet: means and speeds go the short way round."""
+    """Ends, of the axes whose ends meet: means and speeds go the short way round.
+
+    The recording declares them as circular. Those that are not x, y or z are no part of the speed,
+    unless there are no others.
+    """
     clock: Clock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,14 +96,30 @@ class Track:
                 "this name; leave min_speed out and use recording.where(recording.speed >= least)"
             )
         assert self.max_gap is not None
-        axes = [self._unwrapped(name, axis) for name, axis in self.axes.items()]
+        angles = [name for name in self.periodic if name not in schema.AXES]
+        named = [name for name in self.axes if name not in angles] or list(self.axes)
+        axes = [self._unwrapped(name, self.axes[name]) for name in named]
         fast = speed(self.times, axes, self.max_gap)
         return replace(self, axes={**self.axes, SPEED: fast})
 
     def _unwrapped(self, name: str, axis: Floats) -> Floats:
         """An axis without jumps where its ends meet."""
         low, high = self.periodic.get(name, (0, np.inf))
-        return np.unwrap(axis, period=high - low) if np.isfinite(high) else axis
+        if not np.isfinite(high):
+            return axis
+        whole, known = axis.copy(), np.isfinite(axis)
+        whole[known] = np.unwrap(axis[known], period=high - low)
+        return whole
+
+
+def ends_of(
+    circular: Mapping[str, float] | None, axes: Mapping[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """Ends of the circular axes of a position, from their periods."""
+    unknown = sorted(set(circular or {}) - set(axes))
+    if unknown:
+        raise ValueError(f"circular names {unknown}, but the axes of the position are {list(axes)}")
+    return {name: (0.0, float(period)) for name, period in (circular or {}).items()}
 
 
 @dataclass(frozen=True)
@@ -342,8 +362,15 @@ def _label(
     if cut.min_speed is not None:
         behaviour[SPEED] = axes.pop(SPEED)
         axes = of_moving(axes, behaviour[SPEED], cut.min_speed)
+    periods = {name: high - low for name, (low, high) in track.periodic.items()}
     recording = from_arrays(
-        values, axes, sample_rate=rate, behaviour=behaviour, check_finite=False, **options
+        values,
+        axes,
+        sample_rate=rate,
+        behaviour=behaviour,
+        check_finite=False,
+        circular=periods,
+        **options,
     )
     bad = (~np.isfinite(values) & ~np.isnan(times)[..., None]).sum((0, 1))
     schema.check_finite(recording[schema.ACTIVATION], bad)

@@ -17,7 +17,10 @@ from placeformer.spatial.binning import Circular, samples
 STEP_WINDOW = 2.0
 """Width in steps of the triangle that smooths the velocity of a recording without a clock."""
 
-FORWARD, BACKWARD = "forward", "backward"
+DIRECTION = "direction"
+
+DIRECTIONS = ("forward", "backward")
+"""Names of the directions of running: towards greater values of an axis, and the other way."""
 
 
 def running_velocity(
@@ -35,10 +38,10 @@ def running_velocity(
     axes = [np.array(samples(recording, name), float) for name in names]
     for name, axis in zip(names, axes, strict=True):
         if name in periods:
-            _unwrap(axis, periods[name])
+            unwrap(axis, periods[name])
     units = str(recording[names[0]].attrs.get("units", "1"))
     found = np.full((len(names), *axes[0].shape), np.nan)
-    times, timed = _times(recording)
+    times, timed = sample_times(recording)
     for walk, stamps in enumerate(times):
         known = np.isfinite(stamps)
         if known.sum() < 2:
@@ -50,14 +53,14 @@ def running_velocity(
     return found, f"{units}/s" if timed else units
 
 
-def _unwrap(axis: NDArray[np.float64], period: float) -> None:
+def unwrap(axis: NDArray[np.float64], period: float) -> None:
     """Make positions (walk, time) on a circular axis continuous, in place."""
     for walk in axis:
         known = np.isfinite(walk)
         walk[known] = np.unwrap(walk[known], period=period)
 
 
-def _times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
+def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
     """Seconds of every sample (walk, time), or its step in a recording without a clock."""
     shape = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
     if schema.TIMESTAMP in recording.variables:
@@ -110,3 +113,61 @@ def direction_numbers(
     with np.errstate(invalid="ignore"):
         fast = (np.abs(moving) >= least) & (moving != 0)
         return np.where(fast, (moving < 0).astype(np.int8), np.int8(-1))
+
+
+def running_direction(
+    recording: xr.Dataset,
+    *,
+    by: str = "x",
+    min_speed: float | None = None,
+    circular: Circular = None,
+) -> xr.DataArray:
+    """Direction of running along one axis, at every sample.
+
+    Parameters
+    ----------
+    recording
+        Recording with a position along a track.
+    by
+        The axis.
+    min_speed
+        Minimum speed along the axis, in its units per second (per step without a clock). Tracking
+        noise moves an animal that rests, so recordings of animals need it.
+    circular
+        Period of a circular axis, as in :func:`rate_maps`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (walk, time): "forward" towards greater values of the axis, "backward", and "" where the
+        animal is slower, stands, or its position is not known. The velocity is smoothed with a
+        triangle 0.5 s wide (two steps without a clock).
+
+    Raises
+    ------
+    ValueError
+        The recording has no such axis, or the speed is not positive.
+
+    See Also
+    --------
+    rate_maps : With ``split="direction"`` the maps of both directions.
+    laps : Number of the lap of every sample.
+
+    Notes
+    -----
+    Every analysis of one direction is one of a recording whose other samples have no position:
+    ``recording.assign_coords(x=recording.x.where(direction == "forward"))``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import placeformer as pf
+    >>> there_and_back = np.r_[0:10, 9:-1:-1]
+    >>> recording = pf.from_arrays(np.ones((20, 1)), {"x": there_and_back})
+    >>> pf.running_direction(recording).values[0, [2, 15]].tolist()
+    ['forward', 'backward']
+    """
+    number = direction_numbers(recording, by, min_speed, circular)
+    about = {"units": "1", "long_name": f"direction of running along {by}"}
+    names = np.array([*DIRECTIONS, ""])
+    return xr.DataArray(names[number], dims=schema.STEP_DIMS, name=DIRECTION, attrs=about)

@@ -81,9 +81,10 @@ def place_fields(
         the next. ``n_fields`` (unit). A table over (unit, field), numbered as the labels and
         padded: ``size`` (bins, 0 where padded), ``peak`` (rate), ``height`` (rate above the
         baseline), ``contrast`` (standard errors), ``centroid_y``, ``centroid_x`` (units of the
-        axes, weighted by height) and ``eccentricity`` (0 round to 1 line; NaN on one axis), NaN
-        where padded. A leading ``map`` is kept. :func:`field_table` returns it as a DataFrame with
-        one row per field.
+        axes, weighted by height) and ``eccentricity`` (0 round to 1 line; NaN on one axis), on one
+        axis also ``start_x``, ``stop_x`` (the edges of its bins; a field across the seam of a
+        circular axis starts above where it stops) and ``width_x``, NaN where padded. A leading
+        ``map`` is kept. :func:`field_table` returns it as a DataFrame with one row per field.
 
     Raises
     ------
@@ -235,7 +236,29 @@ def _columns(
         position = _position(columns[f"axis_{i}"], maps, dim, period)
         text, units = f"{dim} of the centroid weighted by height", maps[dim].attrs.get("units", "1")
         listed.append((f"centroid_{dim}", position, text, str(units)))
-    return listed
+    return listed + _ends(maps, fields, space)
+
+
+def _ends(
+    maps: xr.Dataset, fields: DetectedFields, space: tuple[str, ...]
+) -> list[tuple[str, NDArray[np.float64], str, str]]:
+    """Columns of the ends and the width of fields on one axis; none on more axes."""
+    if len(space) > 1 or space[0] + schema.EDGES_SUFFIX not in maps.variables:
+        return []
+    (dim,), (wrapped,) = space, circular.wraps(maps)
+    edges, units = schema.edges_of(maps, dim), str(maps[dim].attrs.get("units", "1"))
+    inside = fields.label[fields.owner] == fields.number[:, None]
+    # On a circular axis a field may begin before the seam; one of all bins begins at the seam.
+    before = np.roll(inside, 1, axis=1) if wrapped else np.pad(inside, ((0, 0), (1, 0)))[:, :-1]
+    after = np.roll(inside, -1, axis=1) if wrapped else np.pad(inside, ((0, 0), (0, 1)))[:, 1:]
+    first = (inside & ~before).argmax(axis=1)
+    last = np.where(inside.all(axis=1), inside.shape[1] - 1, (inside & ~after).argmax(axis=1))
+    width = np.where(inside, np.diff(edges), 0.0).sum(axis=1)
+    return [
+        (f"start_{dim}", edges[first], f"{dim} at which the field begins", units),
+        (f"stop_{dim}", edges[last + 1], f"{dim} at which the field ends", units),
+        (f"width_{dim}", width, f"width of the field along {dim}", units),
+    ]
 
 
 def _position(

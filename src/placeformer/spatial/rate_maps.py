@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.circular import CIRCULAR, as_text
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, Grid, of_part, unit_sums
+from placeformer.spatial.movement import DIRECTION, DIRECTIONS, direction_numbers
 
 Smooth = float | Sequence[float] | Mapping[str, float] | None
 
@@ -40,6 +43,8 @@ def rate_maps(
     per_map: bool = False,
     skipna: bool = False,
     circular: Circular = None,
+    split: Literal["direction"] | None = None,
+    min_speed: float | None = None,
 ) -> xr.Dataset:
     """Mean activation of every unit at every place.
 
@@ -77,15 +82,22 @@ def rate_maps(
         those that the recording declares (``circular`` of :func:`from_arrays`). Its bins span one
         period, by default from 0 on; values outside are wrapped, and smoothing goes round. The maps
         carry it on, so that every analysis of them knows that the last bin adjoins the first.
+    split
+        ``"direction"``: compute the maps of the two directions of running along the one axis of
+        ``by`` apart, on a leading dimension ``direction`` ("forward": towards greater values,
+        "backward"). Samples without a direction are left out: see :func:`running_direction`.
+    min_speed
+        For ``split``: minimum speed along the axis, in its units per second (per step without a
+        clock). Tracking noise moves an animal that rests, so recordings of animals need it.
 
     Returns
     -------
     xarray.Dataset
         ``rate`` (unit, y, x), float64, in the units of the activations, NaN where unvisited;
         ``occupancy`` (y, x), 0 where unvisited, in seconds of a timed recording (the sum of the
-        ``dwell`` of its samples), else in samples; both with a leading ``map`` when ``per_map``.
-        Coordinates: bin centres on the axes, ``y_edges`` and ``x_edges`` on dimensions of their
-        own, and the coordinates of the units.
+        ``dwell`` of its samples), else in samples; both with a leading ``map`` when ``per_map`` and
+        a leading ``direction`` when ``split``. Coordinates: bin centres on the axes, ``y_edges``
+        and ``x_edges`` on dimensions of their own, and the coordinates of the units.
 
     Raises
     ------
@@ -96,6 +108,7 @@ def rate_maps(
     See Also
     --------
     half_maps : Rate maps of the two halves of a recording.
+    laps, linearize : Laps on a track, and the position along one.
     maps_from_arrays : Label rate maps from other sources.
     place_fields : Place fields of rate maps.
     spatial_information : Spatial information of rate maps.
@@ -131,10 +144,52 @@ def rate_maps(
         "min_occupancy": least_occupancy(binned, min_occupancy),
         "skipna": skipna,
     }
-    (maps,) = maps_of_parts(binned, **options)
+    check_option("split", split, (None, DIRECTION))
+    if split is None:
+        if min_speed is not None:
+            raise ValueError(
+                f"min_speed is an option of split='direction', got {min_speed!r} without; the "
+                "loaders leave out slow samples with min_speed"
+            )
+        (maps,) = maps_of_parts(binned, **options)
+    else:
+        maps = _maps_of_directions(binned, min_speed, options)
     settings = {"by": binned.grid.names, **options, "per_map": per_map}
+    settings |= {} if split is None else {"split": split, "min_speed": min_speed}
     maps.attrs[schema.PROVENANCE] = schema.provenance(recording, "rate_maps", **settings)
     return maps
+
+
+def _maps_of_directions(
+    binned: BinnedRecording, min_speed: float | None, options: Mapping[str, Any]
+) -> xr.Dataset:
+    """RateMaps of the two directions of running, on a leading dimension ``direction``."""
+    if len(binned.grid.names) != 1:
+        raise ValueError(
+            f"split='direction' needs one axis, got by={binned.grid.names}; pass by='x', or make "
+            "one of a track with linearize(recording, nodes, edges)"
+        )
+    number = direction_numbers(binned.recording, binned.grid.names[0], min_speed)
+    known = np.where(number >= 0, np.asarray(binned.index), -1)
+    if not (known >= 0).any():
+        raise ValueError(
+            f"min_speed={min_speed!r} leaves no sample with a direction of running; lower it"
+        )
+    part = np.maximum(number, 0)
+    return stacked(
+        maps_of_parts(replace(binned, index=known), part, 2, **options),
+        xr.Variable(DIRECTION, list(DIRECTIONS), {"units": "1", "long_name": "running direction"}),
+    )
+
+
+def stacked(parts: Sequence[xr.Dataset], coordinate: xr.Variable) -> xr.Dataset:
+    """RateMaps of parts of a recording on a leading dimension."""
+    (dim,) = coordinate.dims
+    together = xr.concat(
+        parts, dim, data_vars="all", coords="minimal", compat="override", join="override",
+        combine_attrs="override",
+    )  # fmt: skip
+    return together.assign_coords({dim: coordinate})
 
 
 def maps_of_parts(

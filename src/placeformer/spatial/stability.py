@@ -20,6 +20,7 @@ from placeformer.spatial.rate_maps import (
     flatten,
     maps_of_parts,
     per_unit,
+    stacked,
 )
 
 Halves = Literal["odd_even", "first_second", "walks"]
@@ -107,11 +108,7 @@ def maps_of_halves(
     """RateMaps of the two halves of a binned recording, on a leading dimension ``half``."""
     parts = maps_of_parts(binned, half_numbers(binned, halves, block), 2, **options)
     coordinate = xr.Variable(HALF, list(NAMES[halves]), {"units": "1", "long_name": "half"})
-    both = xr.concat(
-        parts, HALF, data_vars="all", coords="minimal", compat="override", join="override",
-        combine_attrs="override",
-    )  # fmt: skip
-    return both.assign_coords({HALF: coordinate})
+    return stacked(parts, coordinate)
 
 
 def stability(
