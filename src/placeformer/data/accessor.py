@@ -33,6 +33,7 @@ NAMES = (
     "place_fields",
     "population_vector_correlation",
     "position_variance_explained",
+    "predictivity",
     "rate_maps",
     "remapping",
     "selectivity",
