@@ -22,6 +22,7 @@ NAMES = (
     "dimensionality",
     "equivalent_curve",
     "field_table",
+    "grid_modules",
     "grid_properties",
     "grid_score",
     "half_maps",
