@@ -31,6 +31,8 @@ from .models.transformer import NavigationTransformer as NavigationTransformer
 from .population.decoding import decode_map as decode_map
 from .population.decoding import decode_position as decode_position
 from .population.dimensionality import dimensionality as dimensionality
+from .population.grid_modules import grid_modules as grid_modules
+from .population.predictivity import predictivity as predictivity
 from .population.remapping import population_vector_correlation as population_vector_correlation
 from .population.remapping import remapping as remapping
 from .population.similarity import similarity as similarity

@@ -1,0 +1,85 @@
+"""The dip test of unimodality."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from placeformer.stats.permutation import p_value
+
+Floats = NDArray[np.float64]
+
+
+def dip(values: ArrayLike) -> float:
+    """Greatest distance of the empirical distribution from the nearest unimodal one.
+
+    From 1 / (2 n) to 1 / 4; NaN without values. The algorithm is that of Hartigan (1985): the
+    distribution is enclosed between its greatest convex minorant and its least concave majorant,
+    over an interval of modes that shrinks to where these are furthest apart.
+
+    References
+    ----------
+    Hartigan, J. A. and Hartigan, P. M. (1985). The dip test of unimodality. Annals of Statistics
+    13, 70-84. https://doi.org/10.1214/aos/1176346577
+    Hartigan, P. M. (1985). Algorithm AS 217: computation of the dip statistic to test for
+    unimodality. Applied Statistics 34, 320-325. https://doi.org/10.2307/2347485
+    """
+    x, counts = np.unique(np.asarray(values, float), return_counts=True)
+    if not len(x):
+        return np.nan
+    upper = np.cumsum(counts) / counts.sum()
+    lower = upper - counts / counts.sum()
+    low, high, found = 0, len(x) - 1, counts.max() / counts.sum()
+    while high > low:
+        part = slice(low, high + 1)
+        at, below, above = x[part], lower[part], upper[part]
+        convex, concave = _hull(at, below, 1), _hull(at, above, -1)
+        minorant = np.interp(at, at[convex], below[convex])
+        majorant = np.interp(at, at[concave], above[concave])
+        gap = (majorant - minorant)[convex], (majorant - minorant)[concave]
+        if gap[0].max() >= gap[1].max():
+            left = int(convex[gap[0].argmax()])
+            right = int(concave[concave >= left][0])
+            width = gap[0].max()
+        else:
+            right = int(concave[len(concave) - 1 - gap[1][::-1].argmax()])
+            left = int(convex[convex <= right][-1])
+            width = gap[1].max()
+        if width <= found:
+            break
+        found = max(
+            found,
+            (above - minorant)[: left + 1].max(),
+            (majorant - below)[right:].max(),
+        )
+        if (left, right) == (0, high - low):
+            break
+        low, high = low + left, low + right
+    return float(found / 2)
+
+
+def _hull(x: Floats, y: Floats, sign: int) -> NDArray[np.intp]:
+    """Points on the lower (sign 1) or upper (-1) hull of points in ascending order."""
+    xs, ys, kept = x.tolist(), (sign * y).tolist(), list[int]()
+    for k in range(len(xs)):
+        while len(kept) > 1:
+            i, j = kept[-2:]
+            if (ys[j] - ys[i]) * (xs[k] - xs[j]) < (ys[k] - ys[j]) * (xs[j] - xs[i]):
+                break
+            kept.pop()
+        kept.append(k)
+    return np.array(kept, np.intp)
+
+
+def dip_test(values: ArrayLike, *, n_resamples: int = 999, seed: int = 0) -> tuple[float, float]:
+    """Dip of values, and the p-value that they come from a unimodal distribution.
+
+    p is the share of uniform samples of the same size with as great a dip, the data counted: of
+    unimodal distributions the uniform one has the greatest dips, so that p is too large for others,
+    never too small.
+    """
+    x = np.asarray(values, float).ravel()
+    observed = dip(x)
+    rng = np.random.default_rng(seed)
+    null = np.array([dip(rng.random(x.size)) for _ in range(n_resamples)])
+    return observed, float(p_value(null, observed))
