@@ -1,5 +1,7 @@
 """Figures: every function draws a Dataset into an ``ax`` and returns the ``ax``."""
 
+from placeformer.plot.consolidation import amnesia_curve as amnesia_curve
+from placeformer.plot.consolidation import consolidation as consolidation
 from placeformer.plot.lesions import ablation as ablation
 from placeformer.plot.lesions import dose_response as dose_response
 from placeformer.plot.maps import distribution as distribution
