@@ -6,7 +6,9 @@ from .data.nwb import to_nwb as to_nwb
 from .data.pynapple import from_pynapple as from_pynapple
 from .data.pynapple import to_pynapple as to_pynapple
 from .data.ratinabox import from_ratinabox as from_ratinabox
+from .evaluation.amnesia import amnesia_curve as amnesia_curve
 from .evaluation.comparison import memory_comparison as memory_comparison
+from .evaluation.consolidation import consolidation as consolidation
 from .evaluation.paper_claims import claim_verdicts as claim_verdicts
 from .evaluation.paper_claims import paper_claims as paper_claims
 from .evaluation.profiles import profile_networks as profile_networks

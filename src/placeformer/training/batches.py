@@ -75,7 +75,8 @@ class WalkLoader:
 
     def start_walks(self, step: int) -> None:
         """Put new walks on the maps in use."""
-        maps = range(at(self.config.maps, step))
+        earlier = self.config.earlier_maps
+        maps = range(earlier, earlier + at(self.config.maps, step))
         self.walker = self.world.walker(self.config.walks, self.rng, maps=maps)
         self.path_seed = int(self.rng.integers(2**62))
         self.trail = self.walker.place[:, None]
@@ -83,6 +84,10 @@ class WalkLoader:
         n_fresh = round(at(self.config.fresh_maps, step) * self.config.walks)
         shape = (n_fresh, self.world.side**2)
         self.fresh = self.rng.integers(self.world.n_letters, size=shape, dtype=np.uint8)
+        if self.config.rehearsal:
+            n_old = round(at(self.config.rehearsal, step) * self.config.walks)
+            old = slice(self.config.walks - n_old, None)
+            self.walker.map[old] = self.rng.integers(earlier, size=n_old)
 
     def letters(self, place: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Letters at places (walk, time); the first walks are on fresh maps."""

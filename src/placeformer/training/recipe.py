@@ -105,6 +105,8 @@ RANGES = {
     "muon_momentum": Value(float, 0, 1, below=True),
     "muon_matrices": Value(str, form="any"),
     "snapshots": Value(int, 0, form="any"),
+    "earlier_maps": Value(int, 0),
+    "rehearsal": Value(float, 0, 1, "pairs"),
     "alpha": Value(float, 0, form="pairs"),
 }
 """Every key of a recipe's [training], and the schedule of α, which is written in [network]."""
@@ -161,6 +163,11 @@ class TrainingConfig:
         The momentum of Muon, and the layers whose matrices it updates, by the end of their names.
     snapshots
         Steps after which the weights are written to ``snapshots/``; 0 is before the first step.
+    earlier_maps
+        Number of trained maps, the first ones, that an earlier training has learnt: `maps` counts
+        the further ones, which come after them.
+    rehearsal
+        Pairs (step, share of walks on the earlier maps, from that step on). Empty: none.
     alpha
         Pairs (step, α of NMDA_α from that step on), the first at step 0; empty where α does not
         change. A recipe has them as ``network.alpha``.
@@ -186,6 +193,8 @@ class TrainingConfig:
     muon_momentum: float = 0.95
     muon_matrices: tuple[str, ...] = ("attention.out", "ffn.fc1", "ffn.fc2")
     snapshots: tuple[int, ...] = ()
+    earlier_maps: int = 0
+    rehearsal: tuple[tuple[int, float], ...] = ()
     alpha: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
@@ -198,6 +207,7 @@ class TrainingConfig:
         ):
             pairs = check_schedule(f"training.{name}", getattr(self, name), kind, least, most)
             object.__setattr__(self, name, pairs)
+        self.check_rehearsal()
         if self.alpha:
             check_schedule("network.alpha", self.alpha, float, 0, np.inf)
             if self.alpha[-1][0] >= self.steps:
@@ -221,6 +231,24 @@ class TrainingConfig:
             raise ValueError(
                 f'training.precision must be "float32" or "bfloat16", got {self.precision!r}'
             )
+
+    def check_rehearsal(self) -> None:
+        """Check that there are maps to rehearse, and walks enough for them and for fresh maps."""
+        if not self.rehearsal:
+            return
+        check_schedule("training.rehearsal", self.rehearsal, float, 0, 1)
+        if not self.earlier_maps:
+            raise ValueError(
+                "training.rehearsal must be left out unless training.earlier_maps is above 0, got "
+                f"{list(map(list, self.rehearsal))}"
+            )
+        for step in sorted({step for step, _ in (*self.rehearsal, *self.fresh_maps)}):
+            share = at(self.rehearsal, step) + at(self.fresh_maps, step)
+            if share > 1:
+                raise ValueError(
+                    "training.rehearsal and training.fresh_maps must be at most 1 together, got "
+                    f"{share:g} at step {step}"
+                )
 
     def check_optimizer(self) -> None:
         """Check the optimizer and its settings; those of Muon are refused without it."""

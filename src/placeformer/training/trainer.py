@@ -223,10 +223,12 @@ class Trainer:
         check_device(device)
         self.recipe, self.config, self.device = recipe, recipe.training, torch.device(device)
         self.world = GridWorld(**recipe.world)
-        if self.config.maps[-1][1] > self.world.n_maps:
+        earlier = self.config.earlier_maps
+        if earlier + self.config.maps[-1][1] > self.world.n_maps:
             raise ValueError(
-                f"training.maps must stay within world.n_maps = {self.world.n_maps}, "
-                f"got {self.config.maps}"
+                f"training.maps must stay within world.n_maps = {self.world.n_maps}"
+                + f", after {earlier} earlier maps" * bool(earlier)
+                + f", got {self.config.maps}"
             )
         torch.manual_seed(recipe.seed)
         self.model = NavigationTransformer(recipe.network, self.world)
