@@ -13,6 +13,9 @@ from .evaluation.paper_claims import claim_verdicts as claim_verdicts
 from .evaluation.paper_claims import paper_claims as paper_claims
 from .evaluation.profiles import profile_networks as profile_networks
 from .evaluation.specificity import specificity as specificity
+from .evaluation.score_card import score_card as score_card
+from .evaluation.score_card_files import read_score_card as read_score_card
+from .evaluation.score_card_files import write_score_card as write_score_card
 from .interventions.ablation_curve import ablation_curve as ablation_curve
 from .interventions.ablation_curve import novel_working_memory as novel_working_memory
 from .interventions.ablation_curve import recorded_score as recorded_score

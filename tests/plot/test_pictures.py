@@ -214,6 +214,30 @@ def test_training():
     return pf.plot.training(measured.networks(), memory="reference", ax=blank(7)).figure
 
 
+@picture()
+def test_score_card():
+    share = np.array([[0.9, 0.7, 0.8, np.nan], [0.4, 0.3, 0.2, np.nan], [1, 1, 1, np.nan]])
+    error = np.array([0.2, 1.1, 0.05])
+    card = xr.Dataset(
+        {
+            "share": (("subject", "mark"), share),
+            "share_interval": (
+                ("subject", "mark", "bound"), np.stack([share - 0.1, share + 0.05], -1)
+            ),
+            "decoded_error": ("subject", error),
+            "decoded_interval": (("subject", "bound"), np.stack([error - 0.04, error + 0.04], -1)),
+            "chance_error": ("subject", np.ones(3)),
+            "n_units": 64,
+        },
+        coords={
+            "subject": ["network", "untrained twin", "random smooth fields"],
+            "mark": ["tuned", "beyond input", "stable", "remaps"],
+            "bound": ["lower", "upper"],
+        },
+    ).expand_dims(layer=["ffn.1"])  # fmt: skip
+    return pf.plot.score_card(card, ax=blank(6, 3.6)).figure
+
+
 def test_every_figure_has_a_picture():
     public = {
         name

@@ -15,3 +15,4 @@ from placeformer.plot.maps import walk as walk
 from placeformer.plot.networks import activations as activations
 from placeformer.plot.networks import comparison as comparison
 from placeformer.plot.networks import training as training
+from placeformer.plot.score_cards import score_card as score_card

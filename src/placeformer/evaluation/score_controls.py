@@ -1,0 +1,167 @@
+"""Controls of a score card: the untrained twin of a network, and random smooth fields."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from torch import nn
+
+from placeformer.data import schema
+from placeformer.models.transformer import NavigationTransformer
+
+Untrained = nn.Module | Callable[[int], nn.Module]
+
+CELLS = 64
+"""Number of cells along each axis on which a random smooth field is drawn."""
+
+AT_ONCE = 2**24
+"""Number of cells of random fields that are drawn at once."""
+
+TRUNCATE = 3.0
+"""Standard deviations at which the Gaussian that smooths the fields ends."""
+
+
+def untrained_twin(network: nn.Module, untrained: Untrained | None, seed: int) -> nn.Module:
+    """A network of the same architecture with the weights it would have before training.
+
+    Parameters
+    ----------
+    network
+        The trained network, which is left as it is.
+    untrained
+        The twin itself, or a function that makes it from a seed; None to copy the network and
+        draw its weights anew.
+    seed
+        Seed of the new weights. The global random state is left as it was found.
+
+    Returns
+    -------
+    torch.nn.Module
+        A copy on which ``reset_parameters`` of every module that has weights of its own was
+        called; a navigation Transformer is initialised by ``init_weights``.
+
+    Raises
+    ------
+    ValueError
+        A module has weights of its own and no ``reset_parameters``.
+    TypeError
+        `untrained` is neither a network nor a function that returns one.
+    """
+    if untrained is not None:
+        twin = untrained if isinstance(untrained, nn.Module) else made(untrained, seed)
+        if twin is network:
+            raise ValueError("untrained must be another network than the one measured")
+        return twin
+    twin = copy.deepcopy(network)
+    if isinstance(twin, NavigationTransformer):
+        return twin.init_weights(seed)
+    without = [
+        f"{name or 'the network itself'} ({type(module).__name__})"
+        for name, module in twin.named_modules()
+        if any(p is not None for p in module._parameters.values())
+        and not callable(getattr(module, "reset_parameters", None))
+    ]
+    if without:
+        raise ValueError(
+            "the untrained twin cannot be made: these modules have weights and no "
+            f"reset_parameters(): {', '.join(without)}; pass untrained=, a network with new "
+            "weights or a function that makes one from a seed"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in twin.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return twin
+
+
+def made(untrained: object, seed: int) -> nn.Module:
+    """The network that a function makes from a seed."""
+    if not callable(untrained):
+        raise TypeError(
+            "untrained must be a torch.nn.Module or a function that makes one from a seed, got "
+            f"{type(untrained).__name__}"
+        )
+    twin = untrained(seed)
+    if not isinstance(twin, nn.Module):
+        raise TypeError(f"untrained(seed) must return a torch.nn.Module, got {type(twin).__name__}")
+    return twin
+
+
+def random_fields(
+    recording: xr.Dataset, *, by: Sequence[str], width: float, seed: int
+) -> xr.Dataset:
+    """Replace the units of a recording by random smooth fields, sampled along its walks.
+
+    Every unit is a Gaussian random field over position: independent normal numbers on a lattice
+    of 64 cells along each axis, smoothed by a Gaussian. It has no noise, no memory, no
+    input but position, and is the same on every map.
+
+    Parameters
+    ----------
+    recording
+        Recording, whose walks, units and labels are kept.
+    by
+        Axes of position.
+    width
+        S.d. of the Gaussian as a share of the range of positions on each axis, above 0 and at
+        most 1.
+    seed
+        Seed of the fields.
+
+    Returns
+    -------
+    xarray.Dataset
+        A Recording whose units have mean 0 and s.d. 1 at every position, over all fields that
+        could be drawn, and a correlation of exp(-d² / 4 w²) between positions at distance d, for
+        a Gaussian of s.d. w; NaN where a position is NaN.
+    """
+    if not 0 < width <= 1:
+        raise ValueError(f"field_width must lie above 0 and at most 1, got {width}")
+    if len(by) > 2:
+        raise ValueError(f"random smooth fields are made on one or two axes, got by={tuple(by)}")
+    cell, known = lattice_cells(recording, by)
+    sd = width * CELLS
+    margin = int(np.ceil(TRUNCATE * sd))  # so that the variance is the same everywhere
+    lattice = [CELLS + 2 * margin] * len(by)
+    inside = (slice(None), *[slice(margin, margin + CELLS)] * len(by))
+    kernel = gaussian_filter1d(np.eye(1, 2 * margin + 1, margin)[0], sd, truncate=TRUNCATE)
+    scale = np.square(kernel).sum() ** (len(by) / 2)
+    n_units = recording.sizes[schema.UNIT]
+    activation = np.full((*known.shape, n_units), np.nan, np.float32)
+    rng = np.random.default_rng([seed, 18])
+    step = max(1, AT_ONCE // int(np.prod(lattice)))
+    for first in range(0, n_units, step):
+        units = slice(first, min(n_units, first + step))
+        white = rng.standard_normal((units.stop - units.start, *lattice), np.float32)
+        field = gaussian_filter(white, (0, *[sd] * len(by)), mode="constant", truncate=TRUNCATE)
+        field = (field[inside] / scale).reshape(units.stop - units.start, -1)
+        activation[known, units] = field[:, cell[known]].T
+    dims = (schema.WALK, schema.TIME, schema.UNIT)
+    about: dict[str, Any] = {"units": "1", "long_name": "random smooth field of position"}
+    return recording.drop_attrs(deep=False).assign(
+        {schema.ACTIVATION: xr.Variable(dims, activation, about)}
+    )
+
+
+def lattice_cells(
+    recording: xr.Dataset, by: Sequence[str]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Cell of the lattice that every sample (walk, time) is in, and whether it has a position."""
+    order = (schema.WALK, schema.TIME)
+    places = [np.asarray(recording[axis].transpose(*order).values, float) for axis in by]
+    known = np.logical_and.reduce([np.isfinite(place) for place in places])
+    cell = np.zeros(known.shape, np.intp)
+    for place in places:
+        low, high = np.min(place[known]), np.max(place[known])
+        share = (np.where(known, place, low) - low) / (high - low if high > low else 1.0)
+        cell = cell * CELLS + np.minimum((share * CELLS).astype(np.intp), CELLS - 1)
+    return cell, known
