@@ -32,6 +32,7 @@ from .population.remapping import population_vector_correlation as population_ve
 from .population.remapping import remapping as remapping
 from .population.similarity import similarity as similarity
 from .recording.record import record as record
+from .reporting.write import report as report
 from .spatial.border_score import border_score as border_score
 from .spatial.grid_score import grid_score as grid_score
 from .spatial.measures import coherence as coherence

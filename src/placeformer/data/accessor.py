@@ -33,6 +33,7 @@ NAMES = (
     "position_variance_explained",
     "rate_maps",
     "remapping",
+    "report",
     "selectivity",
     "shuffle_test",
     "similarity",
