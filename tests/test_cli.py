@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 
 import placeformer as pf
 from placeformer import cli
-from placeformer.report import write as report
+from placeformer.reporting import write as report
 from placeformer.training import model_card as card
 from placeformer.zoo import registry as zoo
 
@@ -136,17 +136,22 @@ def test_evaluate_gives_machines_its_table(zoo_of_two, capsys):
 def test_report_passes_its_options_on(monkeypatch, tmp_path, capsys):
     asked = {}
 
-    def write_report(name, out, *, beside, settings):
-        asked.update(name=name, out=out, beside=beside, seed=settings.seed)
+    def write(subject, control, out, **options):
+        asked.clear()
+        asked.update(subject=subject, control=control, out=out, **options)
         return Path(out) / "index.html"
 
-    monkeypatch.setattr(report, "write_report", write_report)
+    monkeypatch.setattr(report, "report", write)
     out = str(tmp_path / "here")
-    assert cli.main(["report", "a", "--out", out, "--beside", "b", "--seed", "3"]) == 0
-    assert asked == {"name": "a", "out": out, "beside": "b", "seed": 3}
+    given = ["--out", out, "--beside", "b", "--seed", "3", "--control", "c.nc"]
+    of_maps = ["--by", "y,x", "--bins", "20", "--smooth", "1.5"]
+    assert cli.main(["report", "a", *given, *of_maps]) == 0
+    options = {"beside": "b", "seed": 3, "by": ["y", "x"], "bins": 20, "smooth": 1.5}
+    assert asked == {"subject": "a", "control": "c.nc", "out": out, **options}
     assert capsys.readouterr().out.strip() == str(tmp_path / "here" / "index.html")
-    assert cli.main(["report", "a"]) == 0
-    assert asked == {"name": "a", "out": "report", "beside": None, "seed": 0}
+    assert cli.main(["report", "a", "b.zarr"]) == 0
+    default = dict.fromkeys(("by", "bins", "smooth")) | {"beside": "auto", "seed": 0}
+    assert asked == {"subject": ["a", "b.zarr"], "control": None, "out": "report", **default}
 
 
 @pytest.fixture
@@ -307,7 +312,7 @@ def test_push_and_pull_carry_a_network_there_and_back(zoo_of_two, local_hub, tmp
 
 
 def test_unforeseen_errors_have_another_status(monkeypatch, capsys):
-    monkeypatch.setattr(report, "write_report", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(report, "report", lambda *a, **k: 1 / 0)
     assert cli.main(["report", "a"]) == 1
     assert "ZeroDivisionError: division by zero (--debug shows where)" in capsys.readouterr().err
     for arguments in (["--debug", "report", "a"], ["report", "a", "--debug"]):
@@ -319,7 +324,7 @@ def test_interrupt_is_130(monkeypatch, capsys):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "write_report", interrupt)
+    monkeypatch.setattr(report, "report", interrupt)
     assert cli.main(["report", "a"]) == 130
     assert "interrupted" in capsys.readouterr().err
 

@@ -44,6 +44,7 @@ from .population.similarity import similarity as similarity
 from .population.variance_partition import variance_partition as variance_partition
 from .recording.record import record as record
 from .spatial.autocorrelogram import autocorrelogram as autocorrelogram
+from .reporting.write import report as report
 from .spatial.border_score import border_score as border_score
 from .spatial.grid_properties import grid_properties as grid_properties
 from .spatial.grid_score import grid_score as grid_score

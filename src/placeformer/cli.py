@@ -196,13 +196,22 @@ def info(name: str, as_json: bool) -> None:
         click.echo(repr(model))
 
 
-@add_command("report nmda-a10 --beside nmda-a0 --out report")
-@click.argument("name")
+@add_command("report nmda-a10 --out report")
+@click.argument("subjects", nargs=-1, required=True, metavar="SUBJECT...")
 @click.option("--out", default="report", show_default=True, help="Folder to write.")
+@click.option(
+    "--control", metavar="FILE", help="Recording of the same units on novel maps (.nc or .zarr)."
+)
 @click.option(
     "--beside",
     metavar="NAME",
-    help="Network to compare it with, or none (default: nmda-a0, if the zoo has it).",
+    help="Subject to compare a single network with, or none (default: the network of the zoo that "
+    "differs from it in α = 0 alone, if there is one).",
+)
+@click.option("--by", metavar="AXES", help="Axes of place of recordings, such as y,x or x.")
+@click.option("--bins", type=click.IntRange(min=1), help="Number of bins on each axis.")
+@click.option(
+    "--smooth", type=float, metavar="BINS", help="S.d. of the Gaussian that smooths maps."
 )
 @click.option(
     "--seed",
@@ -211,16 +220,34 @@ def info(name: str, as_json: bool) -> None:
     show_default=True,
     help="Random seed of walks and shuffles.",
 )
-def report(name: str, out: str, beside: str | None, seed: int) -> None:
-    """Write an HTML report on a network.
+def report(
+    subjects: Sequence[str],
+    out: str,
+    control: str | None,
+    beside: str | None,
+    by: str | None,
+    bins: int | None,
+    smooth: float | None,
+    seed: int,
+) -> None:
+    """Write an HTML report on networks and recordings.
 
-    The network is recorded and analysed; the report is one page and the netCDF files behind it.
-    NAME is a network of the zoo or a folder.
+    Everything is measured; the report is one page and the netCDF files behind it. SUBJECT is a
+    network of the zoo, a folder, a repository of the model hub, or the file of a Recording (.nc or
+    .zarr); several are shown side by side. The options from --by on are for recordings.
     """
-    from placeformer.report import write
-    from placeformer.report.measurements import Settings
+    from placeformer.reporting import write
 
-    page = write.write_report(name, out, beside=beside, settings=Settings(seed=seed))
+    page = write.report(
+        subjects[0] if len(subjects) == 1 else list(subjects),
+        control,
+        out,
+        beside="auto" if beside is None else beside,
+        by=None if by is None else by.split(","),
+        bins=bins,
+        smooth=smooth,
+        seed=seed,
+    )
     click.echo(page.resolve())
 
 

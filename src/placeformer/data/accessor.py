@@ -43,6 +43,7 @@ NAMES = (
     "rate_maps",
     "remapping",
     "running_direction",
+    "report",
     "selectivity",
     "shuffle_test",
     "similarity",

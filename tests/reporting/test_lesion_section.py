@@ -9,8 +9,13 @@ from helpers import measured
 from helpers.networks import network
 
 import placeformer as pf
-from placeformer.report import lesion_section, measurements, page
-from placeformer.report.measurements import InterventionResults, NetworkReport, Settings
+from placeformer.reporting import lesion_section, measurements, page
+from placeformer.reporting.measurements import (
+    NETWORK_MAPS,
+    InterventionResults,
+    Settings,
+    SubjectReport,
+)
 
 SECTION = page.TEMPLATES.get_template("lesions.html.jinja").module
 SETTINGS = Settings(lesion_walks=4, lesion_steps=24, lesion_repeats=2, seed=1)
@@ -43,7 +48,7 @@ def table(model, cells):
 def made(alpha, cells=3, **size):
     model = network(config(alpha, **size))
     found = measurements.measure_interventions(model, table(model, cells), SETTINGS)
-    return NetworkReport("net", model, None, None, None, None, found)
+    return SubjectReport("net", NETWORK_MAPS, None, None, model=model, interventions=found)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ def changed(one, name, value, **where):
     lesions = one.interventions.lesions.copy(deep=True)
     lesions[name].loc[where] = value
     found = InterventionResults(lesions, one.interventions.washout, one.interventions.equivalents)
-    return NetworkReport("net", one.model, None, None, None, None, found)
+    return SubjectReport("net", NETWORK_MAPS, None, None, model=one.model, interventions=found)
 
 
 def test_what_was_measured_is_what_the_functions_give(one):
@@ -130,7 +135,8 @@ def test_no_equivalent_is_none_with_the_reason(one):
     equivalents["alpha"].loc[at] = np.nan
     equivalents["reason"] = equivalents["reason"].astype(object)
     equivalents["reason"].loc[at] = "it is <above> all"
-    assert equivalent() == '<span title="it is &lt;above&gt; all">none</span>'
+    why = '<button type="button" class="why" data-why="it is &lt;above&gt; all">none</button>'
+    assert equivalent() == why
     equivalents["alpha"].loc[at] = 1.23456
     equivalents["interval"].loc[at] = [np.nan, 2.0]
     assert ">1.23</data> (none to 2)" in equivalent()

@@ -15,8 +15,13 @@ from helpers.browser import CHROMIUM, Browser
 
 import placeformer as pf
 from placeformer.data import schema
-from placeformer.report import figures, lesion_section, measurements, page, write
-from placeformer.report.measurements import InterventionResults, NetworkReport, Settings
+from placeformer.reporting import figures, lesion_section, measurements, page, subjects, write
+from placeformer.reporting.measurements import (
+    NETWORK_MAPS,
+    InterventionResults,
+    Settings,
+    SubjectReport,
+)
 from placeformer.zoo import registry as zoo
 
 FINDINGS = page.TEMPLATES.get_template("findings.html.jinja").module
@@ -56,8 +61,8 @@ def networks(tmp_path_factory):
 def out(networks, tmp_path_factory):
     """A report of two networks."""
     folder = tmp_path_factory.mktemp("out") / "report"
-    found = write.write_report(
-        networks[0], folder, beside=networks[1], settings=SETTINGS, progress=False
+    found = pf.report(
+        networks[0], out=folder, beside=networks[1], settings=SETTINGS, progress=False
     )
     assert found == folder / "index.html"
     return folder
@@ -78,7 +83,9 @@ def read(folder, out):
     model = pf.load(folder)
     name = model.info["name"]
     parts, harmed = ([dataset(out, name, kind) for kind in kinds] for kinds in (KINDS, HARMED))
-    return NetworkReport(name, model, *parts, InterventionResults(*harmed))
+    of_network = dict(zip(KINDS, parts, strict=True)) | {"model": model}
+    results = InterventionResults(*harmed)
+    return SubjectReport(name, NETWORK_MAPS, interventions=results, **of_network)
 
 
 def dataset(out, name, kind):
@@ -221,14 +228,14 @@ def test_numbers_of_the_page_are_those_of_the_files(made, text):
             for i, kind in enumerate(measurements.KINDS):
                 on = units.isel(map=i)
                 for key in MEASURES:
-                    found = value[f"{one.name}/{layer}/{key}/{kind}"]
+                    found = value[f"{one.name}/{layer}/{key}/{kind} map"]
                     np.testing.assert_equal(found, median(on[key]))
                 fields = int((on["n_fields"] > 0).sum())
-                assert value[f"{one.name}/{layer}/with_field/{kind}"] == fields
+                assert value[f"{one.name}/{layer}/with_field/{kind} map"] == fields
                 compact = int((on["score"] > 0.5).sum())
-                assert value[f"{one.name}/{layer}/compact/{kind}"] == compact
+                assert value[f"{one.name}/{layer}/compact/{kind} map"] == compact
                 for reason, n in zip(*np.unique(on["reason"], return_counts=True), strict=True):
-                    assert value[f"{one.name}/{layer}/{reason}/{kind}"] == n
+                    assert value[f"{one.name}/{layer}/{reason}/{kind} map"] == n
             for key, null in measurements.NULLS.items():
                 assert value[f"{one.name}/{layer}/{key}/null"] == median(units[null].isel(map=0))
             kept = int(units["depends_on_memory"].sum())
@@ -260,8 +267,8 @@ def test_every_figure_is_there_and_described(made, text):
     for one in made:
         for i in range(8):
             layer, index = f"ffn.{i // 4}", i % 4
-            assert f"Rate maps of {layer} unit {index} on a trained and on a novel map." in alts
-            value = reader.numbers[f"{one.name}/{layer} unit {index}/score/novel"]
+            assert f"Rate maps of {layer} unit {index} on a trained map and on a novel map." in alts
+            value = reader.numbers[f"{one.name}/{layer} unit {index}/score/novel map"]
             assert value == {float(one.units["score"].values[1, i])}
     measures = (
         "spatial information",
@@ -276,7 +283,7 @@ def test_every_figure_is_there_and_described(made, text):
     ]
     for begin in ("Path of 20 steps", "Share of wrong", *harmed, *distributions):
         assert any(alt.startswith(begin) for alt in alts)
-    assert len(alts) == 2 * (1 + 1 + 8 + 2 + len(page.DRAWN))
+    assert len(alts) == 2 * (page.HERO + 1 + 1 + 8 + 2 + len(page.DRAWN))
 
 
 def test_images_are_whole_and_follow_the_colours_of_the_page(text):
@@ -387,9 +394,7 @@ def test_best_units_go_by_score_then_by_what_place_explains(made):
 def test_one_network_alone_and_another_activation(tmp_path):
     name = save(tmp_path / "gelu", None)
     settings = replace(SETTINGS, memory_steps=12, steps=60)
-    found = write.write_report(
-        name, tmp_path / "out", beside="none", settings=settings, progress=False
-    )
+    found = pf.report(name, out=tmp_path / "out", beside="none", settings=settings, progress=False)
     text = found.read_text(encoding="utf-8")
     assert "<h1>gelu</h1>" in text and "<td>gelu</td>" in text
     assert "Mg²⁺] =" not in text and "give the same order" not in text
@@ -405,22 +410,22 @@ def no_work(*args, **options):
 def idle(monkeypatch):
     """Fail if anything is loaded or measured."""
     for name in ("record", "memory_errors"):
-        monkeypatch.setattr(measurements, name, no_work)
+        monkeypatch.setattr(subjects, name, no_work)
     monkeypatch.setattr(zoo, "load", no_work)
 
 
 def test_folder_below_a_file_is_refused_before_any_work(networks, tmp_path, idle):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="out must be where files can be written"):
-        write.write_report(networks[0], tmp_path / "file" / "report")
+        pf.report(networks[0], out=tmp_path / "file" / "report")
     with pytest.raises(ValueError, match="out must be a folder, got the file"):
-        write.write_report(networks[0], tmp_path / "file")
+        pf.report(networks[0], out=tmp_path / "file")
 
 
 def test_folder_without_leave_is_refused_before_any_work(networks, tmp_path, idle, monkeypatch):
     monkeypatch.setattr(write.os, "access", lambda folder, mode: False)
     with pytest.raises(ValueError, match="out must be where files can be written"):
-        write.write_report(networks[0], tmp_path)
+        pf.report(networks[0], out=tmp_path)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
 
@@ -433,13 +438,13 @@ def test_folder_that_cannot_be_made_is_refused_before_any_work(
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(ValueError, match="out must be where files can be written.*denied"):
-        write.write_report(networks[0], tmp_path / "report")
+        pf.report(networks[0], out=tmp_path / "report")
 
 
 def test_page_of_another_kind_is_left_alone(networks, tmp_path, idle):
     (tmp_path / "index.html").write_text("<html>mine</html>")
     with pytest.raises(ValueError, match="out must not contain another page"):
-        write.write_report(networks[0], tmp_path)
+        pf.report(networks[0], out=tmp_path)
     assert (tmp_path / "index.html").read_text() == "<html>mine</html>"
 
 
@@ -457,43 +462,45 @@ def test_a_failure_leaves_nothing_behind(networks, tmp_path, monkeypatch, there)
     out = tmp_path / "report"
     if there:
         out.mkdir()
-    monkeypatch.setattr(measurements, "record", no_work)
+    monkeypatch.setattr(subjects, "record", no_work)
     with pytest.raises(AssertionError, match="no work"):
-        write.write_report(
-            networks[0], out, beside="none", settings=replace(SETTINGS, memory_steps=12),
+        pf.report(
+            networks[0], out=out, beside="none", settings=replace(SETTINGS, memory_steps=12),
             progress=False,
         )  # fmt: skip
     assert [file.name for file in tmp_path.rglob("*")] == ["report"] * there
 
 
-def test_beside_is_the_linear_network_where_there_is_one(monkeypatch):
-    assert write.names("a", "b") == ["a", "b"]
-    assert write.names("a", "none") == ["a"]
-    monkeypatch.setattr(zoo, "list_models", lambda: ["nmda-a0", "nmda-a10"])
-    assert write.names("nmda-a10", None) == ["nmda-a10", "nmda-a0"]
-    assert write.names("nmda-a0", None) == ["nmda-a0"]
-    assert write.names("./nmda-a0", None) == ["./nmda-a0"]
-    monkeypatch.setattr(zoo, "list_models", lambda: [])
-    assert write.names("nmda-a10", None) == ["nmda-a10"]
+def test_a_network_is_compared_with_the_linear_one_of_its_family():
+    def others(subject, beside="auto"):
+        return write.compared_with(pf.load(subject), beside)
+
+    assert others("mini-nmda-a10") == ["mini-nmda-a0"]
+    assert others("nmda-a10-s1") == ["nmda-a0-s1"]
+    assert others("mini-nmda-a0") == others("mini-gelu") == []  # α = 0 itself, and no α
+    assert others("mini-nmda-a10", "none") == others("mini-nmda-a10", None) == []
+    assert others("mini-nmda-a10", "b") == ["b"]
 
 
 def test_two_networks_of_one_name_are_refused(networks, tmp_path):
     other = save(tmp_path / "net-a10", 1.0)
-    with pytest.raises(ValueError, match="beside must be a network of another name"):
-        write.write_report(networks[0], tmp_path / "out", beside=other, progress=False)
+    for options in ({"beside": other}, {}):
+        subject = networks[0] if options else [networks[0], other]
+        with pytest.raises(ValueError, match="must have different names, got 'net-a10' twice"):
+            pf.report(subject, out=tmp_path / "out", progress=False, **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_network_without_a_world_is_refused(tmp_path):
     name = save(tmp_path / "net", 1.0, world=False)
     with pytest.raises(ValueError, match="must be a GridWorld"):
-        write.write_report(name, tmp_path / "out", beside="none", progress=False)
+        pf.report(name, out=tmp_path / "out", beside="none", progress=False)
 
 
 def test_progress_is_told(networks, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(page, "render", lambda networks, settings: write.MARK)
+    monkeypatch.setattr(page, "render", lambda *given: write.MARK)
     settings = replace(SETTINGS, memory_steps=12, steps=40)
-    write.write_report(networks[0], tmp_path / "out", beside="none", settings=settings)
+    pf.report(networks[0], out=tmp_path / "out", beside="none", settings=settings)
     err = capsys.readouterr().err
     told = [f"[{i}/7] net-a10: " for i in range(1, 8)]
     assert all(part in err for part in told) and "[8/" not in err

@@ -11,11 +11,16 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from placeformer import plot as plots
 from placeformer.data import schema
-from placeformer.report.measurements import KINDS, NULLS, NetworkReport
+from placeformer.models.memory import KINDS
+from placeformer.reporting import unit_table
+from placeformer.reporting.measurements import ALL_UNITS, NULLS, SubjectReport
 
 INK = "#13579b"
 """Placeholder for the colour of text, replaced by that of the page, light or dark."""
@@ -36,6 +41,9 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 SCHEMES = "<style>svg{color:#1c2730}@media(prefers-color-scheme:dark){svg{color:#dfe6ea}}</style>"
+MOST_MAPS = 3
+"""Number of maps of a unit that are drawn next to each other."""
+
 LOGARITHMIC = ("score",)
 """Measures between 0 and 1 that are 0 for most units."""
 
@@ -74,33 +82,36 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
 
 
-def walk(network: NetworkReport) -> Picture:
+def walk(subject: SubjectReport) -> Picture:
     """Draw the beginning of a walk on the trained map."""
+    assert subject.walk is not None
     figure = _figure(4.6, 5.0)
     with mpl.rc_context(STYLE):
-        plots.walk(network.walk, network.walk["letter"], ax=figure.add_subplot())
-    n = network.walk.sizes["time"]
+        plots.walk(subject.walk, subject.walk["letter"], ax=figure.add_subplot())
+    n = subject.walk.sizes["time"]
     alt = f"Path of {n} steps over the letters of a trained map, each prediction marked."
     return _picture(figure, alt)
 
 
-def memory(network: NetworkReport) -> Picture:
+def memory(subject: SubjectReport) -> Picture:
     """Draw the memory errors on trained and novel maps."""
+    assert subject.memory is not None
     figure = _figure(4.6, 3.2)
-    errors = {f"{kind} maps": network.memory.sel(maps=kind) for kind in KINDS}
+    errors = {f"{kind} maps": subject.memory.sel(maps=kind) for kind in KINDS}
     with mpl.rc_context(STYLE):
         plots.memory(errors, ax=figure.add_subplot())
     alt = "Share of wrong predictions of working and reference memory on trained and novel maps."
     return _picture(figure, alt)
 
 
-def lesions(network: NetworkReport) -> Picture:
+def lesions(subject: SubjectReport) -> Picture:
     """Draw the errors of both memories against the share of units lesioned."""
+    assert subject.interventions is not None
     figure = _figure(4.6, 5.4)
     with mpl.rc_context(STYLE):
         pair = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for ax, memory in zip(pair, PANELS, strict=True):
-            plots.ablation(network.interventions.lesions, memory=memory, ax=ax)
+            plots.ablation(subject.interventions.lesions, memory=memory, ax=ax)
             ax.set(ylabel="wrong", title=f"{memory} memory, first trained map")
             if memory == PANELS[0]:
                 ax.set_xlabel("")
@@ -110,6 +121,17 @@ def lesions(network: NetworkReport) -> Picture:
         "Wrong predictions of reference and of working memory against the share of units lesioned, "
         "for place cells first and for control units."
     )
+    return _picture(figure, alt)
+
+
+def scored_lesions(subject: SubjectReport) -> Picture:
+    """Draw the score of another network against the share of units lesioned."""
+    assert subject.lesions is not None
+    figure = _figure(4.6, 3.4)
+    with mpl.rc_context(STYLE):
+        measure = str(subject.lesions["measure"].values[0])
+        plots.ablation(subject.lesions, measure=measure, ax=figure.add_subplot())
+    alt = "Score against the share of units lesioned, for place cells first and for control units."
     return _picture(figure, alt)
 
 
@@ -138,64 +160,115 @@ def comparison(together: xr.Dataset) -> Picture:
     return _picture(figure, alt)
 
 
-def unit(network: NetworkReport, number: int) -> Picture:
-    """Draw one unit on the trained and on the novel map, with one colour scale and its fields."""
-    maps = network.rate_maps
+def unit(subject: SubjectReport, number: int) -> Picture:
+    """Draw one unit on the first maps, with one colour scale and its fields."""
+    maps, shown = subject.rate_maps, subject.maps[:MOST_MAPS]
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
-    figure = Figure(figsize=(3.1, 1.4), facecolor="none")  # no layout engine: slow for many
+    one_axis = len(schema.place_dims(maps)) == 1
+    figure = Figure(figsize=(0.85 + 1.12 * len(shown), 1.4), facecolor="none")
+    right = 1 - 0.82 / figure.get_figwidth()  # no layout engine: slow for many
     with mpl.rc_context(STYLE | {"font.size": 7.5}):
-        place = {"left": 0.06, "right": 0.73, "bottom": 0.12, "top": 0.9, "wspace": 0.12}
-        pair = figure.subplots(1, len(KINDS), sharey=True, gridspec_kw=place)
-        for i, (ax, kind) in enumerate(zip(pair, KINDS, strict=True)):
-            map_data = maps.isel({schema.MAP: i})
-            limits = (float(np.nanmin(rate)), float(np.nanmax(rate)))
-            plots.place_fields(
-                map_data, map_data["field_label"], number, ax=ax, limits=limits, colorbar=False
+        place = {"left": 0.06, "right": right, "bottom": 0.12, "top": 0.9, "wspace": 0.12}
+        if one_axis:
+            place |= {"left": 0.3 / figure.get_figwidth(), "right": 0.98, "bottom": 0.2}
+        row = figure.subplots(1, len(shown), sharey=True, squeeze=False, gridspec_kw=place)[0]
+        for i, (ax, name) in enumerate(zip(row, shown, strict=True)):
+            draw_map(subject, number, i, ax, _limits(rate))
+            ax.set(title=name if len(subject.maps) > 1 else "")
+        if not one_axis:
+            bar = figure.add_axes((right + 0.03, 0.14, 0.08 / figure.get_figwidth(), 0.74))
+            figure.colorbar(
+                _image(row[-1]), cax=bar, label=unit_table.rate_label(subject.rate_maps)
             )
-            ax.set(title=f"{kind} map", xlabel="", ylabel="")
-            ax.spines[:].set_visible(True)
-        bar = figure.add_axes((0.76, 0.14, 0.025, 0.74))
-        figure.colorbar(pair[1].images[0], cax=bar, label="mean activation (a.u.)")
-    name = schema.unit_names(maps, np.array([number])).replace("/", " unit ")
-    return _picture(figure, f"Rate maps of {name} on a trained and on a novel map.")
+    name = subject.unit_names[number]
+    where = " and on ".join(_with_article(name) for name in shown)
+    return _picture(figure, f"Rate maps of {name} on {where}.")
 
 
-def distribution(network: NetworkReport, key: str, limits: tuple[float, float]) -> Picture:
+def tile(subject: SubjectReport, number: int) -> Picture:
+    """Draw one unit on the first map alone, large."""
+    rate = subject.rate_maps[schema.RATE].isel({schema.UNIT: number, schema.MAP: 0}).values
+    one_axis = len(schema.place_dims(subject.rate_maps)) == 1
+    figure = Figure(figsize=(1.9, 1.5), facecolor="none")
+    with mpl.rc_context(STYLE | {"font.size": 8}):
+        place = (0.2, 0.24, 0.76, 0.7) if one_axis else (0.02, 0.03, 0.66, 0.94)
+        ax = figure.add_axes(place)
+        draw_map(subject, number, 0, ax, _limits(rate))
+        if one_axis:
+            ax.set_xlabel(
+                unit_table.axis(subject.rate_maps, schema.place_dims(subject.rate_maps)[0])
+            )
+        else:
+            ax.set(xticks=[], yticks=[])
+            bar = figure.add_axes((0.71, 0.07, 0.045, 0.86))
+            figure.colorbar(_image(ax), cax=bar).ax.yaxis.set_major_locator(MaxNLocator(3))
+    return _picture(figure, f"Rate map of {subject.unit_names[number]}.")
+
+
+def draw_map(
+    subject: SubjectReport, number: int, i: int, ax: Axes, limits: tuple[float, float]
+) -> None:
+    """Draw the rate map of a unit on one map, with its fields and without labels."""
+    one = subject.rate_maps.isel({schema.MAP: i})
+    plots.place_fields(one, one["field_label"], number, ax=ax, limits=limits, colorbar=False)
+    ax.set(title="", xlabel="", ylabel="")
+    ax.spines[:].set_visible(True)
+
+
+def _with_article(name: str) -> str:
+    """A map in a sentence: "a trained map", "the control"."""
+    return f"{'a' if name.endswith(' map') else 'the'} {name}".replace("the map ", "map ")
+
+
+def _limits(rate: NDArray[Any]) -> tuple[float, float]:
+    """The least and the greatest rate; 0 and 1 where there is none."""
+    known = rate[np.isfinite(rate)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+
+
+def _image(ax: Axes) -> Any:
+    """The image or the mesh of a map."""
+    return ax.images[0] if ax.images else ax.collections[0]
+
+
+def distribution(subject: SubjectReport, key: str, limits: tuple[float, float]) -> Picture:
     """Draw a measure's distribution over the units of every layer, with its controls."""
-    layers = network.layers
+    layers = subject.layers
     figure = _figure(4.6, 0.5 + 2.1 * len(layers))
     with mpl.rc_context(STYLE):
         column = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
         for ax, layer in zip(column, layers, strict=True):
-            groups = controls(network.of_layer(layer), key)
+            groups = controls(subject, subject.of_layer(layer), key)
             plots.distribution(groups, ax=ax, log=key in LOGARITHMIC)
-            n = network.of_layer(layer).sizes[schema.UNIT]
-            ax.set(xlim=limits, title=f"{layer}, {n} units")
+            n = subject.of_layer(layer).sizes[schema.UNIT]
+            ax.set(xlim=limits, title=f"{n} units" if layer == ALL_UNITS else f"{layer}, {n} units")
             if key in LOGARITHMIC:
                 ax.set_ylim(0.3 / n, 1.3)
             if ax is not column[-1]:
                 ax.set_xlabel("")
                 ax.get_legend().remove()
-    what = network.units[key].attrs["long_name"]
+    what = subject.units[key].attrs["long_name"]
     return _picture(figure, f"Distribution of the {what} over the units of each layer.")
 
 
-def controls(units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
-    """Values of a measure on the trained map, and values to compare them with."""
-    groups = {f"{kind} map": units[key].isel({schema.MAP: i}) for i, kind in enumerate(KINDS)}
+def controls(subject: SubjectReport, units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
+    """Values of a measure on every map, and in the shuffles of the first."""
+    of_maps = enumerate(subject.maps[:MOST_MAPS])
+    groups = {name: units[key].isel({schema.MAP: i}) for i, name in of_maps}
     if key in NULLS:
         groups[SHUFFLES[key]] = units[NULLS[key]].isel({schema.MAP: 0})
     return groups
 
 
-def limits_of(networks: Sequence[NetworkReport], key: str) -> tuple[float, float]:
+def limits_of(subjects: Sequence[SubjectReport], key: str) -> tuple[float, float]:
     """Axis limits of a measure over all networks, without 0.5 % of the values at either end."""
     if key in LOGARITHMIC:
         return (-0.02, 1.02)
     ends = [
         np.nanquantile(group, CLIPPED, method="nearest")
-        for network in networks
-        for group in controls(network.units, key).values()
+        for subject in subjects
+        if subject.has(key)
+        for group in controls(subject, subject.units, key).values()
         if np.isfinite(group).any()
     ]
     low, high = (float(f(ends)) for f in (np.min, np.max)) if ends else (0.0, 1.0)

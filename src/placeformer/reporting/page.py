@@ -13,14 +13,23 @@ from markupsafe import Markup
 
 from placeformer import __version__
 from placeformer.models.activation import K_MG_MM
-from placeformer.models.memory import MEMORIES
-from placeformer.report import figures, lesion_section, numbers, unit_table
-from placeformer.report.measurements import KINDS, NULLS, NetworkReport, Settings, best_units
+from placeformer.models.memory import KINDS, MEMORIES
+from placeformer.reporting import facts, figures, lesion_section, numbers, unit_table
+from placeformer.reporting.measurements import (
+    ALL_UNITS,
+    NULLS,
+    Settings,
+    SubjectReport,
+    best_units,
+)
 from placeformer.spatial.place_cells import PLACE_CELL
 
 STYLE, SCRIPTS = "page.css", ("unit_pictures.js", "unit_table.js")
 BEST = 8
 """Number of units of each layer in the gallery."""
+
+HERO = 4
+"""Number of units whose maps stand at the top of the page."""
 
 DRAWN = ("information_rectify", "information_shift", "eta2", "eta2_beyond", "coherence", "score")
 """Measures whose distributions are drawn."""
@@ -30,7 +39,8 @@ FILES = {
     "rate_maps": "rate maps, occupancy, fields and letters",
     "units": "every measure of every unit, the tests with their shuffles, and the decision",
     "walk": "the walk that is drawn",
-    "lesions": "errors under every lesion, with the comparisons of units and their controls",
+    "decoding": "the decoded position of every sample, with its error and the test",
+    "lesions": "errors or scores under every lesion, compared with those of control units",
     "washout": "errors at every test-time α",
     "equivalents": "the test-time α that costs as much as each lesion",
     "comparison": "these results with those of the networks that were trained in the same way",
@@ -38,7 +48,7 @@ FILES = {
 """Contents of the netCDF files, by kind of Dataset."""
 
 TEMPLATES = Environment(
-    loader=PackageLoader("placeformer.report"),
+    loader=PackageLoader("placeformer.reporting"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -50,40 +60,69 @@ TEMPLATES.filters |= {
     "upperfirst": lambda text: text[:1].upper() + text[1:],
 }
 TEMPLATES.tests["finite"] = math.isfinite
+
+
+def drawn(subject: SubjectReport) -> list[str]:
+    """Measures whose distributions are drawn of a subject; one policy where no rate is negative."""
+    spare = () if subject.is_signed else ("information_shift",)
+    return [key for key in DRAWN if key not in spare and subject.has(key)]
+
+
+def shuffles(subjects: Sequence[SubjectReport]) -> str:
+    """How the places are shuffled in the tests, in words."""
+    nulls = dict.fromkeys(str(subject.units.attrs["null"]) for subject in subjects)
+    return "; or ".join(SHUFFLES[null] for null in nulls)
+
+
+SHUFFLES = {
+    "walks": "walks exchange their places",
+    "circular": "every walk is shifted in time by its own amount, at least a tenth of its length",
+}
+"""Kinds of shuffles of the places."""
+
 TEMPLATES.globals |= {
+    "ALL_UNITS": ALL_UNITS,
     "BEST": BEST,
-    "DRAWN": DRAWN,
     "FILES": FILES,
+    "HERO": HERO,
     "K_MG_MM": K_MG_MM,
     "KINDS": KINDS,
     "MEMORIES": MEMORIES,
     "NULLS": NULLS,
     "PLACE_CELL": PLACE_CELL,
     "best_units": best_units,
+    "drawn": drawn,
     "figures": figures,
     "lesions": lesion_section,
     "numbers": numbers,
+    "shuffles": shuffles,
+    "unit_table": unit_table,
     "version": __version__,
 }
 
 
-def render(networks: Sequence[NetworkReport], settings: Settings) -> str:
+def render(subjects: Sequence[SubjectReport], settings: Settings, call: str = "") -> str:
     """Write the page.
 
     Parameters
     ----------
-    networks
-        One network, or two that are shown side by side.
+    subjects
+        Networks and recordings, which are shown side by side.
     settings
         Settings of the measurements.
+    call
+        The call that made the page, as code.
     """
     script = "\n".join(read(name) for name in SCRIPTS)
+    columns = unit_table.columns(subjects)
     return TEMPLATES.get_template("page.html.jinja").render(
-        networks=networks,
+        subjects=subjects,
         settings=settings,
-        limits={key: figures.limits_of(networks, key) for key in DRAWN},
-        columns=unit_table.columns(),
-        payload=Markup(unit_table.data(networks)),
+        limits={key: figures.limits_of(subjects, key) for key in DRAWN},
+        columns=columns,
+        keys={head: unit_table.key_of(head) for head in columns},
+        made=facts.made_by(call),
+        payload=Markup(unit_table.data(subjects)),
         style=Markup(read(STYLE)),
         script=Markup(script),
         script_hash=sha256(script),

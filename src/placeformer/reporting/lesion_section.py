@@ -1,4 +1,4 @@
-"""The numbers of the page's card on lesions and Mg²⁺ at test time."""
+"""The numbers of the page's cards on lesions and on Mg²⁺ at test time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from placeformer.report.measurements import NetworkReport
-from placeformer.report.numbers import Number, percent, points
+from placeformer.reporting.measurements import InterventionResults, SubjectReport
+from placeformer.reporting.numbers import Number, percent, points
 
 WITHOUT_CELLS = 0.2
 """Share of the units whose lesion is described where no unit is a place cell."""
@@ -57,35 +57,41 @@ class Equivalent:
     reason: str
 
 
-def described_fraction(network: NetworkReport) -> float:
+def results_of(network: SubjectReport) -> InterventionResults:
+    """Results of the lesions of a navigation Transformer."""
+    assert network.interventions is not None
+    return network.interventions
+
+
+def described_fraction(network: SubjectReport) -> float:
     """Share of the units whose lesion is described: that of the place cells, if any."""
-    lesions = network.interventions.lesions
+    lesions = results_of(network).lesions
     return float(lesions.attrs["n_place_cells"] / lesions.sizes["unit"] or WITHOUT_CELLS)
 
 
-def n_units(network: NetworkReport) -> int:
+def n_units(network: SubjectReport) -> int:
     """Number of units of the described lesion."""
-    return int(network.interventions.lesions["n_units"].sel(fraction=described_fraction(network)))
+    return int(results_of(network).lesions["n_units"].sel(fraction=described_fraction(network)))
 
 
-def p_sets(network: NetworkReport) -> Number:
+def p_sets(network: SubjectReport) -> Number:
     """Exact p of the described lesion over the control sets that decide."""
-    lesion = reference(network.interventions.lesions).sel(control=CONTROL)
+    lesion = reference(results_of(network).lesions).sel(control=CONTROL)
     p = float(lesion["p_sets"].sel(fraction=described_fraction(network)))
     return Number(f"{network.name}/lesions/p", p, f"{p:.2g}")
 
 
-def logit_ratio(network: NetworkReport) -> Number:
+def logit_ratio(network: SubjectReport) -> Number:
     """Expected change of the logits by the described lesion over that by its control sets."""
-    change = network.interventions.lesions["logit_change"].sel(fraction=described_fraction(network))
+    change = results_of(network).lesions["logit_change"].sel(fraction=described_fraction(network))
     of_sets = change.mean("repeat")
     ratio = float(of_sets.sel(selection="ordered") / of_sets.sel(selection=CONTROL))
     return Number(f"{network.name}/lesions/logit_ratio", ratio, f"{ratio:.2f}")
 
 
-def selections(network: NetworkReport) -> dict[str, str]:
+def selections(network: SubjectReport) -> dict[str, str]:
     """Selections of lesioned units, with the headings of their columns."""
-    known = network.interventions.lesions["selection"].values
+    known = results_of(network).lesions["selection"].values
     return {name: head for name, head in SELECTIONS.items() if name in known}
 
 
@@ -95,7 +101,7 @@ def reference(data: xr.Dataset) -> xr.Dataset:
 
 
 def error(
-    network: NetworkReport,
+    network: SubjectReport,
     selection: str,
     fraction: float,
     *,
@@ -104,7 +110,7 @@ def error(
 ) -> Number:
     """Error under a lesion, mean over the sets of units."""
     where = {"maps": maps, "memory": memory, "selection": selection, "fraction": fraction}
-    lesion = network.interventions.lesions.sel(where)
+    lesion = results_of(network).lesions.sel(where)
     value = float(lesion["error"].mean("repeat", skipna=False))
     known = np.isfinite([value, *lesion["interval"].values]).all()
     key = f"{network.name}/lesions/{maps}/{memory}/{selection}/{fraction:g}"
@@ -116,9 +122,9 @@ def interval(data: xr.Dataset) -> str:
     return f"95 % interval {' to '.join(map(percent, data['interval'].values))}"
 
 
-def comparisons(network: NetworkReport) -> Iterator[Comparison]:
+def comparisons(network: SubjectReport) -> Iterator[Comparison]:
     """Compare the described lesion with those of every kind of control unit."""
-    lesions = reference(network.interventions.lesions).sel(fraction=described_fraction(network))
+    lesions = reference(results_of(network).lesions).sel(fraction=described_fraction(network))
     for control in lesions["control"].values:
         compared, key = lesions.sel(control=control), f"{network.name}/lesions/{control}"
         gap, sets, walks = (float(compared[k]) for k in ("difference", "p_sets", "p_pairs"))
@@ -134,9 +140,9 @@ def comparisons(network: NetworkReport) -> Iterator[Comparison]:
             )
 
 
-def every_lesion(network: NetworkReport) -> Iterator[tuple[float, int, Number | None]]:
+def every_lesion(network: SubjectReport) -> Iterator[tuple[float, int, Number | None]]:
     """Fraction, number of units and p over sets of control units of every lesion."""
-    lesions = reference(network.interventions.lesions).sel(control=CONTROL)
+    lesions = reference(results_of(network).lesions).sel(control=CONTROL)
     for fraction, n in zip(lesions["fraction"].values, lesions["n_units"].values, strict=True):
         p, key = float(lesions["p_sets"].sel(fraction=fraction)), f"lesions/p_sets/{fraction:g}"
         compared = 0 < n < lesions.sizes["unit"]
@@ -150,28 +156,30 @@ def n_predictions(data: xr.Dataset) -> dict[str, int]:
     return {str(memory): int(n.sel(memory=memory)) for memory in n["memory"].values}
 
 
-def furthest_dose(network: NetworkReport) -> tuple[float, float, int]:
+def furthest_dose(network: SubjectReport) -> tuple[float, float, int]:
     """The α of training, the test-time α furthest from it, and its index."""
-    washout = network.interventions.washout
+    washout = results_of(network).washout
     assert washout is not None
     trained, alphas = float(washout["trained_alpha"][0]), washout["alpha"].values
     i = int(np.argmax(abs(alphas - trained)))
     return trained, float(alphas[i]), i
 
 
-def dose_error(network: NetworkReport, i: int, memory: str) -> Number:
+def dose_error(network: SubjectReport, i: int, memory: str) -> Number:
     """Error at a test-time α."""
-    assert network.interventions.washout is not None
-    dose = network.interventions.washout.isel(model=i).sel(maps="trained", memory=memory)
+    washout = results_of(network).washout
+    assert washout is not None
+    dose = washout.isel(model=i).sel(maps="trained", memory=memory)
     value, alpha = float(dose["error"]), float(dose["alpha"])
     key = f"{network.name}/washout/{alpha:g}/{memory}"
     return Number(key, value, percent(value), interval(dose))
 
 
-def equivalent(network: NetworkReport, fraction: float) -> Equivalent:
+def equivalent(network: SubjectReport, fraction: float) -> Equivalent:
     """Equivalent α of a lesion of place cells first, with its interval, or why there is none."""
-    assert network.interventions.equivalents is not None
-    result = network.interventions.equivalents.sel(selection="ordered", fraction=fraction)
+    equivalents = results_of(network).equivalents
+    assert equivalents is not None
+    result = equivalents.sel(selection="ordered", fraction=fraction)
     value = float(result["alpha"])
     low, high = ("none" if np.isnan(end) else f"{end:.3g}" for end in result["interval"].values)
     number = Number(f"{network.name}/equivalents/{fraction:g}", value, f"{value:.3g}")
@@ -181,3 +189,40 @@ def equivalent(network: NetworkReport, fraction: float) -> Equivalent:
 def n_seeds(together: xr.Dataset) -> int:
     """Number of seeds of the networks of a family."""
     return int(np.unique(together["seed"]).size)
+
+
+def scored(network: SubjectReport) -> tuple[Scored, list[Scored]]:
+    """The described lesion of a network with a score, and every lesion."""
+    assert network.lesions is not None
+    curve = network.lesions.isel(measure=0)
+    n, total = int(curve.attrs["n_place_cells"]), curve.sizes["unit"]
+    share = n / total or WITHOUT_CELLS
+    nearest = int(np.abs(curve["fraction"].values - share).argmin())
+    every = [_scored(network.name, curve.isel(fraction=i)) for i in range(curve.sizes["fraction"])]
+    return every[nearest], every
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Score under one lesion: that of ordered units and of controls, and p over control sets."""
+
+    fraction: float
+    n_units: int
+    scores: dict[str, Number]
+    p: Number | None
+
+
+def _scored(name: str, lesion: xr.Dataset) -> Scored:
+    """Numbers of one lesion of a curve."""
+    fraction, n = float(lesion["fraction"]), int(lesion["n_units"])
+    scores = {}
+    for selection in SELECTIONS:
+        one = lesion.sel(selection=selection)
+        value = float(one["score"].mean("repeat", skipna=False))
+        ends = " to ".join(f"{end:.4g}" for end in one["score_interval"].values)
+        key = f"{name}/scored/{selection}/{fraction:g}"
+        scores[selection] = Number(key, value, f"{value:.4g}", f"95 % interval {ends}")
+    p = float(lesion["score_p_sets"].sel(control=CONTROL))
+    compared = 0 < n < lesion.sizes["unit"]
+    number = Number(f"{name}/scored/p/{fraction:g}", p, f"{p:.2g}") if compared else None
+    return Scored(fraction, n, scores, number)

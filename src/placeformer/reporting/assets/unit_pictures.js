@@ -23,9 +23,9 @@ function arrays(network) {
   return network.unpacked;
 }
 
-/** Places (y, x) of one unit on one map in an array (map, unit, y, x). */
+/** Places of one unit on one map in an array (map, unit, place). */
 function places(array, network, map, unit) {
-  const size = network.y[0] * network.x[0];
+  const size = network.axes.reduce((n, axis) => n * axis.n, 1);
   const start = (map * network.layer.length + unit) * size;
   return array.subarray(start, start + size);
 }
@@ -33,7 +33,8 @@ function places(array, network, map, unit) {
 /** Values of one unit on one map in the shuffles of a test; those undefined are left out. */
 function shuffled(network, key, map, unit) {
   const view = arrays(network).nulls[key];
-  const n = view.byteLength / 2 / data.maps.length / network.layer.length;
+  if (!view) return [];
+  const n = view.byteLength / 2 / network.maps.length / network.layer.length;
   const start = (map * network.layer.length + unit) * n;
   return Array.from({ length: n }, (_, i) => view.getInt16(2 * (start + i), true))
     .filter((value) => value > -32768)
@@ -41,37 +42,81 @@ function shuffled(network, key, map, unit) {
 }
 
 const show = (value) =>
-  value === null ? "–" : typeof value === "number" ? String(Number(value.toPrecision(3))) : value;
+  value === null || value === undefined
+    ? "–"
+    : typeof value === "number"
+      ? String(Number(value.toPrecision(3)))
+      : value;
 
 // --- Pictures ---------------------------------------------------------------------------------
 
-/** Both maps of a unit in the same colours, and the bar that says what they mean. */
+const WIDTH = 124; // of a map, and its greatest height
+
+/** Every map of a unit in the same colours, and the bar that says what they mean. */
 function mapsOf(one) {
   const { network } = one;
-  const [ny, nx] = [network.y[0], network.x[0]];
-  const side = 124 / Math.max(ny, nx);
-  const name = `Rate maps of ${one.name} of ${network.name} on a trained and on a novel map.`;
-  const picture = svg("svg", { viewBox: `0 0 384 ${ny * side + 52}`, role: "img", "aria-label": name });
+  const flat = network.axes.length === 1;
+  const [height, width] = sizes(network);
+  const [column, row] = flat ? [0, height + 62] : [140, height + 52];
+  const rows = flat ? network.maps.length : Math.ceil(network.maps.length / 2);
+  const name = `Rate maps of ${one.name} of ${network.name}: ${network.maps.join(", ")}.`;
+  const box = `0 0 384 ${rows * row + (flat ? 8 : 0)}`;
+  const picture = svg("svg", { viewBox: box, role: "img", "aria-label": name });
   picture.append(hatching());
-  data.maps.forEach((kind, map) => {
-    const group = svg("g", { transform: `translate(${28 + map * 140} 20)` });
-    group.append(label(0, -7, `${kind} map`), ...squares(one, map, side), ...outlines(one, map, side));
-    group.append(svg("rect", { class: "frame", width: nx * side, height: ny * side }));
-    group.append(...axes(network, side, map === 0));
+  network.maps.forEach((kind, map) => {
+    const where = flat ? [44, map * row + 20] : [28 + (map % 2) * column, Math.floor(map / 2) * row + 20];
+    const group = svg("g", { transform: `translate(${where.join(" ")})` });
+    const size = [height, width];
+    group.append(label(0, -7, kind), ...(flat ? curve(one, map, size) : squares(one, map, size)));
+    if (!flat) group.append(...outlines(one, map, size));
+    group.append(svg("rect", { class: "frame", width, height }), ...axes(network, size, map % 2 === 0));
     picture.append(group);
   });
-  picture.append(bar(network, one.unit, ny * side));
+  if (!flat) picture.append(bar(network, one.unit, height));
   return picture;
 }
 
-function squares(one, map, side) {
-  const nx = one.network.x[0];
-  const shades = places(arrays(one.network).rates, one.network, map, one.unit);
-  return [...shades].map((shade, i) => {
-    const where = { x: (i % nx) * side, y: Math.floor(i / nx) * side, width: side, height: side };
+/** Height and width of a map, in the proportions of its place. */
+function sizes(network) {
+  if (network.axes.length === 1) return [90, 330];
+  const [y, x] = network.axes.map((axis) => axis.length);
+  return [(WIDTH * y) / Math.max(y, x), (WIDTH * x) / Math.max(y, x)];
+}
+
+/** Row in which the bins of a number along y are drawn. */
+const rowOf = (network, y) => (network.up ? network.axes[0].n - 1 - y : y);
+
+function squares(one, map, [height, width]) {
+  const { network } = one;
+  const [ny, nx] = network.axes.map((axis) => axis.n);
+  const [h, w] = [height / ny, width / nx];
+  return [...places(arrays(network).rates, network, map, one.unit)].map((shade, i) => {
+    const y = rowOf(network, Math.floor(i / nx)) * h;
     const fill = shade === data.unvisited ? "url(#hatch)" : color(shade);
-    return svg("rect", { ...where, fill, "shape-rendering": "crispEdges" });
+    return svg("rect", { x: (i % nx) * w, y, width: w, height: h, fill, "shape-rendering": "crispEdges" });
   });
+}
+
+/** The rate on one axis of place as a curve, over its fields. */
+function curve(one, map, [height, width]) {
+  const { network, unit } = one;
+  const n = network.axes[0].n;
+  const rates = places(arrays(network).rates, network, map, unit);
+  const field = places(arrays(network).fields, network, map, unit);
+  const x = (i) => ((i + 0.5) * width) / n;
+  const shades = [...field].map((number, i) =>
+    number ? svg("rect", { class: "field", x: (i * width) / n, width: width / n, height }) : null,
+  );
+  let path = "";
+  rates.forEach((shade, i) => {
+    if (shade === data.unvisited) return;
+    const starts = i === 0 || rates[i - 1] === data.unvisited;
+    path += `${starts ? "M" : "L"}${x(i)} ${height * (1 - shade / (data.unvisited - 1))}`;
+  });
+  const ends = [network.high[unit], network.low[unit]].map((v, i) => label(-4, i * height + 4, show(v), "end"));
+  const name = label(0, 0, network.rate, "middle");
+  name.setAttribute("transform", `translate(-34 ${height / 2}) rotate(-90)`);
+  return [...shades.filter(Boolean), svg("path", { class: "curve", d: path }), ...ends, name];
 }
 
 const color = (shade) => {
@@ -86,30 +131,33 @@ function hatching() {
 }
 
 /** Borders of the fields, between places of different numbers. */
-function outlines(one, map, side) {
-  const [ny, nx] = [one.network.y[0], one.network.x[0]];
-  const field = places(arrays(one.network).fields, one.network, map, one.unit);
-  const number = (y, x) => (y < 0 || x < 0 || y >= ny || x >= nx ? 0 : field[y * nx + x]);
+function outlines(one, map, [height, width]) {
+  const { network } = one;
+  const [ny, nx] = network.axes.map((axis) => axis.n);
+  const [h, w] = [height / ny, width / nx];
+  const field = places(arrays(network).fields, network, map, one.unit);
+  const number = (y, x) => (y < 0 || x < 0 || y >= ny || x >= nx ? 0 : field[rowOf(network, y) * nx + x]);
   let path = "";
   for (let y = 0; y <= ny; y++) {
     for (let x = 0; x <= nx; x++) {
-      if (number(y, x) !== number(y, x - 1)) path += `M${x * side} ${y * side}v${side}`;
-      if (number(y, x) !== number(y - 1, x)) path += `M${x * side} ${y * side}h${side}`;
+      if (number(y, x) !== number(y, x - 1)) path += `M${x * w} ${y * h}v${h}`;
+      if (number(y, x) !== number(y - 1, x)) path += `M${x * w} ${y * h}h${w}`;
     }
   }
   return path ? ["outline under", "outline"].map((kind) => svg("path", { class: kind, d: path })) : [];
 }
 
-function axes(network, side, withY) {
-  const [[ny, nameY], [nx, nameX]] = [network.y, network.x];
-  const ticks = (n) => [...new Set([0, Math.floor((n - 1) / 2), n - 1])];
-  const below = ticks(nx).map((x) => label((x + 0.5) * side, ny * side + 13, x, "middle"));
-  below.push(label((nx * side) / 2, ny * side + 27, nameX, "middle"));
-  if (!withY) return below;
-  const beside = ticks(ny).map((y) => label(-4, (y + 0.5) * side + 4, y, "end"));
-  const name = label(0, 0, nameY, "middle");
-  name.setAttribute("transform", `translate(-19 ${(ny * side) / 2}) rotate(-90)`);
-  return [...below, ...beside, name];
+function axes(network, [height, width], withY) {
+  const x = network.axes.at(-1);
+  const below = x.ticks.map(([at, text]) => label((at * width) / x.n, height + 13, text, "middle"));
+  below.push(label(width / 2, height + 27, x.label, "middle"));
+  if (!withY || network.axes.length === 1) return below;
+  const y = network.axes[0];
+  const up = (at) => (network.up ? y.n - at : at);
+  const beside = y.ticks.map(([at, text]) => label(-4, (up(at) * height) / y.n + 4, text, "end"));
+  const name = label(0, 0, y.label, "middle");
+  name.setAttribute("transform", `translate(-19 ${height / 2}) rotate(-90)`);
+  return [...below, ...(y.ticks.some(([, text]) => text.length > 2) ? [] : beside), name];
 }
 
 /** The bar of colours, with the least, the middle and the greatest rate. */
@@ -123,28 +171,32 @@ function bar(network, unit, height) {
   group.append(svg("rect", { class: "frame", width: 11, height }));
   const [low, high] = [network.low[unit], network.high[unit]];
   [high, (low + high) / 2, low].forEach((value, i) => group.append(label(15, (i * height) / 2 + 4, show(value))));
-  const name = label(0, 0, `mean activation (${network.unit})`, "middle");
+  const name = label(0, 0, network.rate, "middle");
   name.setAttribute("transform", `translate(76 ${height / 2}) rotate(-90)`);
   group.append(name);
   return group;
 }
 
 /** A test: the values in the shuffles as bars, and the unit's own as a line. */
-function test(one, key) {
-  const values = shuffled(one.network, key, state.map, one.unit);
-  const own = one.network.values[key][state.map][one.unit];
+function test(one, key, map) {
+  const values = shuffled(one.network, key, map, one.unit);
+  const own = one.network.values[key]?.[map][one.unit] ?? null;
   const figure = html("figure");
-  const words = own === null || !values.length ? `${data.columns[key]}: not defined.` : sentence(one, key, values, own);
+  const words = own === null ? `${data.columns[key]}: not defined.` : sentence(one, key, map, values, own);
   if (own !== null && values.length) figure.append(histogram(values, own, data.columns[key], words));
   figure.append(html("figcaption", {}, words));
   return figure;
 }
 
-function sentence(one, key, values, own) {
+function sentence(one, key, map, values, own) {
   const reached = values.filter((value) => value >= own - data.fine / 2).length;
-  const p = show(one.network.p[key][state.map][one.unit]);
-  const q = show(one.network.values[`q_${data.tests[key]}`][state.map][one.unit]);
-  const count = reached ? `${reached} of ${values.length} shuffles reach it` : `none of ${values.length} shuffles reaches it`;
+  const p = show(one.network.p[key][map][one.unit]);
+  const q = show(one.network.values[`q_${data.tests[key]}`][map][one.unit]);
+  const count = !values.length
+    ? "the shuffles are in the files"
+    : reached
+      ? `${reached} of ${values.length} shuffles reach it`
+      : `none of ${values.length} shuffles reaches it`;
   return `${data.columns[key]} ${show(own)} (line); ${count}; p = ${p}, q = ${q}.`;
 }
 

@@ -10,8 +10,13 @@ from helpers.browser import CHROMIUM, Browser
 
 import placeformer as pf
 from placeformer.evaluation import simulation
-from placeformer.report import figures, measurements, page, unit_table
-from placeformer.report.measurements import NetworkReport, Settings, measure_interventions
+from placeformer.reporting import figures, measurements, page, unit_table
+from placeformer.reporting.measurements import (
+    NETWORK_MAPS,
+    Settings,
+    SubjectReport,
+    measure_interventions,
+)
 from placeformer.spatial.place_cells import PLACE_CELL
 
 N_UNITS, SIDE, SHUFFLES = 1024, 11, 39
@@ -33,7 +38,9 @@ def made(name, alpha, seed):
     there = units.isel(map=0, unit=units["index"].values < config.d_inner)
     there["is_place_cell"] = there["reason"] == PLACE_CELL
     interventions = measure_interventions(model, there, settings)
-    return NetworkReport(name, model, errors(), rates, units, behaviour(), interventions)
+    about = config.activation if alpha is None else f"α = {alpha:g}"
+    of_network = {"memory": errors(), "walk": behaviour(), "interventions": interventions}
+    return SubjectReport(name, NETWORK_MAPS, rates, units, about=about, model=model, **of_network)
 
 
 def errors():
@@ -43,7 +50,7 @@ def errors():
             "n": (("maps", "memory"), np.full((2, 2), 9)),
             "interval": (("maps", "memory", "bound"), np.full((2, 2, 2), 0.2)),
         },
-        coords={"maps": list(measurements.KINDS), "memory": ["working", "reference"]},
+        coords={"maps": ["trained", "novel"], "memory": ["working", "reference"]},
     )
     return table.assign_attrs(n_walks=2, n_steps=9, chance=0.8)
 
@@ -91,7 +98,7 @@ def reports():
 def text(reports):
     """The page, without its other figures."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("walk", "memory", "unit", "distribution", "lesions", "washout"):
+        for name in ("walk", "memory", "unit", "tile", "distribution", "lesions", "washout"):
             empty = figures.Picture('<svg xmlns="http://www.w3.org/2000/svg"/>', "a figure")
             patch.setattr(figures, name, lambda *given, empty=empty: empty)
         patch.setattr(figures, "limits_of", lambda *given: None)
@@ -112,13 +119,14 @@ def test_every_unit_is_there_with_its_measures(reports, payload):
     assert [n["about"] for n in payload["networks"]] == ["α = 10", "gelu"]
     for one, packed in zip(reports, payload["networks"], strict=True):
         assert packed["layer"] == one.units["layer"].values.tolist()
-        assert packed["index"] == one.units["index"].values.tolist()
+        assert packed["index"] == [str(index) for index in one.units["index"].values]
         for key in unit_table.COLUMNS:
             shown = np.array(packed["values"][key], float)
             np.testing.assert_allclose(shown, one.units[key], rtol=5e-4)
         reasons = np.array(packed["reasons"])[packed["reason"]]
         np.testing.assert_array_equal(reasons, one.units["reason"])
-        np.testing.assert_array_equal(packed["remembered"], one.units["depends_on_memory"])
+        for remembered in packed["remembered"]:
+            np.testing.assert_array_equal(remembered, one.units["depends_on_memory"])
 
 
 def test_maps_and_shuffles_come_back_as_they_were(reports, payload):
@@ -222,9 +230,7 @@ def test_browser_shows_all_units_the_best_first(reports, opened):
     n = sum(int((one.units["reason"][0] == PLACE_CELL).sum()) for one in reports)
     assert count(opened) == [2 * N_UNITS, n]
     best = np.sort(np.concatenate([one.units["score"].values[0] for one in reports]))[::-1]
-    np.testing.assert_allclose(
-        [float(v) for v in column(opened, "place-cell score")], best[:25], 5e-3
-    )
+    np.testing.assert_allclose([float(v) for v in column(opened, "score")], best[:25], 5e-3)
     assert opened.run("at('page').textContent") == "page 1 of 82"
 
 
@@ -256,7 +262,7 @@ def test_browser_filters_by_network_layer_map_and_kind(reports, opened):
     assert count(opened)[0] == N_UNITS
     choose(opened, "layer", "ffn.1")
     assert count(opened)[0] == N_UNITS // 2
-    assert set(column(opened, "network")) == {"net-gelu"}
+    assert set(column(opened, "subject")) == {"net-gelu"}
     units = reports[1].of_layer("ffn.1")
     choose(opened, "map", "1")
     place = int((units["reason"][1] == PLACE_CELL).sum())
