@@ -10,16 +10,27 @@ from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.ext.autosummary import Autosummary
 
 HEADING = re.compile(r"^-{3,}$")
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Tell Sphinx to call it: before numpydoc reads docstrings and tables of contents are made."""
-    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.autosummary")
+    app.add_directive("autosummary", Table, override=True)
     app.connect("autodoc-process-docstring", complete, priority=100)
     app.connect("doctree-read", name_sections, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class Table(Autosummary):
+    """A table of names and what they are for, without signatures, which make it long."""
+
+    def run(self) -> list[nodes.Node]:
+        """Build the table."""
+        self.options.setdefault("nosignatures", None)
+        return super().run()
 
 
 def name_sections(app: Any, doctree: nodes.document) -> None:

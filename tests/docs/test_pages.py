@@ -1,5 +1,7 @@
 """The pages: what only a build would show is left to `make docs`."""
 
+import importlib
+import inspect
 import re
 import sys
 from fnmatch import fnmatchcase
@@ -9,17 +11,76 @@ import pandas as pd
 import pytest
 
 import placeformer as pf
+from placeformer.cli import cli
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+TEXTS = [ROOT / "README.md", ROOT / "AGENTS.md", *DOCS.glob("*.rst"), *DOCS.glob("howto/*.rst")]
 
 
 @pytest.fixture
-def zoo_table(monkeypatch):
+def extension(monkeypatch):
+    """Import an extension of the documentation."""
     pytest.importorskip("sphinx")
     monkeypatch.setattr(sys, "path", [str(DOCS / "_ext"), *sys.path])
-    import zoo_table
+    return importlib.import_module
 
-    return zoo_table
+
+@pytest.fixture
+def zoo_table(extension):
+    return extension("zoo_table")
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_names_on_a_page_are_public(page):
+    names = set(re.findall(r"\bpf\.(\w+)", page.read_text("utf-8")))
+    unknown = [name for name in names if name not in pf.__all__ and not hasattr(pf, name)]
+    assert sorted(unknown) == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", ["README.md", "AGENTS.md", "CONTRIBUTING.md"])
+def test_files_and_targets_that_a_page_names_exist(page):
+    text = (ROOT / page).read_text("utf-8")
+    linked = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    named = re.findall(r"`((?:docs|src|tests|tutorials|zoo|benchmarks)/[a-z\d_./-]+)`", text)
+    built = {"docs/generated/", "docs/tutorials/", "docs/_build/", "docs/_build/html"}
+    assert [file for file in {*linked, *named} - built if not (ROOT / file).exists()] == []
+    targets = set(re.findall(r"(?:`|^)make ([a-z][\w-]*)", text, re.M))
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert [each for each in targets if f"\n{each}:" not in makefile] == []
+
+
+def test_every_command_and_option_is_on_the_page_of_the_command_line(extension, tmp_path):
+    extension("command_line").write(tmp_path)
+    text = "\n" + (tmp_path / "commands.txt").read_text("utf-8")
+    for name, command in cli.commands.items():
+        _, found, section = text.partition(f"\n{name}\n{'-' * len(name)}\n")
+        assert found, name
+        section = re.split(r"\n-+\n", section)[0]
+        hidden = {"--debug", "--help", "-h"}
+        options = {flag for p in command.params for flag in p.opts if flag.startswith("-")}
+        assert [flag for flag in options - hidden if flag not in section] == []
+
+
+def test_types_stand_behind_the_names_of_parameters(extension):
+    api_pages = extension("api_pages")
+    docstring = ["Add.", "", "Parameters", "----------", "a, b", "    Terms.", "c", "    More."]
+    docstring += ["", "Returns", "-------", "int", "    Their sum."]
+    types = {"a": "int", "b": "int", "c": "str | None", "int": "wrong"}
+    found = api_pages.with_types(docstring, types)
+    changed = [line for line, was in zip(found, docstring, strict=True) if line != was]
+    assert changed == ["a, b : ``int``", "c : ``str | None``"]
+
+
+def test_the_picture_of_a_figure_is_what_its_example_draws(extension):
+    lines = extension("api_pages").picture(inspect.getdoc(pf.plot.rate_maps).splitlines())
+    assert lines[1] == ".. plot::"
+    code = [line.strip() for line in lines if line.startswith("   ") and ":" != line.strip()[:1]]
+    assert "ax = pf.plot.rate_maps(maps, unit=0)" in code
 
 
 def test_every_network_of_the_zoo_is_in_one_table():
