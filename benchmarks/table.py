@@ -15,6 +15,7 @@ from functools import partial
 import _results
 import decoding
 import fields
+import grids
 import measures
 import numpy as np
 import rate_maps
@@ -65,6 +66,33 @@ def place_fields(n: int) -> Iterator[Row]:
         yield "place fields", "opexebo", ours, theirs, "20 times as fast", 20
 
 
+def grid_cells(n: int) -> Iterator[Row]:
+    """Score, spacing and orientation of grid cells compared with loops over peers."""
+    maps = grids.lattices(n)
+    ours, part = least(partial(pf.grid_properties, maps)), max(1, n // 20)
+    for name, function in grids.peers().items():
+        loop = measures.loop(function, maps.rate.values[:part])
+        try:
+            theirs = least(loop, 1) * n / part
+        except Exception as error:  # a peer may fail with this NumPy version
+            print(f"{name} fails: {error!r}"[:100])
+            continue
+        yield "grid geometry", f"loop over {name}", ours, theirs, "20 times as fast", 20
+
+
+def encoding(samples: int) -> Iterator[Row]:
+    """A shuffle of a variance partition, and predictivity, compared with scikit-learn."""
+    recording = grids.session(samples, 100)
+    few, many = (least(grids.partition(recording, n), 2) for n in (1, 21))
+    theirs = grids.partition_by_scikit_learn(recording)
+    ours = (many - few) / 20
+    yield "variance partition", "scikit-learn, all units", ours, theirs, "20 times as fast", 20
+    network, twin, animal = grids.arenas(512, 50)
+    fit = partial(pf.predictivity, network, animal, untrained=twin, n_random=1, progress=False)
+    theirs = grids.prediction_by_scikit_learn(network, animal, 2)
+    yield "predictivity", "loop over scikit-learn", least(fit) / 3, theirs, "20 times as fast", 20
+
+
 def shuffle_tests(samples: int) -> Iterator[Row]:
     """100 shifts of 100 units compared with loops over peers."""
     recording = rate_maps.simulate(samples, 100)
@@ -105,7 +133,9 @@ def main() -> None:
         maps_of_places(options.samples, options.units),
         information(),
         place_fields(options.maps),
+        grid_cells(options.maps),
         shuffle_tests(options.samples),
+        encoding(options.samples),
         decoders(options.units),
     ):
         for what, other, ours, theirs, aim, least_ratio in part:
@@ -117,7 +147,9 @@ def main() -> None:
         about = (
             f"CPU time of all threads. {options.samples:,} samples of {options.units:,} units (of "
             "100 units in 100 shifts for the shuffle test), 2,048 maps for information, "
-            f"{options.maps} for fields, 11 x 11 places."
+            f"{options.maps} for fields, 11 x 11 places. {options.maps} maps of 40 x 40 places for "
+            "grid geometry, a shuffle of 100 units for the variance partition, 50 cells from 512 "
+            "units at 15 x 15 places for predictivity."
         )
         _results.save("table", columns, rows, about)
 

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from placeformer.data.maps import maps_from_arrays
 from placeformer.data.ratinabox import from_ratinabox
+from placeformer.spatial.grid_properties import grid_properties
 from placeformer.spatial.rate_maps import rate_maps
 
 pytest.importorskip("ratinabox")
 from ratinabox.Agent import Agent
 from ratinabox.Environment import Environment
-from ratinabox.Neurons import HeadDirectionCells, PlaceCells, SpeedCell
+from ratinabox.Neurons import GridCells, HeadDirectionCells, PlaceCells, SpeedCell
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +156,17 @@ def test_histories_that_do_not_fit_are_refused():
         from_ratinabox(other, places)
     with pytest.raises(ValueError, match="activity must be one of firingrate, spikes, got 'v'"):
         from_ratinabox(agent, places, activity="v")
+
+
+def test_the_spacing_of_grid_cells_is_that_of_the_simulation():
+    scale = np.array([0.2, 0.24, 0.28, 0.32])
+    grids = GridCells(Agent(Environment()), {"n": 4, "gridscale": scale})
+    rates = grids.get_state(evaluate_at="all").reshape(4, 100, 100)
+    maps = maps_from_arrays(rates, edges=np.linspace(0, 1, 101), position_units="m")
+    found = grid_properties(maps)
+    factor = found.spacing.values / scale
+    np.testing.assert_allclose(factor, factor.mean(), rtol=0.05)
+    # Its scale is the distance of fields, or the wavelength of the waves they are made of.
+    assert min(abs(factor.mean() - 1), abs(factor.mean() * np.sqrt(3) / 2 - 1)) < 0.05
+    assert (found.ellipticity < 1.1).all()
+    assert (found.grid_score > 1).all()

@@ -295,3 +295,21 @@ def test_nothing_that_is_given_changes(ax):
     pf.plot.walk(walk)
     xr.testing.assert_identical(data, maps())
     xr.testing.assert_identical(walk, behaviour())
+
+
+def test_an_autocorrelogram_of_a_track_is_a_curve_and_others_are_refused(ax):
+    track = pf.maps_from_arrays(np.cos(np.arange(60.0)), by="x")
+    pf.plot.autocorrelogram(pf.autocorrelogram(track), ax=ax)
+    assert len(ax.lines[0].get_xdata()) == 119
+    assert ax.get_xlabel() == "lag along x (bins)"
+    several = pf.autocorrelogram(pf.maps_from_arrays(np.ones((2, 3, 8, 8))))
+    with pytest.raises(ValueError, match="r must have the dims .* pick one of several maps"):
+        pf.plot.autocorrelogram(several)
+
+
+def test_a_lattice_that_was_not_found_is_not_drawn(ax):
+    maps = pf.maps_from_arrays(simulation.bump((6, 6), 2, 16))
+    r, found = pf.autocorrelogram(maps), pf.grid_properties(maps)
+    pf.plot.autocorrelogram(r, properties=found, ax=ax)
+    assert not ax.lines
+    assert not ax.patches

@@ -131,6 +131,16 @@ def test_population_map():
 
 
 @picture()
+def test_autocorrelogram():
+    y, x = np.mgrid[:30, :30] * 2.0
+    turns = np.deg2rad([20, 80, 140])
+    waves = [np.cos(0.35 * (x / 1.2 * np.cos(a) + y * np.sin(a))) for a in turns]
+    maps = pf.maps_from_arrays(sum(waves), edges=np.arange(31) * 2.0, position_units="cm")
+    r, found = pf.autocorrelogram(maps), pf.grid_properties(maps)
+    return pf.plot.autocorrelogram(r, properties=found, ax=blank()).figure
+
+
+@picture()
 def test_walk():
     steps = ("walk", "time")
     x, y = [[0, 1, 1, 2, 3, 3, 2, 1, 1]], [[0, 0, 1, 1, 1, 2, 2, 2, 1]]

@@ -13,6 +13,7 @@ from scipy import ndimage, stats
 from placeformer.evaluation import simulation
 from placeformer.spatial.autocorrelogram import correlograms
 from placeformer.spatial.border_score import border_score
+from placeformer.spatial.grid_properties import grid_properties
 from placeformer.spatial.grid_score import grid_score
 from placeformer.spatial.measures import coherence, selectivity, sparsity, spatial_information
 from placeformer.spatial.mutual_information import mutual_information
@@ -133,6 +134,24 @@ def test_autocorrelograms_are_those_of_opexebo(opexebo):
         known = np.isfinite(lags)
         np.testing.assert_allclose(lags[known], theirs[known], atol=1e-9)
         assert known.mean() > 0.95
+
+
+def test_the_geometry_of_grids_is_that_of_opexebo(opexebo):
+    rng = RNG(11)
+    rates = [
+        simulation.hexagons((40, 40), rng.uniform(9, 13), rng.uniform(0, 1), rng.uniform(0, 9, 2))
+        for _ in range(8)
+    ]
+    ours = grid_properties(simulation.maps(rates))
+    for unit, rate in enumerate(rates):
+        try:
+            score, theirs = opexebo.grid_score(opexebo.autocorrelation(rate))
+        except TypeError:  # opexebo 0.7.2 does not run with NumPy 2.4
+            pytest.skip("opexebo's grid score does not run with this NumPy")
+        one = ours.isel(unit=unit)
+        assert float(one.grid_score) == pytest.approx(score, abs=0.15)
+        assert float(one.spacing) == pytest.approx(theirs["grid_spacing"], rel=0.05)
+        assert float(one.ellipticity) == pytest.approx(theirs["grid_ellipse_aspect_ratio"], rel=0.1)
 
 
 def test_grid_scores_rank_cells_as_opexebo_and_spatial_maps_do(opexebo):
