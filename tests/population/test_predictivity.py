@@ -213,6 +213,15 @@ def test_cells_that_cannot_be_predicted_are_nan():
     assert found.reason.values.tolist() == [without, flat, flat, without]
 
 
+def test_units_that_are_nan_everywhere_are_left_out():
+    rng = RNG(15)
+    network, animal = waves(rng, 20), places(rng, 4)
+    more = np.concatenate([network, np.full((2, SIDE, SIDE), np.nan)])
+    np.testing.assert_allclose(of(more, animal).r, of(network, animal).r)
+    with pytest.raises(ValueError, match="untrained must have units with rates"):
+        of(network, animal, untrained=pf.maps_from_arrays(np.full((2, SIDE, SIDE), np.nan)))
+
+
 def test_a_missing_twin_is_warned_of():
     rng = RNG(11)
     with pytest.warns(UserWarning, match="untrained=None"):

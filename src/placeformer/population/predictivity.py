@@ -73,7 +73,8 @@ def predictivity(
     Parameters
     ----------
     network
-        Recording or RateMaps of the network, on one map.
+        Recording or RateMaps of the network, on one map. Units that are NaN everywhere are left
+        out.
     animal
         Recording or RateMaps of the animal, in one arena, or its :func:`half_maps`. Only a
         Recording or half maps have a noise ceiling.
@@ -206,7 +207,7 @@ def predictivity(
                 f"{name} and animal must have the same number of axes, got "
                 f"{schema.place_dims(maps)} and {schema.place_dims(cells)}"
             )
-    rates = {name: rates_at(maps, centres) for name, maps in sets.items()}
+    rates = {name: _known_units(name, rates_at(maps, centres)) for name, maps in sets.items()}
     n_units = rates[NETWORK].shape[1]
     size = tuple(len(c) for c in centres)
     rng = np.random.default_rng(seed)
@@ -304,6 +305,14 @@ def _animal(
     use = _bins(data, names, bins, shape)
     whole = rate_maps(data, by=names, bins=use, smooth=smooth)
     return half_maps(data, by=names, bins=whole, smooth=smooth), whole
+
+
+def _known_units(argument: str, rates: Floats) -> Floats:
+    """Rates (place, unit) of the units that have a rate anywhere."""
+    known = np.isfinite(rates).any(axis=0)
+    if not known.any():
+        raise ValueError(f"{argument} must have units with rates, got NaN alone")
+    return rates[:, known]
 
 
 def _refuse_several(argument: str, recording: xr.Dataset) -> None:
