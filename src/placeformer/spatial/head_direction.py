@@ -131,7 +131,7 @@ def head_direction(
     check_option("null", null, ("auto", "walks", "circular"))
     n = check_n("n_shuffles", n_shuffles)
     binned = binned_heading(recording, by, bins, circular)
-    of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
+    of_maps: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy}
     (maps,) = maps_of_parts(binned, **of_maps)
     length, direction = mean_vector(maps, negatives)
     test = compare_with_shuffles(
