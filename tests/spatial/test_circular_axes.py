@@ -228,6 +228,8 @@ def test_population_vectors_and_field_shifts_go_round(heading):
         (np.arange(0.0, 6.2, 0.1), 360, "1", "1.7% of the period 360"),
         (np.arange(0.0, 6.2, 0.1), 360, "rad", "must be 6.28319"),
         (np.arange(0.0, 360), TURN, "degrees", "must be 360"),
+        (np.random.default_rng(0).uniform(-180, 180, 500), TURN, "1", "as angles in other"),
+        (np.cumsum(np.random.default_rng(0).normal(0, 9, 3000)) % 360, TURN, "1", "as angles in"),
     ],
 )
 def test_a_period_that_does_not_fit_is_refused(values, period, units, what):
@@ -238,6 +240,18 @@ def test_a_period_that_does_not_fit_is_refused(values, period, units, what):
     )  # fmt: skip
     with pytest.raises(ValueError, match=what):
         pf.rate_maps(recording, by="heading", bins=12)
+
+
+def test_angles_that_are_counted_on_are_wrapped():
+    """Also where they jump, as those of an animal that is reflected by walls do."""
+    rng = np.random.default_rng(0)
+    angle = np.cumsum(rng.normal(0, 0.3, 4000))
+    for t in range(0, 4000, 97):
+        angle[t:] += np.pi - 2 * angle[t]
+    angle *= 250 / np.ptp(angle)  # spans what an angle in degrees may span
+    one, two = (made(a) for a in (angle, np.mod(angle, TURN)))
+    maps = [pf.rate_maps(r, by="heading", bins=BINS) for r in (one, two)]
+    np.testing.assert_allclose(maps[0].rate, maps[1].rate)
 
 
 def test_wrong_options_are_refused(heading):
