@@ -182,7 +182,10 @@ def binned_heading(
     if by in recording.variables and by not in declared:
         units = str(recording[by].attrs.get("units", "1"))
         circular = {**(circular or {}), by: PERIODS.get(units, 2 * np.pi)}
-    return BinnedRecording.of(recording, by=(by,), bins=bins, circular=circular)
+    binned = BinnedRecording.of(recording, by=(by,), bins=bins, circular=circular)
+    if not (np.asarray(binned.index) >= 0).any():
+        raise ValueError(f"recording must have a sample with a heading {by!r}, got none")
+    return binned
 
 
 def heading_columns(
