@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
+from placeformer.data.circular import circular_of, shortest
 from placeformer.data.maps import maps_from_arrays
 from placeformer.data.ratinabox import from_ratinabox
 from placeformer.spatial.grid_properties import grid_properties
+from placeformer.spatial.head_direction import head_direction
+from placeformer.spatial.place_fields import place_fields
 from placeformer.spatial.rate_maps import rate_maps
+from placeformer.spatial.speed_score import speed_score
 
 pytest.importorskip("ratinabox")
 from ratinabox.Agent import Agent
@@ -170,3 +174,42 @@ def test_the_spacing_of_grid_cells_is_that_of_the_simulation():
     assert min(abs(factor.mean() - 1), abs(factor.mean() * np.sqrt(3) / 2 - 1)) < 0.05
     assert (found.ellipticity < 1.1).all()
     assert (found.grid_score > 1).all()
+
+
+def test_head_direction_cells_are_measured_and_tested(simulation):
+    agent, places, heads = simulation
+    recording = from_ratinabox(agent, [heads, places])
+    assert circular_of(recording) == {"head_direction": 2 * np.pi}
+    table = head_direction(recording, n_shuffles=99, progress=False)
+    off = shortest(table.preferred_direction.values[: heads.n] - heads.preferred_angles, 2 * np.pi)
+    assert np.abs(off).max() < 0.35  # the agent does not run equally often in all directions
+    tuned = (table.p <= 0.05).values[: heads.n]
+    assert tuned.all() and (table.mean_vector_length[: heads.n] > 0.4).all()
+
+
+def test_speed_cells_follow_the_speed():
+    agent = Agent(Environment(), {"dt": 0.1})
+    cells = SpeedCell(agent), PlaceCells(agent, {"n": 4})
+    for _ in range(3000):
+        agent.update()
+        for cell in cells:
+            cell.update()
+    table = speed_score(from_ratinabox(agent, cells), n_shuffles=99, progress=False)
+    assert table.speed_score[0] > 0.8 > np.abs(table.speed_score[1:]).max()
+    assert table.p[0] <= 0.05
+
+
+def test_a_periodic_environment_is_circular():
+    agent = Agent(
+        Environment({"dimensionality": "1D", "boundary_conditions": "periodic", "scale": 0.5}),
+        {"dt": 0.1, "speed_mean": 0.3, "speed_std": 0},
+    )
+    cell = PlaceCells(agent, {"n": 1})
+    for _ in range(400):
+        agent.update()
+        cell.update()
+    recording = from_ratinabox(agent, cell)
+    assert circular_of(recording) == {"x": 0.5}
+    maps = rate_maps(recording, by="x", bins=20)
+    np.testing.assert_allclose(maps.x_edges[[0, -1]], [0, 0.5])
+    assert place_fields(maps).n_fields.item() <= 1  # also where it lies across the seam

@@ -65,8 +65,10 @@ def test_the_place_cell_of_an_nwb_file_is_found(run):
 def test_fields_and_directions_on_a_track(run):
     names = run("track")
     assert names["cells"]["is_place_cell"].values.tolist() == [True, True, False]
-    peaks = [float(names[way]["rate"].isel(unit=1).max()) for way in ("there", "back")]
+    assert names["cells_there"]["is_place_cell"].values.tolist() == [True, True, False]
+    peaks = names["both"]["rate"].isel(unit=1).max("x").values
     assert peaks[0] > 8 and peaks[1] < 3
+    assert names["rates"].sizes["lap"] == 48
 
 
 def test_the_cell_with_a_preferred_heading_is_found(run):

@@ -473,3 +473,14 @@ def test_ridge_of_more_units_than_samples_is_the_same_regression():
     model = make_pipeline(StandardScaler(), Ridge())
     want = cross_val_predict(model, x, y, groups=np.repeat(range(4), 20), cv=GroupKFold(4))
     np.testing.assert_allclose(found.decoded.values.reshape(80, 2), want, rtol=1e-3, atol=1e-3)
+
+
+def test_the_mean_of_a_posterior_on_axes_with_ends_is_the_mean_of_places():
+    walks = simulation.population(("place",), 20, n_walks=8, n_steps=256, seed=5)
+    options = {"method": "bayes", "posterior": True, "n_shuffles": 0, "progress": False}
+    mode, mean = (decode_position(walks, estimate=e, **options) for e in ("mode", "mean"))
+    for k, axis in enumerate(("y", "x")):
+        want = (mean.posterior * mean[axis]).sum(("y", "x"))
+        np.testing.assert_allclose(mean.decoded.isel(axis=k), want, atol=1e-4)
+    squares = [float((result.error**2).mean()) for result in (mode, mean)]
+    assert squares[1] < squares[0]  # the mean minimises the squared error

@@ -111,6 +111,32 @@ def test_decoding_does_not_change_with_the_origin(heading, method):
     assert a.median_error < 0.2 < 1 < a.chance_error  # a blind guess is off by about a right angle
 
 
+def test_the_mean_of_a_posterior_is_circular(heading):
+    """It is that of the posterior that is returned, turns with the origin, and is off by less."""
+    one = made(heading[:1600], preferred=np.arange(6.0), walks=8, noise=0.3)
+    options = {"by": "heading", "method": "bayes", "bins": BINS, "posterior": True, **QUIET}
+    mode = pf.decode_position(one, n_shuffles=19, **options)
+    mean = pf.decode_position(one, n_shuffles=19, estimate="mean", **options)
+    angle = np.exp(1j * mean.heading.values)
+    want = np.angle((mean.posterior.values * angle).sum(axis=-1)) % TURN
+    assert np.abs(shortest(mean.decoded.values[..., 0] - want, TURN)).max() < 1e-5
+    assert mean.mean_error < mode.mean_error and mean.p <= 0.05
+    assert not np.isin(mean.decoded, mode.decoded).all()  # finer than the bins
+    moved = pf.decode_position(turned(one, 5), n_shuffles=0, estimate="mean", **options)
+    apart = shortest((moved.decoded - mean.decoded).values - 5 * TURN / BINS, TURN)
+    assert np.abs(apart).max() < 1e-5
+    other = pf.decode_position(one, train=one, n_shuffles=0, estimate="mean", **options)
+    assert other.median_error < 0.3 and mean.attrs["estimate"] == "mean"
+    for wrong, what in (
+        ({"method": "ridge"}, "has no posterior"),
+        ({"estimate": "median"}, "must be"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            pf.decode_position(
+                one, **options | {"estimate": "mean", "posterior": False} | wrong, n_shuffles=0
+            )
+
+
 def test_a_field_at_the_seam_is_one_field(heading):
     recording = made(heading, noise=0.02)
     maps = pf.rate_maps(recording, by="heading", bins=BINS)
@@ -228,6 +254,8 @@ def test_population_vectors_and_field_shifts_go_round(heading):
         (np.arange(0.0, 6.2, 0.1), 360, "1", "1.7% of the period 360"),
         (np.arange(0.0, 6.2, 0.1), 360, "rad", "must be 6.28319"),
         (np.arange(0.0, 360), TURN, "degrees", "must be 360"),
+        (np.random.default_rng(0).uniform(-180, 180, 500), TURN, "1", "as angles in other"),
+        (np.cumsum(np.random.default_rng(0).normal(0, 9, 3000)) % 360, TURN, "1", "as angles in"),
     ],
 )
 def test_a_period_that_does_not_fit_is_refused(values, period, units, what):
@@ -238,6 +266,18 @@ def test_a_period_that_does_not_fit_is_refused(values, period, units, what):
     )  # fmt: skip
     with pytest.raises(ValueError, match=what):
         pf.rate_maps(recording, by="heading", bins=12)
+
+
+def test_angles_that_are_counted_on_are_wrapped():
+    """Also where they jump, as those of an animal that is reflected by walls do."""
+    rng = np.random.default_rng(0)
+    angle = np.cumsum(rng.normal(0, 0.3, 4000))
+    for t in range(0, 4000, 97):
+        angle[t:] += np.pi - 2 * angle[t]
+    angle *= 250 / np.ptp(angle)  # spans what an angle in degrees may span
+    one, two = (made(a) for a in (angle, np.mod(angle, TURN)))
+    maps = [pf.rate_maps(r, by="heading", bins=BINS) for r in (one, two)]
+    np.testing.assert_allclose(maps[0].rate, maps[1].rate)
 
 
 def test_wrong_options_are_refused(heading):

@@ -191,5 +191,7 @@ def test_what_is_missing_is_named():
         pf.head_direction(made, by="theta", **QUIET)
     with pytest.raises(ValueError, match="as angles in other units do"):
         pf.head_direction(recording(np.ones((720, 1)), np.arange(720) % 360), **QUIET)
+    with pytest.raises(ValueError, match="sample with a heading 'head_direction', got none"):
+        pf.head_direction(recording(np.ones((50, 1)), np.full(50, np.nan)), **QUIET)
     with pytest.raises(ValueError, match="name of one circular variable"):
         pf.head_direction(made, by=("head_direction",), **QUIET)

@@ -144,6 +144,12 @@ def test_speed_cells_are_a_type_of_their_own():
     values = values + 0.2 * rng.normal(size=values.shape)
     recording = pf.from_arrays(values, place, behaviour={"speed": speed})
     table = pf.place_cells(recording, bins=15, smooth=1, **QUIET)
+    for lost in (np.nan, 1.0):  # a speed that is not known or does not vary is left out
+        without = recording.assign_coords(
+            speed=recording.speed * 0 + lost, head_direction=recording.speed * np.nan
+        )
+        plain = pf.place_cells(without.isel(unit=slice(6)), bins=15, smooth=1, **QUIET)
+        assert not {"speed_score", "head_direction"} & set(plain.data_vars)
     want = ["place cell"] * 4 + ["speed cell"] * 4 + ["other"] * 12
     np.testing.assert_array_equal(table.cell_type, want)
     assert (table.q_speed_score[4:8] <= 0.05).all() and (table.q_speed_score[8:] > 0.05).all()

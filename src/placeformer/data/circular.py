@@ -29,6 +29,12 @@ TOLERANCE = 1e-6
 MOST_PERIODS = 3
 """Number of periods that values may span that look like an angle in other units."""
 
+CONTINUOUS = 20
+"""Share of a turn, as its inverse, that values move between samples if they are continuous."""
+
+WRAPPED = 0.85
+"""Share of a turn that values jump by where they are wrapped."""
+
 LEAST_SHARE = 0.05
 """Share of the period that angles and values without units must span."""
 
@@ -182,8 +188,8 @@ def check_period(
     ------
     ValueError
         The units are of an angle that has another period, the values look like an angle in other
-        units (they span half a turn or more but no more than one, and jump over periods), or they
-        are an angle, or without units, and span less than a twentieth of the period.
+        units (they span half a turn or more but no more than one, and jump from end to end), or
+        they are an angle, or without units, and span less than a twentieth of the period.
     """
     own = PERIODS.get(units, period)
     advice = f"pass circular={{{name!r}: period}} in the units of the variable"
@@ -193,11 +199,10 @@ def check_period(
             "correct the period or the attribute 'units'"
         )
     span = high - low
-    angle = any(turn / 2 <= span <= turn * (1 + TOLERANCE) for turn in set(PERIODS.values()))
-    if span > MOST_PERIODS * period and angle and _greatest_jump(values) > period:
+    if span > MOST_PERIODS * period and _is_other_angle(values, span, period):
         raise ValueError(
             f"circular[{name!r}] does not fit: the values lie between {low:g} and {high:g}, as "
-            f"angles in other units do, and jump by more than the period {period:g}; {advice}, or "
+            f"angles in other units do, and jump by more than the period, {period:g}; {advice}, or "
             f"wrap them with np.mod({name}, {period:g})"
         )
     unknown = units == "1" or units in PERIODS
@@ -209,13 +214,22 @@ def check_period(
         )
 
 
-def _greatest_jump(values: Any) -> float:
-    """Greatest difference of neighbouring samples (walk, time) that are known."""
-    greatest = 0.0
-    for walk in np.asarray(values, float):
-        known = walk[np.isfinite(walk)]
-        greatest = max(greatest, np.abs(np.diff(known)).max(initial=0.0))
-    return greatest
+def _is_other_angle(values: Any, span: float, period: float) -> bool:
+    """Whether values (walk, time) that span several periods look like an angle in other units.
+
+    An angle that is counted on over several turns moves continuously, or jumps by any distance
+    where an animal is reflected; one that is wrapped jumps by about a turn.
+    """
+    turns = [t for t in set(PERIODS.values()) if t / 2 <= span <= t * (1 + TOLERANCE)]
+    if not turns:
+        return False
+    known = (walk[np.isfinite(walk)] for walk in np.asarray(values, float))
+    steps = np.abs(np.concatenate([np.diff(walk) for walk in known]))
+    if steps.max(initial=0.0) <= period:
+        return False
+    jumps = steps[steps > turns[0] / 2]
+    continuous = np.median(steps) < turns[0] / CONTINUOUS
+    return not continuous or bool(jumps.size and np.median(jumps) > WRAPPED * turns[0])
 
 
 def angle_units(period: float, otherwise: str) -> str:

@@ -190,6 +190,22 @@ def posteriors(
     return by_fold(posterior, values, fold, n_places, np.dtype(np.float32), seconds, progress)
 
 
+def means(
+    values: Any,
+    decoders: Sequence[Decoder],
+    fold: Numbers,
+    of_place: NDArray[np.float64],
+    progress: bool = False,
+    seconds: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Posterior mean (walk, time, output) of what every place stands for (place, output)."""
+
+    def mean(k: int, samples: NDArray[Any], own: Any) -> NDArray[Any]:
+        return np.asarray(decoders[k].posterior(samples, own) @ of_place)
+
+    return by_fold(mean, values, fold, of_place.shape[1], np.dtype(float), seconds, progress)
+
+
 def _sums(
     recording: xr.Dataset,
     index: Any,

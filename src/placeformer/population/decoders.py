@@ -46,6 +46,9 @@ class Learner:
     """Maximum number of training samples of a fold; ``None``: all."""
     seed: int
     options: Mapping[str, Any]
+    of_place: NDArray[np.float64] | None = None
+    """What every place stands for (place, output), of a Bayesian decoder whose estimate is the
+    posterior mean; ``None``: the most probable place."""
 
     @classmethod
     def of(
@@ -122,7 +125,7 @@ class Learner:
         """
         if self.is_bayes:
             decoders = BAYES[self.name](recording, target, size, fold, n, **self.options)
-            return Bayes(size, decoders)
+            return Bayes(size, decoders, self.of_place)
         target = np.asarray(target)
         values = activations(recording)
         (sums,) = _kernels.bin_sums(values, [np.minimum(fold, 0)], [1])
@@ -148,8 +151,13 @@ class Learner:
         return self.of_class(trained.outputs(recording, fold, progress), size)
 
     def of_class(self, outputs: NDArray[Any], size: int) -> NDArray[Any]:
-        """Outputs (walk, time, 1) of a categorical method as classes (walk, time)."""
-        return outputs[..., 0].astype(integers(size)) if self.categorical else outputs
+        """Outputs (walk, time, 1) of a categorical method as classes (walk, time).
+
+        Posterior means stay outputs.
+        """
+        if not self.categorical or self.of_place is not None:
+            return outputs
+        return outputs[..., 0].astype(integers(size))
 
     def _estimators(
         self, values: Any, target: NDArray[Any], fold: Numbers, n: int
@@ -193,12 +201,23 @@ class Models(Trained):
         return by_fold(predict, values, fold, self.n_outputs, np.dtype(float), progress=progress)
 
 
+@dataclass(frozen=True)
 class Bayes(Trained):
     """Bayesian decoders of places."""
 
+    of_place: NDArray[np.float64] | None = None
+    """What every place stands for (place, output), for the posterior mean."""
+
     def outputs(self, recording: xr.Dataset, fold: Numbers, progress: bool) -> NDArray[Any]:
-        """Most probable place (walk, time, 1) of every sample; -1 without a fold."""
+        """Most probable place (walk, time, 1) of every sample; -1 without a fold.
+
+        With ``of_place`` the posterior mean (walk, time, output).
+        """
         seconds = self._seconds(recording)
+        if self.of_place is not None:
+            return bayes_decoder.means(
+                activations(recording), self.models, fold, self.of_place, progress, seconds
+            )
         places = bayes_decoder.predict(activations(recording), self.models, fold, progress, seconds)
         return np.asarray(places[..., None])
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from placeformer._options import check_option
 from placeformer.data import blocks as _blocks
 from placeformer.data import circular as _circular
 from placeformer.data import schema
@@ -52,6 +53,8 @@ SAMPLE = (schema.WALK, schema.TIME)
 
 Periods = tuple[float | None, ...]
 
+Estimate = Literal["mode", "mean"]
+
 Trial = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
 
@@ -66,6 +69,7 @@ def decode_position(
     blocks: int | None = None,
     gap: int | None = None,
     posterior: bool = False,
+    estimate: Estimate = "mode",
     circular: Circular = None,
     max_samples: int | None = None,
     n_resamples: int = 200,
@@ -111,6 +115,11 @@ def decode_position(
     posterior
         Return the posterior over bins too, of ``"bayes"`` and ``"poisson"``: 4 bytes for each
         sample and bin. Other methods have none and refuse it.
+    estimate
+        What ``"bayes"`` and ``"poisson"`` decode: the ``"mode"`` of the posterior, the centre of
+        its most probable bin, or its ``"mean"``, which is circular on circular axes. The mean is
+        finer than the bins and off by less on average, but lies between two likely places. Other
+        methods have no posterior and refuse ``"mean"``.
     circular
         Period of every circular variable, as in :func:`rate_maps`. On circular axes errors are the
         short way round, means are circular, and regressors are trained on the sine and the cosine.
@@ -225,12 +234,20 @@ def decode_position(
             f"posterior=True needs method='bayes' or 'poisson', got {learner.name}, which predicts "
             "a position without its probability"
         )
+    check_option("estimate", estimate, get_args(Estimate))
+    if estimate == "mean" and not learner.is_bayes:
+        raise ValueError(
+            f"estimate='mean' needs method='bayes' or 'poisson', got {learner.name}, which has no "
+            "posterior"
+        )
     groups = Groups.of(recording, blocks, gap)
     schema.check_recording(source, need=names)
     grid = None
     if learner.categorical or bins is not None:
         grid = BinnedRecording.of(source, by=by, bins=bins).grid
     to_train = Positions.of(source, names, grid)
+    if estimate == "mean" and grid is not None:
+        learner = replace(learner, of_place=_outputs(_centres(grid), to_train.periods))
     if train is None:
         fold = _within(groups.spread(folds(groups, cv)), to_train.known)
         warn_of_equal_walks(recording, fold)
@@ -277,6 +294,7 @@ def decode_position(
         shares[fold < 0] = np.nan
         result = _with_posterior(result, shares, grid)
     settings = {"cv": text(cv), **asdict(groups), "n_shuffles": n_shuffles}
+    settings |= {"estimate": estimate} if learner.is_bayes else {}
     if train is not None:
         settings["train"] = schema.read_provenance(train)
     return with_settings(result, recording, "decode_position", learner, **settings)
@@ -454,7 +472,7 @@ class Positions:
 
     def of_target(self, target: NDArray[Any], learner: Learner) -> NDArray[np.float64]:
         """Positions of what a decoder gives."""
-        if self.grid is None or not learner.categorical:
+        if self.grid is None or not learner.categorical or learner.of_place is not None:
             return _of_outputs(np.asarray(target), self.periods)
         return _centres(self.grid)[target]
 

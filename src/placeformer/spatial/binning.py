@@ -320,11 +320,11 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         a period does not fit, or there are more than ten million bins.
     """
     names = axis_names(by)
-    bins_by_name, periods = _bins_by_name(bins, names), _circular.circular_of(recording)
+    bins_by_name = _bins_by_name(bins, names)
+    periods: dict[str, float | None] = dict(_circular.circular_of(recording))
     if isinstance(bins, xr.Dataset):
-        periods = (
-            dict(zip(schema.place_dims(bins), _circular.axis_periods(bins), strict=True)) | periods
-        )
+        of_bins = zip(schema.place_dims(bins), _circular.axis_periods(bins), strict=True)
+        periods = {**dict(of_bins), **periods}
     bins_of_place = Grid(
         tuple(_axis(recording, name, bins_by_name[name], periods.get(name)) for name in names)
     )

@@ -91,13 +91,13 @@ def cell_type_columns(
         "place cell": is_place_cell,
     }
     explained = table["eta2"].fillna(0).values
-    if HEADING in binned.recording.variables:
+    if HEADING in binned.recording.variables and _n_values(binned.recording[HEADING]) > 0:
         found = heading_columns(binned, tests, max_q, negatives)
         columns |= {name: _over(table, column) for name, column in found.items()}
         stronger = columns[HEADING].values > explained
         turned = (columns[f"q_{HEADING}"].values <= max_q) & stronger
         kinds = {"head-direction cell": turned, **kinds}
-    if SPEED in binned.recording.variables and _varies(binned.recording[SPEED]):
+    if SPEED in binned.recording.variables and _n_values(binned.recording[SPEED]) > 1:
         found = speed_columns(binned, tests, max_q)
         columns |= {name: _over(table, column) for name, column in found.items()}
         stronger = columns["speed_score"].values ** 2 > explained
@@ -131,10 +131,10 @@ def _tested(
     return p, q
 
 
-def _varies(values: xr.DataArray) -> bool:
-    """Whether finite values differ."""
+def _n_values(values: xr.DataArray) -> int:
+    """Number of different finite values: 0, 1, or 2 for more."""
     known = values.values[np.isfinite(values.values)]
-    return bool(known.size and known.min() < known.max())
+    return min(known.size, 1) + int(known.size > 0 and known.min() < known.max())
 
 
 def _over(table: xr.Dataset, column: xr.DataArray) -> xr.DataArray:

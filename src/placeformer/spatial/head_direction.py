@@ -131,7 +131,7 @@ def head_direction(
     check_option("null", null, ("auto", "walks", "circular"))
     n = check_n("n_shuffles", n_shuffles)
     binned = binned_heading(recording, by, bins, circular)
-    of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
+    of_maps: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy}
     (maps,) = maps_of_parts(binned, **of_maps)
     length, direction = mean_vector(maps, negatives)
     test = compare_with_shuffles(
@@ -182,7 +182,10 @@ def binned_heading(
     if by in recording.variables and by not in declared:
         units = str(recording[by].attrs.get("units", "1"))
         circular = {**(circular or {}), by: PERIODS.get(units, 2 * np.pi)}
-    return BinnedRecording.of(recording, by=(by,), bins=bins, circular=circular)
+    binned = BinnedRecording.of(recording, by=(by,), bins=bins, circular=circular)
+    if not (np.asarray(binned.index) >= 0).any():
+        raise ValueError(f"recording must have a sample with a heading {by!r}, got none")
+    return binned
 
 
 def heading_columns(
