@@ -4,8 +4,10 @@ import importlib
 import inspect
 import re
 import sys
+import textwrap
 from fnmatch import fnmatchcase
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -99,3 +101,21 @@ def test_rows_say_activation_and_dose_where_they_change(zoo_table):
     first = next(row for row in rows if "silu" in row[0])
     assert first[0] == "``nmda-a0`` (also ``silu``)" and first[4] == "–" and first[7] == "–"
     assert all(len(row) == len(zoo_table.HEAD) for row in rows)
+
+
+def test_the_example_of_a_network_of_your_own_runs(local_hub, tmp_path, monkeypatch):
+    text = (DOCS / "hub.rst").read_text("utf-8")
+    section = text[text.index("Networks of your own\n---") : text.index("Fine-tuning\n---")]
+    blocks = re.findall(r":: python\n   :caption: (.+)\n((?:\n|   .*\n)+)", section)
+    code = {caption: textwrap.dedent(block) for caption, block in blocks}
+    assert list(code) == ["my_networks.py", "save and push it", "load it elsewhere"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_networks.py").write_text(code["my_networks.py"])
+    here: dict[str, object] = {}
+    with patch.dict(sys.modules), patch.dict("placeformer.zoo.classes.CLASSES"):
+        for caption in ("save and push it", "load it elsewhere"):
+            exec(code[caption].replace("org/", "alice/"), here)
+    model = here["model"]
+    assert model.info["results"] == {"decoding_error": 0.12} and model.config["n_units"] == 64
+    assert here["url"].startswith(f"{local_hub.url}/alice/my-gru-64/commit/")

@@ -21,7 +21,7 @@ from torch import nn
 import placeformer as pf
 from placeformer.zoo import classes, files
 from placeformer.zoo.folder import FolderError
-from placeformer.zoo.hub import pull
+from placeformer.zoo.hub import EVALUATION, pull
 
 REPO = "alice/rnn"
 RESULTS = {"decoding": {"value": 0.125, "definition": "median error in metres"}}
@@ -225,6 +225,24 @@ def test_a_class_that_needs_values_at_its_making_is_built_with_memory(tmp_path):
     assert same(pf.load(tmp_path / "net"), model)
 
 
+def test_one_of_our_networks_may_be_inside(tmp_path):
+    ours = pf.load("mini-nmda-a10")
+
+    @pf.register("outer")
+    class Outer(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.config = {"inner": inner}
+            self.inner = pf.NavigationTransformer(pf.ModelConfig(**inner))
+
+    model = Outer(dataclasses.asdict(ours.config))
+    model.inner = ours
+    pf.save(model, tmp_path / "net")
+    assert same(pf.load(tmp_path / "net").inner, ours)
+    with pf.magnesium(model, alpha=1):
+        not_saved(model, "inner.layers.0.ffn.activation: expected NMDA(alpha=10, beta=1)")
+
+
 def test_double_precision_is_kept(tmp_path):
     @pf.register("double")
     class Double(nn.Module):
@@ -248,12 +266,18 @@ def test_it_is_pushed_and_loaded_from_the_hub(local_hub, model, folder, tmp_path
     assert same(loaded, model) and loaded.info["results"] == {"decoding": 0.125}
     card = ModelCard.load(REPO)
     assert card.data.license == "cc-by-4.0" and f'pf.load("{REPO}")' in card.text
+    (result,) = card.data.eval_results
+    assert result.metric_value == 0.125 and "GridWorld" not in str(card)
+    assert EVALUATION not in local_hub.repositories[REPO].commits[loaded.info["revision"]]["files"]
     assert same(pull(REPO, tmp_path / "copy"), model)
     del classes.CLASSES["test-rnn"]
     local_hub.requests.clear()
     with pytest.raises(FolderError, match="expected a registered class, got 'test-rnn'"):
         pf.load(REPO, force_download=True)
     assert not local_hub.gets("model.safetensors")
+    with pytest.raises(FolderError) as caught:
+        pf.load(REPO)
+    assert "damaged in transit" not in str(caught.value)
 
 
 SAVES = """
@@ -398,8 +422,8 @@ class Kind(Enum):
         ({"a": {1: 2}}, "config.a: expected keys that are text, got 1"),
         ({"n_unit": 5}, "RNN(**config) must build the network, got TypeError"),
         ({"n_units": 6}, "model.safetensors: rnn.weight_ih_l0: expected shape (18, 3), got"),
-        ({"n_units": 5, "p": 0.5}, "modules: expected '(drop): Dropout(p=0.5"),
-        ({"n_units": 5, "options": {"alpha": 3.0}}, "modules: expected '(units): NMDA(alpha=3"),
+        ({"n_units": 5, "p": 0.5}, "drop: expected Dropout(p=0.5"),
+        ({"n_units": 5, "options": {"alpha": 3.0}}, "units: expected NMDA(alpha=3"),
     ],
 )
 def test_a_config_that_is_not_the_networks_is_refused(model, config, part):

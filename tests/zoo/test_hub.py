@@ -284,7 +284,7 @@ def test_a_network_that_cannot_be_saved_creates_no_repository(local_hub):
     model.layers[1].ffn.activation.alpha = 5.0
     with pytest.raises(hub.FolderError, match="save the network as it was trained"):
         pf.push(model, REPO)
-    with pytest.raises(TypeError, match=r"got str; pass the network itself, pf\.load\('nmda-a10'\)"):
+    with pytest.raises(TypeError, match=r"got str; pass .* pf\.load\('nmda-a10'\)"):
         pf.push("nmda-a10", REPO)
     assert local_hub.requests == []
 

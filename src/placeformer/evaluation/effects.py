@@ -99,7 +99,17 @@ def bounded(estimate: Estimate) -> Estimate:
 
 
 def check(networks: xr.Dataset) -> None:
-    """Raise if a Dataset lacks variables that the tests need."""
+    """Raise if a Dataset lacks variables that the tests need, or has networks of other kinds."""
+    if not isinstance(networks, xr.Dataset):
+        raise TypeError(
+            "networks must be a result of profile_networks, a Dataset, got "
+            f"{type(networks).__name__}"
+        )
+    if "maps" in networks.dims and "recorded" in networks["maps"].values:
+        raise ValueError(
+            "networks must be navigation Transformers, got other networks or Recordings among "
+            "them; profile the navigation Transformers in a call of their own"
+        )
     needed = (
         "wrong", "n", "washout_wrong", "place_cell_fraction", "memory_dependent_fraction",
         "information", "eta2_beyond", "trained_alpha", "activation_name", "seed",

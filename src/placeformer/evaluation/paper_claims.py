@@ -328,8 +328,11 @@ def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0
 
     Raises
     ------
+    TypeError
+        ``networks`` is no Dataset.
     ValueError
-        ``networks`` lacks a variable or coordinate of a result of :func:`profile_networks`.
+        ``networks`` lacks a variable or coordinate of a result of :func:`profile_networks`, or has
+        networks that are no navigation Transformers.
 
     See Also
     --------

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
-from torch import nn
 from tqdm.auto import tqdm
 
 from placeformer.data import schema
+from placeformer.evaluation.any_network import (
+    RECORDED,
+    Score,
+    facts_of,
+    in_order,
+    named_scores,
+    recording_of,
+    scores_of,
+    subjects_of,
+)
 from placeformer.interventions.magnesium import Source, dose_response
 from placeformer.models.memory import KINDS
 from placeformer.models.transformer import NavigationTransformer
@@ -21,7 +29,6 @@ from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.place_cells import OBSERVATION, place_cells
 from placeformer.spatial.rate_maps import rate_maps
 from placeformer.spatial.shuffle_test import chance_corrected, shuffle_test
-from placeformer.zoo.registry import load
 
 
 class Recordings(NamedTuple):
@@ -114,12 +121,20 @@ LAYERWISE = {
     "information": "spatial information per spike, mean of the units",
     "eta2_beyond": "variance explained by place beyond the observation, corrected by the mean of "
     "shuffles, mean of the units",
+    "eta2": "variance explained by place, corrected by the mean of shuffles, mean of the units",
 }
 
 
 def profile_networks(
-    models: Source | Iterable[Source],
+    models: Source | Iterable[Any],
     *,
+    behaviour: xr.Dataset | Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    layers: Any = None,
+    forward: Any = None,
+    by: Sequence[str] = ("y", "x"),
+    bins: Any = None,
+    score: Score | Mapping[str, Score] | None = None,
     n_walks: int = 64,
     n_steps: int = 1024,
     recorded_walks: int = 16,
@@ -132,10 +147,26 @@ def profile_networks(
 ) -> xr.Dataset:
     """Measure networks by one protocol: memory errors, washout, place cells and information.
 
+    Navigation Transformers walk on their own maps, and everything below is measured. Of any other
+    network, and of a Recording (of an animal, for example), what needs no letters is measured:
+    shares of place cells, information and variance explained, and the scores that the caller gives.
+
     Parameters
     ----------
     models
-        One or several networks, or sources that :func:`load` accepts (names of the zoo, folders).
+        One or several networks, or sources that :func:`load` accepts (names of the zoo, folders),
+        or Recordings; or a mapping of them by name, such as
+        ``{"GRU": gru, "rat 7": recording, "paper": "nmda-a10"}``.
+    behaviour, inputs, layers, forward
+        How networks that are no navigation Transformer are recorded: as `walks`, `inputs`, `layers`
+        and `forward` of :func:`record`. `layers` and `forward` may be mappings by the name of the
+        network. A Recording that was made beforehand can be passed instead of the network.
+    by, bins
+        Position coordinates and bins of the rate maps, see :func:`rate_maps`, where no navigation
+        Transformer walks.
+    score
+        A function of a network that returns a number, such as its loss, or a mapping of several by
+        name. It is called with every network, in eval mode and without gradients.
     n_walks, n_steps
         Walks for the memory errors at the ends of chunks, see :func:`dose_response`.
     recorded_walks, recorded_steps, maps
@@ -162,14 +193,22 @@ def profile_networks(
         - `place_cell_fraction` (model, maps, layer), 0 to 1; `memory_dependent_fraction` (model,
           layer), the share of units that are place cells of the trained maps and depend on
           memory, see :func:`place_cells`;
-        - `information` (model, negatives, maps, layer), in bits/spike, under each policy for
+        - `information` (model, maps, negatives, layer), in bits/spike, under each policy for
           negative rates, mean over the units for which it is defined;
         - `eta2_beyond` (model, maps, layer): variance explained by place beyond the observation,
           which needs no policy for negative rates, without what shuffles of the places explain on
           average, which grows with the autocorrelation of a unit.
 
+        If there are other networks or Recordings, ``maps`` has the entry "recorded" for them, on
+        which what is not defined is NaN (`eta2_beyond`, for example, without an `observation`), and
+        `eta2` (model, maps, layer) is the variance explained by place, less that of shuffles, for
+        all. With `score`: `score` (model, metric), NaN for a Recording.
+
     Raises
     ------
+    TypeError
+        What is neither a network, a source nor a Recording; or a network that needs `behaviour` and
+        `layers` and has none.
     ValueError
         No networks, or invalid settings of one of the functions above.
 
@@ -189,17 +228,27 @@ def profile_networks(
     >>> dict(networks.place_cell_fraction.sizes)
     {'model': 1, 'maps': 2, 'layer': 2}
     """
-    sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
-    if not sources:
-        raise ValueError("models must name at least one network, got none")
+    subjects, scores = subjects_of(models), named_scores(score)
+    run = {"behaviour": behaviour, "inputs": inputs, "layers": layers, "forward": forward}
     errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps}
     walks: dict[str, Any] = {"n_walks": recorded_walks, "n_steps": recorded_steps, "maps": maps}
+    mixed = not all(subject.navigates for subject in subjects)
     rows = []
-    for source in tqdm(sources, desc="networks", disable=not progress):
-        model = source if isinstance(source, NavigationTransformer) else load(source)
-        row = memory_of(model, washout, {**errors, "seed": seed, "progress": False})
-        rows.append(row.merge(units_of(model, walks, n_shuffles, seed)))
+    for subject in tqdm(subjects, desc="networks", disable=not progress):
+        model, scored = subject.network, scores_of(subject, scores)
+        if isinstance(model, NavigationTransformer):
+            row = memory_of(model, washout, {**errors, "seed": seed, "progress": False})
+            row = row.merge(units_of(model, walks, n_shuffles, seed, plain=mixed))
+            if subject.name:
+                row["name"] = row["name"].copy(data=[subject.name])
+        else:
+            recording = recording_of(subject, run, seed=seed)
+            row = profile_recording(recording, by, bins, n_shuffles, seed)
+            row = row.assign_coords(facts_of(subject))
+        rows.append(row.assign(score=scored) if scores else row)
     result = xr.concat(rows, "model", combine_attrs="drop_conflicts", join="outer")
+    if mixed:
+        result = in_order(result, rows, ("maps", "layer", "memory", "negatives"))
     settings: dict[str, Any] = {
         **errors, "where": "chunk_end", "recorded_walks": recorded_walks,
         "recorded_steps": recorded_steps, "maps_recorded": " ".join(map(str, maps)),
@@ -221,24 +270,58 @@ def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, 
 
 
 def units_of(
-    model: NavigationTransformer, walks: dict[str, Any], n_shuffles: Any, seed: int
+    model: NavigationTransformer,
+    walks: dict[str, Any],
+    n_shuffles: Any,
+    seed: int,
+    *,
+    plain: bool,
 ) -> xr.Dataset:
-    """Shares of place cells, information and partial variance of one network, by layer."""
+    """Shares of place cells, information and partial variance of one network, by layer.
+
+    With `plain`, the variance explained by place without regard to the observation too.
+    """
     recordings = recorded(model, **walks, seed=seed)
     shares = place_cell_shares(recordings, n_shuffles=n_shuffles, seed=seed)
     table = {
         **{str(name): values for name, values in shares.items()},
         "information": over_kinds(information, *recordings),
         "eta2_beyond": over_kinds(beyond, *recordings),
+        **({"eta2": over_kinds(explained, *recordings)} if plain else {}),
     }
+    return labelled(table, KINDS)
+
+
+def labelled(table: Mapping[str, xr.DataArray], kinds: Sequence[str]) -> xr.Dataset:
+    """Measures of the layers of one network, with their units and long names."""
     units = {"information": "bit"}
-    labelled = {
+    named = {
         name: values.drop_attrs().assign_attrs(
             units=units.get(name, "1"), long_name=LAYERWISE[name]
         )
         for name, values in table.items()
     }
-    return xr.Dataset(labelled).assign_coords(maps=list(KINDS)).expand_dims("model")
+    return xr.Dataset(named).assign_coords(maps=list(kinds)).expand_dims("model")
+
+
+def profile_recording(
+    recording: xr.Dataset, by: Sequence[str], bins: Any, n_shuffles: Any, seed: int
+) -> xr.Dataset:
+    """Shares of place cells, information and variance explained of any Recording, by layer."""
+    binned: dict[str, Any] = {"by": by, "bins": bins, "per_map": schema.MAP in recording.variables}
+    cells = place_cells(
+        recording, n_shuffles=n_shuffles, cell_types=False, seed=seed, progress=False, **binned
+    )
+    tests = {"eta2": None} | ({"eta2_beyond": OBSERVATION} if OBSERVATION in recording else {})
+    measured = {
+        "place_cell_fraction": cells["is_place_cell"],
+        "information": information(recording, **binned),
+        **{name: explained(recording, given=given, **binned) for name, given in tests.items()},
+    }
+    table = {
+        name: by_layer(values, recording).expand_dims("maps") for name, values in measured.items()
+    }
+    return labelled(table, [RECORDED])
 
 
 def over_kinds(measure: Any, *recordings: xr.Dataset) -> xr.DataArray:
@@ -246,16 +329,26 @@ def over_kinds(measure: Any, *recordings: xr.Dataset) -> xr.DataArray:
     return xr.concat([by_layer(measure(recording), recording) for recording in recordings], "maps")
 
 
-def information(recording: xr.Dataset) -> xr.DataArray:
+def information(
+    recording: xr.Dataset, *, per_map: bool = True, **options: Any
+) -> xr.DataArray:
     """Spatial information of every unit under every policy for negative rates."""
-    maps = rate_maps(recording, per_map=True)
+    maps = rate_maps(recording, per_map=per_map, **options)
     measured = [spatial_information(maps, negatives=policy) for policy in POLICIES]
     return xr.concat(measured, xr.Variable("negatives", list(POLICIES)), combine_attrs="drop")
 
 
+def explained(
+    recording: xr.Dataset, *, given: str | None = None, per_map: bool = True, **options: Any
+) -> xr.DataArray:
+    """Variance explained by place, beyond chance and beyond a variable that is `given`."""
+    test = shuffle_test(
+        recording, n_shuffles=CHANCE_SHUFFLES, given=given, per_map=per_map, progress=False,
+        **options,
+    )  # fmt: skip
+    return chance_corrected(test)
+
+
 def beyond(recording: xr.Dataset) -> xr.DataArray:
     """Variance explained by place beyond the observation and beyond chance."""
-    test = shuffle_test(
-        recording, n_shuffles=CHANCE_SHUFFLES, given=OBSERVATION, per_map=True, progress=False
-    )
-    return chance_corrected(test)
+    return explained(recording, given=OBSERVATION)

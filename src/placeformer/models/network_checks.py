@@ -36,15 +36,19 @@ def navigation_transformer(argument: str, value: Any, instead: str) -> Navigatio
     TypeError
         It is something else.
     """
-    inner = getattr(value, "_orig_mod", None) if isinstance(value, nn.Module) else None
-    if isinstance(value, nn.DataParallel | DistributedDataParallel):
-        inner = value.module
-    if inner is not None:
-        return navigation_transformer(argument, inner, instead)
-    if isinstance(value, NavigationTransformer):
-        return value
+    network = unwrapped(value) if isinstance(value, nn.Module) else value
+    if isinstance(network, NavigationTransformer):
+        return network
     how = f"; {instead}" if isinstance(value, nn.Module) else ""
     raise TypeError(f"{argument} must be a NavigationTransformer, got {found(value)}{how}")
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network inside ``torch.compile``, DataParallel and DistributedDataParallel."""
+    inner = getattr(network, "_orig_mod", None)  # of torch.compile
+    if isinstance(network, nn.DataParallel | DistributedDataParallel):
+        inner = network.module
+    return unwrapped(inner) if isinstance(inner, nn.Module) else network
 
 
 def found(value: Any) -> str:

@@ -505,6 +505,7 @@ class NavigationTransformer(nn.Module):
         private: bool = False,
         token: str | bool | None = None,
         branch: str | None = None,
+        create_pr: bool = False,
     ) -> str:
         """Push the network as one commit, and return its URL; see :func:`placeformer.push`."""
         import placeformer as pf
@@ -516,6 +517,7 @@ class NavigationTransformer(nn.Module):
             token=token,
             revision=branch,
             commit_message=commit_message,
+            create_pr=create_pr,
         )
 
     def summary(self) -> dict[str, Any]:

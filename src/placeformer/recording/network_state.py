@@ -12,10 +12,9 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
-from placeformer.models.network_checks import check_module
+from placeformer.models.network_checks import check_module, unwrapped
 from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
 
@@ -32,12 +31,7 @@ def original(network: nn.Module) -> nn.Module:
     ValueError
         A network whose layers hooks cannot see: scripted, sharded or not yet initialised.
     """
-    check_module("network", network)
-    inner = getattr(network, "_orig_mod", None)  # of torch.compile
-    if isinstance(network, nn.DataParallel | DistributedDataParallel):
-        inner = network.module
-    if isinstance(inner, nn.Module):
-        return original(inner)
+    network = unwrapped(check_module("network", network))
     for name, module in network.named_modules():
         where = f"network: {name or 'the network'} ({type(module).__name__})"
         if isinstance(module, torch.jit.ScriptModule):

@@ -37,14 +37,16 @@ def head(
     tags: Sequence[str] = TAGS,
     license: str | None = "mit",
     base_model: str | None = None,
+    task: str = "next-letter prediction on grid maps",
+    dataset: str = "GridWorld",
 ) -> str:
     """YAML header of a card: library, licence, tags and, with results, the ``model-index``."""
     measured = [
         EvalResult(
             task_type="other",
-            task_name="next-letter prediction on grid maps",
+            task_name=task,
             dataset_type=LIBRARY,
-            dataset_name="GridWorld",
+            dataset_name=dataset,
             metric_type=key,
             metric_name=key.replace("_", " "),
             metric_value=entry["value"],
@@ -77,8 +79,16 @@ def custom_card(
     name: str, model: nn.Module, results: Results, sections: Mapping[str, Any]
 ) -> str:
     """Return a card for a network of a registered class."""
+    cls = sections["class"]["name"]
     return TEMPLATES.get_template("custom_card.md.jinja").render(
-        head=head(name, results, tags=(LIBRARY, sections["class"]["name"]), license=None),
+        head=head(
+            name,
+            results,
+            tags=(LIBRARY, cls),
+            license=None,
+            task=f"task of the class {cls}",
+            dataset="see the definition of each result",
+        ),
         name=name,
         cls=sections["class"],
         config=json.dumps(sections["config"], indent=2, ensure_ascii=False),

@@ -295,10 +295,11 @@ def check_rebuilt(model: nn.Module, rebuilt: nn.Module, problems: list[str]) -> 
         )
     if hasattr(rebuilt, "info"):
         problems.append("info: expected no such attribute, in which pf.load states the source")
-    ours, theirs = lines_of(model), lines_of(rebuilt)
-    if ours != theirs:
-        a, b = next(((a, b) for a, b in zip(ours, theirs, strict=False) if a != b), ("", ""))
-        problems.append(f"modules: expected {b.strip()!r} {kind}, got {a.strip()!r}")
+    ours, theirs = settings_of(model), settings_of(rebuilt)
+    for name in [*theirs, *(name for name in ours if name not in theirs)]:
+        a, b = ours.get(name, "no module"), theirs.get(name, "no module")
+        if a != b:
+            problems.append(f"{name or 'the network'}: expected {b} {kind}, got {a}")
     if sharing(model) != sharing(rebuilt):
         names = [*sharing(model) ^ sharing(rebuilt)][0]
         problems.append(
@@ -312,9 +313,13 @@ def check_rebuilt(model: nn.Module, rebuilt: nn.Module, problems: list[str]) -> 
             compare_attributes(prefix, module, modules[name], kind, problems)
 
 
-def lines_of(model: nn.Module) -> list[str]:
-    """Lines of the network's list of modules, without addresses in memory."""
-    return re.sub(r"0x[0-9a-f]+", "0x", nn.Module.__repr__(model)).splitlines()
+def settings_of(model: nn.Module) -> dict[str, str]:
+    """Class and settings of every module, as PyTorch prints them, without addresses in memory."""
+    texts = {
+        name: f"{type(module).__name__}({module.extra_repr()})"
+        for name, module in model.named_modules(remove_duplicate=False)
+    }
+    return {name: re.sub(r"0x[0-9a-f]+", "0x", text) for name, text in texts.items()}
 
 
 def sharing(model: nn.Module) -> set[frozenset[str]]:

@@ -57,11 +57,9 @@ class CustomLayout:
         network = skeleton(self.cls, said.config)
         self.parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
         self.shared = sharing(network)
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.dtypes: dict[str, torch.dtype] = {}
-        for name, tensor in tensors_of(network, []).items():
-            self.shapes[name] = tuple(tensor.shape)
-            self.dtypes[name] = stored_dtype(tensor, said.dtype)
+        tensors = tensors_of(network, [])
+        self.shapes = shapes_of(tensors)
+        self.dtypes = {name: stored_dtype(w, said.dtype) for name, w in tensors.items()}
 
     def check_size(self, size: int, problems: list[str]) -> bool:
         """Compare the size of the file with that of the tensors; True if it fits."""
@@ -121,6 +119,11 @@ def tensors_of(network: nn.Module, problems: list[str]) -> dict[str, Tensor]:
     return found
 
 
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
 def stored_dtype(tensor: Tensor, dtype: str) -> torch.dtype:
     """Return the dtype in the file: `dtype` for floats, and that of the tensor for integers."""
     return FLOATS[dtype] if tensor.is_floating_point() else tensor.dtype
@@ -168,8 +171,7 @@ def contents(
     except FolderError as error:
         raise FolderError(f"{what}: {error}") from error
     theirs = tensors_of(rebuilt, problems)
-    shapes = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (ours, theirs))
-    compare_shapes(*shapes, problems)
+    compare_shapes(shapes_of(ours), shapes_of(theirs), problems)
     refuse(what, problems)
     check_rebuilt(model, rebuilt, problems)
     check_kinds(ours, theirs, problems)

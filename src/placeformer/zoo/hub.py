@@ -47,6 +47,7 @@ from placeformer.zoo.config import (
     LIBRARY,
     WEIGHTS,
     FolderError,
+    NavigationDescription,
     brief,
     parse_config,
     refuse,
@@ -77,6 +78,10 @@ BENCHMARK = "placeformer/gridworld"
 OFFLINE = (
     "it is not in the cache and the hub cannot be reached (local_files_only, HF_HUB_OFFLINE or no "
     "connection); load it once with a connection, or pass the cache_dir it was loaded to"
+)
+IF_DAMAGED = (
+    "\nIf a file was damaged in transit, download it again with force_download=True "
+    "(--force-download)"
 )
 REASONS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     (
@@ -227,10 +232,8 @@ def load(
     except HubError:
         raise
     except FolderError as error:
-        raise HubError(
-            f"{source}: {error}\nIf a file was damaged in transit, download it again with "
-            "force_download=True (--force-download)"
-        ) from error
+        damaged = "" if "expected a registered class" in str(error) else IF_DAMAGED
+        raise HubError(f"{source}: {error}{damaged}") from error
     name, commit = repo_id.rpartition("/")[2], folder.name
     model.info |= {"name": name, "source": f"hf:{repo_id}@{commit}", "revision": commit}
     return model
@@ -548,9 +551,12 @@ def check_license(license: str | None) -> None:
 
 
 def evaluation(config: bytes) -> dict[str, bytes]:
-    """Return the file of measured results as the hub reads them, none without results."""
+    """Return the file of results on the grid world as the hub reads them; none if there are none.
+
+    The hub lists results by their benchmark, which networks of other classes do not have.
+    """
     said = parse_config(config, [])
-    if said is None or not said.results:
+    if not isinstance(said, NavigationDescription) or not said.results:
         return {}
     entries = [
         EvalResultEntry(

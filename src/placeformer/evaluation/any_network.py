@@ -1,0 +1,212 @@
+"""Profiles of networks that are no navigation Transformer, and of Recordings: what they have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from torch import nn
+
+from placeformer.data import schema
+from placeformer.data.schema import variable
+from placeformer.models.activation import NMDA, alpha_to_mg
+from placeformer.models.memory import untouched
+from placeformer.models.network_checks import unwrapped
+from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.record import record
+from placeformer.zoo.registry import load
+
+RECORDED = "recorded"
+"""Kind of map of a network or animal that walked where the user says."""
+
+Score = Callable[[nn.Module], float]
+
+
+class Subject(NamedTuple):
+    """One of the things that are profiled: a network or a Recording, with its name if it has one.
+
+    Attributes
+    ----------
+    name
+        As the caller calls it; "" if not at all.
+    network, recording
+        One of them; the other is None.
+    """
+
+    name: str
+    network: nn.Module | None
+    recording: xr.Dataset | None
+
+    @property
+    def navigates(self) -> bool:
+        """Whether it is a navigation Transformer, for which walks and errors are known."""
+        return isinstance(self.network, NavigationTransformer)
+
+    @property
+    def label(self) -> str:
+        """Name in the result."""
+        known = getattr(self.network, "info", {}).get("name")
+        kind = RECORDED if self.network is None else type(self.network).__name__
+        return self.name or str(known or kind)
+
+
+def subjects_of(models: Any) -> list[Subject]:
+    """Return networks and Recordings from what the caller passed; load those named by a source.
+
+    Raises
+    ------
+    TypeError
+        Something else is among them.
+    ValueError
+        There are none.
+    """
+    one = isinstance(models, str | os.PathLike | nn.Module | xr.Dataset)
+    if not one and not isinstance(models, Iterable):
+        raise TypeError(f"models must be {WANTED}, or several of them, got {type(models).__name__}")
+    named: list[tuple[Any, Any]]
+    if isinstance(models, Mapping) and not one:
+        named = list(models.items())
+    else:
+        named = [("", thing) for thing in ([models] if one else models)]
+    if not named:
+        raise ValueError("models must name at least one network, got none")
+    return [subject(name, thing) for name, thing in named]
+
+
+WANTED = "a network, a source that pf.load accepts, or a Recording"
+
+
+def subject(name: Any, thing: Any) -> Subject:
+    """Return one network or Recording; load a network that is named by its source."""
+    if not isinstance(name, str):
+        raise TypeError(f"models must have names that are text as keys, got {name!r:.80}")
+    if isinstance(thing, str | os.PathLike):
+        thing = load(thing)
+    if isinstance(thing, nn.Module):
+        return Subject(name, unwrapped(thing), None)
+    if isinstance(thing, xr.Dataset):
+        schema.check_recording(thing)
+        return Subject(name, None, thing)
+    where = f"models[{name!r}]" if name else "models"
+    raise TypeError(f"{where} must be {WANTED}, got {type(thing).__name__}")
+
+
+def recording_of(
+    subject: Subject, run: Mapping[str, Any], *, seed: int, progress: bool = False
+) -> xr.Dataset:
+    """Return the Recording of a subject, which is made if it is a network.
+
+    Parameters
+    ----------
+    subject
+        A network other than a navigation Transformer, or a Recording.
+    run
+        `behaviour`, `inputs`, `layers` and `forward` of :func:`record`; the last two may be
+        mappings from the name of a network.
+    seed
+        Random seed of the network's own random numbers.
+    progress
+        Show a progress bar.
+    """
+    if subject.recording is not None:
+        return subject.recording
+    assert subject.network is not None  # for the type checker
+    name, kind = subject.label, type(subject.network).__name__
+    missing = [key for key in ("behaviour", "layers") if run[key] is None]
+    if missing:
+        raise TypeError(
+            f"{' and '.join(missing)} must be given for {name!r}, which is no "
+            f"NavigationTransformer but a {kind}: where it was (x and y over walk and time) and "
+            "which layers to record, as in pf.record. Or pass a Recording in its place"
+        )
+    return record(
+        subject.network,
+        run["behaviour"],
+        layers=own(run["layers"], name, "layers"),
+        inputs=run["inputs"],
+        forward=own(run["forward"], name, "forward"),
+        seed=seed,
+        progress=progress,
+    )
+
+
+def own(option: Any, name: str, argument: str) -> Any:
+    """Return what an option is for one network: itself, or its entry for the name."""
+    if not isinstance(option, Mapping):
+        return option
+    if name not in option:
+        raise ValueError(
+            f"{argument} must have an entry for every network, got none for {name!r} (there are "
+            f"{', '.join(map(repr, option)) or 'none'})"
+        )
+    return option[name]
+
+
+def facts_of(subject: Subject) -> dict[str, xr.Variable]:
+    """Coordinates along ``model`` of what is no navigation Transformer; NaN is unknown."""
+    modules = [] if subject.network is None else list(subject.network.modules())
+    alphas = {module.alpha for module in modules if isinstance(module, NMDA)}
+    alpha = alphas.pop() if len(alphas) == 1 else float("nan")
+    mg_mM = alpha_to_mg(alpha) if np.isfinite(alpha) else float("nan")
+    info = getattr(subject.network, "info", {})
+    values: dict[str, tuple[Any, str, str]] = {
+        "name": (subject.label, "1", "name"),
+        "alpha": (alpha, "1", "α when measured"),
+        "mg_mM": (mg_mM, "mM", "[Mg²⁺] when measured"),
+        "trained_alpha": (float("nan"), "1", "α of training"),
+        "activation_name": ("", "1", "activation"),
+        "seed": (-1, "1", "seed of training, -1 if unknown"),
+        "n_maps": (-1, "1", "trained maps"),
+        "sha256": (str(info.get("sha256") or ""), "1", "SHA-256 of the weights"),
+    }
+    return {
+        name: variable("model", [value], long, units=units)
+        for name, (value, units, long) in values.items()
+    }
+
+
+def scores_of(subject: Subject, score: Mapping[str, Score]) -> xr.DataArray:
+    """Scores of a network in eval mode, (model, metric); NaN for a Recording."""
+    values = []
+    for name, function in score.items():
+        if subject.network is None:
+            values.append(float("nan"))
+            continue
+        with untouched(subject.network):
+            value = function(subject.network)
+        try:
+            values.append(float(value))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"score[{name!r}] must return a number, got {type(value).__name__} for "
+                f"{subject.label!r}"
+            ) from error
+    about = variable(("model", "metric"), [values], "score that the caller defines")
+    return xr.DataArray(about, {"metric": list(score)})
+
+
+def named_scores(score: Any) -> dict[str, Score]:
+    """Return scores by name; a single function is called "score"."""
+    if score is None:
+        return {}
+    named = dict(score) if isinstance(score, Mapping) else {"score": score}
+    for name, function in named.items():
+        if not callable(function):
+            raise TypeError(
+                f"score must be a function of a network, or a mapping of them by name, got "
+                f"{type(function).__name__} for {name!r}"
+            )
+    return named
+
+
+def in_order(result: xr.Dataset, rows: Sequence[xr.Dataset], dims: Sequence[str]) -> xr.Dataset:
+    """Put the labels of some dimensions in the order in which they come, not by the alphabet."""
+    order = {}
+    for dim in dims:
+        labels = [label for row in rows if dim in row.dims for label in row[dim].values]
+        if labels:
+            order[dim] = list(dict.fromkeys(labels))
+    return result.reindex(order)
