@@ -154,6 +154,8 @@ def perturb(
     ablate, magnesium : Lesions and Mg²⁺, the special cases.
     dose_response : Memory errors, or any score, against the dose.
     ablation_curve : Perturb growing shares of the units, with controls.
+    specificity : What a perturbation costs besides reference memory, beside controls.
+    patch : Put activations of another map into the units.
 
     Notes
     -----
