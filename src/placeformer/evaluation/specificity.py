@@ -511,3 +511,20 @@ def estimate_at(values: Floats, at: tuple[int, ...]) -> Estimate:
     """Mean over networks (model, …) at one place; NaN if a network has no value there."""
     column = values[(slice(None), *at)]
     return over_seeds(column) if np.isfinite(column).all() else Estimate(np.nan)
+
+
+def specificity_verdict(result: xr.Dataset, *, measure: str, level: float) -> str:
+    """Verdict on the claim that the tested perturbation impairs the matched measure specifically.
+
+    "shown" if, at an equal cost of the matched measure, the tested perturbation costs less of
+    `measure` than every control does: each whole 95 % interval of the difference over seeds is
+    below 0. This needs no correction for the number of controls, as all of them must agree.
+    "opposite" if it costs more than at least one control and less than none, otherwise "not
+    shown"; "not tested" if the difference from a control has no interval.
+    """
+    verdicts = set(result["verdict"].sel(measure=measure, level=level).values.tolist())
+    if "not tested" in verdicts:
+        return "not tested"
+    if verdicts == {"shown"}:
+        return "shown"
+    return "opposite" if "opposite" in verdicts and "shown" not in verdicts else "not shown"
