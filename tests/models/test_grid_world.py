@@ -153,10 +153,10 @@ def test_letters_can_be_given():
         assert (world.side, world.n_maps) == (4, 3)
         np.testing.assert_array_equal(world.maps, letters.reshape(3, 16))
         walk = world.walk(20, 30, seed=0)
-        seen = letters[walk.map.values[:, None], walk.y.values, walk.x.values]
+        seen = letters[walk["map"].values[:, None], walk["y"].values, walk["x"].values]
         np.testing.assert_array_equal(walk.observation, seen)
     np.testing.assert_array_equal(world.novel_maps, GridWorld(4, 6, 3).novel_maps)
-    for bad in (letters[0], letters[:, :3], letters + 1, letters * 1.0, [[1, 2, 3]]):
+    for bad in (letters[0, 0], letters[:, :3], letters + 1, letters * 1.0, [[1, 2, 3]]):
         with pytest.raises(ValueError, match="letters must be"):
             GridWorld(n_letters=6, letters=bad)
 
@@ -175,8 +175,8 @@ def test_morphs_lead_from_one_map_to_the_other():
     np.testing.assert_array_equal(world.morph(a, b.reshape(6, 6), 0.4)[0], morphs[2])
     assert (world.morph(0, 1, 0.4, seed=1)[0] != morphs[2]).any()
     walk = world.walk(12, 20, seed=3, letters=morphs)
-    assert set(walk.map.values.tolist()) <= set(range(6)) and not walk.familiar.any()
-    seen = morphs[walk.map.values[:, None], walk.y.values * 6 + walk.x.values]
+    assert set(walk["map"].values.tolist()) <= set(range(6)) and not walk.familiar.any()
+    seen = morphs[walk["map"].values[:, None], walk.y.values * 6 + walk.x.values]
     np.testing.assert_array_equal(walk.observation, seen)
     same = world.walk(12, 20, seed=3, letters=world.maps)
     trained = world.walk(12, 20, seed=3)

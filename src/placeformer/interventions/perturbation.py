@@ -95,8 +95,8 @@ def perturb(
         - units, in the ways of :func:`ablate`: ``{"ffn.1": [3, 5]}``, ``["ffn.1/3"]``,
           ``score > 0.5``;
         - whole layers by name or pattern: ``"ffn.1"``, ``"attention.*"``, ``["ffn.0", "ffn.1"]``;
-        - attention heads of a navigation Transformer: ``"attention.1.head.0"``, after the softmax
-          (for all of the 65 lags, say, and not renormalised);
+        - attention heads of a navigation Transformer: ``"attention.1.head.0"``, its weights at all
+          lags, after the softmax and not renormalised;
         - weights ("connections") by the names of ``model.named_parameters()``, such as
           ``"layers.1.ffn.fc2.weight"``, or some of them by an index or a boolean mask:
           ``{"layers.1.ffn.fc2.weight": (slice(None), [3, 5])}``;
