@@ -126,7 +126,7 @@ def measured():
         "washout": {"parameter": "nmda", "doses": [1, 0]},
         "gain": {"parameter": "gain", "doses": [0.5, 0]},
     }
-    walks = {"n_walks": 12, "n_steps": 32, "decoded_walks": 6, "decoded_steps": 24}
+    walks = {"n_walks": 12, "n_steps": 32, "decoded_walks": 2, "decoded_steps": 24}
     return models, specificity(models, perturbations, levels=[0.02], **walks, **FEW)
 
 
