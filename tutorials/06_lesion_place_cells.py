@@ -98,4 +98,6 @@ print("equivalent α:", float(same["alpha"]), same["interval"].values, str(same[
 # One network is one animal. A claim about place cells and memory needs several networks and seeds,
 # and a criterion that is fixed beforehand.
 #
+# :doc:`11_is_it_specific` asks what a perturbation costs besides, beside controls.
+#
 # Next: :doc:`07_your_own_network`.

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 from claims import MODELS, RESULTS, write
 
 import placeformer as pf
+from placeformer.evaluation.specificity import specificity_verdict
 
 FILE = "specificity.nc"
 NETWORKS = ("nmda-a10", "nmda-a10-s1", "nmda-a10-s2")
@@ -50,61 +50,20 @@ def measure(
     return result
 
 
-def decision(result: xr.Dataset, measure: str = MEASURE, level: float = LEVEL) -> str:
-    """Verdict on the claim that washout impairs reference memory specifically.
-
-    "shown" if, at an equal cost of reference memory, washout costs less of the measure than every
-    control does (each whole 95 % interval over seeds below 0, which needs no correction, as all
-    controls must agree); "opposite" if it costs more than one control and less than none; otherwise
-    "not shown". "not tested" if a control has no interval.
-    """
-    verdicts = set(result["verdict"].sel(measure=measure, level=level).values.tolist())
-    if "not tested" in verdicts:
-        return "not tested"
-    if verdicts == {"shown"}:
-        return "shown"
-    return "opposite" if "opposite" in verdicts and "shown" not in verdicts else "not shown"
-
-
-def table(result: xr.Dataset, level: float = LEVEL) -> pd.DataFrame:
-    """Cost of every measure at the matched dose, with its interval over seeds."""
+def tables(result: xr.Dataset, level: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Costs at the matched doses, and those of washout minus those of every control."""
     at = result.sel(level=level)
-    rows = {}
-    for name in result["perturbation"].values:
-        mean, ends = (at[key].sel(perturbation=name) for key in ("mean_cost", "mean_interval"))
-        rows[str(name)] = {"dose": doses(at["matched_dose"].sel(perturbation=name).values)} | {
-            str(m): interval(mean.sel(measure=m).item(), ends.sel(measure=m).values)
-            for m in result["measure"].values
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def differences(result: xr.Dataset, level: float = LEVEL) -> pd.DataFrame:
-    """Cost of washout minus that of every control, with its interval over seeds and the verdict."""
-    at = result.sel(level=level)
-    rows = {}
-    for name in result["control"].values:
-        one = at.sel(control=name)
-        rows[str(name)] = {
-            str(m): interval(
-                one["difference"].sel(measure=m).item(),
-                one["difference_interval"].sel(measure=m).values,
-            ) + ", " + one["verdict"].sel(measure=m).item()
-            for m in result["measure"].values if m != result.attrs["match"]
-        }  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def interval(value: float, ends: np.ndarray) -> str:
-    """Text for a value and its interval."""
-    if np.isnan(value):
-        return "n/a"
-    return f"{value:.3f}" if np.isnan(ends).any() else f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
-
-
-def doses(values: np.ndarray) -> str:
-    """Text for the matched doses of the networks."""
-    return " ".join("n/a" if np.isnan(value) else f"{value:.2g}" for value in values)
+    costs = at["mean_cost"].to_pandas()
+    costs.insert(0, "dose", at["matched_dose"].mean("model").to_pandas())
+    one = at.sel(measure=[name for name in at["measure"].values if name != result.attrs["match"]])
+    rows = [
+        {"control": control, "measure": measure, "difference": float(cell["difference"]),
+         "lower": float(cell["difference_interval"][0]),
+         "upper": float(cell["difference_interval"][1]), "verdict": str(cell["verdict"].item())}
+        for control in one["control"].values for measure in one["measure"].values
+        for cell in [one.sel(control=control, measure=measure)]
+    ]  # fmt: skip
+    return costs, pd.DataFrame(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,9 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     result = measure(models=options.models, results=options.results)
     for level in result["level"].values:
-        print(f"cost at a cost of reference memory of {level:g}\n{table(result, level)}\n")
-        print(f"washout minus control\n{differences(result, level)}\n")
-    print(f"verdict: {decision(result)}")
+        costs, differences = tables(result, level)
+        print(f"at a cost of reference memory of {level:g}\n{costs.round(3).to_string()}\n")
+        print(f"washout minus control\n{differences.round(3).to_string(index=False)}\n")
+    print(f"verdict: {specificity_verdict(result, measure=MEASURE, level=LEVEL)}")
     return 0
 
 

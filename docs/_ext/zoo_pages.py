@@ -13,6 +13,7 @@ import xarray as xr
 from rst import render
 
 import placeformer as pf
+from placeformer.evaluation.specificity import specificity_verdict
 from placeformer.stats.intervals import over_seeds, verdict
 from placeformer.stats.permutation import control_p
 
@@ -49,6 +50,7 @@ def write_all(target: Path, results: Path = RESULTS) -> None:
             "claims-one-map": table(
                 *of_one_map(xr.load_dataset(results / "place-cell-lesions.nc"))
             ),
+            **specific(xr.load_dataset(results / "specificity.nc"), target),
             **{f"claims-tests-{name}": tests(of_set) for name, of_set in claims.items()},
             **{f"mg-{name}": errors(name, networks[name], claims[name], target) for name in SETS},
         }
@@ -154,6 +156,42 @@ def specificity(lesions: xr.Dataset) -> str:
         header=header,
         rows=rows,
     )
+
+
+def specific(result: xr.Dataset, target: Path) -> dict[str, str]:
+    """Tables, figure and verdict of what washout and its controls cost besides reference memory."""
+    level = 0.25
+    at = result.sel(level=level)
+    drawn, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    others = [str(m) for m in result["measure"].values if m != result.attrs["match"]]
+    for ax, name in zip(panels, others, strict=True):
+        pf.plot.specificity(result, measure=name, level=level, ax=ax)
+    save(drawn, target / "specificity.svg")
+    costs, differences = [], []
+    for name in result["perturbation"].values:
+        one = at.sel(perturbation=name)
+        cells = (one.sel(measure=m) for m in others)
+        doses = " ".join(f"{dose:.2g}" for dose in one["matched_dose"].values)
+        costs.append(
+            [str(name), doses, *(with_interval(float(c["mean_cost"]), *c["mean_interval"].values)
+                                 for c in cells)]
+        )  # fmt: skip
+    for name in result["control"].values:
+        row = [str(name)]
+        for measure in others:
+            cell = at.sel(control=name, measure=measure)
+            value = with_interval(float(cell["difference"]), *cell["difference_interval"].values)
+            row.append(f"{value}, {cell['verdict'].item()}")
+        differences.append(row)
+    header = [str(result["about"].sel(measure=m).item()) for m in others]
+    words = {m: specificity_verdict(result, measure=m, level=level) for m in others}
+    return {
+        "specificity-costs": table(["perturbation", "matched doses", *header], costs),
+        "specificity-differences": table(["washout minus", *header], differences),
+        "specificity-verdict": render(
+            "specificity", words=words, about=dict(zip(others, header, strict=True)), result=result
+        ),
+    }
 
 
 def of_one_map(lesions: xr.Dataset) -> Table:

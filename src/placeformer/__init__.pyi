@@ -25,6 +25,7 @@ from .interventions.equivalent_alpha import equivalent_dose as equivalent_dose
 from .interventions.lesions import ablate as ablate
 from .interventions.magnesium import dose_response as dose_response
 from .interventions.magnesium import magnesium as magnesium
+from .interventions.patching import patch as patch
 from .interventions.perturbation import perturb as perturb
 from .models.activation import NMDA as NMDA
 from .models.activation import alpha_to_mg as alpha_to_mg

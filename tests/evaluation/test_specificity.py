@@ -8,7 +8,12 @@ import xarray as xr
 from helpers.networks import network
 from torch import nn
 
-from placeformer.evaluation.specificity import Measured, at_levels, specificity
+from placeformer.evaluation.specificity import (
+    Measured,
+    at_levels,
+    specificity,
+    specificity_verdict,
+)
 from placeformer.interventions.perturbation import perturb
 from placeformer.models.memory import memory_errors
 from placeformer.models.transformer import ModelConfig
@@ -82,6 +87,23 @@ def test_a_verdict_is_over_seeds(networks):
     assert swapped.verdict.sel(measure="second").item() == "opposite"
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [
+        (["shown", "shown"], "shown"),
+        (["shown", "not shown"], "not shown"),
+        (["opposite", "not shown"], "opposite"),
+        (["opposite", "shown"], "not shown"),
+        (["shown", "not tested"], "not tested"),
+    ],
+)
+def test_all_controls_must_agree(verdicts, word):
+    labels = {"control": ["a", "b"], "measure": ["m"], "level": [0.5]}
+    table = xr.DataArray(np.array(verdicts)[:, None, None], labels, tuple(labels))
+    result = xr.Dataset({"verdict": table})
+    assert specificity_verdict(result, measure="m", level=0.5) == word
+
+
 def test_levels_that_are_not_reached_are_nan():
     curves = np.array([[0.0, 0.0], [0.1, 0.3], [0.2, 0.5]])
     cost, position = at_levels(curves, 0, np.array([0.15, 0.2, 0.3]))
@@ -104,7 +126,7 @@ def measured():
         "washout": {"parameter": "nmda", "doses": [1, 0]},
         "gain": {"parameter": "gain", "doses": [0.5, 0]},
     }
-    walks = {"n_walks": 12, "n_steps": 32, "decoded_walks": 6, "decoded_steps": 24}
+    walks = {"n_walks": 12, "n_steps": 32, "decoded_walks": 2, "decoded_steps": 24}
     return models, specificity(models, perturbations, levels=[0.02], **walks, **FEW)
 
 
@@ -142,7 +164,7 @@ def test_it_is_stored_and_drawn(measured, tmp_path):
     [
         (([],), "at least one network"),
         ((None, {"a": BOTH}), "perturbations must map at least two"),
-        ((None, {"a": BOTH, "b": {"how": "gain"}}), "perturbations\\['b'\\] must be a mapping with"),
+        ((None, {"a": BOTH, "b": {"how": "gain"}}), "perturbations\\['b'\\] must be a mapping"),
         ((None, {"a": BOTH, "b": {"parameter": "gian"}}), "parameter must be one of"),
         ((None, {"a": BOTH, "b": {"parameter": "gain", "units": "0"}}), "doses must be given"),
     ],

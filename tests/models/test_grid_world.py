@@ -144,3 +144,47 @@ def test_walkers_that_advance_together_walk_as_each_alone():
             np.testing.assert_array_equal(place[i], one[0])
             np.testing.assert_array_equal(action[i], one[1])
             np.testing.assert_array_equal(together[i].place, walker.place)
+
+
+def test_letters_can_be_given():
+    letters = np.random.default_rng(0).integers(6, size=(3, 4, 4))
+    for given in (letters, letters.reshape(3, 16)):
+        world = GridWorld(n_letters=6, letters=given)
+        assert (world.side, world.n_maps) == (4, 3)
+        np.testing.assert_array_equal(world.maps, letters.reshape(3, 16))
+        walk = world.walk(20, 30, seed=0)
+        seen = letters[walk["map"].values[:, None], walk["y"].values, walk["x"].values]
+        np.testing.assert_array_equal(walk.observation, seen)
+    np.testing.assert_array_equal(world.novel_maps, GridWorld(4, 6, 3).novel_maps)
+    for bad in (letters[0, 0], letters[:, :3], letters + 1, letters * 1.0, [[1, 2, 3]]):
+        with pytest.raises(ValueError, match="letters must be"):
+            GridWorld(n_letters=6, letters=bad)
+
+
+def test_morphs_lead_from_one_map_to_the_other():
+    world = GridWorld(6, 10, 3, seed=1)
+    a, b = world.maps[:2]
+    shares = np.linspace(0, 1, 6)
+    morphs = world.morph(0, 1, shares)
+    np.testing.assert_array_equal(morphs[0], a)
+    np.testing.assert_array_equal(morphs[-1], b)
+    assert ((morphs == a) | (morphs == b)).all()
+    changed = morphs != a
+    assert (changed[1:] >= changed[:-1]).all()
+    np.testing.assert_array_equal(changed.sum(1), np.rint(shares * (a != b).sum()))
+    np.testing.assert_array_equal(world.morph(a, b.reshape(6, 6), 0.4)[0], morphs[2])
+    assert (world.morph(0, 1, 0.4, seed=1)[0] != morphs[2]).any()
+    walk = world.walk(12, 20, seed=3, letters=morphs)
+    assert set(walk["map"].values.tolist()) <= set(range(6)) and not walk.familiar.any()
+    seen = morphs[walk["map"].values[:, None], walk.y.values * 6 + walk.x.values]
+    np.testing.assert_array_equal(walk.observation, seen)
+    same = world.walk(12, 20, seed=3, letters=world.maps)
+    trained = world.walk(12, 20, seed=3)
+    for name in ("observation", "action", "target"):
+        np.testing.assert_array_equal(same[name], trained[name])
+    assert "letters_sha256" in same.attrs and "letters_sha256" not in trained.attrs
+    for arguments in ((0, 3, 0.5), (0, 1, 1.5), (0, [0] * 9, 0.5), (0.5, 1, 0.5)):
+        with pytest.raises(ValueError, match="must (be|have)"):
+            world.morph(*arguments)
+    with pytest.raises(ValueError, match="letters must have 36 places"):
+        world.walk(2, 3, seed=0, letters=[[1, 2, 3, 4]])

@@ -147,3 +147,22 @@ def test_chosen_units_are_named(curve):
     ):
         drawn = lines(pf.plot.ablation(curve.assign_attrs(order=order)))
         assert list(drawn)[:2] == [label, "random units"]
+
+
+def test_the_axis_of_another_parameter_is_its_dose():
+    about = {"units": "1", "long_name": "factor of the activation"}
+    response = xr.Dataset(
+        {
+            "value": (("model", "metric"), [[1.0], [2.0], [4.0]]),
+            "interval": (("model", "metric", "bound"), [[[0.5, 1.5]], [[1, 3]], [[2, 6]]]),
+        },
+        {"metric": ["cost"], "dose": ("model", [0.5, 1.0, -np.inf], about),
+         "alpha": ("model", [10.0] * 3), "trained_alpha": ("model", [10.0] * 3)},
+        {"parameter": "gain"},
+    )  # fmt: skip
+    ax = pf.plot.dose_response(response, metric="cost")
+    assert ax.get_xlabel() == "factor of the activation" and ax.get_xscale() == "linear"
+    assert ax.lines[0].get_xdata().tolist() == [0.5, 1.0]
+    other = {"gain": response, "α": response.assign_attrs(parameter="nmda")}
+    with pytest.raises(ValueError, match="response must be of one parameter"):
+        pf.plot.dose_response(other, metric="cost")

@@ -1,6 +1,7 @@
 """The script that measures the family, and the pages made of what it measured."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ from helpers.networks import small_network
 from helpers.scripts import ZOO, script
 
 import placeformer as pf
+from placeformer.evaluation.specificity import specificity_verdict
 
 mpl.use("agg")
 DOCS = ZOO.parent / "docs"
@@ -102,6 +104,7 @@ def pages(tmp_path_factory):
     measured.doses().to_netcdf(folder / "nmda-a10-washout.nc")
     measured.lesions().to_netcdf(folder / "nmda-a10-lesions.nc")
     measured.place_cell_lesions().to_netcdf(folder / "place-cell-lesions.nc")
+    shutil.copy(ZOO / "results" / "specificity.nc", folder)
     zoo_pages().write_all(folder / "generated", folder)
     return folder / "generated"
 
@@ -119,6 +122,18 @@ def test_pages_say_what_was_measured(pages):
     specificity = (pages / "claims-specificity.txt").read_text()
     assert "decoding of position" in specificity
     assert "0.1 (0.05 to 0.15)" in specificity
+
+
+def test_the_verdict_on_specificity_is_that_of_the_rules(pages):
+    result = xr.load_dataset(ZOO / "results" / "specificity.nc")
+    word = specificity_verdict(result, measure="working", level=0.25)
+    assert f"specifically is **{word}**" in (pages / "specificity-verdict.txt").read_text()
+    costs = (pages / "specificity-costs.txt").read_text()
+    for name in result["perturbation"].values:
+        assert str(name) in costs
+    differences = (pages / "specificity-differences.txt").read_text()
+    assert differences.count("shown") + differences.count("opposite") == 4 * 3
+    assert (pages / "specificity.svg").is_file()
 
 
 def test_lesions_of_one_map_are_told_one_by_one_and_together(pages):

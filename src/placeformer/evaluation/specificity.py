@@ -341,7 +341,7 @@ def memory_measures(
     for kind in ("trained", "novel"):
         walk = world.walk(**walks, familiar=kind == "trained")
         wrong, n = parameter.count(model, doses.tolist(), walk, seed=walks["seed"], where=where)
-        wrong, n = by_map(wrong.transpose(0, 2, 1), walk), by_map(n.T, walk)
+        wrong, n = (by_map(c, walk, world.n_maps) for c in (wrong.transpose(0, 2, 1), n.T))
         for i, memory in enumerate(MEMORIES):
             key = memory if kind == "trained" else f"{memory}_{kind}"
             if key in MEASURES:
@@ -349,10 +349,9 @@ def memory_measures(
     return {key: found[key] for key in MEASURES if key in found}
 
 
-def by_map(counts: NDArray[Any], walk: xr.Dataset) -> Floats:
+def by_map(counts: NDArray[Any], walk: xr.Dataset, n_maps: int) -> Floats:
     """Sums (…, map) of counts (…, walk) over the walks of every map; 0 for maps without walks."""
-    number = walk["map"].values
-    return counts @ (number[:, None] == np.arange(number.max() + 1)).astype(float)
+    return counts @ (walk["map"].values[:, None] == np.arange(n_maps)).astype(float)
 
 
 def decoding_measure(
@@ -373,10 +372,10 @@ def decoding_measure(
             recording = record(model, layers=layers, progress=False, **walks)
         error = decode_position(recording, method="bayes", n_shuffles=0, progress=False)
         error = error["error"].mean("time")
-        sums.append(by_map(error.values, recording))
+        sums.append(by_map(error.values, recording, world_of(model).n_maps))
     place = [recording[axis].values.astype(float) for axis in ("y", "x")]
     guess = np.sqrt(sum((axis - axis.mean()) ** 2 for axis in place)).mean()
-    n = by_map(np.ones(n_walks), recording)
+    n = by_map(np.ones(n_walks), recording, world_of(model).n_maps)
     return Measured(np.array(sums), n, float(guess), "trained")
 
 
@@ -511,3 +510,20 @@ def estimate_at(values: Floats, at: tuple[int, ...]) -> Estimate:
     """Mean over networks (model, …) at one place; NaN if a network has no value there."""
     column = values[(slice(None), *at)]
     return over_seeds(column) if np.isfinite(column).all() else Estimate(np.nan)
+
+
+def specificity_verdict(result: xr.Dataset, *, measure: str, level: float) -> str:
+    """Verdict on the claim that the tested perturbation impairs the matched measure specifically.
+
+    "shown" if, at an equal cost of the matched measure, the tested perturbation costs less of
+    `measure` than every control does: each whole 95 % interval of the difference over seeds is
+    below 0. This needs no correction for the number of controls, as all of them must agree.
+    "opposite" if it costs more than at least one control and less than none, otherwise "not
+    shown"; "not tested" if the difference from a control has no interval.
+    """
+    verdicts = set(result["verdict"].sel(measure=measure, level=level).values.tolist())
+    if "not tested" in verdicts:
+        return "not tested"
+    if verdicts == {"shown"}:
+        return "shown"
+    return "opposite" if "opposite" in verdicts and "shown" not in verdicts else "not shown"

@@ -417,6 +417,8 @@ class LesionHook:
 
     def lesion(self, output: Tensor) -> Tensor:
         """Replace the units of one tensor."""
+        if output is None:  # the letter stream of the last layer, where no prediction needs it
+            return output
         if self.site.width is not None and self.site.dims is None:  # a navigation Transformer
             shape, width = self.site.shape(output), self.site.width
             mask = self.mask(output, width, shape)

@@ -95,8 +95,8 @@ def perturb(
         - units, in the ways of :func:`ablate`: ``{"ffn.1": [3, 5]}``, ``["ffn.1/3"]``,
           ``score > 0.5``;
         - whole layers by name or pattern: ``"ffn.1"``, ``"attention.*"``, ``["ffn.0", "ffn.1"]``;
-        - attention heads of a navigation Transformer: ``"attention.1.head.0"``, after the softmax
-          (for all of the 65 lags, say, and not renormalised);
+        - attention heads of a navigation Transformer: ``"attention.1.head.0"``, its weights at all
+          lags, after the softmax and not renormalised;
         - weights ("connections") by the names of ``model.named_parameters()``, such as
           ``"layers.1.ffn.fc2.weight"``, or some of them by an index or a boolean mask:
           ``{"layers.1.ffn.fc2.weight": (slice(None), [3, 5])}``;
@@ -154,6 +154,8 @@ def perturb(
     ablate, magnesium : Lesions and Mg²⁺, the special cases.
     dose_response : Memory errors, or any score, against the dose.
     ablation_curve : Perturb growing shares of the units, with controls.
+    specificity : What a perturbation costs besides reference memory, beside controls.
+    patch : Put activations of another map into the units.
 
     Notes
     -----

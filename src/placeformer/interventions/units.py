@@ -259,9 +259,12 @@ def sites(
     known, keys = hook_points(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")
     return [
-        Site(layer, stream, point.module, point.width, keys[stream] if attention else None)
+        Site(
+            layer, stream, point.module, point.width, keys[stream] if attention else None,
+            path=point.path or None,
+        )
         for stream, point in ((stream, known[stream + layer]) for stream in keys)
-    ]
+    ]  # fmt: skip
 
 
 def unused(model: nn.Module, site: Site) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data.schema import variable
 
@@ -108,6 +110,15 @@ class GridWorld:
         Number of trained maps, and of novel maps.
     seed
         Random seed of the letters. The same arguments give the same maps.
+    letters
+        The letters of the trained maps, such as those of another program, (n_maps, side, side) or
+        (n_maps, side²), whole numbers from 0 to n_letters - 1; they then give `side` and `n_maps`.
+        The novel maps are drawn as without them.
+
+    Raises
+    ------
+    ValueError
+        An argument out of range, or letters of another shape.
 
     Attributes
     ----------
@@ -130,8 +141,17 @@ class GridWorld:
     """
 
     def __init__(
-        self, side: int = 11, n_letters: int = 10, n_maps: int = 32, seed: int = 0
+        self,
+        side: int = 11,
+        n_letters: int = 10,
+        n_maps: int = 32,
+        seed: int = 0,
+        *,
+        letters: ArrayLike | None = None,
     ) -> None:
+        given = None if letters is None else check_letters(letters, n_letters)
+        if given is not None:
+            n_maps, side = len(given), math.isqrt(given.shape[1])
         for name, value, least in (
             ("side", side, 2),
             ("n_letters", n_letters, 2),
@@ -149,6 +169,8 @@ class GridWorld:
             )
             for kind in (0, 1)
         )
+        if given is not None:
+            self.maps = given
 
     def __repr__(self) -> str:
         return (
@@ -160,13 +182,80 @@ class GridWorld:
         """Letter indices of the trained (`familiar`) or the novel maps, (n_maps, side²)."""
         return self.maps if familiar else self.novel_maps
 
+    def morph(
+        self, a: int | ArrayLike, b: int | ArrayLike, share: ArrayLike, *, seed: int = 0
+    ) -> NDArray[np.uint8]:
+        """Letters between two maps: those of map A, at a share of the places replaced by B's.
+
+        The places are drawn at random among those where the maps differ, and the places of a
+        smaller share are among those of a greater one.
+
+        Parameters
+        ----------
+        a, b
+            Indices of trained maps, or the letters of any map, (side²,) or (side, side).
+        share
+            One or several shares, 0 (map A) to 1 (map B).
+        seed
+            Random seed of the order in which the places change.
+
+        Returns
+        -------
+        numpy.ndarray
+            Letters (share, side²), for the argument `letters` of :meth:`walk`.
+
+        Raises
+        ------
+        ValueError
+            A share outside 0–1, or maps that do not exist or have another size.
+
+        Examples
+        --------
+        >>> import placeformer as pf
+        >>> world = pf.GridWorld(side=5, n_letters=10, n_maps=2)
+        >>> letters = world.morph(0, 1, [0, 0.5, 1])
+        >>> (letters != world.maps[0]).sum(1).tolist()
+        [0, 12, 23]
+        >>> walks = world.walk(n_walks=6, n_steps=50, seed=0, letters=letters)
+        """
+        shares = np.atleast_1d(np.asarray(share, float))
+        if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
+            raise ValueError(f"share must be in 0–1, got {share!r}")
+        first, second = (self._one_map(name, m) for name, m in (("a", a), ("b", b)))
+        differ = np.random.default_rng([seed, 3]).permutation(np.flatnonzero(first != second))
+        morphs = np.repeat(first[None], shares.size, 0)
+        for row, n in zip(morphs, np.rint(shares * differ.size).astype(int), strict=True):
+            row[differ[:n]] = second[differ[:n]]
+        return morphs
+
+    def _one_map(self, name: str, which: int | ArrayLike) -> NDArray[np.uint8]:
+        """Letters (side²,) of a trained map, or as given."""
+        if np.ndim(which) == 0:
+            if not isinstance(which, int | np.integer) or not 0 <= which < self.n_maps:
+                raise ValueError(
+                    f"{name} must be an index in 0–{self.n_maps - 1}, or letters, got {which!r}"
+                )
+            return self.maps[which]
+        letters = check_letters(np.asarray(which)[None], self.n_letters, name)[0]
+        if letters.size != self.side**2:
+            raise ValueError(
+                f"{name} must have {self.side**2} places, as this world has, got {letters.size}"
+            )
+        return letters
+
     def walker(
-        self, n_walks: int, rng: np.random.Generator, *, maps: Sequence[int] | None = None
+        self,
+        n_walks: int,
+        rng: np.random.Generator,
+        *,
+        maps: Sequence[int] | None = None,
+        n_maps: int | None = None,
     ) -> Walker:
         """Start `n_walks` walks at random places of random `maps` (default: all)."""
-        allowed = np.arange(self.n_maps) if maps is None else np.unique(np.asarray(maps))
-        if allowed.size == 0 or allowed.min() < 0 or allowed.max() >= self.n_maps:
-            raise ValueError(f"maps must be indices in 0–{self.n_maps - 1}, got {maps!r}")
+        n_maps = self.n_maps if n_maps is None else n_maps
+        allowed = np.arange(n_maps) if maps is None else np.unique(np.asarray(maps))
+        if allowed.size == 0 or allowed.min() < 0 or allowed.max() >= n_maps:
+            raise ValueError(f"maps must be indices in 0–{n_maps - 1}, got {maps!r}")
         place = rng.integers(self.side**2, size=n_walks)
         return Walker(self.side, place, allowed[rng.integers(len(allowed), size=n_walks)], rng)
 
@@ -178,6 +267,7 @@ class GridWorld:
         seed: int,
         familiar: bool = True,
         maps: Sequence[int] | None = None,
+        letters: ArrayLike | None = None,
     ) -> xr.Dataset:
         """Draw random walks, with the letters seen and the actions taken.
 
@@ -191,6 +281,10 @@ class GridWorld:
             Whether to walk on the trained maps or on the novel ones.
         maps
             Indices of the maps to draw from; by default all.
+        letters
+            Other maps to walk on, such as those of :meth:`morph`: (map, side²) or (map, side,
+            side). They are not trained maps, and `familiar` of the walks is False. The courses are
+            those of the same number of trained maps.
 
         Returns
         -------
@@ -201,9 +295,17 @@ class GridWorld:
             predicted. Coordinates along ``walk``: `map` (map index) and `familiar` (bool).
         """
         rng = np.random.default_rng([seed, 2])
-        walker = self.walker(n_walks, rng, maps=maps)
+        known = self.letters(familiar)
+        if letters is not None:
+            known, familiar = check_letters(letters, self.n_letters), False
+            if known.shape[1] != self.side**2:
+                raise ValueError(
+                    f"letters must have {self.side**2} places, as this world has, got "
+                    f"{known.shape[1]}"
+                )
+        walker = self.walker(n_walks, rng, maps=maps, n_maps=len(known))
         place, action = walker.advance(n_steps)
-        seen = self.letters(familiar)[walker.map[:, None], place]
+        seen = known[walker.map[:, None], place]
         steps = ("walk", "time")
         x, y = (place % self.side).astype(np.int16), (place // self.side).astype(np.int16)
         return xr.Dataset(
@@ -228,7 +330,30 @@ class GridWorld:
                 "world_seed": self.seed,
                 "walk_seed": seed,
                 "familiar": int(familiar),
-                "maps": " ".join(map(str, range(self.n_maps) if maps is None else maps)),
+                "maps": " ".join(map(str, range(len(known)) if maps is None else maps)),
                 "actions": " ".join(ACTIONS),
+                **({} if letters is None else {"letters_sha256": sha256(known)}),
             },
         )
+
+
+def check_letters(letters: ArrayLike, n_letters: int, name: str = "letters") -> NDArray[np.uint8]:
+    """Return the letters of maps as (map, place); raise for another shape or other letters."""
+    given = np.asarray(letters)
+    flat = given.reshape(len(given), -1) if given.ndim in (2, 3) and given.size else given
+    square = flat.ndim == 2 and math.isqrt(flat.shape[1]) ** 2 == flat.shape[1]
+    if not square or (given.ndim == 3 and given.shape[1] != given.shape[2]):
+        raise ValueError(
+            f"{name} must be (map, side, side) or (map, side²), got the shape {given.shape}"
+        )
+    if given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= n_letters:
+        raise ValueError(
+            f"{name} must be whole numbers from 0 to n_letters - 1 = {n_letters - 1}, got "
+            f"{given.dtype} from {given.min()} to {given.max()}"
+        )
+    return flat.astype(np.uint8)
+
+
+def sha256(letters: NDArray[np.uint8]) -> str:
+    """SHA-256 of the letters of maps."""
+    return hashlib.sha256(np.ascontiguousarray(letters).tobytes()).hexdigest()

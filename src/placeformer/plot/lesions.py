@@ -107,7 +107,7 @@ def dose_response(
     fit: xr.Dataset | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw errors, or a metric, against α, with [Mg²⁺] on the upper axis.
+    """Draw errors, or a metric, against α, with [Mg²⁺] on the upper axis, or against any dose.
 
     Parameters
     ----------
@@ -129,7 +129,13 @@ def dose_response(
         Every network and dose with its 95 % interval over walks, and a line through the means over
         the networks of each dose. The axis of α is linear below the minimum positive dose and
         logarithmic above it. If α of one network was changed at test time, an arrow on the axis
-        marks its α of training. Networks without α are left out.
+        marks its α of training. Networks without α are left out. The axis of another parameter is
+        linear, and infinite doses are left out.
+
+    Raises
+    ------
+    ValueError
+        Responses to different parameters.
 
     See Also
     --------
@@ -149,21 +155,32 @@ def dose_response(
     """
     ax = axes(ax)
     named = {"": response} if isinstance(response, xr.Dataset) else dict(response)
-    doses = np.concatenate([item["alpha"].values for item in named.values()])
+    first = next(iter(named.values()))
+    kinds = {str(item.attrs.get("parameter", "nmda")) for item in named.values()}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"response must be of one parameter, whose dose is the axis, got {', '.join(kinds)}"
+        )
+    of_alpha = kinds == {"nmda"}
+    key = "alpha" if of_alpha else "dose"
+    doses = np.concatenate([item[key].values for item in named.values()])
     positive = doses[doses > 0]
     least = positive.min() if positive.size else 1.0
-    ax.set_xscale("symlog", linthresh=least, linscale=LINSCALE)
+    if of_alpha:
+        ax.set_xscale("symlog", linthresh=least, linscale=LINSCALE)
     for i, (label, item) in enumerate(named.items()):
-        _responses(ax, item, label, i, memory, maps, metric)
+        _responses(ax, item, key, label, i, memory, maps, metric)
     if fit is not None:
         _hill(ax, fit)
-    first = next(iter(named.values()))
     if metric is None:
         _share_axis(ax, errors_label(first, maps, memory))
         _chance(ax, first)
     else:
         ax.set_ylabel(metric)
-    _alpha_axis(ax, float(least), float(np.nanmax(doses)), first)
+    if of_alpha:
+        _alpha_axis(ax, float(least), float(np.nanmax(doses)), first)
+    else:
+        ax.set_xlabel(str(first["dose"].attrs["long_name"]))
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False)
     return ax
@@ -252,25 +269,35 @@ def specificity(
 
 
 def _responses(
-    ax: Axes, response: xr.Dataset, label: str, i: int, memory: str, maps: str, metric: str | None
+    ax: Axes,
+    response: xr.Dataset,
+    key: str,
+    label: str,
+    i: int,
+    memory: str,
+    maps: str,
+    metric: str | None,
 ) -> None:
-    """Points with intervals, and a line through the means of the doses."""
+    """Points with intervals, and a line through the means of the doses, the coordinate `key`."""
     color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
-    with_alpha = np.flatnonzero(response["alpha"].notnull().values)
-    response = response.isel(model=with_alpha).sortby("alpha")
-    x = response["alpha"].values
+    with_dose = np.flatnonzero(np.isfinite(response[key].values))
+    response = response.isel(model=with_dose).sortby(key)
+    x = response[key].values
     if metric is None:
         picked = response.sel(maps=maps, memory=memory)
         y, ends = picked["error"].values, picked["interval"].transpose("bound", ...).values
         reach: Any = np.nan_to_num(np.abs(ends - y))
     else:
         y, reach = response["value"].sel(metric=metric).values, None
+        if "interval" in response and "metric" in response["interval"].dims:
+            ends = response["interval"].sel(metric=metric).transpose("bound", ...).values
+            reach = np.nan_to_num(np.abs(ends - y))
     marker = MARKERS[i % len(MARKERS)]
     ax.errorbar(x, y, reach, fmt=marker, markersize=4, color=color, capsize=2, label=label or None)
     doses = np.unique(x)
     ax.plot(doses, [y[x == dose].mean() for dose in doses], style, color=color, linewidth=1)
     trained = np.unique(response["trained_alpha"].values)
-    if trained.size == 1 and doses.size > 1:
+    if key == "alpha" and trained.size == 1 and doses.size > 1:
         place: dict[str, Any] = {"xy": (trained[0], 0), "xycoords": ("data", "axes fraction")}
         ax.annotate(
             "", xytext=(0, 22), textcoords="offset points",

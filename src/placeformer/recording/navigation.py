@@ -24,11 +24,15 @@ from placeformer.recording.runner import Job, Plan
 
 @dataclass(frozen=True)
 class HookPoint:
-    """A module whose output can be recorded, and the function that arranges its units."""
+    """A module whose output can be recorded, and the function that arranges its units.
+
+    `path` leads to one of several outputs, such as "[1]".
+    """
 
     module: nn.Module
     width: int
     units: Callable[[Tensor], Tensor] = lambda output: output
+    path: str = ""
 
     def hook(self, name: str) -> LayerHook:
         """Return a hook that records it; its axes are known."""
@@ -36,7 +40,9 @@ class HookPoint:
         def lay(output: Tensor, n_walks: int) -> Tensor:
             return self.units(output)
 
-        return LayerHook(name, self.module, lay=lay, width=self.width)
+        hook = LayerHook(name, self.module, lay=lay, width=self.width)
+        hook.path = self.path  # not part of the name
+        return hook
 
 
 def hook_points(model: NavigationTransformer) -> dict[str, HookPoint]:
@@ -57,6 +63,8 @@ def hook_points(model: NavigationTransformer) -> dict[str, HookPoint]:
                 by_lag = content_lags(reach)
             points[f"{stream}attention.{i}"] = HookPoint(weights, config.n_heads * reach, by_lag)
             points[f"{stream}ffn.{i}"] = HookPoint(units, config.d_inner)
+            path = "[0]" if stream else "[1]"
+            points[f"{stream}residual.{i}"] = HookPoint(layer, config.d_model, path=path)
     return points
 
 

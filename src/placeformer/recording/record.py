@@ -59,12 +59,13 @@ def record(
         Recording.
     layers
         Names or patterns of layers. Of a navigation Transformer: "ffn.*" (feed-forward units, the
-        default), "attention.*" (weights, head × lag) or "position" (place embedding) of the query
-        stream, whose steps belong to the next place; "content.ffn.*" and so on for the letter
-        stream; only one stream per call. Of any other network: dotted names of its modules,
-        patterns of them ("encoder.*.relu"), or the modules. If several outputs of a layer have a
-        time axis, one is selected in brackets: "lstm[0]" or "block[hidden][1]". Layers that match
-        a pattern and are never called, or have no time axis, are left out.
+        default), "attention.*" (weights, head × lag), "residual.*" (the stream after each layer) or
+        "position" (place embedding) of the query stream, whose steps belong to the next place;
+        "content.ffn.*" and so on for the letter stream; only one stream per call. Of any other
+        network: dotted names of its modules, patterns of them ("encoder.*.relu"), or the modules.
+        If several outputs of a layer have a time axis, one is selected in brackets: "lstm[0]" or
+        "block[hidden][1]". Layers that match a pattern and are never called, or have no time axis,
+        are left out.
     units
         Record only these units: a mapping from layer to indices, a sequence of labels such as
         ``["ffn.1/37"]``, a Dataset or DataArray of units, such as a selection of a Recording, or a
