@@ -1,0 +1,169 @@
+"""Questions on consolidation, answered over seeds by rules that were fixed before measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.stats.intervals import Estimate, over_seeds
+
+OCTAVES = 0.5
+"""Difference of two times, in octaves (doublings of steps), that still counts as "with"."""
+
+KEPT = 0.1
+"""Share of place cells below the retest ceiling that still counts as no turnover."""
+
+LEAST_FALL, LEAST_RISE = 0.1, 0.02
+"""Least fall of an error and rise of a share of units for there to be a time of half of it."""
+
+TIMED = {
+    "trained map": ("place_cell_fraction", {"maps": "trained"}),
+    "novel map (control)": ("place_cell_fraction", {"maps": "novel"}),
+    "depend on memory": ("memory_dependent_fraction", {}),
+}
+"""Curves of place cells whose time is compared with that of reference memory."""
+
+
+class Answer(NamedTuple):
+    """One row of the answers."""
+
+    question: str
+    network: str
+    measure: str
+    value: float
+    lower: float
+    upper: float
+    n_seeds: int
+    verdict: str
+
+
+def half_step(steps: NDArray[Any], values: NDArray[Any], least: float) -> float:
+    """Step at which a curve has first made half of its way from its first to its last value.
+
+    Between two snapshots the curve is taken to be straight. NaN for a rise of less than `least`.
+    """
+    way = values[-1] - values[0]
+    if not way >= least:
+        return np.nan
+    half = values[0] + way / 2
+    after = int(np.argmax(values >= half))
+    x, y = steps[after - 1 : after + 1], values[after - 1 : after + 1]
+    return float(x[0] + (half - y[0]) / (y[1] - y[0]) * (x[1] - x[0]))
+
+
+def times(course: xr.Dataset) -> dict[str, float]:
+    """Steps at which memories and place cells of one network are half of what they become."""
+    steps = course["step"].values.astype(float)
+    found = {}
+    for memory in ("working", "reference"):
+        error = course["error"].sel(maps="trained", memory=memory).values
+        found[memory] = half_step(steps, -error, LEAST_FALL)
+    for name, (variable, where) in TIMED.items():
+        share = course[variable].sel(where).mean("layer").values
+        found[name] = half_step(steps, share, LEAST_RISE)
+    return found
+
+
+def turnover_of(course: xr.Dataset) -> dict[str, float]:
+    """Place cells lost beyond what two recordings disagree on, in two intervals between snapshots.
+
+    "last": the last interval; "half": that in which reference memory comes to half. The loss is
+    the mean of the retest ceilings at both ends of the interval minus what is kept over it.
+    """
+    kept = course["kept_excess"]
+    ceiling = kept.sel(compared="retest").values
+    lost = (ceiling[1:] + ceiling[:-1]) / 2 - kept.sel(compared="previous").values[1:]
+    half, steps = times(course)["reference"], course["step"].values
+    at = int(np.searchsorted(steps, half)) - 1 if np.isfinite(half) else None
+    return {"last": float(lost[-1]), "half": np.nan if at is None else float(lost[at])}
+
+
+def consolidation_answers(courses: xr.Dataset) -> pd.DataFrame:
+    """Answer when place cells appear, and whether their turnover ends, for every activation.
+
+    Parameters
+    ----------
+    courses
+        Results of :func:`consolidation` along ``model``, with the coordinates `network` (name of
+        the activation with its α) and `seed`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per question, activation and measure: the mean over seeds with its 95 % interval
+        (Student's t), `n_seeds` with a value, and the verdict.
+
+        - "when": log2 of the step at which place cells are half of what they become, over that of
+          reference memory on the same maps. "before" or "after" reference memory if the whole
+          interval is beyond 0 and not all of it within half an octave; "with" if it is within half
+          an octave; else "undecided".
+        - "turnover": place cells lost over the last interval between snapshots, beyond the
+          disagreement of two recordings of one network. "ends" if the whole interval is below 0.1,
+          "goes on" if it is above 0, else "undecided". And what more of them are lost in the
+          interval in which reference memory comes to half: "more then" if the whole interval is
+          above 0, "less then" if it is below.
+
+        "not tested" with fewer than two seeds that have a value.
+    """
+    rows: list[Answer] = []
+    for network in dict.fromkeys(courses["network"].values.tolist()):
+        members = [
+            courses.isel(model=i) for i in np.flatnonzero(courses["network"].values == network)
+        ]
+        found = pd.DataFrame([times(course) for course in members])
+        for name in TIMED:
+            octaves = np.log2(found[name] / found["reference"])
+            rows.append(answer("when", network, name, octaves, when))
+        lost = pd.DataFrame([turnover_of(course) for course in members])
+        rows.append(answer("turnover", network, "last interval", lost["last"], ends))
+        more = lost["half"] - lost["last"]
+        rows.append(answer("turnover", network, "while memory is acquired", more, then))
+    return pd.DataFrame(rows)
+
+
+def answer(
+    question: str,
+    network: str,
+    measure: str,
+    values: pd.Series,
+    judge: Callable[[Estimate], str],
+) -> Answer:
+    """One row, from one value per seed."""
+    found, n = over_seeds(values.to_numpy()), int(np.isfinite(values).sum())
+    word = judge(found)
+    return Answer(question, network, measure, found.value, found.lower, found.upper, n, word)
+
+
+def when(octaves: Estimate) -> str:
+    """Verdict on a time relative to that of reference memory."""
+    if np.isnan(octaves.lower):
+        return "not tested"
+    if -OCTAVES <= octaves.lower and octaves.upper <= OCTAVES:
+        return "with"
+    return side(octaves, "after", "before")
+
+
+def ends(lost: Estimate) -> str:
+    """Verdict on the turnover of the last interval."""
+    if np.isnan(lost.lower):
+        return "not tested"
+    if lost.upper < KEPT:
+        return "ends"
+    return "goes on" if lost.lower > 0 else "undecided"
+
+
+def then(more: Estimate) -> str:
+    """Verdict on the turnover while memory is acquired, against that of the last interval."""
+    return side(more, "more then", "less then")
+
+
+def side(found: Estimate, above: str, below: str) -> str:
+    """Side of 0 that the whole interval is on."""
+    if np.isnan(found.lower):
+        return "not tested"
+    return above if found.lower > 0 else below if found.upper < 0 else "undecided"
