@@ -1,8 +1,8 @@
 """Measure the networks with snapshots over their training, and what further maps do to them.
 
 ``python zoo/consolidation.py`` measures every network of zoo/families/consolidation.toml that has
-snapshots and is missing in zoo/results/consolidation.nc, at every snapshot (:func:`consolidation`,
-about two minutes per network on one CPU core), and prints the answers
+snapshots and is missing in zoo/results/consolidation.nc, at the STEPS (:func:`consolidation`,
+about a minute per network on one CPU core), and prints the answers
 (``placeformer.evaluation.consolidation_rules``). Memory is tested on the two maps that are in use
 from the first step on, and units are recorded on the first of them.
 
@@ -10,15 +10,16 @@ from the first step on, and units are recorded on the first of them.
 rehearsal (zoo/recipes/further-maps.toml, half a minute each), and tests old and new maps intact,
 at another α and under lesions (:func:`amnesia_curve`), into zoo/results/amnesia.nc.
 
-``python zoo/consolidation.py windows`` compares the networks of zoo/families/windows.toml, whose α
-is another in a window of their training, by their errors at the end, into zoo/results/windows.nc;
-``zoo/train.py`` trains them (two minutes each on an idle core).
+``python zoo/consolidation.py windows`` trains the networks of zoo/families/windows.toml, whose α is
+another in a window of their training, and tests them at the end, into zoo/results/windows.nc (six
+minutes on an idle core; ``--minutes 4`` stops before, and the same command goes on).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from claims import MODELS, RESULTS, ZOO, history, sha256, write
@@ -33,6 +35,7 @@ from tqdm.auto import tqdm
 
 import placeformer as pf
 from placeformer.evaluation.consolidation_rules import consolidation_answers
+from placeformer.training.ensemble import train_ensemble
 from placeformer.training.recipe import Recipe, read_recipes
 from placeformer.zoo.config import CONFIG
 from placeformer.zoo.files import HISTORY
@@ -41,10 +44,12 @@ from placeformer.zoo.registry import natural, seed_of
 FAMILY = ZOO / "families" / "consolidation.toml"
 WINDOWS = ZOO / "families" / "windows.toml"
 FURTHER = ZOO / "recipes" / "further-maps.toml"
+STEPS = (0, 100, 400, 600, 800, 1300, 2200, 3000)
 SETTINGS: dict[str, Any] = {
-    "maps": [0, 1], "recorded_map": 0, "n_walks": 64, "n_steps": 1024, "recorded_walks": 16,
+    "maps": [0, 1], "recorded_map": 0, "n_walks": 32, "n_steps": 1024, "recorded_walks": 16,
     "recorded_steps": 512, "n_shuffles": "auto", "seed": 0,
 }  # fmt: skip
+TESTS: dict[str, Any] = {"n_walks": 32, "n_steps": 512, "repeats": 3, "alpha": 0.1}
 OLD = [f"consolidation-nmda-a10{seed}" for seed in ("", "-s1", "-s2")]
 REHEARSAL = {"none": 0.0, "a quarter": 0.25}
 SETS = {"old": range(8), "new": range(8, 12)}
@@ -74,7 +79,7 @@ def courses(file: Path = RESULTS / "consolidation.nc", models: Path = MODELS) ->
         if name in names and stored["sha256"].values[i] == sha256(models / name):
             rows[name] = stored.isel(model=[i])
     for name in tqdm([name for name in names if name not in rows], unit="network"):
-        course = pf.consolidation(name, progress=False, **SETTINGS).expand_dims("model")
+        course = pf.consolidation(name, STEPS, progress=False, **SETTINGS).expand_dims("model")
         course = course.assign_coords({k: course[k].expand_dims("model") for k in ("alpha",)})
         units = [k for k, v in course.data_vars.items() if "unit" in v.dims and v.dtype.kind == "f"]
         course = course.assign({k: course[k].astype(np.float32) for k in units})
@@ -100,10 +105,12 @@ def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> 
         cells = pf.place_cells(recording, cell_types=False, progress=False)["is_place_cell"]
         with TemporaryDirectory() as run:
             pf.train(further, run, init=name, progress=False)
-            curve = pf.amnesia_curve(run, SETS, alpha=0.1, units=cells, progress=False)
-            course = pf.consolidation(run, progress=False, **SETTINGS)
+            curve = pf.amnesia_curve(run, SETS, units=cells, progress=False, **TESTS)
+            ends = [0, recipe.training.steps]
+            course = pf.consolidation(run, ends, progress=False, **SETTINGS)
         survival = course[["kept", "kept_chance", "kept_excess", "kept_p"]].sel(compared="first")
-        curve = curve.merge(survival.drop_vars(["compared", "alpha"])).expand_dims("model")
+        survival = survival.drop_vars(["compared", "alpha"])
+        curve = curve.merge(survival, join="outer").expand_dims("model")
         about = facts(name, MODELS) | {"rehearsal": ("model", [words])}
         rows.append(curve.assign_coords(about).drop_attrs(deep=False).assign_attrs(
             {k: v for k, v in curve.attrs.items() if k not in ("source", "provenance")}
@@ -112,16 +119,26 @@ def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> 
     return xr.load_dataset(file)
 
 
-def windows(models: Path, file: Path = RESULTS / "windows.nc") -> xr.Dataset:
-    """Errors at the end of the networks whose α was another in a window of their training."""
+def windows(
+    run: Path, file: Path = RESULTS / "windows.nc", minutes: float | None = None
+) -> xr.Dataset | None:
+    """Train networks with windows of another α together, and test them at the end at both α."""
+    recipes = [Recipe.from_dict(tomllib.loads(text)) for text in read_recipes(WINDOWS).values()]
     rows = []
-    for name in read_recipes(WINDOWS):
-        if (models / name / CONFIG).is_file():
-            errors = pf.dose_response(models / name, n_walks=64, n_steps=1024, progress=False)
-            row = errors.drop_vars(["wrong", "n"]).assign_coords(
-                window=("model", [name.removeprefix("window-").partition("-s")[0]])
-            )
-            rows.append(row)
+    for trainer in train_ensemble(recipes, run, minutes=minutes, progress=False):
+        recipe = trainer.recipe
+        if trainer.step < recipe.training.steps:
+            print(f"stopped at step {trainer.step}")
+            return None
+        errors = pf.dose_response(
+            trainer.model, alphas=[10, 0.1], n_walks=64, n_steps=512, progress=False
+        )
+        row = errors.drop_vars(["wrong", "n", "name", "seed"]).swap_dims(model="alpha")
+        course = pd.DataFrame(trainer.history).set_index("step")["reference_error_trained"]
+        row = row.assign(history=("history_step", course.values)).expand_dims("model")
+        about = {"window": recipe.name.split("-")[1], "seed": recipe.seed}
+        row = row.assign_coords({k: ("model", [v]) for k, v in about.items()})
+        rows.append(row.assign_coords(history_step=course.index.values))
     together = xr.concat(rows, "model", join="exact", combine_attrs="drop_conflicts")
     write(together, file)
     return together
@@ -136,13 +153,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "what", nargs="?", choices=["course", "amnesia", "windows"], default="course"
     )
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")
+    parser.add_argument("--run", type=Path, default=Path("runs/windows"), help="for checkpoints")
+    parser.add_argument(
+        "--minutes", type=float, help="stop the training of windows after this time"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.what == "amnesia":
         curve = amnesia()
         print(curve["error"].sel(memory="reference").mean("model").to_series().to_string())
     elif options.what == "windows":
-        print(windows(options.models)["error"].to_series().to_string())
+        found = windows(options.run, minutes=options.minutes)
+        if found is not None:
+            error = found["error"].sel(maps="trained", memory="reference")
+            print(error.groupby("window").mean().to_series().to_string())
     else:
         answers = consolidation_answers(courses(models=options.models))
         print(answers.to_string(index=False, float_format="{:.3f}".format))

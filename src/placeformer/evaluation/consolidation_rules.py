@@ -126,6 +126,98 @@ def consolidation_answers(courses: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def window_answers(networks: xr.Dataset) -> pd.DataFrame:
+    """Answer which window of another α costs most reference memory.
+
+    Parameters
+    ----------
+    networks
+        `error` (model, alpha, maps, memory) of networks with the coordinates `window` ("never" is
+        the control) and `seed` along ``model``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        "cost": errors on trained maps at the last α of training minus those of the control of the
+        same seed, means over seeds with their 95 % intervals (Student's t). "costs" if the whole
+        interval is above 0, "gains" if below, else "undecided". "most": cost of the costliest of
+        the windows minus that of each other one. "more" if the whole interval is above 0.
+    """
+    tested = networks["error"].sel(maps="trained").isel(alpha=0)
+    by_seed = tested.set_index(model=["window", "seed"]).unstack("model")
+    rows = []
+    for memory in ("reference", "working"):
+        cost = (by_seed.sel(memory=memory) - by_seed.sel(memory=memory, window="never")).to_pandas()
+        cost = cost if cost.index.name == "window" else cost.T
+        for window in (w for w in dict.fromkeys(networks["window"].values) if w != "never"):
+            rows.append(answer("cost", window, f"{memory} memory", cost.loc[window], costs))
+        if memory == "reference":
+            parts = cost.drop(["never", "throughout"], errors="ignore")
+            most = str(parts.mean(axis=1).idxmax())
+            for window in parts.index.drop(most):
+                more = parts.loc[most] - parts.loc[window]
+                rows.append(answer("most", f"{most} − {window}", "reference memory", more, more_of))
+    return pd.DataFrame(rows)
+
+
+def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
+    """Answer what is forgotten, and whether recent memory is the more vulnerable.
+
+    Parameters
+    ----------
+    curves
+        Results of :func:`amnesia_curve` along ``model``, with the coordinates `rehearsal` and
+        `seed`, and `kept_excess` of the place cells of the first step.
+
+    Returns
+    -------
+    pandas.DataFrame
+        At the last step: "forgetting" of the first set of maps (reference memory), "forgets" if
+        the whole interval over seeds is above 0; "gradient" of every condition, "recent suffers
+        more" if above 0, "old suffers more" if below; "survival" of place cells beyond chance,
+        "some survive" if above 0.
+    """
+    last, rows = curves.isel(step=-1).sel(memory="reference"), []
+    for rehearsal in dict.fromkeys(curves["rehearsal"].values.tolist()):
+        here = last.isel(model=np.flatnonzero(curves["rehearsal"].values == rehearsal))
+        old = str(here["maps"].values[0])
+        lost = here["forgetting"].sel(maps=old).to_series()
+        words = f"rehearsal: {rehearsal}"
+        rows.append(answer("forgetting", words, f"{old} maps", lost, forgets))
+        for condition in here["condition"].values[1:]:
+            gradient = here["gradient"].sel(condition=condition).to_series()
+            rows.append(answer("gradient", words, str(condition), gradient, graded))
+        rows.append(
+            answer("survival", words, "place cells", here["kept_excess"].to_series(), survives)
+        )
+    return pd.DataFrame(rows)
+
+
+def costs(found: Estimate) -> str:
+    """Verdict on the cost of a window."""
+    return side(found, "costs", "gains")
+
+
+def more_of(found: Estimate) -> str:
+    """Verdict on the cost of one window against another."""
+    return side(found, "more", "less")
+
+
+def forgets(found: Estimate) -> str:
+    """Verdict on forgetting."""
+    return side(found, "forgets", "improves")
+
+
+def graded(found: Estimate) -> str:
+    """Verdict on the gradient."""
+    return side(found, "recent suffers more", "old suffers more")
+
+
+def survives(found: Estimate) -> str:
+    """Verdict on the place cells that are kept."""
+    return side(found, "some survive", "fewer than by chance")
+
+
 def answer(
     question: str,
     network: str,
@@ -143,7 +235,7 @@ def when(octaves: Estimate) -> str:
     """Verdict on a time relative to that of reference memory."""
     if np.isnan(octaves.lower):
         return "not tested"
-    if -OCTAVES <= octaves.lower and octaves.upper <= OCTAVES:
+    if octaves.lower >= -OCTAVES and octaves.upper <= OCTAVES:
         return "with"
     return side(octaves, "after", "before")
 
