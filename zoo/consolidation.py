@@ -64,7 +64,7 @@ def facts(name: str, models: Path) -> dict[str, Any]:
         "network": model.config.activation if alpha is None else f"α = {alpha:g}",
         "trained_alpha": np.nan if alpha is None else alpha,
         "seed": seed_of(models / name),
-        "sha256": sha256(models / name),
+        "weights_sha256": sha256(models / name),
     }
     return {key: ("model", [value]) for key, value in values.items()}
 
@@ -76,7 +76,7 @@ def courses(file: Path = RESULTS / "consolidation.nc", models: Path = MODELS) ->
     stored = xr.load_dataset(file) if file.is_file() else None
     rows = {}
     for i, name in enumerate([] if stored is None else stored["name"].values.tolist()):
-        if name in names and stored["sha256"].values[i] == sha256(models / name):
+        if name in names and stored["weights_sha256"].values[i] == sha256(models / name):
             rows[name] = stored.isel(model=[i])
     for name in tqdm([name for name in names if name not in rows], unit="network"):
         course = pf.consolidation(name, STEPS, progress=False, **SETTINGS).expand_dims("model")

@@ -210,13 +210,10 @@ def test_a_network_of_the_zoo_without_snapshots_names_those_with_some(monkeypatc
     assert pf.list_steps("mini-relu") == [0] and pf.list_steps("mini-gelu") == []
 
 
-def test_an_installed_package_says_where_snapshots_are(monkeypatch, tmp_path):
+def test_the_last_step_must_be_the_published_network(monkeypatch, tmp_path):
     pins = tmp_path / "pins.json"
     pins.write_text('{"mini-relu": {"0": "00", "6000": "00"}}')
     monkeypatch.setattr(registry, "SNAPSHOT_PINS", pins)
-    monkeypatch.setattr(registry, "snapshots_folder", lambda: tmp_path / "absent")
-    with pytest.raises(FolderError, match=r"source checkout.*zoo/snapshots.*org/mini-relu"):
-        pf.load("mini-relu", step=0)
     with pytest.raises(FolderError, match="must have the sha256 of its last snapshot"):
         pf.load("mini-relu", step=6000)
 
@@ -288,6 +285,26 @@ def test_snapshots_of_another_training_or_twice_the_same_are_not_pinned(zoo_of_o
     shutil.copy(folder / "twice" / SNAPSHOTS / MANIFEST, snapshots / "tiny")
     with pytest.raises(ValueError, match="a sha256 of its own"):
         pin.pin_snapshots(folder / "models", snapshots, folder / "snapshot_pins.json")
+
+
+def test_an_installed_package_downloads_the_snapshots_that_it_has_pinned(
+    zoo_of_one, local_hub, monkeypatch
+):
+    publish = script("publish")
+    publish.publish(registry.zoo_folder() / "tiny", "alice")
+    assert publish.publish_steps("tiny", "alice") == [0, 12, 24]
+    assert publish.publish_steps("tiny", "alice") == []
+    here = {step: pf.load("tiny", step=step) for step in (0, 12, 24)}
+    monkeypatch.setattr(registry, "snapshots_folder", lambda: Path("absent"))
+    for step, model in here.items():
+        found = pf.load("tiny", step=step, organisation="alice")
+        assert_bit_equal(found.state_dict(), model.state_dict())
+        assert found.info["step"] == step
+    pf.push(here[0], "alice/tiny", revision="step-12")
+    with pytest.raises(FolderError, match="must have the sha256 that the package has pinned"):
+        pf.load("tiny", step=12, organisation="alice")
+    with pytest.raises(HubError, match="placeformer/tiny at step-12 cannot be found"):
+        pf.load("tiny", step=12)
 
 
 def test_every_snapshot_of_the_zoo_has_its_pin_and_they_all_differ():
