@@ -91,9 +91,14 @@ def courses(file: Path = RESULTS / "consolidation.nc", models: Path = MODELS) ->
 
 
 def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> xr.Dataset:
-    """Train on further maps with and without rehearsal, and test old and new maps."""
+    """Train on further maps with and without rehearsal, and test what is missing in the file."""
     recipe, rows = Recipe.read(FURTHER), []
     cases = [(name, words) for name in names for words in REHEARSAL]
+    stored = xr.load_dataset(file) if file.is_file() else xr.Dataset({"name": ("model", [])})
+    for i, name in enumerate(stored["name"].values.tolist()):
+        if stored["weights_sha256"].values[i] == sha256(MODELS / name):
+            rows.append(stored.isel(model=[i]))
+            cases.remove((name, stored["rehearsal"].values[i]))
     for name, words in tqdm(cases, unit="training"):
         old = pf.load(name)
         further = replace(

@@ -75,8 +75,9 @@ def by_course(courses: xr.Dataset) -> Table:
     """One row per network: times of half, and what there is at the end."""
     header = [
         "network", "working memory", "reference memory", "place cells, trained map",
-        "novel map", "depend on memory", "errors at the end: working, reference",
-        "place cells at the end: trained, novel", "at step 0: trained, novel",
+        "novel map", "depend on memory", "trained minus novel",
+        "errors at the end: working, reference", "place cells at the end: trained, novel",
+        "at step 0: trained, novel",
     ]  # fmt: skip
     rows = []
     for i in range(courses.sizes["model"]):

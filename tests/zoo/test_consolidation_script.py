@@ -73,5 +73,5 @@ def test_the_page_has_its_tables_and_figures(tmp_path):
     words = {"before", "with", "after", "undecided", "not tested"}
     when = (tmp_path / "consolidation-when.txt").read_text("utf-8")
     n_networks = len(np.unique(courses["network"].values))
-    assert sum(when.count(f"**{word}**") for word in words) == 3 * n_networks
+    assert sum(when.count(f"**{word}**") for word in words) == 4 * n_networks
     assert "seeds" in (tmp_path / "consolidation-networks.txt").read_text("utf-8")

@@ -21,13 +21,6 @@ KEPT = 0.1
 LEAST_FALL, LEAST_RISE = 0.1, 0.02
 """Least fall of an error and rise of a share of units for there to be a time of half of it."""
 
-TIMED = {
-    "trained map": ("place_cell_fraction", {"maps": "trained"}),
-    "novel map (control)": ("place_cell_fraction", {"maps": "novel"}),
-    "depend on memory": ("memory_dependent_fraction", {}),
-}
-"""Curves of place cells whose time is compared with that of reference memory."""
-
 
 class Answer(NamedTuple):
     """One row of the answers."""
@@ -63,10 +56,22 @@ def times(course: xr.Dataset) -> dict[str, float]:
     for memory in ("working", "reference"):
         error = course["error"].sel(maps="trained", memory=memory).values
         found[memory] = half_step(steps, -error, LEAST_FALL)
-    for name, (variable, where) in TIMED.items():
-        share = course[variable].sel(where).mean("layer").values
+    for name, share in shares(course).items():
         found[name] = half_step(steps, share, LEAST_RISE)
     return found
+
+
+def shares(course: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+    """Shares of units over the steps whose time is compared with that of reference memory."""
+    cells = course["place_cell_fraction"].mean("layer")
+    trained, novel = (cells.sel(maps=kind).values for kind in ("trained", "novel"))
+    memory = course["memory_dependent_fraction"].mean("layer").values
+    return {
+        "trained map": trained,
+        "novel map (control)": novel,
+        "depend on memory": memory,
+        "trained minus novel map": trained - novel,
+    }
 
 
 def turnover_of(course: xr.Dataset) -> dict[str, float]:
@@ -116,7 +121,7 @@ def consolidation_answers(courses: xr.Dataset) -> pd.DataFrame:
             courses.isel(model=i) for i in np.flatnonzero(courses["network"].values == network)
         ]
         found = pd.DataFrame([times(course) for course in members])
-        for name in TIMED:
+        for name in shares(members[0]):
             octaves = np.log2(found[name] / found["reference"])
             rows.append(answer("when", network, name, octaves, when))
         lost = pd.DataFrame([turnover_of(course) for course in members])
