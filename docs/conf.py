@@ -23,6 +23,7 @@ repository = urls.get("Repository", "")
 extensions = [
     "api_pages",
     "command_line",
+    "consolidation_pages",
     "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",

@@ -3,7 +3,8 @@
 ``python zoo/publish.py --organisation NAME`` pushes every network in zoo/models to NAME/<network>,
 from where ``placeformer.load`` fetches those that are not in the installed package. The files are
 pushed unchanged, so that they have the pins of the package; a repository that holds them already is
-left as it is. It needs a token with write access (``HF_TOKEN``, or that of ``hf auth login``).
+left as it is. The snapshots of a network follow, as the revisions step-0, step-50 and so on, where
+these are missing. It needs a token with write access (``HF_TOKEN``, or that of ``hf auth login``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from placeformer.zoo import folder as hub
+from placeformer.zoo import hub as remote
 from placeformer.zoo import registry as zoo
 from placeformer.zoo.config import LIBRARY
 from placeformer.zoo.files import FILES, HASHED, SUMS
@@ -48,6 +50,16 @@ def publish(folder: Path, organisation: str, *, api: HfApi | None = None) -> str
     return str(commit.commit_url)
 
 
+def publish_steps(name: str, organisation: str) -> list[int]:
+    """Push the snapshots of a network that its repository lacks; return their steps."""
+    target = f"{organisation}/{name}"
+    pinned = zoo.list_steps(name)
+    missing = sorted(set(pinned) - set(remote.list_steps(target))) if pinned else []
+    for step in missing:
+        remote.push(zoo.load(name, step=step), target, revision=f"{zoo.STEP}{step}")
+    return missing
+
+
 def main() -> None:
     """Publish the networks in the order of the zoo."""
     parser = argparse.ArgumentParser(
@@ -62,6 +74,8 @@ def main() -> None:
         parser.error(f"no such networks in {MODELS}: {', '.join(unknown)}")
     for name in options.names or known:
         print(f"{name}: {publish(MODELS / name, options.organisation) or 'unchanged'}", flush=True)
+        if steps := publish_steps(name, options.organisation):
+            print(f"{name}: snapshots at steps {', '.join(map(str, steps))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def run(tmp_path_factory):
 def curve(run):
     return pf.amnesia_curve(
         run, SETS, alpha=0.1, units={"ffn.1": [1, 3]}, repeats=2,
-        conditions={"washout": lambda model: pf.magnesium(model, alpha=0)}, **WALKS,
+        conditions={"none": lambda model: pf.magnesium(model, alpha=0)}, **WALKS,
     )  # fmt: skip
 
 
@@ -90,15 +90,15 @@ def test_further_maps_must_be_in_the_world():
 
 def test_errors_are_those_of_the_network_at_that_step_and_condition(run, curve):
     assert curve.condition.values.tolist() == [
-        "intact", "block", "lesion", "random lesion", "washout",
+        "intact", "washout", "lesion", "random lesion", "none",
     ]  # fmt: skip
     for step in (0, 4):
         model = pf.load(run, step=step)
         for condition, context in {
             "intact": None,
-            "block": pf.magnesium(model, alpha=0.1),
+            "washout": pf.magnesium(model, alpha=0.1),
             "lesion": pf.ablate(model, {"ffn.1": [1, 3]}),
-            "washout": pf.magnesium(model, alpha=0),
+            "none": pf.magnesium(model, alpha=0),
         }.items():
             if context:
                 context.__enter__()
@@ -116,8 +116,8 @@ def test_costs_are_paired_and_gradients_are_those_of_the_last_set_against_the_fi
     assert (curve.cost.sel(condition="intact") == 0).all()
     assert (curve.forgetting.sel(step=0) == 0).all()
     xr.testing.assert_allclose(
-        curve.cost.sel(condition="block", drop=True),
-        curve.error.sel(condition="block", drop=True)
+        curve.cost.sel(condition="washout", drop=True),
+        curve.error.sel(condition="washout", drop=True)
         - curve.error.sel(condition="intact", drop=True),
     )
     cost = curve.cost.sel(condition="lesion")
@@ -149,7 +149,7 @@ def test_the_interval_of_a_difference_is_students_where_walks_are_alike():
         ({"units": {"ffn.7": [0]}}, "there is no layer 'ffn.7'"),
         ({"units": {"ffn.1": slice(None)}}, "as many other units of ffn.1"),
         ({"repeats": 0}, "repeats must be at least 1"),
-        ({"alpha": 1, "conditions": {"block": None}}, "names of their own, got 'block'"),
+        ({"alpha": 99, "conditions": {"block": None}}, "names of their own, got 'block'"),
         ({"alpha": -1}, "alpha must be"),
     ],
 )
@@ -171,5 +171,5 @@ def test_the_result_survives_netcdf_and_is_drawn(curve, tmp_path):
         assert {"units", "long_name"} <= curve[name].attrs.keys(), name
     ax = pf.plot.amnesia_curve(curve)
     labels = ax.get_legend_handles_labels()[1]
-    assert labels[:2] == ["old, intact", "old, block"] and "chance" in labels
+    assert labels[:2] == ["old, intact", "old, washout"] and "chance" in labels
     plt.close("all")

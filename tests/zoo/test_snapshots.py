@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.recipes import assert_bit_equal, entries, muon, recipe, weights
+from helpers.scripts import script
 from safetensors.torch import load_file
 
 import placeformer as pf
@@ -209,13 +210,10 @@ def test_a_network_of_the_zoo_without_snapshots_names_those_with_some(monkeypatc
     assert pf.list_steps("mini-relu") == [0] and pf.list_steps("mini-gelu") == []
 
 
-def test_an_installed_package_says_where_snapshots_are(monkeypatch, tmp_path):
+def test_the_last_step_must_be_the_published_network(monkeypatch, tmp_path):
     pins = tmp_path / "pins.json"
     pins.write_text('{"mini-relu": {"0": "00", "6000": "00"}}')
     monkeypatch.setattr(registry, "SNAPSHOT_PINS", pins)
-    monkeypatch.setattr(registry, "snapshots_folder", lambda: tmp_path / "absent")
-    with pytest.raises(FolderError, match=r"source checkout.*zoo/snapshots.*org/mini-relu"):
-        pf.load("mini-relu", step=0)
     with pytest.raises(FolderError, match="must have the sha256 of its last snapshot"):
         pf.load("mini-relu", step=6000)
 
@@ -235,3 +233,90 @@ def test_snapshots_are_revisions_of_a_repository(whole, local_hub):
         pf.load("alice/tiny@main", step=2)
     with pytest.raises(HubError, match="cannot be listed"):
         pf.list_steps("alice/absent")
+
+
+@pytest.fixture
+def zoo_of_one(tmp_path, monkeypatch):
+    """A zoo of one network with snapshots, made by the scripts, and its training."""
+    pin = script("pin")
+    models, snapshots = tmp_path / "models", tmp_path / "snapshots"
+    what = recipe(snapshots=[0, 12, 24])
+    trainer = train(what, tmp_path / "runs" / "tiny", progress=False)
+    (tmp_path / "recipe.toml").write_text(what.to_toml())
+    pf.save(trainer.model, models / "tiny", recipe=tmp_path / "recipe.toml")
+    pin.pin(models, tmp_path / "pins.json")
+    assert pin.take_snapshots(tmp_path / "runs", models, snapshots) == ["tiny"]
+    pin.pin_snapshots(models, snapshots, tmp_path / "snapshot_pins.json")
+    monkeypatch.setattr(registry, "zoo_folder", lambda: models)
+    monkeypatch.setattr(registry, "PINS", tmp_path / "pins.json")
+    monkeypatch.setattr(registry, "SNAPSHOT_PINS", tmp_path / "snapshot_pins.json")
+    return tmp_path, trainer, pin
+
+
+def test_the_zoo_keeps_all_snapshots_but_the_last_which_is_the_published_network(zoo_of_one):
+    folder, trainer, _ = zoo_of_one
+    assert sorted(f.name for f in (folder / "snapshots" / "tiny").iterdir()) == [
+        MANIFEST, "step-000000.safetensors", "step-000012.safetensors",
+    ]  # fmt: skip
+    assert pf.list_steps("tiny") == [0, 12, 24]
+    last = pf.load("tiny", step=24)
+    assert last.info["sha256"] == pf.load("tiny").info["sha256"]
+    rounded = {k: v.half().float() for k, v in weights(trainer).items()}
+    assert_bit_equal(last.state_dict(), rounded)
+    in_run = pf.load(folder / "runs" / "tiny", step=12)
+    assert_bit_equal(pf.load("tiny", step=12).state_dict(), in_run.state_dict())
+    (folder / "snapshots" / "tiny" / "step-000012.safetensors").write_bytes(b"other")
+    with pytest.raises(FolderError, match="altered or is of another step"):
+        pf.load("tiny", step=12)
+
+
+def test_snapshots_of_another_training_or_twice_the_same_are_not_pinned(zoo_of_one):
+    folder, trainer, pin = zoo_of_one
+    run, snapshots = folder / "runs" / "tiny", folder / "snapshots"
+    with torch.no_grad():
+        trainer.model.read_out.bias += 1
+    save_snapshot(trainer.model, run, 24)
+    with pytest.raises(ValueError, match="the snapshot at step 24 must be the published network"):
+        pin.take_snapshots(folder / "runs", folder / "models", snapshots)
+    save_snapshot(pf.load("tiny", step=0), folder / "twice", 12)
+    for file in (folder / "twice" / SNAPSHOTS).iterdir():
+        shutil.copy(file, snapshots / "tiny")
+    save_snapshot(pf.load("tiny", step=0), folder / "twice", 0)
+    shutil.copy(folder / "twice" / SNAPSHOTS / MANIFEST, snapshots / "tiny")
+    with pytest.raises(ValueError, match="a sha256 of its own"):
+        pin.pin_snapshots(folder / "models", snapshots, folder / "snapshot_pins.json")
+
+
+def test_an_installed_package_downloads_the_snapshots_that_it_has_pinned(
+    zoo_of_one, local_hub, monkeypatch
+):
+    publish = script("publish")
+    publish.publish(registry.zoo_folder() / "tiny", "alice")
+    assert publish.publish_steps("tiny", "alice") == [0, 12, 24]
+    assert publish.publish_steps("tiny", "alice") == []
+    here = {step: pf.load("tiny", step=step) for step in (0, 12, 24)}
+    monkeypatch.setattr(registry, "snapshots_folder", lambda: Path("absent"))
+    for step, model in here.items():
+        found = pf.load("tiny", step=step, organisation="alice")
+        assert_bit_equal(found.state_dict(), model.state_dict())
+        assert found.info["step"] == step
+    pf.push(here[0], "alice/tiny", revision="step-12")
+    with pytest.raises(FolderError, match="must have the sha256 that the package has pinned"):
+        pf.load("tiny", step=12, organisation="alice")
+    with pytest.raises(HubError, match="placeformer/tiny at step-12 cannot be found"):
+        pf.load("tiny", step=12)
+
+
+def test_every_snapshot_of_the_zoo_has_its_pin_and_they_all_differ():
+    pins = registry.snapshot_pins()
+    hashes = [sha256 for of_one in pins.values() for sha256 in of_one.values()]
+    assert pins and len(set(hashes)) == len(hashes)
+    for name, of_one in pins.items():
+        assert pf.load(name).info["sha256"] == list(of_one.values())[-1]
+        folder = registry.snapshots_folder() / name
+        assert read_manifest(folder) == dict(list(of_one.items())[:-1])
+        for step in list(of_one)[:-1]:
+            content = (folder / f"step-{step:06d}.safetensors").read_bytes()
+            assert hashlib.sha256(content).hexdigest() == of_one[step]
+    size = sum(f.stat().st_size for f in registry.snapshots_folder().rglob("*.safetensors"))
+    assert size <= 40_000_000

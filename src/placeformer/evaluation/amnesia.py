@@ -64,14 +64,14 @@ def amnesia_curve(
     steps
         Snapshots to test, by default all; a step is the time since the further training began.
     alpha
-        Also test at this α of NMDA_α (condition "block"), dimensionless, ≥ 0; see
-        :func:`magnesium`.
+        Also test at this α of NMDA_α, dimensionless, ≥ 0; see :func:`magnesium`. The condition is
+        named "washout" if it is below the network's own α, and "block" if it is above.
     units
         Also test with these units lesioned ("lesion"), and with equally many random other units of
         the same layers ("random lesion"); see :func:`ablate`, which replaces them by their means.
     conditions
         Further conditions by name: functions of the network that return a context manager, such as
-        ``{"washout": lambda model: pf.magnesium(model, alpha=0)}``.
+        ``{"no Mg²⁺": lambda model: pf.magnesium(model, alpha=0)}``.
     repeats
         Number of random lesions.
     n_walks, n_steps, where
@@ -145,7 +145,8 @@ def amnesia_curve(
             "without any; train with `snapshots` in the recipe"
         )
     chosen = chosen_steps(steps, found, os.fspath(source))
-    asked = conditions_of(alpha, units, conditions, repeats, seed)
+    model = load(source, step=chosen[0])
+    asked = conditions_of(model.config.alpha, alpha, units, conditions, repeats, seed)
     wrong, n = [], np.empty(0)
     with tqdm(total=len(chosen) * len(asked), desc="amnesia", disable=not progress) as bar:
         for step in chosen:
@@ -170,7 +171,7 @@ def amnesia_curve(
         where=where,
         seed=seed,
         chance=1 - 1 / world_of(model).n_letters,
-        **({} if alpha is None else {"block_alpha": float(alpha)}),
+        **({} if alpha is None else {"alpha": float(alpha)}),
         **{schema.PROVENANCE: schema.provenance(None, "amnesia_curve", **settings)},
     )
 
@@ -187,16 +188,18 @@ def check_sets(sets: Any) -> None:
 
 
 def conditions_of(
+    own: float | None,
     alpha: float | None,
     units: Units | None,
     conditions: Mapping[str, Condition] | None,
     repeats: int,
     seed: int,
 ) -> dict[str, list[Condition]]:
-    """Name → what is done to the network; several for the mean of random lesions."""
+    """Name → what is done to a network of this α; several for the mean of random lesions."""
     found: dict[str, list[Condition]] = {INTACT: [lambda _: nullcontext()]}
     if alpha is not None:
-        found["block"] = [lambda model: magnesium(model, alpha=alpha)]
+        name = "washout" if own is not None and alpha < own else "block"
+        found[name] = [lambda model: magnesium(model, alpha=alpha)]
     if units is not None:
         found["lesion"] = [lambda model: ablate(model, units, seed=seed)]
         found["random lesion"] = [

@@ -73,7 +73,8 @@ def consolidation(course: xr.Dataset, *, ax: Any = None) -> np.ndarray:
     for letter, panel in zip("abcd", panels, strict=True):
         _steps(panel, course)
         panel.set_title(f"({letter}) {panel.get_title(loc='left')}", loc="left", fontsize="medium")
-        panel.legend(frameon=False, fontsize="x-small")
+        if panel.get_legend_handles_labels()[1]:
+            panel.legend(frameon=False, fontsize="x-small")
     return np.asarray(ax)
 
 

@@ -23,6 +23,7 @@ from placeformer.zoo.files import RECIPE
 from placeformer.zoo.snapshots import (
     MANIFEST,
     SNAPSHOTS,
+    check_pin,
     check_step,
     read_manifest,
     read_snapshot,
@@ -87,9 +88,9 @@ def load(
     step
         Load the network as it was after this many steps of its training, one of those that
         :func:`list_steps` gives, with the α that was then in force. Snapshots are in float16. Those
-        of the zoo are in ``zoo/snapshots`` of a source checkout, those of a training in the folder
-        of its run, and those of a repository in its revisions ``step-800`` and so on. By default
-        the network as it was published.
+        of the zoo are in ``zoo/snapshots`` of a source checkout, or else downloaded, those of a
+        training are in the folder of its run, and those of a repository in its revisions
+        ``step-800`` and so on. By default the network as it was published.
     revision
         Branch, tag or commit of a repository, by default "main". Only a commit fixes the files.
     device
@@ -133,8 +134,9 @@ def load(
     >>> model = pf.load("mini-nmda-a10")
     >>> model.config.alpha, model.world.n_maps
     (10.0, 8)
+    >>> pf.load("consolidation-nmda-a10", step=800).info["step"]
+    800
     >>> model = pf.load("org/my-network@main")  # doctest: +SKIP
-    >>> model = pf.load("consolidation-nmda-a10", step=800)  # doctest: +SKIP
     """
     check_device(device)
     if not isinstance(source, str | os.PathLike):
@@ -147,7 +149,7 @@ def load(
             "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only,
             "force_download": force_download,
         }  # fmt: skip
-        return load_step(source, step, revision, **options).to(device)
+        return load_step(source, step, revision, organisation, **options).to(device)
     name = os.fspath(source)
     if re.match(r"\w+://", name):
         raise ValueError(
@@ -175,7 +177,7 @@ def load(
             model.info["source"] = "zoo"
         else:
             model = remote.load(
-                f"{organisation or os.environ.get(ORGANISATION) or LIBRARY}/{name}",
+                f"{owner(organisation)}/{name}",
                 pin=pin_of(name),
                 cache_dir=cache_dir,
                 token=token,
@@ -190,8 +192,17 @@ def load(
     return read.to(device)
 
 
+def owner(organisation: str | None) -> str:
+    """Whose repositories hold the networks that are not in the installed package."""
+    return organisation or os.environ.get(ORGANISATION) or LIBRARY
+
+
 def load_step(
-    source: str | os.PathLike[str], step: int, revision: str | None, **options: Any
+    source: str | os.PathLike[str],
+    step: int,
+    revision: str | None,
+    organisation: str | None,
+    **options: Any,
 ) -> NavigationTransformer:
     """Load the network after `step` steps of its training; see :func:`load`."""
     if repository := hub_id(source):
@@ -220,7 +231,7 @@ def load_step(
     check_step(step, steps, name, f"networks of the zoo that have some: {others or 'none'}")
     sha256 = snapshot_pins()[name][step]
     if step == steps[-1]:  # the published network itself
-        model = load(name)
+        model = load(name, organisation=organisation, **options)
         if model.info["sha256"] != sha256:
             raise FolderError(
                 f"{name} must have the sha256 of its last snapshot, {sha256}, got "
@@ -229,12 +240,11 @@ def load_step(
         model.info["step"] = step
         return model
     folder = snapshots_folder() / name
-    if not folder.is_dir():
-        raise FolderError(
-            f"{name} at step {step} cannot be loaded: its snapshots are not part of the installed "
-            f"package. Use a source checkout of placeformer, where they are in zoo/{SNAPSHOTS}, or "
-            f'a repository of the hub that has them: placeformer.load("org/{name}", step={step})'
-        )
+    if not folder.is_dir():  # an installed package, without snapshots
+        model = remote.load(f"{owner(organisation)}/{name}", revision=f"{STEP}{step}", **options)
+        check_pin(model, sha256, name, step)
+        model.info |= {"name": f"{name}@{STEP}{step}", "step": step}
+        return model
     return read_snapshot(folder, step, sha256, name)
 
 
@@ -292,7 +302,7 @@ def snapshots_in(folder: Path) -> Path:
 
 
 def snapshots_folder() -> Path:
-    """Folder of the zoo's snapshots, which only a source checkout has."""
+    """Folder of the zoo's snapshots, which only a source checkout has; others download them."""
     return zoo_folder().with_name(SNAPSHOTS)
 
 

@@ -71,14 +71,10 @@ def save_snapshot(model: NavigationTransformer, run: Path, step: int) -> Path:
     ValueError
         If a weight is not finite, or is too large for float16.
     """
-    problems: list[str] = []
-    weights: dict[str, torch.Tensor] = weights_of(model, DTYPE, problems)
     folder = run / SNAPSHOTS
-    refuse(f"{folder}: step {step}", problems)
+    content = packed(model, f"{folder}: step {step}")
     folder.mkdir(parents=True, exist_ok=True)
-    world = model.world and {key: int(getattr(model.world, key)) for key in WORLD}
-    settings = facts(exact(asdict(model.config)), world)
-    file, content = folder / file_name(step), save(weights, {LIBRARY: json.dumps(settings)})
+    file = folder / file_name(step)
     with atomic_file(file) as temporary:
         temporary.write_bytes(content)
     hashes = read_manifest(folder) | {step: hashlib.sha256(content).hexdigest()}
@@ -86,6 +82,26 @@ def save_snapshot(model: NavigationTransformer, run: Path, step: int) -> Path:
     with atomic_file(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     return file
+
+
+def packed(model: NavigationTransformer, what: str) -> bytes:
+    """Content of the file of a snapshot, the same for the same weights; `what` is for errors."""
+    problems: list[str] = []
+    weights: dict[str, torch.Tensor] = weights_of(model, DTYPE, problems)
+    refuse(what, problems)
+    world = model.world and {key: int(getattr(model.world, key)) for key in WORLD}
+    settings = facts(exact(asdict(model.config)), world)
+    return save(weights, {LIBRARY: json.dumps(settings)})
+
+
+def check_pin(model: NavigationTransformer, sha256: str, name: str, step: int) -> None:
+    """Raise if a network, wherever it is from, is not the snapshot with this checksum."""
+    found = hashlib.sha256(packed(model, name)).hexdigest()
+    if found != sha256:
+        raise FolderError(
+            f"{name} at step {step} must have the sha256 that the package has pinned, {sha256}, "
+            f"got {found}: the weights, the network or the world are others"
+        )
 
 
 def read_manifest(folder: Path) -> dict[int, str]:

@@ -1,0 +1,266 @@
+"""Questions on consolidation, answered over seeds by rules that were fixed before measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.stats.intervals import Estimate, over_seeds
+
+OCTAVES = 0.5
+"""Difference of two times, in octaves (doublings of steps), that still counts as "with"."""
+
+KEPT = 0.1
+"""Share of place cells below the retest ceiling that still counts as no turnover."""
+
+LEAST_FALL, LEAST_RISE = 0.1, 0.02
+"""Least fall of an error and rise of a share of units for there to be a time of half of it."""
+
+
+class Answer(NamedTuple):
+    """One row of the answers."""
+
+    question: str
+    network: str
+    measure: str
+    value: float
+    lower: float
+    upper: float
+    n_seeds: int
+    verdict: str
+
+
+def half_step(steps: NDArray[Any], values: NDArray[Any], least: float) -> float:
+    """Step at which a curve has first made half of its way from its first to its last value.
+
+    Between two snapshots the curve is taken to be straight. NaN for a rise of less than `least`.
+    """
+    way = values[-1] - values[0]
+    if not way >= least:
+        return np.nan
+    half = values[0] + way / 2
+    after = int(np.argmax(values >= half))
+    x, y = steps[after - 1 : after + 1], values[after - 1 : after + 1]
+    return float(x[0] + (half - y[0]) / (y[1] - y[0]) * (x[1] - x[0]))
+
+
+def times(course: xr.Dataset) -> dict[str, float]:
+    """Steps at which memories and place cells of one network are half of what they become."""
+    steps = course["step"].values.astype(float)
+    found = {}
+    for memory in ("working", "reference"):
+        error = course["error"].sel(maps="trained", memory=memory).values
+        found[memory] = half_step(steps, -error, LEAST_FALL)
+    for name, share in shares(course).items():
+        found[name] = half_step(steps, share, LEAST_RISE)
+    return found
+
+
+def shares(course: xr.Dataset) -> dict[str, NDArray[np.float64]]:
+    """Shares of units over the steps whose time is compared with that of reference memory."""
+    cells = course["place_cell_fraction"].mean("layer")
+    trained, novel = (cells.sel(maps=kind).values for kind in ("trained", "novel"))
+    memory = course["memory_dependent_fraction"].mean("layer").values
+    return {
+        "trained map": trained,
+        "novel map (control)": novel,
+        "depend on memory": memory,
+        "trained minus novel map": trained - novel,
+    }
+
+
+def turnover_of(course: xr.Dataset) -> dict[str, float]:
+    """Place cells lost beyond what two recordings disagree on, in two intervals between snapshots.
+
+    "last": the last interval; "half": that in which reference memory comes to half. The loss is
+    the mean of the retest ceilings at both ends of the interval minus what is kept over it.
+    """
+    kept = course["kept_excess"]
+    ceiling = kept.sel(compared="retest").values
+    lost = (ceiling[1:] + ceiling[:-1]) / 2 - kept.sel(compared="previous").values[1:]
+    half, steps = times(course)["reference"], course["step"].values
+    at = int(np.searchsorted(steps, half)) - 1 if np.isfinite(half) else None
+    return {"last": float(lost[-1]), "half": np.nan if at is None else float(lost[at])}
+
+
+def consolidation_answers(courses: xr.Dataset) -> pd.DataFrame:
+    """Answer when place cells appear, and whether their turnover ends, for every activation.
+
+    Parameters
+    ----------
+    courses
+        Results of :func:`consolidation` along ``model``, with the coordinates `network` (name of
+        the activation with its α) and `seed`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per question, activation and measure: the mean over seeds with its 95 % interval
+        (Student's t), `n_seeds` with a value, and the verdict.
+
+        - "when": log2 of the step at which place cells are half of what they become, over that of
+          reference memory on the same maps. "before" or "after" reference memory if the whole
+          interval is beyond 0 and not all of it within half an octave; "with" if it is within half
+          an octave; else "undecided".
+        - "turnover": place cells lost over the last interval between snapshots, beyond the
+          disagreement of two recordings of one network. "ends" if the whole interval is below 0.1,
+          "goes on" if it is above 0, else "undecided". And what more of them are lost in the
+          interval in which reference memory comes to half: "more then" if the whole interval is
+          above 0, "less then" if it is below.
+
+        "not tested" with fewer than two seeds that have a value.
+    """
+    rows: list[Answer] = []
+    for network in dict.fromkeys(courses["network"].values.tolist()):
+        members = [
+            courses.isel(model=i) for i in np.flatnonzero(courses["network"].values == network)
+        ]
+        found = pd.DataFrame([times(course) for course in members])
+        for name in shares(members[0]):
+            octaves = np.log2(found[name] / found["reference"])
+            rows.append(answer("when", network, name, octaves, when))
+        lost = pd.DataFrame([turnover_of(course) for course in members])
+        rows.append(answer("turnover", network, "last interval", lost["last"], ends))
+        more = lost["half"] - lost["last"]
+        rows.append(answer("turnover", network, "while memory is acquired", more, then))
+    return pd.DataFrame(rows)
+
+
+def window_answers(networks: xr.Dataset) -> pd.DataFrame:
+    """Answer which window of another α costs most reference memory.
+
+    Parameters
+    ----------
+    networks
+        `error` (model, alpha, maps, memory) of networks with the coordinates `window` ("never" is
+        the control) and `seed` along ``model``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        "cost": errors on trained maps at the last α of training minus those of the control of the
+        same seed, means over seeds with their 95 % intervals (Student's t). "costs" if the whole
+        interval is above 0, "gains" if below, else "undecided". "most": cost of the costliest of
+        the windows minus that of each other one. "more" if the whole interval is above 0.
+    """
+    tested = networks["error"].sel(maps="trained").isel(alpha=0)
+    by_seed = tested.set_index(model=["window", "seed"]).unstack("model")
+    rows = []
+    for memory in ("reference", "working"):
+        cost = (by_seed.sel(memory=memory) - by_seed.sel(memory=memory, window="never")).to_pandas()
+        cost = cost if cost.index.name == "window" else cost.T
+        for window in (w for w in dict.fromkeys(networks["window"].values) if w != "never"):
+            rows.append(answer("cost", window, f"{memory} memory", cost.loc[window], costs))
+        if memory == "reference":
+            parts = cost.drop(["never", "throughout"], errors="ignore")
+            most = str(parts.mean(axis=1).idxmax())
+            for window in parts.index.drop(most):
+                more = parts.loc[most] - parts.loc[window]
+                rows.append(answer("most", f"{most} − {window}", "reference memory", more, more_of))
+    return pd.DataFrame(rows)
+
+
+def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
+    """Answer what is forgotten, and whether recent memory is the more vulnerable.
+
+    Parameters
+    ----------
+    curves
+        Results of :func:`amnesia_curve` along ``model``, with the coordinates `rehearsal` and
+        `seed`, and `kept_excess` of the place cells of the first step.
+
+    Returns
+    -------
+    pandas.DataFrame
+        At the last step: "forgetting" of the first set of maps (reference memory), "forgets" if
+        the whole interval over seeds is above 0; "gradient" of every condition, "recent suffers
+        more" if above 0, "old suffers more" if below; "survival" of place cells beyond chance,
+        "some survive" if above 0.
+    """
+    last, rows = curves.isel(step=-1).sel(memory="reference"), []
+    for rehearsal in dict.fromkeys(curves["rehearsal"].values.tolist()):
+        here = last.isel(model=np.flatnonzero(curves["rehearsal"].values == rehearsal))
+        old = str(here["maps"].values[0])
+        lost = here["forgetting"].sel(maps=old).to_series()
+        words = f"rehearsal: {rehearsal}"
+        rows.append(answer("forgetting", words, f"{old} maps", lost, forgets))
+        for condition in here["condition"].values[1:]:
+            gradient = here["gradient"].sel(condition=condition).to_series()
+            rows.append(answer("gradient", words, str(condition), gradient, graded))
+        rows.append(
+            answer("survival", words, "place cells", here["kept_excess"].to_series(), survives)
+        )
+    return pd.DataFrame(rows)
+
+
+def costs(found: Estimate) -> str:
+    """Verdict on the cost of a window."""
+    return side(found, "costs", "gains")
+
+
+def more_of(found: Estimate) -> str:
+    """Verdict on the cost of one window against another."""
+    return side(found, "more", "less")
+
+
+def forgets(found: Estimate) -> str:
+    """Verdict on forgetting."""
+    return side(found, "forgets", "improves")
+
+
+def graded(found: Estimate) -> str:
+    """Verdict on the gradient."""
+    return side(found, "recent suffers more", "old suffers more")
+
+
+def survives(found: Estimate) -> str:
+    """Verdict on the place cells that are kept."""
+    return side(found, "some survive", "fewer than by chance")
+
+
+def answer(
+    question: str,
+    network: str,
+    measure: str,
+    values: pd.Series,
+    judge: Callable[[Estimate], str],
+) -> Answer:
+    """One row, from one value per seed."""
+    found, n = over_seeds(values.to_numpy()), int(np.isfinite(values).sum())
+    word = judge(found)
+    return Answer(question, network, measure, found.value, found.lower, found.upper, n, word)
+
+
+def when(octaves: Estimate) -> str:
+    """Verdict on a time relative to that of reference memory."""
+    if np.isnan(octaves.lower):
+        return "not tested"
+    if octaves.lower >= -OCTAVES and octaves.upper <= OCTAVES:
+        return "with"
+    return side(octaves, "after", "before")
+
+
+def ends(lost: Estimate) -> str:
+    """Verdict on the turnover of the last interval."""
+    if np.isnan(lost.lower):
+        return "not tested"
+    if lost.upper < KEPT:
+        return "ends"
+    return "goes on" if lost.lower > 0 else "undecided"
+
+
+def then(more: Estimate) -> str:
+    """Verdict on the turnover while memory is acquired, against that of the last interval."""
+    return side(more, "more then", "less then")
+
+
+def side(found: Estimate, above: str, below: str) -> str:
+    """Side of 0 that the whole interval is on."""
+    if np.isnan(found.lower):
+        return "not tested"
+    return above if found.lower > 0 else below if found.upper < 0 else "undecided"
