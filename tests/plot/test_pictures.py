@@ -227,21 +227,24 @@ def test_training():
 @picture()
 def test_score_card():
     share = np.array([[0.9, 0.7, 0.8, np.nan], [0.4, 0.3, 0.2, np.nan], [1, 1, 1, np.nan]])
-    error = np.array([0.2, 1.1, 0.05])
+    error = np.array([[0.2, 0.3], [8, 1.1], [0.05, 0.1]])
     card = xr.Dataset(
         {
             "share": (("subject", "mark"), share),
             "share_interval": (
                 ("subject", "mark", "bound"), np.stack([share - 0.1, share + 0.05], -1)
             ),
-            "decoded_error": ("subject", error),
-            "decoded_interval": (("subject", "bound"), np.stack([error - 0.04, error + 0.04], -1)),
+            "decoded_error": (("subject", "decoder"), error),
+            "decoded_interval": (
+                ("subject", "decoder", "bound"), np.stack([error - 0.04, error + 0.04], -1)
+            ),
             "chance_error": ("subject", np.ones(3)),
             "n_units": 64,
         },
         coords={
             "subject": ["network", "untrained twin", "random smooth fields"],
             "mark": ["tuned", "beyond input", "stable", "remaps"],
+            "decoder": ["ridge", "bayes"],
             "bound": ["lower", "upper"],
         },
     ).expand_dims(layer=["ffn.1"])  # fmt: skip

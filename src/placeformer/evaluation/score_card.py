@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
+from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.evaluation.score_controls import Untrained, random_fields, untrained_twin
@@ -45,8 +46,12 @@ MARKS = {
 
 LESIONS = ("none", "place cells", "control units")
 
-LEVELS = 5
-"""Number of classes into which each component of a continuous input is cut, by its quantiles."""
+CLASSES, MOST_LEVELS = 64, 16
+"""Number of classes into which a continuous input is cut, and into which each of its components is.
+
+Fewer classes leave so much of the input within each that units which follow it alone pass as tuned
+to place, since places and inputs are related near walls.
+"""
 
 MOST_CLASSES = 256
 """Maximum number of distinct values or classes of an input."""
@@ -70,7 +75,7 @@ class Settings(NamedTuple):
     smooth: Smooth
     min_occupancy: float | None
     given: str | None
-    decoder: Any
+    decoders: tuple[str, ...]
     n_shuffles: int | Literal["auto"]
     seed: int
 
@@ -103,9 +108,10 @@ def score_card(
     smooth: Smooth = None,
     min_occupancy: float | None = None,
     field_width: float = 0.1,
-    decoder: Any = "bayes",
+    decoders: str | Sequence[str] = ("ridge", "bayes"),
     n_shuffles: int | Literal["auto"] = "auto",
     repeats: int = 20,
+    lesion_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: bool = True,
     **options: Any,
@@ -131,8 +137,8 @@ def score_card(
     given
         The input beyond which place must explain variance: the name of a variable (walk, time) or
         (walk, time, component) of `inputs`, of the behaviour or of the recording. Values of a
-        continuous input are cut into classes, five quantiles per component. By default
-        ``"observation"`` where the recording has it.
+        continuous input are cut into at most 64 classes by the quantiles of its components. By
+        default ``"observation"`` where the recording has it.
     score
         What a lesion of place cells may cost: a function of the lesioned network that returns a
         number, or one for each of the same trials, the greater the worse; for a navigation
@@ -142,14 +148,16 @@ def score_card(
         Axes and bins of place and rate maps, see :func:`rate_maps`.
     field_width
         S.d. of the Gaussian that smooths the random fields, as a share of the range of positions.
-    decoder
-        `method` of :func:`decode_position`, which is cross-validated over walks, map by map. The
-        error of a Bayesian decoder, a distance from the centre of a bin, is never beyond the
-        arena, as that of ridge regression may be.
+    decoders
+        Methods of :func:`decode_position`, cross-validated over walks, map by map. None is best
+        everywhere: ridge regression may be wrong by more than the size of the arena, and a
+        Bayesian decoder is misled by correlated units.
     n_shuffles
         Number of shuffles of every test, see :func:`shuffle_test`.
     repeats
         Number of sets of control units; the minimum `lesion_p` is 1 / (repeats + 1).
+    lesion_options
+        Further arguments of :func:`ablation_curve`, such as ``{"how": "zero", "n_walks": 16}``.
     seed
         Random seed of walks, untrained weights, fields, shuffles and control units.
     progress
@@ -159,7 +167,7 @@ def score_card(
     -------
     xarray.Dataset
         Dims ``subject`` (network, untrained twin, random smooth fields), ``layer``, ``mark``,
-        ``lesion`` and ``bound``:
+        ``decoder``, ``lesion`` and ``bound``:
 
         - `share` (subject, layer, mark), 0 to 1, of all units of the layer: ``tuned``, ``beyond
           input``, ``field`` (tuned, with a place field), ``stable`` (tuned, with a reliable map)
@@ -169,11 +177,11 @@ def score_card(
           :func:`remapping`), mean over pairs of maps. `share_interval` (…, bound), a 95 % Wilson
           interval over units, which says nothing about other seeds of the network; `share_n`,
           number of units. The coordinate `criterion` (mark) states what counts;
-        - `decoded_error` (subject, layer), cross-validated mean distance in the units of position,
-          mean over walks; `decoded_interval` (…, bound), a 95 % interval over walks (Student's t);
-          `chance_error`, the mean distance from the mean position, which needs no decoder;
-          `decoded_p`, of the test in which walks exchange their courses, the greatest over maps;
-          `decoded_n`, number of walks;
+        - `decoded_error` (subject, layer, decoder), cross-validated mean distance in the units of
+          position, mean over walks; `decoded_interval` (…, bound), a 95 % interval over walks
+          (Student's t); `decoded_p`, of the test in which walks exchange their courses, the
+          greatest over maps; `chance_error` (subject, layer), the mean distance from the mean
+          position, which needs no decoder; `decoded_n`, number of walks;
         - `lesion_score` (subject, layer, lesion): the score without a lesion, with all place cells
           of the layer lesioned, and with as many control units lesioned, exchanged within strata
           of units that are alike (:func:`ablation_curve`), mean over `repeats` sets;
@@ -203,6 +211,8 @@ def score_card(
     marks, and the share of place cells, say that position is there, not that a network has
     computed it. They do not remap, since they do not depend on the map, and no network reads
     them. An untrained network has the inputs of the trained one: what it shows needs no learning.
+    ``beyond input`` is beyond the input of the same step. Recent inputs are related to place as
+    well, so that units that keep traces of them pass, in an untrained network too.
 
     Examples
     --------
@@ -226,7 +236,9 @@ def score_card(
     >>> card.share_reason.sel(subject="network", mark="remaps").item()
     'recorded in one environment'
     """
-    how = Settings(axis_names(by), bins, smooth, min_occupancy, given, decoder, n_shuffles, seed)
+    how = Settings(
+        axis_names(by), bins, smooth, min_occupancy, given, names_of(decoders), n_shuffles, seed
+    )
     subject = checked(network)
     check_score(subject, score)
     twin = twin_of(subject, untrained, seed)
@@ -238,6 +250,7 @@ def score_card(
         return record(run, behaviour, progress=False, **asked)
 
     first, how = with_input(recorded(subject), how, inputs, behaviour)
+    lesions = (score, {"repeats": repeats, **(lesion_options or {})})
     cards = []
     for name in tqdm(SUBJECTS, desc="score card", unit="subject", disable=not progress):
         run, recording = (subject, first) if name == NETWORK else (None, None)
@@ -245,7 +258,7 @@ def score_card(
             run, recording = twin, with_input_of(first, recorded(twin), how)
         elif name == FIELDS:
             recording = random_fields(first, by=how.by, width=field_width, seed=seed)
-        cards.append(card_of(recording, first, run, how, score, repeats))
+        cards.append(card_of(recording, first, run, how, *lesions))
     card = xr.concat(cards, xr.Variable("subject", list(SUBJECTS)), join="exact")
     return labelled(card, first, how, field_width, repeats, seed)
 
@@ -256,11 +269,26 @@ def checked(network: object) -> nn.Module | xr.Dataset:
         return original(network)
     if isinstance(network, xr.Dataset):
         schema.check_recording(network)
-        return network
+        return network if "layer" in network.variables else one_layer(network)
     raise TypeError(
         f"network must be a torch.nn.Module or a Recording, got {type(network).__name__}; load one "
         "by name with placeformer.load"
     )
+
+
+def one_layer(recording: xr.Dataset) -> xr.Dataset:
+    """Put the units of a recording without layers into one."""
+    return recording.assign_coords(layer=(schema.UNIT, ["units"] * recording.sizes[schema.UNIT]))
+
+
+def names_of(decoders: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of the decoders, at least one."""
+    names = (decoders,) if isinstance(decoders, str) else tuple(decoders)
+    if not names:
+        raise ValueError("decoders must name at least one method of decode_position, got none")
+    for name in names:
+        check_option("decoders", name, ("ridge", "knn", "bayes"))
+    return names
 
 
 def twin_of(network: Any, untrained: Any, seed: int) -> nn.Module | xr.Dataset | None:
@@ -271,7 +299,7 @@ def twin_of(network: Any, untrained: Any, seed: int) -> nn.Module | xr.Dataset |
         raise TypeError(
             "untrained must be a Recording if network is one, got " + type(untrained).__name__
         )
-    return untrained
+    return None if untrained is None else checked(untrained)
 
 
 def check_score(network: Any, score: Any) -> None:
@@ -334,11 +362,12 @@ def input_classes(name: str, values: NDArray[Any], recording: xr.Dataset) -> NDA
             f"got shape {values.shape}"
         )
     rows = values[:, -n_steps:].reshape(n_walks * n_steps, -1)
+    levels = max(2, min(MOST_LEVELS, int(CLASSES ** (1 / rows.shape[1]) + 1e-9)))
     codes = np.zeros(len(rows), np.int64)
     for column in rows.T:
         distinct, code = np.unique(column, return_inverse=True)
         if distinct.dtype.kind == "f" and distinct.size > MOST_CLASSES // 8:
-            edges = np.nanquantile(column, np.arange(1, LEVELS) / LEVELS)
+            edges = np.nanquantile(column, np.arange(1, levels) / levels)
             code = np.searchsorted(edges, column, side="right")
         _, codes = np.unique(codes * (code.max() + 1) + code, return_inverse=True)
     if codes.max() >= MOST_CLASSES:
@@ -355,19 +384,23 @@ def card_of(
     run: Any,
     how: Settings,
     score: Score | None,
-    repeats: int,
+    lesion_options: Mapping[str, Any],
 ) -> xr.Dataset:
     """All numbers of one subject, (layer, ...)."""
     layers = list(dict.fromkeys(first["layer"].values.tolist()))
     if recording is None:
-        return missing_card(layers, "a Recording has no untrained twin")
+        return missing_card(layers, how, "a Recording has no untrained twin")
     found = set(recording["layer"].values.tolist())
     if absent := [layer for layer in layers if layer not in found]:
         raise ValueError(
             f"untrained must have the layers of the network, but {', '.join(absent)} is missing"
         )
     shares, table = marks_of(recording, layers, how)
-    decoded = [decoding_of(of_layer(recording, layer), how) for layer in layers]
+    decoder = xr.Variable("decoder", list(how.decoders))
+    decoded = []
+    for layer in layers:
+        units = of_layer(recording, layer)
+        decoded.append(xr.concat([decoding_of(units, name, how) for name in how.decoders], decoder))
     parts = [shares, xr.concat(decoded, xr.Variable("layer", layers))]
     lesions = []
     for layer in layers:
@@ -378,7 +411,7 @@ def card_of(
             lesions.append(no_lesion("no network reads these units"))
         else:
             part = of_layer(recording, layer)
-            lesions.append(lesion_of(run, layer, cells, part, how, score, repeats))
+            lesions.append(lesion_of(run, layer, cells, part, how, score, lesion_options))
     parts.append(xr.concat(lesions, xr.Variable("layer", layers)))
     return xr.merge(parts, combine_attrs="drop")
 
@@ -486,7 +519,7 @@ def remapping_of(
     return xr.DataArray(np.stack(pairs), dims=("pair", schema.UNIT))
 
 
-def decoding_of(recording: xr.Dataset, how: Settings) -> xr.Dataset:
+def decoding_of(recording: xr.Dataset, decoder: str, how: Settings) -> xr.Dataset:
     """Decoding error of a layer, map by map, with its interval over walks and chance."""
     walks, blind, p = [], [], []
     for name in map_names(recording):
@@ -495,7 +528,7 @@ def decoding_of(recording: xr.Dataset, how: Settings) -> xr.Dataset:
             part = recording.isel({schema.WALK: (recording[schema.MAP] == name).values})
         n_walks = part.sizes[schema.WALK]
         found = decode_position(
-            part, method=how.decoder, by=how.by, bins=how.bins, seed=how.seed, n_resamples=2,
+            part, method=decoder, by=how.by, bins=how.bins, seed=how.seed, n_resamples=2,
             blocks=10 if n_walks == 1 else None, n_shuffles=DECODING_SHUFFLES, progress=False,
         )  # fmt: skip
         walks.append(found["error"].mean(schema.TIME).values)
@@ -525,7 +558,7 @@ def lesion_of(
     recording: xr.Dataset,
     how: Settings,
     score: Score,
-    repeats: int,
+    lesion_options: Mapping[str, Any],
 ) -> xr.Dataset:
     """What the lesion of the place cells of a layer costs beyond that of control units."""
     cells = table["is_place_cell"]
@@ -539,8 +572,8 @@ def lesion_of(
         options = {"layers": layer, "maps": maps or None}
     curve = ablation_curve(
         network, cells.drop_vars(schema.MAP, errors="ignore"), controls=("stratified",),
-        scores=None if isinstance(score, str) else score, repeats=repeats, seed=how.seed,
-        progress=False, **options,
+        scores=None if isinstance(score, str) else score, progress=False,
+        **{"seed": how.seed, **options, **lesion_options},
     )  # fmt: skip
     curve = curve.isel(fraction=[0, -1]).sel(control="stratified")
     if float(curve["overlap"].isel(fraction=-1).sel(selection="stratified").mean()) > MOST_OVERLAP:
@@ -586,7 +619,7 @@ def no_lesion(reason: str, n: int = 0) -> xr.Dataset:
     )
 
 
-def missing_card(layers: Sequence[str], reason: str) -> xr.Dataset:
+def missing_card(layers: Sequence[str], how: Settings, reason: str) -> xr.Dataset:
     """The card of a subject that does not exist."""
     mark, layer = xr.Variable("mark", list(MARKS)), xr.Variable("layer", list(layers))
     nothing = xr.Dataset(
@@ -608,7 +641,9 @@ def missing_card(layers: Sequence[str], reason: str) -> xr.Dataset:
         }
     )
     shares = xr.concat([nothing] * len(MARKS), mark)
-    one = xr.merge([shares, decoded, no_lesion(reason)])
+    decoder = xr.Variable("decoder", list(how.decoders))
+    errors = xr.concat([decoded] * len(how.decoders), decoder)
+    one = xr.merge([shares, errors, no_lesion(reason)])
     return xr.concat([one] * len(layers), layer)
 
 
@@ -642,7 +677,9 @@ def labelled(
     }
     layers = card["layer"].values
     counts = [int((recording["layer"] == layer).sum()) for layer in layers]
-    order = ["subject", "layer", "mark", "lesion", "bound"]
+    for name in ("chance_error", "decoded_n", "decoded_reason"):
+        card[name] = card[name].isel(decoder=0)  # the same for every decoder
+    order = ["subject", "layer", "mark", "decoder", "lesion", "bound"]
     card = card[list(about)].transpose(*order, missing_dims="ignore").drop_attrs()
     for name, (units, text) in about.items():
         card[name].attrs = {"units": units, "long_name": text}
@@ -657,7 +694,6 @@ def labelled(
         "maps_recorded": " ".join(str(m) for m in map_names(recording) if m is not None),
         "n_walks": recording.sizes[schema.WALK],
         "n_steps": recording.sizes[schema.TIME],
-        "decoder": str(how.decoder),
         "n_shuffles": str(how.n_shuffles),
         "field_width": field_width,
         "repeats": repeats,

@@ -177,21 +177,14 @@ def table_of(one: xr.Dataset) -> dict[str, Any]:
         rows.append((str(mark), cells))
     units = str(one["decoded_error"].attrs["units"])
     parts = [one.sel(subject=subject) for subject in subjects]
-    rows.append(
-        (
-            "decoded error" + ("" if units == "1" else f" ({units})"),
-            [
-                cell(
-                    float(at["decoded_error"]),
-                    at["decoded_interval"].values,
-                    str(at["decoded_reason"].item()),
-                    note=f"chance {float(at['chance_error']):.3g}, "
-                    f"p = {float(at['decoded_p']):.2g}",
-                )
-                for at in parts
-            ],
-        )
-    )
+    for decoder in one["decoder"].values:
+        cells = []
+        for at in (part.sel(decoder=decoder) for part in parts):
+            note = f"chance {float(at['chance_error']):.3g}, p = {float(at['decoded_p']):.2g}"
+            bounds, reason = at["decoded_interval"].values, str(at["decoded_reason"].item())
+            cells.append(cell(float(at["decoded_error"]), bounds, reason, note=note))
+        title = f"decoded error, {decoder}" + ("" if units == "1" else f" ({units})")
+        rows.append((title, cells))
     rows.append(
         (
             "cost of lesioning the place cells, beyond control units",

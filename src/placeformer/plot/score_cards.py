@@ -12,6 +12,9 @@ from placeformer.plot._style import COLORS, MARKERS, axes
 OFFSET = 0.22
 """Distance between the subjects of a mark."""
 
+MOST = 1.5
+"""Greatest share that is drawn; greater ones are arrowheads at the edge."""
+
 
 def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None) -> Axes:
     """Draw the marks of one layer of a score card, beside those of both controls.
@@ -29,8 +32,8 @@ def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None
     -------
     matplotlib.axes.Axes
         One row per mark with a point and a 95 % interval per subject, as a share of the units of
-        the layer; in the last row the decoding error as a share of chance. Marks that are not known
-        have no point; rows without any are left out.
+        the layer; in the last rows the decoding errors as shares of chance, with an arrowhead for
+        those above 150 %. Marks that are not known have no point; rows without any are left out.
 
     See Also
     --------
@@ -44,30 +47,28 @@ def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None
     >>> recording = simulation.place_code(np.random.default_rng(0), n_walks=8, n_units=4)
     >>> ax = pf.plot.score_card(pf.score_card(recording, progress=False))
     >>> [label.get_text() for label in ax.get_yticklabels()][-1]
-    'decoded error'
+    'decoded error, bayes'
     """
     ax = axes(ax)
     one = card.isel(layer=layer) if isinstance(layer, int) else card.sel(layer=layer)
     marks = [str(m) for m in one["mark"].values if np.isfinite(one["share"].sel(mark=m)).any()]
-    rows = [*marks, "decoded error"]
+    decoders = [str(name) for name in one["decoder"].values]
+    rows = [*marks, *(f"decoded error, {name}" for name in decoders)]
     for i, subject in enumerate(one["subject"].values):
         of = one.sel(subject=subject)
+        shares = of.sel(mark=marks)
         chance = float(of["chance_error"])
-        value = [
-            *(float(of["share"].sel(mark=m)) for m in marks),
-            float(of["decoded_error"]) / chance,
-        ]
-        bounds = [
-            *(of["share_interval"].sel(mark=m).values for m in marks),
-            of["decoded_interval"].values / chance,
-        ]
+        value = np.concatenate([shares["share"], of["decoded_error"] / chance])
+        bounds = np.concatenate([shares["share_interval"], of["decoded_interval"] / chance])
         if not np.isfinite(value).any():
             continue
         at = np.arange(len(rows)) + (i - 1) * OFFSET
-        reach = np.nan_to_num(np.abs(np.transpose(bounds) - value))
-        ax.errorbar(
-            value, at, xerr=reach, fmt=MARKERS[i], color=COLORS[i], capsize=2, label=str(subject)
-        )
+        seen = value <= MOST
+        reach = np.nan_to_num(np.abs(bounds.T - value))[:, seen]
+        style = {"fmt": MARKERS[i], "color": COLORS[i], "capsize": 2, "label": str(subject)}
+        ax.errorbar(value[seen], at[seen], xerr=reach, **style)
+        beyond = at[value > MOST]
+        ax.plot(np.full(beyond.size, MOST), beyond, ">", color=COLORS[i])
     for edge in np.arange(len(rows) - 1) + 0.5:
         ax.axhline(edge, color="0.85", linewidth=0.8, zorder=0)
     ax.set_yticks(range(len(rows)), rows)
