@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -249,6 +250,7 @@ def test_browser_sorts_both_ways_and_turns_pages(reports, opened):
 @pytest.mark.browser
 def test_browser_puts_what_is_undefined_last(opened):
     choose(opened, "network", "net-a10")
+    opened.run("at('wide').click()")
     for _ in range(2):
         click(opened, "information, rectified (bits/spike)")
         opened.run("while (!at('on').disabled) at('on').click()")
@@ -285,6 +287,83 @@ def test_browser_searches_by_number_layer_and_reason(opened):
     opened.run("at('search').value = ''")
     opened.write("nothing of the kind")
     assert count(opened) == [0, 0]
+
+
+@pytest.mark.browser
+def test_browser_finds_units_by_conditions(reports, opened):
+    opened.run("at('search').focus()")
+    opened.write("score > 0.5 fields>=2 net-a10")
+    units = reports[0].units.isel(map=0)
+    found = (units["score"] > 0.5) & (units["n_fields"] >= 2)
+    assert count(opened)[0] == int(found.sum()) > 0
+    opened.run("at('search').value = ''")
+    opened.write("scor>0.5")
+    assert count(opened)[0] == 2 * N_UNITS
+    assert "“scor>0.5” is no condition: write one of score, eta2" in opened.run(
+        "at('count').textContent"
+    )
+
+
+@pytest.mark.browser
+def test_browser_keeps_the_unit_and_the_filters_in_the_address(opened):
+    choose(opened, "layer", "ffn.1")
+    opened.run("at('search').focus()")
+    opened.write("17")
+    opened.run("at('search').dispatchEvent(new Event('change'))")
+    opened.run("document.querySelectorAll('#rows tr')[1].children[2].click()")
+    name = describe(opened).splitlines()[0]
+    address = opened.run("location.hash")
+    assert "unit=ffn.1-17" in address and "layer=ffn.1" in address and "search=17" in address
+    opened.run("history.replaceState(null, '', '#unit=ffn.0-3&of=net-gelu'); recall()")
+    assert describe(opened).startswith("ffn.0 unit 3, net-gelu (gelu)")
+    opened.run(f"history.replaceState(null, '', {address!r}); recall()")
+    assert describe(opened).splitlines()[0] == name and count(opened)[0] == 2
+
+
+@pytest.mark.browser
+def test_browser_saves_what_is_found_and_the_picture_of_a_unit(reports, opened):
+    opened.run("at('search').focus()")
+    opened.write("17 ffn.1")
+    heads, *lines = opened.run("csv()").strip().split("\r\n")
+    names = heads.split(",")
+    assert names[:4] == ["subject", "layer", "unit", "map"] and len(lines) == 2
+    row = next(dict(zip(names, line.split(","), strict=True)) for line in lines if "a10" in line)
+    unit = reports[0].units.isel(map=0, unit=N_UNITS // 2 + 17)
+    assert row["reason"] == unit["reason"].item() and row["unit"] == "17"
+    for name in names[7:]:
+        assert float(row[name]) == pytest.approx(float(unit[name]), rel=5e-4), name
+    drawing = ElementTree.fromstring(opened.run("drawing(state.found[0])"))
+    assert drawing.tag.endswith("svg") and {"width", "height"} <= set(drawing.attrib)
+
+
+@pytest.mark.browser
+def test_browser_explains_a_number_by_a_press(opened):
+    opened.run("document.querySelector('.why').focus()")
+    opened.press("Enter")
+    assert opened.run("at('why').matches(':popover-open')")
+    meaning = opened.run("document.querySelector('.why').dataset.why")
+    assert opened.run("at('why').textContent") == meaning != ""
+
+
+@pytest.mark.browser
+def test_browser_shows_maps_and_the_whole_table_on_the_first_screens(browser, text, tmp_path):
+    (tmp_path / "index.html").write_text(text, encoding="utf-8")
+    browser.open(tmp_path / "index.html", width=1280, height=900)
+    top = "document.querySelector('.best img').getBoundingClientRect().top"
+    assert browser.run(top) < 500
+    table = "document.querySelector('[aria-label=\"Table of units\"]')"
+    assert browser.run(f"{table}.scrollWidth <= {table}.clientWidth")
+
+
+@pytest.mark.browser
+def test_browser_has_tabs_for_networks_on_a_phone(browser, text, tmp_path):
+    (tmp_path / "index.html").write_text(text, encoding="utf-8")
+    browser.open(tmp_path / "index.html", width=400, height=800)
+    shown = """[...document.querySelectorAll('#short .card')]
+        .filter(card => card.offsetHeight).map(card => card.dataset.subject)"""
+    assert browser.run(shown) == ["net-a10"]
+    browser.run("at('tab-1').click()")
+    assert browser.run(shown) == ["net-gelu"]
 
 
 def describe(browser):

@@ -21,6 +21,7 @@ from placeformer.data import schema
 from placeformer.models.memory import KINDS
 from placeformer.reporting import unit_table
 from placeformer.reporting.measurements import ALL_UNITS, NULLS, SubjectReport
+from placeformer.reporting.unit_table import on_grid
 
 INK = "#13579b"
 """Placeholder for the colour of text, replaced by that of the page, light or dark."""
@@ -47,12 +48,8 @@ MOST_MAPS = 3
 LOGARITHMIC = ("score",)
 """Measures between 0 and 1 that are 0 for most units."""
 
-SHUFFLES = {
-    "eta2": "shifted in time",
-    "eta2_beyond": "shifted in time",
-    "coherence": "letters kept",
-}
-"""Kind of shuffle of each measure."""
+SHUFFLES = {"walks": "walks exchanged", "circular": "shifted in time"}
+"""Names of the shuffles of places, by their null."""
 
 PANELS = ("reference", "working")
 """Memories in the figures of lesions and Mg²⁺, from top to bottom."""
@@ -168,7 +165,14 @@ def unit(subject: SubjectReport, number: int) -> Picture:
     figure = Figure(figsize=(0.85 + 1.12 * len(shown), 1.4), facecolor="none")
     right = 1 - 0.82 / figure.get_figwidth()  # no layout engine: slow for many
     with mpl.rc_context(STYLE | {"font.size": 7.5}):
-        place = {"left": 0.06, "right": right, "bottom": 0.12, "top": 0.9, "wspace": 0.12}
+        left = 0.11 if on_grid(subject.rate_maps) else 0.38
+        place = {
+            "left": left / figure.get_figwidth(),
+            "right": right,
+            "bottom": 0.12,
+            "top": 0.9,
+            "wspace": 0.12,
+        }
         if one_axis:
             place |= {"left": 0.3 / figure.get_figwidth(), "right": 0.98, "bottom": 0.2}
         row = figure.subplots(1, len(shown), sharey=True, squeeze=False, gridspec_kw=place)[0]
@@ -191,7 +195,7 @@ def tile(subject: SubjectReport, number: int) -> Picture:
     one_axis = len(schema.place_dims(subject.rate_maps)) == 1
     figure = Figure(figsize=(1.9, 1.5), facecolor="none")
     with mpl.rc_context(STYLE | {"font.size": 8}):
-        place = (0.2, 0.24, 0.76, 0.7) if one_axis else (0.02, 0.03, 0.66, 0.94)
+        place = (0.2, 0.24, 0.7, 0.7) if one_axis else (0.02, 0.03, 0.66, 0.94)
         ax = figure.add_axes(place)
         draw_map(subject, number, 0, ax, _limits(rate))
         if one_axis:
@@ -255,9 +259,14 @@ def controls(subject: SubjectReport, units: xr.Dataset, key: str) -> dict[str, x
     """Values of a measure on every map, and in the shuffles of the first."""
     of_maps = enumerate(subject.maps[:MOST_MAPS])
     groups = {name: units[key].isel({schema.MAP: i}) for i, name in of_maps}
-    if key in NULLS:
-        groups[SHUFFLES[key]] = units[NULLS[key]].isel({schema.MAP: 0})
+    if subject.tests(key):
+        groups[shuffles_of(subject, key)] = units[NULLS[key]].isel({schema.MAP: 0})
     return groups
+
+
+def shuffles_of(subject: SubjectReport, key: str) -> str:
+    """Kind of shuffle that a measure is compared with."""
+    return "letters kept" if key == "coherence" else SHUFFLES[str(subject.units.attrs["null"])]
 
 
 def limits_of(subjects: Sequence[SubjectReport], key: str) -> tuple[float, float]:

@@ -269,6 +269,10 @@ class SubjectReport:
         """Whether a measure is defined for any unit."""
         return measure in self.units and bool(self.units[measure].notnull().any())
 
+    def tests(self, measure: str) -> bool:
+        """Whether a measure is tested against chance."""
+        return measure in NULLS and self.has(NULLS[measure])
+
     @property
     def unit_names(self) -> list[str]:
         """Names of the units in words, such as "ffn.1 unit 37"."""

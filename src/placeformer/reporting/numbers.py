@@ -273,7 +273,9 @@ def decoding(subject: SubjectReport) -> SimpleNamespace:
     """Decoded position: the `error`, its `interval`, that of `chance`, and `p`."""
     data = subject.decoding
     assert data is not None
-    units = schema.shown_units(data["error"], "grid steps" if on_grid(subject) else "")
+    maps = subject.rate_maps
+    on_grid = all(is_grid(axis_edges(maps, dim)) for dim in schema.place_dims(maps))
+    units = schema.shown_units(data["error"], "grid steps" if on_grid else "")
     about = (
         "median distance between the position and the one decoded from the activations of that "
         f"{data.attrs['decoded_from']} alone (naive Bayes, trained on other walks or blocks of "
@@ -297,12 +299,6 @@ def decoding(subject: SubjectReport) -> SimpleNamespace:
         interval=tuple(f"{end:.3g}" for end in data["interval"].values),
         reason=str(data["reason"].item()),
     )
-
-
-def on_grid(subject: SubjectReport) -> bool:
-    """Whether the places of the maps are the steps of a grid."""
-    maps = subject.rate_maps
-    return all(is_grid(axis_edges(maps, dim)) for dim in schema.place_dims(maps))
 
 
 def right_on_walk(subject: SubjectReport) -> list[SimpleNamespace]:

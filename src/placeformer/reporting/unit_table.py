@@ -85,7 +85,7 @@ def data(subjects: Sequence[SubjectReport]) -> str:
     everything = {
         "columns": known_columns(subjects),
         "first": FIRST,
-        "tests": {key: test for key, test in TESTS.items() if any(s.has(key) for s in subjects)},
+        "tests": {key: test for key, test in TESTS.items() if any(s.tests(key) for s in subjects)},
         "unvisited": UNVISITED,
         "fine": FINE,
         "colors": packed(colors.round().astype(np.uint8)),
@@ -111,10 +111,12 @@ def packed_subject(subject: SubjectReport, with_shuffles: bool) -> dict[str, Any
         "names": subject.unit_names,
         "links": subject.unit_links,
         "axes": [packed_axis(maps, dim) for dim in dims],
-        "up": not all(is_grid(axis_edges(maps, dim)) for dim in dims),
+        "up": not on_grid(maps),
         "rate": rate_label(maps),
         "values": {key: rounded(units[key]) for key in COLUMNS if subject.has(key)},
-        "p": {key: rounded(units[f"p_{test}"]) for key, test in TESTS.items() if subject.has(key)},
+        "p": {
+            key: rounded(units[f"p_{test}"]) for key, test in TESTS.items() if subject.tests(key)
+        },
         "types": types(units),
         "reasons": reasons.tolist(),
         "reason": reason.reshape(units["reason"].shape).tolist(),
@@ -126,9 +128,14 @@ def packed_subject(subject: SubjectReport, with_shuffles: bool) -> dict[str, Any
         "nulls": {
             key: packed(steps(units[null]))
             for key, null in NULLS.items()
-            if with_shuffles and subject.has(key)
+            if with_shuffles and subject.tests(key)
         },
     }
+
+
+def on_grid(maps: xr.Dataset) -> bool:
+    """Whether the places of rate maps are the steps of a grid."""
+    return all(is_grid(axis_edges(maps, dim)) for dim in schema.place_dims(maps))
 
 
 def layers(subject: SubjectReport) -> list[str]:

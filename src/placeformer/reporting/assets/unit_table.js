@@ -202,6 +202,7 @@ function remember() {
 
 /** Read the address: filters first, then the unit, which is shown. */
 function recall() {
+  if (state.picked && !location.hash.includes("=")) return false; // a link to a section
   const said = new URLSearchParams(location.hash.slice(1));
   FILTERS.filter((id) => said.has(id)).forEach((id) => (at(id).value = said.get(id)));
   const sort = said.get("sort");
@@ -246,7 +247,7 @@ function describe(one) {
   nearby.append(neighbour(one, -1, "Unit before"), back(), neighbour(one, 1, "Unit after"));
   const maps = html("figure");
   maps.append(mapsOf(one), html("figcaption", {}, captionOf(one)));
-  const tests = Object.keys(data.tests).filter((key) => key in network.values).map((key) => test(one, key, map));
+  const tests = Object.keys(data.tests).filter((key) => key in network.p).map((key) => test(one, key, map));
   const against = html("h4", {}, network.maps.length > 1 ? `Against chance, on: ${network.maps[map]}` : "Against chance");
   return [title, html("p", { class: "note" }, `${verdicts.join("; ")}.`), maps, saving(one), against, ...tests, values(one, map), nearby];
 }
