@@ -23,6 +23,7 @@ repository = urls.get("Repository", "")
 extensions = [
     "api_pages",
     "command_line",
+    "example_report",
     "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
