@@ -75,8 +75,9 @@ def verdicts(claims: Mapping[str, pd.DataFrame], last: int = 7) -> Table:
 
 
 def subscript(statement: str) -> str:
-    """The statement of a claim, with α of the activation below the line."""
-    return re.sub(r"NMDA_(\w+)", r"NMDA\\ :sub:`\1`", statement)
+    """The statement of a claim, with the number of an activation below the line."""
+    digits = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+    return re.sub(r"_(\d+)", lambda found: found[1].translate(digits), statement)
 
 
 def tests(claims: pd.DataFrame) -> str:
