@@ -1,4 +1,4 @@
-"""A live report beside the pages: written once, when the tutorials are run as well."""
+"""A live report beside the pages: written where the tutorials are run, if the code has changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def add(app: Any, config: Any) -> None:
         return
     folder = Path(app.srcdir) / "generated" / "beside"
     page = folder / "example-report" / "index.html"
-    if not page.exists():
+    sources = Path(pf.__file__).parent.rglob("*")
+    if not page.exists() or page.stat().st_mtime < max(file.stat().st_mtime for file in sources):
         folder.mkdir(parents=True, exist_ok=True)
         pf.report(NETWORK, out=page.parent, beside=None, settings=SETTINGS, progress=False)
     config.html_extra_path.append(str(folder))
