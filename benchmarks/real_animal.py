@@ -1,7 +1,7 @@
 """A real animal and a network in one table: CA1 on a linear track, and ``nmda-a10``.
 
-Run with ``python benchmarks/real_animal.py RECORDING.npz``. The file holds the arrays t (seconds), x,
-y (pixels of the video), spikes (seconds) and unit (the number of the unit of every spike) of the
+Run with ``python benchmarks/real_animal.py RECORDING.npz``. The file holds the arrays t (seconds),
+x, y (pixels of the video), spikes (seconds) and unit (the number of the unit of every spike) of the
 recording linear-track/ in the repository nelpy/example-data on GitHub, commit
 099548c0608ffaa92933c66346c0d96f05a18622, which has the MIT licence.
 """
@@ -44,7 +44,9 @@ def animal(file: Path) -> xr.Dataset:
     track = place @ np.linalg.svd(place, full_matrices=False)[2][0]
     track = 100 * (track - track.min()) / np.ptp(track)
     tracked = nap.IntervalSet(times[0], times[-1])
-    trains = {k: nap.Ts(np.sort(spikes[units == k]), time_support=tracked) for k in np.unique(units)}
+    trains = {
+        k: nap.Ts(np.sort(spikes[units == k]), time_support=tracked) for k in np.unique(units)
+    }
     recording = pf.from_pynapple(
         nap.TsGroup(trains, time_support=tracked),
         nap.Tsd(t=times, d=track),

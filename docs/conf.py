@@ -24,6 +24,7 @@ extensions = [
     "api_pages",
     "command_line",
     "consolidation_pages",
+    "example_report",
     "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
@@ -82,8 +83,10 @@ sphinx_gallery_conf = {
 if repository.startswith("https://github.com/"):
     requirements = Path(__file__).parent / "generated" / "binder" / "requirements.txt"
     requirements.parent.mkdir(parents=True, exist_ok=True)
-    line = f"placeformer[nwb,pynapple,zarr] @ git+{repository}\n"
-    requirements.write_text(line, encoding="utf-8")
+    package = f"placeformer[nwb,pynapple,zarr] @ git+{repository}"
+    requirements.write_text(f"{package}\n", encoding="utf-8")
+    # Notebooks start with what Colab needs, where nothing is installed.
+    sphinx_gallery_conf["first_notebook_cell"] = f"# On Colab:\n# %pip install '{package}'"
     org, repo = repository.removeprefix("https://github.com/").strip("/").split("/")
     sphinx_gallery_conf["binder"] = {
         "org": org,

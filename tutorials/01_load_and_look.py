@@ -57,7 +57,7 @@ fig, ax = plt.subplots(figsize=(6.5, 6), layout="constrained")
 pf.plot.walk(recording.isel(walk=[0], time=slice(0, 100)), ax=ax)
 letters = model.world.letters()[int(recording["map"][0])].reshape(model.world.side, -1)
 for (y, x), letter in np.ndenumerate(letters):
-    ax.text(x, y, "ABCDEFGHIJ"[letter], ha="center", va="center", color="0.6", zorder=0)
+    ax.text(x - 0.3, y - 0.3, "ABCDEFGHIJ"[letter], ha="center", va="center", color="0.5")
 plt.show()
 
 # %%

@@ -131,9 +131,9 @@ plt.show()
 # %%
 # A real animal
 # -------------
-# The same comparison with neurons of a rat: CA1 on a linear track, published in the repository
-# ``nelpy/example-data`` (folder ``linear-track``, commit ``099548c``, MIT licence). Its 31 units are
-# not part of placeformer; ``benchmarks/real_animal.py`` reads them and writes this table.
+# The same comparison with real neurons: CA1 on a linear track, published in the repository
+# ``nelpy/example-data`` (folder ``linear-track``, commit ``099548c``, MIT licence). The recording
+# is not part of placeformer; ``benchmarks/real_animal.py`` reads it and writes this table.
 #
 # .. csv-table:: Place cells of an animal and of a network; medians are over the place cells
 #    :file: ../../benchmarks/results/real_animal.csv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,17 @@ def verdicts(claims: Mapping[str, pd.DataFrame], last: int = 7) -> Table:
     words = {name: pf.claim_verdicts(of_set) for name, of_set in claims.items()}
     first = next(iter(claims.values())).drop_duplicates("claim").set_index("claim")["statement"]
     rows = [
-        [claim, first[claim], *(f"**{verdict[claim]}**" for verdict in words.values())]
+        [claim, subscript(first[claim]), *(f"**{verdict[claim]}**" for verdict in words.values())]
         for claim in first.index
         if claim <= last
     ]
     return ["", "claim", *(SETS[name] for name in words)], rows
+
+
+def subscript(statement: str) -> str:
+    """The statement of a claim, with the number of an activation below the line."""
+    digits = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+    return re.sub(r"_(\d+)", lambda found: found[1].translate(digits), statement)
 
 
 def tests(claims: pd.DataFrame) -> str:
@@ -91,7 +98,7 @@ def tests(claims: pd.DataFrame) -> str:
             ]
             for row in rows.itertuples()
         ]
-        groups.append((claim, statement, cells))
+        groups.append((claim, subscript(statement), cells))
     header = [
         "part", "effect (test)", "value, 95 % interval", "over", "p", "networks, seeds", "verdict",
     ]  # fmt: skip

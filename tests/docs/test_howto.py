@@ -77,10 +77,8 @@ def test_the_cell_with_a_preferred_heading_is_found(run):
     assert float(cells["preferred_direction"][0]) == pytest.approx(2.0, abs=0.1)
 
 
-def test_a_table_of_units_is_written(run, tmp_path):
-    names = run("page")
-    lines = (tmp_path / "units.csv").read_text("utf-8").splitlines()
-    assert len(lines) == 1 + names["cells"].sizes["unit"]
+def test_a_page_is_written(run, tmp_path):
+    assert run("page")["page"].resolve() == tmp_path / "report" / "index.html"
 
 
 def test_two_seeds_are_compared_on_the_same_walks(run):

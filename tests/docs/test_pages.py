@@ -81,7 +81,7 @@ def test_types_stand_behind_the_names_of_parameters(extension):
 def test_the_picture_of_a_figure_is_what_its_example_draws(extension):
     lines = extension("api_pages").picture(inspect.getdoc(pf.plot.rate_maps).splitlines())
     assert lines[1] == ".. plot::"
-    code = [line.strip() for line in lines if line.startswith("   ") and ":" != line.strip()[:1]]
+    code = [line.strip() for line in lines if line.startswith("   ") and line.strip()[:1] != ":"]
     assert "ax = pf.plot.rate_maps(maps, unit=0)" in code
 
 

@@ -307,7 +307,7 @@ class Recipe:
     seed
         Random seed of the first weights, the walks and the fresh maps.
     world
-        Arguments of the :class:`GridWorld`.
+        Arguments of the :class:`placeformer.GridWorld`.
     network
         Sizes and activation.
     training
