@@ -223,7 +223,13 @@ def centred(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _ratio(ab: float, aa: float, bb: float) -> float:
     """Product over the root of two squares; NaN where one of them is not above 0."""
-    return float(ab / np.sqrt(aa) / np.sqrt(bb)) if aa > 0 and bb > 0 else np.nan
+    if not (aa > 0 and bb > 0):
+        return np.nan
+    with np.errstate(over="ignore", under="ignore"):
+        product = np.float64(aa) * bb
+    # The product of large or small squares is infinite or 0; otherwise a single root rounds less.
+    root = np.sqrt(product) if 0 < product < np.inf else np.sqrt(aa) * np.sqrt(bb)
+    return float(ab / root)
 
 
 def _check_finite(values: NDArray[Any], data: xr.Dataset) -> None:
