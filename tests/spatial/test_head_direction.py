@@ -195,3 +195,24 @@ def test_what_is_missing_is_named():
         pf.head_direction(recording(np.ones((50, 1)), np.full(50, np.nan)), **QUIET)
     with pytest.raises(ValueError, match="name of one circular variable"):
         pf.head_direction(made, by=("head_direction",), **QUIET)
+
+
+def test_a_variable_called_heading_is_found():
+    angle = heading(2000)
+    values = np.exp(2 * np.cos(angle - 1))[:, None]
+    one = pf.head_direction(recording(values, angle), **QUIET)
+    made = pf.from_arrays(values, {"heading": angle})
+    two = pf.head_direction(made, **QUIET)
+    np.testing.assert_array_equal(one.preferred_direction, two.preferred_direction)
+    with pytest.raises(ValueError, match="'head_direction' is missing"):
+        pf.head_direction(pf.from_arrays(values, {"x": angle}), **QUIET)
+
+
+def test_degrees_without_units_are_not_taken_for_radians():
+    angle = heading(2000)
+    values = np.exp(2 * np.cos(angle - 1))[:, None]
+    degrees = pf.from_arrays(values, {"heading": np.degrees(angle)})
+    with pytest.raises(ValueError, match="as angles in other units do"):
+        pf.head_direction(degrees, **QUIET)
+    found = pf.head_direction(degrees, circular={"heading": 360}, **QUIET)
+    assert float(found.preferred_direction[0]) == pytest.approx(np.degrees(1), abs=2)

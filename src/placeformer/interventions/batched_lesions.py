@@ -164,9 +164,7 @@ def branching(
         yield start
 
 
-def branch_hook(
-    site: Site, masks: Tensor, change: Change, first: bool
-) -> Callable[..., Tensor]:
+def branch_hook(site: Site, masks: Tensor, change: Change, first: bool) -> Callable[..., Tensor]:
     """Return the hook that lesions every branch by its own mask (lesion, unit).
 
     At the `first` lesioned layer the walks have not branched yet: the masks create the branches.

@@ -325,8 +325,7 @@ def dose_range(
     if values.size < 2 or values[0] < intact < values[-1]:
         raise ValueError(
             f"{name} must lie on one side of {its}, {intact:g}, got {values.tolist()}; "
-            f"call the function once for each side"
-            + (", washout and block" if of_alpha else "")
+            f"call the function once for each side" + (", washout and block" if of_alpha else "")
         )
     return values if values[0] == intact else values[::-1]
 

@@ -295,9 +295,7 @@ def scored_at(
     return rows
 
 
-def score_interval(
-    values: NDArray[np.float64], n_resamples: int, seed: int
-) -> NDArray[np.float64]:
+def score_interval(values: NDArray[np.float64], n_resamples: int, seed: int) -> NDArray[np.float64]:
     """Bootstrap interval (bound,) of the mean over trials; NaN for a single number."""
     if values.size < 2:
         return np.full(2, np.nan)

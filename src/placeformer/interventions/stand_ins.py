@@ -34,9 +34,7 @@ CHANGED: dict[tuple[int, str], Changed] = {}
 """What is changed now, by the identity of its owner (kept alive meanwhile) and its name."""
 
 
-def standing_in(
-    module: nn.Module, name: str, function: Function
-) -> AbstractContextManager[None]:
+def standing_in(module: nn.Module, name: str, function: Function) -> AbstractContextManager[None]:
     """Change an attribute of a module by a function of its value, for a ``with`` block.
 
     Changes that are open at the same time apply one after the other in the order in which they

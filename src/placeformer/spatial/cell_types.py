@@ -14,7 +14,7 @@ from placeformer.data import schema
 from placeformer.spatial.binning import BinnedRecording
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.grid_score import grid_score
-from placeformer.spatial.head_direction import HEADING, heading_columns
+from placeformer.spatial.head_direction import HEADING, heading_columns, heading_of
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.rate_maps import flatten, per_unit
 from placeformer.spatial.shuffle_test import compare_with_shuffles
@@ -91,7 +91,8 @@ def cell_type_columns(
         "place cell": is_place_cell,
     }
     explained = table["eta2"].fillna(0).values
-    if HEADING in binned.recording.variables and _n_values(binned.recording[HEADING]) > 0:
+    heading = heading_of(binned.recording)
+    if heading is not None and _n_values(binned.recording[heading]) > 0:
         found = heading_columns(binned, tests, max_q, negatives)
         columns |= {name: _over(table, column) for name, column in found.items()}
         stronger = columns[HEADING].values > explained

@@ -22,7 +22,10 @@ from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.stats.monte_carlo import check_n
 
 HEADING = "head_direction"
-"""Variable (walk, time) of a recording: the heading."""
+"""Column of the variance that the heading explains, and the heading's name by default."""
+
+NAMES = (HEADING, "heading")
+"""Variables (walk, time) of a recording that are taken for the heading, the first that is there."""
 
 HEADINGS = 24
 """Number of bins of the heading, 15 degrees wide."""
@@ -36,7 +39,7 @@ NOT_CALIBRATED = (
 def head_direction(
     recording: xr.Dataset,
     *,
-    by: str = HEADING,
+    by: str | None = None,
     bins: Bins = HEADINGS,
     smooth: Smooth = None,
     min_occupancy: float | None = None,
@@ -58,9 +61,10 @@ def head_direction(
     Parameters
     ----------
     recording
-        Recording with a heading, as loaders call it ``head_direction``.
+        Recording with a heading.
     by
-        Name of the heading (walk, time).
+        Name of the heading (walk, time), by default ``head_direction``, as loaders call it, or
+        else ``heading``.
     bins, smooth, min_occupancy
         Bins of the heading, by default 15 degrees wide, and options of its map (:func:`rate_maps`).
     circular
@@ -130,6 +134,7 @@ def head_direction(
     """
     check_option("null", null, ("auto", "walks", "circular"))
     n = check_n("n_shuffles", n_shuffles)
+    by = by or heading_of(recording) or HEADING
     binned = binned_heading(recording, by, bins, circular)
     of_maps: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy}
     (maps,) = maps_of_parts(binned, **of_maps)
@@ -180,12 +185,21 @@ def binned_heading(
         raise ValueError(f"by must be the name of one circular variable, got {by!r}")
     declared = {**circular_of(recording), **(circular or {})}
     if by in recording.variables and by not in declared:
-        units = str(recording[by].attrs.get("units", "1"))
-        circular = {**(circular or {}), by: PERIODS.get(units, 2 * np.pi)}
+        circular = {**(circular or {}), by: period_of(recording[by])}
     binned = BinnedRecording.of(recording, by=(by,), bins=bins, circular=circular)
     if not (np.asarray(binned.index) >= 0).any():
         raise ValueError(f"recording must have a sample with a heading {by!r}, got none")
     return binned
+
+
+def heading_of(recording: xr.Dataset) -> str | None:
+    """Name of the variable of a recording that is its heading; None if there is none."""
+    return next((name for name in NAMES if name in recording.variables), None)
+
+
+def period_of(heading: xr.DataArray) -> float:
+    """Period of a heading that is not declared: that of its units, or 2π without units."""
+    return PERIODS.get(str(heading.attrs.get("units", "1")), 2 * np.pi)
 
 
 def heading_columns(
@@ -195,10 +209,11 @@ def heading_columns(
 
     The test is of the variance that the heading explains, which is made for signed activations.
     """
-    units = str(binned.recording[HEADING].attrs.get("units", "1"))
-    period = circular_of(binned.recording).get(HEADING, PERIODS.get(units, 2 * np.pi))
+    name = heading_of(binned.recording) or HEADING
+    declared = circular_of(binned.recording)
+    period = declared[name] if name in declared else period_of(binned.recording[name])
     edges = np.linspace(0, period, HEADINGS + 1)  # also where few headings occur, as on a track
-    turned = binned_heading(binned.recording, HEADING, {HEADING: edges})
+    turned = binned_heading(binned.recording, name, {name: edges})
     null = choose_null(turned, "auto", tests["min_shift"])
     options = {**tests, "null": null, "max_q": max_q, "per_map": False}
     test = compare_with_shuffles(turned, VARIANCE, **options)

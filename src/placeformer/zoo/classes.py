@@ -210,7 +210,7 @@ def as_json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
         return {k: as_json(v, f"{where}.{k}", problems, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(v, f"{where}[{i}]", problems, depth + 1) for i, v in enumerate(value)]
-    if value is None or isinstance(value, bool | str) and not isinstance(value, Enum):
+    if value is None or (isinstance(value, bool | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, int) and not isinstance(value, Enum):
         if abs(value) >= 2**63:
