@@ -12,10 +12,10 @@ from .evaluation.consolidation import consolidation as consolidation
 from .evaluation.paper_claims import claim_verdicts as claim_verdicts
 from .evaluation.paper_claims import paper_claims as paper_claims
 from .evaluation.profiles import profile_networks as profile_networks
-from .evaluation.specificity import specificity as specificity
 from .evaluation.score_card import score_card as score_card
 from .evaluation.score_card_files import read_score_card as read_score_card
 from .evaluation.score_card_files import write_score_card as write_score_card
+from .evaluation.specificity import specificity as specificity
 from .interventions.ablation_curve import ablation_curve as ablation_curve
 from .interventions.ablation_curve import novel_working_memory as novel_working_memory
 from .interventions.ablation_curve import recorded_score as recorded_score
@@ -43,8 +43,8 @@ from .population.remapping import remapping as remapping
 from .population.similarity import similarity as similarity
 from .population.variance_partition import variance_partition as variance_partition
 from .recording.record import record as record
-from .spatial.autocorrelogram import autocorrelogram as autocorrelogram
 from .reporting.write import report as report
+from .spatial.autocorrelogram import autocorrelogram as autocorrelogram
 from .spatial.border_score import border_score as border_score
 from .spatial.grid_properties import grid_properties as grid_properties
 from .spatial.grid_score import grid_score as grid_score

@@ -1,8 +1,8 @@
 """Figures: every function draws a Dataset into an ``ax`` and returns the ``ax``."""
 
-from placeformer.plot.grids import autocorrelogram as autocorrelogram
 from placeformer.plot.consolidation import amnesia_curve as amnesia_curve
 from placeformer.plot.consolidation import consolidation as consolidation
+from placeformer.plot.grids import autocorrelogram as autocorrelogram
 from placeformer.plot.lesions import ablation as ablation
 from placeformer.plot.lesions import dose_response as dose_response
 from placeformer.plot.lesions import specificity as specificity
