@@ -84,7 +84,7 @@ def test_three_points_determine_an_ellipse():
     assert np.isnan(ellipses(line)[0]).all()  # a line, and a hyperbola
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(0.1, 10), shift=st.floats(-5, 5))
 def test_free_of_scale_and_shift_and_turns_with_the_map(seed, scale, shift):
     rng = RNG(seed)

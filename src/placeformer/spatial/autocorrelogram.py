@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -97,7 +99,7 @@ def autocorrelogram(maps: xr.Dataset, *, min_overlap: int = MIN_PAIRS) -> xr.Dat
     values = correlograms(
         rate.reshape(-1, *shape), (share > 0).reshape(-1, *shape), int(min_overlap)
     )
-    coords = dict(_other_coords(maps, space))
+    coords: dict[str, Any] = dict(_other_coords(maps, space))
     for dim, n in zip(space, shape, strict=True):
         units = maps[dim].attrs.get("units", "1")
         lags = widths[dim] * np.arange(-n + 1, n)

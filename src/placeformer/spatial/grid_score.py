@@ -154,7 +154,7 @@ def ring_scores(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
 
 def peak_radius(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
     """Radius in bins at which the central peak of autocorrelograms (map, lag_y, lag_x) ends."""
-    return _peak_edge(turns, *_by_lag(lags)) + 1.0
+    return np.asarray(_peak_edge(turns, *_by_lag(lags)) + 1.0, np.float64)
 
 
 def _by_lag(lags: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
