@@ -115,7 +115,7 @@ pf.place_fields(curves).n_fields.values[:6]
 
 # %%
 # :func:`placeformer.head_direction` gives the length and the direction of the mean vector and
-# tests the length against shuffles of the headings.
+# tests the tuning against shuffles of the headings.
 
 compass = pf.head_direction(animal, progress=False)
 columns = ["mean_vector_length", "preferred_direction", "p", "q", "rayleigh_p"]

@@ -10,7 +10,7 @@ from scipy import stats
 import placeformer as pf
 from placeformer.data.circular import shortest
 from placeformer.spatial.head_direction import rayleigh
-from placeformer.spatial.mean_vector import mean_vector
+from placeformer.spatial.mean_vector import cosine_amplitude, mean_vector
 
 TURN = 2 * np.pi
 QUIET = {"progress": False}
@@ -123,7 +123,7 @@ def test_directions_are_found_and_untuned_units_are_not():
     assert np.abs(shortest(table.preferred_direction.values[:6] - preferred, TURN)).max() < 0.1
     assert np.abs(shortest(table.peak_direction.values[:6] - preferred, TURN)).max() < 0.4
     assert (table.q.values[:6] <= 0.05).all() and (table.q.values[6:] > 0.05).all()
-    assert (table.mean_vector_length.values[:6] > 5 * table.null_mean.values[:6]).all()
+    assert (table.cosine_amplitude.values[:6] > 5 * table.null_mean.values[:6]).all()
     assert (table.stability.values[:6] > 0.9).all()
     assert table.preferred_direction.attrs["units"] == "1"
     assert "not independent" in table.rayleigh_p.attrs["long_name"]
@@ -158,6 +158,32 @@ def test_the_origin_and_the_units_of_the_angle_do_not_matter(by):
     assert np.abs(shortest(second - first - by * width, TURN)).max() < 1e-6
     np.testing.assert_allclose(np.radians(third), first)
     assert tables[2].preferred_direction.attrs["units"] == "deg"
+
+
+def test_signed_units_are_tested_as_well_as_rates():
+    """Half the map of a unit of mean 0 is negative: what is left after rectifying says little."""
+    angle = heading(8000)
+    rng = np.random.default_rng(2)
+    tuned = np.cos(angle[:, None] - np.arange(10) * 0.6)
+    values = np.concatenate([tuned, np.zeros((8000, 30))], axis=1) + rng.normal(size=(8000, 40))
+    tables = [pf.head_direction(recording(v, angle), **QUIET) for v in (values, values + 10)]
+    for table in tables:
+        assert (table.q.values[:10] <= 0.05).all() and (table.q.values[10:] <= 0.05).sum() <= 2
+        np.testing.assert_allclose(table.cosine_amplitude[:10], 1, atol=0.15)
+    np.testing.assert_allclose(tables[0].p, tables[1].p, atol=0.02)
+    loose = pf.shuffle_test(
+        recording(values, angle), "mean_vector_length", by="head_direction", bins=24,
+        circular={"head_direction": TURN}, n_shuffles=99, **QUIET,
+    )  # fmt: skip
+    assert (loose.p.values[:10] > 0.01).any()  # why the length is not what is tested
+
+
+def test_a_cosine_has_its_amplitude():
+    centre = (np.arange(24) + 0.5) * TURN / 24
+    maps = of_curve(5 + 3 * np.cos(centre - 2) + 0.5 * np.cos(2 * centre))
+    assert cosine_amplitude(maps).item() == pytest.approx(3)
+    constant = pf.head_direction(recording(np.full((400, 1), 7.0), heading(400)), **QUIET)
+    assert np.isnan(constant.p).all() and constant.cosine_amplitude.item() < 1e-9
 
 
 def test_spikes_count_as_events():

@@ -14,12 +14,13 @@ from placeformer.data import schema
 from placeformer.data.circular import PERIODS, circular_of
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, activations
-from placeformer.spatial.mean_vector import mean_vector
+from placeformer.spatial.mean_vector import cosine_amplitude, mean_vector
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.rate_maps import Smooth, maps_of_parts
 from placeformer.spatial.shuffle_test import VARIANCE, Null, choose_null, compare_with_shuffles
 from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.stats.monte_carlo import check_n
+from placeformer.stats.tolerances import FLAT
 
 HEADING = "head_direction"
 """Column of the variance that the heading explains, and the heading's name by default."""
@@ -73,7 +74,7 @@ def head_direction(
     negatives
         How negative rates enter the mean vector: ``"rectify"``, ``"shift"`` or ``"raise"``.
     n_shuffles, null, min_shift, seed, max_q, keep_null, progress
-        The test of the length of the mean vector, as in :func:`shuffle_test`.
+        The test of the amplitude of a cosine of the heading, as in :func:`shuffle_test`.
 
     Returns
     -------
@@ -81,9 +82,14 @@ def head_direction(
         Over ``unit``: ``mean_vector_length`` (0 to 1), ``preferred_direction`` (its direction, in
         the units of the heading, NaN for a length of 0), ``peak_rate`` and ``peak_direction`` (of
         the bin with the greatest rate), ``stability`` (correlation of the maps of two halves,
-        :func:`stability`), ``null_mean``, ``null_sd``, ``z``, ``p``, ``q`` and ``n_shuffles`` of
-        the shuffle test of the length; ``n_effective``, ``rayleigh_z`` and ``rayleigh_p``. The
+        :func:`stability`), ``cosine_amplitude`` (of a cosine of the heading in the tuning curve, in
+        units of the activations) with ``null_mean``, ``null_sd``, ``z``, ``p``, ``q`` and
+        ``n_shuffles`` of its shuffle test; ``n_effective``, ``rayleigh_z`` and ``rayleigh_p``. The
         tuning curves are ``rate_maps(recording, by=by, bins=bins)``.
+
+        The amplitude is twice the mean vector before it is divided by the mean rate. A test of it
+        decides as one of the length for firing rates. It does not depend on ``negatives``, nor on a
+        constant that is added to a unit; the length of maps of which little is above 0 says little.
 
         Rayleigh's test is given because papers report it: z = n R², with R the length of the mean
         vector and n the effective number of samples (Kish: the square of the sum of the activity
@@ -141,7 +147,8 @@ def head_direction(
     length, direction = mean_vector(maps, negatives)
     test = compare_with_shuffles(
         binned,
-        "mean_vector_length",
+        cosine_amplitude,
+        vectorised=True,
         n_shuffles=n,
         null=choose_null(binned, null, min_shift),
         min_shift=min_shift,
@@ -150,20 +157,23 @@ def head_direction(
         max_q=max_q,
         keep_null=keep_null,
         progress=progress,
-        negatives=negatives,
         **of_maps,
     )
+    constant = ~(test["observed"] > FLAT * np.abs(maps[schema.RATE]).max(by))
+    for name in ("z", "p", "q"):  # shuffles do not change a constant
+        test[name] = test[name].where(~constant)
     result = xr.Dataset(
         {
             "mean_vector_length": length,
             "preferred_direction": direction,
             **_peak(maps, by),
             "stability": agreement(maps_of_halves(binned, **of_maps)),
+            "cosine_amplitude": test["observed"],
             **{name: test[name] for name in test.data_vars if name != "observed"},
             **_rayleigh_columns(binned, length, negatives),
         }
     )
-    result.attrs = {k: v for k, v in test.attrs.items() if k != "statistic"}
+    result.attrs = {"negatives": negatives, **test.attrs}
     result.attrs[schema.PROVENANCE] = schema.provenance(
         recording,
         "head_direction",

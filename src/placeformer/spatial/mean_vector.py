@@ -69,22 +69,15 @@ def mean_vector_length(maps: xr.Dataset, *, negatives: Negatives = "rectify") ->
 
 def mean_vector(maps: xr.Dataset, negatives: Negatives) -> tuple[xr.DataArray, xr.DataArray]:
     """Length (..., unit) of the mean vector, and its direction in the units of the axis."""
-    schema.check_rate_maps(maps)
-    (dim, *more), periods = schema.place_dims(maps), axis_periods(maps)
-    if more or periods[0] is None:
-        raise ValueError(
-            f"maps must be on one circular axis, got {(dim, *more)} with periods {periods}; make "
-            f"them with rate_maps(recording, by={dim!r}, bins=24, circular={{{dim!r}: period}})"
-        )
+    dim, period, angle = _axis(maps)
     rate, share = flatten(maps)
     rate = apply_negatives(rate, share > 0, negatives, maps[schema.RATE])
-    angle = np.asarray(maps[dim].values, float) * (2 * np.pi / periods[0])
     vector = rate @ np.exp(1j * angle)
     total = rate.sum(axis=-1)
     length: NDArray[np.float64] = np.full(total.shape, np.nan)
     np.divide(np.abs(vector), total, out=length, where=total > 0)
     length = np.minimum(length, 1.0)
-    direction = np.mod(np.angle(vector), 2 * np.pi) * (periods[0] / (2 * np.pi))
+    direction = np.mod(np.angle(vector), 2 * np.pi) * (period / (2 * np.pi))
     direction = np.where(length > SHORTEST, direction, np.nan)
     about = {"units": "1", "long_name": f"length of the mean vector ({WORDS[negatives]})"}
     units = str(maps[dim].attrs.get("units", "1"))
@@ -94,3 +87,40 @@ def mean_vector(maps: xr.Dataset, negatives: Negatives) -> tuple[xr.DataArray, x
         per_unit(maps, length, "mean_vector_length", **about, **policy),
         per_unit(maps, direction, "preferred_direction", **where, **policy),
     )
+
+
+def cosine_amplitude(maps: xr.Dataset) -> xr.DataArray:
+    r"""Amplitude (..., unit) of a cosine of the angle in the maps, in units of the rates.
+
+    .. math:: A = \frac{2}{K} \left| \sum_k (r_k - \bar r) e^{i \theta_k} \right|
+
+    over the K visited bins. It is the mean vector before it is divided by the rates, and does not
+    depend on a constant that is added to them: for rates of at least 0 and of one mean it orders
+    units as the length of the mean vector does, and it is as good for signed activations.
+    """
+    _, _, angle = _axis(maps)
+    rate, share = flatten(maps)
+    visited = share > 0
+    number = visited.sum(axis=-1, keepdims=True)
+    rate = np.where(visited, rate, 0.0)
+    mean = rate.sum(axis=-1, keepdims=True) / np.maximum(number, 1)
+    vector = np.where(visited, rate - mean, 0.0) @ np.exp(1j * angle)
+    values = np.where(
+        number[..., 0] > 0, 2 * np.abs(vector) / np.maximum(number[..., 0], 1), np.nan
+    )
+    units = str(maps[schema.RATE].attrs.get("units", "1"))
+    text = "amplitude of a cosine of the angle in the tuning curve"
+    return per_unit(maps, values, "cosine_amplitude", units=units, long_name=text)
+
+
+def _axis(maps: xr.Dataset) -> tuple[str, float, NDArray[np.float64]]:
+    """Name, period and angles of the bins of the one circular axis of maps."""
+    schema.check_rate_maps(maps)
+    (dim, *more), (period, *_) = schema.place_dims(maps), axis_periods(maps)
+    if more or period is None:
+        raise ValueError(
+            f"maps must be on one circular axis, got {(dim, *more)} with periods "
+            f"{axis_periods(maps)}; make them with rate_maps(recording, by={dim!r}, bins=24, "
+            f"circular={{{dim!r}: period}})"
+        )
+    return dim, period, np.asarray(maps[dim].values, float) * (2 * np.pi / period)
