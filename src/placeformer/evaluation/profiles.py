@@ -332,9 +332,7 @@ def over_kinds(measure: Any, *recordings: xr.Dataset) -> xr.DataArray:
     return xr.concat([by_layer(measure(recording), recording) for recording in recordings], "maps")
 
 
-def information(
-    recording: xr.Dataset, *, per_map: bool = True, **options: Any
-) -> xr.DataArray:
+def information(recording: xr.Dataset, *, per_map: bool = True, **options: Any) -> xr.DataArray:
     """Spatial information of every unit under every policy for negative rates."""
     maps = rate_maps(recording, per_map=per_map, **options)
     measured = [spatial_information(maps, negatives=policy) for policy in POLICIES]

@@ -75,9 +75,7 @@ def default_card(name: str, model: NavigationTransformer, results: Results) -> s
     )
 
 
-def custom_card(
-    name: str, model: nn.Module, results: Results, sections: Mapping[str, Any]
-) -> str:
+def custom_card(name: str, model: nn.Module, results: Results, sections: Mapping[str, Any]) -> str:
     """Return a card for a network of a registered class."""
     cls = sections["class"]["name"]
     return TEMPLATES.get_template("custom_card.md.jinja").render(

@@ -223,9 +223,7 @@ def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
         )
 
 
-def check_stored(
-    weights: Mapping[str, str], dtypes: Sequence[str], problems: list[str]
-) -> None:
+def check_stored(weights: Mapping[str, str], dtypes: Sequence[str], problems: list[str]) -> None:
     """Check the values of the section on the weight file."""
     rules = {"file": re.escape(WEIGHTS), "sha256": "[0-9a-f]{64}", "dtype": "|".join(dtypes)}
     wanted = {"file": WEIGHTS, "sha256": "64 digits 0–9a–f", "dtype": " or ".join(dtypes)}

@@ -248,9 +248,7 @@ def list_steps(repo_id: str, *, token: str | bool | None = None) -> list[int]:
     return sorted({int(step[1]) for step in found if step})
 
 
-def pull(
-    source: str, folder: str | os.PathLike[str], *, force_download: bool = False
-) -> Any:
+def pull(source: str, folder: str | os.PathLike[str], *, force_download: bool = False) -> Any:
     """Copy the network of a repository, with its card, recipe and history, to a new folder."""
     folder = Path(folder).expanduser().resolve()
     with hub.new_folder(folder, overwrite=False) as new:
