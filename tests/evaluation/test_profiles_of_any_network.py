@@ -108,6 +108,15 @@ def test_it_goes_into_a_file_and_not_to_the_claims(found, tmp_path):
         pf.paper_claims(nn.GRU(1, 1))
 
 
+def test_a_recording_without_layers_has_one(walks):
+    place, noise = walks
+    recording = pf.from_arrays(noise.repeat(2, -1), {"x": place[0], "y": place[1]})
+    assert "layer" not in recording.coords
+    found = pf.profile_networks(recording, **SIZE)
+    assert found["layer"].values.tolist() == ["recorded"] and found["name"].item() == "recorded"
+    assert "error" not in found and found["maps"].values.tolist() == ["recorded"]
+
+
 def test_layers_and_forward_may_be_those_of_each_network(code, run):
     calls = []
 

@@ -1,6 +1,7 @@
 """Fine-tuning: the weights of another network are the start, and the recipe says which."""
 
 import dataclasses
+import tomllib
 
 import pytest
 import torch
@@ -78,6 +79,19 @@ def test_a_network_of_the_zoo_is_recorded_by_its_name(tmp_path):
     lied = dataclasses.replace(started.recipe, init=started.recipe.init | {"source": "mini-relu"})
     with pytest.raises(ValueError, match=r"must have the weights of the recipe's \[init\]"):
         Trainer(lied)
+
+
+def test_a_snapshot_of_the_zoo_is_recorded_with_its_step():
+    source = "consolidation-nmda-a10"
+    entries = Recipe.read(f"{pf.load(source).info['folder']}/recipe.toml")
+    early = pf.load(source, step=50)
+    started = Trainer(dataclasses.replace(entries, seed=9), init=early)
+    assert started.recipe.init == {
+        "source": source, "step": 50, "weights_sha256": weights_sha256(early),
+    }  # fmt: skip
+    again = Recipe.from_dict(tomllib.loads(started.recipe.to_toml()))
+    assert again == started.recipe
+    assert_bit_equal(weights(Trainer(again)), early.state_dict())
 
 
 def test_a_network_in_memory_is_recorded_as_such(base):

@@ -308,6 +308,9 @@ def profile_recording(
     recording: xr.Dataset, by: Sequence[str], bins: Any, n_shuffles: Any, seed: int
 ) -> xr.Dataset:
     """Shares of place cells, information and variance explained of any Recording, by layer."""
+    if "layer" not in recording.coords:  # it may come from elsewhere
+        layer = [RECORDED] * recording.sizes[schema.UNIT]
+        recording = recording.assign_coords(layer=(schema.UNIT, layer))
     binned: dict[str, Any] = {"by": by, "bins": bins, "per_map": schema.MAP in recording.variables}
     cells = place_cells(
         recording, n_shuffles=n_shuffles, cell_types=False, seed=seed, progress=False, **binned

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.recording.network_state import weights_sha256
 from placeformer.training.recipe import Recipe
 from placeformer.zoo.config import FolderError
-from placeformer.zoo.registry import load
+from placeformer.zoo.registry import is_zoo_name, load
 
 IN_MEMORY = "in memory"
 """``[init] source`` of a network that was loaded from nowhere, or has changed since."""
@@ -49,7 +50,7 @@ def start_from(model: NavigationTransformer, init: Init | None, recipe: Recipe) 
                 f"{recipe.name}: the recipe's [init] is a network that was in memory, so it cannot "
                 "be loaded; pass it as init= (--init)"
             )
-        init = said["source"]
+        init = load(said["source"], step=said.get("step"))
     source = navigation_transformer(
         "init",
         load(init) if isinstance(init, str | os.PathLike) else init,
@@ -69,7 +70,7 @@ def start_from(model: NavigationTransformer, init: Init | None, recipe: Recipe) 
             f"{said['weights_sha256']}, got {found}; remove [init] from the recipe to start from "
             "other weights"
         )
-    return replace(recipe, init=said or {"source": origin(source, found), "weights_sha256": found})
+    return replace(recipe, init=said or origin(source, found) | {"weights_sha256": found})
 
 
 def check_shapes(
@@ -99,17 +100,23 @@ def shape_of(tensors: Mapping[str, Tensor], name: str) -> object:
     return tuple(tensors[name].shape) if name in tensors else "no tensor"
 
 
-def origin(network: NavigationTransformer, sha256: str) -> str:
-    """Return what loads a network with these weights again: a name, or a repository and commit.
+def origin(network: NavigationTransformer, sha256: str) -> dict[str, Any]:
+    """Return what loads a network with these weights again: its source, and the step of a snapshot.
 
     Of a folder only the name is kept, for recipes are published.
     """
     info = network.info
+    source, step = str(info.get("source", "")), info.get("step")
+    snapshot = step is not None and is_zoo_name(source)
     try:
-        unchanged = "folder" in info and weights_sha256(load(Path(info["folder"]))) == sha256
+        if snapshot:
+            same = weights_sha256(load(source, step=step)) == sha256
+        else:
+            same = "folder" in info and weights_sha256(load(Path(info["folder"]))) == sha256
     except FolderError:  # it is not there any more
-        unchanged = False
-    if not unchanged:
-        return IN_MEMORY
-    source = str(info["source"])
-    return source if source.startswith("hf:") else str(info["name"])
+        same = False
+    if not same:
+        return {"source": IN_MEMORY}
+    if snapshot:
+        return {"source": source, "step": step}
+    return {"source": source if source.startswith("hf:") else str(info["name"])}

@@ -288,7 +288,7 @@ def text(
     )
 
 
-def base_model(init: Mapping[str, str] | None) -> str | None:
+def base_model(init: Mapping[str, Any] | None) -> str | None:
     """Return the repository that a network was fine-tuned from; None for any other source."""
     source = "" if init is None else init["source"]
     return source[len("hf:") :].partition("@")[0] if source.startswith("hf:") else None

@@ -119,8 +119,8 @@ WORLD = {
 }
 """Every key of a recipe's [world]."""
 
-INIT = {"source": Value(str), "weights_sha256": Value(str)}
-"""Every key of a recipe's [init]."""
+INIT = {"source": Value(str), "weights_sha256": Value(str), "step": Value(int, 0)}
+"""Every key of a recipe's [init]; `step` is for a snapshot only."""
 
 
 @dataclass(frozen=True)
@@ -314,8 +314,8 @@ class Recipe:
         How it is trained.
     init
         For a network that is fine-tuned: the `source` of the weights it starts from (what
-        :func:`placeformer.load` takes) and their SHA-256, `weights_sha256`. None for weights
-        drawn from the seed.
+        :func:`placeformer.load` takes), their SHA-256, `weights_sha256`, and for a snapshot its
+        `step`. None for weights drawn from the seed.
     """
 
     name: str
@@ -323,7 +323,7 @@ class Recipe:
     world: Mapping[str, int]
     network: ModelConfig
     training: TrainingConfig
-    init: Mapping[str, str] | None = None
+    init: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name, re.ASCII):
@@ -396,10 +396,12 @@ class Recipe:
         return "\n".join(lines) + "\n"
 
 
-def checked_init(entries: Any, source: str) -> dict[str, str]:
+def checked_init(entries: Any, source: str) -> dict[str, Any]:
     """Return the table [init] of a recipe; refuse any other key or value."""
-    expect(entries, INIT, f"{source} [init]")
-    init = {key: value.checked(f"init.{key}", entries[key]) for key, value in INIT.items()}
+    expect_table(entries, f"{source} [init]")
+    keys = [key for key in INIT if key != "step" or key in entries]
+    expect(entries, keys, f"{source} [init]")
+    init = {key: INIT[key].checked(f"init.{key}", entries[key]) for key in keys}
     if not re.fullmatch("[0-9a-f]{64}", init["weights_sha256"]):
         raise ValueError(
             f"init.weights_sha256 must be 64 digits 0–9a–f, got {init['weights_sha256']!r:.80}"
