@@ -1,7 +1,7 @@
 """Measure whether Mg²⁺ washout impairs reference memory specifically, beside control perturbations.
 
-``python zoo/specificity.py`` measures the three seeds of the network nmda-a10 (three minutes on one
-CPU core), writes zoo/results/specificity.nc, and prints the table and the verdict. The page of the
+``python zoo/specificity.py`` measures the three seeds of the network nmda-a10 (a minute or two on
+one CPU core), writes zoo/results/specificity.nc, and prints the table and the verdict. The page of the
 documentation is made from that file. The rules of the verdict were fixed before it was measured.
 """
 
@@ -32,8 +32,8 @@ PERTURBATIONS: dict[str, dict[str, Any]] = {
     "attention gain": {"parameter": "gain", "units": "attention.*", "doses": [0.9, 0.8, 0.7, 0.55]},
 }
 SETTINGS: dict[str, Any] = {
-    "levels": (0.1, 0.25), "where": "every_step", "n_walks": 32, "n_steps": 384,
-    "decoded_walks": 24, "decoded_steps": 256, "n_resamples": 500, "seed": 0,
+    "levels": (0.1, 0.25), "where": "every_step", "n_walks": 16, "n_steps": 320,
+    "decoded_walks": 16, "decoded_steps": 192, "n_resamples": 500, "seed": 0,
 }  # fmt: skip
 LEVEL, MEASURE = 0.25, "working"
 """What the verdict is about: the cost of working memory on trained maps, at equal cost of reference
