@@ -15,7 +15,6 @@ import placeformer as pf
 from placeformer.evaluation import consolidation_rules as rules
 from placeformer.plot.lesions import plain
 
-
 SHOWN = "consolidation-nmda-a10"
 """Network whose course is drawn."""
 
