@@ -47,8 +47,8 @@ course[["kept", "kept_chance", "kept_excess", "kept_p"]].sel(
 ).to_dataframe().dropna().round(3)
 
 # %%
-# All twelve steps have been measured beforehand, for three seeds of α = 10 and for other
-# activations. The lines of novel maps are dotted.
+# More steps have been measured beforehand, for three seeds of each α. The lines of novel maps are
+# dotted.
 import xarray as xr
 
 from placeformer.zoo.registry import results_folder

@@ -13,6 +13,10 @@ from zoo_pages import RESULTS, Table, save, table, with_interval
 
 import placeformer as pf
 from placeformer.evaluation import consolidation_rules as rules
+from placeformer.plot.lesions import plain
+
+SHOWN = "consolidation-nmda-a10"
+"""Network whose course is drawn."""
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -34,7 +38,8 @@ def parts(target: Path, results: Path) -> dict[str, str]:
     courses, curves, blocked = (
         xr.load_dataset(results / f"{name}.nc") for name in ("consolidation", "amnesia", "windows")
     )
-    save(pf.plot.consolidation(courses.isel(model=0)).ravel()[0].figure, target / "course.svg")
+    shown = int(np.argmax(courses["name"].values == SHOWN))
+    save(pf.plot.consolidation(courses.isel(model=shown)).ravel()[0].figure, target / "course.svg")
     save(drawn_courses(courses), target / "courses.svg")
     save(drawn_windows(blocked), target / "windows.svg")
     save(drawn_curves(curves), target / "amnesia.svg")
@@ -114,7 +119,8 @@ def drawn_courses(courses: xr.Dataset) -> Any:
                 courses["step"], values.isel(model=i), marker="o", markersize=2, linewidth=1,
                 color=f"C{which}", label=networks[which] if first else None,
             )  # fmt: skip
-        ax.set_xscale("symlog", linthresh=50, linscale=0.4)
+        ax.set_xscale("symlog", linthresh=float(courses["step"].values[1]), linscale=0.4)
+        ax.xaxis.set_major_formatter(plain())
         ax.set(title=title, xlabel="optimiser steps")
     axes[0].legend(frameon=False, fontsize="small")
     return drawn
