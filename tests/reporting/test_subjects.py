@@ -86,13 +86,19 @@ def test_what_a_recording_does_not_have_is_left_out(plain):
     assert "8 of y" in text and "2,400 in 8 walks" in text
 
 
-def test_a_null_recording_has_no_place_cell_and_says_why(tmp_path):
+def test_a_null_recording_has_no_place_cell_and_says_why(tmp_path, monkeypatch):
+    def fail(*given):
+        raise ValueError("there are <few> walks")
+
+    monkeypatch.setattr(subjects, "decode", fail)
     rng = np.random.default_rng(1)
     place = rng.random((8, 200, 2))
     noise = pf.from_arrays(rng.normal(size=(8, 200, 4)), place)
-    text = text_of(pf.report(noise, out=tmp_path / "out", bins=5, **QUICK))
+    text = text_of(noise.pf.report(out=tmp_path / "out", bins=5, **QUICK))
     assert "0 of the 4 units." in text and "“not tuned to place” (4 units)" in text
     assert "No place cell: not tuned to place." in text
+    assert "the position was not decoded: there are &lt;few&gt; walks" in text
+    assert not list((tmp_path / "out").glob("*decoding*"))
 
 
 def test_a_control_of_other_maps_tells_what_depends_on_memory(tmp_path):
@@ -109,6 +115,13 @@ def test_a_control_of_other_maps_tells_what_depends_on_memory(tmp_path):
         np.testing.assert_array_equal(units[name], table[name], err_msg=name)
     assert units["depends_on_memory"].values.tolist() == [True, False, False]
     assert "the tuning of 1 depends on memory" in text_of(found)
+
+
+def test_samples_of_the_control_outside_the_bins_are_told():
+    options = unit_measures.MapOptions.of(recording(), Settings(bins=4))
+    assert unit_measures.share_outside(recording(), options) == 0
+    wider = recording().assign_coords(x=recording().x * 2)
+    assert unit_measures.share_outside(wider, options) == pytest.approx(0.5, abs=0.03)
 
 
 def test_maps_of_a_recording_stand_side_by_side(tmp_path):
@@ -250,8 +263,3 @@ def test_the_call_is_written_as_code():
     call = shown_call("pf.report", ["nmda-a10"], {"bins": 8, "by": ["x"], "score": len})
     assert call == "pf.report('nmda-a10', bins=8, by=['x'], score=<len>)"
     assert shown_call("f", [{"a": recording()}], {"size": (1,)}) == "f({'a': recording}, size=(1,))"
-
-
-def test_the_accessor_has_the_report(tmp_path):
-    found = recording().pf.report(out=tmp_path / "out", bins=4, **QUICK)
-    assert found == tmp_path / "out" / "index.html"

@@ -255,7 +255,12 @@ class RecordingMeasurement:
             dataset.attrs[schema.PROVENANCE] = schema.provenance(
                 self.recording, "report", settings=asdict(self.settings)
             )
-        decoded = decode(self.recording, self.options, self.settings, self.progress)
+        try:
+            decoded = decode(self.recording, self.options, self.settings, self.progress)
+        except ValueError as error:  # too few walks, for example: the page says so
+            decoded = None
+            lines = [units.attrs["caveats"], f"the position was not decoded: {error}"]
+            units.attrs["caveats"] = "\n".join(filter(None, lines))
         self.report = SubjectReport(
             self.name,
             tuple(names),

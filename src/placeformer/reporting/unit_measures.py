@@ -189,6 +189,10 @@ def join_parts(
     if len(parts) == 1:
         return maps, units
     own, control = parts
+    if outside := share_outside(control.recording, options):
+        text = f"{100 * outside:.2g} % of the samples of the control lie outside the bins of the "
+        caveats = [units.attrs["caveats"], f"{text}recording and are left out"]
+        units.attrs["caveats"] = "\n".join(filter(None, caveats))
     check_control(own.recording, control.recording)
     first, second = (BinnedRecording.of(part.recording, **options.axes) for part in parts)
     columns = memory_columns(own.units, control.units, first, second, own.units.attrs["max_q"])
@@ -203,6 +207,18 @@ def join_parts(
             for name, values in remembered.items()
         }
     return maps, units.assign(remembered)
+
+
+def share_outside(recording: xr.Dataset, options: MapOptions) -> float:
+    """Share of the samples with a place that lie outside the bins."""
+    places = {name: recording[name] for name in options.by}
+    known = xr.concat([place.notnull() for place in places.values()], "axis").all("axis")
+    inside = [
+        (place >= options.bins[name][0]) & (place <= options.bins[name][-1])
+        for name, place in places.items()
+    ]
+    within = xr.concat(inside, "axis").all("axis")
+    return float((known & ~within).sum() / max(int(known.sum()), 1))
 
 
 def concat(parts: Sequence[xr.Dataset], along: xr.Variable) -> xr.Dataset:
