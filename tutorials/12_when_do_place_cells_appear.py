@@ -1,6 +1,6 @@
 """
-When do place cells appear?
-===========================
+12. When do place cells appear?
+===============================
 
 Networks of the family "consolidation" can be loaded at several steps of their training, from the
 random weights at step 0 on. With them we ask when place cells come to be, before or after the

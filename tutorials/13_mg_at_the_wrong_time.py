@@ -1,6 +1,6 @@
 """
-Mg²⁺ at the wrong time
-======================
+13. Mg²⁺ at the wrong time
+==========================
 
 α stands for Mg²⁺ at the NMDA receptor. It matters *when* it is wrong: while memories are acquired,
 while they are consolidated, or when they are retrieved. A recipe may change α in the course of
