@@ -159,7 +159,7 @@ def head_direction(
         progress=progress,
         **of_maps,
     )
-    constant = ~(test["observed"] > FLAT * np.abs(maps[schema.RATE]).max(by))
+    constant = ~(test["observed"] > FLAT * abs(maps[schema.RATE]).max(by))
     for name in ("z", "p", "q"):  # shuffles do not change a constant
         test[name] = test[name].where(~constant)
     result = xr.Dataset(
