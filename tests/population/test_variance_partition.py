@@ -111,6 +111,21 @@ def test_a_variable_that_is_there_twice_is_shared():
     assert found.total > 0.4
     np.testing.assert_allclose(found.unique, 0, atol=1e-3)
     np.testing.assert_allclose(found.shared, found.total, atol=2e-3)
+    assert (found.reason != "").all()
+
+
+def test_a_variable_that_follows_from_others_is_not_tested():
+    rec = tuned(session(RNG(16), related=0.5), x0=[0, 3, 2, 0, 0, 1])
+    rec = rec.assign_coords(letter=rec.x // 2, both=rec.x + rec.h)
+    by = {"place": "x", "letter": "letter", "heading": "h"}
+    found = variance_partition(rec, by, **quiet)
+    assert found.reason.values.tolist() == ["", "follows from the other variables", ""]
+    assert np.isnan(found.p.sel(variable="letter")).all()
+    assert np.isfinite(found.p.sel(variable=["place", "heading"])).all()
+    np.testing.assert_allclose(found.unique.sel(variable="letter"), 0, atol=1e-3)
+    assert found.alone.sel(variable="letter")[0] > 0.05
+    by = {"place": "x", "both": "both"}  # a sum does not follow from one of its terms
+    assert (variance_partition(rec, by, **quiet).reason == "").all()
 
 
 @settings(max_examples=4, deadline=None)
@@ -143,7 +158,7 @@ def test_a_shuffle_is_that_of_freedman_and_lane():
     fold = np.repeat(design.fold[::200], 200)
     for row, rest in enumerate(("h", "x", "")):
         others = np.hstack([columns[n] for n in rest]) if rest else np.zeros((800, 1))
-        fit = Ridge(alpha=1.0).fit(others, y).predict(others)
+        fit = Ridge(alpha=1e-6).fit(others, y).predict(others)
         new = fit.copy()
         new[source] += y - fit  # every sample's residual goes where its variables come from
         again = rec.assign(activation=(rec.activation.dims, new.reshape(4, 200, 3)))

@@ -23,6 +23,13 @@ Numbers = NDArray[np.intp]
 SURE = 1e-9
 """Penalty on the mean of a map, in samples, that keeps a fold without the map solvable."""
 
+EXACT = 1e-6
+"""Penalty, in samples, of a fit whose residuals hold nothing of its own variables."""
+
+
+NOTHING = 1e-5
+"""Share of a column that other columns leave, below which it is a rounding error."""
+
 
 @dataclass(frozen=True)
 class Design:
@@ -100,6 +107,11 @@ class Design:
         sums = self.rows(source).T @ values
         return np.asarray(sums).reshape(self.n_folds, self.n, -1)
 
+    def is_determined(self, variable: int, others: Model) -> bool:
+        """Whether the bin of a variable follows from those of the others, as sums of columns."""
+        whole = sparse.csr_array(sum(self.products[1:], self.products[0]))
+        return others.determines(np.flatnonzero(self.variable == variable), whole)
+
     def model(self, variables: Sequence[int]) -> Model:
         """Model of some variables and the map."""
         use = np.flatnonzero(np.isin(self.variable, (-1, *variables)))
@@ -111,7 +123,7 @@ class Design:
             self.n,
             tests,
             [_factor(whole - test, penalty) for test in tests],
-            _factor(whole, penalty),
+            _factor(whole, np.minimum(penalty, EXACT)),
         )
 
 
@@ -126,12 +138,20 @@ class Model:
     """Sums of products of its columns over every fold."""
     trained: list[Any]
     whole: Any
+    """Factors of the sums over all samples, for a fit almost without a penalty."""
 
     def fitted(self, sums: Floats) -> Floats:
-        """Coefficients (column, unit) over all samples, from sums (fold, column, unit)."""
+        """Coefficients (column, unit) without a penalty, from sums (fold, column, unit)."""
         coefficients = np.zeros(sums.shape[1:])
         coefficients[self.use] = self.whole.solve(sums.sum(axis=0)[self.use])
         return coefficients
+
+    def determines(self, columns: Numbers, products: sparse.csr_array) -> bool:
+        """Whether other columns are sums of those of the model, of products (column, column)."""
+        across = products[self.use][:, columns].toarray()
+        left = products[columns][:, columns].diagonal()
+        beyond = left - np.einsum("oc,oc->c", across, self.whole.solve(across))
+        return bool((beyond <= NOTHING * left).all())
 
     def excess(self, sums: Floats) -> Floats:
         """Squared error on held-out folds minus the sum of squares (unit,), from sums by fold."""

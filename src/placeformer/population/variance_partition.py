@@ -45,6 +45,8 @@ VALUES = 2**23
 AT_ONCE = 16
 """Number of shuffles made between two looks at the decisions of units."""
 
+DETERMINED = "follows from the other variables"
+
 JOIN = "+"
 VARIABLE, SUBSET = "variable", "subset"
 
@@ -130,6 +132,8 @@ def variance_partition(
         - ``p``, ``q``, ``null_mean``, ``n_shuffles`` (variable, unit): test of ``unique`` against
           shuffles, q being the false discovery rate over units; and ``total_p``, ``total_q``.
         - ``n_bins`` (variable): bins that were visited.
+        - ``reason`` (variable): why p is NaN for all units, else empty: the variable follows from
+          the others, as the letter does from the place. It explains nothing beyond them.
 
     Raises
     ------
@@ -197,11 +201,16 @@ def variance_partition(
     shuffles = sampled.shuffles(name, min_shift)
     partition = _Partition.of(sampled, len(names))
     explained = partition.explained()
-    test = MonteCarloTest(partition.tested(explained), n, shuffles.distinct)
+    tested, determined = partition.tested(explained), partition.determined(sampled.design)
+    of_variables = np.append(determined, False)  # the last row is the total
+    test = MonteCarloTest(np.where(of_variables[:, None], np.nan, tested), n, shuffles.distinct)
     rng = np.random.default_rng(seed)
     with tqdm(desc="shuffles", total=n, disable=not progress) as bar:
         _draw(partition, sampled, shuffles, test, rng, max_q, bar)
-    result = _labelled(recording, list(names), explained, partition.subsets, test)
+    result = _labelled(recording, list(names), explained, tested, partition.subsets, test)
+    result["reason"] = variable(
+        VARIABLE, np.where(determined, DETERMINED, ""), "why p is NaN for all units"
+    )
     result["n_bins"] = variable(
         VARIABLE, np.bincount(sampled.design.variable + 1)[1:], "number of bins visited"
     )
@@ -383,6 +392,11 @@ class _Partition:
         ]
         return np.stack([*unique, total])
 
+    def determined(self, design: Design) -> NDArray[np.bool_]:
+        """Whether each variable follows from the others, so that it cannot explain more."""
+        pairs = zip(self.all, self.rests, strict=True)
+        return np.array([design.is_determined(own, self.models[rest]) for own, rest in pairs])
+
     @property
     def all(self) -> tuple[int, ...]:
         """The set of all variables."""
@@ -483,12 +497,13 @@ def _labelled(
     recording: xr.Dataset,
     names: list[str],
     explained: Floats,
+    tested: Floats,
     subsets: list[tuple[int, ...]],
     test: MonteCarloTest,
 ) -> xr.Dataset:
     """Results with names, dimensions and attributes."""
     n = len(names)
-    tested, total = test.observed, explained[-1]
+    total = explained[-1]
     of = dict(zip([(), *subsets], np.vstack([0 * total, explained]), strict=True))
     common = [
         sum(
