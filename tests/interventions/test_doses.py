@@ -155,7 +155,7 @@ def test_an_ablation_curve_of_a_network_of_ones_own(own):
     target = net(inputs.view(3, 10, 3)).detach()
     curve = ablation_curve(
         net, "activity", layers="1", reference=recording,
-        scores=lambda n: ((n(inputs.view(3, 10, 3)) - target) ** 2).mean((1, 2)).detach(), fractions=[0, 1],
+        score=lambda n: ((n(inputs.view(3, 10, 3)) - target) ** 2).mean((1, 2)).detach(), fractions=[0, 1],
         repeats=2, controls=["random"], n_resamples=20, progress=False,
     )  # fmt: skip
     assert curve.score.sel(fraction=0).max() == 0 and curve.score.sel(fraction=1).min() > 0
@@ -177,6 +177,8 @@ def test_errors_say_what_is_missing(model, own):
         dose_response(model, doses=[1], alphas=[1], **SMALL)
     with pytest.raises(ValueError, match="dose must be a share"):
         dose_response(model, "random_units", [2], **SMALL)
+    with pytest.raises(ValueError, match="at most one of scores and score"):
+        ablation_curve(net, scores=cost, score=cost, progress=False)
     with pytest.raises(ValueError, match="reference must be a Recording"):
         dose_response(net, "mean", [1], units={"1": [0]}, score=cost, progress=False)
     with pytest.raises(TypeError, match="score must be a function of the network, or a mapping"):
