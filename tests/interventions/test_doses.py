@@ -152,11 +152,12 @@ def test_an_ablation_curve_of_a_network_of_ones_own(own):
     behaviour = {"x": np.tile(np.arange(10.0), (3, 1))}
     recording = record(net, behaviour, layers="1", inputs={"in": inputs.view(3, 10, 3).numpy()},
                        progress=False)  # fmt: skip
-    target = net(inputs.view(3, 10, 3)).detach()
+    walks = inputs.view(3, 10, 3)
+    target = net(walks).detach()
     curve = ablation_curve(
-        net, "activity", layers="1", reference=recording,
-        scores=lambda n: ((n(inputs.view(3, 10, 3)) - target) ** 2).mean((1, 2)).detach(), fractions=[0, 1],
-        repeats=2, controls=["random"], n_resamples=20, progress=False,
+        net, "activity", layers="1", reference=recording, fractions=[0, 1], repeats=2,
+        score=lambda n: ((n(walks) - target) ** 2).mean((1, 2)).detach(), controls=["random"],
+        n_resamples=20, progress=False,
     )  # fmt: skip
     assert curve.score.sel(fraction=0).max() == 0 and curve.score.sel(fraction=1).min() > 0
 
@@ -177,6 +178,8 @@ def test_errors_say_what_is_missing(model, own):
         dose_response(model, doses=[1], alphas=[1], **SMALL)
     with pytest.raises(ValueError, match="dose must be a share"):
         dose_response(model, "random_units", [2], **SMALL)
+    with pytest.raises(ValueError, match="at most one of scores and score"):
+        ablation_curve(net, scores=cost, score=cost, progress=False)
     with pytest.raises(ValueError, match="reference must be a Recording"):
         dose_response(net, "mean", [1], units={"1": [0]}, score=cost, progress=False)
     with pytest.raises(TypeError, match="score must be a function of the network, or a mapping"):

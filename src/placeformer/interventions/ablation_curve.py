@@ -65,6 +65,7 @@ def ablation_curve(
     reference: Reference = None,
     bins: Bins = None,
     scores: Score | Mapping[str, Score] | None = None,
+    score: Score | Mapping[str, Score] | None = None,
     maps: Sequence[int] | None = None,
     n_walks: int = 32,
     n_steps: int = 2048,
@@ -133,10 +134,11 @@ def ablation_curve(
     bins
         Bins of place for the order and for ``how="position"``, see :func:`rate_maps`; required if
         the reference was recorded in a continuous arena.
-    scores
+    scores, score
         Further scores by name: functions of the lesioned network that return a number, or one
         number for each of the same trials at every call, which are then paired. A score is a cost:
-        greater is worse. Every function is called once per set of units.
+        greater is worse. Every function is called once per set of units. `score` is another name of
+        it.
     maps
         Indices of the trained and novel maps to walk on; by default all.
     n_walks, n_steps, where
@@ -214,6 +216,9 @@ def ablation_curve(
     shares = check_fractions(fractions)
     amount = check_dose(check_kind(how), dose)
     check_controls(controls, repeats)
+    if scores is not None and score is not None:
+        raise ValueError("at most one of scores and score, its other name, may be given, got both")
+    scores = score if scores is None else scores
     check_scored(model, scores, n_steps, where, cluster)
     names = layer_names(model, layers, reference)
     if reference is None:

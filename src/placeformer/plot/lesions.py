@@ -227,13 +227,25 @@ def specificity(
 
     Examples
     --------
-    >>> import xarray as xr
+    >>> import torch
     >>> import placeformer as pf
-    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
-    >>> result = xr.load_dataset(results_folder() / "specificity.nc")
-    >>> ax = pf.plot.specificity(result, measure="working")
+    >>> networks = [torch.nn.Linear(2, 2) for _ in range(3)]
+    >>> x = torch.randn(50, 2)
+    >>> scores = {
+    ...     "large": lambda net: -net(x)[:, 0].detach().abs(),
+    ...     "small": lambda net: -net(x)[:, 1].detach().abs(),
+    ... }
+    >>> perturbations = {
+    ...     name: {"parameter": "gain", "units": {"Linear": units}, "doses": [0.5, 0]}
+    ...     for name, units in {"one unit": [0], "both": [0, 1]}.items()
+    ... }
+    >>> result = pf.specificity(
+    ...     networks, perturbations, scores=scores, match="large", levels=[0.1], n_resamples=20,
+    ...     progress=False,
+    ... )
+    >>> ax = pf.plot.specificity(result, measure="small")
     >>> ax.get_xlabel()
-    'cost: reference-memory error, trained maps'
+    'cost: large'
     """
     match = str(result.attrs["match"])
     check_option("measure", measure, [m for m in result["measure"].values if m != match])
