@@ -147,6 +147,17 @@ def test_maps_and_shuffles_come_back_as_they_were(reports, payload):
         np.testing.assert_allclose(values * payload["fine"], want, atol=payload["fine"])
 
 
+def test_ticks_are_those_of_the_grid_or_rounded_ends():
+    def ticks(edges):
+        centres = (np.asarray(edges[:-1]) + edges[1:]) / 2
+        coords = {"x": ("x", centres), "x_edges": ("x_edges", edges)}
+        return unit_table.packed_axis(xr.Dataset(coords=coords), "x")["ticks"]
+
+    assert ticks(np.arange(5) - 0.5) == [[0.5, "0"], [1.5, "1"], [3.5, "3"]]
+    assert ticks(np.linspace(0.000133, 0.9997, 5)) == [[0, "0"], [2, "0.5"], [4, "1"]]
+    assert ticks(np.linspace(-173.4, 174.2, 3)) == [[0, "-173"], [1, "0"], [2, "174"]]
+
+
 def test_what_is_undefined_has_a_number_of_its_own():
     values = xr.DataArray([[[np.nan, 9.0, -0.5]]], dims=("map", "unit", "shuffle"))
     assert unit_table.steps(values).tolist() == [[[-32768, 32767, -5000]]]

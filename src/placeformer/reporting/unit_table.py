@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -181,9 +182,16 @@ def packed_axis(maps: xr.Dataset, dim: str) -> dict[str, Any]:
     if is_grid(edges):
         ticks = [[i + 0.5, f"{maps[dim].values[i]:g}"] for i in which]
     else:
-        middle = (edges[0] + edges[-1]) / 2
-        ticks = [[0, f"{edges[0]:.3g}"], [n / 2, f"{middle:.3g}"], [n, f"{edges[-1]:.3g}"]]
+        ends = edges[0], (edges[0] + edges[-1]) / 2, edges[-1]
+        digits = 2 - math.floor(math.log10(edges[-1] - edges[0]))  # three of the axis' length
+        places = zip((0, n / 2, n), ends, strict=True)
+        ticks = [[at, f"{round(float(end), digits) + 0:g}"] for at, end in places]
     return {"n": n, "length": float(edges[-1] - edges[0]), "label": axis(maps, dim), "ticks": ticks}
+
+
+def is_plane(maps: xr.Dataset) -> bool:
+    """Whether rate maps have two axes of place, and not one."""
+    return len(schema.place_dims(maps)) > 1
 
 
 def rate_label(maps: xr.Dataset) -> str:

@@ -162,7 +162,8 @@ function axes(network, [height, width], withY) {
 
 /** The bar of colours, with the least, the middle and the greatest rate. */
 function bar(network, unit, height) {
-  const group = svg("g", { transform: "translate(302 20)" });
+  const left = network.maps.length === 1 ? 28 + WIDTH + 16 : 302;
+  const group = svg("g", { transform: `translate(${left} 20)` });
   const n = 32;
   for (let i = 0; i < n; i++) {
     const shade = ((n - 1 - i) / (n - 1)) * (data.unvisited - 1);
