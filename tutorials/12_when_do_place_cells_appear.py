@@ -20,7 +20,7 @@ for model in (early, late):
     print(model.info["step"], errors.error.to_series().round(3).to_dict())
 
 # %%
-# :func:`consolidation` measures steps alike: memory, place cells, and the way to the final
+# :func:`placeformer.consolidation` measures steps alike: memory, place cells, and the way to the final
 # network. Three of the twelve steps take half a minute. We test memory on the two maps that
 # training begins with; the others come in later.
 course = pf.consolidation(

@@ -116,7 +116,7 @@ def perturb(
                    and z standard normal, drawn for every walk, step and unit
         clamp      d                                                                     (none)
         threshold  x where x > d, else 0                                                 −∞
-        zero,      x + d (r − x), with r the value that stands in place of a lesioned   0
+        zero,      x + d (r − x), with r the value that stands in place of a lesioned    0
         mean,      unit (:func:`ablate`); by default d = 1, a lesion
         position,
         resample
