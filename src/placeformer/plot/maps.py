@@ -470,7 +470,7 @@ def _polar(
     turns = np.arange(8) / 8
     ax.set_xticks(2 * np.pi * turns, _angle_labels(turns, period, maps[dim]))
     ax.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    ax.set(xlabel=_place_label(maps, dim), title=_title(maps, unit))
+    ax.set(xlabel=place_label(maps, dim), title=map_title(maps, unit))
     return ax
 
 
