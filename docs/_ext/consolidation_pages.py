@@ -14,6 +14,7 @@ from zoo_pages import RESULTS, Table, save, table, with_interval
 import placeformer as pf
 from placeformer.evaluation import consolidation_rules as rules
 from placeformer.plot.lesions import plain
+from placeformer.stats.intervals import over_seeds
 
 SHOWN = "consolidation-nmda-a10"
 """Network whose course is drawn."""
@@ -48,6 +49,7 @@ def parts(target: Path, results: Path) -> dict[str, str]:
         "consolidation-when": table(*answers(found, "when")),
         "consolidation-turnover": table(*answers(found, "turnover")),
         "consolidation-times": table(*by_course(courses)),
+        "consolidation-tested": table(*by_window(blocked)),
         "consolidation-windows": table(*answers(rules.window_answers(blocked))),
         "consolidation-amnesia": table(*answers(rules.amnesia_answers(curves))),
         "consolidation-networks": sentence(courses),
@@ -97,6 +99,24 @@ def by_course(courses: xr.Dataset) -> Table:
                          for kind in ("trained", "novel")) for at in (-1, 0))]
         )  # fmt: skip
     return header, rows
+
+
+def by_window(networks: xr.Dataset) -> Table:
+    """One row per window: reference and working error at both test-time α, mean over seeds."""
+    rows = []
+    for window in dict.fromkeys(networks["window"].values.tolist()):
+        here = networks.isel(model=np.flatnonzero(networks["window"].values == window))
+        errors = here["error"].sel(maps="trained")
+        rows.append(
+            [window, here.sizes["model"]]
+            + [
+                with_interval(*over_seeds(errors.sel(memory=m, alpha=alpha).values)[:3])
+                for m in ("reference", "working")
+                for alpha in networks["alpha"].values
+            ]
+        )
+    tested = [f"{m}, α = {a:g}" for m in ("reference", "working") for a in networks["alpha"].values]
+    return ["α = 0.1 during", "seeds", *tested], rows
 
 
 def drawn_courses(courses: xr.Dataset) -> Any:

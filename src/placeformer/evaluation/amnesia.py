@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -203,8 +204,7 @@ def conditions_of(
     if units is not None:
         found["lesion"] = [lambda model: ablate(model, units, seed=seed)]
         found["random lesion"] = [
-            lambda model, i=i: random_lesion(model, units, np.random.default_rng([seed, i]), seed)
-            for i in range(repeats)
+            partial(random_lesion, units=units, draw=i, seed=seed) for i in range(repeats)
         ]
     for name, context in (conditions or {}).items():
         if name in found:
@@ -215,10 +215,10 @@ def conditions_of(
 
 @contextmanager
 def random_lesion(
-    model: NavigationTransformer, units: Units, rng: np.random.Generator, seed: int
+    model: NavigationTransformer, *, units: Units, draw: int, seed: int
 ) -> Iterator[None]:
-    """Lesion as many other units of the same layers."""
-    others = {}
+    """Lesion as many other units of the same layers, drawn for the n-th time."""
+    others, rng = {}, np.random.default_rng([seed, draw])
     for layer, chosen in chosen_units(units, layer_widths(model, None)).items():
         rest = np.setdiff1d(np.arange(model.config.d_inner), chosen)
         if len(rest) < len(chosen):

@@ -212,19 +212,20 @@ def consolidation(
 
     def measured(step: int) -> tuple[dict[str, xr.Dataset], list[xr.Dataset]]:
         """Recordings of a step by kind of map, and what is measured without them."""
-        network = training.at(step)
+        network, alpha = training.at(step), None
         parts: list[xr.Dataset] = []
-        in_world = isinstance(network, NavigationTransformer) and network.world is not None
-        recorder = walks if in_world and behaviour is None else own
-        if in_world:
-            parts.append(errors_of(network, memory))
+        recordings: dict[str, xr.Dataset] = {}
+        if isinstance(network, NavigationTransformer):
+            alpha = network.config.alpha
+            if network.world is not None:
+                parts.append(errors_of(network, memory))
+                if behaviour is None:
+                    recordings = walks.recordings(network, seed)
         if named is not None:
             values = [float(of_network(network)) for of_network in named.values()]
             parts.append(xr.Dataset({"score": ("metric", values)}, {"metric": list(named)}))
-        recordings = recorder.recordings(network, seed)
-        alpha = network.config.alpha if isinstance(network, NavigationTransformer) else None
         alphas[step] = np.nan if alpha is None else alpha
-        return recordings, parts
+        return recordings or own.recordings(network, seed), parts
 
     rows, alphas = [], dict[int, float]()
     with tqdm(total=len(training.steps) + 1, desc="steps", disable=not progress) as bar:
@@ -428,15 +429,14 @@ def compared_with(
     of_maps = binning | {k: options[k] for k in ("smooth", "min_occupancy") if k in options}
     pair = [rate_maps(one["trained"], **of_maps) for one in (recordings, final)]
     maps = remapping(*pair, n_shuffles=2, allow_other_units=True, seed=seed)
-    layers = np.unique(recordings["trained"]["layer"].values.astype(str))
-    of_kind = [
-        of_one_map(recordings[kind], final[kind], layers, seed, binning)
-        if kind in recordings
-        else None
+    layers = np.unique(recordings["trained"]["layer"].values.astype(str)).tolist()
+    of_kind = {
+        kind: of_one_map(recordings[kind], final[kind], layers, seed, binning)
         for kind in KINDS
-    ]
-    nothing = xr.full_like(of_kind[0], np.nan)
-    together = xr.concat([one if one is not None else nothing for one in of_kind], "maps")
+        if kind in recordings
+    }
+    nothing = xr.full_like(of_kind["trained"], np.nan)
+    together = xr.concat([of_kind.get(kind, nothing) for kind in KINDS], "maps")
     return together.assign(
         map_correlation=(schema.UNIT, maps["correlation"].values),
         map_excess=((), maps["excess"].values),

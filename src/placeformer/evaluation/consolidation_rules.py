@@ -152,8 +152,8 @@ def window_answers(networks: xr.Dataset) -> pd.DataFrame:
     by_seed = tested.set_index(model=["window", "seed"]).unstack("model")
     rows = []
     for memory in ("reference", "working"):
-        cost = (by_seed.sel(memory=memory) - by_seed.sel(memory=memory, window="never")).to_pandas()
-        cost = cost if cost.index.name == "window" else cost.T
+        errors = by_seed.sel(memory=memory).transpose("window", "seed")
+        cost = pd.DataFrame((errors - errors.sel(window="never")).to_pandas())
         for window in (w for w in dict.fromkeys(networks["window"].values) if w != "never"):
             rows.append(answer("cost", window, f"{memory} memory", cost.loc[window], costs))
         if memory == "reference":

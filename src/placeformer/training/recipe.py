@@ -495,7 +495,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
     """
     expect(entries, ("family", "world", "network", "training"), source)
     expect_table(entries["family"], f"{source} [family]")
-    family = {"schedules": {}} | dict(entries["family"])
+    family: dict[str, Any] = {"schedules": {}} | dict(entries["family"])
     expect(family, ("prefix", *LISTS, "schedules"), f"{source} [family]")
     expect_table(family["schedules"], f"{source} [family.schedules]")
     check_lists(family, source)

@@ -270,10 +270,11 @@ class Trainer:
         """Give the network the α of a step, if the recipe changes it."""
         if not self.config.alpha or self.model.config.alpha == at(self.config.alpha, step):
             return
-        self.model.config = replace(self.model.config, alpha=at(self.config.alpha, step))
+        alpha: float = at(self.config.alpha, step)
+        self.model.config = replace(self.model.config, alpha=alpha)
         for module in self.model.modules():
             if isinstance(module, NMDA):
-                module.alpha = self.model.config.alpha
+                module.alpha = alpha
 
     def start_walks(self) -> None:
         """Forget the walks before: new states of the path integrator, and no memory."""

@@ -89,7 +89,8 @@ def packed(model: NavigationTransformer, what: str) -> bytes:
     problems: list[str] = []
     weights: dict[str, torch.Tensor] = weights_of(model, DTYPE, problems)
     refuse(what, problems)
-    world = model.world and {key: int(getattr(model.world, key)) for key in WORLD}
+    grid = model.world
+    world = None if grid is None else {key: int(getattr(grid, key)) for key in WORLD}
     settings = facts(exact(asdict(model.config)), world)
     return save(weights, {LIBRARY: json.dumps(settings)})
 
@@ -181,7 +182,7 @@ def read_snapshot(folder: Path, step: int, sha256: str, name: str) -> Navigation
     ]
     refuse(f"{file} cannot be loaded", problems)
     try:
-        grid = world and GridWorld(**world)
+        grid = None if world is None else GridWorld(**world)
     except ValueError as error:
         raise FolderError(f"{file} cannot be loaded: world: {error}") from error
     with torch.device("meta"):
@@ -210,11 +211,12 @@ def settings_of(
         length = int.from_bytes(content[:8], "little")
         stated = parse(parse(content[8 : 8 + length].decode())["__metadata__"][LIBRARY])
         deserialize(content)  # a whole file
-        network, world = ({} for _ in range(2))
+        tables: dict[str, dict[str, Any]] = {"network": {}, "world": {}}
         for key, value in stated.items():
             table, _, entry = key.partition(".")
-            {"network": network, "world": world}[table][entry] = value
-        given = None if world == {"": None} else world
+            tables[table][entry] = value
+        network = tables["network"]
+        given = None if tables["world"] == {"": None} else tables["world"]
         right = check_section(network, NETWORK, "network", problems)
         if given is not None:
             right = check_section(given, WORLD, "world", problems) and right
