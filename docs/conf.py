@@ -28,6 +28,7 @@ extensions = [
     "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
+    "navigation_networks",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

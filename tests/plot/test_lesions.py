@@ -149,6 +149,7 @@ def test_chosen_units_are_named(curve):
         assert list(drawn)[:2] == [label, "random units"]
 
 
+<<<<<<< HEAD
 def test_the_axis_of_another_parameter_is_its_dose():
     about = {"units": "1", "long_name": "factor of the activation"}
     response = xr.Dataset(
@@ -166,3 +167,30 @@ def test_the_axis_of_another_parameter_is_its_dose():
     other = {"gain": response, "α": response.assign_attrs(parameter="nmda")}
     with pytest.raises(ValueError, match="response must be of one parameter"):
         pf.plot.dose_response(other, metric="cost")
+=======
+def test_points_of_lesions_stand_beside_doses(ax, curve, response):
+    pf.plot.lesion_points(curve, response, fraction=0.5, memory="working", ax=ax)
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels[:4] == ["no lesion", "by place-cell score", "random units", "matched units"]
+    assert [text.split(" (")[0] for text in labels[4:]] == ["α = 10", "α = 1", "α = 0"]
+    drawn = {
+        float(x): float(y)
+        for container in ax.containers
+        for x, y in zip(*container.lines[0].get_data(), strict=True)
+    }
+    error = curve["error"].sel(maps="trained", memory="working")
+    np.testing.assert_allclose(drawn[0], error.isel(selection=0, fraction=0).mean())
+    np.testing.assert_allclose(drawn[2], error.sel(selection="random", fraction=0.5).mean())
+    assert np.isnan(drawn[3])  # no set was matched
+    doses = response["error"].sel(maps="trained", memory="working").values
+    np.testing.assert_allclose([drawn[4], drawn[5], drawn[6]], doses[[0, 2, 1]])
+    with pytest.raises(ValueError, match="fraction must be one of 0, 0.1, 0.5, 1, got 0.3"):
+        pf.plot.lesion_points(curve, fraction=0.3, ax=ax)
+
+
+def test_points_of_scores_and_of_several_curves(ax, curve):
+    pf.plot.lesion_points({"a": curve, "b": curve}, measure="decoding", ax=ax)
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert len(labels) == 7 and labels[4] == "b: by place-cell score"
+    assert ax.get_ylabel() == "decoding"
+>>>>>>> 679a186 (Sorted population maps by halves, galleries of units and lesions beside doses; a page compares navigation networks)

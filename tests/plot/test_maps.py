@@ -142,17 +142,60 @@ def test_maps_of_one_axis_are_curves_and_rows(ax):
     np.testing.assert_array_equal(shaded, [[0.5, 2.5], [3.5, 4.5]])
 
 
-def test_population_map_is_sorted_by_peaks(ax):
+def test_population_is_sorted_by_peaks(ax):
     rate = np.array([[0.0, 1, 2, 9, 0], [np.nan, 8, 0, 0, 4], [1.0, 1, 3, 1, 1]])
     data = maps().isel(y=0, drop=True)
     data = data.assign(rate=(("unit", "x"), rate))
-    shown = pf.plot.population_map(data, ax=ax).images[0].get_array()
+    shown = pf.plot.population(data, ax=ax).images[0].get_array()
     np.testing.assert_allclose(shown.filled(-1)[[0, 1]], [[-1, 1, 0, 0, 0.5], [0, 0, 1, 0, 0]])
     assert ax.get_ylim() == (2.5, -0.5)
-    plain = pf.plot.population_map(data, order=[2, 0], normalize=False, ax=Figure().add_subplot())
+    plain = pf.plot.population(data, order=[2, 0], normalize=False, ax=Figure().add_subplot())
     np.testing.assert_array_equal(plain.images[0].get_array(), rate[[2, 0]])
     with pytest.raises(ValueError, match="one axis of place"):
-        pf.plot.population_map(maps(), ax=ax)
+        pf.plot.population(maps(), ax=ax)
+    with pytest.raises(ValueError, match="order must hold numbers of units, 0 to 2"):
+        pf.plot.population(data, order=[3], ax=ax)
+
+
+def test_population_of_one_half_is_sorted_by_the_other(ax):
+    data = maps().isel(y=0, drop=True)
+    odd = data.assign(rate=(("unit", "x"), np.eye(3, 5)[[1, 2, 0]]))
+    even = data.assign(rate=(("unit", "x"), np.eye(3, 5)[[1, 0, 2]]))
+    halves = xr.concat([odd, even], xr.Variable("half", ["odd", "even"]), data_vars=["rate"])
+    drawn_rows = pf.plot.population(halves, ax=ax).images[0].get_array()
+    np.testing.assert_array_equal(drawn_rows, np.eye(3, 5)[[2, 1, 0]])
+    assert ax.get_title() == "even half, sorted by the odd half"
+    other = Figure().add_subplot()
+    same = pf.plot.population(even, sort_by=odd, ax=other).images[0].get_array()
+    np.testing.assert_array_equal(same, drawn_rows)
+    with pytest.raises(ValueError, match="sort_by must be None if order is given"):
+        pf.plot.population(even, sort_by=odd, order=[0], ax=ax)
+    with pytest.raises(ValueError, match="sort_by"):
+        pf.plot.population(even, sort_by=odd.isel(unit=[0, 1]), ax=ax)
+
+
+def test_gallery_draws_the_chosen_units_in_order():
+    data = maps().assign_coords(unit=["a/0", "a/1", "b/0"])
+    for chosen in ([2, 0], ["b/0", "a/0"]):
+        axes = pf.plot.gallery(data, chosen, ax=Figure().subplots(1, 3))
+        assert len(axes) == 2
+        for ax, number in zip(axes, (2, 0), strict=True):
+            shown = ax.images[0].get_array()
+            np.testing.assert_array_equal(shown.filled(np.nan), data.rate[number])
+            assert ax.get_title().endswith(
+                f"\n{np.nanmin(data.rate[number]):.2g} to {np.nanmax(data.rate[number]):.2g}"
+            )
+    figure = Figure()
+    assert len(pf.plot.gallery(data, data.unit == "a/1", ax=figure.subplots(1, 2))) == 1
+    assert [ax.get_visible() for ax in figure.axes] == [True, False]
+    for chosen, message in (
+        ([3], "numbers of 0 to 2"), (["c/1"], "do not have"), ([], "1 to 200"),
+        (np.array([True]), "one boolean for each of 3 units"), ([0.5], "numbers of 0 to 2"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            pf.plot.gallery(data, chosen, ax=Figure().subplots(1, 3))
+    with pytest.raises(ValueError, match="ax must hold 3 axes, got 1"):
+        pf.plot.gallery(data, ax=Figure().subplots())
 
 
 def test_several_maps_are_refused_with_the_way_out(ax):

@@ -115,6 +115,15 @@ def test_rate_maps_in_metres():
 
 
 @picture()
+def test_rate_maps_in_centimetres():
+    """Bins of one centimetre at whole numbers are no grid of a world: y points up."""
+    units = {"units": "cm"}
+    data = maps()
+    data = data.assign_coords(x=("x", np.arange(SIDE), units), y=("y", np.arange(SIDE), units))
+    return pf.plot.rate_maps(data, ax=blank()).figure
+
+
+@picture()
 def test_rate_maps_on_a_track():
     return pf.plot.rate_maps(track(), ax=blank()).figure
 
@@ -126,8 +135,34 @@ def test_place_fields_on_a_track():
 
 
 @picture()
-def test_population_map():
-    return pf.plot.population_map(track(12), ax=blank()).figure
+def test_population():
+    return pf.plot.population(track(12), ax=blank()).figure
+
+
+@picture()
+def test_population_sorted_by_the_other_half():
+    rng = np.random.default_rng(0)
+    data = track(12)
+    noisy = [data.assign(rate=data.rate + 2 * rng.standard_normal(data.rate.shape)) for _ in "ab"]
+    halves = xr.concat(noisy, xr.Variable("half", ["odd", "even"]), data_vars=["rate"])
+    return pf.plot.population(halves, ax=blank()).figure
+
+
+@picture()
+def test_gallery():
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    rng = np.random.default_rng(1)
+    data = simulation.maps(np.round(simulation.units(rng, 7, 1, side=SIDE), 3))
+    data = data.assign_coords(layer=("unit", ["ffn.1"] * 7))
+    pf.plot.gallery(data, [6, 1, 2, 3, 0], fields=pf.place_fields(data), ax=figure.subplots(2, 3))
+    return figure
+
+
+@picture()
+def test_gallery_on_a_track():
+    figure = Figure(figsize=(6, 2), layout="constrained")
+    pf.plot.gallery(track(3), ax=figure.subplots(1, 3))
+    return figure
 
 
 @picture()
@@ -153,6 +188,15 @@ def test_walk():
     )
     letters = xr.DataArray(np.arange(16).reshape(4, 4) % 5, dims=("y", "x"))
     return pf.plot.walk(data, letters, ax=blank(4.2, 4.8)).figure
+
+
+@picture()
+def test_walk_in_metres():
+    angle, step = np.linspace(0, 5, 60), ("walk", "time")
+    x, y = 0.5 + 0.4 * angle / 5 * np.cos(angle), 0.5 + 0.4 * angle / 5 * np.sin(angle)
+    metres = {"units": "m"}
+    data = xr.Dataset(coords={"x": (step, x[None], metres), "y": (step, y[None], metres)})
+    return pf.plot.walk(data, ax=blank(4.2, 4.8)).figure
 
 
 @picture()
@@ -184,6 +228,44 @@ def test_ablation():
         attrs={"order": "place_cell_score", "layers": "ffn.1", "keep": 0, "chance": 0.9},
     )
     return pf.plot.ablation(curve, ax=blank()).figure
+
+
+@picture()
+def test_lesion_points():
+    rng = np.random.default_rng(0)
+    error = np.array([[0.1, 0.42], [0.1, 0.22], [0.1, 0.18]])[..., None] + 0.02 * rng.random(
+        (3, 2, 9)
+    )
+    error[:, 0], error[0] = 0.1, error[0, :, :1]  # one set of no units, and of all chosen ones
+    mean = error.mean(-1)
+    curve = xr.Dataset(
+        {
+            "error": (("selection", "fraction", "repeat"), error),
+            "interval": (
+                ("selection", "fraction", "bound"), np.stack([mean - 0.04, mean + 0.05], -1)
+            ),
+        },
+        {
+            "selection": ["ordered", "random", "stratified"],
+            "fraction": [0, 0.14],
+            "bound": ["lower", "upper"],
+        },
+        {"order": "chosen", "chance": 0.9, "where": "chunk_end"},
+    ).expand_dims(maps=["trained"], memory=["reference"])  # fmt: skip
+    alpha = np.array([0, 0.3, 1, 10])
+    values = np.array([0.7, 0.5, 0.3, 0.1])
+    doses = xr.Dataset(
+        {
+            "error": ("model", values),
+            "interval": (("model", "bound"), np.stack([values - 0.05, values + 0.05], -1)),
+        },
+        {
+            "alpha": ("model", alpha),
+            "mg_mM": ("model", [pf.alpha_to_mg(a) for a in alpha]),
+            "bound": ["lower", "upper"],
+        },
+    ).expand_dims(maps=["trained"], memory=["reference"])
+    return pf.plot.lesion_points(curve, doses, ax=blank(5.4, 5)).figure
 
 
 @picture()

@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from placeformer._options import check_option
-from placeformer.plot._style import BLUE, COLORS, GREEN, LINES, MARKERS, VERMILION, axes
+from placeformer.plot._style import (
+    BLUE,
+    COLORS,
+    GREEN,
+    LINES,
+    MARKERS,
+    PURPLE,
+    VERMILION,
+    axes,
+)
 
 SELECTIONS = {
     "ordered": (VERMILION, "o", "-"),
@@ -96,6 +105,136 @@ def ablation(
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.legend(frameon=False)
     return ax
+
+
+def lesion_points(
+    curve: xr.Dataset | Mapping[str, xr.Dataset],
+    doses: xr.Dataset | None = None,
+    *,
+    fraction: float | None = None,
+    memory: str = "reference",
+    maps: str = "trained",
+    measure: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw lesions of chosen units, their controls and doses of Mg²⁺ as points with intervals.
+
+    Parameters
+    ----------
+    curve
+        Result of :func:`placeformer.ablation_curve`, such as one of chosen units
+        (``order=cells.is_place_cell``), or several by label.
+    doses
+        Result of :func:`placeformer.dose_response` for the same network at test-time α, drawn
+        beside the lesions, the greatest α first.
+    fraction
+        Share of the units that is lesioned, one of those of the curves; by default the greatest.
+    memory, maps
+        Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
+    measure
+        One of the `scores` of the curves, and one of the metrics of the doses, instead of an error.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        One point per lesion and dose: the mean over sets of units with its 95 % interval, and every
+        set as a small grey point. Metrics have an interval where they were scored by trials.
+
+    Raises
+    ------
+    ValueError
+        A fraction that is not in a curve.
+
+    See Also
+    --------
+    placeformer.ablation_curve, placeformer.dose_response
+    placeformer.plot.ablation : Draw a curve over all fractions.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> import placeformer as pf
+    >>> from placeformer.zoo.registry import results_folder  # results that come with the package
+    >>> curve = xr.load_dataset(results_folder() / "nmda-a10-lesions.nc")
+    >>> doses = xr.load_dataset(results_folder() / "nmda-a10-washout.nc")
+    >>> ax = pf.plot.lesion_points(curve, doses, fraction=0.1)
+    >>> [label.get_text() for label in ax.get_xticklabels()][:3]
+    ['no lesion', 'by place-cell score', 'random units']
+    """
+    ax = axes(ax)
+    named = {"": curve} if isinstance(curve, xr.Dataset) else dict(curve)
+    where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
+    prefix = "error" if measure is None else "score"
+    labels: list[str] = []
+    for name, one in named.items():
+        share = float(one["fraction"].values[-1]) if fraction is None else fraction
+        if not np.isclose(one["fraction"].values, share).any():
+            known = ", ".join(f"{f:g}" for f in one["fraction"].values)
+            raise ValueError(f"fraction must be one of {known}, got {share:g}")
+        picked = one.sel(where)
+        bounds = picked["interval" if measure is None else "score_interval"]
+        here = {"fraction": int(np.abs(one["fraction"].values - share).argmin())}
+        if not labels:
+            intact = {"fraction": 0, "selection": 0}
+            labels.append("no lesion")
+            _set_points(ax, 0, picked[prefix].isel(intact), bounds.isel(intact), "black", "o")
+        for selection in one["selection"].values:
+            of = picked.sel(selection=selection).isel(here)
+            color, marker, _ = SELECTIONS[str(selection)]
+            ends = bounds.sel(selection=selection).isel(here)
+            _set_points(ax, len(labels), of[prefix], ends, color, marker)
+            text = selection_label(str(selection), str(one.attrs.get("order", "")))
+            labels.append(f"{name}: {text}" if name else text)
+    if doses is not None:
+        ax.axvline(len(labels) - 0.5, color="0.8", linewidth=1)
+        ordered = doses.isel(model=np.flatnonzero(doses["alpha"].notnull().values))
+        ordered = ordered.sortby("alpha", ascending=False)
+        at = np.arange(len(labels), len(labels) + ordered.sizes["model"])
+        y, reach = _values_of(ordered, memory, maps, measure)
+        ax.errorbar(at, y, reach, fmt="v", markersize=5, color=PURPLE, capsize=3)
+        labels += [
+            f"α = {alpha:g} ({mg:.3g} mM)"
+            for alpha, mg in zip(ordered["alpha"].values, ordered["mg_mM"].values, strict=True)
+        ]
+    first = next(iter(named.values()))
+    if measure is None:
+        _share_axis(ax, errors_label(first, maps, memory))
+        _chance(ax, first)
+    else:
+        ax.set_ylabel(measure)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(frameon=False)
+    ax.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_xlim(-0.6, len(labels) - 0.4)
+    return ax
+
+
+def _set_points(
+    ax: Axes, at: float, value: xr.DataArray, bounds: xr.DataArray, color: str, marker: str
+) -> None:
+    """The mean over sets of units with its interval, and a small point for every set."""
+    sets = value.values.ravel()
+    mean = float(sets.mean())
+    if np.unique(sets).size > 1:
+        ax.plot(np.full(sets.size, at + 0.22), sets, ".", color="0.6", markersize=3, zorder=1)
+    reach = np.nan_to_num(np.abs(bounds.values - mean))[:, None]
+    style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 3, "markersize": 6}
+    ax.errorbar([at], [mean], reach, **style)
+
+
+def _values_of(response: xr.Dataset, memory: str, maps: str, metric: str | None) -> tuple[Any, Any]:
+    """Errors, or values of a metric, with the reach of their intervals (None without)."""
+    if metric is None:
+        picked = response.sel(maps=maps, memory=memory)
+        y, ends = picked["error"], picked["interval"]
+    else:
+        y = response["value"].sel(metric=metric)
+        if "interval" not in response or "metric" not in response["interval"].dims:
+            return y.values, None
+        ends = response["interval"].sel(metric=metric)
+    return y.values, np.nan_to_num(np.abs(ends.transpose("bound", ...).values - y.values))
 
 
 def dose_response(
@@ -295,15 +434,7 @@ def _responses(
     with_dose = np.flatnonzero(np.isfinite(response[key].values))
     response = response.isel(model=with_dose).sortby(key)
     x = response[key].values
-    if metric is None:
-        picked = response.sel(maps=maps, memory=memory)
-        y, ends = picked["error"].values, picked["interval"].transpose("bound", ...).values
-        reach: Any = np.nan_to_num(np.abs(ends - y))
-    else:
-        y, reach = response["value"].sel(metric=metric).values, None
-        if "interval" in response and "metric" in response["interval"].dims:
-            ends = response["interval"].sel(metric=metric).transpose("bound", ...).values
-            reach = np.nan_to_num(np.abs(ends - y))
+    y, reach = _values_of(response, memory, maps, metric)
     marker = MARKERS[i % len(MARKERS)]
     ax.errorbar(x, y, reach, fmt=marker, markersize=4, color=color, capsize=2, label=label or None)
     doses = np.unique(x)

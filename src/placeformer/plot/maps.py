@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 from textwrap import fill
 from typing import Any
@@ -21,6 +21,9 @@ from placeformer.plot._style import axes as _axes
 
 Edges = tuple[NDArray[Any], NDArray[Any]]
 """Edges of the bins on the axes y and x."""
+
+GRID_STEPS = "grid steps"
+"""Units of places that have no others."""
 
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
@@ -58,7 +61,7 @@ def show_image(
 
 def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
     """Set axes (y, x): of a grid in whole steps with y downwards, otherwise with y upwards."""
-    on_grid = all(is_grid(e) for e in edges)
+    on_grid = set(units) == {GRID_STEPS} and all(is_grid(e) for e in edges)
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
         axis.set_label_text(f"{dim} ({unit})")
         axis.set_major_locator(MaxNLocator(nbins=4, integer=on_grid))
@@ -77,7 +80,7 @@ def is_grid(edges: NDArray[Any]) -> bool:
 def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
     """Set the axes of rate maps."""
     ydim, xdim = schema.place_dims(maps)
-    units = [schema.shown_units(maps[dim], "grid steps") for dim in (ydim, xdim)]
+    units = [schema.shown_units(maps[dim], GRID_STEPS) for dim in (ydim, xdim)]
     set_axes(ax, (ydim, xdim), (units[0], units[1]), edges)
 
 
@@ -112,7 +115,7 @@ def offsets_aside(
 def draw_world(ax: Axes, side: int, letters: xr.DataArray | None) -> None:
     """Draw the grid, with the letter of every place in its upper left corner."""
     edges = np.arange(side + 1) - 0.5
-    set_axes(ax, ("y", "x"), ("grid steps", "grid steps"), (edges, edges))
+    set_axes(ax, ("y", "x"), (GRID_STEPS, GRID_STEPS), (edges, edges))
     ink = mpl.rcParams["text.color"]
     ax.hlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
     ax.vlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
@@ -168,8 +171,8 @@ def rate_maps(
     Returns
     -------
     matplotlib.axes.Axes
-        Axes with the first axis of place (y) pointing down on a grid of whole numbers, as in the
-        worlds of this library, and up in an arena of metres or pixels.
+        Axes with the first axis of place (y) pointing down on a grid of whole numbers without
+        units, as in the worlds of this library, and up in an arena of metres, cm or pixels.
 
     See Also
     --------
@@ -198,7 +201,7 @@ def rate_maps(
     low, high = limits or (None, None)
     image = show_image(ax, np.ma.masked_invalid(rate.values), edges, vmin=low, vmax=high)
     set_axes_of(ax, maps, edges)
-    ax.set_title(_title(maps, unit))
+    ax.set_title(map_title(maps, unit))
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label=f"mean activation ({schema.shown_units(rate)})")
     return ax
@@ -255,85 +258,6 @@ def place_fields(
     return ax
 
 
-def population_map(
-    maps: xr.Dataset,
-    *,
-    order: Sequence[int] | NDArray[Any] | None = None,
-    normalize: bool = True,
-    ax: Axes | None = None,
-    colorbar: bool = True,
-) -> Axes:
-    """Draw the rate maps of all units on one axis of place, sorted by where they peak.
-
-    Parameters
-    ----------
-    maps
-        RateMaps of one map, on one axis of place.
-    order
-        Numbers of the units from the top down; by default all units, by the place of their
-        greatest rate. Sorting one half of a recording by the peaks of the other shows how much of
-        the diagonal is noise: ``order=half.rate.argmax("x").argsort()``.
-    normalize
-        Scale every unit from 0 at its least rate to 1 at its greatest.
-    ax
-        Where to draw; by default a new figure.
-    colorbar
-        Draw a colour bar.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        Axes with one row per unit; places that were not visited are hatched.
-
-    Raises
-    ------
-    ValueError
-        Maps of several maps or on more than one axis of place.
-
-    See Also
-    --------
-    placeformer.rate_maps : Compute rate maps.
-    placeformer.plot.rate_maps : Draw the rate map of one unit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import placeformer as pf
-    >>> x = np.tile(np.arange(20.0), 5)  # five laps on a track of 20 cm
-    >>> fields = np.exp(-((x[:, None] - [4, 10, 16]) ** 2) / 8)
-    >>> recording = pf.from_arrays(fields, {"x": x}, position_units="cm")
-    >>> ax = pf.plot.population_map(pf.rate_maps(recording, by="x"))
-    >>> len(ax.images)
-    1
-    """
-    schema.check_rate_maps(maps)
-    space = schema.place_dims(maps)
-    if len(space) != 1 or set(maps[schema.RATE].dims) != {schema.UNIT, *space}:
-        raise ValueError(
-            f"maps must be of one map on one axis of place, got dims {maps[schema.RATE].dims}; "
-            "compute them with rate_maps(recording, by='x'), or draw single units with "
-            "placeformer.plot.rate_maps"
-        )
-    ax, (dim,) = _axes(ax), space
-    rate = np.ma.masked_invalid(maps[schema.RATE].transpose(schema.UNIT, dim).values)
-    if order is None:
-        order = np.argsort(rate.filled(-np.inf).argmax(axis=1), kind="stable")
-    rate = rate[np.asarray(order, int)]
-    if normalize:
-        least, greatest = (f(axis=1, keepdims=True) for f in (rate.min, rate.max))
-        rate = (rate - least) / np.ma.maximum(greatest - least, np.finfo(float).tiny)
-    edges = axis_edges(maps, dim)
-    image = show_image(ax, rate, (np.arange(len(rate) + 1) - 0.5, edges))
-    ax.set(xlim=(edges[0], edges[-1]), ylim=(len(rate) - 0.5, -0.5), aspect="auto")
-    ax.set_xlabel(_place_label(maps, dim))
-    ax.set_ylabel("unit")
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    if colorbar:
-        units = "share of the range" if normalize else schema.shown_units(maps[schema.RATE])
-        ax.figure.colorbar(image, ax=ax, label=f"mean activation ({units})")
-    return ax
-
-
 def walk(
     recording: xr.Dataset,
     letters: xr.DataArray | None = None,
@@ -347,8 +271,9 @@ def walk(
     Parameters
     ----------
     recording
-        Recording with ``x`` and ``y`` on a grid and, for the predictions, ``visited`` and
-        ``correct``; activations are not used. A few dozen steps are best.
+        Recording with ``x`` and ``y`` on a grid, or in an arena of metres, and, for the
+        predictions, ``visited`` and ``correct``; activations are not used. On a grid a few dozen
+        steps are best.
     letters
         Letter index of every place (y, x).
     walk
@@ -387,7 +312,10 @@ def walk(
     ax.plot(x[:1], y[:1], "s", color="0.55", markersize=7, zorder=1, label="start")
     if {"visited", "correct"} <= set(recording.variables):
         _outcomes(ax, steps, x, y)
-    draw_world(ax, side, letters)
+    if {schema.shown_units(steps[name], GRID_STEPS) for name in ("x", "y")} == {GRID_STEPS}:
+        draw_world(ax, side, letters)
+    else:
+        ax.set(xlabel=place_label(steps, "x"), ylabel=place_label(steps, "y"), aspect="equal")
     if legend:
         ax.legend(  # below the label of the axis, whatever the size of the figure
             loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4, ncols=2, columnspacing=1,
@@ -510,7 +438,7 @@ def _curve(
         if not np.isfinite(value):
             ax.axvspan(low, high, facecolor="0.75", hatch="////", edgecolor="0.4", linewidth=0)
     ax.stairs(rate.values, edges, baseline=None, color=BLUE, linewidth=1.5)
-    ax.set(xlim=(edges[0], edges[-1]), xlabel=_place_label(maps, dim), title=_title(maps, unit))
+    ax.set(xlim=(edges[0], edges[-1]), xlabel=place_label(maps, dim), title=map_title(maps, unit))
     ax.set_ylabel(f"mean activation ({schema.shown_units(rate)})")
     if limits:
         ax.set_ylim(limits)
@@ -563,12 +491,13 @@ def _shade_field(ax: Axes, inside: NDArray[np.bool_], maps: xr.Dataset, color: s
         ax.axvspan(edges[first], edges[stop], color=color, alpha=0.25, linewidth=0)
 
 
-def _place_label(maps: xr.Dataset, dim: str) -> str:
+def place_label(data: xr.Dataset, dim: str) -> str:
     """Name and units of an axis of place."""
-    return f"{dim} ({schema.shown_units(maps[dim], 'grid steps')})"
+    return f"{dim} ({schema.shown_units(data[dim], GRID_STEPS)})"
 
 
-def _title(maps: xr.Dataset, unit: int) -> str:
+def map_title(maps: xr.Dataset, unit: int) -> str:
+    """Name of one unit, for the title of its map."""
     return schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit ")
 
 

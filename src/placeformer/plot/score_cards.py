@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -65,7 +67,12 @@ def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None
         at = np.arange(len(rows)) + (i - 1) * OFFSET
         seen = value <= MOST
         reach = np.nan_to_num(np.abs(bounds.T - value))[:, seen]
-        style = {"fmt": MARKERS[i], "color": COLORS[i], "capsize": 2, "label": str(subject)}
+        style: dict[str, Any] = {
+            "fmt": MARKERS[i],
+            "color": COLORS[i],
+            "capsize": 2,
+            "label": str(subject),
+        }
         ax.errorbar(value[seen], at[seen], xerr=reach, **style)
         beyond = at[value > MOST]
         ax.plot(np.full(beyond.size, MOST), beyond, ">", color=COLORS[i])
