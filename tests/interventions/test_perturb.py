@@ -51,8 +51,10 @@ def linear():
     network = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False))
     inputs = torch.randn(5, 20, 3)
     behaviour = {"x": np.tile(np.arange(20.0), (5, 1))}
-    return network, inputs, record(
-        network, behaviour, layers="0", inputs={"input": inputs.numpy()}, progress=False
+    return (
+        network,
+        inputs,
+        record(network, behaviour, layers="0", inputs={"input": inputs.numpy()}, progress=False),
     )
 
 
@@ -294,8 +296,16 @@ def test_batched_changes_equal_changes_one_by_one(model, reference, how, dose):
 
 
 def test_a_curve_of_another_perturbation_than_a_lesion(model, reference):
-    options = {"fractions": [0, 1], "repeats": 1, "controls": ["random"], "n_walks": 4,
-               "n_steps": 16, "reference": reference, "n_resamples": 10, "progress": False}
+    options = {
+        "fractions": [0, 1],
+        "repeats": 1,
+        "controls": ["random"],
+        "n_walks": 4,
+        "n_steps": 16,
+        "reference": reference,
+        "n_resamples": 10,
+        "progress": False,
+    }
     curve = ablation_curve(model, "random", how="gain", dose=0.2, where="every_step", **options)
     with perturb(model, "ffn.*", "gain", 0.2):
         walk = model.world.walk(4, 16, seed=0)

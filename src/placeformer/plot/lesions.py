@@ -140,7 +140,7 @@ def lesion_points(
     -------
     matplotlib.axes.Axes
         One point per lesion and dose: the mean over sets of units with its 95 % interval, and every
-        set as a small grey point. Metrics of doses have no interval.
+        set as a small grey point. Metrics have an interval where they were scored by trials.
 
     Raises
     ------
@@ -225,16 +225,16 @@ def _set_points(
 
 
 def _values_of(response: xr.Dataset, memory: str, maps: str, metric: str | None) -> tuple[Any, Any]:
-    """Errors or a metric of a dose response, with the reach of their intervals if there are any."""
+    """Errors, or values of a metric, with the reach of their intervals (None without)."""
     if metric is None:
         picked = response.sel(maps=maps, memory=memory)
-        y, ends = picked["error"].values, picked["interval"]
+        y, ends = picked["error"], picked["interval"]
     else:
-        y = response["value"].sel(metric=metric).values
+        y = response["value"].sel(metric=metric)
         if "interval" not in response or "metric" not in response["interval"].dims:
-            return y, None
+            return y.values, None
         ends = response["interval"].sel(metric=metric)
-    return y, np.nan_to_num(np.abs(ends.transpose("bound", ...).values - y))
+    return y.values, np.nan_to_num(np.abs(ends.transpose("bound", ...).values - y.values))
 
 
 def dose_response(
