@@ -20,9 +20,9 @@ for model in (early, late):
     print(model.info["step"], errors.error.to_series().round(3).to_dict())
 
 # %%
-# :func:`placeformer.consolidation` measures steps alike: memory, place cells, and the way to the final
-# network. Three of the twelve steps take half a minute. We test memory on the two maps that
-# training begins with; the others come in later.
+# :func:`placeformer.consolidation` measures every step in the same way: memory, place cells, and
+# the way to the final network. Three of the twelve steps take half a minute. We test memory on the
+# two maps that training begins with; the others come in later.
 course = pf.consolidation(
     name, steps=[0, 600, 3000], maps=[0, 1], n_walks=32, recorded_map=0, progress=False
 )
