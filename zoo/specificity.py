@@ -1,8 +1,8 @@
 """Measure whether Mg²⁺ washout impairs reference memory specifically, beside control perturbations.
 
 ``python zoo/specificity.py`` measures the three seeds of the network nmda-a10 (a minute or two on
-one CPU core), writes zoo/results/specificity.nc, and prints the table and the verdict. The page of the
-documentation is made from that file. The rules of the verdict were fixed before it was measured.
+one CPU core), writes zoo/results/specificity.nc, and prints the table and the verdict. The page of
+the documentation is made from that file. The rules of the verdict were fixed before it was measured.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A model hub on 127.0.0.1, small and with a memory only, for the genuine client to talk to.
 
-It knows users by their tokens, models, branches, tags, commits, pull requests and LFS. A test can look at the
-`requests` it got, break its answers with `fault`, and add `headers` to files.
+It knows users by their tokens, models, branches, tags, commits, pull requests and LFS. A test can
+look at the `requests` it got, break its answers with `fault`, and add `headers` to files.
 """
 
 import base64

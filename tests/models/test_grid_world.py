@@ -148,8 +148,8 @@ def test_walkers_that_advance_together_walk_as_each_alone():
 
 def test_letters_can_be_given():
     letters = np.random.default_rng(0).integers(6, size=(3, 4, 4))
-    for given in (letters, letters.reshape(3, 16)):
-        world = GridWorld(n_letters=6, letters=given)
+    for maps in (letters, letters.reshape(3, 16)):
+        world = GridWorld(n_letters=6, letters=maps)
         assert (world.side, world.n_maps) == (4, 3)
         np.testing.assert_array_equal(world.maps, letters.reshape(3, 16))
         walk = world.walk(20, 30, seed=0)

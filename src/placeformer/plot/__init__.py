@@ -7,7 +7,6 @@ from placeformer.plot.lesions import ablation as ablation
 from placeformer.plot.lesions import dose_response as dose_response
 from placeformer.plot.lesions import lesion_points as lesion_points
 from placeformer.plot.lesions import specificity as specificity
-from placeformer.plot.lesions import lesion_points as lesion_points
 from placeformer.plot.maps import distribution as distribution
 from placeformer.plot.maps import memory as memory
 from placeformer.plot.maps import place_fields as place_fields

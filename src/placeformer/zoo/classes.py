@@ -301,7 +301,7 @@ def check_rebuilt(model: nn.Module, rebuilt: nn.Module, problems: list[str]) -> 
         if a != b:
             problems.append(f"{name or 'the network'}: expected {b} {kind}, got {a}")
     if sharing(model) != sharing(rebuilt):
-        names = [*sharing(model) ^ sharing(rebuilt)][0]
+        names = next(iter(sharing(model) ^ sharing(rebuilt)))
         problems.append(
             f"{' and '.join(sorted(names))}: expected them to share one tensor {kind} as they do "
             "in the network, or in neither; share them in __init__"
