@@ -67,9 +67,9 @@ from placeformer.zoo.registry import results_folder
 window_answers(xr.load_dataset(results_folder() / "windows.nc")).round(3)
 
 # %%
-# **At retrieval.** Mg²⁺ that is changed at test time only (:func:`placeformer.magnesium`) changes what the
-# network can recall, not what it has stored. How much that costs depends on how far the training
-# has come.
+# **At retrieval.** Mg²⁺ that is changed at test time only (:func:`placeformer.magnesium`) changes
+# what the network can recall, not what it has stored. How much that costs depends on how far the
+# training has come.
 for step in (600, 1300, 3000):
     model = pf.load("consolidation-nmda-a10", step=step)
     response = pf.dose_response(
@@ -85,8 +85,8 @@ for step in (600, 1300, 3000):
 # **Amnesia.** Networks that have learnt eight maps learn four more. At steps of that further
 # training the old and the new maps are tested: intact (are the old ones forgotten?), at α = 0.1,
 # and with the place cells of an old map lesioned (which memories suffer more?).
-# :func:`placeformer.amnesia_curve` makes such curves from the folder of a training with snapshots; these were
-# measured beforehand, with and without rehearsal of the old maps.
+# :func:`placeformer.amnesia_curve` makes such curves from the folder of a training with snapshots;
+# these were measured beforehand, with and without rehearsal of the old maps.
 curves = xr.load_dataset(results_folder() / "amnesia.nc")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
 for ax, i in zip(axes, (0, 1), strict=True):
@@ -95,5 +95,6 @@ for ax, i in zip(axes, (0, 1), strict=True):
 axes[0].get_legend().remove()
 
 # %%
-# Over the seeds, at the last step:
+# Over the seeds, at the last step. A gradient is judged only if there is something to lose on the
+# new maps.
 amnesia_answers(curves).round(3)
