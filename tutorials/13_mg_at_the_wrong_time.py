@@ -95,5 +95,6 @@ for ax, i in zip(axes, (0, 1), strict=True):
 axes[0].get_legend().remove()
 
 # %%
-# Over the seeds, at the last step:
+# Over the seeds, at the last step. A gradient is judged only if there is something to lose on the
+# new maps.
 amnesia_answers(curves).round(3)

@@ -132,6 +132,9 @@ def test_amnesia_is_judged_over_seeds_by_rehearsal():
                             ("step", "condition", "memory"), np.full((2, 2, 2), 0.1 + wobble)
                         ),
                         "kept_excess": ("step", [1.0, 0.5 + wobble]),
+                        "error": (
+                            ("step", "condition", "maps", "memory"), np.full((2, 2, 3, 2), 0.5)
+                        ),
                     },
                     {
                         "step": [0, 9], "maps": ["old", "new", "novel"],
@@ -139,8 +142,11 @@ def test_amnesia_is_judged_over_seeds_by_rehearsal():
                     },
                 ).assign_coords(rehearsal=("model", [rehearsal]), seed=("model", [seed]))
             )  # fmt: skip
-    found = amnesia_answers(xr.concat(rows, "model", data_vars="all"))
+    curves = xr.concat(rows, "model", data_vars="all").assign_attrs(chance=0.9)
+    found = amnesia_answers(curves)
     forgetting = found[found["question"] == "forgetting"]
     assert forgetting["verdict"].tolist() == ["forgets", "undecided"]
     assert set(found["verdict"][found["question"] == "gradient"]) == {"recent suffers more"}
     assert set(found["verdict"][found["question"] == "survival"]) == {"some survive"}
+    hardly = amnesia_answers(curves.assign(error=curves["error"] + 0.2))
+    assert set(hardly["verdict"][hardly["question"] == "gradient"]) == {"not tested"}

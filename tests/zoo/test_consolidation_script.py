@@ -37,9 +37,7 @@ def test_a_network_is_measured_again_only_if_its_weights_are_others(script, tmp_
     def measured(name, steps, **settings):
         calls.append((name, steps, settings["maps"]))
         row = stored.isel(model=stored["name"].values.tolist().index(name), drop=True)
-        own = ["name", "network", "trained_alpha", "seed", "weights_sha256"]
-        course = row.drop_vars([*own, "history", "history_step"])
-        return course.assign_coords(alpha=("step", row["alpha"].values))
+        return row.drop_vars(["history", "history_step"])
 
     monkeypatch.setattr(pf, "consolidation", measured)
     monkeypatch.setattr(script, "read_recipes", lambda _: [known, new])

@@ -18,6 +18,9 @@ OCTAVES = 0.5
 KEPT = 0.1
 """Share of place cells below the retest ceiling that still counts as no turnover."""
 
+LEARNT = 0.3
+"""Least difference from chance of the error on new maps for a gradient of amnesia to be judged."""
+
 LEAST_FALL, LEAST_RISE = 0.1, 0.02
 """Least fall of an error and rise of a share of units for there to be a time of half of it."""
 
@@ -179,8 +182,9 @@ def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
     pandas.DataFrame
         At the last step: "forgetting" of the first set of maps (reference memory), "forgets" if
         the whole interval over seeds is above 0; "gradient" of every condition, "recent suffers
-        more" if above 0, "old suffers more" if below; "survival" of place cells beyond chance,
-        "some survive" if above 0.
+        more" if above 0, "old suffers more" if below, and "not tested" if the new maps are hardly
+        learnt: if the mean error of the intact networks on them is not 0.3 below chance, they have
+        little to lose; "survival" of place cells beyond chance, "some survive" if above 0.
     """
     last, rows = curves.isel(step=-1).sel(memory="reference"), []
     for rehearsal in dict.fromkeys(curves["rehearsal"].values.tolist()):
@@ -189,9 +193,11 @@ def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
         lost = here["forgetting"].sel(maps=old).to_series()
         words = f"rehearsal: {rehearsal}"
         rows.append(answer("forgetting", words, f"{old} maps", lost, forgets))
+        new = here["error"].isel(condition=0, maps=-2).mean()
+        judge = graded if new <= curves.attrs["chance"] - LEARNT else untested
         for condition in here["condition"].values[1:]:
             gradient = here["gradient"].sel(condition=condition).to_series()
-            rows.append(answer("gradient", words, str(condition), gradient, graded))
+            rows.append(answer("gradient", words, str(condition), gradient, judge))
         rows.append(
             answer("survival", words, "place cells", here["kept_excess"].to_series(), survives)
         )
@@ -216,6 +222,11 @@ def forgets(found: Estimate) -> str:
 def graded(found: Estimate) -> str:
     """Verdict on the gradient."""
     return side(found, "recent suffers more", "old suffers more")
+
+
+def untested(_: Estimate) -> str:
+    """Verdict where there is too little to lose."""
+    return "not tested"
 
 
 def survives(found: Estimate) -> str:
