@@ -139,7 +139,7 @@ def save(
     ...     pf.load(f"{folder}/copy").config == model.config
     True
     """
-    dtypes = (*DTYPES, "exact")
+    dtypes: tuple[str, ...] = (*DTYPES, "exact")
     if not isinstance(model, NavigationTransformer):
         check_registered(model)
         dtypes = (*CUSTOM_DTYPES, "exact")
@@ -296,7 +296,7 @@ def stored(model: nn.Module, dtype: str | None, problems: list[str]) -> Stored:
         name, cls = check_registered(model), type(model)
         config, dtype, tensors = contents(model, name, None if dtype == "exact" else dtype)
         place = {"name": name, "module": cls.__module__, "qualname": cls.__qualname__}
-        sections = {"class": place, "config": config}
+        sections: dict[str, Any] = {"class": place, "config": config}
         return Stored(sections, custom_facts(name, config), dtype, tensors)
     check_network(model, problems)
     refuse("the network cannot be saved", problems)
