@@ -173,9 +173,9 @@ def specific(file: Path, target: Path) -> dict[str, str]:
     result = xr.load_dataset(file)
     level = 0.25
     at = result.sel(level=level)
-    drawn, panels = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
     others = [str(m) for m in result["measure"].values if m != result.attrs["match"]]
-    for ax, name in zip(panels, others, strict=True):
+    drawn, panels = plt.subplots(1, len(others), figsize=(11, 4), layout="constrained")
+    for ax, name in zip(np.ravel(panels), others, strict=True):
         pf.plot.specificity(result, measure=name, level=level, ax=ax)
     save(drawn, target / "specificity.svg")
     costs, differences = [], []

@@ -115,6 +115,8 @@ def test_costs_run_from_intact_to_the_ceiling():
     sums, n = np.array([[1.0, 1.0], [5.0, 5.0], [9.0, 9.0]]), np.array([10.0, 10.0])
     np.testing.assert_allclose(Measured(sums, n, 0.9, "trained").cost(), [0, 0.5, 1])
     np.testing.assert_allclose(Measured(sums, n, np.nan, "score").cost(), [0, 0.4, 0.8])
+    nothing_to_lose = Measured(sums + 7.2, n, 0.9, "trained").cost()
+    assert np.isnan(nothing_to_lose).all()
     weights = np.array([[2.0, 0.0], [1.0, 1.0]])
     assert Measured(sums, n, 0.9, "trained").cost(weights).shape == (2, 3)
 

@@ -39,6 +39,8 @@ from placeformer.zoo.registry import load
 Floats = NDArray[np.float64]
 
 LEVELS = (0.1, 0.25, 0.5)
+ROOM = 0.1
+"""Least share of the ceiling by which an intact network must be better for a cost to be defined."""
 MEASURES = {
     "reference": "reference-memory error, trained maps",
     "working": "working-memory error, trained maps",
@@ -84,14 +86,19 @@ class Measured:
     def cost(self, weights: Floats | None = None) -> Floats:
         """Return the cost (…, dose): from 0, as in the intact network, to 1 at the ceiling.
 
-        In the units of the measure if it has no ceiling. With `weights`, of every bootstrap sample.
+        In the units of the measure if it has no ceiling; NaN if the intact network is not better
+        than the ceiling by a tenth of it (`ROOM`), as there is then nothing to lose. With
+        `weights`, of every bootstrap sample.
         """
         if weights is None:
             error = ratio(self.sums, self.n)
         else:
             error = resampled(self.sums, self.n, weights)
         rise = error - error[..., :1]
-        return rise if np.isnan(self.ceiling) else rise / (self.ceiling - error[..., :1])
+        if np.isnan(self.ceiling):
+            return rise
+        room = self.ceiling - error[..., :1]
+        return rise / np.where(room >= ROOM * self.ceiling, room, np.nan)
 
 
 def specificity(
@@ -167,7 +174,8 @@ def specificity(
           1, which is chance for memory errors and, for decoding, always guessing the mean position
           (scores: difference from the intact network); `interval` (…, bound), its 95 % bootstrap
           interval over maps, which repeats the matching in every sample; `matched_dose` (model,
-          perturbation, level). NaN where no dose costs as much;
+          perturbation, level). NaN where no dose costs as much, and for a measure in which the
+          intact network is not better than a cost of 1 by a tenth (decoding from few walks);
         - `mean_cost` and `mean_interval` (perturbation, level, measure): mean over networks, with
           Student's t interval over seeds;
         - `difference`, `difference_interval`, `difference_p` (control, level, measure): cost of the
