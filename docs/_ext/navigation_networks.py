@@ -66,8 +66,8 @@ LESIONS = [
 
 def learnt(name: str, entry: dict[str, Any]) -> list[str]:
     """One row of the table of networks."""
-    facts = [f"{text} {entry['learnt'][key]:.3g}" for key, text in LEARNT.items()
-             if key in entry["learnt"]]  # fmt: skip
+    known = {text: entry["learnt"][key] for key, text in LEARNT.items() if key in entry["learnt"]}
+    facts = [f"{text} {n if isinstance(n, int) else format(n, '.3g')}" for text, n in known.items()]
     return [name, entry["what"], "; ".join(facts) or "nothing"]
 
 
