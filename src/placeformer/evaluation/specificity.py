@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,7 @@ from placeformer.interventions.doses import (
     trials,
 )
 from placeformer.interventions.equivalent_alpha import crossing, dose_range
-from placeformer.interventions.magnesium import Source, facts_of
+from placeformer.interventions.magnesium import Source, facts_of, sources_of
 from placeformer.interventions.perturbation import ALPHA
 from placeformer.models.memory import MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
@@ -220,7 +219,7 @@ def specificity(
     >>> dict(result.difference.sizes)
     {'control': 1, 'level': 1, 'measure': 3}
     """
-    sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
+    sources = sources_of(models)
     if not sources:
         raise ValueError("models must name at least one network, got none")
     networks = [original(s) if isinstance(s, nn.Module) else load(s) for s in sources]

@@ -24,6 +24,7 @@ from placeformer.interventions.perturbation import ALPHA, Targets
 from placeformer.interventions.replacement import Reference
 from placeformer.models.activation import alpha_to_mg, check_alpha, mg_to_alpha
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
+from placeformer.models.network_checks import check_module, found
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.network_state import original
 from placeformer.stats.bootstrap import draws, ratio
@@ -75,8 +76,27 @@ def magnesium(
     10.0
     """
     value = one_alpha(alpha, mg_mM)
+    check_module("model", model)
     with alpha_changed(model, lambda before: value):
         yield
+
+
+def sources_of(models: Any) -> list[Any]:
+    """Return the networks, or sources of networks, that were given as one or as several.
+
+    Raises
+    ------
+    TypeError
+        They are neither.
+    """
+    if isinstance(models, str | os.PathLike | nn.Module):
+        return [models]
+    if isinstance(models, xr.Dataset | None) or not isinstance(models, Iterable):
+        raise TypeError(
+            "models must be a network, a source that placeformer.load accepts, or several of them, "
+            f"got {found(models)}"
+        )
+    return list(models)
 
 
 def one_alpha(alpha: float | None, mg_mM: float | None) -> float:
@@ -204,7 +224,7 @@ def dose_response(
     """
     asked = Parameter(parameter, units, steps, reference, seed)
     values = check_doses(asked, doses, alphas, mg_mM)
-    sources = [models] if isinstance(models, str | os.PathLike | nn.Module) else list(models)
+    sources = sources_of(models)
     if not sources:
         raise ValueError("models must name at least one network, got none")
     if score is not None and metric is not None:

@@ -225,6 +225,7 @@ def decode_position(
     >>> result.posterior.dims, float(result.posterior.sum(("y", "x"))[0, 0].round(3))
     (('walk', 'time', 'y', 'x'), 1.0)
     """
+    schema.check_recording(recording)
     names = axis_names(by)
     recording, source = _declared(recording, train, circular)
     train = None if train is None else source

@@ -140,6 +140,7 @@ def head_direction(
     """
     check_option("null", null, ("auto", "walks", "circular"))
     n = check_n("n_shuffles", n_shuffles)
+    schema.check_recording(recording)
     by = by or heading_of(recording) or HEADING
     binned = binned_heading(recording, by, bins, circular)
     of_maps: dict[str, Any] = {"smooth": smooth, "min_occupancy": min_occupancy}
