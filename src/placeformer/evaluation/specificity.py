@@ -347,8 +347,9 @@ def memory_measures(
     chance = 1 - 1 / world.n_letters
     for kind in ("trained", "novel"):
         walk = world.walk(**walks, familiar=kind == "trained")
-        wrong, n = parameter.count(model, doses.tolist(), walk, seed=walks["seed"], where=where)
-        wrong, n = (by_map(c, walk, world.n_maps) for c in (wrong.transpose(0, 2, 1), n.T))
+        counts = parameter.count(model, doses.tolist(), walk, seed=walks["seed"], where=where)
+        wrong = by_map(counts[0].transpose(0, 2, 1), walk, world.n_maps)
+        n = by_map(counts[1].T, walk, world.n_maps)
         for i, memory in enumerate(MEMORIES):
             key = memory if kind == "trained" else f"{memory}_{kind}"
             if key in MEASURES:
@@ -377,9 +378,9 @@ def decoding_measure(
     for dose in doses:
         with parameter.at(model, dose):
             recording = record(model, layers=layers, progress=False, **walks)
-        error = decode_position(recording, method="bayes", n_shuffles=0, progress=False)
-        error = error["error"].mean("time")
-        sums.append(by_map(error.values, recording, world_of(model).n_maps))
+        decoded = decode_position(recording, method="bayes", n_shuffles=0, progress=False)
+        error = decoded["error"].mean("time").values
+        sums.append(by_map(error, recording, world_of(model).n_maps))
     place = [recording[axis].values.astype(float) for axis in ("y", "x")]
     guess = np.sqrt(sum((axis - axis.mean()) ** 2 for axis in place)).mean()
     n = by_map(np.ones(n_walks), recording, world_of(model).n_maps)
@@ -387,7 +388,7 @@ def decoding_measure(
 
 
 def compared(
-    found: NDArray[Any],
+    found: NDArray[np.object_],
     doses: Sequence[Floats],
     levels: Floats,
     match: str,
@@ -403,7 +404,7 @@ def compared(
     curve = np.full((*found.shape, longest, len(names)), np.nan)
     weights: dict[tuple[int, str], Floats] = {}
     for m, p in np.ndindex(found.shape):
-        measured: dict[str, Measured] = found[m, p]
+        measured: dict[str, Measured] = found.item(m, p)
         curves = np.stack([one.cost() for one in measured.values()], -1)  # (dose, measure)
         curve[m, p, : len(curves)] = curves
         cost[m, p], position[m, p] = at_levels(curves, names.index(match), levels)
@@ -515,7 +516,7 @@ def seeds(values: Floats) -> tuple[Floats, Floats, Floats]:
 
 def estimate_at(values: Floats, at: tuple[int, ...]) -> Estimate:
     """Mean over networks (model, …) at one place; NaN if a network has no value there."""
-    column = values[(slice(None), *at)]
+    column = values.reshape(len(values), -1)[:, np.ravel_multi_index(at, values.shape[1:])]
     return over_seeds(column) if np.isfinite(column).all() else Estimate(np.nan)
 
 

@@ -145,7 +145,7 @@ class Dosed:
     def by_function(self, function: Function, values: Tensor) -> Tensor:
         """New values as the user's function gives them; raise for others of another shape."""
         given = values.flatten(0, -4) if values.ndim > 3 else values
-        dose = self.dose
+        dose: Any = self.dose
         if dose is not None:
             dose = dose.item() if dose.ndim == 0 else padded(dose, given.shape[-1]).to(given)
         new = function(given) if dose is None else function(given, dose)

@@ -242,7 +242,7 @@ class Parameter:
 def trained_alpha(model: nn.Module) -> float:
     """α of the NMDA_α modules of a network; raise if it has none, or several values."""
     modules = dict(model.named_modules())
-    values = {float(modules[name].alpha) for name in alpha_names(model, None)}  # type: ignore
+    values = {float(modules[name].alpha) for name in alpha_names(model, None)}
     if len(values) > 1:
         raise ValueError(
             f"model must have one α to change it as a dose, got {sorted(values)} in "

@@ -415,7 +415,7 @@ class LesionHook:
         pick(output, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
         return changed(output, PATH.findall(path), self.lesion)
 
-    def lesion(self, output: Tensor) -> Tensor:
+    def lesion(self, output: Any) -> Any:
         """Replace the units of one tensor."""
         if output is None:  # the letter stream of the last layer, where no prediction needs it
             return output
