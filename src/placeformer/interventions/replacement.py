@@ -59,14 +59,14 @@ class Replacement:
     units: NDArray[np.int64] | None = None
     place: str = ""
 
-    reads = False
+    reads: bool = False
     """The values do not depend on the present ones."""
 
     def __call__(
-        self, output: Tensor, shape: tuple[int, int], width: int, begin: int | None = None
+        self, values: Tensor, shape: tuple[int, int], width: int, begin: int | None = None
     ) -> Tensor:
-        """Replacement values (unit,) or (walk, time, unit) of the `width` units of `output`."""
-        table = F.pad(self.table, (0, width - self.table.shape[1])).to(output)
+        """Replacement values (unit,) or (walk, time, unit) of the `width` units of `values`."""
+        table = F.pad(self.table, (0, width - self.table.shape[1])).to(values)
         return table[0] if self.rows is None else table[torch.from_numpy(self.rows(shape, begin))]
 
     def check(self, layer: str, numbers: NDArray[np.int64] | None) -> None:
