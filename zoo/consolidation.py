@@ -73,7 +73,7 @@ def courses(file: Path = RESULTS / "consolidation.nc", models: Path = MODELS) ->
     """Measure what is missing in the file; write the file."""
     names = [name for name in read_recipes(FAMILY) if (models / name / CONFIG).is_file()]
     names = [name for name in names if pf.list_steps(name)]
-    stored = xr.load_dataset(file) if file.is_file() else None
+    stored = xr.load_dataset(file).drop_encoding() if file.is_file() else None
     rows = {}
     for i, name in enumerate([] if stored is None else stored["name"].values.tolist()):
         if name in names and stored["weights_sha256"].values[i] == sha256(models / name):
@@ -94,7 +94,11 @@ def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> 
     """Train on further maps with and without rehearsal, and test what is missing in the file."""
     recipe, rows = Recipe.read(FURTHER), []
     cases = [(name, words) for name in names for words in REHEARSAL]
-    stored = xr.load_dataset(file) if file.is_file() else xr.Dataset({"name": ("model", [])})
+    stored = (
+        xr.load_dataset(file).drop_encoding()
+        if file.is_file()
+        else xr.Dataset({"name": ("model", [])})
+    )
     for i, name in enumerate(stored["name"].values.tolist()):
         if stored["weights_sha256"].values[i] == sha256(MODELS / name):
             rows.append(stored.isel(model=[i]))
