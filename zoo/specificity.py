@@ -33,9 +33,8 @@ PERTURBATIONS: dict[str, dict[str, Any]] = {
 }
 SETTINGS: dict[str, Any] = {
     "levels": (0.1, 0.25), "where": "every_step", "n_walks": 16, "n_steps": 320,
-    "decoding": None, "n_resamples": 500, "seed": 0,
+    "n_resamples": 500, "seed": 0,
 }  # fmt: skip
-# Position is not decoded: from so few walks its cost differed without order between the networks.
 LEVEL, MEASURE = 0.25, "working"
 """What the verdict is about: the cost of working memory on trained maps, at equal cost of reference
 memory."""

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 import placeformer as pf
 from placeformer.evaluation import simulation
+from placeformer.zoo.registry import results_folder
 
 mpl.use("agg")
 SIDE = 7
@@ -331,6 +332,32 @@ def test_score_card():
         },
     ).expand_dims(layer=["ffn.1"])  # fmt: skip
     return pf.plot.score_card(card, ax=blank(6, 3.6)).figure
+
+
+def stored(name):
+    """Measurements of the zoo, which the package holds."""
+    return xr.load_dataset(results_folder() / f"{name}.nc")
+
+
+@picture()
+def test_specificity():
+    return pf.plot.specificity(stored("specificity"), ax=blank(6, 4.5)).figure
+
+
+@picture()
+def test_consolidation():
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    course = stored("consolidation")
+    which = int(np.flatnonzero(course["name"].values == "consolidation-nmda-a10")[0])
+    pf.plot.consolidation(course.isel(model=which), ax=figure.subplots(2, 2))
+    return figure
+
+
+@picture()
+def test_amnesia_curve():
+    curve = stored("amnesia")
+    shown = curve.isel(model=0).sel(maps=["old", "new"])
+    return pf.plot.amnesia_curve(shown, ax=blank(6, 4.5)).figure
 
 
 def test_every_figure_has_a_picture():

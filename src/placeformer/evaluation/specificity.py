@@ -73,8 +73,8 @@ class Measured:
     ceiling
         Error of a network without the ability; NaN if it is not known.
     clusters
-        What the clusters are, "trained" or "novel" maps, or the name of a score: measures of the
-        same clusters are resampled together.
+        What the clusters are, "trained" or "novel" maps, walks, or the name of a score: measures of
+        the same clusters are resampled together.
     """
 
     sums: Floats
@@ -152,7 +152,7 @@ def specificity(
         it. The decoder (:func:`decode_position`, "bayes") is trained anew on every perturbed
         network.
     decoded_walks, decoded_steps
-        Walks that are recorded for decoding, on trained maps.
+        Walks that are recorded for decoding, on the first of the trained maps.
     n_walks, n_steps, where, maps
         Walks for the memory errors, see :func:`memory_errors`.
     n_resamples
@@ -172,8 +172,8 @@ def specificity(
         - `cost` (model, perturbation, level, measure): cost at the matched dose, from 0 (intact) to
           1, which is chance for memory errors and, for decoding, always guessing the mean position
           (scores: difference from the intact network); `interval` (…, bound), its 95 % bootstrap
-          interval over maps, which repeats the matching in every sample; `matched_dose` (model,
-          perturbation, level). NaN where no dose costs as much, and for a measure in which the
+          interval over maps (for decoding over walks), which repeats the matching in every sample;
+          `matched_dose` (model, perturbation, level). NaN where no dose costs as much, and for a measure in which the
           intact network is not better than a cost of 1 by a tenth (decoding from few walks);
         - `mean_cost` and `mean_interval` (perturbation, level, measure): mean over networks, with
           Student's t interval over seeds;
@@ -372,19 +372,20 @@ def decoding_measure(
     maps: Sequence[int] | None,
     seed: int,
 ) -> Measured:
-    """Error of the decoded position, in grid steps, at every dose."""
-    sums = []
-    walks: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "maps": maps, "seed": seed}
+    """Error of the decoded position, in grid steps, at every dose, on the first map.
+
+    Units code another place on every map, so that one decoder cannot serve several.
+    """
+    sums, first = [], [0] if maps is None else list(maps)[:1]
+    walks: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "maps": first, "seed": seed}
     for dose in doses:
         with parameter.at(model, dose):
             recording = record(model, layers=layers, progress=False, **walks)
         decoded = decode_position(recording, method="bayes", n_shuffles=0, progress=False)
-        error = decoded["error"].mean("time").values
-        sums.append(by_map(error, recording, world_of(model).n_maps))
+        sums.append(decoded["error"].mean("time").values)
     place = [recording[axis].values.astype(float) for axis in ("y", "x")]
     guess = np.sqrt(sum((axis - axis.mean()) ** 2 for axis in place)).mean()
-    n = by_map(np.ones(n_walks), recording, world_of(model).n_maps)
-    return Measured(np.array(sums), n, float(guess), "trained")
+    return Measured(np.array(sums), np.ones(n_walks), float(guess), "decoded walks")
 
 
 def compared(
