@@ -358,7 +358,7 @@ def test_help_says_what_the_exit_status_means(capsys):
     [
         ([], "Missing command"),
         (["reprot"], "No such command 'reprot'"),
-        (["report"], "Missing argument 'NAME'"),
+        (["report"], "Missing argument 'SUBJECT...'"),
         (["report", "a", "--sed", "1"], "'--seed'"),
         (["report", "a", "--seed", "x"], "Invalid value for '--seed': 'x'"),
         (["list", "--names", "--json"], "--names and --json exclude each other"),

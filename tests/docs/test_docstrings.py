@@ -24,7 +24,7 @@ PACKAGES = {
 }
 """Optional packages that an example needs."""
 
-SKIPPED = {"load", "push"}
+SKIPPED = {"list_steps", "load", "publish", "push"}
 """Names whose example needs the hub."""
 
 

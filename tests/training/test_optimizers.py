@@ -89,8 +89,8 @@ def test_adamw_has_all_weights_unless_the_recipe_asks_for_muon():
         ),
         ({"muon_momentum": 0.9}, r'muon_momentum must be left out unless .* is "muon", got 0\.9'),
         (
-            {"snapshots": [0, 5]},
-            r"training\.snapshots must be a list of .* at least 1",
+            {"snapshots": [-1, 5]},
+            r"training\.snapshots must be a list of .* at least 0",
         ),
         ({"snapshots": [5, 4]}, r"training\.snapshots must be rising steps"),
     ],

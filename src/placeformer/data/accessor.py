@@ -42,18 +42,19 @@ NAMES = (
     "predictivity",
     "rate_maps",
     "remapping",
-    "running_direction",
     "report",
+    "running_direction",
     "selectivity",
     "shuffle_test",
     "similarity",
     "sparsity",
-    "speed_score",
     "spatial_information",
+    "speed_score",
     "stability",
     "to_nwb",
     "to_pynapple",
     "variance_partition",
+    "write_score_card",
 )
 """The public functions whose first argument is a Dataset."""
 

@@ -702,10 +702,10 @@ def _r2(
     if not values.size:
         return np.nan
     mean = _mean_of(values[:, None], (period,))
-    left, spread = (
-        np.square(_circular.shortest(guess - values, period)).sum()
-        for guess in (decoded[known], mean)
-    )
+    off = _circular.shortest(decoded[known] - values, period)
+    left = off @ off
+    off = _circular.shortest(mean - values, period)
+    spread = off @ off
     return float(1 - left / spread) if spread > 0 else np.nan
 
 

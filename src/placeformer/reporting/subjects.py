@@ -419,12 +419,17 @@ def different(names: Iterable[str]) -> list[str]:
 
 
 def linear_twin(model: NavigationTransformer) -> str | None:
-    """Name of the network of the zoo that differs from a network in α = 0 alone; None without."""
+    """Name of the network of the package that differs from a network in α = 0 alone; None without.
+
+    Of several families with such a network, it is that of the network's own.
+    """
     config, world = model.config, model.world
     if world is None or config.alpha in (None, 0):
         return None
     about = {"side": world.side, "n_letters": world.n_letters, "n_maps": world.n_maps}
-    for name in zoo.list_models("*a0*"):
+    own = str(model.info.get("name", "")).partition("nmda-a")[0]
+    names = [name for name in zoo.list_models("*nmda-a0*") if zoo.is_installed(name)]
+    for name in sorted(names, key=lambda name: (name.partition("nmda-a")[0] != own, len(name))):
         said = read_description(zoo.zoo_folder() / name, pin=zoo.pin_of(name))
         if said.network == replace(config, alpha=0.0) and said.world == about | {
             "seed": world.seed
