@@ -51,7 +51,7 @@ def test_every_analysis_of_a_dataset_is_there():
     of_datasets = {name for name, kind in first.items() if kind == "xr.Dataset"}
     assert of_datasets | {"report"} == set(NAMES)  # a report is of a Dataset, among others
     assert dir(recording().pf) == sorted(NAMES)
-    with pytest.raises(AttributeError, match="dataset.pf has no 'rate_map'; it has autocorrelogram"):
+    with pytest.raises(AttributeError, match="has no 'rate_map'; it has autocorrelogram"):
         _ = recording().pf.rate_map
 
 

@@ -113,7 +113,7 @@ def test_a_network_of_ones_own_has_doses_and_scores(own):
 
 
 def test_equivalents_of_a_network_of_ones_own(own):
-    net, inputs, cost = own
+    net, _, cost = own
     lesion = {"1": [0, 3]}
     alphas = [0, *np.geomspace(1e-6, 5, 300)]
     got = equivalent_alpha(net, lesion, how="zero", alphas=alphas, score=cost, progress=False)
@@ -148,7 +148,7 @@ def test_the_equivalent_dose_of_a_gain_is_that_gain(model):
 
 
 def test_an_ablation_curve_of_a_network_of_ones_own(own):
-    net, inputs, cost = own
+    net, inputs, _ = own
     behaviour = {"x": np.tile(np.arange(10.0), (3, 1))}
     recording = record(net, behaviour, layers="1", inputs={"in": inputs.view(3, 10, 3).numpy()},
                        progress=False)  # fmt: skip

@@ -241,9 +241,11 @@ def test_noise_depends_neither_on_the_batch_nor_on_the_units(model, walk, refere
         alone = logits(model, walk, batch=1).reshape(together.shape)
         torch.testing.assert_close(alone, together)
         assert torch.equal(logits(model, walk), together), "the same at every run"
-    with perturb(model, {"ffn.1": range(6)}, "noise", 1, reference=reference):
-        with perturb(model, {"ffn.1": range(6, 12)}, "noise", 1, reference=reference):
-            torch.testing.assert_close(logits(model, walk), together)
+    with (
+        perturb(model, {"ffn.1": range(6)}, "noise", 1, reference=reference),
+        perturb(model, {"ffn.1": range(6, 12)}, "noise", 1, reference=reference),
+    ):
+        torch.testing.assert_close(logits(model, walk), together)
 
 
 def test_weights_are_changed_where_chosen(model):
@@ -276,9 +278,9 @@ def test_one_dose_for_every_unit_is_aligned_by_its_label(linear):
     want = run(network[1], hidden * torch.tensor([1, 2, 1, 3.0]))
     with perturb(network, {"0": [1, 3]}, "gain", dose):
         torch.testing.assert_close(run(network, inputs), want)
-    with pytest.raises(ValueError, match="dose must have a value for every chosen unit"):
-        with perturb(network, {"0": [1, 2]}, "gain", dose):
-            pass
+    refused = pytest.raises(ValueError, match="dose must have a value for every chosen unit")
+    with refused, perturb(network, {"0": [1, 2]}, "gain", dose):
+        pass
 
 
 @pytest.mark.parametrize(("how", "dose"), [("gain", 0.3), ("noise", 1.0), ("mean", 0.5)])
@@ -388,9 +390,9 @@ def test_wrong_arguments_are_named(model, arguments, options, message):
     ],
 )
 def test_steps_that_do_not_fit_the_walks_are_refused(model, walk, steps, message):
-    with perturb(model, "ffn.1", "gain", 0.5, steps=steps):
-        with pytest.raises(ValueError, match=message):
-            logits(model, walk)
-    with perturb(model, "ffn.1", "gain", 0.5, steps=lambda part: part.x == 0):
-        with pytest.raises(ValueError, match="condition on behaviour that is not known"):
-            model(torch.zeros(1, 3).long(), torch.zeros(1, 3).long())
+    given = perturb(model, "ffn.1", "gain", 0.5, steps=steps)
+    with given, pytest.raises(ValueError, match=message):
+        logits(model, walk)
+    condition = perturb(model, "ffn.1", "gain", 0.5, steps=lambda part: part.x == 0)
+    with condition, pytest.raises(ValueError, match="condition on behaviour that is not known"):
+        model(torch.zeros(1, 3).long(), torch.zeros(1, 3).long())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 from unittest.mock import patch
 
 import numpy as np
@@ -574,7 +575,7 @@ def test_nothing_is_imported_by_the_name_in_a_folder(folder, monkeypatch):
 def test_a_class_that_returns_another_network_is_refused(tmp_path):
     @pf.register("liar")
     class Liar(nn.Module):
-        config: dict = {}
+        config: ClassVar[dict] = {}
 
         @classmethod
         def from_config(cls, config):

@@ -198,7 +198,8 @@ def consolidation(
     >>> with tempfile.TemporaryDirectory() as run:
     ...     trainer = pf.train(recipe, run, stop_at=2, progress=False)
     ...     course = pf.consolidation(
-    ...         run, n_walks=4, n_steps=128, recorded_walks=16, recorded_steps=128, progress=False
+    ...         run, n_walks=4, n_steps=128, recorded_walks=16, recorded_steps=128,
+    ...         progress=False,
     ...     )
     >>> course.step.values.tolist(), float(course.cka.sel(step=2, maps="trained", layer="ffn.1"))
     ([0, 2], 1.0)

@@ -173,8 +173,9 @@ def specificity(
           1, which is chance for memory errors and, for decoding, always guessing the mean position
           (scores: difference from the intact network); `interval` (…, bound), its 95 % bootstrap
           interval over maps (for decoding over walks), which repeats the matching in every sample;
-          `matched_dose` (model, perturbation, level). NaN where no dose costs as much, and for a measure in which the
-          intact network is not better than a cost of 1 by a tenth (decoding from few walks);
+          `matched_dose` (model, perturbation, level). NaN where no dose costs as much, and for a
+          measure in which the intact network is not better than a cost of 1 by a tenth (decoding
+          from few walks);
         - `mean_cost` and `mean_interval` (perturbation, level, measure): mean over networks, with
           Student's t interval over seeds;
         - `difference`, `difference_interval`, `difference_p` (control, level, measure): cost of the
