@@ -44,7 +44,7 @@ def test_each_step_is_taken_at_the_alpha_of_its_window():
     assert not torch.equal(weights(never)["read_out.weight"], weights(trainer)["read_out.weight"])
 
 
-@pytest.mark.parametrize("stop", [3, 4, 6])
+@pytest.mark.parametrize("stop", [*(pytest.param(s, marks=pytest.mark.slow) for s in (3, 6)), 4])
 def test_a_resumed_run_goes_on_within_its_window(tmp_path, stop):
     recipe = scheduled(BLOCK, steps=8, evaluate_every=2)
     train(recipe, tmp_path, stop_at=stop, progress=False)

@@ -138,7 +138,7 @@ def uninterrupted(tmp_path_factory):
     return train_ensemble(family(2, steps=8), folder, progress=False), folder
 
 
-@pytest.mark.parametrize("stop", [4, 6])
+@pytest.mark.parametrize("stop", [pytest.param(4, marks=pytest.mark.slow), 6])
 def test_a_stopped_ensemble_ends_bit_equal(uninterrupted, tmp_path, stop):
     train_ensemble(family(2, steps=8), tmp_path, stop_at=stop, progress=False)
     resumed = train_ensemble(family(2, steps=8)[::-1], tmp_path, progress=False)[::-1]
@@ -241,7 +241,7 @@ def test_an_ensemble_without_a_member_left_stops_and_keeps_its_checkpoint(tmp_pa
     assert train_ensemble([one("a"), one("b")], tmp_path, stop_at=0, progress=False)[0].step == 6
 
 
-@pytest.fixture(params=["adamw", "muon"])
+@pytest.fixture(params=["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def files(request, tmp_path, monkeypatch):
     """Recipes of two short runs, whose networks are measured on two short walks."""
     measure = card.measure
