@@ -7,6 +7,11 @@ import tempfile
 
 import pytest
 from helpers.local_hub import LocalHub
+from hypothesis import HealthCheck, settings
+
+# No test asserts how fast it runs: the first example of a process also imports what it needs.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _HUB = LocalHub({"hf_alice": "alice", "hf_bob": "bob"})
 for _key in [key for key in os.environ if key.startswith(("HF_", "HUGGING_FACE", "HUGGINGFACE"))]:

@@ -254,7 +254,8 @@ class GridWorld:
         """Start `n_walks` walks at random places of random `maps` (default: all)."""
         n_maps = self.n_maps if n_maps is None else n_maps
         allowed = np.arange(n_maps) if maps is None else np.unique(np.asarray(maps))
-        if allowed.size == 0 or allowed.min() < 0 or allowed.max() >= n_maps:
+        whole = allowed.dtype.kind in "iu" and allowed.size > 0
+        if not whole or allowed.min() < 0 or allowed.max() >= n_maps:
             raise ValueError(f"maps must be indices in 0–{n_maps - 1}, got {maps!r}")
         place = rng.integers(self.side**2, size=n_walks)
         return Walker(self.side, place, allowed[rng.integers(len(allowed), size=n_walks)], rng)

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -92,7 +93,8 @@ class ModelConfig:
                 raise ValueError(f"{entry.name} must be a whole number ≥ 1, got {value!r}")
         if self.d_model % 2:
             raise ValueError(f"d_model must be even (place + letter), got {self.d_model}")
-        if not 0 <= self.dropout < 1:
+        number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
+        if not (number and 0 <= self.dropout < 1):
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout!r}")
         check_activation(self.activation, self.alpha)
 
@@ -342,7 +344,9 @@ class NavigationTransformer(nn.Module):
         if (seed is None) == (path is None):
             raise ValueError("exactly one of seed and path must be given: e₀ is random or known")
         if path is None:
-            generator = torch.Generator().manual_seed(seed)  # type: ignore[arg-type]
+            if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+                raise ValueError(f"seed must be a whole number from 0 on, got {seed!r:.200}")
+            generator = torch.Generator().manual_seed(int(seed))
             size = n_walks, config.d_rnn  # not of the default dtype, on which the draws depend
             path = torch.randn(size, generator=generator, dtype=torch.float32) / config.d_rnn**0.5
         if tuple(path.shape) != (n_walks, config.d_rnn):

@@ -102,6 +102,7 @@ FAILURES = (
     ValueError,
     TypeError,
     KeyError,
+    AssertionError,  # of the client, about answers of the hub
     httpx.HTTPError,
     EntryNotFoundError,
     RevisionResolutionError,
@@ -195,7 +196,7 @@ def reason(error: Exception, *, writing: bool = False) -> str:
         return STATUS[status]
     if status is not None and status >= 500:
         return f"the hub has a fault of its own ({status}); try again later"
-    if isinstance(error, ValueError | TypeError | KeyError):
+    if isinstance(error, ValueError | TypeError | KeyError | AssertionError):
         return (
             "the answer is not what a hub gives (is it a login page of the network, or a proxy?); "
             f"open {constants.ENDPOINT} in a browser ({type(error).__name__}: {error})"
