@@ -188,3 +188,9 @@ def test_morphs_lead_from_one_map_to_the_other():
             world.morph(*arguments)
     with pytest.raises(ValueError, match="letters must have 36 places"):
         world.walk(2, 3, seed=0, letters=[[1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("maps", [True, [0.0], ["0"], []])
+def test_indices_of_maps_are_whole_numbers(maps):
+    with pytest.raises(ValueError, match="maps must be indices in 0–1"):
+        GridWorld(4, 5, 2, 0).walk(2, 3, seed=0, maps=maps)

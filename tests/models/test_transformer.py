@@ -9,6 +9,7 @@ import torch
 from helpers import networks
 from torch.nn import functional as F
 
+import placeformer as pf
 from placeformer.models import paper_weights as paper
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
@@ -313,3 +314,16 @@ def test_the_other_activations_run(activation):
     config = dataclasses.replace(CONFIG, activation=activation, alpha=None)
     logits, _ = randomised(config)(*episode())
     assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("seed", [[], "0", -1, 2**63, 0.5])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0 on"):
+        pf.load("mini-nmda-a10").initial_state(2, seed=seed)
+
+
+@pytest.mark.parametrize("dropout", [None, True, "0", 1])
+def test_a_dropout_is_a_share_below_1(dropout):
+    config = pf.load("mini-nmda-a10").config
+    with pytest.raises(ValueError, match="dropout must be in"):
+        dataclasses.replace(config, dropout=dropout)

@@ -373,7 +373,7 @@ def input_classes(name: str, values: NDArray[Any], recording: xr.Dataset) -> NDA
     if codes.max() >= MOST_CLASSES:
         raise ValueError(
             f"given={name!r} has {codes.max() + 1} classes of values ({rows.shape[1]} components), "
-            f"more than {MOST_CLASSES}: place cannot be told from it; name an input of fewer values"
+            f"more than {MOST_CLASSES}, too many to separate place from it; name one with fewer"
         )
     return codes.reshape(n_walks, n_steps)
 

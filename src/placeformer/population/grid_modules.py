@@ -86,7 +86,7 @@ def grid_modules(
     mixture finds several components in any distribution that is not normal; hence the dip test
     (Hartigan and Hartigan 1985), whose null hypothesis is any distribution with one mode, a
     continuum of spacings among them. If its p is above ``max_p`` there is one module. Modules
-    whose spacings overlap are not told apart.
+    whose spacings overlap cannot be distinguished.
 
     References
     ----------

@@ -262,7 +262,7 @@ class SubjectReport:
 
     @property
     def has_observation(self) -> bool:
-        """Whether tuning to place is told from responses to what is seen there."""
+        """Whether tuning to place is separated from responses to what is seen there."""
         return self.has("eta2_beyond")
 
     def has(self, measure: str) -> bool:

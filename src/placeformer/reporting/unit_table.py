@@ -154,7 +154,7 @@ def indices(subject: SubjectReport) -> list[str]:
 
 
 def types(units: xr.Dataset) -> list[list[str]]:
-    """Type of every unit on every map: only place cells are told apart where no other is tested."""
+    """Type of every unit on every map; place cell or other where no other type was tested."""
     if "cell_type" in units:
         return units["cell_type"].transpose(schema.MAP, schema.UNIT).values.astype(str).tolist()
     is_cell = units["reason"].transpose(schema.MAP, schema.UNIT).values == PLACE_CELL

@@ -98,7 +98,7 @@ def report(
     min_occupancy
         Minimum occupancy of a place, see :func:`rate_maps`.
     n_shuffles, cell_types
-        Options of :func:`place_cells`. Grid, border and head-direction cells are told apart in
+        Options of :func:`place_cells`. Grid, border and head-direction cells are distinguished in
         recordings by default, and in navigation Transformers if `cell_types` is true. The options
         from `by` to `min_occupancy` are for recordings: the places of a grid world have a bin each.
     seed
