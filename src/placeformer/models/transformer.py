@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from numbers import Integral
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -344,9 +344,13 @@ class NavigationTransformer(nn.Module):
         if (seed is None) == (path is None):
             raise ValueError("exactly one of seed and path must be given: e₀ is random or known")
         if path is None:
-            if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+            try:
+                number = index(seed)  # type: ignore[arg-type]
+            except TypeError:
+                number = -1
+            if not 0 <= number < 2**63:
                 raise ValueError(f"seed must be a whole number from 0 on, got {seed!r:.200}")
-            generator = torch.Generator().manual_seed(int(seed))
+            generator = torch.Generator().manual_seed(number)
             size = n_walks, config.d_rnn  # not of the default dtype, on which the draws depend
             path = torch.randn(size, generator=generator, dtype=torch.float32) / config.d_rnn**0.5
         if tuple(path.shape) != (n_walks, config.d_rnn):
