@@ -157,7 +157,7 @@ SHIPPED = Path(pf.__file__).parents[2] / "zoo" / "models" / "mini-nmda-a10"
 def stored_errors(results):
     """Memory errors as the results of a folder hold them."""
     maps, memories = ["trained", "novel"], ["working", "reference"]
-    pattern = r"interval (\S+) to (\S+), (\d+) predictions"
+    pattern = r"interval over walks (\S+) to (\S+), (\d+) predictions"
     entries = [[results[f"{memory}_error_{kind}"] for memory in memories] for kind in maps]
     found = [[re.search(pattern, e["definition"]).groups() for e in row] for row in entries]
     return xr.Dataset(
