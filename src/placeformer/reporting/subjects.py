@@ -15,7 +15,8 @@ import xarray as xr
 from torch import nn
 
 from placeformer.data import schema
-from placeformer.interventions.ablation_curve import Score, ablation_curve
+from placeformer.interventions.ablation_curve import ablation_curve
+from placeformer.interventions.doses import Score, trials
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
@@ -310,6 +311,13 @@ class ModuleMeasurement(RecordingMeasurement):
         self.progress = progress
         self._parts = []
         self.module, self.behaviour, self.score = module, behaviour, score
+        if score is not None:
+            if not callable(score):
+                raise TypeError(
+                    f"score must be a function of the network, got {type(score).__name__}; for "
+                    "several scores, call placeformer.ablation_curve"
+                )
+            trials("score", score, module, [])  # what fails does so before anything is measured
         self.recorded = dict(recorded)
 
     @property
