@@ -57,7 +57,7 @@ def rate_maps(
         Coordinates that make the axes of the map, slowest first: one, two or more.
     bins
         ``None`` for a grid of whole numbers (one bin each, from the minimum to the maximum,
-        or 0 to side - 1 where the recording carries its ``side``); a number of equal
+        or all places of its world, where the recording states their number); a number of equal
         bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
         other RateMaps, whose edges are used.
     smooth
@@ -404,8 +404,7 @@ def _attrs(binned: BinnedRecording, min_occupancy: float, smooth: Smooth) -> dic
         attrs[CIRCULAR] = as_text(binned.grid.periods)
     if binned.maps is None and schema.MAP in recording.variables:
         attrs["maps_pooled"] = int(np.unique(recording[schema.MAP].values).size)
-    if "side" in recording.attrs:
-        attrs["side"] = recording.attrs["side"]
+    attrs |= {k: recording.attrs[k] for k in schema.WORLD_SIZE if k in recording.attrs}
     if binned.unit_of_time is not None:
         # Occupancy over sample_rate is a time in seconds, also of maps that count samples.
         attrs |= {"sample_rate": 1.0, SECONDS_PER_SAMPLE: _seconds_per_sample(binned)}
