@@ -232,5 +232,5 @@ def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) ->
             "walk": walks["walk"].values,
             "time": walks["time"].variable,
         },
-        attrs={"side": walks.attrs["side"]},
+        attrs={k: v for k, v in walks.attrs.items() if k in (*schema.WORLD_SIZE, schema.WALLS)},
     )

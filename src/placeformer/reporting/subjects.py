@@ -434,14 +434,11 @@ def linear_twin(model: NavigationTransformer) -> str | None:
     config, world = model.config, model.world
     if world is None or config.alpha in (None, 0):
         return None
-    about = {"side": world.side, "n_letters": world.n_letters, "n_maps": world.n_maps}
     own = str(model.info.get("name", "")).partition("nmda-a")[0]
     names = [name for name in zoo.list_models("*nmda-a0*") if zoo.is_installed(name)]
     for name in sorted(names, key=lambda name: (name.partition("nmda-a")[0] != own, len(name))):
         said = read_description(zoo.zoo_folder() / name, pin=zoo.pin_of(name))
-        if said.network == replace(config, alpha=0.0) and said.world == about | {
-            "seed": world.seed
-        }:
+        if said.network == replace(config, alpha=0.0) and said.world == world.settings:
             return name
     return None
 
