@@ -15,7 +15,8 @@ import xarray as xr
 from torch import nn
 
 from placeformer.data import schema
-from placeformer.interventions.ablation_curve import Score, ablation_curve
+from placeformer.interventions.ablation_curve import ablation_curve
+from placeformer.interventions.doses import Score, trials
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
@@ -28,6 +29,7 @@ from placeformer.reporting.measurements import (
     measure_interventions,
     place_cells_first,
 )
+from placeformer.reporting.training_section import measure_training, training_of
 from placeformer.reporting.unit_measures import (
     MapOptions,
     Part,
@@ -81,6 +83,7 @@ class NetworkMeasurement:
         self.settings = settings
         self.progress = progress
         self.name = name or str(model.info.get("name") or "network")
+        self.training = training_of(model) if settings.snapshots else None
         self._memory: list[xr.Dataset] = []  # each of these three has one entry per kind of map
         self._recordings: list[xr.Dataset] = []
         self._parts: list[Part] = []
@@ -98,7 +101,8 @@ class NetworkMeasurement:
             for label, stage in by_kind.items()
             for kind in KINDS
         ]
-        return [*stages, ("lesions and Mg²⁺ at test time", self._intervene)]
+        stages.append(("lesions and Mg²⁺ at test time", self._intervene))
+        return [*stages, ("snapshots of the training", self._train)] if self.training else stages
 
     def _errors(self, kind: str) -> None:
         """Measure the memory errors on one kind of map."""
@@ -175,6 +179,12 @@ class NetworkMeasurement:
             walk=walk,
             interventions=interventions,
         )
+
+    def _train(self) -> None:
+        """Measure the network at steps of its training."""
+        assert self.training is not None
+        course = measure_training(self.training, self.settings, progress=self.progress)
+        self.report = replace(self.report, training=course)
 
 
 def beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Dataset:
@@ -310,6 +320,13 @@ class ModuleMeasurement(RecordingMeasurement):
         self.progress = progress
         self._parts = []
         self.module, self.behaviour, self.score = module, behaviour, score
+        if score is not None:
+            if not callable(score):
+                raise TypeError(
+                    f"score must be a function of the network, got {type(score).__name__}; for "
+                    "several scores, call placeformer.ablation_curve"
+                )
+            trials("score", score, module, [])  # what fails does so before anything is measured
         self.recorded = dict(recorded)
 
     @property
