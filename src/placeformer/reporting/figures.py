@@ -175,10 +175,10 @@ def unit(subject: SubjectReport, number: int) -> Picture:
     maps, shown = subject.rate_maps, subject.maps[:MOST_MAPS]
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
     one_axis = len(schema.place_dims(maps)) == 1
-    figure = Figure(figsize=(0.85 + 1.12 * len(shown), 1.4), facecolor="none")
+    figure = Figure(figsize=(0.98 + 1.12 * len(shown), 1.4), facecolor="none")
     right = 1 - 0.82 / figure.get_figwidth()  # no layout engine: slow for many
     with mpl.rc_context(STYLE | {"font.size": 7.5}):
-        left = 0.11 if on_grid(subject.rate_maps) else 0.38
+        left = 0.24 if on_grid(subject.rate_maps) else 0.38
         place = {
             "left": left / figure.get_figwidth(),
             "right": right,

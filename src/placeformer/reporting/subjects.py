@@ -15,7 +15,8 @@ import xarray as xr
 from torch import nn
 
 from placeformer.data import schema
-from placeformer.interventions.ablation_curve import Score, ablation_curve
+from placeformer.interventions.ablation_curve import ablation_curve
+from placeformer.interventions.doses import Score, trials
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
@@ -319,6 +320,13 @@ class ModuleMeasurement(RecordingMeasurement):
         self.progress = progress
         self._parts = []
         self.module, self.behaviour, self.score = module, behaviour, score
+        if score is not None:
+            if not callable(score):
+                raise TypeError(
+                    f"score must be a function of the network, got {type(score).__name__}; for "
+                    "several scores, call placeformer.ablation_curve"
+                )
+            trials("score", score, module, [])  # what fails does so before anything is measured
         self.recorded = dict(recorded)
 
     @property
@@ -435,14 +443,11 @@ def linear_twin(model: NavigationTransformer) -> str | None:
     config, world = model.config, model.world
     if world is None or config.alpha in (None, 0):
         return None
-    about = {"side": world.side, "n_letters": world.n_letters, "n_maps": world.n_maps}
     own = str(model.info.get("name", "")).partition("nmda-a")[0]
     names = [name for name in zoo.list_models("*nmda-a0*") if zoo.is_installed(name)]
     for name in sorted(names, key=lambda name: (name.partition("nmda-a")[0] != own, len(name))):
         said = read_description(zoo.zoo_folder() / name, pin=zoo.pin_of(name))
-        if said.network == replace(config, alpha=0.0) and said.world == about | {
-            "seed": world.seed
-        }:
+        if said.network == replace(config, alpha=0.0) and said.world == world.settings:
             return name
     return None
 
