@@ -317,6 +317,7 @@ def test_page_says_what_it_is_about(made, text):
     assert all(after - before <= 1 for before, after in pairwise(headings))
     written = re.sub("<script.*?</script>", "", text, flags=re.DOTALL)
     assert "$" not in written and str(Path.cwd()) not in text
+    assert not re.search("<(?![a-zA-Z/!])", written)  # every < opens a tag
     assert len(text) < 10e6
 
 

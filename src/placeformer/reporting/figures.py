@@ -132,6 +132,19 @@ def scored_lesions(subject: SubjectReport) -> Picture:
     return _picture(figure, alt)
 
 
+def training(subject: SubjectReport) -> Picture:
+    """Draw memory, place cells and their turnover over the training."""
+    assert subject.training is not None
+    figure = _figure(4.6, 11.6)
+    with mpl.rc_context(STYLE):
+        plots.consolidation(subject.training, ax=figure.subplots(4, 1))
+    alt = (
+        "Memory errors, share of place cells, place cells that are kept, and resemblance with the "
+        "final network, against steps of the training."
+    )
+    return _picture(figure, alt)
+
+
 def washout(response: xr.Dataset) -> Picture:
     """Draw the errors of both memories against α at test time."""
     figure = _figure(4.6, 6.4)

@@ -29,6 +29,7 @@ from placeformer.reporting.measurements import (
     measure_interventions,
     place_cells_first,
 )
+from placeformer.reporting.training_section import measure_training, training_of
 from placeformer.reporting.unit_measures import (
     MapOptions,
     Part,
@@ -82,6 +83,7 @@ class NetworkMeasurement:
         self.settings = settings
         self.progress = progress
         self.name = name or str(model.info.get("name") or "network")
+        self.training = training_of(model) if settings.snapshots else None
         self._memory: list[xr.Dataset] = []  # each of these three has one entry per kind of map
         self._recordings: list[xr.Dataset] = []
         self._parts: list[Part] = []
@@ -99,7 +101,8 @@ class NetworkMeasurement:
             for label, stage in by_kind.items()
             for kind in KINDS
         ]
-        return [*stages, ("lesions and Mg²⁺ at test time", self._intervene)]
+        stages.append(("lesions and Mg²⁺ at test time", self._intervene))
+        return [*stages, ("snapshots of the training", self._train)] if self.training else stages
 
     def _errors(self, kind: str) -> None:
         """Measure the memory errors on one kind of map."""
@@ -176,6 +179,12 @@ class NetworkMeasurement:
             walk=walk,
             interventions=interventions,
         )
+
+    def _train(self) -> None:
+        """Measure the network at steps of its training."""
+        assert self.training is not None
+        course = measure_training(self.training, self.settings, progress=self.progress)
+        self.report = replace(self.report, training=course)
 
 
 def beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Dataset:
@@ -434,14 +443,11 @@ def linear_twin(model: NavigationTransformer) -> str | None:
     config, world = model.config, model.world
     if world is None or config.alpha in (None, 0):
         return None
-    about = {"side": world.side, "n_letters": world.n_letters, "n_maps": world.n_maps}
     own = str(model.info.get("name", "")).partition("nmda-a")[0]
     names = [name for name in zoo.list_models("*nmda-a0*") if zoo.is_installed(name)]
     for name in sorted(names, key=lambda name: (name.partition("nmda-a")[0] != own, len(name))):
         said = read_description(zoo.zoo_folder() / name, pin=zoo.pin_of(name))
-        if said.network == replace(config, alpha=0.0) and said.world == about | {
-            "seed": world.seed
-        }:
+        if said.network == replace(config, alpha=0.0) and said.world == world.settings:
             return name
     return None
 
