@@ -13,7 +13,8 @@ FLAGS = (
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 KEYS = {
-    "Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""), "ArrowDown": (40, ""), "ArrowUp": (38, "")
+    "Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""),
+    "ArrowDown": (40, ""), "ArrowUp": (38, ""),
 }  # fmt: skip
 
 
@@ -130,10 +131,9 @@ class Browser:
             const box = one.getBoundingClientRect();
             return [box.x + box.width / 2, box.y + box.height / 2];
         }})()""")
+        place = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}
         for kind in ("mousePressed", "mouseReleased"):
-            self.ask(
-                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1
-            )
+            self.ask("Input.dispatchMouseEvent", type=kind, **place)
 
     def printed(self):
         """The page as a PDF of sheets of A4."""
