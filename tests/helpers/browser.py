@@ -13,7 +13,8 @@ FLAGS = (
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 KEYS = {
-    "Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""), "ArrowDown": (40, ""), "ArrowUp": (38, "")
+    "Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""),
+    "ArrowDown": (40, ""), "ArrowUp": (38, ""),
 }  # fmt: skip
 
 
@@ -132,7 +133,12 @@ class Browser:
         }})()""")
         for kind in ("mousePressed", "mouseReleased"):
             self.ask(
-                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=box[0],
+                y=box[1],
+                button="left",
+                clickCount=1,
             )
 
     def printed(self):
