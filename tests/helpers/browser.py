@@ -131,15 +131,9 @@ class Browser:
             const box = one.getBoundingClientRect();
             return [box.x + box.width / 2, box.y + box.height / 2];
         }})()""")
+        place = {"x": box[0], "y": box[1], "button": "left", "clickCount": 1}
         for kind in ("mousePressed", "mouseReleased"):
-            self.ask(
-                "Input.dispatchMouseEvent",
-                type=kind,
-                x=box[0],
-                y=box[1],
-                button="left",
-                clickCount=1,
-            )
+            self.ask("Input.dispatchMouseEvent", type=kind, **place)
 
     def printed(self):
         """The page as a PDF of sheets of A4."""

@@ -90,7 +90,7 @@ class NetworkMeasurement:
 
     @property
     def stages(self) -> list[Stage]:
-        """Label and function of every stage, in order; the last one makes the :attr:`report`."""
+        """Label and function of every stage, in order; the last ones make the :attr:`report`."""
         by_kind: dict[str, Callable[[str], None]] = {
             "memory errors on {} maps": self._errors,
             "recording of all feed-forward units on the first {} map": self._record,
