@@ -236,7 +236,7 @@ class RecordingMeasurement:
     @property
     def stages(self) -> list[Stage]:
         """Label and function of every stage, in order; the last one makes the :attr:`report`."""
-        stages = [("measures and shuffles of every unit", self._analyse)]
+        stages: list[Stage] = [("measures and shuffles of every unit", self._analyse)]
         if self.control is not None:
             stages.append(("measures and shuffles of every unit of the control", self._analyse))
         return [*stages, ("decoding of the position", self._decode)]
@@ -332,7 +332,7 @@ class ModuleMeasurement(RecordingMeasurement):
     @property
     def stages(self) -> list[Stage]:
         """Label and function of every stage, in order; the last one makes the :attr:`report`."""
-        stages = [("recording", self._record), *super().stages]
+        stages: list[Stage] = [("recording", self._record), *super().stages]
         return [*stages, ("lesions", self._lesion)] if self.score is not None else stages
 
     def _record(self) -> None:
