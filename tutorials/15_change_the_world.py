@@ -2,21 +2,21 @@
 15. Change the world by degrees
 ===============================
 
-Morph one map into another, swap letters, and put up walls: when do the maps of the units change, and
-when does memory fail?
+Morph one map into another, swap letters, and put up walls: when do the maps of the units change,
+and when does memory fail?
 
 In animals, the same cells have one map in one environment and another map in the next (remapping).
-Environments that are changed by degrees tell whether the change comes gradually or at once. A network
-can be put into any world, and its memory can be measured in it.
+Environments that are changed by degrees tell whether the change comes gradually or at once. A
+network can be put into any world, and its memory can be measured in it.
 """
 
 # %%
 # Morphs
 # ------
-# ``world.morph(a, b, share)`` gives map A with the letters of map B at a share of the places where the
-# two maps differ. ``world.walk`` takes the letters, and :func:`placeformer.memory_errors` and
-# :func:`placeformer.record` take the walks. With the same seed all walks have the same course, so that
-# only the letters differ.
+# ``world.morph(a, b, share)`` gives map A with the letters of map B at a share of the places
+# where the two maps differ. ``world.walk`` takes the letters, and
+# :func:`placeformer.memory_errors` and :func:`placeformer.record` take the walks. With the same
+# seed all walks have the same course, so that only the letters differ.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +29,7 @@ world, size = model.world, {"n_walks": 24, "n_steps": 384, "seed": 1}
 
 
 def measured(walks, intact=None):
-    """Errors along walks, how alike the maps of the units are to those of `intact`, and its maps."""
+    """Errors along walks, the correlation of the units' maps with `intact`, and these maps."""
     error = pf.memory_errors(model, walks=walks, where="every_step", progress=False)["error"]
     maps = pf.rate_maps(pf.record(model, walks, progress=False))
     alike = pf.remapping(maps if intact is None else intact, maps, n_shuffles=99)
@@ -52,9 +52,9 @@ morph = dose_response(shares, world.morph(0, 1, shares))
 print(morph.round(3))
 
 # %%
-# Both ends are maps that the network has learnt, so reference memory is good at both. In between, the
-# letters are a mixture that it has never met. ``correlation`` is the mean over units of the correlation
-# of the rate map with that on map A.
+# Both ends are maps that the network has learnt, so reference memory is good at both. In between,
+# the letters are a mixture that it has never met. ``correlation`` is the mean over units of the
+# correlation of the rate map with that on map A.
 #
 # Swaps
 # -----
@@ -67,8 +67,8 @@ print(swap.round(3))
 # %%
 # Whose letters does it predict?
 # ------------------------------
-# Halfway, a network may hold on to one of the two maps, or see a mixture. At the places where A and B
-# differ, and which were not visited within the attended window, whose letter is predicted?
+# Halfway, a network may hold on to one of the two maps, or see a mixture. At the places where A
+# and B differ, and which were not visited within the attended window, whose letter is predicted?
 
 a, b = world.maps[:2]
 rows = []
@@ -97,10 +97,17 @@ axes[2].set(title="predicted at places not visited", xlabel="share of B", ylim=(
 axes[2].legend(fontsize="x-small")
 
 # %%
+# The maps of the units change gradually with the letters. Reference memory does not: it fails
+# with the first fifth of the letters, whether these come from a map that the network knows or
+# from other places of the same map, and halfway it predicts the letters of A and of B about
+# equally rarely. The network needs most of what it sees to fit a map that it has learnt. Working
+# memory hardly suffers.
+
+# %%
 # Novel walls
 # -----------
-# The letters stay, and the steps through walls are blocked: the network was trained in an open arena.
-# Only the paths are others, and it has to keep its position along them.
+# The letters stay, and the steps through walls are blocked: the network was trained in an open
+# arena. Only the paths are others, and it has to keep its position along them.
 
 rows, columns = world.shape
 wall = [(columns * y + 2, columns * y + 3) for y in range(rows) if y != rows // 2]
@@ -113,6 +120,6 @@ walk = pf.record(model, world.walk(1, 30, seed=3, maps=[0], walls=wall), burn_in
 pf.plot.walk(walk, ax=ax)
 
 # %%
-# Worlds of other shapes are made in the same way: ``pf.GridWorld(shape=(1, 20))`` is a linear track,
-# and ``walls=`` makes a maze. A recipe takes ``shape`` and ``walls`` in its table ``[world]`` to train
-# a network there.
+# Worlds of other shapes are made in the same way: ``pf.GridWorld(shape=(1, 20))`` is a linear
+# track, and ``walls=`` makes a maze. A recipe takes ``shape`` and ``walls`` in its table
+# ``[world]`` to train a network there.

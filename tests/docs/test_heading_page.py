@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "heading.rst"
 def test_the_code_of_the_page_runs():
     text = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, object] = {}
     seen = []
     for block in blocks:
@@ -27,5 +27,6 @@ def test_the_code_of_the_page_runs():
     assert seen[2]["speeds"].speed_score.dims == ("unit",)
     np.testing.assert_array_equal(seen[3]["fields"].n_fields, [[1, 1], [0, 1]])
     assert seen[3]["laps"].sizes["lap"] == 20
-    assert seen[4]["cells"].is_place_cell.all()
-    assert float(seen[5]["maze"].linear.max()) > 160
+    np.testing.assert_array_equal(seen[4]["cells"].is_place_cell, [[1, 1], [0, 1]])
+    assert (seen[5]["stable"] > 0.5).all()
+    assert float(seen[6]["maze"].linear.max()) > 160

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
@@ -65,7 +66,8 @@ def test_the_place_cell_of_an_nwb_file_is_found(run):
 def test_fields_and_directions_on_a_track(run):
     names = run("track")
     assert names["cells"]["is_place_cell"].values.tolist() == [True, True, False]
-    assert names["cells_there"]["is_place_cell"].values.tolist() == [True, True, False]
+    np.testing.assert_array_equal(names["apart"]["is_place_cell"], [[1, 1, 0], [1, 0, 0]])
+    assert (names["stable"].values[:2] > 0.9).all()
     peaks = names["both"]["rate"].isel(unit=1).max("x").values
     assert peaks[0] > 8 and peaks[1] < 3
     assert names["rates"].sizes["lap"] == 48

@@ -73,19 +73,7 @@ def test_the_first_the_last_and_what_lies_between_are_measured(folder, monkeypat
     assert (options["recorded_walks"], options["recorded_steps"]) == (16, 64)
 
 
-def test_the_page_shows_the_numbers_of_the_dataset(one, monkeypatch):
-    for name in (
-        "walk",
-        "memory",
-        "lesions",
-        "washout",
-        "unit",
-        "tile",
-        "distribution",
-        "training",
-    ):
-        drawn = figures.Picture("<svg/>", f"drawn: {name}")
-        monkeypatch.setattr(figures, name, lambda *given, drawn=drawn: drawn)
+def test_the_page_shows_the_numbers_of_the_dataset(one, undrawn):
     text = page.render([one], SETTINGS)
     for step in (0, 6):
         here = one.training.sel(step=step)

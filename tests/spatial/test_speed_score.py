@@ -153,3 +153,20 @@ def test_speed_cells_are_a_type_of_their_own():
     want = ["place cell"] * 4 + ["speed cell"] * 4 + ["other"] * 12
     np.testing.assert_array_equal(table.cell_type, want)
     assert (table.q_speed_score[4:8] <= 0.05).all() and (table.q_speed_score[8:] > 0.05).all()
+
+
+def test_speed_is_compared_with_place_beyond_chance():
+    """Slow spikes seem tuned to many bins of place; that is chance, and they are speed cells."""
+    rng = np.random.default_rng(0)
+    speed = np.abs(1 + 11 * gaussian_filter1d(rng.standard_normal(3000), 40))
+    turn = np.cumsum(0.1 * rng.standard_normal(3000))
+    path = np.cumsum(0.003 * speed * np.stack([np.cos(turn), np.sin(turn)]), axis=1)
+    x, y = np.abs((path + 0.5) % 2 - 1)  # mirrored at the walls of a box
+    spikes = rng.poisson(np.repeat(0.3 * speed[:, None], 8, axis=1)).astype(float)
+    recording = pf.from_arrays(spikes, {"x": x, "y": y}, sample_rate=20)
+    recording = recording.assign_coords(speed=(("walk", "time"), speed[None]))
+    table = pf.place_cells(recording, bins=20, smooth=1.5, n_shuffles=199, **QUIET)
+    by_speed = table.speed_score.values**2
+    assert (table.eta2.values > by_speed).any() and (table.eta2_corrected.values < by_speed).all()
+    others = np.isin(table.cell_type, ["border cell", "place cell", "grid cell"])
+    assert (table.cell_type.values[~others] == "speed cell").all() and others.sum() <= 1

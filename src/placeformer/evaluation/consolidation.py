@@ -194,12 +194,14 @@ def consolidation(
     >>> import placeformer as pf
     >>> from placeformer.training.recipe import Recipe
     >>> recipe = Recipe.read(Path(pf.load("mini-nmda-a10").info["folder"], "recipe.toml"))
-    >>> recipe = replace(recipe, training=replace(recipe.training, snapshots=(0, 2)))
+    >>> recipe = replace(
+    ...     recipe, network=replace(recipe.network, d_model=16, d_inner=16),  # a smaller network
+    ...     training=replace(recipe.training, walks=4, snapshots=(0, 2)),
+    ... )
     >>> with tempfile.TemporaryDirectory() as run:
     ...     trainer = pf.train(recipe, run, stop_at=2, progress=False)
     ...     course = pf.consolidation(
-    ...         run, n_walks=4, n_steps=128, recorded_walks=16, recorded_steps=128,
-    ...         progress=False,
+    ...         run, n_walks=4, n_steps=64, recorded_walks=16, recorded_steps=128, progress=False
     ...     )
     >>> course.step.values.tolist(), float(course.cka.sel(step=2, maps="trained", layer="ffn.1"))
     ([0, 2], 1.0)

@@ -6,11 +6,13 @@ differ in their marker or line style as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -24,6 +26,33 @@ def axes(ax: Axes | None, projection: str | None = None) -> Axes:
     if ax is not None:
         return ax
     return plt.subplots(layout="constrained", subplot_kw={"projection": projection})[1]
+
+
+def check_result(name: str, data: object, made_by: str, need: Iterable[str]) -> None:
+    """Raise for what is not a Dataset that a function of the library makes."""
+    if not isinstance(data, xr.Dataset):
+        raise TypeError(
+            f"{name} must be an xarray.Dataset, got {type(data).__name__}; compute it with "
+            f"placeformer.{made_by}"
+        )
+    if missing := [repr(part) for part in need if part not in {*data.variables, *data.dims}]:
+        raise ValueError(
+            f"{name} must be a result of placeformer.{made_by}, got a Dataset without "
+            f"{', '.join(missing)}"
+        )
+
+
+def named_results(
+    name: str, data: object, made_by: str, need: Iterable[str]
+) -> dict[str, xr.Dataset]:
+    """Results by label, of which a single one has none; see :func:`check_result`."""
+    several = isinstance(data, Mapping) and not isinstance(data, xr.Dataset)
+    named: dict[str, Any] = dict(data) if several else {"": data}  # type: ignore[call-overload]
+    if not named:
+        raise ValueError(f"{name} must hold at least one result of placeformer.{made_by}, got none")
+    for label, one in named.items():
+        check_result(f"{name}[{label!r}]" if several else name, one, made_by, need)
+    return named
 
 
 def shade_windows(ax: Axes, steps: Sequence[float], alphas: Sequence[float]) -> None:

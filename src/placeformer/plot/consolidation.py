@@ -19,6 +19,7 @@ from placeformer.plot._style import (
     PURPLE,
     VERMILION,
     axes,
+    check_result,
     shade_windows,
 )
 from placeformer.plot.lesions import plain
@@ -61,6 +62,7 @@ def consolidation(course: xr.Dataset, *, ax: Any = None) -> np.ndarray:
     >>> axes.shape
     (2, 2)
     """
+    check_result("course", course, "consolidation", ("step", "place_cell_fraction"))
     if ax is None:
         ax = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained", sharex=True)[1]
     panels = np.asarray(ax).ravel()
@@ -195,6 +197,8 @@ def amnesia_curve(curve: xr.Dataset, *, memory: str = "reference", ax: Axes | No
     >>> pf.plot.amnesia_curve(curve).get_xlabel()
     'optimiser steps of the further training'
     """
+    need = ("maps", "condition", "memory", "error", "interval")
+    check_result("curve", curve, "amnesia_curve", need)
     ax = axes(ax)
     for maps, color in zip(curve["maps"].values, itertools.cycle(COLORS)):
         for condition, line in zip(curve["condition"].values, itertools.cycle(LINES)):

@@ -69,6 +69,11 @@ def autocorrelogram(
     >>> len(ax.lines[0].get_xdata())  # peaks
     6
     """
+    if not isinstance(r, xr.DataArray):
+        raise TypeError(
+            f"r must be an xarray.DataArray, got {type(r).__name__}; compute it with "
+            "placeformer.autocorrelogram(maps)"
+        )
     lags = [str(d) for d in r.dims if str(d).endswith(LAG)]
     if {*r.dims} != {schema.UNIT, *lags} or len(lags) not in (1, 2):
         raise ValueError(

@@ -21,6 +21,8 @@ from placeformer.plot._style import (
     PURPLE,
     VERMILION,
     axes,
+    check_result,
+    named_results,
 )
 
 SELECTIONS = {
@@ -30,6 +32,12 @@ SELECTIONS = {
     "matched": (BLUE, "D", "--"),
 }
 """Colour, marker and line of every selection."""
+
+NEED = {
+    True: ("fraction", "selection", "error", "interval"),
+    False: ("fraction", "selection", "score", "score_interval", "measure"),
+}
+"""What is drawn of a curve: memory errors, or else a score."""
 
 WHERE = {"chunk_end": "chunk ends", "every_step": "every step"}
 """Text for the predictions that were counted."""
@@ -81,6 +89,7 @@ def ablation(
     >>> ax.get_ylabel()
     'reference-memory errors, trained maps, chunk ends'
     """
+    check_result("curve", curve, "ablation_curve", NEED[measure is None])
     ax = axes(ax)
     where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
     names = ("error", "interval") if measure is None else ("score", "score_interval")
@@ -163,8 +172,8 @@ def lesion_points(
     >>> [label.get_text() for label in ax.get_xticklabels()][:3]
     ['no lesion', 'by place-cell score', 'random units']
     """
+    named = named_results("curve", curve, "ablation_curve", NEED[measure is None])
     ax = axes(ax)
-    named = {"": curve} if isinstance(curve, xr.Dataset) else dict(curve)
     where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
     prefix = "error" if measure is None else "score"
     labels: list[str] = []
@@ -292,8 +301,9 @@ def dose_response(
     >>> ax.get_xlabel()
     'α'
     """
+    need = ("error" if metric is None else "value", "interval")
+    named = named_results("response", response, "dose_response", need)
     ax = axes(ax)
-    named = {"": response} if isinstance(response, xr.Dataset) else dict(response)
     first = next(iter(named.values()))
     kinds = {str(item.attrs.get("parameter", "nmda")) for item in named.values()}
     if len(kinds) > 1:
@@ -386,6 +396,7 @@ def specificity(
     >>> ax.get_xlabel()
     'cost: large'
     """
+    check_result("result", result, "specificity", ("measure", "level", "perturbation", "curve"))
     match = str(result.attrs["match"])
     check_option("measure", measure, [m for m in result["measure"].values if m != match])
     levels = result["level"].values

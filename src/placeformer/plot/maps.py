@@ -17,7 +17,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from placeformer.data import circular, schema
-from placeformer.plot._style import BLUE, COLORS, LINES, MARKERS, VERMILION
+from placeformer.plot._style import (
+    BLUE,
+    COLORS,
+    LINES,
+    MARKERS,
+    VERMILION,
+    check_result,
+    named_results,
+)
 from placeformer.plot._style import axes as _axes
 
 Edges = tuple[NDArray[Any], NDArray[Any]]
@@ -313,6 +321,7 @@ def walk(
     >>> ax.get_legend().get_texts()[0].get_text()
     'path'
     """
+    check_result("recording", recording, "record", (schema.WALK, "x", "y"))
     ax, steps = _axes(ax), recording.isel({schema.WALK: walk})
     x, y = (np.asarray(steps[name].values, float) for name in ("x", "y"))
     ax.plot(x, y, color="0.55", linewidth=1.2, zorder=1, label="path")
@@ -357,8 +366,8 @@ def memory(errors: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = N
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['working memory', 'reference memory']
     """
+    named = named_results("errors", errors, "memory_errors", ("memory", "error", "interval"))
     ax = _axes(ax)
-    named = {"": errors} if isinstance(errors, xr.Dataset) else dict(errors)
     first = next(iter(named.values()))
     memories = [str(name) for name in first["memory"].values]
     step = min(0.3, 0.8 / len(named))
@@ -407,6 +416,11 @@ def distribution(
     >>> len(ax.lines), ax.get_ylabel()
     (2, 'share of units above')
     """
+    if not isinstance(values, Mapping) or isinstance(values, xr.Dataset):
+        raise TypeError(
+            "values must be a mapping of labels to the values of a measure, got "
+            f"{type(values).__name__}; write {{'label': values}}"
+        )
     ax = _axes(ax)
     for i, (label, group) in enumerate(values.items()):
         x, share = _above(np.asarray(group, float))

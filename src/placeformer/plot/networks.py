@@ -11,7 +11,17 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from placeformer.plot._style import BLUE, COLORS, GREEN, LINES, MARKERS, PURPLE, VERMILION, axes
+from placeformer.plot._style import (
+    BLUE,
+    COLORS,
+    GREEN,
+    LINES,
+    MARKERS,
+    PURPLE,
+    VERMILION,
+    axes,
+    check_result,
+)
 from placeformer.plot.lesions import LINSCALE, SELECTIONS, errors_label, plain, selection_label
 
 Kind = float | str
@@ -19,6 +29,9 @@ Kind = float | str
 
 SHARE = "share of place cells"
 """Measure whose correlation is shown."""
+
+ABOUT = ("activation_name", "trained_alpha", "seed")
+"""What is known of every network."""
 
 MEMORIES = {"reference": (VERMILION, "D", "-"), "working": (BLUE, "o", "--")}
 """Colour, marker and line of each memory."""
@@ -57,6 +70,12 @@ def comparison(data: xr.Dataset, *, ax: Any = None) -> np.ndarray:
     >>> axes.shape
     (2, 3)
     """
+    check_result(
+        "data",
+        data,
+        "memory_comparison",
+        ("trained_alpha", "error", "place_cell_fraction", "measure"),
+    )
     if ax is None:
         ax = plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained")[1]
     panels = np.asarray(ax).ravel()
@@ -112,6 +131,8 @@ def activations(
     >>> ax.get_xlabel()
     'α of NMDA_α, and other activations'
     """
+    need = ("error", "interval", "maps", "memory", *ABOUT)
+    check_result("networks", networks, "profile_networks", need)
     ax = axes(ax)
     picked = networks.sel(maps=maps, memory=memory)
     kinds = sorted(set(_kinds(networks)), key=_order)
@@ -168,6 +189,12 @@ def training(
     >>> ax.get_xlabel()
     'optimiser steps'
     """
+    if isinstance(networks, xr.Dataset) and "history" not in networks.variables:
+        raise ValueError(
+            "networks must have the variable 'history' (model, step, maps, memory), got a Dataset "
+            "without; results of the zoo have it (placeformer.zoo.registry.results_folder)"
+        )
+    check_result("networks", networks, "profile_networks", ("step", "maps", "memory", *ABOUT))
     ax = axes(ax)
     course = networks["history"].sel(maps=maps, memory=memory).transpose("step", "model")
     kind_of_network = _kinds(networks)

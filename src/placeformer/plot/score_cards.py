@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from placeformer.plot._style import COLORS, MARKERS, axes
+from placeformer.plot._style import COLORS, MARKERS, axes, check_result
 
 OFFSET = 0.22
 """Distance between the subjects of a mark."""
@@ -51,6 +51,7 @@ def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None
     >>> [label.get_text() for label in ax.get_yticklabels()][-1]
     'decoded error, bayes'
     """
+    check_result("card", card, "score_card", ("layer", "mark", "subject", "share"))
     ax = axes(ax)
     one = card.isel(layer=layer) if isinstance(layer, int) else card.sel(layer=layer)
     marks = [str(m) for m in one["mark"].values if np.isfinite(one["share"].sel(mark=m)).any()]

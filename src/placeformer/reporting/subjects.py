@@ -90,13 +90,13 @@ class NetworkMeasurement:
 
     @property
     def stages(self) -> list[Stage]:
-        """Label and function of every stage, in order; the last one makes the :attr:`report`."""
+        """Label and function of every stage, in order; the last ones make the :attr:`report`."""
         by_kind: dict[str, Callable[[str], None]] = {
             "memory errors on {} maps": self._errors,
             "recording of all feed-forward units on the first {} map": self._record,
             "measures and shuffles on the first {} map": self._analyse,
         }
-        stages = [
+        stages: list[Stage] = [
             (label.format(kind), partial(stage, kind))
             for label, stage in by_kind.items()
             for kind in KINDS

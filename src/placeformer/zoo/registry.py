@@ -282,7 +282,7 @@ def list_steps(source: str | os.PathLike[str], *, token: str | bool | None = Non
     --------
     >>> import placeformer as pf
     >>> pf.list_steps("mini-nmda-a10")
-    []
+    [100, 200, 400, 800, 1100, 1500, 2500, 3300, 4500, 6000]
     >>> pf.list_steps("org/my-network")  # doctest: +SKIP
     [0, 400, 800]
     """
