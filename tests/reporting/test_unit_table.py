@@ -354,12 +354,12 @@ def test_browser_names_a_link_to_a_unit_that_is_not_there(opened):
     assert "“ffn.9-1”, and no unit on this page" in opened.run("at('count').textContent")
 
 
-def saved(folder, pattern, within=20):
+def saved(folder, pattern, within=120):
     """The file that a press saves, once it is whole."""
     until = time.monotonic() + within
     while time.monotonic() < until:
         for file in folder.glob(pattern):
-            if not list(folder.glob("*.crdownload")):
+            if file.stat().st_size and not list(folder.glob("*.crdownload")):
                 return file.read_bytes()
         time.sleep(0.05)
     raise AssertionError(f"no {pattern} was saved within {within} s")
