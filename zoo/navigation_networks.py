@@ -1,7 +1,7 @@
 """Train recurrent path integrators and measure the score cards of "Navigation networks compared".
 
 ``python zoo/navigation_networks.py`` trains three recurrent networks with a fixed seed (eight
-minutes on one CPU core), measures them beside networks of the zoo and simulated cells with
+minutes on one CPU core), measures them beside networks of the zoo and cells of RatInABox with
 :func:`placeformer.score_card` (as long again), and writes zoo/results/navigation-networks.json, of
 which the page of the documentation is made. Weights are kept in a folder (``--weights``): a network
 that is there is not trained again. With names only those networks are measured, and the others
@@ -22,6 +22,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -290,42 +291,43 @@ def zoo_network(name: str) -> Entry:
     return Entry(name, f"Transformer, α = {model.config.alpha:g}", results, card)
 
 
-def simulated(kind: str, n: int = 128, seed: int = 0) -> Entry:
-    """Measure noiseless place or grid cells along the same paths.
+CELLS_OF_RATINABOX: dict[str, tuple[str, dict[str, Any]]] = {
+    "place": ("PlaceCells", {"widths": 0.15, "wall_geometry": "euclidean"}),
+    "grid": ("GridCells", {"gridscale": (0.3, 0.4, 0.5), "gridscale_distribution": "modules"}),
+    "boundary": ("BoundaryVectorCells", {}),
+}
+"""Class and parameters of the cells of RatInABox, by kind; widths and periods in metres."""
 
-    They stand for those of RatInABox (https://doi.org/10.7554/eLife.85274), whose formulas these
-    are, up to widths and periods.
 
-    Place cells are Gaussians of s.d. 0.15 m. A grid cell is the rectified sum of three plane waves
-    of directions 60° apart, with a period of 0.3, 0.4 or 0.5 m.
+def of_ratinabox(kind: str, n: int = 128, seed: int = 0) -> Entry:
+    """Measure noiseless cells of RatInABox along the same paths.
+
+    George et al. (2024), https://doi.org/10.7554/eLife.85274; it is an optional dependency.
     """
-    rng, walks = np.random.default_rng(seed), paths(RECORDED, seed=30_000)
-    place = np.stack([walks["x"], walks["y"]], -1)[..., None, :]
-    if kind == "place":
-        squares = np.square(place - rng.random((n, 2))).sum(-1)
-        rate = np.exp(-squares / (2 * 0.15**2))
-    else:
-        period = np.resize([0.3, 0.4, 0.5], n)
-        turn = rng.uniform(0, np.pi / 3, n)[:, None] + np.arange(3) * np.pi / 3
-        wave = (
-            np.stack([np.cos(turn), np.sin(turn)], -1)
-            * (4 * np.pi / 3**0.5 / period)[:, None, None]
-        )
-        phase = np.einsum("...ua,uka->...uk", place - rng.random((n, 2)), wave)
-        rate = np.maximum(np.cos(phase).sum(-1), 0)
+    import ratinabox
+
+    np.random.seed(seed)  # noqa: NPY002  RatInABox draws from numpy's global generator
+    cells, parameters = CELLS_OF_RATINABOX[kind]
+    agent = ratinabox.Agent(ratinabox.Environment())
+    neurons = getattr(import_module("ratinabox.Neurons"), cells)(agent, {"n": n, **parameters})
+    walks = paths(RECORDED, seed=30_000)
+    place = np.stack([walks["x"], walks["y"]], -1)
+    # Walk by walk: boundary cells look at every wall in every direction from every place.
+    rate = np.stack([neurons.get_state(evaluate_at=None, pos=walk).T for walk in place])
     position = {axis: walks[axis].values for axis in ("x", "y")}
     recording = pf.from_arrays(rate, position, layer=f"{kind} cells", position_units="m")
     recording = recording.assign_coords(velocity=walks["velocity"].variable)
     card = pf.score_card(recording, given="velocity", bins=BINS, progress=False)
-    return Entry(f"{kind} cells, simulated", f"{n} functions of position", {}, card)
+    return Entry(f"{kind} cells, RatInABox", f"{n} functions of position", {}, card)
 
 
 MEASURES: dict[str, Callable[[str, Path], Entry]] = {
     "nmda-a10": lambda name, _: zoo_network(name),
     "nmda-a0": lambda name, _: zoo_network(name),
     **dict.fromkeys(RECIPES, path_integrator),
-    "place cells, simulated": lambda name, _: simulated("place"),
-    "grid cells, simulated": lambda name, _: simulated("grid"),
+    "place cells, RatInABox": lambda name, _: of_ratinabox("place"),
+    "grid cells, RatInABox": lambda name, _: of_ratinabox("grid"),
+    "boundary cells, RatInABox": lambda name, _: of_ratinabox("boundary"),
 }
 
 
