@@ -7,7 +7,7 @@ about a minute per network on one CPU core), and prints the answers
 from the first step on, and units are recorded on the first of them.
 
 ``python zoo/consolidation.py amnesia`` trains three of them on further maps, with and without
-rehearsal (zoo/recipes/further-maps.toml, four minutes each on an idle core), and tests old and new
+rehearsal (zoo/recipes/further-maps.toml, three minutes each on an idle core), and tests old and new
 maps intact, at another α and under lesions (:func:`amnesia_curve`), into zoo/results/amnesia.nc.
 The α is the one of DOSES at which the three networks, before they learn anything further, have
 lost most nearly half of their memory of the old maps. The lesions are of the place cells, after the
@@ -38,6 +38,7 @@ from tqdm.auto import tqdm
 
 import placeformer as pf
 from placeformer.evaluation.consolidation_rules import amnesia_answers, consolidation_answers
+from placeformer.stats.overlap import overlap
 from placeformer.training.ensemble import train_ensemble
 from placeformer.training.recipe import Recipe, read_recipes
 from placeformer.zoo.config import CONFIG
@@ -52,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "maps": [0, 1], "recorded_map": 0, "n_walks": 32, "n_steps": 1024, "recorded_walks": 16,
     "recorded_steps": 512, "n_shuffles": "auto", "seed": 0,
 }  # fmt: skip
-TESTS: dict[str, Any] = {"n_walks": 32, "n_steps": 512, "where": "every_step"}
+TESTS: dict[str, Any] = {"n_walks": 16, "n_steps": 512, "where": "every_step"}
 DOSES = (7.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.2)
 OLD = [f"consolidation-nmda-a10{seed}" for seed in ("", "-s1", "-s2")]
 REHEARSAL = {"none": 0.0, "two fifths": 0.4}
@@ -111,11 +112,8 @@ def half_dose(names: Sequence[str]) -> float:
 
 
 def cells_of(model: pf.NavigationTransformer, index: int) -> xr.DataArray:
-    """Place cells of the last feed-forward layer on one trained map."""
-    layer = f"ffn.{model.config.n_layers - 1}"
-    recording = pf.record(
-        model, n_walks=16, n_steps=512, layers=layer, maps=(index,), progress=False
-    )
+    """Which feed-forward units are place cells on one trained map."""
+    recording = pf.record(model, n_walks=16, n_steps=512, maps=(index,), progress=False)
     return pf.place_cells(recording, cell_types=False, progress=False)["is_place_cell"]
 
 
@@ -123,11 +121,13 @@ def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> 
     """Train on further maps with and without rehearsal, and test what is missing in the file."""
     rows: dict[tuple[str, str], xr.Dataset] = {}
     stored = xr.load_dataset(file).drop_encoding() if file.is_file() else None
+    if stored is not None and stored.attrs.get("recipe") != FURTHER.read_text():
+        stored = None
     for i, name in enumerate([] if stored is None else stored["name"].values.tolist()):
         if stored["weights_sha256"].values[i] == sha256(MODELS / name):
             rows[name, stored["rehearsal"].values[i]] = stored.isel(model=[i])
-    cases = [(name, words) for words in REHEARSAL for name in names]
-    alpha = half_dose(names)
+    cases = [(name, words) for words in reversed(REHEARSAL) for name in names]
+    alpha = half_dose(names) if stored is None else float(stored.attrs["alpha"])
     for case in tqdm([case for case in cases if case not in rows], unit="training"):
         rows[case] = further_course(*case, alpha)
         together = [rows[known] for known in cases if known in rows]
@@ -142,25 +142,24 @@ def further_course(name: str, words: str, alpha: float) -> xr.Dataset:
     further = replace(
         recipe, world=dict(recipe.world, seed=pf.load(name).world.seed), training=training
     )
+    before = cells_of(pf.load(name), SETS["old"][0])
     with TemporaryDirectory() as run:
         trainer = pf.train(further, run, init=name, progress=False)
         old, new = (cells_of(trainer.model, maps[0]) for maps in SETS.values())
+        last = old["layer"].values == old["layer"].values[-1]
         curve = pf.amnesia_curve(
-            run, SETS, alpha=alpha, units=old, repeats=2, progress=False,
-            conditions={"cells of new": lambda model: pf.ablate(model, new, seed=0)}, **TESTS,
+            run, SETS, alpha=alpha, units=old & last, repeats=2, progress=False,
+            conditions={"cells of new": lambda model: pf.ablate(model, new & last)}, **TESTS,
         )  # fmt: skip
-        course = pf.consolidation(run, [0, training.steps], progress=False, **SETTINGS)
     curve = curve.assign_coords(condition=[CONDITIONS.get(c, c) for c in curve["condition"].values])
-    survival = course[["kept", "kept_chance", "kept_excess", "kept_p"]].sel(compared="first")
-    curve = curve.merge(survival.drop_vars(["compared", "alpha"]), join="outer")
+    survival = overlap(before.values, old.values, old["layer"].values)
+    curve = curve.assign(kept=survival.kept, kept_excess=survival.excess, kept_p=survival.p)
+    counts = {"n_old_cells": int((old & last).sum()), "n_new_cells": int((new & last).sum())}
     about = facts(name, MODELS) | {"rehearsal": ("model", [words])}
-    about |= {
-        "n_old_cells": ("model", [int(old.sum())]),
-        "n_new_cells": ("model", [int(new.sum())]),
-    }
+    about |= {key: ("model", [n]) for key, n in counts.items()}
     kept = {k: v for k, v in curve.attrs.items() if k not in ("source", "provenance")}
     curve = curve.expand_dims("model").assign_coords(about)
-    return curve.drop_attrs(deep=False).assign_attrs(kept)
+    return curve.drop_attrs(deep=False).assign_attrs(kept, recipe=FURTHER.read_text())
 
 
 def windows(

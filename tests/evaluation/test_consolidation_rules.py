@@ -134,7 +134,7 @@ def further_courses(*, old=0.4, new=0.2, lost_old=0.4, lost_new=(0.8, 0.6), forg
                     "forgetting": (
                         ("step", "maps", "memory"), np.full((2, 3, 2), forgotten + wobble)
                     ),
-                    "kept_excess": ("step", [1.0, 0.5 + wobble]),
+                    "kept_excess": 0.5 + wobble,
                     "error": (
                         ("step", "condition", "maps", "memory"), np.stack([error * 0, error], -1)
                     ),

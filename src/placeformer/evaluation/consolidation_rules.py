@@ -188,7 +188,7 @@ def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
     ----------
     curves
         Results of :func:`amnesia_curve` along ``model``, with the coordinates `rehearsal` and
-        `seed`, and `kept_excess` of the place cells of the first step.
+        `seed`, and `kept_excess` (model) of the place cells before the further training.
 
     Returns
     -------
@@ -242,9 +242,8 @@ def amnesia_of(curves: xr.Dataset, words: str) -> list[Answer]:
         for condition in curves["condition"].values[1:]:
             of_condition = values.sel(condition=condition).to_series()
             rows.append(answer(question, words, str(condition), of_condition, judge))
-    survival = curves["kept_excess"].isel(step=-1).to_series()
-    rows.append(answer("survival", words, "place cells", survival, survives))
-    return rows
+    survival = answer("survival", words, "place cells", curves["kept_excess"].to_series(), survives)
+    return [*rows, survival]
 
 
 def learnt(found: Estimate) -> str:
