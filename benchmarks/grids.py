@@ -45,10 +45,14 @@ def peers() -> dict[str, Callable[[Any], object]]:
     if opexebo := measures.installed("opexebo.analysis"):
         found["opexebo"] = lambda rate: opexebo.grid_score(opexebo.autocorrelation(rate))
     if spatial_maps := measures.installed("spatial_maps.gridcells"):
-        found["spatial-maps"] = lambda rate: (
-            spatial_maps.gridness(rate),
-            spatial_maps.spacing_and_orientation(rate),
-        )
+        tools = measures.import_module("spatial_maps.tools")
+
+        def of_spatial_maps(rate: Any) -> object:
+            lags = tools.autocorrelation(rate, mode="full", normalize=True)
+            peaks, size = spatial_maps.find_peaks(lags), np.array(lags.shape)
+            return spatial_maps.gridness(rate), spatial_maps.spacing_and_orientation(peaks, size)
+
+        found["spatial-maps"] = of_spatial_maps
     if neurospatial := measures.installed("neurospatial"):
         grid = measures.import_module("neurospatial.encoding.grid")
         y, x = np.mgrid[:SIDE, :SIDE].reshape(2, -1)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 from huggingface_hub import ModelCard
 
 import placeformer as pf
@@ -147,10 +149,12 @@ def test_report_passes_its_options_on(monkeypatch, tmp_path, capsys):
     of_maps = ["--by", "y,x", "--bins", "20", "--smooth", "1.5"]
     assert cli.main(["report", "a", *given, *of_maps]) == 0
     options = {"beside": "b", "seed": 3, "by": ["y", "x"], "bins": 20, "smooth": 1.5}
+    of_modules = dict.fromkeys(("behaviour", "inputs", "layers"))
+    options |= of_modules
     assert asked == {"subject": "a", "control": "c.nc", "out": out, **options}
     assert capsys.readouterr().out.strip() == str(tmp_path / "here" / "index.html")
     assert cli.main(["report", "a", "b.zarr"]) == 0
-    default = dict.fromkeys(("by", "bins", "smooth")) | {"beside": "auto", "seed": 0}
+    default = dict.fromkeys(("by", "bins", "smooth")) | {"beside": "auto", "seed": 0} | of_modules
     assert asked == {"subject": ["a", "b.zarr"], "control": None, "out": "report", **default}
 
 
@@ -233,30 +237,107 @@ class Net(nn.Module):
         super().__init__()
         self.config = {"n": n}
         self.layer = nn.Linear(n, 1)
+    def forward(self, x):
+        return self.layer(x)
 """
 
 
-def test_push_takes_a_licence_a_pull_request_and_modules(local_hub, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "mine_of_the_cli.py").write_text(MINE)
+@pytest.fixture
+def folder_of_mine(tmp_path, monkeypatch):
+    """A network in ./net, the module mine_of_the_cli, which registers its class, and broken."""
     from importlib import import_module
 
     from placeformer.zoo.classes import CLASSES
 
-    pf.save(import_module("mine_of_the_cli").Net(2), tmp_path / "net")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "mine_of_the_cli.py").write_text(MINE)
+    (tmp_path / "broken.py").write_text("import no_such_package")
+    model = import_module("mine_of_the_cli").Net(2)
+    error = {"value": 0.25, "definition": "share of wrong answers"}
+    pf.save(model, "net", results={"decoding_error": error})
     del CLASSES["of-the-cli"], sys.modules["mine_of_the_cli"]
+    sys.path.remove(str(tmp_path))
+    yield model
+    CLASSES.pop("of-the-cli", None)
+    sys.modules.pop("mine_of_the_cli", None)
+
+
+IMPORT = ["--import", "mine_of_the_cli"]
+
+
+def test_push_takes_a_licence_a_pull_request_and_modules(folder_of_mine, local_hub, capsys):
     assert cli.main(["push", "./net", "alice/net"]) == 2
-    assert "write `from mine_of_the_cli import Net` before" in capsys.readouterr().err
-    options = ["--import", "mine_of_the_cli", "--license", "cc-by-4.0"]
-    assert cli.main(["push", "./net", "alice/net", *options]) == 0
+    assert "(on the command line: --import mine_of_the_cli)" in capsys.readouterr().err
+    assert cli.main(["push", "./net", "alice/net", *IMPORT, "--license", "cc-by-4.0"]) == 0
     assert capsys.readouterr().out.startswith(f"{local_hub.url}/alice/net/commit/")
     assert ModelCard.load("alice/net").data.license == "cc-by-4.0"
     assert cli.main(["push", "./net", "alice/net", "--create-pr"]) == 0
     assert capsys.readouterr().out.strip() == f"{local_hub.url}/alice/net/discussions/1"
-    assert cli.main(["push", "./net", "alice/net", "--import", "no_such_module"]) == 2
-    assert "--import must name a module that can be imported" in capsys.readouterr().err
-    del CLASSES["of-the-cli"]
+
+
+def test_info_describes_a_network_of_a_class_of_ones_own(folder_of_mine, capsys):
+    assert cli.main(["info", "./net"]) == 2
+    assert "write `from mine_of_the_cli import Net` before" in capsys.readouterr().err
+    assert cli.main(["info", "./net", *IMPORT]) == 0
+    lines = ["Net net", "class: of-the-cli", "config: {'n': 2}", "parameters: 3"]
+    assert list(map(str.strip, capsys.readouterr().out.splitlines())) == [
+        *lines,
+        "decoding error: 0.25",
+    ]
+    assert cli.main(["info", "./net", *IMPORT, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["config"] == {"n": 2} and said["parameters"] == 3
+    assert said["definitions"] == {"decoding_error": "share of wrong answers"}
+
+
+@pytest.mark.parametrize(
+    ("module", "status", "message"),
+    [
+        ("no_such_module", 2, "--import must name a module that can be imported, installed or in"),
+        ("mine_of_the_cli.py", 2, "without a folder and without .py, got 'mine_of_the_cli.py'"),
+        ("./mine_of_the_cli", 2, "without a folder and without .py, got './mine_of_the_cli'"),
+        ("json", 2, "expected a registered class, got 'of-the-cli'; it was mine_of_the_cli.Net"),
+        ("broken", 1, "ModuleNotFoundError: No module named 'no_such_package'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["info", "report", "evaluate"])
+def test_modules_that_cannot_be_imported_or_register_nothing(
+    folder_of_mine, capsys, command, module, status, message
+):
+    assert cli.main([command, "./net", "--import", module]) == status
+    assert message in capsys.readouterr().err
+
+
+def test_evaluate_refuses_a_network_that_predicts_no_letters(folder_of_mine, capsys):
+    assert cli.main(["evaluate", "./net", *IMPORT]) == 2
+    assert "NAME must be a navigation Transformer" in capsys.readouterr().err
+
+
+def test_report_of_a_network_of_a_class_of_ones_own(folder_of_mine, capsys):
+    rng = np.random.default_rng(0)
+    dims = ("walk", "time")
+    velocity = rng.normal(size=(4, 100, 2)).astype(np.float32)
+    x, y = rng.integers(0, 4, (2, 4, 100))
+    walks = xr.Dataset({"x": (dims, x), "y": (dims, y), "velocity": ((*dims, "axis"), velocity)})
+    walks.to_netcdf("walks.nc")
+    run = ["report", "./net", *IMPORT, "--layers", "layer"]
+    for options, message in (
+        ([], "behaviour must be the walks along which net is recorded"),
+        (["--inputs", "velocity"], "add --behaviour FILE"),
+        (["--behaviour", "./net"], "--behaviour must be a file of walks (.nc or .zarr), got ./net"),
+        (["--behaviour", "walks.nc"], "forward or inputs must say how the network is run"),
+        (["--behaviour", "walks.nc", "--inputs", "speed"], "(x, y, velocity), got 'speed'"),
+    ):
+        assert cli.main([*run, *options]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main([*run, "--behaviour", "walks.nc", "--inputs", "velocity"]) == 0
+    assert capsys.readouterr().out.strip().endswith("report/index.html")
+    with torch.no_grad():
+        expected = folder_of_mine.layer(torch.from_numpy(velocity))[..., 0].numpy()
+    here = (x == 1) & (y == 2)
+    rate = xr.load_dataset("report/net.rate_maps.nc")["rate"].squeeze().sel(x=1, y=2)
+    np.testing.assert_allclose(rate, expected[here].mean(), rtol=1e-5)
 
 
 def test_train_refuses_a_folder_in_use_before_it_trains(recipe, tmp_path, monkeypatch, capsys):

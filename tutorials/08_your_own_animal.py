@@ -133,7 +133,10 @@ plt.show()
 # -------------
 # The same comparison with real neurons: CA1 on a linear track, published in the repository
 # ``nelpy/example-data`` (folder ``linear-track``, commit ``099548c``, MIT licence). The recording
-# is not part of placeformer; ``benchmarks/real_animal.py`` reads it and writes this table.
+# is not part of placeformer, and this page does not download it: its authors publish no checksum,
+# so a download could not be verified. ``benchmarks/real_animal.py`` says which arrays of it are
+# needed, reads them and writes this table; where the arrays are at hand, a test measures the
+# animal again and compares it with the table.
 #
 # .. csv-table:: Place cells of an animal and of a network; medians are over the place cells
 #    :file: ../../benchmarks/results/real_animal.csv

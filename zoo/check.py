@@ -37,10 +37,6 @@ from placeformer.zoo.files import CARD, HISTORY, RECIPE, SUMS
 
 MODELS = Path(__file__).resolve().parent / "models"
 LARGEST = 60_000_000  # bytes, for all weight files together
-EARLIER_INTERVAL = re.compile(r"95 % (Wilson interval|interval over walks) [\d.]+ to [\d.]+")
-"""Interval of an error; cards of version 0.1 have Wilson's, which takes samples as independent."""
-EARLIER_SHUFFLES = "250 shuffles"
-"""Ending of the definition of a share of place cells by the criteria of version 0.1."""
 MEASURED = re.compile(r"(\d+) walks of (\d+) steps, seed (\d+)")
 
 
@@ -124,11 +120,7 @@ def check_row(table: dict[str, Any], folder: Path) -> list[str]:
 
 
 def recompute(folder: Path) -> list[str]:
-    """Measure a network as described in its configuration, and compare every number.
-
-    Of figures that an earlier version measured, errors are compared without their intervals, and
-    shares of place cells, whose criteria have changed, are not.
-    """
+    """Measure a network as described in its configuration, and compare every number."""
     model, results = hub.read(folder), hub.read_description(folder).results
     errors = [entry["definition"] for key, entry in results.items() if "_error_" in key]
     protocols = {MEASURED.findall(definition)[-1] for definition in errors}
@@ -138,14 +130,6 @@ def recompute(folder: Path) -> list[str]:
     torch.set_num_threads(1)
     measured = card.measure(model, n_walks=int(n_walks), n_steps=int(n_steps), seed=int(seed))
     recomputed = card.results(measured) | card.place_shares(model)
-    for key, entry in results.items():
-        if entry["definition"].endswith(EARLIER_SHUFFLES):
-            recomputed[key] = entry
-        elif "Wilson interval" in entry["definition"] and key in recomputed:
-            recomputed[key], results[key] = (
-                {**e, "definition": EARLIER_INTERVAL.sub("", e["definition"])}
-                for e in (recomputed[key], entry)
-            )
     return [
         f"results.{key}: recomputed {recomputed.get(key)}, stored {results.get(key)}"
         for key in [*recomputed, *(key for key in results if key not in recomputed)]

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 STATUS = """Exit status: 0 on success; 2 for bad input; 130 when interrupted (Ctrl-C), which leaves
@@ -139,6 +140,14 @@ def add_command(example: str) -> Callable[[Command], click.Command]:
 device_option = click.option(
     "--device", default="cpu", show_default=True, help="Device to train on: cpu, cuda, ..."
 )
+import_option = click.option(
+    "--import",
+    "modules",
+    metavar="MODULE",
+    multiple=True,
+    help="Module of yours that registers the class of the network (pf.register), imported first, "
+    "also from the current folder.",
+)
 minutes_option = click.option(
     "--minutes",
     type=float,
@@ -182,18 +191,37 @@ def list_networks(pattern: str, names: bool, as_json: bool) -> None:
     is_flag=True,
     help="Print everything as JSON, with the definition of every number.",
 )
-def info(name: str, as_json: bool) -> None:
+@import_option
+def info(name: str, as_json: bool, modules: Sequence[str]) -> None:
     """Describe a network and the results stored with it.
 
     NAME is a network of the zoo, a folder, or a repository of the model hub.
     """
+    from placeformer.models.transformer import NavigationTransformer
     from placeformer.zoo import registry
 
+    import_modules(modules)
     model = registry.load(name)
+    other = not isinstance(model, NavigationTransformer)
+    facts = registered_facts(model) if other else model.summary()
     if as_json:
-        click.echo(json.dumps(model.summary(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    elif other:
+        results = facts.pop("results")
+        click.echo(f"{type(model).__name__} {facts.pop('name')}")
+        for key in ("class", "config", "parameters"):
+            click.echo(f"  {key}: {facts[key]}")
+        for key, value in results.items():
+            click.echo(f"  {key.replace('_', ' ')}: {value:.4g}")
     else:
         click.echo(repr(model))
+
+
+def registered_facts(model: Any) -> dict[str, Any]:
+    """What is known of a network of a registered class, as JSON has it."""
+    from placeformer.zoo.classes import config_of
+
+    return {**model.info, "config": config_of(model, [])}
 
 
 @add_command("report nmda-a10 --out report")
@@ -208,6 +236,16 @@ def info(name: str, as_json: bool) -> None:
     help="Subject to compare a single network with, or none (default: the network of the zoo that "
     "differs from it in α = 0 alone, if there is one).",
 )
+@click.option(
+    "--behaviour",
+    metavar="FILE",
+    help="Walks of a network of a class of your own (.nc or .zarr, dims walk and time).",
+)
+@click.option(
+    "--inputs", metavar="NAMES", help="Variables of the behaviour that it is called with: a,b."
+)
+@click.option("--layers", metavar="NAMES", help="Its layers to record: names or patterns, a,b.")
+@import_option
 @click.option("--by", metavar="AXES", help="Axes of place of recordings, such as y,x or x.")
 @click.option("--bins", type=click.IntRange(min=1), help="Number of bins on each axis.")
 @click.option(
@@ -225,6 +263,10 @@ def report(
     out: str,
     control: str | None,
     beside: str | None,
+    behaviour: str | None,
+    inputs: str | None,
+    layers: str | None,
+    modules: Sequence[str],
     by: str | None,
     bins: int | None,
     smooth: float | None,
@@ -234,21 +276,56 @@ def report(
 
     Everything is measured; the report is one page and the netCDF files behind it. SUBJECT is a
     network of the zoo, a folder, a repository of the model hub, or the file of a Recording (.nc or
-    .zarr); several are shown side by side. The options from --by on are for recordings.
+    .zarr); several are shown side by side. A network of a class of your own needs --import,
+    --behaviour and --inputs. The options from --by on are for recordings.
     """
     from placeformer.reporting import write
 
+    import_modules(modules)
+    walks, arguments = behaviour_and_inputs(behaviour, split(inputs))
     page = write.report(
         subjects[0] if len(subjects) == 1 else list(subjects),
         control,
         out,
         beside="auto" if beside is None else beside,
-        by=None if by is None else by.split(","),
+        behaviour=walks,
+        inputs=arguments,
+        layers=split(layers),
+        by=split(by),
         bins=bins,
         smooth=smooth,
         seed=seed,
     )
     click.echo(page.resolve())
+
+
+def split(names: str | None) -> list[str] | None:
+    """Names that commas separate; None without any."""
+    return None if names is None else [name.strip() for name in names.split(",")]
+
+
+def behaviour_and_inputs(
+    file: str | None, names: Sequence[str] | None
+) -> tuple[xr.Dataset | None, dict[str, xr.DataArray] | None]:
+    """Read walks from a file, and take the inputs of a network out of them."""
+    import xarray as xr
+
+    from placeformer.reporting.subjects import opened
+
+    if file is None:
+        if names is not None:
+            raise ValueError("--inputs names variables of the walks: add --behaviour FILE")
+        return None, None
+    walks = opened(file)
+    if not isinstance(walks, xr.Dataset):
+        raise ValueError(f"--behaviour must be a file of walks (.nc or .zarr), got {file}")
+    unknown = [name for name in names or () if name not in walks.variables]
+    if unknown:
+        there = ", ".join(map(str, walks.variables))
+        raise ValueError(f"--inputs must name variables of {file} ({there}), got {unknown[0]!r}")
+    if names is None:
+        return walks, None
+    return walks.drop_vars(names), {name: walks[name] for name in names}
 
 
 @add_command("train zoo/recipes/nmda-a10.toml --out my-network")
@@ -404,16 +481,26 @@ def sweep(
     help="Random seed of the walks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-def evaluate(name: str, walks: int, steps: int, seed: int, as_json: bool) -> None:
+@import_option
+def evaluate(
+    name: str, walks: int, steps: int, seed: int, as_json: bool, modules: Sequence[str]
+) -> None:
     """Measure the memory errors of a network.
 
     These are the errors of working and reference memory on trained and on novel maps.
     NAME is a network of the zoo or a folder.
     """
+    from placeformer.models.transformer import NavigationTransformer
     from placeformer.training import model_card
     from placeformer.zoo import registry
 
+    import_modules(modules)
     model = registry.load(name)
+    if not isinstance(model, NavigationTransformer):
+        raise ValueError(
+            f"NAME must be a navigation Transformer, which predicts letters, got {name}, a "
+            f"{type(model).__name__}; `placeformer report` measures the units of any network"
+        )
     errors = model_card.measure(model, n_walks=walks, n_steps=steps, seed=seed, progress=True)
     table = errors[["error", "n"]].to_dataframe().reset_index()
     for end, bound in enumerate(("low", "high")):
@@ -442,13 +529,7 @@ def evaluate(name: str, walks: int, steps: int, seed: int, as_json: bool) -> Non
 @click.option(
     "--create-pr", is_flag=True, help="Open a pull request instead of changing the branch."
 )
-@click.option(
-    "--import",
-    "modules",
-    metavar="MODULE",
-    multiple=True,
-    help="Module of yours that registers the class of the network (pf.register).",
-)
+@import_option
 def push(
     name: str,
     repo: str,
@@ -488,13 +569,19 @@ def import_modules(names: Sequence[str]) -> None:
     if names and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     for name in names:
+        if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
+            raise ValueError(
+                "--import must be the name of a module, such as my_networks or my.networks, "
+                f"without a folder and without .py, got {name!r}"
+            )
         try:
             import_module(name)
         except ModuleNotFoundError as error:
-            if error.name is None or not name.startswith(error.name):
-                raise
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise  # a module that it imports
             raise ValueError(
-                f"--import must name a module that can be imported, got {name!r}: {error}"
+                f"--import must name a module that can be imported, installed or in {os.getcwd()}, "
+                f"got {name!r}: {error}"
             ) from error
 
 

@@ -156,7 +156,7 @@ def test_what_cannot_be_profiled_is_refused(models, error, part):
 
 
 def test_scores_that_are_none_are_refused(code, run):
-    with pytest.raises(TypeError, match=r"score\['score'\] must return a number, got tuple for"):
+    with pytest.raises(TypeError, match=r"score\['score'\] must return a number, got 2; return"):
         pf.profile_networks(code, **run, score=lambda model: (1, 2), **SIZE)
-    with pytest.raises(TypeError, match="score must be a function of a network, .* got int"):
+    with pytest.raises(TypeError, match="score must be a function of the network, .* got int"):
         pf.profile_networks(code, **run, score={"x": 1}, **SIZE)

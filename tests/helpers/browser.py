@@ -12,7 +12,9 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
-KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), "ArrowDown": (40, ""), "ArrowUp": (38, "")}
+KEYS = {
+    "Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""), "ArrowDown": (40, ""), "ArrowUp": (38, "")
+}  # fmt: skip
 
 
 class Browser:
@@ -89,8 +91,16 @@ class Browser:
         }  # fmt: skip
         features = [{"name": name, "value": value} for name, value in wanted.items()]
         self.ask("Emulation.setEmulatedMedia", features=features)
+        self.load("Page.navigate", url=file.as_uri())
+
+    def reload(self):
+        """Load the same address again."""
+        self.load("Page.reload")
+
+    def load(self, method, **parameters):
+        """Send a command that loads a page, and wait until it has loaded."""
         self.events.clear()
-        self.ask("Page.navigate", url=file.as_uri())
+        self.ask(method, **parameters)
         while "Page.loadEventFired" not in self.events:
             self.hear(self.read())
 
@@ -111,6 +121,24 @@ class Browser:
     def write(self, text):
         """Write into what has the focus."""
         self.ask("Input.insertText", text=text)
+
+    def click(self, selector):
+        """Press the middle of an element with the mouse."""
+        box = self.run(f"""(() => {{
+            const one = document.querySelector({selector!r});
+            one.scrollIntoView({{ block: "center", behavior: "instant" }});
+            const box = one.getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }})()""")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask(
+                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1
+            )
+
+    def printed(self):
+        """The page as a PDF of sheets of A4."""
+        sheet = {"paperWidth": 8.27, "paperHeight": 11.69}
+        return base64.b64decode(self.ask("Page.printToPDF", **sheet)["data"])
 
     def picture(self):
         """What is to be seen, as a PNG."""

@@ -297,7 +297,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
     ):
         ablation_curve(network, order, **settings)
     sizes = itertools.count(1)
-    with pytest.raises(ValueError, match=r"scores\['score'\] must give a number, or one for each"):
+    with pytest.raises(ValueError, match=r"score\['score'\] must return a number, or one for each"):
         ablation_curve(network, order, scores=lambda n: np.zeros(next(sizes)), **settings)
 
 

@@ -8,7 +8,7 @@ from helpers.networks import network
 from torch import nn
 
 from placeformer.interventions.ablation_curve import ablation_curve
-from placeformer.interventions.doses import RANDOM, Parameter
+from placeformer.interventions.doses import RANDOM, Parameter, run_score, run_scores
 from placeformer.interventions.equivalent_alpha import equivalent_alpha, equivalent_dose
 from placeformer.interventions.magnesium import dose_response
 from placeformer.interventions.perturbation import perturb
@@ -195,3 +195,35 @@ def test_errors_say_what_is_missing(model, own):
         equivalent_alpha(net, {"1": [0]}, score=cost, progress=False)
     with pytest.raises(ValueError, match="must have NMDA activations"):
         equivalent_alpha(nn.Linear(2, 2), {"Linear": [0]}, score=lambda n: 0.0, progress=False)
+
+
+def test_a_score_is_called_in_eval_mode_and_may_be_a_loss_with_a_gradient():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Tanh(), nn.Linear(8, 1)).train()
+    inputs = torch.randn(20, 3)
+
+    def loss(model):
+        return model(inputs).square().mean()
+
+    gains = {"units": "2", "parameter": "gain", "doses": [0.5, 1], "progress": False}
+    result = dose_response(net, score=loss, **gains)
+    again = dose_response(net, score=loss, **gains)
+    assert net.training
+    with torch.no_grad():
+        want = loss(net.eval()).item()
+    assert result["value"].sel(dose=1).item() == pytest.approx(want, rel=1e-5)
+    np.testing.assert_array_equal(result["value"], again["value"])
+
+
+@pytest.mark.parametrize("value", [None, "0.5", 1j, {"loss": 0.5}])
+def test_a_score_that_is_no_number_is_refused(own, value):
+    net, *_ = own
+    with pytest.raises(TypeError, match=r"score\['score'\] must return a number, or one for each"):
+        run_score("score", lambda model: value, net)
+
+
+def test_a_single_number_is_asked_of_scores_of_networks(own):
+    net, *_ = own
+    assert run_scores({"a": lambda net: torch.ones(1, 1), "b": lambda net: True}, net) == [1, 1]
+    with pytest.raises(TypeError, match=r"score\['a'\] must return a number, got 2; return their"):
+        run_scores({"a": lambda net: (1, 2)}, net)

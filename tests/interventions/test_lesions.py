@@ -7,41 +7,18 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from helpers import networks
 from torch import nn
 
 from placeformer.data.schema import read_provenance
 from placeformer.interventions import lesions as ablation
 from placeformer.interventions.lesions import ablate
 from placeformer.interventions.units import changed, over_keys
-from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import forward_chunks, memory_errors, predictions
-from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.recording.navigation import by_lag
 from placeformer.recording.record import record
 from placeformer.spatial.rate_maps import rate_maps
 
-CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 2.0)
 SOME = {"ffn.0": [1, 4], "ffn.1": [0, 7, 11]}
-
-
-@pytest.fixture(scope="module")
-def model():
-    network = NavigationTransformer(CONFIG, GridWorld(4, 10, 3, seed=0)).init_weights(0).eval()
-    return networks.randomised(network)
-
-
-@pytest.fixture(scope="module")
-def walk(model):
-    return model.world.walk(3, 12, seed=1)
-
-
-@pytest.fixture(scope="module")
-def reference(model):
-    """Query and letter stream, every layer."""
-    size = {"n_walks": 6, "n_steps": 40, "maps": range(3), "seed": 5, "progress": False}
-    streams = (["ffn.*", "attention.*", "position"], "content.*")
-    return [record(model, layers=layers, **size) for layers in streams]
 
 
 def logits(model, walk):

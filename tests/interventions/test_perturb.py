@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from helpers import networks
 from torch import nn
 
 from placeformer.data.schema import read_provenance
@@ -16,32 +15,11 @@ from placeformer.interventions.lesions import ablate, replacements
 from placeformer.interventions.magnesium import magnesium
 from placeformer.interventions.perturbation import perturb
 from placeformer.models.activation import NMDA, nmda
-from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import forward_chunks
-from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.recording.record import record
 
-CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 2.0)
 SOME = {"ffn.0": [1, 4], "ffn.1": [0, 7, 11]}
 UNITS = [SOME, "ffn.*", "attention.*", "attention.1.head.0", "position", "ffn.1"]
-
-
-@pytest.fixture(scope="module")
-def model():
-    network = NavigationTransformer(CONFIG, GridWorld(4, 10, 3, seed=0)).init_weights(0).eval()
-    return networks.randomised(network)
-
-
-@pytest.fixture(scope="module")
-def walk(model):
-    return model.world.walk(3, 12, seed=1)
-
-
-@pytest.fixture(scope="module")
-def reference(model):
-    size = {"n_walks": 6, "n_steps": 40, "maps": range(3), "seed": 5, "progress": False}
-    streams = (["ffn.*", "attention.*", "position"], "content.*")
-    return [record(model, layers=layers, **size) for layers in streams]
 
 
 @pytest.fixture

@@ -131,3 +131,22 @@ def test_bad_arguments_are_refused():
         memory_errors(model, n_steps=9)
     with pytest.raises(ValueError, match=r"model\.world must be a GridWorld"):
         memory_errors(NavigationTransformer(CONFIG))
+
+
+def test_given_walks_are_those_that_are_measured():
+    model = NavigationTransformer(CONFIG, GridWorld(4, 10, 2, seed=0)).init_weights(0).eval()
+    same = model.world.walk(6, 40, seed=3)
+    drawn = memory_errors(model, n_walks=6, n_steps=40, seed=3)
+    assert memory_errors(model, walks=same, seed=3).identical(drawn)
+    novel = model.world.walk(6, 40, seed=3, familiar=False, walls=[(5, 6), (9, 10)])
+    got = memory_errors(model, walks=novel, seed=3, where="every_step")
+    assert (got.attrs["n_walks"], got.attrs["n_steps"], got.attrs["familiar"]) == (6, 40, 0)
+    seen = visited(places(novel), attended_window(40, 4, 6))
+    wrong = predictions(model, novel, seed=3) != novel.target.values
+    assert got.error.sel(memory="reference").item() == wrong[~seen].mean()
+    model.world = None
+    assert memory_errors(model, walks=same, seed=3).error.equals(drawn.error)
+    with pytest.raises(ValueError, match=r"walks must be .* got Dataset without next_x, next_y"):
+        memory_errors(model, walks=same.drop_vars(["next_x", "next_y"]))
+    with pytest.raises(ValueError, match="walks must be .* got list without action"):
+        memory_errors(model, walks=[])

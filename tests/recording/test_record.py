@@ -190,6 +190,11 @@ def test_bad_arguments_are_refused(model, settings, message):
         run(model, **settings)
 
 
+def test_a_recording_is_no_walk(model):
+    with pytest.raises(ValueError, match=r"GridWorld\.walk; this one has no target, next_x, next_y"):
+        run(model, walks=run(model))
+
+
 def test_a_network_without_a_world_says_so():
     network = NavigationTransformer(CONFIG).eval()
     with pytest.raises(ValueError, match=r"model\.world must be a GridWorld"):

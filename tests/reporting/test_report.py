@@ -317,6 +317,7 @@ def test_page_says_what_it_is_about(made, text):
     assert all(after - before <= 1 for before, after in pairwise(headings))
     written = re.sub("<script.*?</script>", "", text, flags=re.DOTALL)
     assert "$" not in written and str(Path.cwd()) not in text
+    assert not re.search("<(?![a-zA-Z/!])", written)  # every < opens a tag
     assert len(text) < 10e6
 
 
@@ -391,7 +392,7 @@ def test_best_units_go_by_score_then_by_what_place_explains(made):
     assert measurements.best_units(one, "ffn.1", 9) == [4, 7, 6, 5]
 
 
-def test_one_network_alone_and_another_activation(tmp_path):
+def test_one_network_alone_and_another_activation(tmp_path, undrawn):
     name = save(tmp_path / "gelu", None)
     settings = replace(SETTINGS, memory_steps=12, steps=60)
     found = pf.report(name, out=tmp_path / "out", beside="none", settings=settings, progress=False)

@@ -211,6 +211,20 @@ def test_another_network_is_recorded_and_lesioned_with_a_score(tmp_path):
     assert "score=&lt;score&gt;" in text or "score=<score>" in text
 
 
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        ({"loss": len}, "score must be a function of the network, got dict; for several scores"),
+        (lambda net: None, r"score\['score'\] must return a number.* got NoneType"),
+    ],
+)
+def test_a_score_that_cannot_be_is_refused_before_anything_is_recorded(tmp_path, score, words):
+    net, behaviour, inputs, _ = lesionable()
+    run = {"behaviour": behaviour, "layers": ["1"], "inputs": inputs}
+    with pytest.raises(TypeError, match=words):
+        pf.report(net, out=tmp_path / "out", score=score, **run, progress=False)
+
+
 def test_a_model_that_was_not_loaded_is_named_network(tmp_path):
     model = network(CONFIG)
     (one,) = subjects_of(model)

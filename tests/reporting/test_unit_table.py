@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -345,6 +346,54 @@ def test_browser_saves_what_is_found_and_the_picture_of_a_unit(reports, opened):
         assert float(row[name]) == pytest.approx(float(unit[name]), rel=5e-4), name
     drawing = ElementTree.fromstring(opened.run("drawing(state.found[0])"))
     assert drawing.tag.endswith("svg") and {"width", "height"} <= set(drawing.attrib)
+
+
+@pytest.mark.browser
+def test_browser_names_a_link_to_a_unit_that_is_not_there(opened):
+    opened.run("history.replaceState(null, '', '#unit=ffn.9-1'); recall()")
+    assert "“ffn.9-1”, and no unit on this page" in opened.run("at('count').textContent")
+
+
+def saved(folder, pattern, within=20):
+    """The file that a press saves, once it is whole."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        for file in folder.glob(pattern):
+            if not list(folder.glob("*.crdownload")):
+                return file.read_bytes()
+        time.sleep(0.05)
+    raise AssertionError(f"no {pattern} was saved within {within} s")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_browser_does_what_a_reader_presses(reports, opened, tmp_path):
+    opened.ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    opened.run("at('search').focus()")
+    opened.write("score>0.5")
+    n = count(opened)[0]
+    assert n == sum(int((one.units["score"][0] > 0.5).sum()) for one in reports) > 1
+    opened.click("#csv")
+    assert len(saved(tmp_path, "units.csv").splitlines()) == 1 + n
+    opened.click("#rows tr:nth-child(2) td")
+    opened.click("#detail .pager button:nth-child(1)")
+    assert ElementTree.fromstring(saved(tmp_path, "*.svg")).tag.endswith("svg")
+    opened.click("#detail .pager button:nth-child(2)")
+    assert saved(tmp_path, "*.png").startswith(b"\x89PNG")
+    name, address = describe(opened).splitlines()[0], opened.run("location.href")
+    opened.reload()
+    assert [describe(opened).splitlines()[0], opened.run("location.href")] == [name, address]
+    assert count(opened)[0] == n
+    opened.click("#copy")
+    assert opened.run("getSelection().toString()").startswith("@software{placeformer")
+    opened.run("document.querySelector('.why').focus()")
+    opened.press("Enter")
+    assert opened.run("at('why').matches(':popover-open')")
+    opened.press("Escape")
+    assert opened.run("[at('why').matches(':popover-open'), document.activeElement.className]") == [
+        False, "why"
+    ]  # fmt: skip
+    assert 0 < len(re.findall(rb"/Type\s*/Page\b", opened.printed())) <= 10
 
 
 @pytest.mark.browser

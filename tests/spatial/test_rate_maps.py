@@ -109,7 +109,7 @@ def test_side_of_the_world_sets_the_grid(where):
         rec.attrs["provenance"] = json.dumps(info)
     assert rate_maps(rec).rate.shape == (1, 5, 5)
     rec["x"] = rec.x + 4
-    with pytest.raises(ValueError, match="side=5"):
+    with pytest.raises(ValueError, match=r"0\.\.4 for a world of 5 places"):
         rate_maps(rec)
 
 

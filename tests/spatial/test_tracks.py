@@ -54,6 +54,38 @@ def test_maps_of_directions_are_those_of_the_samples_of_a_direction(track):
     assert pf.spatial_information(maps).dims == ("direction", "unit")
 
 
+def test_place_cells_of_directions_are_those_of_the_samples_of_a_direction():
+    rng = np.random.default_rng(0)  # laps of unequal length, or shifts in time would fit again
+    runs = [np.linspace(0, 100, n) for n in rng.integers(40, 110, 40)]
+    x = np.concatenate([run[:: 1 - 2 * (i % 2)] for i, run in enumerate(runs)])
+    forward = np.concatenate([np.full(len(run), i % 2 == 0) for i, run in enumerate(runs)])
+    values = np.stack([bump(x, 30) * forward, bump(x, 70) * ~forward, bump(x, 50)], axis=-1)
+    values += 0.05 * rng.normal(size=values.shape)
+    track = pf.from_arrays(values, {"x": x}, sample_rate=25, position_units="cm", units="Hz")
+    options = {"by": "x", "smooth": 1.0, "null": "circular", "n_shuffles": 99} | QUIET
+    table = pf.place_cells(track, bins=20, split="direction", min_speed=10, **options)
+    assert table.is_place_cell.dims == ("direction", "unit")
+    assert table.direction.values.tolist() == ["forward", "backward"]
+    np.testing.assert_array_equal(table.is_place_cell, [[1, 0, 1], [0, 1, 1]])
+    running = pf.running_direction(track, min_speed=10)
+    edges = pf.rate_maps(track, by="x", bins=20).x_edges.values
+    for name in table.direction.values:
+        part = track.assign_coords(x=track.x.where(running == name))
+        one = pf.place_cells(part, bins={"x": edges}, **options)
+        xr.testing.assert_equal(table.sel(direction=name, drop=True), one)
+    assert len(table.to_dataframe()) == 6
+    novel = track.assign_coords(familiar=("walk", [False]))
+    both = pf.place_cells(
+        track, control=novel, bins=20, split="direction", min_speed=10, cell_types=False, **options
+    )
+    np.testing.assert_array_equal(both.control_is_place_cell, both.is_place_cell)
+    with pytest.raises(ValueError, match="min_speed is an option of split"):
+        pf.place_cells(track, bins=20, min_speed=3, **options)
+    one_way = pf.from_arrays(np.ones((40, 2)), {"x": np.arange(40.0)})
+    with pytest.raises(ValueError, match="both directions along 'x', got none backward"):
+        pf.place_cells(one_way, by="x", bins=5, split="direction", **QUIET)
+
+
 def test_directions_go_round_a_seam():
     angle = np.mod(np.arange(400) * 7.0, 360)
     ring = pf.from_arrays(np.ones((400, 1)), {"angle": angle}, circular={"angle": 360})

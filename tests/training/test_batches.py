@@ -1,10 +1,15 @@
 """The walk loader: it resumes to the bit, and a stack of loaders walks as each of them alone."""
 
+import itertools
+import tomllib
+
+import pytest
 import torch
-from helpers.recipes import family, recipe
+from helpers.recipes import RECIPE, family, recipe
 
 from placeformer.models.grid_world import GridWorld
 from placeformer.training.batches import RecentSteps, WalkLoader, stack_batches
+from placeformer.training.recipe import Recipe
 
 
 def loader(config):
@@ -46,6 +51,27 @@ def test_letters_of_a_chunk_are_those_of_its_places():
     last = [maps[i, place] for i, place in enumerate(walks.walker.place)]
     last[0] = walks.fresh[0, walks.walker.place[0]]
     assert batch.target[0, :, -1].tolist() == last
+
+
+def test_a_rectangular_world_with_walls_is_trained_on_and_resumed():
+    world = {"shape": [2, 5], "n_letters": 5, "n_maps": 4, "seed": 0, "walls": [[2, 3]]}
+    walled = Recipe.from_dict(RECIPE | {"world": world})
+    assert Recipe.from_dict(tomllib.loads(walled.to_toml())) == walled
+    whole, resumed = loader(walled), loader(walled)
+    steps = set()
+    for step in range(12):
+        whole.next_chunk(step)
+        trail = whole.trail[:, -9:]
+        steps |= {(a, b) for row in trail.tolist() for a, b in itertools.pairwise(row)}
+    assert not {(2, 3), (3, 2)} & steps and {(1, 2), (7, 8)} <= steps
+    assert whole.fresh.shape == (2, 10)
+    resumed.load_state_dict(whole.state_dict())
+    assert_same(resumed.next_chunk(12), whole.next_chunk(12))
+    with pytest.raises(ValueError, match="unknown keys \\['side'\\]"):
+        Recipe.from_dict(RECIPE | {"world": world | {"side": 4}})
+    for key, bad in (("walls", [0, 1]), ("walls", [[0, -1]]), ("shape", [2]), ("shape", "2x5")):
+        with pytest.raises(ValueError, match=f"world.{key} must be"):
+            Recipe.from_dict(RECIPE | {"world": world | {key: bad}})
 
 
 def test_recent_steps_know_the_last_of_more_steps_than_they_hold():

@@ -218,6 +218,18 @@ def test_shapes_are_those_of_the_network(sizes, letters, world):
     assert shapes(config, entries) == expected
 
 
+def test_walls_that_close_places_off_are_refused(folder):
+    def wall_off(entries):
+        entries["world"]["walls"] = [[0, 1], [0, 3]]
+
+    edit_config(folder, wall_off)
+    with safe_open(folder / "model.safetensors", "pt") as stream:
+        facts = json.loads(stream.metadata()["placeformer"])
+    facts["world.walls"] = [[0, 1], [0, 3]]
+    edit_weights(folder, lambda tensors: None, {"placeformer": json.dumps(facts)})
+    refused(folder, "world: walls must leave every place within reach")
+
+
 # Damage to the configuration
 
 
@@ -262,6 +274,14 @@ def rename(section, old, new):
         (lambda c: c["world"].update(side=10**4000), ["world.side: expected a whole number of"]),
         (lambda c: c["world"].update(seed="7"), ["world.seed: expected a whole number"]),
         (lambda c: c["world"].update(side=-3), ["world.side: expected 3", "got -3"]),
+        (lambda c: c["world"].update(shape=[3, 3]), ['world: unknown key "side"']),
+        (lambda c: c["world"].update(shape=c["world"].pop("side")), ["world.shape: expected two"]),
+        (rename("world", "side", "sides"), ['"sides"', "did you mean side?"]),
+        (lambda c: c["world"].update(walls=[[0, 1, 2]]), ["world.walls: expected a list of pairs"]),
+        (
+            lambda c: c["world"].update(walls=[[0, 1]]),
+            ["world.walls: expected 'nothing'", "got [[0"],
+        ),
         (lambda c: c.update(world=None), ["world.maps: expected no such tensor"]),
         (lambda c: c["weights"].update(file="../w"), ["weights.file: expected model.safetensors"]),
         (lambda c: c["weights"].update(sha256="0"), ["weights.sha256: expected 64 digits"]),

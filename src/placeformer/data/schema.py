@@ -21,6 +21,10 @@ ACTIVATION, RATE, OCCUPANCY = "activation", "rate", "occupancy"
 DWELL, TIMESTAMP = "dwell", "timestamp"
 PROVENANCE = "provenance"
 EDGES_SUFFIX = "_edges"
+WALLS = "walls"
+"""Attribute of the walls of a grid world: JSON text of pairs of places."""
+WORLD_SIZE = ("side", "rows", "columns")
+"""Attributes that state the size of a grid world: `side` of a square one, else the others."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,11 @@ def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
     for name in sorted(set(map(str, recording.variables)) & set(RECORDING) - set(need)):
         if name != ACTIVATION:
             problems += _dims_problems(recording, name, RECORDING[name].dims)
-    side = recording.attrs.get("side", 1)
-    number = isinstance(side, int | float | np.integer) and not isinstance(side, bool)
-    if not number or float(side) % 1 != 0:
-        problems.append(f"attribute 'side' must be a whole number, got {reprlib.repr(side)}")
+    for name in WORLD_SIZE:
+        size = recording.attrs.get(name, 1)
+        number = isinstance(size, int | float | np.integer) and not isinstance(size, bool)
+        if not number or float(size) % 1 != 0:
+            problems.append(f"attribute {name!r} must be a whole number, got {reprlib.repr(size)}")
     _raise_all(
         "recording",
         recording,
@@ -269,6 +274,13 @@ def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
                 "recording.isel(walk=recording.familiar.values), or renumber one of them"
             )
     return maps, number
+
+
+def world_shape(attrs: Mapping[Any, Any]) -> tuple[int, int] | None:
+    """Rows and columns of a grid world, from the attributes :data:`WORLD_SIZE`; None without."""
+    side = attrs.get("side")
+    rows, columns = attrs.get("rows", side), attrs.get("columns", side)
+    return None if rows is None or columns is None else (int(rows), int(columns))
 
 
 def read_provenance(dataset: xr.Dataset | xr.DataArray) -> dict[str, Any]:

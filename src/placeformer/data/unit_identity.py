@@ -17,7 +17,7 @@ TRACKED = (
     "in both"
 )
 
-WORLD = ("world_seed", "familiar", "maps", "n_letters", "side", "letters_sha256")
+WORLD = ("world_seed", "familiar", "maps", "n_letters", *schema.WORLD_SIZE, "letters_sha256")
 """What decides the letters of a grid world's places, as the provenance names it."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import nn
 
 from placeformer.data import schema
 from placeformer.data.schema import variable
+from placeformer.interventions.doses import Score, run_scores
 from placeformer.models.activation import NMDA, alpha_to_mg
-from placeformer.models.memory import untouched
 from placeformer.models.network_checks import unwrapped
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
@@ -21,8 +21,6 @@ from placeformer.zoo.registry import load
 
 RECORDED = "recorded"
 """Kind of map of a network or animal that walked where the user says."""
-
-Score = Callable[[nn.Module], float]
 
 
 class Subject(NamedTuple):
@@ -170,36 +168,10 @@ def facts_of(subject: Subject) -> dict[str, xr.Variable]:
 
 def scores_of(subject: Subject, score: Mapping[str, Score]) -> xr.DataArray:
     """Scores of a network in eval mode, (model, metric); NaN for a Recording."""
-    values = []
-    for name, function in score.items():
-        if subject.network is None:
-            values.append(float("nan"))
-            continue
-        with untouched(subject.network):
-            value = function(subject.network)
-        try:
-            values.append(float(value))
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"score[{name!r}] must return a number, got {type(value).__name__} for "
-                f"{subject.label!r}"
-            ) from error
+    network = subject.network
+    values = [np.nan] * len(score) if network is None else run_scores(score, network)
     about = variable(("model", "metric"), [values], "score that the caller defines")
     return xr.DataArray(about, {"metric": list(score)})
-
-
-def named_scores(score: Any) -> dict[str, Score]:
-    """Return scores by name; a single function is called "score"."""
-    if score is None:
-        return {}
-    named = dict(score) if isinstance(score, Mapping) else {"score": score}
-    for name, function in named.items():
-        if not callable(function):
-            raise TypeError(
-                f"score must be a function of a network, or a mapping of them by name, got "
-                f"{type(function).__name__} for {name!r}"
-            )
-    return named
 
 
 def in_order(result: xr.Dataset, rows: Sequence[xr.Dataset], dims: Sequence[str]) -> xr.Dataset:

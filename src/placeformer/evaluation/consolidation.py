@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.evaluation.profiles import CHANCE_SHUFFLES, by_layer
+from placeformer.interventions.doses import Score, named_scores, run_scores
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.population.decoding import decode_position
@@ -31,7 +32,6 @@ from placeformer.zoo.registry import list_steps, load
 
 States = Mapping[int, Mapping[str, Tensor]] | Sequence[Mapping[str, Tensor]]
 Behaviour = xr.Dataset | Mapping[str, Any]
-Score = Callable[[Any], float]
 
 COMPARED = ("previous", "first", "final", "retest")
 """What the place cells of a step are compared with."""
@@ -112,8 +112,8 @@ def consolidation(
         Behaviour in a novel environment and its inputs, the control for memory; by default none.
         A navigation Transformer has its novel maps.
     score
-        Function of the network that returns a number, or a mapping of several by name, evaluated
-        at every step.
+        Function of the network that returns a number, or a mapping of several by name, called at
+        every step with the network in eval mode and without gradients.
     maps
         Indices of the trained and of the novel maps that memory is tested on, by default all. A
         recipe may bring in maps later: restrict it to those in use from the start to see them
@@ -194,12 +194,14 @@ def consolidation(
     >>> import placeformer as pf
     >>> from placeformer.training.recipe import Recipe
     >>> recipe = Recipe.read(Path(pf.load("mini-nmda-a10").info["folder"], "recipe.toml"))
-    >>> recipe = replace(recipe, training=replace(recipe.training, snapshots=(0, 2)))
+    >>> recipe = replace(
+    ...     recipe, network=replace(recipe.network, d_model=16, d_inner=16),  # a smaller network
+    ...     training=replace(recipe.training, walks=4, snapshots=(0, 2)),
+    ... )
     >>> with tempfile.TemporaryDirectory() as run:
     ...     trainer = pf.train(recipe, run, stop_at=2, progress=False)
     ...     course = pf.consolidation(
-    ...         run, n_walks=4, n_steps=128, recorded_walks=16, recorded_steps=128,
-    ...         progress=False,
+    ...         run, n_walks=4, n_steps=64, recorded_walks=16, recorded_steps=128, progress=False
     ...     )
     >>> course.step.values.tolist(), float(course.cka.sel(step=2, maps="trained", layer="ffn.1"))
     ([0, 2], 1.0)
@@ -208,7 +210,7 @@ def consolidation(
     walks = Walks(recorded_walks, recorded_steps, recorded_map, layers)
     own = Own(behaviour, control, forward, inputs, control_inputs, dims, layers)
     options = {"n_shuffles": n_shuffles, "seed": seed, **(criteria or {})}
-    named = score if isinstance(score, Mapping | None) else {"score": score}
+    named = {} if score is None else named_scores(score)
     memory = {"n_walks": n_walks, "n_steps": n_steps, "seed": seed, "maps": maps}
 
     def measured(step: int) -> tuple[dict[str, xr.Dataset], list[xr.Dataset]]:
@@ -222,8 +224,8 @@ def consolidation(
                 parts.append(errors_of(network, memory))
                 if behaviour is None:
                     recordings = walks.recordings(network, seed)
-        if named is not None:
-            values = [float(of_network(network)) for of_network in named.values()]
+        if named:
+            values = run_scores(named, network)
             parts.append(xr.Dataset({"score": ("metric", values)}, {"metric": list(named)}))
         alphas[step] = np.nan if alpha is None else alpha
         return recordings or own.recordings(network, seed), parts

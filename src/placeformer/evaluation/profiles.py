@@ -12,14 +12,13 @@ from tqdm.auto import tqdm
 from placeformer.data import schema
 from placeformer.evaluation.any_network import (
     RECORDED,
-    Score,
     facts_of,
     in_order,
-    named_scores,
     recording_of,
     scores_of,
     subjects_of,
 )
+from placeformer.interventions.doses import Score, named_scores
 from placeformer.interventions.magnesium import Source, dose_response
 from placeformer.models.memory import KINDS
 from placeformer.models.transformer import NavigationTransformer
@@ -228,7 +227,7 @@ def profile_networks(
     >>> dict(networks.place_cell_fraction.sizes)
     {'model': 1, 'maps': 2, 'layer': 2}
     """
-    subjects, scores = subjects_of(models), named_scores(score)
+    subjects, scores = subjects_of(models), {} if score is None else named_scores(score)
     run = {"behaviour": behaviour, "inputs": inputs, "layers": layers, "forward": forward}
     errors: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps}
     walks: dict[str, Any] = {"n_walks": recorded_walks, "n_steps": recorded_steps, "maps": maps}

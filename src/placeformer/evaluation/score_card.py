@@ -17,6 +17,7 @@ from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.evaluation.score_controls import Untrained, random_fields, untrained_twin
 from placeformer.interventions.ablation_curve import ablation_curve
+from placeformer.interventions.doses import trials
 from placeformer.models.memory import MEMORIES
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.population.decoding import decode_position
@@ -316,6 +317,8 @@ def check_score(network: Any, score: Any) -> None:
             )
     elif not callable(score):
         raise TypeError(f"score must be a function, got {type(score).__name__}")
+    else:
+        trials("score", score, network, [])  # what fails does so before anything is measured
 
 
 def with_input(

@@ -329,7 +329,7 @@ def measure(
     for dose in doses if scores else ():
         with parameter.at(model, dose):
             for name, score in scores.items():
-                rows[name].append(trials(name, score(model), rows[name]))
+                rows[name].append(trials(name, score, model, rows[name]))
     for name, values in rows.items():
         found[name] = Measured(np.array(values), np.ones(values[0].size), np.nan, name)
     bar.update(doses.size)

@@ -137,8 +137,8 @@ def ablation_curve(
     scores, score
         Further scores by name: functions of the lesioned network that return a number, or one
         number for each of the same trials at every call, which are then paired. A score is a cost:
-        greater is worse. Every function is called once per set of units. `score` is another name of
-        it.
+        greater is worse. Every function is called once per set of units, with the network in eval
+        mode and without gradients. `score` is another name of it.
     maps
         Indices of the trained and novel maps to walk on; by default all.
     n_walks, n_steps, where
@@ -333,7 +333,7 @@ def score_lesions(
     for lesion in tqdm(lesions, desc="scores", unit="lesion", disable=not progress):
         with lesioned(model, lesioned_units(plan, lesion), fill):
             for name, score in scores.items():
-                values[name].append(trials(name, score(model), values[name]))
+                values[name].append(trials(name, score, model, values[name]))
     return {
         name: xr.Dataset(
             {

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from placeformer.interventions.batched_lesions import count_errors
@@ -40,6 +40,7 @@ from placeformer.interventions.perturbation import (
 from placeformer.interventions.replacement import Reference
 from placeformer.interventions.units import Site, chosen_units, layer_widths, sites, unused
 from placeformer.models.activation import NMDA
+from placeformer.models.memory import untouched
 from placeformer.models.transformer import NavigationTransformer
 
 Score = Callable[[Any], ArrayLike]
@@ -275,15 +276,44 @@ def check_score(model: nn.Module, score: object) -> None:
         )
 
 
+def run_score(name: str, score: Score, model: nn.Module) -> NDArray[np.float64]:
+    """Numbers that a score returns for a network in eval mode, without gradients."""
+    with untouched(model):
+        value: object = score(model)
+        if isinstance(value, Tensor):
+            value = value.to("cpu", torch.float64 if value.is_floating_point() else None)
+        found = np.asarray(value)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(
+            f"score[{name!r}] must return a number, or one for each trial, got "
+            f"{type(value).__name__} {value!r:.80}"
+        )
+    return found.astype(np.float64)
+
+
+def run_scores(scores: Mapping[str, Score], model: nn.Module) -> list[float]:
+    """Numbers that scores return for a network, one each."""
+    values = []
+    for name, score in scores.items():
+        value = run_score(name, score, model)
+        if value.size != 1:
+            raise TypeError(
+                f"score[{name!r}] must return a number, got {value.size}; return their mean, or "
+                "whatever sums them up"
+            )
+        values.append(float(value.reshape(())))
+    return values
+
+
 def trials(
-    name: str, value: ArrayLike, before: Sequence[NDArray[np.float64]]
+    name: str, score: Score, model: nn.Module, before: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Return a score's value per trial; raise if the number of trials changes between calls."""
-    values = np.atleast_1d(np.asarray(value, float))
+    """Run a score, and return its value per trial; raise if their number changes between calls."""
+    values = np.atleast_1d(run_score(name, score, model))
     if values.ndim > 1 or (before and before[0].shape != values.shape):
         shapes = f"{values.shape}" + (f" after {before[0].shape}" if before else "")
         raise ValueError(
-            f"scores[{name!r}] must give a number, or one for each of the same trials, at every "
+            f"score[{name!r}] must return a number, or one for each of the same trials, at every "
             f"call, got shape {shapes}"
         )
     return values

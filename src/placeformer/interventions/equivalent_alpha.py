@@ -262,7 +262,7 @@ def measured_equivalence(
             rows: list[Floats] = []
             for dose in (None, *values.tolist()):
                 with lesioned() if dose is None else parameter.at(model, dose):
-                    rows.append(trials("score", score(model), rows))
+                    rows.append(trials("score", score, model, rows))
                 bar.update()
             cost, n = np.array(rows), np.ones(rows[0].size, np.int64)
     weights = draws(n.size, n_resamples, np.random.default_rng(seed))

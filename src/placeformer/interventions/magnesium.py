@@ -154,8 +154,9 @@ def dose_response(
         all its NMDA_α.
     score
         A function of the perturbed network that returns a number, or one number for each of the
-        same trials at every dose; or a mapping of several by name. By default the working- and
-        reference-memory errors of a navigation Transformer on trained and novel maps.
+        same trials at every dose; or a mapping of several by name. It is called in eval mode and
+        without gradients. By default the working- and reference-memory errors of a navigation
+        Transformer on trained and novel maps.
     steps, reference
         Steps at which it acts, and Recordings for noise and lesions, see :func:`perturb`. By
         default all steps, and for a navigation Transformer a reference recorded once, intact.
@@ -298,7 +299,7 @@ def scored_at(
         with nullcontext() if dose is None else parameter.at(model, dose):
             values = {}
             for name, score in scores.items():
-                values[name] = trials(name, score(model), before.setdefault(name, []))
+                values[name] = trials(name, score, model, before.setdefault(name, []))
                 before[name].append(values[name])
         ends = [score_interval(v, n_resamples, seed) for v in values.values()]
         about = "95 % bootstrap interval over trials"

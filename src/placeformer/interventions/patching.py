@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -262,7 +263,12 @@ def source_walks(
         maps = [int(i) for i in str(drawn["maps"]).split()]
         n_walks = int(first[schema.WALK].max()) + 1
         walks = world.walk(
-            n_walks, last, seed=int(drawn["walk_seed"]), familiar=bool(drawn["familiar"]), maps=maps
+            n_walks,
+            last,
+            seed=int(drawn["walk_seed"]),
+            familiar=bool(drawn["familiar"]),
+            maps=maps,
+            walls=json.loads(drawn.get(schema.WALLS, "[]")),
         )
     if dataset_sha256(walks) != about["walks_sha256"]:
         raise ValueError(

@@ -1,40 +1,52 @@
-"""GridWorld: square maps of letters, and random walks on them."""
+"""GridWorld: maps of letters on a rectangular grid, and random walks on them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from placeformer.data.schema import variable
+from placeformer.data.schema import WALLS, variable
 
 ACTIONS = ("stay", "east", "south", "north", "west")
-"""Action names by index; place index = y · side + x, east is +1, south is +side."""
+"""Action names by index; place index = y · columns + x, east is +1, south is +columns."""
 
 Ints = NDArray[np.int64]
+Walls = tuple[tuple[int, int], ...]
+Transitions = tuple[Ints, Ints, Ints]
 
 
-def transitions(side: int) -> tuple[Ints, Ints, Ints]:
-    """Tabulate the moves on a side × side grid.
+def transitions(shape: tuple[int, int], walls: Walls = ()) -> Transitions:
+    """Tabulate the moves on a grid of rows × columns, with walls between neighbouring places.
 
     Returns
     -------
     destination : (place, action)
-        Place index after each action, -1 where the neighbour does not exist.
+        Place index after each action, -1 where there is no neighbour, or a wall before it.
     moves : (place, 5)
         The actions that exist, packed to the left.
     n_moves : (place,)
-        Number of actions that exist: 3 in a corner, 4 at a wall, 5 elsewhere.
+        Number of actions that exist: 5 less the edges and walls of the place.
     """
-    place = np.arange(side * side)
-    x, y = place % side, place // side
-    exists = np.stack([x >= 0, x < side - 1, y < side - 1, y > 0, x > 0], axis=1)
-    destination = np.where(exists, place[:, None] + [0, 1, side, -side, -1], -1)
+    rows, columns = shape
+    place = np.arange(rows * columns)
+    x, y = place % columns, place // columns
+    exists = np.stack([x >= 0, x < columns - 1, y < rows - 1, y > 0, x > 0], axis=1)
+    destination = np.where(exists, place[:, None] + [0, 1, columns, -columns, -1], -1)
+    for pair in walls:
+        for here, there in (pair, pair[::-1]):
+            destination[here, destination[here] == there] = -1
+    exists = destination >= 0
     moves = np.argsort(~exists, axis=1, kind="stable")
     return destination, moves, exists.sum(axis=1)
 
@@ -45,20 +57,18 @@ class Walker:
 
     Attributes
     ----------
+    moves
+        The moves of the world, see :func:`transitions`.
     place, map : (walk,)
         Current place index and map index of every walk.
     rng
         The only source of randomness.
     """
 
-    side: int
+    moves: Transitions
     place: Ints
     map: Ints
     rng: np.random.Generator
-    _tables: tuple[Ints, Ints, Ints] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._tables = transitions(self.side)
 
     def advance(self, n_steps: int) -> tuple[Ints, Ints]:
         """Take `n_steps` steps, each drawn uniformly from the actions that exist.
@@ -75,14 +85,14 @@ class Walker:
 
 
 def advance(walkers: Sequence[Walker], n_steps: int) -> tuple[Ints, Ints]:
-    """Advance several walkers with equally many walks at once; see :meth:`Walker.advance`.
+    """Advance several walkers of one world, with equally many walks; see :meth:`Walker.advance`.
 
     Returns
     -------
     place : (walker, walk, n_steps + 1)
     action : (walker, walk, n_steps)
     """
-    destination, moves, n_moves = walkers[0]._tables
+    destination, moves, n_moves = walkers[0].moves
     shape = (len(walkers), len(walkers[0].place))
     draws = np.stack([w.rng.random((n_steps, shape[1])) for w in walkers], axis=1)
     place = np.empty((n_steps + 1, *shape), dtype=np.int64)
@@ -98,12 +108,12 @@ def advance(walkers: Sequence[Walker], n_steps: int) -> tuple[Ints, Ints]:
 
 
 class GridWorld:
-    """Trained and novel letter maps on a square grid.
+    """Trained and novel letter maps on a square or rectangular grid.
 
     Parameters
     ----------
     side
-        Places along each edge, ≥ 2.
+        Places along each edge of a square grid, ≥ 2.
     n_letters
         Number of different letters, 2 to 256; the letter of a place is drawn uniformly.
     n_maps
@@ -111,19 +121,33 @@ class GridWorld:
     seed
         Random seed of the letters. The same arguments give the same maps.
     letters
-        The letters of the trained maps, such as those of another program, (n_maps, side, side) or
-        (n_maps, side²), whole numbers from 0 to n_letters - 1; they then give `side` and `n_maps`.
-        The novel maps are drawn as without them.
+        The letters of the trained maps, such as those of another program, (n_maps, rows, columns)
+        or (n_maps, places), whole numbers from 0 to n_letters - 1; they then give the size, unless
+        it is flat and not a square, and `n_maps`. The novel maps are drawn as without them.
+    shape
+        Rows and columns of a rectangular grid, in place of `side`: ``(1, 20)`` is a linear track.
+    walls
+        Pairs of neighbouring places (indices y · columns + x) between which no step leads. Every
+        place must remain within reach.
 
     Raises
     ------
     ValueError
-        An argument out of range, or letters of another shape.
+        An argument out of range, letters of another shape, a wall that is not between neighbours,
+        or places that walls close off.
 
     Attributes
     ----------
-    maps, novel_maps : (n_maps, side²) uint8
-        Letter index of every place (place index = y · side + x).
+    maps, novel_maps : (n_maps, places) uint8
+        Letter index of every place (place index = y · columns + x).
+    shape : tuple of int
+        Rows and columns.
+    side : int
+        Places along each edge; only a square world has it.
+    n_places : int
+        Number of places.
+    walls : tuple of pairs of int
+        The walls, each once and in order.
 
     See Also
     --------
@@ -138,6 +162,13 @@ class GridWorld:
     (2, 25)
     >>> dict(world.walk(n_walks=3, n_steps=100, seed=1).sizes)
     {'walk': 3, 'time': 100}
+
+    Two rooms with a door in the wall between them:
+
+    >>> wall = [(9 * y + 4, 9 * y + 5) for y in (0, 1, 3, 4)]
+    >>> rooms = pf.GridWorld(shape=(5, 9), n_maps=2, walls=wall)
+    >>> rooms.n_places, len(rooms.walls)
+    (45, 4)
     """
 
     def __init__(
@@ -148,10 +179,14 @@ class GridWorld:
         seed: int = 0,
         *,
         letters: ArrayLike | None = None,
+        shape: Sequence[int] | None = None,
+        walls: ArrayLike = (),
     ) -> None:
-        given = None if letters is None else check_letters(letters, n_letters)
+        if shape is not None:
+            shape = check_shape(shape)
+        given = None if letters is None else check_letters(letters, n_letters, shape)
         if given is not None:
-            n_maps, side = len(given), math.isqrt(given.shape[1])
+            n_maps, shape = len(given), check_shape(given.shape[1:])
         for name, value, least in (
             ("side", side, 2),
             ("n_letters", n_letters, 2),
@@ -162,24 +197,54 @@ class GridWorld:
                 raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")
         if n_letters > 256:
             raise ValueError(f"n_letters must be at most 256, got {n_letters}")
-        self.side, self.n_letters, self.n_maps, self.seed = side, n_letters, n_maps, seed
+        rows, columns = (side, side) if shape is None else shape
+        self.shape = int(rows), int(columns)
+        self.n_letters, self.n_maps, self.seed = n_letters, n_maps, seed
+        self.walls = check_walls(walls, self.shape)
         self.maps, self.novel_maps = (
             np.random.default_rng([seed, kind]).integers(
-                n_letters, size=(n_maps, side * side), dtype=np.uint8
+                n_letters, size=(n_maps, self.n_places), dtype=np.uint8
             )
             for kind in (0, 1)
         )
         if given is not None:
-            self.maps = given
+            self.maps = given.reshape(n_maps, -1)
+
+    @property
+    def n_places(self) -> int:
+        """Number of places."""
+        return math.prod(self.shape)
+
+    @property
+    def side(self) -> int:
+        """Places along each edge of a square world."""
+        if self.shape[0] != self.shape[1]:
+            raise AttributeError(
+                f"side is only that of a square world, this one has {self.shape[0]} × "
+                f"{self.shape[1]} places; use shape"
+            )
+        return self.shape[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments that make this world, but for given letters, as JSON has them."""
+        square = self.shape[0] == self.shape[1]
+        return {
+            **({"side": self.side} if square else {"shape": list(self.shape)}),
+            **{key: int(getattr(self, key)) for key in ("n_letters", "n_maps", "seed")},
+            **({"walls": [list(pair) for pair in self.walls]} if self.walls else {}),
+        }
+
+    @cached_property
+    def moves(self) -> Transitions:
+        """The moves from every place, see :func:`transitions`."""
+        return transitions(self.shape, self.walls)
 
     def __repr__(self) -> str:
-        return (
-            f"GridWorld(side={self.side}, n_letters={self.n_letters}, "
-            f"n_maps={self.n_maps}, seed={self.seed})"
-        )
+        return f"GridWorld({', '.join(f'{key}={value}' for key, value in self.settings.items())})"
 
     def letters(self, familiar: bool = True) -> NDArray[np.uint8]:
-        """Letter indices of the trained (`familiar`) or the novel maps, (n_maps, side²)."""
+        """Letter indices of the trained (`familiar`) or the novel maps, (n_maps, places)."""
         return self.maps if familiar else self.novel_maps
 
     def morph(
@@ -193,7 +258,7 @@ class GridWorld:
         Parameters
         ----------
         a, b
-            Indices of trained maps, or the letters of any map, (side²,) or (side, side).
+            Indices of trained maps, or the letters of any map, (places,) or (rows, columns).
         share
             One or several shares, 0 (map A) to 1 (map B).
         seed
@@ -202,7 +267,7 @@ class GridWorld:
         Returns
         -------
         numpy.ndarray
-            Letters (share, side²), for the argument `letters` of :meth:`walk`.
+            Letters (share, places), for the argument `letters` of :meth:`walk`.
 
         Raises
         ------
@@ -218,30 +283,71 @@ class GridWorld:
         [0, 12, 23]
         >>> walks = world.walk(n_walks=6, n_steps=50, seed=0, letters=letters)
         """
-        shares = np.atleast_1d(np.asarray(share, float))
-        if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
-            raise ValueError(f"share must be in 0–1, got {share!r}")
         first, second = (self._one_map(name, m) for name, m in (("a", a), ("b", b)))
         differ = np.random.default_rng([seed, 3]).permutation(np.flatnonzero(first != second))
+        shares = check_shares(share)
         morphs = np.repeat(first[None], shares.size, 0)
         for row, n in zip(morphs, np.rint(shares * differ.size).astype(int), strict=True):
             row[differ[:n]] = second[differ[:n]]
         return morphs
 
+    def swap(self, a: int | ArrayLike, share: ArrayLike, *, seed: int = 0) -> NDArray[np.uint8]:
+        """Letters of a map at a share of whose places two different letters changed places.
+
+        Unlike a :meth:`morph`, a swap brings no letter into the map that it did not have: every
+        letter is as frequent as before.
+
+        Parameters
+        ----------
+        a
+            Index of a trained map, or the letters of any map, (places,) or (rows, columns).
+        share
+            One or several shares of the pairs of places, 0 (map A) to 1 (every place has another
+            letter; of an odd number of places one keeps its own, and of a letter at more than half
+            of the places those that find no other). The pairs of a smaller share are among those
+            of a greater one.
+        seed
+            Random seed of the pairs and of their order.
+
+        Returns
+        -------
+        numpy.ndarray
+            Letters (share, places), for the argument `letters` of :meth:`walk`.
+
+        Raises
+        ------
+        ValueError
+            A share outside 0–1, or a map that does not exist or has another size.
+
+        Examples
+        --------
+        >>> import placeformer as pf
+        >>> world = pf.GridWorld(side=6, n_letters=10, n_maps=2)
+        >>> letters = world.swap(0, [0, 0.5, 1])
+        >>> (letters != world.maps[0]).sum(1).tolist()
+        [0, 18, 36]
+        """
+        first, rng = self._one_map("a", a), np.random.default_rng([seed, 4])
+        order = rng.permutation(first.size)
+        order = order[np.argsort(first[order], kind="stable")]  # of equal letters at random
+        half = first.size // 2
+        pairs = rng.permutation(np.stack([order[:half], order[first.size - half :]], 1))
+        pairs = pairs[first[pairs[:, 0]] != first[pairs[:, 1]]]
+        shares = check_shares(share)
+        swapped = np.repeat(first[None], shares.size, 0)
+        for row, n in zip(swapped, np.rint(shares * len(pairs)).astype(int), strict=True):
+            row[pairs[:n]] = first[pairs[:n, ::-1]]
+        return swapped
+
     def _one_map(self, name: str, which: int | ArrayLike) -> NDArray[np.uint8]:
-        """Letters (side²,) of a trained map, or as given."""
+        """Letters (places,) of a trained map, or as given."""
         if np.ndim(which) == 0:
             if not isinstance(which, int | np.integer) or not 0 <= which < self.n_maps:
                 raise ValueError(
                     f"{name} must be an index in 0–{self.n_maps - 1}, or letters, got {which!r}"
                 )
             return self.maps[which]
-        letters = check_letters(np.asarray(which)[None], self.n_letters, name)[0]
-        if letters.size != self.side**2:
-            raise ValueError(
-                f"{name} must have {self.side**2} places, as this world has, got {letters.size}"
-            )
-        return letters
+        return check_letters(np.asarray(which)[None], self.n_letters, self.shape, name).ravel()
 
     def walker(
         self,
@@ -250,6 +356,7 @@ class GridWorld:
         *,
         maps: Sequence[int] | None = None,
         n_maps: int | None = None,
+        moves: Transitions | None = None,
     ) -> Walker:
         """Start `n_walks` walks at random places of random `maps` (default: all)."""
         n_maps = self.n_maps if n_maps is None else n_maps
@@ -257,8 +364,9 @@ class GridWorld:
         whole = allowed.dtype.kind in "iu" and allowed.size > 0
         if not whole or allowed.min() < 0 or allowed.max() >= n_maps:
             raise ValueError(f"maps must be indices in 0–{n_maps - 1}, got {maps!r}")
-        place = rng.integers(self.side**2, size=n_walks)
-        return Walker(self.side, place, allowed[rng.integers(len(allowed), size=n_walks)], rng)
+        place = rng.integers(self.n_places, size=n_walks)
+        chosen = allowed[rng.integers(len(allowed), size=n_walks)]
+        return Walker(self.moves if moves is None else moves, place, chosen, rng)
 
     def walk(
         self,
@@ -269,6 +377,7 @@ class GridWorld:
         familiar: bool = True,
         maps: Sequence[int] | None = None,
         letters: ArrayLike | None = None,
+        walls: ArrayLike | None = None,
     ) -> xr.Dataset:
         """Draw random walks, with the letters seen and the actions taken.
 
@@ -283,9 +392,12 @@ class GridWorld:
         maps
             Indices of the maps to draw from; by default all.
         letters
-            Other maps to walk on, such as those of :meth:`morph`: (map, side²) or (map, side,
-            side). They are not trained maps, and `familiar` of the walks is False. The courses are
-            those of the same number of trained maps.
+            Other maps to walk on, such as those of :meth:`morph` and :meth:`swap`: (map, places)
+            or (map, rows, columns). They are not trained maps, and `familiar` of the walks is
+            False. The courses are those of the same number of trained maps.
+        walls
+            Walls in place of those of the world, such as novel ones that a network was not trained
+            with, as in :class:`GridWorld`; ``()`` for none. By default those of the world.
 
         Returns
         -------
@@ -296,19 +408,18 @@ class GridWorld:
             predicted. Coordinates along ``walk``: `map` (map index) and `familiar` (bool).
         """
         rng = np.random.default_rng([seed, 2])
-        known = self.letters(familiar)
+        known, barriers, moves = self.letters(familiar), self.walls, self.moves
         if letters is not None:
-            known, familiar = check_letters(letters, self.n_letters), False
-            if known.shape[1] != self.side**2:
-                raise ValueError(
-                    f"letters must have {self.side**2} places, as this world has, got "
-                    f"{known.shape[1]}"
-                )
-        walker = self.walker(n_walks, rng, maps=maps, n_maps=len(known))
+            known = check_letters(letters, self.n_letters, self.shape).reshape(-1, self.n_places)
+            familiar = False
+        if walls is not None:
+            barriers = check_walls(walls, self.shape)
+            moves = transitions(self.shape, barriers)
+        walker = self.walker(n_walks, rng, maps=maps, n_maps=len(known), moves=moves)
         place, action = walker.advance(n_steps)
         seen = known[walker.map[:, None], place]
         steps = ("walk", "time")
-        x, y = (place % self.side).astype(np.int16), (place // self.side).astype(np.int16)
+        y, x = (axis.astype(np.int16) for axis in np.divmod(place, self.shape[1]))
         return xr.Dataset(
             {
                 "observation": variable(steps, seen[:, :-1], "letter seen"),
@@ -326,7 +437,7 @@ class GridWorld:
                 "time": variable("time", np.arange(n_steps), "time in steps"),
             },
             attrs={
-                "side": self.side,
+                **size_attrs(self.shape, barriers),
                 "n_letters": self.n_letters,
                 "world_seed": self.seed,
                 "walk_seed": seed,
@@ -338,21 +449,94 @@ class GridWorld:
         )
 
 
-def check_letters(letters: ArrayLike, n_letters: int, name: str = "letters") -> NDArray[np.uint8]:
-    """Return the letters of maps as (map, place); raise for another shape or other letters."""
-    given = np.asarray(letters)
-    flat = given.reshape(len(given), -1) if given.ndim in (2, 3) and given.size else given
-    square = flat.ndim == 2 and math.isqrt(flat.shape[1]) ** 2 == flat.shape[1]
-    if not square or (given.ndim == 3 and given.shape[1] != given.shape[2]):
+def size_attrs(shape: tuple[int, int], walls: Walls) -> dict[str, Any]:
+    """Attributes of walks that state the size of their world, and its walls if it has any."""
+    rows, columns = shape
+    size = {"side": rows} if rows == columns else {"rows": rows, "columns": columns}
+    return size | ({WALLS: json.dumps(walls)} if walls else {})
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a grid; raise for any other shape."""
+    sizes = np.asarray(shape)
+    if sizes.shape != (2,) or sizes.dtype.kind not in "iu" or sizes.min() < 1 or sizes.max() < 2:
         raise ValueError(
-            f"{name} must be (map, side, side) or (map, side²), got the shape {given.shape}"
+            f"shape must be two whole numbers, the rows and columns of two places or more, got "
+            f"{shape!r}"
+        )
+    return int(sizes[0]), int(sizes[1])
+
+
+def check_walls(walls: ArrayLike, shape: tuple[int, int]) -> Walls:
+    """Walls, each once and in order; raise for those that are none or close places off."""
+    pairs = np.asarray(walls)
+    if pairs.size == 0:
+        return ()
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise ValueError(
+            "walls must be pairs of places (indices y · columns + x), such as [(0, 1)], got "
+            f"{walls!r:.80}"
+        )
+    n_places, columns = math.prod(shape), shape[1]
+    low, high = np.sort(pairs, axis=1).T
+    apart = high - low
+    level = (apart == 1) & (high % columns > 0)
+    wrong = (low < 0) | (high >= n_places) | ~(level | (apart == columns))
+    if wrong.any():
+        raise ValueError(
+            f"walls must be between places 0–{n_places - 1} that are neighbours in {shape[0]} "
+            f"rows of {columns}, got {tuple(pairs[wrong][0].tolist())}"
+        )
+    found = tuple(sorted(set(zip(low.tolist(), high.tolist(), strict=True))))
+    destination, _, _ = transitions(shape, found)
+    here, action = np.nonzero(destination >= 0)
+    steps = coo_array((np.ones(here.size), (here, destination[here, action])), (n_places,) * 2)
+    n_parts, part = connected_components(steps, directed=False)
+    if n_parts > 1:
+        off = np.flatnonzero(part != np.bincount(part).argmax())
+        raise ValueError(
+            f"walls must leave every place within reach, but close off {off.size} of the "
+            f"{n_places} places, such as {off[0]} (x = {off[0] % columns}, y = "
+            f"{off[0] // columns}); leave a door"
+        )
+    return found
+
+
+def check_shares(share: ArrayLike) -> NDArray[np.float64]:
+    """One or several shares as an array; raise for any outside 0–1."""
+    shares = np.atleast_1d(np.asarray(share, float))
+    if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"share must be in 0–1, got {share!r}")
+    return shares
+
+
+def check_letters(
+    letters: ArrayLike, n_letters: int, shape: Sequence[int] | None = None, name: str = "letters"
+) -> NDArray[np.uint8]:
+    """Return the letters of maps as (map, row, column); raise for another shape or other letters.
+
+    Without `shape`, flat maps are those of a square world.
+    """
+    given = np.asarray(letters)
+    if shape is None and given.ndim == 2 and given.size:
+        side = math.isqrt(given.shape[1])
+        shape = (side, side)
+    elif shape is None and given.ndim == 3:
+        shape = given.shape[1:]
+    of_map = () if shape is None else ((math.prod(shape),), tuple(shape))
+    if given.size == 0 or given.shape[1:] not in of_map:
+        size = "" if shape is None else f" of {shape[0]} × {shape[1]} places"
+        raise ValueError(
+            f"{name} must be (map, rows, columns) or (map, places){size}, got the shape "
+            f"{given.shape}"
         )
     if given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= n_letters:
         raise ValueError(
             f"{name} must be whole numbers from 0 to n_letters - 1 = {n_letters - 1}, got "
             f"{given.dtype} from {given.min()} to {given.max()}"
         )
-    return flat.astype(np.uint8)
+    assert shape is not None  # for the type checker
+    return given.reshape(len(given), *shape).astype(np.uint8)
 
 
 def sha256(letters: NDArray[np.uint8]) -> str:

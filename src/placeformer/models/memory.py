@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from placeformer.data.schema import variable
+from placeformer.data.schema import variable, world_shape
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.network_checks import navigation_transformer
 from placeformer.models.ownership import in_use
@@ -22,6 +22,8 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer, S
 from placeformer.stats.bootstrap import ratio
 from placeformer.stats.intervals import ABOUT_INTERVAL, LEVEL, error_interval
 
+WALKED = {"action", "observation", "target", "x", "y", "next_x", "next_y", "familiar"}
+"""Variables of walks on a grid world."""
 MEMORIES = ("working", "reference")
 KINDS = ("trained", "novel")
 
@@ -185,9 +187,10 @@ def memory_errors(
     familiar: bool = True,
     where: str = "chunk_end",
     maps: Sequence[int] | None = None,
+    walks: xr.Dataset | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Working- and reference-memory error of a network on its own world.
+    """Working- and reference-memory error of a network on its own world, or along given walks.
 
     A prediction is **working memory** if its place is among the places of the steps the network
     could attend to, else **reference memory**. The error is the share of predictions whose most
@@ -209,6 +212,9 @@ def memory_errors(
         "every_step" counts every prediction, with the window that it actually had.
     maps
         Indices of the maps to walk on; by default all.
+    walks
+        Walks of :meth:`GridWorld.walk` in place of `n_walks`, `n_steps`, `familiar` and `maps`,
+        such as walks on changed letters or among novel walls; `seed` is then that of e₀ alone.
     progress
         Show a progress bar.
 
@@ -225,7 +231,8 @@ def memory_errors(
     TypeError
         A network of another class.
     ValueError
-        A network without a world, an unknown `where` or map, or walks too short for a full window.
+        A network without a world, an unknown `where` or map, walks too short for a full window, or
+        walks that are not of a grid world.
 
     See Also
     --------
@@ -254,11 +261,20 @@ def memory_errors(
         "its memory errors are those of the letters it predicts on its world. Of another network, "
         "pf.profile_networks measures the units, and any score that you give",
     )
-    world = world_of(model)
+    if walks is None:
+        counted_steps(n_steps, model.config, where)  # refused before the walks are drawn
+        walks = world_of(model).walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)
+    elif missing := WALKED - set(getattr(walks, "variables", ())):
+        raise ValueError(
+            f"walks must be a Dataset of GridWorld.walk, got {type(walks).__name__} without "
+            f"{', '.join(sorted(missing))}"
+        )
+    else:
+        n_walks, n_steps = walks["action"].shape
+        familiar = bool(walks["familiar"].values.all())
     counted = counted_steps(n_steps, model.config, where)
-    walk = world.walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)
-    wrong = predictions(model, walk, seed=seed, progress=progress) != walk.target.values
-    seen = visited(places(walk), attended_window(n_steps, model.config.chunk, model.config.memory))
+    wrong = predictions(model, walks, seed=seed, progress=progress) != walks["target"].values
+    seen = visited(places(walks), attended_window(n_steps, model.config.chunk, model.config.memory))
     result = tally(wrong[:, counted], seen[:, counted])
     return result.assign_attrs(
         where=where,
@@ -266,7 +282,7 @@ def memory_errors(
         seed=seed,
         n_walks=n_walks,
         n_steps=n_steps,
-        chance=1 - 1 / world.n_letters,
+        chance=1 - 1 / model.config.n_letters,
     )
 
 
@@ -286,9 +302,14 @@ def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.b
 
 def places(walk: xr.Dataset) -> NDArray[np.int64]:
     """Place indices of walks, (walk, time + 1), the last column after the last action."""
-    side = int(walk.attrs["side"])
-    here = walk.y.values.astype(np.int64) * side + walk.x.values
-    last = walk.next_y.values[:, -1:].astype(np.int64) * side + walk.next_x.values[:, -1:]
+    shape = world_shape(walk.attrs)
+    if shape is None:
+        raise ValueError(
+            "walks must state the size of their world in the attribute side, or rows and columns, "
+            "as those of GridWorld.walk do"
+        )
+    here = walk.y.values.astype(np.int64) * shape[1] + walk.x.values
+    last = walk.next_y.values[:, -1:].astype(np.int64) * shape[1] + walk.next_x.values[:, -1:]
     return np.concatenate([here, last], axis=1)
 
 

@@ -30,10 +30,14 @@ def html(kind: str, facts: dict[str, Any]) -> str:
 def labelled(facts: dict[str, Any]) -> dict[str, str]:
     """Label and text of every line of a summary."""
     world = facts["world"]
-    maps = "none: only the network matters" if world is None else (
-        f"{world['n_maps']} trained and {world['n_maps']} novel, {world['side']} × {world['side']} "
-        f"places, {world['n_letters']} letters (seed {world['seed']})"
-    )  # fmt: skip
+    maps = (
+        "none: only the network matters"
+        if world is None
+        else (
+            f"{world['n_maps']} trained and {world['n_maps']} novel, {size_of(world)} places, "
+            f"{world['n_letters']} letters (seed {world['seed']})"
+        )
+    )
     size = (
         f"{facts['layers']} layers of width {facts['width']}, {facts['heads']} heads, "
         f"{facts['units']} feed-forward units each; {facts['parameters']:,} parameters"
@@ -46,6 +50,11 @@ def labelled(facts: dict[str, Any]) -> dict[str, str]:
         **{spaced(key): f"{value:.4g}" for key, value in facts["results"].items()},
         "recipe": facts["recipe"] or "none",
     }
+
+
+def size_of(world: dict[str, Any]) -> str:
+    """Rows and columns of a world."""
+    return " × ".join(str(n) for n in world.get("shape") or [world["side"]] * 2)
 
 
 def activation(facts: dict[str, Any]) -> str:

@@ -535,14 +535,13 @@ class NavigationTransformer(nn.Module):
         -------
         dict
             `name`, `activation`, `alpha` and `mg_mM` (None for other activations), `parameters`,
-            `layers`, `width`, `heads`, `units` (feed-forward units per layer), `world` (side,
-            letters, maps and seed; None without a world), `results` (name → number) with their
-            `definitions`, `recipe` (path; None without a recipe), `source` and `sha256` (None for a
-            network that was not loaded).
+            `layers`, `width`, `heads`, `units` (feed-forward units per layer), `world` (side or
+            shape, letters, maps, seed, and walls if any; None without a world), `results` (name →
+            number) with their `definitions`, `recipe` (path; None without a recipe), `source` and
+            `sha256` (None for a network that was not loaded).
         """
         config, world, info = self.config, self.world, self.info
         recipe = Path(info["folder"], RECIPE) if "folder" in info else None
-        keys = ("side", "n_letters", "n_maps", "seed")
         return {
             "name": info.get("name"),
             "activation": config.activation,
@@ -553,7 +552,7 @@ class NavigationTransformer(nn.Module):
             "width": config.d_model,
             "heads": config.n_heads,
             "units": config.d_inner,
-            "world": None if world is None else {key: int(getattr(world, key)) for key in keys},
+            "world": None if world is None else world.settings,
             "results": dict(info.get("results", {})),
             "definitions": dict(info.get("definitions", {})),
             "recipe": str(recipe) if recipe and recipe.is_file() else None,

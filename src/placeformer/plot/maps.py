@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 from textwrap import fill
 from typing import Any
@@ -112,13 +113,20 @@ def offsets_aside(
     return radius * np.cos(2.4 * visit), radius * np.sin(2.4 * visit)
 
 
-def draw_world(ax: Axes, side: int, letters: xr.DataArray | None) -> None:
-    """Draw the grid, with the letter of every place in its upper left corner."""
-    edges = np.arange(side + 1) - 0.5
-    set_axes(ax, ("y", "x"), (GRID_STEPS, GRID_STEPS), (edges, edges))
+def draw_world(
+    ax: Axes, shape: tuple[int, int], letters: xr.DataArray | None, walls: Sequence[Sequence[int]]
+) -> None:
+    """Draw the grid and its walls, with the letter of every place in its upper left corner."""
+    rows, columns = (np.arange(n + 1) - 0.5 for n in shape)
+    set_axes(ax, ("y", "x"), (GRID_STEPS, GRID_STEPS), (rows, columns))
     ink = mpl.rcParams["text.color"]
-    ax.hlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
-    ax.vlines(edges, edges[0], edges[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    ax.hlines(rows, columns[0], columns[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    ax.vlines(columns, rows[0], rows[-1], color=ink, alpha=0.15, linewidth=0.5, zorder=0)
+    for here, there in walls:
+        y, x = divmod(there, shape[1])
+        along_x = (x - 0.5, x + 0.5) if there - here == shape[1] else (x - 0.5, x - 0.5)
+        along_y = (y - 0.5, y - 0.5) if there - here == shape[1] else (y - 0.5, y + 0.5)
+        ax.plot(along_x, along_y, color=ink, linewidth=2, solid_capstyle="butt", zorder=1)
     if letters is not None:
         for (y, x), letter in np.ndenumerate(letters.transpose("y", "x").values):
             name = ascii_uppercase[letter] if letter < len(ascii_uppercase) else str(letter)
@@ -307,13 +315,14 @@ def walk(
     """
     ax, steps = _axes(ax), recording.isel({schema.WALK: walk})
     x, y = (np.asarray(steps[name].values, float) for name in ("x", "y"))
-    side = int(recording.attrs.get("side", max(x.max(), y.max()) + 1))
     ax.plot(x, y, color="0.55", linewidth=1.2, zorder=1, label="path")
     ax.plot(x[:1], y[:1], "s", color="0.55", markersize=7, zorder=1, label="start")
     if {"visited", "correct"} <= set(recording.variables):
         _outcomes(ax, steps, x, y)
     if {schema.shown_units(steps[name], GRID_STEPS) for name in ("x", "y")} == {GRID_STEPS}:
-        draw_world(ax, side, letters)
+        side = int(max(x.max(), y.max()) + 1)
+        walls = json.loads(recording.attrs.get(schema.WALLS, "[]"))
+        draw_world(ax, schema.world_shape(recording.attrs) or (side, side), letters, walls)
     else:
         ax.set(xlabel=place_label(steps, "x"), ylabel=place_label(steps, "y"), aspect="equal")
     if legend:

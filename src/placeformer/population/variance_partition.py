@@ -156,7 +156,10 @@ def variance_partition(
     are additive: a conjunctive cell (a head direction within its fields) is explained by one
     variable of all its axes, ``{"both": ("y", "x", "heading")}``. Wide bins leave differences
     within them to other variables: a unit with a small field seems tuned to heading in bins of half
-    a metre. The activations are held in memory; every sample counts once, whatever its ``dwell``.
+    a metre. Every sample counts once, whatever its ``dwell``. The activations of all units are held
+    in memory (4 bytes a value in float32), also of a recording on disk; units are measured one by
+    one, so a larger recording can be passed in parts, ``recording.isel(unit=slice(0, 1000))``, with
+    ``q`` then over the units of a part.
 
     References
     ----------

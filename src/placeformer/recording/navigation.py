@@ -107,6 +107,9 @@ def by_lag(weights: Tensor, reach: int, own: int) -> Tensor:
 BATCH = 128
 """Default number of walks that run at once."""
 
+INPUTS = ["action", "observation", "target", "x", "y", "next_x", "next_y"]
+"""Variables of walks that the network runs along."""
+
 
 def navigation_job(
     model: NavigationTransformer,
@@ -200,8 +203,7 @@ def with_path(model: NavigationTransformer, walks: xr.Dataset, seed: int) -> xr.
     """
     path = model.initial_state(walks.sizes[schema.WALK], seed=seed).path
     drawn = xr.Variable((schema.WALK, "rnn"), path.detach().float().cpu().numpy())
-    inputs = ["action", "observation", "target", "x", "y", "next_x", "next_y"]
-    return walks[inputs].assign(path=drawn)
+    return walks[INPUTS].assign(path=drawn)
 
 
 def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) -> xr.Dataset:
@@ -230,5 +232,5 @@ def navigated(model: NavigationTransformer, walks: xr.Dataset, content: bool) ->
             "walk": walks["walk"].values,
             "time": walks["time"].variable,
         },
-        attrs={"side": walks.attrs["side"]},
+        attrs={k: v for k, v in walks.attrs.items() if k in (*schema.WORLD_SIZE, schema.WALLS)},
     )

@@ -132,6 +132,19 @@ def scored_lesions(subject: SubjectReport) -> Picture:
     return _picture(figure, alt)
 
 
+def training(subject: SubjectReport) -> Picture:
+    """Draw memory, place cells and their turnover over the training."""
+    assert subject.training is not None
+    figure = _figure(4.6, 11.6)
+    with mpl.rc_context(STYLE):
+        plots.consolidation(subject.training, ax=figure.subplots(4, 1))
+    alt = (
+        "Memory errors, share of place cells, place cells that are kept, and resemblance with the "
+        "final network, against steps of the training."
+    )
+    return _picture(figure, alt)
+
+
 def washout(response: xr.Dataset) -> Picture:
     """Draw the errors of both memories against α at test time."""
     figure = _figure(4.6, 6.4)
@@ -162,10 +175,10 @@ def unit(subject: SubjectReport, number: int) -> Picture:
     maps, shown = subject.rate_maps, subject.maps[:MOST_MAPS]
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
     one_axis = len(schema.place_dims(maps)) == 1
-    figure = Figure(figsize=(0.85 + 1.12 * len(shown), 1.4), facecolor="none")
+    figure = Figure(figsize=(0.98 + 1.12 * len(shown), 1.4), facecolor="none")
     right = 1 - 0.82 / figure.get_figwidth()  # no layout engine: slow for many
     with mpl.rc_context(STYLE | {"font.size": 7.5}):
-        left = 0.11 if on_grid(subject.rate_maps) else 0.38
+        left = 0.24 if on_grid(subject.rate_maps) else 0.38
         place = {
             "left": left / figure.get_figwidth(),
             "right": right,

@@ -42,6 +42,13 @@ class Settings:
         each.
     lesion_repeats
         Number of sets of random and of stratified controls that are lesioned for comparison.
+    snapshots
+        Number of steps of its training at which a network that has snapshots on this machine is
+        measured, the first and the last among them; 0 to leave this out. Each takes about half a
+        minute on one processor core for 512 units and the amounts that are the defaults.
+    snapshot_walks, snapshot_steps
+        Number of walks recorded at each of them on each map, and of recorded steps in each. The
+        tests take as many shuffles as their decisions need.
     by, bins, smooth, min_occupancy, n_shuffles, cell_types
         Options of the maps and tests of Recordings, see :func:`placeformer.report`.
     """
@@ -55,6 +62,9 @@ class Settings:
     lesion_walks: int = 64
     lesion_steps: int = 2048
     lesion_repeats: int = 19
+    snapshots: int = 4
+    snapshot_walks: int = 16
+    snapshot_steps: int = 512
     by: Sequence[str] | None = None
     bins: Bins = None
     smooth: Smooth = None
@@ -205,9 +215,10 @@ class SubjectReport:
         Result of :func:`placeformer.decode_position` on the first map; None if it was not decoded.
     lesions
         Ablation curve of the score of another network; None without a score.
-    model, memory, walk, interventions
+    model, memory, walk, interventions, training
         Of a navigation Transformer: the network, its memory errors over ``maps``, the beginning of
-        a recorded walk without activations, and the effects of lesions and of Mg²⁺ at test time.
+        a recorded walk without activations, the effects of lesions and of Mg²⁺ at test time, and
+        its :func:`placeformer.consolidation`; None for a network without snapshots.
     """
 
     name: str
@@ -222,11 +233,12 @@ class SubjectReport:
     memory: xr.Dataset | None = None
     walk: xr.Dataset | None = None
     interventions: InterventionResults | None = None
+    training: xr.Dataset | None = None
 
     @property
     def datasets(self) -> dict[str, xr.Dataset]:
         """The Datasets by kind; what a subject does not have is left out."""
-        kinds = ("memory", "rate_maps", "units", "walk", "decoding", "lesions")
+        kinds = ("memory", "rate_maps", "units", "walk", "decoding", "lesions", "training")
         every = {kind: getattr(self, kind) for kind in kinds}
         known = {kind: data for kind, data in every.items() if data is not None}
         return known | (self.interventions.datasets if self.interventions else {})

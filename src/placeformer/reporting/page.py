@@ -14,7 +14,14 @@ from markupsafe import Markup
 from placeformer import __version__
 from placeformer.models.activation import K_MG_MM
 from placeformer.models.memory import KINDS, MEMORIES
-from placeformer.reporting import facts, figures, lesion_section, numbers, unit_table
+from placeformer.reporting import (
+    facts,
+    figures,
+    lesion_section,
+    numbers,
+    training_section,
+    unit_table,
+)
 from placeformer.reporting.measurements import (
     ALL_UNITS,
     NULLS,
@@ -43,6 +50,7 @@ FILES = {
     "lesions": "errors or scores under every lesion, compared with those of control units",
     "washout": "errors at every test-time α",
     "equivalents": "the test-time α that costs as much as each lesion",
+    "training": "memory, place cells and their turnover at steps of the training",
     "comparison": "these results with those of the networks that were trained in the same way",
 }
 """Contents of the netCDF files, by kind of Dataset."""
@@ -96,6 +104,7 @@ TEMPLATES.globals |= {
     "lesions": lesion_section,
     "numbers": numbers,
     "shuffles": shuffles,
+    "training": training_section,
     "unit_table": unit_table,
     "version": __version__,
 }

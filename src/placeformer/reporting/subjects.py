@@ -15,7 +15,8 @@ import xarray as xr
 from torch import nn
 
 from placeformer.data import schema
-from placeformer.interventions.ablation_curve import Score, ablation_curve
+from placeformer.interventions.ablation_curve import ablation_curve
+from placeformer.interventions.doses import Score, trials
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
@@ -28,6 +29,7 @@ from placeformer.reporting.measurements import (
     measure_interventions,
     place_cells_first,
 )
+from placeformer.reporting.training_section import measure_training, training_of
 from placeformer.reporting.unit_measures import (
     MapOptions,
     Part,
@@ -81,24 +83,26 @@ class NetworkMeasurement:
         self.settings = settings
         self.progress = progress
         self.name = name or str(model.info.get("name") or "network")
+        self.training = training_of(model) if settings.snapshots else None
         self._memory: list[xr.Dataset] = []  # each of these three has one entry per kind of map
         self._recordings: list[xr.Dataset] = []
         self._parts: list[Part] = []
 
     @property
     def stages(self) -> list[Stage]:
-        """Label and function of every stage, in order; the last one makes the :attr:`report`."""
+        """Label and function of every stage, in order; the last ones make the :attr:`report`."""
         by_kind: dict[str, Callable[[str], None]] = {
             "memory errors on {} maps": self._errors,
             "recording of all feed-forward units on the first {} map": self._record,
             "measures and shuffles on the first {} map": self._analyse,
         }
-        stages = [
+        stages: list[Stage] = [
             (label.format(kind), partial(stage, kind))
             for label, stage in by_kind.items()
             for kind in KINDS
         ]
-        return [*stages, ("lesions and Mg²⁺ at test time", self._intervene)]
+        stages.append(("lesions and Mg²⁺ at test time", self._intervene))
+        return [*stages, ("snapshots of the training", self._train)] if self.training else stages
 
     def _errors(self, kind: str) -> None:
         """Measure the memory errors on one kind of map."""
@@ -175,6 +179,12 @@ class NetworkMeasurement:
             walk=walk,
             interventions=interventions,
         )
+
+    def _train(self) -> None:
+        """Measure the network at steps of its training."""
+        assert self.training is not None
+        course = measure_training(self.training, self.settings, progress=self.progress)
+        self.report = replace(self.report, training=course)
 
 
 def beginning(recording: xr.Dataset, maps: xr.Dataset, steps: int) -> xr.Dataset:
@@ -310,6 +320,13 @@ class ModuleMeasurement(RecordingMeasurement):
         self.progress = progress
         self._parts = []
         self.module, self.behaviour, self.score = module, behaviour, score
+        if score is not None:
+            if not callable(score):
+                raise TypeError(
+                    f"score must be a function of the network, got {type(score).__name__}; for "
+                    "several scores, call placeformer.ablation_curve"
+                )
+            trials("score", score, module, [])  # what fails does so before anything is measured
         self.recorded = dict(recorded)
 
     @property
@@ -426,14 +443,11 @@ def linear_twin(model: NavigationTransformer) -> str | None:
     config, world = model.config, model.world
     if world is None or config.alpha in (None, 0):
         return None
-    about = {"side": world.side, "n_letters": world.n_letters, "n_maps": world.n_maps}
     own = str(model.info.get("name", "")).partition("nmda-a")[0]
     names = [name for name in zoo.list_models("*nmda-a0*") if zoo.is_installed(name)]
     for name in sorted(names, key=lambda name: (name.partition("nmda-a")[0] != own, len(name))):
         said = read_description(zoo.zoo_folder() / name, pin=zoo.pin_of(name))
-        if said.network == replace(config, alpha=0.0) and said.world == about | {
-            "seed": world.seed
-        }:
+        if said.network == replace(config, alpha=0.0) and said.world == world.settings:
             return name
     return None
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import xarray as xr
 
 from placeformer._atomic import replaced_folder
-from placeformer.interventions.ablation_curve import Score
+from placeformer.interventions.doses import Score
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.reporting import facts, page
 from placeformer.reporting.measurements import Settings, SubjectReport
@@ -86,8 +86,9 @@ def report(
     behaviour, layers, forward, inputs, dims
         Walks along which other networks are recorded, and how, see :func:`record`.
     score
-        Function of another network that returns a cost, greater being worse: its place cells are
-        lesioned, and control units, see :func:`ablation_curve`.
+        Function of another network that returns a cost, greater being worse, called in eval mode
+        and without gradients: its place cells are lesioned, and control units, see
+        :func:`ablation_curve`.
     by, bins
         Axes of place, one or two, and their bins, see :func:`rate_maps`. The default axes are y and
         x, or the one there is. The default bins are one for each whole number on a grid of at most

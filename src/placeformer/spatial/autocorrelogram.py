@@ -140,7 +140,7 @@ def _of_block(
     def forward(values: NDArray[np.float64]) -> NDArray[np.complex128]:
         return np.asarray(fft.rfftn(values, room, axes=axes))
 
-    def back(spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
+    def back(spectrum: NDArray[np.complexfloating]) -> NDArray[np.float64]:
         values = fft.irfftn(spectrum, room, axes=axes)
         return np.asarray(np.roll(values, [n // 2 for n in lags], axes)[inside])
 
@@ -148,20 +148,40 @@ def _of_block(
     # pairs and the sums of both maps, of their squares and of their product. Each of these is a
     # correlation of two images (Padfield, 2012), so three forward transforms give all lags at
     # once. Both maps of a pair are the same map, so the sums of the second map at a lag are those
-    # of the first at minus the lag. Subtracting the mean rate keeps the differences below free of
-    # cancellation; zero padding up to ``room`` keeps the map from wrapping around.
+    # of the first at minus the lag, and r is symmetric: it is computed for half of the lags.
+    # Subtracting the mean rate keeps the differences below free of cancellation; zero padding up
+    # to ``room`` keeps the map from wrapping around.
     off, variance = _centred(rate, valid)
-    there, of, square = forward(valid.astype(float)), forward(off), forward(off**2)
-    pairs = np.round(back(there * there.conj()))  # a transform returns whole numbers inexactly
-    sums, squares = back(of * there.conj()), back(square * there.conj())
+    of = forward(off)
+    if valid.all():
+        pairs, sums, squares = (_over_overlaps(v) for v in (valid.astype(float), off, off**2))
+    else:
+        there, square = forward(valid.astype(float)), forward(off**2)
+        pairs = np.round(back(there * there.conj()))  # a transform returns whole numbers inexactly
+        sums, squares = back(of * there.conj()), back(square * there.conj())
+    half = (slice(None), slice(lags[0] // 2, None))
     n = np.maximum(pairs, 1)
     spread = np.maximum(squares - sums**2 / n, 0.0)  # of the first map; at -lag, of the second
-    product = back(of * of.conj()) - sums * np.flip(sums, axes) / n
-    varies = spread > NO_VARIANCE * variance * n
-    varies &= np.flip(varies, axes)
-    divisor = np.sqrt(spread * np.flip(spread, axes))
+    other = np.flip(spread, axes)[half]
+    product = back(of.real**2 + of.imag**2 + 0j)[half] - (sums * np.flip(sums, axes) / n)[half]
+    least = NO_VARIANCE * variance * n[half]
+    varies = (spread[half] > least) & (other > least)
+    divisor = np.sqrt(spread[half] * other)
     r = np.divide(product, divisor, out=np.zeros_like(product), where=varies)
-    return np.where((pairs >= min_pairs) & (variance > 0), np.clip(r, -1, 1), np.nan)
+    r = np.where((pairs[half] >= min_pairs) & (variance > 0), np.clip(r, -1, 1), np.nan)
+    return np.concatenate([np.flip(r[:, 1:], axes), r], axis=1)
+
+
+def _over_overlaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of maps (map, y, x, ...) over the places that overlap at every lag.
+
+    Where every place was visited, they are sums from one edge or up to the other, along each axis.
+    """
+    for axis in range(1, values.ndim):
+        up_to = np.cumsum(values, axis)
+        onwards = np.flip(np.cumsum(np.flip(values, axis), axis), axis)
+        values = np.concatenate([up_to, np.delete(onwards, 0, axis)], axis)
+    return values
 
 
 def _centred(

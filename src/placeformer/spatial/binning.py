@@ -307,11 +307,11 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         Names of the axes, slowest first.
     bins
         ``None``: one bin per whole number, from the minimum to the maximum (for ``x`` and ``y`` of
-        a recording that carries its ``side``: 0 to side - 1). A number: that many equal bins from
-        the minimum to the maximum. Edges: ascending; the last bin includes its right edge. A
-        mapping from names to any of these, or a sequence of one for each name. RateMaps: the edges
-        of those maps, and their periods. On a circular axis the bins span one period: from 0 on
-        unless edges are given.
+        a recording that states the size of its world: all its places). A number: that many equal
+        bins from the minimum to the maximum. Edges: ascending; the last bin includes its right
+        edge. A mapping from names to any of these, or a sequence of one for each name. RateMaps:
+        the edges of those maps, and their periods. On a circular axis the bins span one period:
+        from 0 on unless edges are given.
 
     Raises
     ------
@@ -436,15 +436,15 @@ def _edges_of_period(
 
 
 def _side(recording: xr.Dataset, name: str) -> int | None:
-    """Side of the square world, from the attributes or the provenance of the recording."""
+    """Places along an axis of the world, from the attributes or provenance of the recording."""
     if name not in ("x", "y"):
         return None
     known = schema.read_provenance(recording)
     nested = [value for value in known.values() if isinstance(value, dict)]
     for place in (recording.attrs, known, *nested):
-        side = place.get("side")
-        if side is not None:
-            return int(side)
+        shape = schema.world_shape(place)
+        if shape is not None:
+            return shape[name == "x"]
     return None
 
 
@@ -515,7 +515,7 @@ def _whole(name: str, extent: Extent, side: int | None) -> NDArray[np.float64]:
     if side is not None:
         if low < 0 or high >= side:
             raise ValueError(
-                f"{name!r} must lie in 0..{side - 1} for the recording's side={side}, got "
+                f"{name!r} must lie in 0..{side - 1} for a world of {side} places along it, got "
                 f"{low}..{high}; correct the attribute or pass bins"
             )
         low, high = 0, side - 1

@@ -90,18 +90,20 @@ def cell_type_columns(
         "border cell": passed["border_score"],
         "place cell": is_place_cell,
     }
-    explained = table["eta2"].fillna(0).values
+    # Slow activations have a greater variance explained by chance the more bins there are, and
+    # place has the most: what chance explains is taken off before they are compared.
+    explained = table["eta2_corrected"].fillna(0).values
     heading = heading_of(binned.recording)
     if heading is not None and _n_values(binned.recording[heading]) > 0:
-        found = heading_columns(binned, tests, max_q, negatives)
+        found, by_heading = heading_columns(binned, tests, max_q, negatives)
         columns |= {name: _over(table, column) for name, column in found.items()}
-        stronger = columns[HEADING].values > explained
+        stronger = by_heading > explained
         turned = (columns[f"q_{HEADING}"].values <= max_q) & stronger
         kinds = {"head-direction cell": turned, **kinds}
     if SPEED in binned.recording.variables and _n_values(binned.recording[SPEED]) > 1:
-        found = speed_columns(binned, tests, max_q)
+        found, by_speed = speed_columns(binned, tests, max_q)
         columns |= {name: _over(table, column) for name, column in found.items()}
-        stronger = columns["speed_score"].values ** 2 > explained
+        stronger = by_speed > explained
         kinds["speed cell"] = (columns["q_speed_score"].values <= max_q) & stronger
     types = np.select(list(kinds.values()), list(kinds), "other")
     columns["cell_type"] = _like(table, types, "spatial type of the unit, the first that it passes")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from placeformer.data import schema
 from placeformer.spatial.autocorrelogram import BLOCK, correlograms, square_width
@@ -187,15 +186,17 @@ class _Geometry:
         if turns is None:
             nan, reason = np.full(n, np.nan), np.where(np.isnan(centre), FLAT_MAP, NO_RING)
             return cls(nan, nan, np.full((n, N_AXES, 2), np.nan), nan, nan, reason)
-        peaks = lattice_peaks(lags, peak_radius(lags, turns))
+        value = turns.values(lags)
+        peaks = lattice_peaks(lags, peak_radius(value, turns))
         axes, vectors = ellipses(peaks)
         ellipticity = axes[:, 1] / axes[:, 0]
-        score = ring_scores(lags, turns)
+        score = ring_scores(value, turns)
         corrected = np.full(n, np.nan)
         round_enough = np.flatnonzero(ellipticity <= max_ellipticity)
         if round_enough.size:
             stretch = stretches(axes[round_enough], vectors[round_enough])
-            corrected[round_enough] = ring_scores(stretched(lags[round_enough], stretch), turns)
+            circular = stretched(lags[round_enough], stretch, turns.lags)
+            corrected[round_enough] = ring_scores(circular, turns)
         few = n_fields < min_fields
         reasons = {
             FLAT_MAP: np.isnan(centre),
@@ -224,20 +225,23 @@ def lattice_peaks(lags: Floats, beyond: Floats) -> Floats:
     in ascending direction; NaN for maps with fewer. ``beyond`` is the radius of the central peak.
     """
     n, n_y, n_x = lags.shape
-    value = np.where(np.isnan(lags), -np.inf, lags)
-    # A constant border: the outermost lags have too few neighbours to be a maximum.
-    is_peak = value == ndimage.maximum_filter(value, (1, 3, 3), mode="constant", cval=np.inf)
-    y, x = (v - size // 2 for v, size in zip(np.mgrid[:n_y, :n_x], (n_y, n_x), strict=True))
+    rows = lags[:, max(n_y // 2 - 1, 0) :]  # one half of the lags, and what borders on it
+    around = np.where(np.isnan(rows), -np.inf, rows)
+    # The outermost lags have too few neighbours to be a maximum.
+    value = around[:, 1:-1, 1:-1]
+    greatest = np.maximum(np.maximum(around[:, :-2], around[:, 1:-1]), around[:, 2:])
+    greatest = np.maximum(np.maximum(greatest[..., :-2], greatest[..., 1:-1]), greatest[..., 2:])
+    y, x = np.mgrid[: n_y // 2, -(n_x // 2) + 1 : n_x // 2]
     distance = np.hypot(y, x)
     reach = REACH * (min(n_y, n_x) + 1) // 2
-    is_peak &= (value > 0) & (distance > beyond[:, None, None]) & (distance <= reach)
-    is_peak &= (y > 0) | ((y == 0) & (x > 0))
+    is_peak = (value == greatest) & (value > 0) & (distance > beyond[:, None, None])
+    is_peak &= (distance <= reach) & ((y > 0) | (x >= 0))
     away = np.where(is_peak, distance, np.inf).reshape(n, -1)
     nearest = np.argpartition(away, min(CANDIDATES, away.shape[1] - 1), axis=1)[:, :CANDIDATES]
     away, height = (np.take_along_axis(v.reshape(n, -1), nearest, 1) for v in (away, value))
     place = np.stack([y.ravel()[nearest], x.ravel()[nearest]], axis=-1)
     away = np.where(_main(place, away, height), away, np.inf)
-    first = np.argsort(away, axis=1, kind="stable")[:, :N_AXES]
+    first = np.lexsort((-height, away), axis=1)[:, :N_AXES]  # of equally near ones the greatest
     peaks = vertices(lags, np.take_along_axis(place, first[..., None], 1))
     found = np.isfinite(np.take_along_axis(away, first, 1))
     peaks = np.where(found[..., None], peaks, np.nan)
@@ -316,18 +320,17 @@ def stretches(axes: Floats, vectors: Floats) -> Floats:
     return np.einsum("mij,mj,mkj->mik", vectors, share, vectors)
 
 
-def stretched(lags: Floats, matrices: Floats) -> Floats:
-    """Autocorrelograms (map, lag_y, lag_x) at lags multiplied by matrices, interpolated linearly.
+def stretched(lags: Floats, matrices: Floats, wanted: NDArray[np.intp]) -> Floats:
+    """Values (lag, map) of autocorrelograms at lags multiplied by matrices, interpolated linearly.
 
-    Matrices must not lengthen a lag. NaN where one of the four lags that count is, and beyond the
-    shorter side.
+    ``wanted`` are flat indices of lags; matrices must not lengthen a lag. NaN where one of the four
+    lags that count is, and beyond the shorter side.
     """
     n, n_y, n_x = lags.shape
-    y, x = (v - size // 2 for v, size in zip(np.mgrid[:n_y, :n_x], (n_y, n_x), strict=True))
-    side = (min(n_y, n_x) + 1) // 2
-    inside = np.hypot(y, x) <= min(REACH * side + 2, side - 1)  # a ring and what it is turned from
-    half = np.flatnonzero(inside & ((y > 0) | ((y == 0) & (x >= 0))))  # the rest is its mirror
-    at = np.einsum("mij,jp->imp", matrices, np.stack([y.ravel()[half], x.ravel()[half]]) * 1.0)
+    y, x = np.divmod(wanted, n_x)
+    to = np.stack([y - n_y // 2, x - n_x // 2]).astype(float)
+    inside = np.hypot(*to) <= (min(n_y, n_x) - 1) // 2
+    at = np.einsum("mij,jp->imp", matrices, to[:, inside])
     at = np.round(at + np.array([n_y // 2, n_x // 2])[:, None, None], 9)
     low = np.minimum(at.astype(int), np.array([n_y - 2, n_x - 2])[:, None, None])
     up = at - low
@@ -338,10 +341,9 @@ def stretched(lags: Floats, matrices: Floats) -> Floats:
             weight = weight_y * weight_x
             corner = np.take_along_axis(flat, first + step_y * n_x + step_x, axis=1)
             value += np.where(weight > 0, weight * corner, 0.0)
-    out = np.full(flat.shape, np.nan)
-    out[:, half] = value
-    out[:, flat.shape[1] - 1 - half] = value
-    return out.reshape(lags.shape)
+    out = np.full((len(wanted), n), np.nan)
+    out[inside] = value.T
+    return out
 
 
 def circular_mean(directions: Floats, period: float, axis: int = -1) -> Floats:

@@ -104,7 +104,7 @@ def scores(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
     if turns is None:
         return np.full(len(rate), np.nan)
     blocks = [
-        ring_scores(correlograms(rate[k : k + BLOCK], valid[k : k + BLOCK]), turns)
+        ring_scores(turns.values(correlograms(rate[k : k + BLOCK], valid[k : k + BLOCK])), turns)
         for k in range(0, len(rate), BLOCK)
     ]
     return np.concatenate([np.empty(0), *blocks])
@@ -112,10 +112,15 @@ def scores(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class Turns:
-    """Rotations of an autocorrelogram, which all maps of one size share."""
+    """Rotations of an autocorrelogram, which all maps of one size share.
 
+    An autocorrelogram is symmetric, so half of its lags stand for all.
+    """
+
+    lags: NDArray[np.intp]
+    """Flat indices of the lags, of one half, that count or that turned lags are taken from."""
     pixels: NDArray[np.intp]
-    """Flat indices of half of the lags within reach: an autocorrelogram is symmetric."""
+    """Which of these lags lie within reach."""
     ring: sparse.csr_array
     """Which pixels lie at each distance of 1, 2, ... bins (rounded up), (distance, pixel)."""
     turn: dict[int, sparse.csr_array]
@@ -132,18 +137,28 @@ class Turns:
             return None
         y, x = (v.ravel() for v in np.mgrid[-n_y + 1 : n_y, -n_x + 1 : n_x])
         distance = np.ceil(np.hypot(y, x) - 1e-9).astype(int)
-        pixels = np.flatnonzero((distance <= reach) & ((y > 0) | ((y == 0) & (x > 0))))
-        where = (distance[pixels] - 1, np.arange(len(pixels)))
-        ring = sparse.csr_array((np.ones(len(pixels)), where))
-        turn = {a: _interpolation(y[pixels], x[pixels], a, n_y, n_x) for a in (*SIXTY, *THIRTY)}
-        return cls(pixels, ring, turn, margin)
+        within = np.flatnonzero((distance <= reach) & ((y > 0) | ((y == 0) & (x > 0))))
+        where = (distance[within] - 1, np.arange(len(within)))
+        ring = sparse.csr_array((np.ones(len(within)), where))
+        turn = {a: _interpolation(y[within], x[within], a, n_y, n_x) for a in (*SIXTY, *THIRTY)}
+        lags = np.unique(np.concatenate([within, *(m.indices for m in turn.values())]))
+        turn = {angle: matrix[:, lags] for angle, matrix in turn.items()}
+        return cls(lags, np.searchsorted(lags, within), ring, turn, margin)
+
+    def values(self, lags: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values (lag, map) of autocorrelograms (map, lag_y, lag_x) at :attr:`lags`."""
+        return np.ascontiguousarray(lags.reshape(len(lags), -1)[:, self.lags].T)
 
 
-def ring_scores(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
-    """Grid score of autocorrelograms (map, lag_y, lag_x)."""
-    value, known = _by_lag(lags)
+def ring_scores(value: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
+    """Grid score of autocorrelograms by their values at the lags of the turns (lag, map)."""
+    value, known = _known(value)
     edge = _peak_edge(turns, value, known)
-    r = {angle: _ring_r(turns, angle, value, known, edge) for angle in turns.turn}
+    own = value[turns.pixels]
+    every = None
+    if known.all():  # the sums that no turn changes, once
+        every = [_ring_sums(turns, edge, v) for v in (np.ones_like(own), own, own * own)]
+    r = {angle: _ring_r(turns, angle, value, known, edge, every) for angle in turns.turn}
     low, high = (np.stack([r[angle] for angle in group]) for group in (SIXTY, THIRTY))
     score = low.min(axis=0) - high.max(axis=0)
     radius = np.arange(len(score))[:, None]
@@ -152,16 +167,15 @@ def ring_scores(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
     return np.where(np.isfinite(best), best, np.nan)
 
 
-def peak_radius(lags: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
-    """Radius in bins at which the central peak of autocorrelograms (map, lag_y, lag_x) ends."""
-    return np.asarray(_peak_edge(turns, *_by_lag(lags)) + 1.0, np.float64)
+def peak_radius(value: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
+    """Radius in bins where the central peak ends, by the values at the lags of the turns."""
+    return np.asarray(_peak_edge(turns, *_known(value)) + 1.0, np.float64)
 
 
-def _by_lag(lags: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values (lag, map) of autocorrelograms, 0 where unknown, and whether they are known."""
-    value = np.ascontiguousarray(lags.reshape(len(lags), -1).T)
+def _known(value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Values, 0 where unknown, and whether they are known."""
     known = ~np.isnan(value)
-    return np.where(known, value, 0.0), known
+    return (value if known.all() else np.where(known, value, 0.0)), known
 
 
 def _peak_edge(
@@ -174,29 +188,41 @@ def _peak_edge(
     return np.asarray(((profile < PEAK_EDGE) | rises).argmax(axis=0))
 
 
+def _ring_sums(
+    turns: Turns, edge: NDArray[np.intp], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sums (distance, map) of values (pixel, map) over the rings from the edge to each distance.
+
+    Such a ring is a difference of two discs, and the discs of all radii are a cumulative sum over
+    distance: every ring of a map for the price of one.
+    """
+    discs = np.cumsum(turns.ring @ values, axis=0)
+    return np.asarray(discs - discs[edge, np.arange(discs.shape[1])])
+
+
 def _ring_r(
     turns: Turns,
     angle: int,
     value: NDArray[np.float64],
     known: NDArray[np.bool_],
     edge: NDArray[np.intp],
+    every: list[NDArray[np.float64]] | None,
 ) -> NDArray[np.float64]:
-    """Pearson's r of each map with itself rotated, over rings from the edge to every distance."""
+    """Pearson's r of each map with itself rotated, over rings from the edge to every distance.
+
+    ``every``: number of pixels, and sums of the values and their squares, if all are known.
+    """
     # A rotation is linear in the values, so it is one sparse product for all maps. A rotated value
     # counts only if all lags it is interpolated from are known, i.e. their weights sum to 1.
-    a, b, use = value[turns.pixels], turns.turn[angle] @ value, known[turns.pixels]
-    if not known.all():
-        use = use & (turns.turn[angle] @ known.astype(float) > 1 - 1e-9)
+    a, b = value[turns.pixels], turns.turn[angle] @ value
+    if every is None:
+        use = known[turns.pixels] & (turns.turn[angle] @ known.astype(float) > 1 - 1e-9)
         a, b = np.where(use, a, 0.0), np.where(use, b, 0.0)
-    maps = np.arange(a.shape[1])
-    # The ring from the edge of the central peak to a radius is a difference of two discs, and the
-    # discs of all radii are a cumulative sum over distance: every ring of a map for the price of
-    # one. ``pixels`` are half of the lags; the other half has the same values, so the sums are
-    # half of the ring's, which leaves r as it is, but there are 2 n pairs.
-    sums = (
-        np.cumsum(turns.ring @ v, axis=0) for v in (use.astype(float), a, b, a * a, b * b, a * b)
-    )
-    n, s_a, s_b, s_aa, s_bb, s_ab = (s - s[edge, maps] for s in sums)
+        every = [_ring_sums(turns, edge, v) for v in (use.astype(float), a, a * a)]
+    # ``pixels`` are half of the lags; the other half has the same values, so the sums are half of
+    # the ring's, which leaves r as it is, but there are 2 n pairs.
+    n, s_a, s_aa = every
+    s_b, s_bb, s_ab = (_ring_sums(turns, edge, v) for v in (b, b * b, a * b))
     n = np.maximum(n, 1)
     spread = np.maximum(s_aa - s_a**2 / n, 0) * np.maximum(s_bb - s_b**2 / n, 0)
     enough = (2 * n >= MIN_PAIRS) & (spread > FLAT**2 * n**2)
@@ -207,7 +233,10 @@ def _ring_r(
 def _interpolation(
     y: NDArray[np.intp], x: NDArray[np.intp], angle: int, n_y: int, n_x: int
 ) -> sparse.csr_array:
-    """Matrix of the linear interpolation of an autocorrelogram at rotated lags (y, x)."""
+    """Matrix of the linear interpolation of an autocorrelogram at rotated lags (y, x).
+
+    Lags of the other half are taken from their mirrors.
+    """
     turn = np.deg2rad(angle)
     at_y = np.cos(turn) * y - np.sin(turn) * x + n_y - 1
     at_x = np.sin(turn) * y + np.cos(turn) * x + n_x - 1
@@ -220,5 +249,7 @@ def _interpolation(
             rows.append(np.flatnonzero(nonzero))
             columns.append(((low_y + up_y) * (2 * n_x - 1) + low_x + up_x)[nonzero])
             weights.append(weight[nonzero])
-    entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_array(entries, shape=(len(y), (2 * n_y - 1) * (2 * n_x - 1)))
+    n_lags, column = (2 * n_y - 1) * (2 * n_x - 1), np.concatenate(columns)
+    column = np.maximum(column, n_lags - 1 - column)
+    entries = (np.concatenate(weights), (np.concatenate(rows), column))
+    return sparse.csr_array(entries, shape=(len(y), n_lags))

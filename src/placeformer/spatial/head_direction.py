@@ -17,7 +17,13 @@ from placeformer.spatial.binning import BinnedRecording, Bins, Circular, activat
 from placeformer.spatial.mean_vector import cosine_amplitude, mean_vector
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.rate_maps import Smooth, maps_of_parts
-from placeformer.spatial.shuffle_test import VARIANCE, Null, choose_null, compare_with_shuffles
+from placeformer.spatial.shuffle_test import (
+    VARIANCE,
+    Null,
+    chance_corrected,
+    choose_null,
+    compare_with_shuffles,
+)
 from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.stats.monte_carlo import check_n
 from placeformer.stats.tolerances import FLAT
@@ -215,10 +221,11 @@ def period_of(heading: xr.DataArray) -> float:
 
 def heading_columns(
     binned: BinnedRecording, tests: Mapping[str, Any], max_q: float, negatives: Negatives
-) -> dict[str, xr.DataArray]:
+) -> tuple[dict[str, xr.DataArray], NDArray[np.float64]]:
     """Columns of the heading in a table of place cells, over ``unit`` and all maps.
 
-    The test is of the variance that the heading explains, which is made for signed activations.
+    Beside them, the variance (unit,) that the heading explains beyond chance. The test is of the
+    variance that the heading explains, which is made for signed activations.
     """
     name = heading_of(binned.recording) or HEADING
     declared = circular_of(binned.recording)
@@ -231,13 +238,14 @@ def heading_columns(
     (maps,) = maps_of_parts(turned)
     length, direction = mean_vector(maps, negatives)
     text = "variance explained by the heading"
-    return {
+    columns = {
         HEADING: test["observed"].assign_attrs(long_name=f"{text} (adjusted)"),
         f"p_{HEADING}": test["p"].assign_attrs(long_name=f"p of the {text}"),
         f"q_{HEADING}": test["q"].assign_attrs(long_name=f"q of the {text}"),
         "mean_vector_length": length,
         "preferred_direction": direction,
     }
+    return columns, chance_corrected(test).values
 
 
 def _peak(maps: xr.Dataset, by: str) -> dict[str, xr.DataArray]:

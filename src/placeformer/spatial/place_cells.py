@@ -23,11 +23,15 @@ from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
 from placeformer.spatial.place_shuffles import CircularShifts
 from placeformer.spatial.rate_maps import (
+    RUNNING,
     SECONDS_PER_SAMPLE,
     Smooth,
+    check_split,
     flatten,
     maps_of_parts,
+    of_directions,
     per_unit,
+    stacked,
 )
 from placeformer.spatial.shuffle_test import (
     OBSERVATION,
@@ -77,6 +81,8 @@ def place_cells(
     min_occupancy: float | None = None,
     per_map: bool = False,
     circular: Circular = None,
+    split: Literal["direction"] | None = None,
+    min_speed: float | None = None,
     negatives: Negatives = "rectify",
     n_shuffles: int | Literal["auto"] = "auto",
     null: Null = "auto",
@@ -126,6 +132,11 @@ def place_cells(
         Decide for every map of the recording separately.
     circular
         Period of every circular variable, as in :func:`rate_maps`.
+    split, min_speed
+        ``split="direction"``: decide for each direction of running along the one axis of ``by``
+        separately, on a leading dimension ``direction``, from the samples in this direction at
+        `min_speed` or more, as in :func:`rate_maps`. The tests of speed and heading are of all
+        samples.
     negatives
         Policy of the columns ``spatial_information``, ``place_cell_score`` and
         ``mean_vector_length``, which do not enter the decision.
@@ -137,7 +148,9 @@ def place_cells(
     max_q
         Maximum q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
         (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles that is usual for
-        single cells would accept tens among thousands of untuned units.
+        single cells would accept tens among thousands of untuned units. The family of tests is all
+        units on one map, in one direction: among the units that pass on any of m maps, or in either
+        of two directions, the rate of false discoveries is up to m or two times as high.
     min_fields
         Minimum number of fields (:func:`place_fields`): a place cell has at least one by definition
         (O'Keefe and Dostrovsky, 1971).
@@ -168,7 +181,8 @@ def place_cells(
     Returns
     -------
     xarray.Dataset
-        Over ``unit`` (or ``map`` and ``unit``); ``.to_dataframe()`` gives one row per unit.
+        Over ``unit`` (with leading ``direction`` and ``map`` where these are separate);
+        ``.to_dataframe()`` gives one row per unit.
         ``spatial_information`` (bits/spike), ``place_cell_score``, ``mean_rate`` (in the units of
         the activations), ``grid_score``, ``border_score`` (of maps whose lowest rate is subtracted,
         so that it is defined for signed activations), ``eta2`` (variance explained by place),
@@ -186,7 +200,8 @@ def place_cells(
         place does), "grid cell", "border cell" (the score is higher than in shuffles of the places,
         and above 0.2), "place cell", "speed cell" (where the recording has ``speed``: the activity
         is correlated with it, and it explains more variance than place does), or "other", the first
-        that applies. The tests are
+        that applies. Which explains more is decided by the variance beyond that explained by chance
+        (``eta2_corrected``). The tests are
         ``p_grid_score``, ``q_grid_score``, ``p_border_score``, ``q_border_score`` (1 for units
         that are not tuned to place or score at most 0.2, NaN where the maps have no such score,
         as on a track), ``head_direction`` (variance explained by the heading),
@@ -273,6 +288,7 @@ def place_cells(
         )
     n = check_n("n_shuffles", n_shuffles)
     check_option("null", null, ("auto", "walks", "circular"))
+    check_split(split, min_speed)
     settings: dict[str, Any] = {
         "n_shuffles": n,
         "null": null,
@@ -286,19 +302,30 @@ def place_cells(
         "smooth": smooth,
         "min_occupancy": min_occupancy,
     }
+    binned_control: BinnedRecording | None = None
     if control is not None:
         edges = {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(
             control, by=binned.grid.names, bins=edges, circular=binned.grid.periods
         )
         check_control(recording, control, allow_other_units=allow_other_units)
-    table = _decided(
-        binned, per_map, limits, settings, keep_null=keep_null, cell_types=cell_types, **options
-    )
-    if control is not None:
-        several = _several(control)
-        control_table = _decided(binned_control, several, limits, settings, **options)
-        table = table.assign(memory_columns(table, control_table, binned, binned_control, max_q))
+    parts: list[BinnedRecording] = [binned]
+    controls: list[BinnedRecording | None] = [binned_control]
+    if split is not None:
+        parts = of_directions(binned, min_speed)
+        if binned_control is not None:
+            controls = [*of_directions(binned_control, min_speed)]
+        controls *= 2 // len(controls)
+    tables = []
+    for part, other in zip(parts, controls, strict=True):
+        table = _decided(
+            part, per_map, limits, settings, keep_null=keep_null, cell_types=cell_types, **options
+        )
+        if other is not None:
+            there = _decided(other, _several(other.recording), limits, settings, **options)
+            table = table.assign(memory_columns(table, there, part, other, max_q))
+        tables.append(table)
+    table = tables[0] if split is None else stacked(tables, RUNNING)
     table.attrs = {
         **limits,
         "n_shuffles": n_shuffles,
@@ -313,6 +340,7 @@ def place_cells(
         **settings | {"n_shuffles": n_shuffles},
         **options,
         per_map=per_map,
+        **({} if split is None else {"split": split, "min_speed": min_speed}),
     )
     return table
 

@@ -20,6 +20,9 @@ from placeformer.spatial.movement import DIRECTION, DIRECTIONS, direction_number
 
 Smooth = float | Sequence[float] | Mapping[str, float] | None
 
+RUNNING = xr.Variable(DIRECTION, list(DIRECTIONS), {"units": "1", "long_name": "running direction"})
+"""Coordinate of results of the two directions of running."""
+
 ROUNDED_DOWN = 1 - 1e-9
 """Sums of seconds are rounded: ten times 0.1 s count as 1 s."""
 
@@ -57,7 +60,7 @@ def rate_maps(
         Coordinates that make the axes of the map, slowest first: one, two or more.
     bins
         ``None`` for a grid of whole numbers (one bin each, from the minimum to the maximum,
-        or 0 to side - 1 where the recording carries its ``side``); a number of equal
+        or all places of its world, where the recording states their number); a number of equal
         bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
         other RateMaps, whose edges are used.
     smooth
@@ -144,13 +147,8 @@ def rate_maps(
         "min_occupancy": least_occupancy(binned, min_occupancy),
         "skipna": skipna,
     }
-    check_option("split", split, (None, DIRECTION))
+    check_split(split, min_speed)
     if split is None:
-        if min_speed is not None:
-            raise ValueError(
-                f"min_speed is an option of split='direction', got {min_speed!r} without; the "
-                "loaders leave out slow samples with min_speed"
-            )
         (maps,) = maps_of_parts(binned, **options)
     else:
         maps = _maps_of_directions(binned, min_speed, options)
@@ -160,30 +158,65 @@ def rate_maps(
     return maps
 
 
-def _maps_of_directions(
-    binned: BinnedRecording, min_speed: float | None, options: Mapping[str, Any]
-) -> xr.Dataset:
-    """RateMaps of the two directions of running, on a leading dimension ``direction``."""
+def check_split(split: str | None, min_speed: float | None) -> None:
+    """Raise for an unknown split, and for an option of a split without one."""
+    check_option("split", split, (None, DIRECTION))
+    if split is None and min_speed is not None:
+        raise ValueError(
+            f"min_speed is an option of split='direction', got {min_speed!r} without; the "
+            "loaders leave out slow samples with min_speed"
+        )
+
+
+def _directions(binned: BinnedRecording, min_speed: float | None) -> NDArray[np.int8]:
+    """Direction of running (walk, time) along the one axis; -1 for samples without."""
     if len(binned.grid.names) != 1:
         raise ValueError(
             f"split='direction' needs one axis, got by={binned.grid.names}; pass by='x', or make "
             "one of a track with linearize(recording, nodes, edges)"
         )
     number = direction_numbers(binned.recording, binned.grid.names[0], min_speed)
-    known = np.where(number >= 0, np.asarray(binned.index), -1)
-    if not (known >= 0).any():
+    number = np.where(np.asarray(binned.index) >= 0, number, np.int8(-1))
+    if not (number >= 0).any():
         raise ValueError(
             f"min_speed={min_speed!r} leaves no sample with a direction of running; lower it"
         )
-    part = np.maximum(number, 0)
-    return stacked(
-        maps_of_parts(replace(binned, index=known), part, 2, **options),
-        xr.Variable(DIRECTION, list(DIRECTIONS), {"units": "1", "long_name": "running direction"}),
-    )
+    return number
+
+
+def _maps_of_directions(
+    binned: BinnedRecording, min_speed: float | None, options: Mapping[str, Any]
+) -> xr.Dataset:
+    """RateMaps of the two directions of running, on a leading dimension ``direction``."""
+    number = _directions(binned, min_speed)
+    known = np.where(number >= 0, np.asarray(binned.index), -1)
+    parts = maps_of_parts(replace(binned, index=known), np.maximum(number, 0), 2, **options)
+    return stacked(parts, RUNNING)
+
+
+def of_directions(binned: BinnedRecording, min_speed: float | None) -> list[BinnedRecording]:
+    """Recordings of the two directions of running, whose other samples have no place."""
+    number, (name,) = _directions(binned, min_speed), binned.grid.names
+    for direction, there in zip(DIRECTIONS, (0, 1), strict=True):
+        if not (number == there).any():
+            raise ValueError(
+                f"split='direction' needs samples of both directions along {name!r}, got none "
+                f"{direction}; leave the option out"
+            )
+    where = xr.DataArray(number, dims=schema.STEP_DIMS)
+    place = binned.recording[name]
+    return [
+        replace(
+            binned,
+            recording=binned.recording.assign_coords({name: place.where(where == there)}),
+            index=np.where(number == there, np.asarray(binned.index), -1),
+        )
+        for there in (0, 1)
+    ]
 
 
 def stacked(parts: Sequence[xr.Dataset], coordinate: xr.Variable) -> xr.Dataset:
-    """RateMaps of parts of a recording on a leading dimension."""
+    """Results of parts of a recording on a leading dimension."""
     (dim,) = coordinate.dims
     together = xr.concat(
         parts, dim, data_vars="all", coords="minimal", compat="override", join="override",
@@ -404,8 +437,7 @@ def _attrs(binned: BinnedRecording, min_occupancy: float, smooth: Smooth) -> dic
         attrs[CIRCULAR] = as_text(binned.grid.periods)
     if binned.maps is None and schema.MAP in recording.variables:
         attrs["maps_pooled"] = int(np.unique(recording[schema.MAP].values).size)
-    if "side" in recording.attrs:
-        attrs["side"] = recording.attrs["side"]
+    attrs |= {k: recording.attrs[k] for k in schema.WORLD_SIZE if k in recording.attrs}
     if binned.unit_of_time is not None:
         # Occupancy over sample_rate is a time in seconds, also of maps that count samples.
         attrs |= {"sample_rate": 1.0, SECONDS_PER_SAMPLE: _seconds_per_sample(binned)}

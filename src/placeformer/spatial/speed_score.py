@@ -166,18 +166,23 @@ def binned_speed(
 
 def speed_columns(
     binned: BinnedRecording, tests: Mapping[str, Any], max_q: float
-) -> dict[str, xr.DataArray]:
-    """Columns of the speed in a table of place cells, over ``unit`` and all maps."""
+) -> tuple[dict[str, xr.DataArray], NDArray[np.float64]]:
+    """Columns of the speed in a table of place cells, over ``unit`` and all maps.
+
+    Beside them, the variance (unit,) that the speed explains beyond chance.
+    """
     moving = binned_speed(binned.recording)
     columns, spread = scores(moving)
     null = choose_null(moving, "auto", tests["min_shift"])
     test = _test(moving, spread, {**tests, "null": null, "max_q": max_q})
     text = "the correlation with the speed (two-sided)"
+    score = columns["speed_score"]
+    by_chance = test["null_mean"].values ** 2 + test["null_sd"].values ** 2
     return {
-        "speed_score": columns["speed_score"],
+        "speed_score": score,
         "p_speed_score": test["p"].assign_attrs(long_name=f"p of {text}"),
         "q_speed_score": test["q"].assign_attrs(long_name=f"q of {text}"),
-    }
+    }, np.asarray((score.values**2 - by_chance) / (1 - by_chance))
 
 
 def scores(binned: BinnedRecording) -> tuple[dict[str, xr.DataArray], NDArray[np.float64]]:

@@ -82,7 +82,7 @@ class WalkLoader:
         self.trail = self.walker.place[:, None]
         self.age = 0
         n_fresh = round(at(self.config.fresh_maps, step) * self.config.walks)
-        shape = (n_fresh, self.world.side**2)
+        shape = (n_fresh, self.world.n_places)
         self.fresh = self.rng.integers(self.world.n_letters, size=shape, dtype=np.uint8)
         if self.config.rehearsal:
             n_old = round(at(self.config.rehearsal, step) * self.config.walks)
@@ -110,7 +110,7 @@ class WalkLoader:
         """Go on where `saved` stopped."""
         self.rng.bit_generator.state = json.loads(saved["rng"])
         place, maps = saved["place"].numpy(), saved["map"].numpy()
-        self.walker = Walker(self.world.side, place, maps, self.rng)
+        self.walker = Walker(self.world.moves, place, maps, self.rng)
         self.age, self.fresh, self.trail = (
             saved["age"],
             saved["fresh"].numpy(),

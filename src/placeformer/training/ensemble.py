@@ -214,7 +214,7 @@ class Ensemble:
     Parameters
     ----------
     recipes
-        What to train. Names differ; the training, the side of the world, and the network but for
+        What to train. Names differ; the training, the size of the world, and the network but for
         its activation and α, or the schedule of α, are the same for all.
     device
         "cpu", "cuda", …
@@ -478,7 +478,7 @@ def common(recipe: Recipe) -> dict[str, Any]:
     shared = {f"training.{key}": value for key, value in tables["training"].items()}
     shared |= {f"network.{key}": value for key, value in tables["network"].items()}
     del shared["network.activation"], shared["network.alpha"]
-    return shared | {"world.side": recipe.world["side"]}
+    return shared | {f"world.{key}": recipe.world.get(key) for key in ("side", "shape", "walls")}
 
 
 def train_ensemble(

@@ -277,7 +277,7 @@ def text(
         place_protocol=PLACE_PROTOCOL,
         curve=bool(trainer.history),
         world=world,
-        paper_sizes=[f"{key} {n}" for key, n in PAPER.items() if getattr(world, key) != n],
+        paper_sizes=[f"{key} {n}" for key, n in PAPER.items() if getattr(world, key, None) != n],
         parameters=model.info["parameters"],
         training=trainer.config,
         init=init,

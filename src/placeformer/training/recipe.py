@@ -29,7 +29,8 @@ class Value:
     least: float = -np.inf
     most: float = np.inf
     form: str = "one"
-    """"one"; "two", "any" or "pairs" for lists of two, any number, and pairs (step, value)."""
+    """"one"; "two", "any", "couples" or "pairs" for lists of two, any number, couples of values,
+    and pairs (step, value)."""
     below: bool = False
     """Whether `most` itself is too much."""
 
@@ -45,6 +46,10 @@ class Value:
             if not all(type(step) is int and 0 <= step < 2**63 for step, _ in value):
                 raise self.wrong(name, value)
             items = [item for _, item in value]
+        elif self.form == "couples":
+            if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in value):
+                raise self.wrong(name, value)
+            items = [item for pair in value for item in pair]
         else:
             items = list(value)
         if not all(map(self.is_right, items)):
@@ -52,6 +57,8 @@ class Value:
         items = [float(item) if self.kind is float else item for item in items]
         if self.form == "pairs":
             return tuple((pair[0], item) for pair, item in zip(value, items, strict=True))
+        if self.form == "couples":
+            return tuple(zip(items[::2], items[1::2], strict=True))
         return items[0] if self.form == "one" else tuple(items)
 
     def is_right(self, item: Any) -> bool:
@@ -80,6 +87,7 @@ class Value:
             "two": "two times ",
             "any": "a list of ",
             "pairs": "a list of pairs (step, value): ",
+            "couples": "a list of pairs, each twice ",
         }
         return ValueError(f"{name} must be {forms.get(self.form, '')}{wanted}, got {value!r:.80}")
 
@@ -113,11 +121,13 @@ RANGES = {
 
 WORLD = {
     "side": Value(int, 1),
+    "shape": Value(int, 1, form="two"),
     "n_letters": Value(int, 1),
     "n_maps": Value(int, 1),
     "seed": Value(int, 0),
+    "walls": Value(int, 0, form="couples"),
 }
-"""Every key of a recipe's [world]."""
+"""Every key of a recipe's [world]: `side` or `shape`, and `walls` only where there are any."""
 
 INIT = {"source": Value(str), "weights_sha256": Value(str), "step": Value(int, 0)}
 """Every key of a recipe's [init]; `step` is for a snapshot only."""
@@ -320,7 +330,7 @@ class Recipe:
 
     name: str
     seed: int
-    world: Mapping[str, int]
+    world: Mapping[str, Any]
     network: ModelConfig
     training: TrainingConfig
     init: Mapping[str, Any] | None = None
@@ -348,7 +358,7 @@ class Recipe:
         """Build a recipe from its tables; see :meth:`read`."""
         optional = ("init",) if "init" in entries else ()
         expect(entries, ("name", "seed", "world", "network", "training", *optional), source)
-        expect(entries["world"], WORLD, f"{source} [world]")
+        size = world_keys(entries["world"], f"{source} [world]")
         for table in ("network", "training"):
             expect_table(entries[table], f"{source} [{table}]")
         network: dict[str, Any] = {"alpha": None} | dict(entries["network"])
@@ -368,7 +378,7 @@ class Recipe:
         return cls(
             Value(str).checked("name", entries["name"]),
             Value(int, 0).checked("seed", entries["seed"]),
-            {k: v.checked(f"world.{k}", entries["world"][k]) for k, v in WORLD.items()},
+            {k: WORLD[k].checked(f"world.{k}", entries["world"][k]) for k in size},
             ModelConfig(**network),
             TrainingConfig(**training),
             checked_init(entries["init"], source) if optional else None,
@@ -443,6 +453,15 @@ def expect(entries: Mapping[str, Any], keys: Any, where: str) -> None:
         )
 
 
+def world_keys(world: Any, where: str) -> list[str]:
+    """Keys of a world, in the order of :data:`WORLD`; refuse unknown or missing keys by name."""
+    expect_table(world, where)
+    absent = {"side"} if "shape" in world else {"shape"}
+    keys = [key for key in WORLD if key not in absent and (key != "walls" or key in world)]
+    expect(world, keys, where)
+    return keys
+
+
 SHARED = [f.name for f in fields(ModelConfig) if f.name not in ("activation", "alpha")]
 LISTS: dict[str, tuple[str, tuple[type, ...]]] = {
     "alphas": ("numbers", (int, float)),
@@ -502,7 +521,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
     expect_table(entries["world"], f"{source} [world]")
     shared = entries["world"].get("seed")
     world = {"seed": shared, **entries["world"]}
-    expect(world, ("side", "n_letters", "n_maps", "seed"), f"{source} [world]")
+    world_keys(world, f"{source} [world]")
     expect(entries["network"], SHARED, f"{source} [network]")
     units: list[tuple[str, str, Any]]
     units = [(f"nmda-a{alpha:g}", "nmda", float(alpha)) for alpha in family["alphas"]]

@@ -385,6 +385,7 @@ def explain_missing(name: str, module: str, qualname: str) -> str:
         )
     return where + (
         f"it was {module}.{qualname} when it was saved: write `from {module} import {outer}` "
-        "before, if you trust that module (placeformer imports nothing that a folder names), or "
-        f'define the class below @pf.register("{name}")'
+        f"before (on the command line: --import {module}), if you trust that module (placeformer "
+        "imports nothing that a folder names), or define the class below "
+        f'@pf.register("{name}")'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import reprlib
 import sys
@@ -26,9 +27,12 @@ KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "float": ("a number", (int, float)),
     "float | None": ("a number or null", (int, float, type(None))),
     "str": ("text", (str,)),
+    "pair": ("two whole numbers", (list,)),
+    "pairs": ("a list of pairs of whole numbers", (list,)),
 }
 NETWORK = {f.name: str(f.type) for f in fields(ModelConfig)}
 WORLD = dict.fromkeys(("side", "n_letters", "n_maps", "seed"), "int")
+RECTANGLE = {"shape": "pair"} | {key: kind for key, kind in WORLD.items() if key != "side"}
 STORED = dict.fromkeys(("file", "sha256", "dtype"), "str")
 RESULT = {"value": "float", "definition": "str"}
 CLASS = dict.fromkeys(("name", "module", "qualname"), "str")
@@ -78,7 +82,7 @@ class NavigationDescription(Description):
     """
 
     network: ModelConfig
-    world: Mapping[str, int] | None
+    world: Mapping[str, Any] | None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -165,7 +169,7 @@ def check_config(entries: Any, problems: list[str]) -> Description | None:
     world = None if custom else entries.get("world")
     if custom:
         check_class_entries(entries, problems)
-    if world is not None and check_section(world, WORLD, "world", problems) and network:
+    if world is not None and check_world(world, problems) and network:
         check_letter_count(world["n_letters"], network.n_letters, problems)
     weights, results = entries.get("weights"), entries.get("results", {})
     if "weights" in entries and check_section(weights, STORED, "weights", problems):
@@ -213,6 +217,20 @@ def exact(network: Mapping[str, Any]) -> ModelConfig:
         for key, value in network.items()
     }
     return ModelConfig(**values)
+
+
+def check_world(world: Any, problems: list[str]) -> bool:
+    """Check the arguments of a world; True if nothing is wrong."""
+    given = world if isinstance(world, Mapping) else {}
+    kinds = dict(RECTANGLE if "shape" in given else WORLD)
+    if "walls" in given:
+        kinds["walls"] = "pairs"
+    return check_section(world, kinds, "world", problems)
+
+
+def n_places(world: Mapping[str, Any]) -> int:
+    """Number of places of a world, from its arguments."""
+    return math.prod(world["shape"]) if "shape" in world else int(world["side"] ** 2)
 
 
 def check_letter_count(found: int, expected: int, problems: list[str]) -> None:
@@ -264,6 +282,10 @@ def check_section(entries: Any, kinds: Mapping[str, str], where: str, problems: 
 def is_a(value: Any, kind: str) -> bool:
     """Return whether a value is of this kind; a bool does not count as a number."""
     right = isinstance(value, KINDS[kind][1]) and not isinstance(value, bool)
+    if kind == "pairs":
+        return right and all(is_a(pair, "pair") for pair in value)
+    if kind == "pair":
+        return right and len(value) == 2 and all(is_a(item, "int") for item in value)
     return right and (kind != "int" or abs(value) < 2**63)
 
 
@@ -287,10 +309,12 @@ def check_keys(
     return True
 
 
-def facts(network: ModelConfig, world: Mapping[str, int] | None) -> dict[str, Any]:
+def facts(network: ModelConfig, world: Mapping[str, Any] | None) -> dict[str, Any]:
     """Network and world as one flat mapping, from ``network.alpha`` to ``world.seed``."""
     flat = {f"network.{key}": value for key, value in asdict(network).items()}
-    return flat | ({"world": None} if world is None else {f"world.{k}": world[k] for k in WORLD})
+    if world is None:
+        return flat | {"world": None}
+    return flat | {f"world.{key}": value for key, value in world.items()}
 
 
 def custom_facts(name: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from placeformer.zoo.config import (
     LARGEST,
     LIBRARY,
     WEIGHTS,
-    WORLD,
     CustomDescription,
     Description,
     FolderError,
@@ -302,7 +301,8 @@ def stored(model: nn.Module, dtype: str | None, problems: list[str]) -> Stored:
     refuse("the network cannot be saved", problems)
     dtype = exact_dtype(model) if dtype == "exact" else dtype or "float16"
     tensors = weights_of(model, dtype, problems) | maps_of(model.world, problems)
-    network, world = exact(asdict(model.config)), world_entries(model.world)
+    network = exact(asdict(model.config))
+    world = None if model.world is None else model.world.settings
     sections = {"network": asdict(network), "world": world}
     return Stored(sections, facts(network, world), dtype, tensors)
 
@@ -374,11 +374,6 @@ def kept(
     refuse(f"the network cannot be saved with the files of {folder}", problems)
     old = {file: content for file, content in files.items() if file != CONFIG}
     return said.results, old, same[0]
-
-
-def world_entries(world: GridWorld | None) -> dict[str, int] | None:
-    """Return the arguments of a world."""
-    return None if world is None else {key: int(getattr(world, key)) for key in WORLD}
 
 
 def history_text(history: Any, problems: list[str]) -> str | None:

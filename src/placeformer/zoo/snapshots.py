@@ -27,9 +27,9 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.zoo.config import (
     LIBRARY,
     NETWORK,
-    WORLD,
     FolderError,
     check_section,
+    check_world,
     exact,
     facts,
     parse,
@@ -89,8 +89,7 @@ def packed(model: NavigationTransformer, what: str) -> bytes:
     problems: list[str] = []
     weights: dict[str, torch.Tensor] = weights_of(model, DTYPE, problems)
     refuse(what, problems)
-    grid = model.world
-    world = None if grid is None else {key: int(getattr(grid, key)) for key in WORLD}
+    world = None if model.world is None else model.world.settings
     settings = facts(exact(asdict(model.config)), world)
     return save(weights, {LIBRARY: json.dumps(settings)})
 
@@ -205,7 +204,7 @@ def read_snapshot(folder: Path, step: int, sha256: str, name: str) -> Navigation
 
 def settings_of(
     content: bytes, problems: list[str]
-) -> tuple[ModelConfig | None, Mapping[str, int] | None]:
+) -> tuple[ModelConfig | None, Mapping[str, Any] | None]:
     """Network and world that a snapshot states; what is wrong is added to `problems`."""
     try:
         length = int.from_bytes(content[:8], "little")
@@ -219,7 +218,7 @@ def settings_of(
         given = None if tables["world"] == {"": None} else tables["world"]
         right = check_section(network, NETWORK, "network", problems)
         if given is not None:
-            right = check_section(given, WORLD, "world", problems) and right
+            right = check_world(given, problems) and right
         return (exact(network) if right else None), given
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         problems.append(f"expected a whole safetensors file that states its network, got {error!r}")

@@ -27,6 +27,7 @@ from placeformer.zoo.config import (
     FolderError,
     NavigationDescription,
     brief,
+    n_places,
     parse,
 )
 from placeformer.zoo.files import SUMS, FileProblem, opened
@@ -38,7 +39,7 @@ HEADER = 2**24  # bytes; upper limit of our headers
 
 
 def outer_and_layer_shapes(
-    config: ModelConfig, world: Mapping[str, int] | None
+    config: ModelConfig, world: Mapping[str, Any] | None
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """Name and shape of every stored tensor outside the layers, and of those of one layer.
 
@@ -62,11 +63,11 @@ def outer_and_layer_shapes(
     }
     layer = {name: outer.pop(f"layers.0.{name}") for name in model.layers[0].state_dict()}
     if world is not None:
-        outer |= dict.fromkeys(MAPS, (world["n_maps"], world["side"] ** 2))
+        outer |= dict.fromkeys(MAPS, (world["n_maps"], n_places(world)))
     return outer, layer
 
 
-def shapes(config: ModelConfig, world: Mapping[str, int] | None) -> dict[str, tuple[int, ...]]:
+def shapes(config: ModelConfig, world: Mapping[str, Any] | None) -> dict[str, tuple[int, ...]]:
     """Name and shape of every stored tensor, without allocating any."""
     outer, layer = outer_and_layer_shapes(config, world)
     return outer | {
@@ -201,7 +202,7 @@ def maps_of(world: GridWorld | None, problems: list[str]) -> dict[str, Tensor]:
     """Maps of a world as uint8 tensors."""
     found: dict[str, Tensor] = {}
     if world is not None:
-        expected = (world.n_maps, world.side**2)
+        expected = (world.n_maps, world.n_places)
         for name, maps in zip(MAPS, (world.maps, world.novel_maps), strict=True):
             found[name] = torch.from_numpy(np.array(maps, dtype=np.uint8, order="C"))
             if np.shape(maps) != expected:

@@ -211,7 +211,11 @@ function recall() {
   filter();
   const wanted = said.get("unit");
   const one = units.find(({ network, unit }) => network.links[unit] === wanted && (!said.has("of") || network.name === said.get("of")));
-  if (!one) return false;
+  if (!one) {
+    if (wanted) at("count").textContent += ` The link is to “${wanted}”, and no unit on this page has that name.`;
+    if (wanted) at("explorer").scrollIntoView({ block: "start" });
+    return false;
+  }
   state.linked = true;
   const here = state.found.indexOf(one);
   if (here >= 0) state.page = Math.floor(here / PAGE);
