@@ -7,8 +7,11 @@ about a minute per network on one CPU core), and prints the answers
 from the first step on, and units are recorded on the first of them.
 
 ``python zoo/consolidation.py amnesia`` trains three of them on further maps, with and without
-rehearsal (zoo/recipes/further-maps.toml, half a minute each), and tests old and new maps intact,
-at another α and under lesions (:func:`amnesia_curve`), into zoo/results/amnesia.nc.
+rehearsal (zoo/recipes/further-maps.toml, three minutes each on an idle core), and tests old and new
+maps intact, at another α and under lesions (:func:`amnesia_curve`), into zoo/results/amnesia.nc.
+The α is the one of DOSES at which the three networks, before they learn anything further, have
+lost most nearly half of their memory of the old maps. The lesions are of the place cells, after the
+further training, of the first old map, of the first new map, and of random units.
 
 ``python zoo/consolidation.py windows`` trains the networks of zoo/families/windows.toml, whose α is
 another in a window of their training, and tests them at the end, into zoo/results/windows.nc (six
@@ -34,7 +37,8 @@ from claims import MODELS, RESULTS, ZOO, history, sha256, write
 from tqdm.auto import tqdm
 
 import placeformer as pf
-from placeformer.evaluation.consolidation_rules import consolidation_answers
+from placeformer.evaluation.consolidation_rules import amnesia_answers, consolidation_answers
+from placeformer.stats.overlap import overlap
 from placeformer.training.ensemble import train_ensemble
 from placeformer.training.recipe import Recipe, read_recipes
 from placeformer.zoo.config import CONFIG
@@ -49,10 +53,14 @@ SETTINGS: dict[str, Any] = {
     "maps": [0, 1], "recorded_map": 0, "n_walks": 32, "n_steps": 1024, "recorded_walks": 16,
     "recorded_steps": 512, "n_shuffles": "auto", "seed": 0,
 }  # fmt: skip
-TESTS: dict[str, Any] = {"n_walks": 32, "n_steps": 512, "repeats": 3, "alpha": 0.1}
+TESTS: dict[str, Any] = {"n_walks": 16, "n_steps": 512, "where": "every_step"}
+DOSES = (7.0, 5.0, 3.0, 2.0, 1.0, 0.5, 0.2)
 OLD = [f"consolidation-nmda-a10{seed}" for seed in ("", "-s1", "-s2")]
-REHEARSAL = {"none": 0.0, "a quarter": 0.25}
+REHEARSAL = {"none": 0.0, "two fifths": 0.4}
 SETS = {"old": range(8), "new": range(8, 12)}
+CONDITIONS = {
+    "lesion": "lesion, cells of an old map", "cells of new": "lesion, cells of a new map",
+}  # fmt: skip
 
 
 def facts(name: str, models: Path) -> dict[str, Any]:
@@ -90,42 +98,68 @@ def courses(file: Path = RESULTS / "consolidation.nc", models: Path = MODELS) ->
     return xr.load_dataset(file)
 
 
+def half_dose(names: Sequence[str]) -> float:
+    """The α that takes most nearly half of the networks' memory of their maps."""
+    alphas = [pf.load(names[0]).config.alpha, *DOSES]
+    lost = []
+    for name in names:
+        response = pf.dose_response(pf.load(name), alphas=alphas, progress=False, **TESTS)
+        error = response["error"].sel(maps="trained", memory="reference").values
+        lost.append((error[1:] - error[0]) / (response.attrs["chance"] - error[0]))
+    share = np.mean(lost, axis=0)
+    print("share of reference memory lost at α:", dict(zip(DOSES, share.round(3), strict=True)))
+    return DOSES[int(np.argmin(abs(share - 0.5)))]
+
+
+def cells_of(model: pf.NavigationTransformer, index: int) -> xr.DataArray:
+    """Which feed-forward units are place cells on one trained map."""
+    recording = pf.record(model, n_walks=16, n_steps=512, maps=(index,), progress=False)
+    return pf.place_cells(recording, cell_types=False, progress=False)["is_place_cell"]
+
+
 def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> xr.Dataset:
     """Train on further maps with and without rehearsal, and test what is missing in the file."""
-    recipe, rows = Recipe.read(FURTHER), []
-    cases = [(name, words) for name in names for words in REHEARSAL]
-    stored = (
-        xr.load_dataset(file).drop_encoding()
-        if file.is_file()
-        else xr.Dataset({"name": ("model", [])})
-    )
-    for i, name in enumerate(stored["name"].values.tolist()):
+    rows: dict[tuple[str, str], xr.Dataset] = {}
+    stored = xr.load_dataset(file).drop_encoding() if file.is_file() else None
+    if stored is not None and stored.attrs.get("recipe") != FURTHER.read_text():
+        stored = None
+    for i, name in enumerate([] if stored is None else stored["name"].values.tolist()):
         if stored["weights_sha256"].values[i] == sha256(MODELS / name):
-            rows.append(stored.isel(model=[i]))
-            cases.remove((name, stored["rehearsal"].values[i]))
-    for name, words in tqdm(cases, unit="training"):
-        old = pf.load(name)
-        further = replace(
-            recipe,
-            world=dict(recipe.world, seed=old.world.seed),
-            training=replace(recipe.training, rehearsal=((0, REHEARSAL[words]),)),
-        )
-        recording = pf.record(old, n_walks=16, n_steps=512, layers="ffn.1", progress=False)
-        cells = pf.place_cells(recording, cell_types=False, progress=False)["is_place_cell"]
-        with TemporaryDirectory() as run:
-            pf.train(further, run, init=name, progress=False)
-            curve = pf.amnesia_curve(run, SETS, units=cells, progress=False, **TESTS)
-            ends = [0, recipe.training.steps]
-            course = pf.consolidation(run, ends, progress=False, **SETTINGS)
-        survival = course[["kept", "kept_chance", "kept_excess", "kept_p"]].sel(compared="first")
-        survival = survival.drop_vars(["compared", "alpha"])
-        curve = curve.merge(survival, join="outer").expand_dims("model")
-        about = facts(name, MODELS) | {"rehearsal": ("model", [words])}
-        rows.append(curve.assign_coords(about).drop_attrs(deep=False).assign_attrs(
-            {k: v for k, v in curve.attrs.items() if k not in ("source", "provenance")}
-        ))  # fmt: skip
-        write(xr.concat(rows, "model", join="exact", combine_attrs="drop_conflicts"), file)
+            rows[name, stored["rehearsal"].values[i]] = stored.isel(model=[i])
+    cases = [(name, words) for words in reversed(REHEARSAL) for name in names]
+    alpha = half_dose(names) if stored is None else float(stored.attrs["alpha"])
+    for case in tqdm([case for case in cases if case not in rows], unit="training"):
+        rows[case] = further_course(*case, alpha)
+        together = [rows[known] for known in cases if known in rows]
+        write(xr.concat(together, "model", join="exact", combine_attrs="drop_conflicts"), file)
     return xr.load_dataset(file)
+
+
+def further_course(name: str, words: str, alpha: float) -> xr.Dataset:
+    """Train one network on further maps, and test its memory on the way."""
+    recipe = Recipe.read(FURTHER)
+    training = replace(recipe.training, rehearsal=((0, REHEARSAL[words]),))
+    further = replace(
+        recipe, world=dict(recipe.world, seed=pf.load(name).world.seed), training=training
+    )
+    before = cells_of(pf.load(name), SETS["old"][0])
+    with TemporaryDirectory() as run:
+        trainer = pf.train(further, run, init=name, progress=False)
+        old, new = (cells_of(trainer.model, maps[0]) for maps in SETS.values())
+        last = old["layer"].values == old["layer"].values[-1]
+        curve = pf.amnesia_curve(
+            run, SETS, alpha=alpha, units=old & last, repeats=2, progress=False,
+            conditions={"cells of new": lambda model: pf.ablate(model, new & last)}, **TESTS,
+        )  # fmt: skip
+    curve = curve.assign_coords(condition=[CONDITIONS.get(c, c) for c in curve["condition"].values])
+    survival = overlap(before.values, old.values, old["layer"].values)
+    curve = curve.assign(kept=survival.kept, kept_excess=survival.excess, kept_p=survival.p)
+    counts = {"n_old_cells": int((old & last).sum()), "n_new_cells": int((new & last).sum())}
+    about = facts(name, MODELS) | {"rehearsal": ("model", [words])}
+    about |= {key: ("model", [n]) for key, n in counts.items()}
+    kept = {k: v for k, v in curve.attrs.items() if k not in ("source", "provenance")}
+    curve = curve.expand_dims("model").assign_coords(about)
+    return curve.drop_attrs(deep=False).assign_attrs(kept, recipe=FURTHER.read_text())
 
 
 def windows(
@@ -169,8 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.what == "amnesia":
-        curve = amnesia()
-        print(curve["error"].sel(memory="reference").mean("model").to_series().to_string())
+        print(amnesia_answers(amnesia()).to_string(index=False, float_format="{:.3f}".format))
     elif options.what == "windows":
         found = windows(options.run, minutes=options.minutes)
         if found is not None:

@@ -8,6 +8,7 @@ from placeformer.evaluation.consolidation_rules import (
     amnesia_answers,
     consolidation_answers,
     half_step,
+    share_lost,
     turnover_of,
     window_answers,
 )
@@ -117,36 +118,85 @@ def test_windows_are_compared_within_seeds():
     assert most["network"].tolist() == ["b − a"] and most["verdict"].tolist() == ["more"]
 
 
-def test_amnesia_is_judged_over_seeds_by_rehearsal():
+def further_courses(*, old=0.4, new=0.2, lost_old=0.4, lost_new=(0.8, 0.6), forgotten=0.3):
+    """Three seeds: errors and shares of the memory lost by a lesion, at two steps."""
     rows = []
-    for rehearsal, lost in (("none", 0.4), ("a quarter", 0.0)):
-        for seed in range(3):
-            wobble = 0.01 * (seed - 1)
-            rows.append(
-                xr.Dataset(
-                    {
-                        "forgetting": (
-                            ("step", "maps", "memory"), np.full((2, 3, 2), lost + wobble)
-                        ),
-                        "gradient": (
-                            ("step", "condition", "memory"), np.full((2, 2, 2), 0.1 + wobble)
-                        ),
-                        "kept_excess": ("step", [1.0, 0.5 + wobble]),
-                        "error": (
-                            ("step", "condition", "maps", "memory"), np.full((2, 2, 3, 2), 0.5)
-                        ),
-                    },
-                    {
-                        "step": [0, 9], "maps": ["old", "new", "novel"],
-                        "memory": ["working", "reference"], "condition": ["intact", "lesion"],
-                    },
-                ).assign_coords(rehearsal=("model", [rehearsal]), seed=("model", [seed]))
-            )  # fmt: skip
-    curves = xr.concat(rows, "model", data_vars="all").assign_attrs(chance=0.9)
-    found = amnesia_answers(curves)
+    for seed in range(3):
+        wobble = 0.01 * (seed - 1)
+        intact = np.array([[old, 0.5, 0.9], [old, new, 0.9]]) + wobble
+        lost = np.array([[lost_old, lost_new[0], 0], [lost_old, lost_new[1], 0]])
+        lost[1, 1] += wobble
+        lesioned = intact + lost * (0.9 - intact)
+        error = np.stack([intact, lesioned], 1)  # step, condition, maps
+        rows.append(
+            xr.Dataset(
+                {
+                    "forgetting": (
+                        ("step", "maps", "memory"), np.full((2, 3, 2), forgotten + wobble)
+                    ),
+                    "kept_excess": 0.5 + wobble,
+                    "error": (
+                        ("step", "condition", "maps", "memory"), np.stack([error * 0, error], -1)
+                    ),
+                },
+                {
+                    "step": [0, 9], "maps": ["old", "new", "novel"],
+                    "memory": ["working", "reference"], "condition": ["intact", "lesion"],
+                },
+            ).assign_coords(rehearsal=("model", ["none"]), seed=("model", [seed]))
+        )  # fmt: skip
+    return xr.concat(rows, "model", data_vars="all").assign_attrs(chance=0.9)
+
+
+def told(found):
+    """Verdicts by question and measure."""
+    return dict(zip(zip(found["question"], found["measure"], strict=True), found["verdict"],
+                    strict=True))  # fmt: skip
+
+
+def test_the_share_of_the_memory_that_is_lost_does_not_depend_on_how_much_there_was():
+    lost = share_lost(further_courses(old=0.6, new=0.1, lost_old=1.0, lost_new=(1.0, 1.0)))
+    np.testing.assert_allclose(lost.isel(model=1, condition=1, step=1).sel(maps=["old", "new"]), 1)
+    found = amnesia_answers(further_courses(old=0.6, new=0.1, lost_old=1.0, lost_new=(1.0, 1.0)))
+    assert told(found)["gradient", "lesion"] == "undecided"  # though more is lost where more was
+
+
+def test_amnesia_is_judged_over_seeds():
+    found = told(amnesia_answers(further_courses()))
+    assert found == {
+        ("learnt", "new maps"): "learnt",
+        ("learnt", "novel maps"): "none",
+        ("forgetting", "old maps"): "forgets",
+        ("gradient", "lesion"): "recent suffers more",
+        ("hardening", "lesion"): "later costs less",
+        ("survival", "place cells"): "some survive",
+    }
+    other = told(amnesia_answers(further_courses(lost_old=0.9, lost_new=(0.3, 0.5), forgotten=0)))
+    assert other["gradient", "lesion"] == "old suffers more"
+    assert other["hardening", "lesion"] == "later costs more"
+    assert other["forgetting", "old maps"] == "undecided"
+
+
+@pytest.mark.parametrize("hardly", [{"new": 0.7}, {"old": 0.7}])
+def test_amnesia_of_what_is_hardly_remembered_is_not_tested(hardly):
+    found = told(amnesia_answers(further_courses(**hardly)))
+    assert found["gradient", "lesion"] == "not tested"
+    assert found["learnt", "new maps"] == ("not shown" if "new" in hardly else "learnt")
+
+
+def test_a_recalled_novel_map_is_found():
+    curves = further_courses()
+    error = curves["error"] - 0.2 * (curves["maps"] == "novel")
+    found = told(amnesia_answers(curves.assign(error=error.transpose(*curves["error"].dims))))
+    assert found["learnt", "novel maps"] == "not shown"
+
+
+def test_amnesia_is_judged_by_rehearsal():
+    kinds = [
+        further_courses(forgotten=lost).assign_coords(rehearsal=("model", [words] * 3))
+        for words, lost in (("none", 0.4), ("a quarter", 0.0))
+    ]
+    found = amnesia_answers(xr.concat(kinds, "model", data_vars="all").assign_attrs(chance=0.9))
     forgetting = found[found["question"] == "forgetting"]
+    assert forgetting["network"].tolist() == ["rehearsal: none", "rehearsal: a quarter"]
     assert forgetting["verdict"].tolist() == ["forgets", "undecided"]
-    assert set(found["verdict"][found["question"] == "gradient"]) == {"recent suffers more"}
-    assert set(found["verdict"][found["question"] == "survival"]) == {"some survive"}
-    hardly = amnesia_answers(curves.assign(error=curves["error"] + 0.2))
-    assert set(hardly["verdict"][hardly["question"] == "gradient"]) == {"not tested"}

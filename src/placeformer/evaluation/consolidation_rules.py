@@ -19,7 +19,10 @@ KEPT = 0.1
 """Share of place cells below the retest ceiling that still counts as no turnover."""
 
 LEARNT = 0.3
-"""Least difference from chance of the error on new maps for a gradient of amnesia to be judged."""
+"""Least difference from chance of the errors on old and on new maps for amnesia to be judged."""
+
+NOTHING = 0.05
+"""Greatest difference from chance of the error on novel maps that still counts as no memory."""
 
 LEAST_FALL, LEAST_RISE = 0.1, 0.02
 """Least fall of an error and rise of a share of units for there to be a time of half of it."""
@@ -168,6 +171,16 @@ def window_answers(networks: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def share_lost(curves: xr.Dataset) -> xr.DataArray:
+    """Share of the reference memory that a condition costs: cost / (chance - intact error).
+
+    0: nothing is lost, 1: all. Sets of maps that are remembered unequally well can be compared by
+    it: a condition that takes away all memory costs more where there was more.
+    """
+    intact = curves["error"].sel(condition="intact", drop=True)
+    return ((curves["error"] - intact) / (curves.attrs["chance"] - intact)).sel(memory="reference")
+
+
 def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
     """Answer what is forgotten, and whether recent memory is the more vulnerable.
 
@@ -175,33 +188,76 @@ def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
     ----------
     curves
         Results of :func:`amnesia_curve` along ``model``, with the coordinates `rehearsal` and
-        `seed`, and `kept_excess` of the place cells of the first step.
+        `seed`, and `kept_excess` (model) of the place cells before the further training.
 
     Returns
     -------
     pandas.DataFrame
-        At the last step: "forgetting" of the first set of maps (reference memory), "forgets" if
-        the whole interval over seeds is above 0; "gradient" of every condition, "recent suffers
-        more" if above 0, "old suffers more" if below, and "not tested" if the new maps are hardly
-        learnt: if the mean error of the intact networks on them is not 0.3 below chance, they have
-        little to lose; "survival" of place cells beyond chance, "some survive" if above 0.
+        All of reference memory, and at the last step unless it is said:
+
+        - "learnt": chance minus the error of the intact network on every set of maps but the
+          first, "learnt" if the whole interval over seeds is 0.3 or more; on the novel maps, which
+          nobody has trained, "none" if the whole interval is within 0.05 of 0.
+        - "forgetting" of the first set of maps, "forgets" if the whole interval is above 0.
+        - "gradient" of every condition: the share of the memory lost on the last set of maps minus
+          that on the first, "recent suffers more" if the whole interval is above 0, "old suffers
+          more" if it is below. "not tested" unless the mean error of the intact networks is 0.3
+          below chance on both.
+        - "hardening": the share of the memory of the last set that is lost at the first step at
+          which its mean error is 0.3 below chance, minus that at the last step; "later costs less"
+          if the whole interval is above 0, "later costs more" if it is below.
+        - "survival" of place cells beyond chance, "some survive" if above 0.
     """
-    last, rows = curves.isel(step=-1).sel(memory="reference"), []
+    rows: list[Answer] = []
     for rehearsal in dict.fromkeys(curves["rehearsal"].values.tolist()):
-        here = last.isel(model=np.flatnonzero(curves["rehearsal"].values == rehearsal))
-        old = str(here["maps"].values[0])
-        lost = here["forgetting"].sel(maps=old).to_series()
-        words = f"rehearsal: {rehearsal}"
-        rows.append(answer("forgetting", words, f"{old} maps", lost, forgets))
-        new = here["error"].isel(condition=0, maps=-2).mean()
-        judge = graded if new <= curves.attrs["chance"] - LEARNT else untested
-        for condition in here["condition"].values[1:]:
-            gradient = here["gradient"].sel(condition=condition).to_series()
-            rows.append(answer("gradient", words, str(condition), gradient, judge))
-        rows.append(
-            answer("survival", words, "place cells", here["kept_excess"].to_series(), survives)
-        )
+        here = curves.isel(model=np.flatnonzero(curves["rehearsal"].values == rehearsal))
+        rows += amnesia_of(here, f"rehearsal: {rehearsal}")
     return pd.DataFrame(rows)
+
+
+def amnesia_of(curves: xr.Dataset, words: str) -> list[Answer]:
+    """Answer the questions for networks that are trained alike."""
+    old, *later, novel = map(str, curves["maps"].values)
+    new, lost = later[-1], share_lost(curves)
+    error = curves["error"].sel(memory="reference", condition="intact")
+    memory = curves.attrs["chance"] - error
+    end = memory.isel(step=-1)
+    rows = [
+        answer("learnt", words, f"{name} maps", end.sel(maps=name).to_series(), learnt)
+        for name in later
+    ]
+    rows.append(answer("learnt", words, f"{novel} maps", end.sel(maps=novel).to_series(), nothing))
+    forgotten = curves["forgetting"].isel(step=-1).sel(memory="reference", maps=old)
+    rows.append(answer("forgetting", words, f"{old} maps", forgotten.to_series(), forgets))
+    known = memory.mean("model") >= LEARNT
+    both = bool(known.isel(step=-1).sel(maps=[old, new]).all())
+    gradient = (lost.sel(maps=new) - lost.sel(maps=old)).isel(step=-1)
+    first = int(np.argmax(known.sel(maps=new).values))
+    hardening = lost.sel(maps=new).isel(step=first) - lost.sel(maps=new).isel(step=-1)
+    ever = bool(known.sel(maps=new).values[[first, -1]].all()) and first < memory.sizes["step"] - 1
+    for question, values, judge in (
+        ("gradient", gradient, graded if both else untested),
+        ("hardening", hardening, hardened if ever else untested),
+    ):
+        for condition in curves["condition"].values[1:]:
+            of_condition = values.sel(condition=condition).to_series()
+            rows.append(answer(question, words, str(condition), of_condition, judge))
+    survival = answer("survival", words, "place cells", curves["kept_excess"].to_series(), survives)
+    return [*rows, survival]
+
+
+def learnt(found: Estimate) -> str:
+    """Verdict on maps that were trained."""
+    if np.isnan(found.lower):
+        return "not tested"
+    return "learnt" if found.lower >= LEARNT else "not shown"
+
+
+def nothing(found: Estimate) -> str:
+    """Verdict on maps that nobody has trained."""
+    if np.isnan(found.lower):
+        return "not tested"
+    return "none" if found.lower >= -NOTHING and found.upper <= NOTHING else "not shown"
 
 
 def costs(found: Estimate) -> str:
@@ -222,6 +278,11 @@ def forgets(found: Estimate) -> str:
 def graded(found: Estimate) -> str:
     """Verdict on the gradient."""
     return side(found, "recent suffers more", "old suffers more")
+
+
+def hardened(found: Estimate) -> str:
+    """Verdict on the vulnerability of new memory over the steps."""
+    return side(found, "later costs less", "later costs more")
 
 
 def untested(_: Estimate) -> str:
