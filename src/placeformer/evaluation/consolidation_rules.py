@@ -236,8 +236,8 @@ def amnesia_of(curves: xr.Dataset, words: str) -> list[Answer]:
     hardening = lost.sel(maps=new).isel(step=first) - lost.sel(maps=new).isel(step=-1)
     ever = bool(known.sel(maps=new).values[[first, -1]].all()) and first < memory.sizes["step"] - 1
     for question, values, judge in (
-        ("gradient", gradient, graded if both else untested),
-        ("hardening", hardening, hardened if ever else untested),
+        ("gradient", gradient.where(both), graded),
+        ("hardening", hardening.where(ever), hardened),
     ):
         for condition in curves["condition"].values[1:]:
             of_condition = values.sel(condition=condition).to_series()
@@ -283,11 +283,6 @@ def graded(found: Estimate) -> str:
 def hardened(found: Estimate) -> str:
     """Verdict on the vulnerability of new memory over the steps."""
     return side(found, "later costs less", "later costs more")
-
-
-def untested(_: Estimate) -> str:
-    """Verdict where there is too little to lose."""
-    return "not tested"
 
 
 def survives(found: Estimate) -> str:
