@@ -103,7 +103,8 @@ def decoding_of(one: xr.Dataset) -> list[str]:
     for decoder in ("ridge", "bayes"):
         at = one.sel(decoder=decoder)
         low, high = at["decoded_interval"].values
-        cells.append(f"{float(at['decoded_error']):.3g} ({low:.3g}–{high:.3g})")
+        known = f" ({low:.3g}–{high:.3g})" if np.isfinite([low, high]).all() else ""
+        cells.append(f"{float(at['decoded_error']):.3g}{known}")
     p = ", ".join(f"{value:.2g}" for value in one["decoded_p"].values)
     return [*cells, f"{float(one['chance_error']):.3g} {units}", p]
 
