@@ -237,7 +237,11 @@ class GridWorld:
 
     @cached_property
     def moves(self) -> Transitions:
-        """The moves from every place, see :func:`transitions`."""
+        """Moves from every place: destination, actions that exist, and their number.
+
+        The destination (place, action) is -1 where an action leads nowhere; the actions that exist
+        (place, 5) are packed to the left.
+        """
         return transitions(self.shape, self.walls)
 
     def __repr__(self) -> str:
