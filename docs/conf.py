@@ -73,6 +73,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../tutorials",
     "gallery_dirs": "tutorials",
     "filename_pattern": r"/\d\d_",
+    "ignore_repr_types": r"matplotlib\.(legend|text|collections|lines)",
     "within_subsection_order": "FileNameSortKey",
     "doc_module": ("placeformer",),
     "backreferences_dir": "generated/backreferences",

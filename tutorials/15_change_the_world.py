@@ -91,7 +91,7 @@ for ax, name, table in zip(axes, ("morph of A into B", "swaps in A"), (morph, sw
     ax.plot(table["reference"], "D-", label="reference-memory error")
     ax.plot(table["working"], "s-", label="working-memory error")
     ax.set(title=name, xlabel="share", ylim=(-0.05, 1.05))
-axes[0].legend(fontsize="x-small")
+axes[0].legend(fontsize="x-small", loc=(0.22, 0.2))
 axes[2].plot(whose, "o-", label=["letter of A", "letter of B"])
 axes[2].set(title="predicted at places not visited", xlabel="share of B", ylim=(-0.05, 1.05))
 axes[2].legend(fontsize="x-small")
