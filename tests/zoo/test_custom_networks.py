@@ -568,7 +568,7 @@ def test_any_altered_file_is_refused(folder, tmp_path):
 def test_nothing_is_imported_by_the_name_in_a_folder(folder, monkeypatch):
     edit_config(folder, in_class(name="evil", module="this", qualname="Evil"))
     sys.modules.pop("this", None)
-    not_loaded(folder, "write `from this import Evil` before, if you trust that module")
+    not_loaded(folder, "write `from this import Evil` before (on the command line: --import this)")
     assert "this" not in sys.modules
 
 
