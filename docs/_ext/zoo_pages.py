@@ -137,23 +137,21 @@ def correlation(one: xr.Dataset) -> str:
 
 
 def specificity(lesions: xr.Dataset) -> str:
-    """What lesions by score cost more than random and matched ones, by ability."""
+    """What lesions by score cost more than random and stratified ones, by ability."""
     header = [
         "ability", "unlesioned", "all units lesioned", "by score minus random", "p (random sets)",
-        "by score minus matched", "as a share of all",
+        "by score minus stratified", "p (stratified sets)", "as a share of all",
     ]  # fmt: skip
     rows = []
     for name, value, area, interval, p in abilities(lesions):
         intact, gone = (float(value.sel(fraction=f)) for f in (0, 1))
-        random, matched = (
-            with_interval(float(area.sel(control=c)), *interval.sel(control=c).values)
-            for c in ("random", "matched")
-        )
-        share = float(area.sel(control="matched")) / (gone - intact) if gone != intact else np.nan
-        rows.append(
-            [name, f"{intact:.3f}", f"{gone:.3f}", random,
-             f"{float(p.sel(control='random')):.2g}", matched, f"{share:.0%}"]
-        )  # fmt: skip
+        differences: list[str] = []
+        for c in ("random", "stratified"):
+            found = with_interval(float(area.sel(control=c)), *interval.sel(control=c).values)
+            differences += [found, f"{float(p.sel(control=c)):.2g}"]
+        beyond = float(area.sel(control="stratified"))
+        share = beyond / (gone - intact) if gone != intact else np.nan
+        rows.append([name, f"{intact:.3f}", f"{gone:.3f}", *differences, f"{share:.0%}"])
     return render(
         "claims_specificity",
         network=LESIONED,

@@ -50,7 +50,7 @@ def memory_comparison(
         - `error`, `interval` (model, maps, memory) against `trained_alpha`;
         - `washout_error`, `washout_interval` (dose, maps, memory) against `dose`;
         - `lesion_error`, `lesion_interval` (maps, memory, selection, fraction), means over repeats,
-          of the units in the order of `lesions` ("ordered") and of matched and random ones;
+          of the units in the order of `lesions` ("ordered") and of the controls of `lesions`;
         - `place_cell_fraction`, `memory_dependent_fraction`, `information` (under each policy for
           negative rates) and `eta2_beyond` of the networks;
         - `correlation`, `correlation_interval` and `correlation_p` (measure, given): Spearman's ρ

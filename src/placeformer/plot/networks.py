@@ -51,7 +51,7 @@ def comparison(data: xr.Dataset, *, ax: Any = None) -> np.ndarray:
     -------
     numpy.ndarray
         The axes: (a) errors against α of training, (b) against test-time α, (c) against the share
-        of units lesioned in their order, with matched and random controls; (d) share of place
+        of units lesioned in their order, with their controls; (d) share of place
         cells, (e) mean information under each policy for negative rates, against α of training;
         (f) reference error against the share of place cells over all networks.
 
