@@ -37,14 +37,14 @@ def test_everything_is_there_as_it_was_given(networks, together):
 def test_lesions_are_means_over_repeats_and_nothing_where_one_is_missing(networks):
     lesions = measured.lesions()
     lesions["error"] = lesions["error"] + [-0.05, 0, 0, 0, 0.03]
-    lesions["error"].loc[{"selection": "matched", "fraction": 0.2, "repeat": 0}] = np.nan
+    lesions["error"].loc[{"selection": "stratified", "fraction": 0.2, "repeat": 0}] = np.nan
     found = pf.memory_comparison(networks, measured.doses(), lesions, n_resamples=20)[
         "lesion_error"
     ]
     found = found.sel(maps="trained", memory="working")
     ordered = found.sel(selection="ordered").values
     assert ordered == pytest.approx(np.array([0.1, 0.3, 0.5, 0.9]) - 0.004)
-    assert np.isnan(found.sel(selection="matched").values).tolist() == [False, False, True, False]
+    assert np.isnan(found.sel(selection="stratified").values).tolist() == [False, False, True, False]
 
 
 def test_correlations_are_spearmans(networks, together):
@@ -123,7 +123,7 @@ def test_the_figure_shows_what_was_given(together):
     dosed = np.isfinite(together["trained_alpha"])
     assert sorted(points[0].get_ydata()) == pytest.approx(sorted(error.values[dosed]))
     assert list(b.lines[0].get_ydata()) == [0.8, 0.4, 0.1]
-    assert {"by place-cell score", "matched units"} <= set(c.get_legend_handles_labels()[1])
+    assert {"by place-cell score", "units of the same strata"} <= set(c.get_legend_handles_labels()[1])
     assert {line.get_label() for line in d.lines} >= {"trained map", "novel map"}
     assert {line.get_label() for line in e.lines} >= {"negatives: rectify", "negatives: shift"}
     assert "n = 45" in f.get_title(loc="left")

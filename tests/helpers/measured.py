@@ -120,8 +120,8 @@ def lesions():
         {
             "maps": ["trained", "novel"],
             "memory": ["working", "reference"],
-            "selection": ["ordered", "random", "matched"],
-            "control": ["random", "matched"],
+            "selection": ["ordered", "random", "stratified"],
+            "control": ["random", "stratified"],
             "fraction": [0, 0.1, 0.2, 1],
             "bound": ["lower", "upper"],
             "measure": ["decoding", "working memory, novel maps"],
