@@ -83,18 +83,18 @@ for step in (600, 1300, 3000):
 
 # %%
 # **Amnesia.** Networks that have learnt eight maps learn four more. At steps of that further
-# training the old and the new maps are tested: intact (are the old ones forgotten?), at α = 0.1,
-# and with the place cells of an old map lesioned (which memories suffer more?).
+# training the old and the new maps are tested: intact (are the old ones forgotten?), at α = 2,
+# and with place cells of an old or of a new map lesioned (which memories suffer more?).
 # :func:`placeformer.amnesia_curve` makes such curves from the folder of a training with snapshots;
 # these were measured beforehand, with and without rehearsal of the old maps.
 curves = xr.load_dataset(results_folder() / "amnesia.nc")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-for ax, i in zip(axes, (0, 1), strict=True):
+for ax, i in zip(axes, (0, 3), strict=True):  # one seed, with rehearsal and without
     pf.plot.amnesia_curve(curves.isel(model=i).sel(maps=["old", "new"]), ax=ax)
     ax.set_title(f"rehearsal: {curves.rehearsal.values[i]}")
 axes[0].get_legend().remove()
 
 # %%
-# Over the seeds, at the last step. A gradient is judged only if there is something to lose on the
-# new maps.
+# Over the seeds, at the last step. A gradient is judged only if there is something to lose on both
+# the old and the new maps.
 amnesia_answers(curves).round(3)

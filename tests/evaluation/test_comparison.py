@@ -44,7 +44,8 @@ def test_lesions_are_means_over_repeats_and_nothing_where_one_is_missing(network
     found = found.sel(maps="trained", memory="working")
     ordered = found.sel(selection="ordered").values
     assert ordered == pytest.approx(np.array([0.1, 0.3, 0.5, 0.9]) - 0.004)
-    assert np.isnan(found.sel(selection="stratified").values).tolist() == [False, False, True, False]
+    missing = np.isnan(found.sel(selection="stratified").values)
+    assert missing.tolist() == [False, False, True, False]
 
 
 def test_correlations_are_spearmans(networks, together):
@@ -123,7 +124,8 @@ def test_the_figure_shows_what_was_given(together):
     dosed = np.isfinite(together["trained_alpha"])
     assert sorted(points[0].get_ydata()) == pytest.approx(sorted(error.values[dosed]))
     assert list(b.lines[0].get_ydata()) == [0.8, 0.4, 0.1]
-    assert {"by place-cell score", "units of the same strata"} <= set(c.get_legend_handles_labels()[1])
+    labels = set(c.get_legend_handles_labels()[1])
+    assert {"by place-cell score", "units of the same strata"} <= labels
     assert {line.get_label() for line in d.lines} >= {"trained map", "novel map"}
     assert {line.get_label() for line in e.lines} >= {"negatives: rectify", "negatives: shift"}
     assert "n = 45" in f.get_title(loc="left")

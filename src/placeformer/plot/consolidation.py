@@ -201,9 +201,10 @@ def amnesia_curve(curve: xr.Dataset, *, memory: str = "reference", ax: Axes | No
     check_result("curve", curve, "amnesia_curve", need)
     ax = axes(ax)
     for maps, color in zip(curve["maps"].values, itertools.cycle(COLORS)):
-        for condition, line in zip(curve["condition"].values, itertools.cycle(LINES)):
+        looks = zip(itertools.cycle(LINES), itertools.cycle("os^Dv"), strict=False)
+        for condition, (line, marker) in zip(curve["condition"].values, looks, strict=False):
             here = curve.sel(maps=maps, condition=condition, memory=memory)
-            _line(ax, here["error"], here["interval"], f"{maps}, {condition}", color, line)
+            _line(ax, here["error"], here["interval"], f"{maps}, {condition}", color, line, marker)
     ax.axhline(curve.attrs["chance"], color="0.5", linestyle="--", linewidth=0.8, label="chance")
     ax.set(
         ylim=(-0.02, 1.02), xlabel="optimiser steps of the further training",
