@@ -120,8 +120,9 @@ def cells_of(model: pf.NavigationTransformer, index: int) -> xr.DataArray:
 def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> xr.Dataset:
     """Train on further maps with and without rehearsal, and test what is missing in the file."""
     rows: dict[tuple[str, str], xr.Dataset] = {}
+    recipe = tomllib.loads(FURTHER.read_text())  # comments do not count
     stored = xr.load_dataset(file).drop_encoding() if file.is_file() else None
-    if stored is not None and stored.attrs.get("recipe") != FURTHER.read_text():
+    if stored is not None and tomllib.loads(stored.attrs["recipe"]) != recipe:
         stored = None
     for i, name in enumerate([] if stored is None else stored["name"].values.tolist()):
         if stored["weights_sha256"].values[i] == sha256(MODELS / name):

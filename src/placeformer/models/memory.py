@@ -22,8 +22,8 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer, S
 from placeformer.stats.bootstrap import ratio
 from placeformer.stats.intervals import ABOUT_INTERVAL, LEVEL, error_interval
 
-WALKED = {"action", "observation", "target", "x", "y", "next_x", "next_y", "familiar"}
-"""Variables of walks on a grid world."""
+INPUTS = ["action", "observation", "target", "x", "y", "next_x", "next_y"]
+"""Variables of walks that a network runs along."""
 MEMORIES = ("working", "reference")
 KINDS = ("trained", "novel")
 
@@ -261,18 +261,13 @@ def memory_errors(
         "its memory errors are those of the letters it predicts on its world. Of another network, "
         "pf.profile_networks measures the units, and any score that you give",
     )
-    if walks is None:
-        counted_steps(n_steps, model.config, where)  # refused before the walks are drawn
-        walks = world_of(model).walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)
-    elif missing := WALKED - set(getattr(walks, "variables", ())):
-        raise ValueError(
-            f"walks must be a Dataset of GridWorld.walk, got {type(walks).__name__} without "
-            f"{', '.join(sorted(missing))}"
-        )
-    else:
+    if walks is not None:
+        check_walks(walks)
         n_walks, n_steps = walks["action"].shape
         familiar = bool(walks["familiar"].values.all())
     counted = counted_steps(n_steps, model.config, where)
+    if walks is None:
+        walks = world_of(model).walk(n_walks, n_steps, seed=seed, familiar=familiar, maps=maps)
     wrong = predictions(model, walks, seed=seed, progress=progress) != walks["target"].values
     seen = visited(places(walks), attended_window(n_steps, model.config.chunk, model.config.memory))
     result = tally(wrong[:, counted], seen[:, counted])
@@ -298,6 +293,17 @@ def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.b
             f'n_steps must be at least memory + chunk = {full} for where="chunk_end", got {n_steps}'
         )
     return attended_window(n_steps, config.chunk, config.memory) == full
+
+
+def check_walks(walks: object) -> None:
+    """Raise for what is no Dataset of walks on a grid world."""
+    there = walks.variables if isinstance(walks, xr.Dataset) else ()
+    if missing := [name for name in (*INPUTS, "map", "familiar") if name not in there]:
+        raise ValueError(
+            f"walks must be a Dataset from GridWorld.walk, got {type(walks).__name__} without "
+            f"{', '.join(missing)} (a Recording does not hold the walks it was made along: keep "
+            "these, and use them for every network)"
+        )
 
 
 def places(walk: xr.Dataset) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import schema
-from placeformer.models.memory import along, attended_window, places, visited
+from placeformer.models.memory import INPUTS, along, attended_window, places, visited
 from placeformer.models.transformer import Layer, NavigationTransformer, State
 from placeformer.recording.fingerprints import network_facts
 from placeformer.recording.hooks import LayerHook, Layers, match, record_only
@@ -106,9 +106,6 @@ def by_lag(weights: Tensor, reach: int, own: int) -> Tensor:
 
 BATCH = 128
 """Default number of walks that run at once."""
-
-INPUTS = ["action", "observation", "target", "x", "y", "next_x", "next_y"]
-"""Variables of walks that the network runs along."""
 
 
 def navigation_job(

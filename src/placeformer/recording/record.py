@@ -10,10 +10,10 @@ from typing import Any
 import xarray as xr
 from torch import nn
 
-from placeformer.models.memory import world_of
+from placeformer.models.memory import check_walks, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import Layers, Units, by_layer
-from placeformer.recording.navigation import INPUTS, navigation_job
+from placeformer.recording.navigation import navigation_job
 from placeformer.recording.network_state import original
 from placeformer.recording.output_axes import Dims
 from placeformer.recording.runner import run_recording
@@ -183,12 +183,7 @@ def record(
         if walks is None:
             steps = burn_in + n_steps
             walks = world_of(network).walk(n_walks, steps, seed=seed, familiar=familiar, maps=maps)
-        if missing := [name for name in (*INPUTS, "map", "familiar") if name not in walks]:
-            raise ValueError(
-                "walks of a navigation Transformer must be a Dataset from GridWorld.walk; this one "
-                f"has no {', '.join(missing)} (a Recording does not hold the walks it was made "
-                "along: keep these, and record every network along them)"
-            )
+        check_walks(walks)
         job = navigation_job(network, walks, burn_in=burn_in, **common)
     else:
         job = module_job(

@@ -312,10 +312,9 @@ def place_cells(
     parts: list[BinnedRecording] = [binned]
     controls: list[BinnedRecording | None] = [binned_control]
     if split is not None:
-        parts = of_directions(binned, min_speed)
+        parts, controls = of_directions(binned, min_speed), [None, None]
         if binned_control is not None:
             controls = [*of_directions(binned_control, min_speed)]
-        controls *= 2 // len(controls)
     tables = []
     for part, other in zip(parts, controls, strict=True):
         table = _decided(
