@@ -191,7 +191,9 @@ def test_bad_arguments_are_refused(model, settings, message):
 
 
 def test_a_recording_is_no_walk(model):
-    with pytest.raises(ValueError, match=r"got Dataset without target, next_x, next_y \(a Recording"):
+    with pytest.raises(
+        ValueError, match=r"got Dataset without target, next_x, next_y \(a Recording"
+    ):
         run(model, walks=run(model))
 
 
