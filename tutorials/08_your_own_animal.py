@@ -129,14 +129,65 @@ for row, source in zip(axes, ("animal", "nmda-a10"), strict=True):
 plt.show()
 
 # %%
-# A real animal
-# -------------
-# The same comparison with real neurons: CA1 on a linear track, published in the repository
-# ``nelpy/example-data`` (folder ``linear-track``, commit ``099548c``, MIT licence). The recording
-# is not part of placeformer, and this page does not download it: its authors publish no checksum,
-# so a download could not be verified. ``benchmarks/real_animal.py`` says which arrays of it are
-# needed, reads them and writes this table; where the arrays are at hand, a test measures the
-# animal again and compares it with the table.
+# A public recording
+# ------------------
+# Now a rat. Grosmark and Buzsáki (2016, https://doi.org/10.1126/science.aad1935) recorded CA1 while
+# a rat ran to and fro on a track of 1.6 m. The data are public
+# (https://doi.org/10.48324/dandi.000044/0.210812.1516; their licence is stated there), and the
+# authors of pynapple keep session ``Achilles_10252013``, with the position along the track, as a
+# smaller NWB file on OSF. `pooch <https://www.fatiando.org/pooch>`_ (``pip install pooch``)
+# downloads it once and compares it with the checksum that the documentation of `NeMoS
+# <https://nemos.readthedocs.io>`_ uses. Without a connection, this section shows nothing.
+
+import pooch
+
+try:
+    achilles = pooch.retrieve(
+        "https://osf.io/download/hu5ma/",
+        known_hash="sha256:42857015aad4c2f7f6f3d4022611a69bc86d714cf465183ce30955731e614990",
+        fname="Achilles_10252013.nwb",
+        path=pooch.os_cache("placeformer"),
+    )
+except OSError:
+    achilles = None
+    print("The recording could not be downloaded; this section is skipped.")
+
+# %%
+# Every trial is one run along the track. We join them, take the pyramidal cells, and ask for at
+# least 30 spikes while the rat runs, because tuning cannot be judged from fewer. A track has one
+# axis, ``by="x"``.
+
+if achilles:
+    rat = pf.from_nwb(
+        achilles,
+        position="position",
+        epochs="trials",
+        join=True,
+        where="cell_type == 'pE'",
+        layer="CA1",
+    )
+    counts = (rat["activation"] * rat["dwell"]).where(rat["x"].notnull()).sum(("walk", "time"))
+    rat = rat.isel(unit=counts.values >= 30)
+    track = {"by": "x", "bins": 40, "smooth": 1.2}
+    three = pd.concat([both, table(rat, "rat", **track)])
+    print(three.groupby("source")["is_place_cell"].agg(["sum", "size", "mean"]).round(3))
+
+# %%
+# The maps of its place cells, sorted by the place of the highest rate:
+
+if achilles:
+    found = three.loc[three["source"] == "rat", "is_place_cell"].to_numpy(bool)
+    pf.plot.population(pf.rate_maps(rat, **track).isel(unit=found))
+    plt.show()
+
+# %%
+# A second animal, with the numbers
+# ---------------------------------
+# Since the section above depends on a download, the same comparison was also made once with another
+# recording, and stored: CA1 on a linear track, published in the repository ``nelpy/example-data``
+# (folder ``linear-track``, commit ``099548c``, MIT licence). ``benchmarks/real_animal.py`` says which
+# arrays of it are needed, reads them and writes this table; where the arrays are at hand, a test
+# measures the animal again and compares it with the table.
 #
 # .. csv-table:: Place cells of an animal and of a network; medians are over the place cells
 #    :file: ../../benchmarks/results/real_animal.csv

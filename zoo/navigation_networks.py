@@ -115,7 +115,11 @@ class PlaceTargets(nn.Module):
 
 
 class ReLUCell(nn.RNNCell):
-    """Recurrent cell with ReLU whose recurrent weights start as a rotation."""
+    """Recurrent cell with ReLU whose recurrent weights start as the identity.
+
+    With a random rotation or with the default of torch it does not learn in this time
+    (Le et al. 2015, https://arxiv.org/abs/1504.00941).
+    """
 
     def __init__(self, n_inputs: int, width: int) -> None:
         super().__init__(n_inputs, width, bias=False, nonlinearity="relu")
@@ -123,7 +127,7 @@ class ReLUCell(nn.RNNCell):
     def reset_parameters(self) -> None:
         """Draw new weights."""
         super().reset_parameters()
-        nn.init.orthogonal_(self.weight_hh)
+        nn.init.eye_(self.weight_hh)
 
 
 CELLS = {"LSTM": nn.LSTMCell, "GRU": nn.GRUCell, "ReLU": ReLUCell}

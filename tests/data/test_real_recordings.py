@@ -4,8 +4,11 @@ The recordings stand outside the repository; without them the tests are skipped.
 """
 
 import csv
+import runpy
+from datetime import UTC, datetime
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
@@ -100,6 +103,37 @@ def test_the_table_of_the_tutorial_is_that_of_the_session():
         _, shown, _ = csv.reader(lines)
     recording = real_animal.animal(PATH)
     assert real_animal.row(recording, shown[0], by="x", bins=40, smooth=1.2) == shown
+
+
+@pytest.mark.slow
+def test_the_tutorial_reads_a_downloaded_session(session, tmp_path, monkeypatch, capsys):
+    """Tutorial 8 with this session in place of the file on OSF, whose layout it has."""
+    pooch, pynwb = pytest.importorskip("pooch"), pytest.importorskip("pynwb")
+    group, position, _ = session
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    file = pynwb.NWBFile("a linear track", "Achilles_10252013", start)
+    file.add_unit_column("cell_type", "pyramidal cell or interneuron")
+    for train in group.values():
+        file.add_unit(spike_times=train.t, cell_type="pE")
+    file.add_unit(spike_times=position.t[::3], cell_type="pI")
+    series = pynwb.behavior.SpatialSeries(
+        name="position", data=position.d, timestamps=position.t, unit="cm", reference_frame="end"
+    )
+    file.create_processing_module("behavior", "tracking").add(series)
+    for begin, end in run_bouts(position).values:
+        file.add_trial(start_time=begin, stop_time=end)
+    path = tmp_path / "session.nwb"
+    with pynwb.NWBHDF5IO(path, "w") as io:
+        io.write(file)
+    monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: str(path))
+    monkeypatch.setattr(plt, "show", lambda: None)
+    tutorial = Path(__file__).parents[2] / "tutorials" / "08_your_own_animal.py"
+    names = runpy.run_path(str(tutorial))
+    plt.close("all")
+    assert names["rat"].sizes["unit"] <= len(group)  # the interneuron is left out
+    cells = set(names["rat"].unit_id.values[names["found"]])  # rows of the file
+    assert len(cells & set(authors_cells(group, position))) >= 9
+    assert "rat" in capsys.readouterr().out
 
 
 @pytest.mark.slow
