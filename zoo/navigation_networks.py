@@ -1,6 +1,6 @@
 """Train recurrent path integrators and measure the score cards of "Navigation networks compared".
 
-``python zoo/navigation_networks.py`` trains three recurrent networks with a fixed seed (eight
+``python zoo/navigation_networks.py`` trains three recurrent networks with a fixed seed (seven
 minutes on one CPU core), measures them beside networks of the zoo and cells of RatInABox with
 :func:`placeformer.score_card` (as long again), and writes zoo/results/navigation-networks.json, of
 which the page of the documentation is made. Weights are kept in a folder (``--weights``): a network
