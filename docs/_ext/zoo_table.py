@@ -1,4 +1,4 @@
-"""``.. zoo-table:: PATTERN``: networks of the zoo by name, as ``pf.zoo_table`` has them."""
+"""``.. zoo-table:: PATTERN ...``: networks of the zoo by name, as ``pf.zoo_table`` has them."""
 
 import pandas as pd
 from rst import render
@@ -59,15 +59,16 @@ def source(table):
 
 
 class ZooTable(SphinxDirective):
-    """The table of the networks whose names match a shell pattern."""
+    """The table of the networks whose names match shell patterns, in the order of the patterns."""
 
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self):
         """Make it anew at every build: the zoo may have grown."""
         self.env.note_reread()
-        table = pf.zoo_table(self.arguments[0])
-        return self.parse_text_to_nodes(source(table))
+        tables = [pf.zoo_table(pattern) for pattern in self.arguments[0].split()]
+        return self.parse_text_to_nodes(source(pd.concat(tables)))
 
 
 def setup(app):
