@@ -166,6 +166,27 @@ def test_slow_samples_have_no_position():
         from_arrays(activation, position, min_speed=5)
 
 
+def test_the_speed_goes_the_short_way_round_and_leaves_out_angles():
+    """A rotation of the origin of a ring changes no speed, and neither does an angle."""
+    t = np.arange(300) / 30
+    ring = {"x": (20 * t) % 100}
+    timed = {"sample_rate": 30, "min_speed": 15}
+    got = from_arrays(np.ones((300, 1)), ring, circular={"x": 100}, **timed)
+    np.testing.assert_allclose(got.speed, 20)
+    assert np.isfinite(got.x).all()
+    place = {"x": 20 * t, "y": 0 * t, "heading": (3 * t) % (2 * np.pi)}
+    got = from_arrays(np.ones((300, 1)), place, circular={"heading": 2 * np.pi}, **timed)
+    np.testing.assert_allclose(got.speed, 20)
+    alone = from_arrays(
+        np.ones((300, 1)),
+        {"heading": place["heading"]},
+        circular={"heading": 2 * np.pi},
+        sample_rate=30,
+        min_speed=1,
+    )
+    np.testing.assert_allclose(alone.speed, 3)
+
+
 def test_thinned_and_summed_recordings_keep_their_rates():
     x = np.repeat(RNG.integers(0, 5, 1000), 3)
     counts = RNG.poisson(0.2 + 0.3 * (x == 2))[:, None].astype(float)

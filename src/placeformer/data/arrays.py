@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import PERIODS, angle_units, declare
+from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, declare
 from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
@@ -64,7 +64,8 @@ def from_arrays(
     min_speed
         Minimum speed of a timed recording, in units of the position per second: slower samples get
         position NaN, which keeps them out of maps. The velocity is smoothed with a triangle 0.5 s
-        wide; the recording holds the speed as ``speed``.
+        wide, goes the short way round on circular axes, and leaves angles out, which are circular
+        axes other than x, y and z; the recording holds the speed as ``speed``.
     behaviour
         Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
         as ``"map"``, as arrays (walk,).
@@ -137,7 +138,7 @@ def from_arrays(
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     if min_speed is not None:
-        others[SPEED] = _speed(places, times, attrs, max_gap, min_speed)
+        others[SPEED] = _speed(places, times, attrs, max_gap, min_speed, circular)
         axes = {name: axis.values for name, axis in places.items()}
         moving = of_moving(axes, others[SPEED].values, min_speed)
         places = {k: xr.Variable(STEPS, moving[k], places[k].attrs) for k in places}
@@ -295,12 +296,14 @@ def _speed(
     attrs: Mapping[str, float],
     max_gap: float | None,
     min_speed: float,
+    circular: Mapping[str, float] | None,
 ) -> xr.Variable:
     """Speed (walk, time) of positions."""
     check_positive("min_speed", min_speed)
     if "sample_rate" not in attrs:
         raise ValueError("min_speed needs a timed recording: pass sample_rate or timestamps")
-    axes = [np.asarray(axis.transpose(*STEPS).values, float) for axis in places.values()]
+    named = {k: np.asarray(axis.transpose(*STEPS).values, float) for k, axis in places.items()}
+    axes = axes_of_speed(named, {k: v for k, v in (circular or {}).items() if k in named})
     regular = np.arange(axes[0].shape[1]) / attrs["sample_rate"]
     moving = np.full(axes[0].shape, np.nan)
     for walk, row in enumerate(moving):

@@ -240,6 +240,28 @@ def angle_units(period: float, otherwise: str) -> str:
     return otherwise
 
 
+def unwrapped(values: NDArray[Any], period: float) -> NDArray[np.float64]:
+    """Values (..., time) moved by whole periods to go the short way round from each to the next."""
+    whole = np.array(values, np.float64)
+    for row in np.ndindex(whole.shape[:-1]):
+        known = np.isfinite(whole[row])
+        whole[row][known] = np.unwrap(whole[row][known], period=period)
+    return whole
+
+
+def axes_of_speed(
+    axes: Mapping[str, NDArray[Any]], periods: Mapping[str, float]
+) -> list[NDArray[Any]]:
+    """The axes (..., time) of a position that its speed is computed from.
+
+    Circular axes go the short way round. Those that are not x, y or z are angles, which are no part
+    of the speed unless there is no other axis.
+    """
+    angles = [name for name in periods if name not in schema.AXES]
+    named = [name for name in axes if name not in angles] or list(axes)
+    return [unwrapped(axes[k], periods[k]) if k in periods else axes[k] for k in named]
+
+
 def wrap(values: Any, low: float, period: float) -> Any:
     """Values moved by whole periods to between low and one period above it."""
     return low + np.mod(np.subtract(values, low), period)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
+from placeformer.data.circular import axes_of_speed, unwrapped
 from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
 FEW, SOME = 200, 20
@@ -78,7 +79,10 @@ class Track:
         axes = {}
         for name, axis in samples.axes.items():
             known = np.isfinite(axis)
-            total = np.bincount(bins[known], self._unwrapped(name, axis[known]), n)
+            whole = axis[known]
+            if name in self.periodic:
+                whole = unwrapped(whole, self.periods[name])
+            total = np.bincount(bins[known], whole, n)
             count = np.bincount(bins[known], minlength=n)
             lent = np.append(axis, np.nan)[near]  # the last is that of no sample
             lent[np.bincount(bins, minlength=n) > 0] = np.nan
@@ -96,20 +100,13 @@ class Track:
                 "this name; leave min_speed out and use recording.where(recording.speed >= least)"
             )
         assert self.max_gap is not None
-        angles = [name for name in self.periodic if name not in schema.AXES]
-        named = [name for name in self.axes if name not in angles] or list(self.axes)
-        axes = [self._unwrapped(name, self.axes[name]) for name in named]
-        fast = speed(self.times, axes, self.max_gap)
+        fast = speed(self.times, axes_of_speed(self.axes, self.periods), self.max_gap)
         return replace(self, axes={**self.axes, SPEED: fast})
 
-    def _unwrapped(self, name: str, axis: Floats) -> Floats:
-        """An axis without jumps where its ends meet."""
-        low, high = self.periodic.get(name, (0, np.inf))
-        if not np.isfinite(high):
-            return axis
-        whole, known = axis.copy(), np.isfinite(axis)
-        whole[known] = np.unwrap(axis[known], period=high - low)
-        return whole
+    @property
+    def periods(self) -> dict[str, float]:
+        """Periods of the axes whose ends meet."""
+        return {name: high - low for name, (low, high) in self.periodic.items()}
 
 
 def ends_of(
@@ -362,14 +359,13 @@ def _label(
     if cut.min_speed is not None:
         behaviour[SPEED] = axes.pop(SPEED)
         axes = of_moving(axes, behaviour[SPEED], cut.min_speed)
-    periods = {name: high - low for name, (low, high) in track.periodic.items()}
     recording = from_arrays(
         values,
         axes,
         sample_rate=rate,
         behaviour=behaviour,
         check_finite=False,
-        circular=periods,
+        circular=track.periods,
         **options,
     )
     bad = (~np.isfinite(values) & ~np.isnan(times)[..., None]).sum((0, 1))

@@ -9,10 +9,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import circular_of, declare
+from placeformer.data.circular import circular_of, declare, unwrapped
 from placeformer.data.schema import variable
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
-from placeformer.spatial.movement import DIRECTION, DIRECTIONS, sample_times, unwrap
+from placeformer.spatial.movement import DIRECTION, DIRECTIONS, sample_times
 from placeformer.spatial.place_fields import FIELD, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 
@@ -86,7 +86,7 @@ def laps(
     if not np.isfinite(position).any():
         raise ValueError(f"{by!r} holds no finite position")
     if period is not None:
-        unwrap(position, period)
+        position = unwrapped(position, period)
     low, high = np.nanmin(position), np.nanmax(position)
     zones = low + ends * (high - low), high - ends * (high - low)
     times, timed = sample_times(recording)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive
-from placeformer.data.circular import circular_of, declare
+from placeformer.data.circular import circular_of, declare, unwrapped
 from placeformer.data.clock import SPEED_WINDOW, gap_of, velocity
 from placeformer.spatial.binning import Circular, samples
 
@@ -36,9 +36,10 @@ def running_velocity(
     schema.check_recording(recording, need=names)
     periods = circular_of(declare(recording, circular))
     axes = [np.array(samples(recording, name), float) for name in names]
-    for name, axis in zip(names, axes, strict=True):
-        if name in periods:
-            unwrap(axis, periods[name])
+    axes = [
+        unwrapped(axis, periods[name]) if name in periods else axis
+        for name, axis in zip(names, axes, strict=True)
+    ]
     units = str(recording[names[0]].attrs.get("units", "1"))
     found = np.full((len(names), *axes[0].shape), np.nan)
     times, timed = sample_times(recording)
@@ -51,13 +52,6 @@ def running_velocity(
         here = [axis[walk, known] for axis in axes]
         found[:, walk, known] = velocity(stamps[known], here, gap, window)
     return found, f"{units}/s" if timed else units
-
-
-def unwrap(axis: NDArray[np.float64], period: float) -> None:
-    """Make positions (walk, time) on a circular axis continuous, in place."""
-    for walk in axis:
-        known = np.isfinite(walk)
-        walk[known] = np.unwrap(walk[known], period=period)
 
 
 def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
