@@ -76,6 +76,18 @@ def test_smoothing_is_in_time(cells):
     assert table.speed_score[0] > pf.speed_score(timed, n_shuffles=19, **QUIET).speed_score[0]
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i8", "?"])
+def test_smoothed_counts_are_no_integers(dtype):
+    speed = speeds(500)
+    counts = np.random.default_rng(0).poisson(0.3 * speed)[:, None].astype(dtype)
+    got, want = (
+        pf.speed_score(made(values, speed), smooth=3, n_shuffles=9, **QUIET)
+        for values in (counts, counts.astype(float))
+    )
+    np.testing.assert_allclose(got.speed_score, want.speed_score, rtol=1e-5)
+    np.testing.assert_allclose(got.slope, want.slope, rtol=1e-5)
+
+
 def test_slow_units_that_ignore_the_speed_are_no_speed_cells():
     rng = np.random.default_rng(5)
     white = rng.normal(size=(8480, 200))

@@ -272,6 +272,7 @@ def _smoothed(binned: BinnedRecording, smooth: float) -> BinnedRecording:
     rate = float(recording.attrs.get("sample_rate", 1.0))
     blur = partial(gaussian_filter1d, sigma=smooth * rate, axis=0, mode="nearest")
     values = np.array(activations(recording))
+    values = values.astype(np.result_type(values, np.float32))  # means of counts are no integers
     for walk, length in zip(values, walk_lengths(recording), strict=True):
         walk[:length] = blur(walk[:length])
     activation = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).copy(data=values)
