@@ -60,7 +60,8 @@ def from_arrays(
         ``sample_rate``: for cameras that drop frames and clocks that jitter.
     max_gap
         Interval in seconds between two ``timestamps`` above which the tracking counts as lost
-        between them; by default 5 median intervals, and at least 0.25 s.
+        between them; by default 5 median intervals of the walk, and at least 0.25 s.
+        ``attrs["max_gap"]`` holds what was taken, unless it differs between walks.
     min_speed
         Minimum speed of a timed recording, in units of the position per second: slower samples get
         position NaN, which keeps them out of maps. The velocity is smoothed with a triangle 0.5 s
@@ -275,19 +276,21 @@ def _timing(
                 *missing[0]
             )
         )
-    dwell, steps = np.full(shape, np.nan), []
+    dwell, steps, gaps = np.full(shape, np.nan), [], []
     for walk, row in enumerate(times):
         known = np.isfinite(row)
         check_times(row[: known.sum()], f"timestamps of walk {walk}")  # NaN only at the end
         gap = gap_of(row[known], max_gap, f"timestamps of walk {walk}")
         dwell[walk, known] = Clock.of(row[known], gap).dwell
         steps.append(np.diff(row[known])[np.diff(row[known]) <= gap])
+        gaps.append(gap)
     about = {"units": "s", "long_name": "time on the session's clock"}
     variables = {
         schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs),
         schema.TIMESTAMP: xr.Variable(STEPS, times, about),
     }
-    return variables, {"sample_rate": float(1 / np.mean(np.concatenate(steps)))}
+    attrs = {"sample_rate": float(1 / np.mean(np.concatenate(steps)))}
+    return variables, attrs | ({"max_gap": gaps[0]} if len(set(gaps)) == 1 else {})
 
 
 def _speed(

@@ -144,7 +144,10 @@ def check_times(times: Floats, argument: str) -> None:
         return
     at = int(faults[0])
     here, later = times[at], times[min(at + 1, len(times) - 1)]
-    advice = "sort the samples and drop those without a time"
+    advice = (
+        "sort the samples and drop those without a time; where the clock starts anew, begin "
+        "another walk"
+    )
     if here == later:
         advice = f"{np.count_nonzero(steps == 0)} times occur twice: drop one sample of each"
     raise ValueError(

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.circular import circular_of, declare, unwrapped
+from placeformer.data.dwell import sample_times
 from placeformer.data.schema import variable
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
-from placeformer.spatial.movement import DIRECTION, DIRECTIONS, sample_times
+from placeformer.spatial.movement import DIRECTION, DIRECTIONS
 from placeformer.spatial.place_fields import FIELD, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 

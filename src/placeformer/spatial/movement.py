@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive
 from placeformer.data.circular import circular_of, declare, unwrapped
-from placeformer.data.clock import SPEED_WINDOW, gap_of, velocity
+from placeformer.data.clock import SPEED_WINDOW, velocity
+from placeformer.data.dwell import gap_in, sample_times
 from placeformer.spatial.binning import Circular, samples
 
 STEP_WINDOW = 2.0
@@ -47,21 +48,11 @@ def running_velocity(
         known = np.isfinite(stamps)
         if known.sum() < 2:
             continue
-        gap = gap_of(stamps[known], None, f"walk {walk}") if timed else np.inf
+        gap = gap_in(recording, stamps[known])
         window = SPEED_WINDOW if timed else STEP_WINDOW
         here = [axis[walk, known] for axis in axes]
         found[:, walk, known] = velocity(stamps[known], here, gap, window)
     return found, f"{units}/s" if timed else units
-
-
-def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
-    """Seconds of every sample (walk, time), or its step in a recording without a clock."""
-    shape = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
-    if schema.TIMESTAMP in recording.variables:
-        return np.array(samples(recording, schema.TIMESTAMP), float), True
-    rate = recording.attrs.get("sample_rate")
-    steps = np.broadcast_to(np.arange(shape[1], dtype=float), shape)
-    return (steps / float(rate), True) if rate else (steps, False)
 
 
 def running_speed(
