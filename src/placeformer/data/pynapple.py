@@ -53,7 +53,8 @@ def from_pynapple(
     join
         Every epoch becomes a walk, and shorter walks are padded with NaN: maps and measures leave
         the padding out, while analyses that shift activations in time (:func:`shuffle_test`) raise
-        an error. ``join=True`` concatenates all epochs to one walk instead.
+        an error. ``join=True`` concatenates all epochs to one walk instead, in order of time; those
+        that adjoin are one epoch.
     bin_size
         Width in seconds of time bins, which then are the samples: spikes in a bin are counted, a
         signal and the position are averaged. By default the samples are those of the position, or

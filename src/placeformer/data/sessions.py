@@ -158,7 +158,10 @@ class Cut:
             check_positive(name, getattr(self, name))
 
     def spans(self) -> Floats:
-        """Epochs as an array (epoch, 2); those that end before they start are left out."""
+        """Epochs as an array (epoch, 2); those that end before they start are left out.
+
+        Epochs to be joined are in order of time, and those that overlap or adjoin are one.
+        """
         spans = np.atleast_2d(np.asarray(self.epochs, float))
         if spans.ndim != 2 or spans.shape[1] != 2:
             raise ValueError(
@@ -180,7 +183,24 @@ class Cut:
                 f"({rows})",
                 stacklevel=4,
             )
-        return np.asarray(spans[good])
+        return _united(spans[good]) if self.join else np.asarray(spans[good])
+
+
+def _united(spans: Floats) -> Floats:
+    """Epochs in order of time, those that overlap or adjoin as one."""
+    start, stop = spans[np.argsort(spans[:, 0])].T
+    stop = np.maximum.accumulate(stop)
+    twice = np.flatnonzero(start[1:] < stop[:-1] - ROUNDING)
+    if twice.size:
+        at = twice[0]
+        warnings.warn(
+            f"{twice.size} of {len(spans)} epochs start before an earlier one ends (the first at "
+            f"{start[at + 1]:g} s, before {stop[at]:g} s); join=True takes the time that they "
+            "share once. To keep it twice pass join=False, which makes every epoch a walk",
+            stacklevel=5,
+        )
+    apart = start[1:] > stop[:-1]
+    return np.stack([start[np.append(True, apart)], stop[np.append(apart, True)]], axis=1)
 
 
 def of_spikes(trains: Mapping[Any, ArrayLike], track: Track, cut: Cut, **labels: Any) -> xr.Dataset:
