@@ -75,6 +75,46 @@ def test_labelled_arrays_keep_their_order_and_attributes():
     assert got.x.long_name == "east"
 
 
+def test_labels_of_named_arrays_are_kept_or_refused():
+    time = np.arange(6) / 10
+    numbered = {"time": time, "unit": [100, 101, 7]}
+    activation = xr.DataArray(np.eye(6)[:, :3], numbered, dims=("time", "unit"))
+    x = xr.DataArray(time * 2, {"time": time * (1 + 1e-12)}, dims="time")
+    got = from_arrays(activation, {"x": x})
+    assert got.unit.values.tolist() == ["100", "101", "7"]
+    assert got.unit_id.values.tolist() == [100, 101, 7]
+    assert got.index.values.tolist() == [0, 1, 2]
+    again = from_arrays(got.activation, {"x": got.x}, layer="CA1")
+    xr.testing.assert_identical(again.unit_id, got.unit_id.assign_coords(again.unit_id.coords))
+    plain = from_arrays(activation.values, {"x": x.values}, layer="CA1")
+    labelled = activation.assign_coords(unit=plain.unit)
+    assert "unit_id" not in from_arrays(labelled, {"x": x}, layer="CA1").coords
+    walks = [activation, activation[:4]]
+    assert from_arrays(walks, {"x": [x, x[:4]]}).unit.values.tolist() == ["100", "101", "7"]
+    backwards = x[::-1]
+    for act, place, others in (
+        (activation, {"x": backwards}, {}),
+        (activation, backwards.expand_dims({"axis": ["x"]}), {}),
+        (walks, {"x": [x, backwards[2:]]}, {}),
+        (walks, [{"x": x}, {"x": backwards[2:]}], {}),
+        (activation, {"x": x.values}, {"behaviour": {"x2": backwards}}),
+        (activation, {"x": x.values}, {"timestamps": backwards}),
+    ):
+        with pytest.raises(ValueError, match="must have the same labels of 'time', got"):
+            from_arrays(act, place, **others)
+    with pytest.raises(ValueError, match="must hold the same units in the same order"):
+        from_arrays([activation, activation[:4, ::-1]], {"x": [x, x[:4]]})
+    with pytest.raises(ValueError, match="same labels of 'time'"):
+        as_walks({"x": x, "y": backwards}, "walks")
+
+
+def test_timestamps_are_found_by_their_names():
+    times = np.arange(4)[:, None] * 100 + np.arange(4.0)
+    named = xr.DataArray(times.T, dims=("time", "walk"))
+    got = from_arrays(np.ones((4, 4, 1)), {"x": np.ones((4, 4))}, timestamps=named)
+    np.testing.assert_array_equal(got.timestamp, times)
+
+
 def test_dask_arrays_stay_lazy():
     lazy = dask.array.from_array(ACTIVATION, chunks=(1, 50, 4))
     got = from_arrays(lazy, PLACE)

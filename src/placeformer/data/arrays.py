@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, declare
-from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.clock import ROUNDING, SPEED_WINDOW, Clock, check_times, gap_of, speed
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
 STEPS = (schema.WALK, schema.TIME)
+
+UNIT_ID = "unit_id"
+"""Coordinate of the ids that units have at their source."""
 
 SPEED = "speed"
 SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
@@ -43,7 +47,8 @@ def from_arrays(
     activation
         Array (walk, time, unit), or (time, unit) of one walk: NumPy, which is not copied; dask,
         which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
-        ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names.
+        ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names and
+        whose labels of `unit` are kept.
         Walks of unequal length are a list of arrays (time, unit), or one array in which shorter
         walks end in NaN.
     position
@@ -88,7 +93,9 @@ def from_arrays(
     -------
     xarray.Dataset
         A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer,
-        and `unit` labels them "layer/index", or "index" without layers.
+        and `unit` labels them "layer/index", or "index" without layers. Where the activation is a
+        DataArray with other labels of `unit` (or `unit_id`), these are `unit`, as text, and
+        `unit_id`.
         With ``sample_rate`` or ``timestamps`` it is timed: ``dwell`` (walk, time) holds the seconds
         that every sample stands for, and with ``timestamps`` these are a coordinate. Position,
         ``dwell`` and ``timestamp`` are NaN after the end of a shorter walk.
@@ -96,8 +103,9 @@ def from_arrays(
     Raises
     ------
     ValueError
-        Shapes or lengths of walks do not fit, values are not finite, the sample rate is not
-        positive, or times do not ascend or are missing.
+        Shapes or lengths of walks do not fit, DataArrays have different labels of `time` or `walk`,
+        values are not finite, the sample rate is not positive, or times do not ascend or are
+        missing.
 
     See Also
     --------
@@ -115,6 +123,10 @@ def from_arrays(
     >>> dict(recording.sizes)
     {'walk': 1, 'time': 500, 'unit': 3}
     """
+    given = {f"behaviour[{name!r}]": b for name, b in (behaviour or {}).items()}
+    given = {"activation": activation, **_named(position), **given, "timestamps": timestamps}
+    check_labels(given, STEPS)
+    ids = unit_ids(activation)
     values = _numbers("activation", _in_order(activation))
     if values.ndim == 2:
         values = values[None]
@@ -157,7 +169,7 @@ def from_arrays(
         {schema.ACTIVATION: xr.Variable(entry.dims, values, about), **others},
         coords={
             **places,
-            **unit_labels(layer, n_units),
+            **unit_labels(layer, n_units, ids),
             schema.TIME: clock(n_steps, attrs.get("sample_rate")),
         },
         attrs=attrs,
@@ -260,6 +272,8 @@ def _timing(
             f"sample_rate must be None where timestamps are given, got {sample_rate!r}: it is "
             "taken from them"
         )
+    if isinstance(timestamps, xr.DataArray):
+        timestamps = timestamps.transpose(*STEPS, missing_dims="ignore")
     times = _numbers("timestamps", as_array(timestamps)).astype(float)
     times = times[None] if times.ndim == 1 else times
     if times.shape != shape:
@@ -449,6 +463,63 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
     }
 
 
+def _named(position: Any) -> dict[str, Any]:
+    """The arrays of a position, or lists of those of its walks, by their names in errors."""
+    walks = position if isinstance(position, list | tuple) else [position]
+    if not all(isinstance(walk, Mapping) for walk in walks):
+        return {"position": position}
+    names = dict.fromkeys(name for walk in walks for name in walk)
+    if walks is not position:
+        return {f"position[{name!r}]": position[name] for name in names}
+    return {f"position[{name!r}]": [walk.get(name) for walk in walks] for name in names}
+
+
+def check_labels(arguments: Mapping[str, Any], dims: Sequence[str]) -> None:
+    """Refuse DataArrays, or lists of those of walks, whose labels along dimensions differ."""
+    known: dict[tuple[str, int, int], tuple[str, pd.Index]] = {}
+    for argument, values in arguments.items():
+        walks = values if isinstance(values, list | tuple) else [values]
+        for number, walk in enumerate(walks):
+            labelled = walk.indexes if isinstance(walk, xr.DataArray) else {}
+            for dim in set(dims) & set(labelled):
+                own = argument, labelled[dim]
+                first, labels = known.setdefault((dim, number, len(walks)), own)
+                if not _alike(labels, labelled[dim]):
+                    raise ValueError(
+                        f"{argument} and {first} must have the same labels of {dim!r}, got "
+                        f"{labelled[dim][:3].tolist()}, ... ({labelled[dim].size}) and "
+                        f"{labels[:3].tolist()}, ... ({labels.size}): align them with xr.align, or "
+                        f"drop labels that mean nothing with drop_vars({dim!r})"
+                    )
+
+
+def _alike(one: pd.Index, other: pd.Index) -> bool:
+    """Whether labels are the same, numbers but for rounding."""
+    if one.size != other.size or one.equals(other):
+        return bool(one.size == other.size)
+    if not all(labels.dtype.kind in "iuf" for labels in (one, other)):
+        return False
+    step = np.ptp(one.to_numpy(float)) / one.size
+    return bool(np.allclose(one, other, rtol=0, atol=ROUNDING * step))
+
+
+def unit_ids(values: Any) -> NDArray[Any] | None:
+    """Ids of the units of a DataArray, or of a list of those of walks; ``None`` without any."""
+    walks = values if isinstance(values, list | tuple) else [values]
+    arrays = [walk for walk in walks if isinstance(walk, xr.DataArray)]
+    coords = [schema.unit_coords(walk) for walk in arrays]
+    found = [labels.get(UNIT_ID, labels.get(schema.UNIT)) for labels in coords]
+    ids = [np.asarray(labels.values) for labels in found if labels is not None]
+    if not ids:
+        return None
+    if any(not np.array_equal(ids[0], other) for other in ids):
+        raise ValueError(
+            "activation, a list of walks, must hold the same units in the same order, but the "
+            "labels of 'unit' differ; select the shared ones with sel(unit=labels)"
+        )
+    return ids[0] if ids[0].dtype.kind in "biuf" else ids[0].astype(str)
+
+
 def _check_not_transposed(shape: tuple[int, ...], position: Mapping[str, Any]) -> None:
     """Refuse activations (walk, unit, time), which the lengths of the position tell."""
     _, n_steps, n_units = shape
@@ -481,6 +552,7 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
                     f"{argument}[{name!r}] must hold walks of one length, got lengths "
                     f"{[len(walk) for walk in values][:5]}; pass the walks of each length apart"
                 )
+        check_labels({f"{argument}[{k!r}]": b for k, b in behaviour.items()}, STEPS)
         name, first = next(iter(behaviour.items()))
         n_walks, n_steps = (1, *np.shape(first))[-2:]
         source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"
@@ -519,8 +591,20 @@ def as_coords(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.set_coords(names)
 
 
-def unit_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr.Variable]:
-    """`unit`, `layer`, `component` (its first part), `index`; `unit` and `index` without layers."""
+def unit_labels(
+    layer: str | Sequence[str] | None, n_units: int, ids: NDArray[Any] | None = None
+) -> dict[str, xr.Variable]:
+    """`unit`, `layer`, `component` (its first part), `index`; `unit` and `index` without layers.
+
+    Ids that say more than these labels are the labels instead, and `unit_id`.
+    """
+    labels = _layer_labels(layer, n_units)
+    if ids is None or np.array_equal(ids.astype(str), labels[schema.UNIT].values):
+        return labels
+    return {**labels, schema.UNIT: schema.unit_labels(ids), UNIT_ID: xr.Variable(schema.UNIT, ids)}
+
+
+def _layer_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr.Variable]:
     if layer is None:
         index = np.arange(n_units)
         return {schema.UNIT: schema.unit_labels(index), "index": _unit("index", index)}
