@@ -227,6 +227,29 @@ def test_the_speed_goes_the_short_way_round_and_leaves_out_angles():
     np.testing.assert_allclose(alone.speed, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("speed", {"sample_rate": 10, "min_speed": 5}, "'speed', as min_speed computes it"),
+        ("dwell", {"sample_rate": 10}, "'dwell', as sample_rate or timestamps make it"),
+        ("timestamp", {"timestamps": np.arange(50.0)}, "'timestamp', as sample_rate or"),
+        ("time", {}, "'time', as the coordinate of the steps has this name"),
+        ("unit", {}, "'unit', as the activation and its labels have this name"),
+    ],
+)
+def test_names_that_are_made_here_are_refused(name, options, message):
+    x = {"x": np.arange(50.0)}
+    own = {name: np.arange(50.0)}
+    for place, behaviour in ((x, own), (x | own, {})):
+        with pytest.raises(ValueError, match=f"must have other names than {message}"):
+            from_arrays(np.ones((50, 1)), place, behaviour=behaviour, **options)
+    with pytest.raises(ValueError, match="position must have other names than 'x', as behaviour"):
+        from_arrays(np.ones((50, 1)), x, behaviour=x)
+    if name in ("speed", "dwell", "timestamp"):  # names that are free without a clock
+        got = from_arrays(np.ones((50, 1)), x, behaviour=own)
+        np.testing.assert_array_equal(got[name][0], own[name])
+
+
 def test_thinned_and_summed_recordings_keep_their_rates():
     x = np.repeat(RNG.integers(0, 5, 1000), 3)
     counts = RNG.poisson(0.2 + 0.3 * (x == 2))[:, None].astype(float)

@@ -20,6 +20,8 @@ STEPS = (schema.WALK, schema.TIME)
 UNIT_ID = "unit_id"
 """Coordinate of the ids that units have at their source."""
 
+OF_UNITS = (schema.ACTIVATION, schema.UNIT, UNIT_ID, "layer", "component", "index")
+
 SPEED = "speed"
 SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
 
@@ -74,7 +76,9 @@ def from_arrays(
         axes other than x, y and z; the recording holds the speed as ``speed``.
     behaviour
         Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
-        as ``"map"``, as arrays (walk,).
+        as ``"map"``, as arrays (walk,). Their names are not those of the position, nor of what is
+        made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed`` with
+        ``min_speed``.
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m". A circular
         axis that is not x, y or z is in "rad" or "deg" where that is its period.
@@ -103,9 +107,9 @@ def from_arrays(
     Raises
     ------
     ValueError
-        Shapes or lengths of walks do not fit, DataArrays have different labels of `time` or `walk`,
-        values are not finite, the sample rate is not positive, or times do not ascend or are
-        missing.
+        Shapes or lengths of walks do not fit, a name is taken, DataArrays have different labels of
+        `time` or `walk`, values are not finite, the sample rate is not positive, or times do not
+        ascend or are missing.
 
     See Also
     --------
@@ -137,6 +141,8 @@ def from_arrays(
     n_walks, n_steps, n_units = values.shape
     lengths = _walk_lengths(values)
     columns = _columns(position)
+    timed = sample_rate is not None or timestamps is not None
+    _check_names(columns, behaviour or {}, timed, min_speed is not None)
     _check_not_transposed(values.shape, columns)
     own = [len(walk) for walk in activation] if _is_ragged(activation) else lengths.tolist()
     _check_lengths(own, {f"position[{name!r}]": axis for name, axis in columns.items()})
@@ -461,6 +467,29 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
         name: position.isel({axis: k}, drop=True).reset_coords(drop=True)
         for k, name in enumerate(names[:n])
     }
+
+
+def _check_names(
+    position: Mapping[str, Any], behaviour: Mapping[str, Any], timed: bool, with_speed: bool
+) -> None:
+    """Refuse variables with the name of one that :func:`from_arrays` makes, or of another."""
+    made = dict.fromkeys(OF_UNITS, "the activation and its labels have this name")
+    made[schema.TIME] = "the coordinate of the steps has this name: pass times as timestamps"
+    if timed:
+        both = "sample_rate or timestamps make it: pass the times of the samples as timestamps"
+        made |= dict.fromkeys((schema.DWELL, schema.TIMESTAMP), both)
+    if with_speed:
+        made[SPEED] = (
+            "min_speed computes it from the position: leave min_speed out and use "
+            "recording.where(recording.speed >= least)"
+        )
+    for argument, names in (("behaviour", behaviour), ("position", position)):
+        for name in names:
+            if name in made:
+                raise ValueError(
+                    f"{argument} must have other names than {name!r}, as {made[name]}; or rename it"
+                )
+            made[name] = f"{argument} has a variable of this name"
 
 
 def _named(position: Any) -> dict[str, Any]:
