@@ -75,6 +75,7 @@ def test_axes_and_leading_dimensions():
         ((np.where(RATE > 9, np.inf, RATE),), "rate must be finite, or NaN where unvisited"),
         ((RATE, SECONDS.T), r"occupancy must be \(y, x\) = \(8, 10\).* got \(10, 8\)"),
         ((RATE, SECONDS - 1), "occupancy must be finite and at least 0, got -1 to 3"),
+        ((RATE, None, 10), "edges must be ascending numbers, one more than bins.* got 10"),
         ((RATE, None, {"x": EDGES["x"]}), r"edges must hold one array for each of .* got \['x'\]"),
         ((RATE, None, EDGES["x"]), "edges of 'y' must be 9 finite ascending numbers for 8 bins"),
         ((xr.DataArray(RATE, dims=("unit", "row", "x")),), "a DataArray, must have dims among"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, declare
+from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, check_periods, declare
 from placeformer.data.clock import ROUNDING, SPEED_WINDOW, Clock, check_times, gap_of, speed
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
@@ -127,6 +128,7 @@ def from_arrays(
     >>> dict(recording.sizes)
     {'walk': 1, 'time': 500, 'unit': 3}
     """
+    periods = check_periods(circular)
     given = {f"behaviour[{name!r}]": b for name, b in (behaviour or {}).items()}
     given = {"activation": activation, **_named(position), **given, "timestamps": timestamps}
     check_labels(given, STEPS)
@@ -157,7 +159,7 @@ def from_arrays(
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     if min_speed is not None:
-        others[SPEED] = _speed(places, times, attrs, max_gap, min_speed, circular)
+        others[SPEED] = _speed(places, times, attrs, max_gap, min_speed, periods)
         axes = {name: axis.values for name, axis in places.items()}
         moving = of_moving(axes, others[SPEED].values, min_speed)
         places = {k: xr.Variable(STEPS, moving[k], places[k].attrs) for k in places}
@@ -166,9 +168,9 @@ def from_arrays(
         others[SPEED].attrs = about | others[SPEED].attrs
     for name, place in places.items():
         place.attrs["units"] = position_units
-        angle = name in (circular or {}) and name not in schema.AXES
+        angle = name in periods and name not in schema.AXES
         if angle and position_units not in PERIODS:
-            place.attrs["units"] = angle_units(float((circular or {})[name]), position_units)
+            place.attrs["units"] = angle_units(periods[name], position_units)
     entry = schema.RECORDING[schema.ACTIVATION]
     about = {**entry.attrs, "units": units}
     recording = xr.Dataset(
@@ -184,7 +186,7 @@ def from_arrays(
     recording.attrs[schema.PROVENANCE] = schema.provenance(
         None, "from_arrays", **({"session": session} if session else {})
     )
-    recording = declare(recording, circular)
+    recording = declare(recording, periods)
     schema.check_recording(recording, need=tuple(columns))
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)
@@ -269,8 +271,7 @@ def _timing(
             raise ValueError("max_gap needs timestamps, got none; a regular clock has no gaps")
         if sample_rate is None:
             return {}, {}
-        if not (np.isfinite(sample_rate) and sample_rate > 0):
-            raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
+        check_positive("sample_rate", sample_rate)
         dwell = np.where(inside, 1 / sample_rate, np.nan)
         return {schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs)}, {"sample_rate": sample_rate}
     if sample_rate is not None:
@@ -319,14 +320,14 @@ def _speed(
     attrs: Mapping[str, float],
     max_gap: float | None,
     min_speed: float,
-    circular: Mapping[str, float] | None,
+    periods: Mapping[str, float],
 ) -> xr.Variable:
     """Speed (walk, time) of positions."""
     check_positive("min_speed", min_speed)
     if "sample_rate" not in attrs:
         raise ValueError("min_speed needs a timed recording: pass sample_rate or timestamps")
     named = {k: np.asarray(axis.transpose(*STEPS).values, float) for k, axis in places.items()}
-    axes = axes_of_speed(named, {k: v for k, v in (circular or {}).items() if k in named})
+    axes = axes_of_speed(named, {k: v for k, v in periods.items() if k in named})
     regular = np.arange(axes[0].shape[1]) / attrs["sample_rate"]
     moving = np.full(axes[0].shape, np.nan)
     for walk, row in enumerate(moving):
@@ -346,7 +347,8 @@ def of_moving(
 
 def check_positive(name: str, value: float | None) -> None:
     """Refuse an option that is neither ``None`` nor a positive number."""
-    if value is not None and not (np.isfinite(value) and value > 0):
+    number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+    if value is not None and not (number and np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
 
 
@@ -637,9 +639,12 @@ def _layer_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, 
     if layer is None:
         index = np.arange(n_units)
         return {schema.UNIT: schema.unit_labels(index), "index": _unit("index", index)}
-    names = np.asarray([layer] * n_units if isinstance(layer, str) else list(layer), dtype=str)
+    several = list(layer) if hasattr(layer, "__iter__") else []
+    names = np.asarray([layer] * n_units if isinstance(layer, str) else several, dtype=str)
     if names.shape != (n_units,):
-        raise ValueError(f"layer must name each of {n_units} units, got {names.shape} names")
+        raise ValueError(
+            f"layer must be one name, or name each of {n_units} units, got {reprlib.repr(layer)}"
+        )
     index = np.empty(n_units, dtype=np.int64)
     for name in np.unique(names):
         index[names == name] = np.arange(np.sum(names == name))

@@ -73,15 +73,9 @@ def declare(dataset: xr.Dataset, circular: Mapping[str, float] | None) -> xr.Dat
     ValueError
         A period is not a positive number, or the Dataset lacks the variable.
     """
-    if circular is None or circular == {}:
+    periods = check_periods(circular)
+    if not periods:
         return dataset
-    try:
-        periods = _checked(circular)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            "circular must map names of variables to their periods, positive numbers such as "
-            f"{{'heading': 2 * np.pi}}, got {circular!r}"
-        ) from error
     unknown = sorted(set(periods) - set(map(str, dataset.variables)))
     if unknown:
         raise ValueError(
@@ -89,6 +83,23 @@ def declare(dataset: xr.Dataset, circular: Mapping[str, float] | None) -> xr.Dat
             f"{sorted(map(str, dataset.variables))}"
         )
     return dataset.assign_attrs({CIRCULAR: as_text({**circular_of(dataset), **periods})})
+
+
+def check_periods(circular: Mapping[str, float] | None) -> dict[str, float]:
+    """The argument ``circular`` as a dict; empty for ``None``.
+
+    Raises
+    ------
+    ValueError
+        It is no mapping of names to positive numbers.
+    """
+    try:
+        return {} if circular is None else _checked(circular)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            "circular must map names of variables to their periods, positive numbers such as "
+            f"{{'heading': 2 * np.pi}}, got {circular!r}"
+        ) from error
 
 
 def as_text(periods: Mapping[str, float]) -> str:

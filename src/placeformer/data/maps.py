@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import as_array, check_labels, unit_ids, unit_labels
-from placeformer.data.circular import check_edges, declare
+from placeformer.data.circular import check_edges, check_periods, declare
 
 EQUIDISTANT = 1e-4
 """Share of a bin by which the distances of bin centres may differ: they may be float32."""
@@ -130,7 +130,7 @@ def maps_from_arrays(
         number = _labels(rate, lead).get(schema.MAP, np.arange(len(values)))
         maps = maps.assign_coords({schema.MAP: (schema.MAP, number, attrs)})
     schema.check_rate_maps(maps)
-    for name, period in (circular or {}).items():
+    for name, period in check_periods(circular).items():
         if name + schema.EDGES_SUFFIX in maps.coords:
             check_edges(name, maps[name + schema.EDGES_SUFFIX].values, period)
     return declare(maps, circular)
@@ -195,6 +195,11 @@ def _edges(
             name: _edges_around(name, centres.get(name, np.arange(n)))
             for name, n in zip(names, sizes, strict=True)
         }
+    if np.isscalar(edges) or not len(edges):
+        raise ValueError(
+            f"edges must be ascending numbers, one more than bins, or such an array for each of "
+            f"{names}, got {edges!r}; for 10 bins pass np.linspace(low, high, 11)"
+        )
     if isinstance(edges, Mapping):
         given = dict(edges)
     elif np.ndim(edges[0]) == 0:

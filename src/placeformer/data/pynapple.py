@@ -12,6 +12,7 @@ import xarray as xr
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
+from placeformer.data.arrays import check_positive
 from placeformer.data.dwell import sample_times
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track, ends_of
@@ -345,11 +346,12 @@ def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
     if schema.TIMESTAMP in recording.variables:
         return times
     if not timed:
-        if sample_rate is None or not sample_rate > 0:
+        if sample_rate is None:
             raise ValueError(
-                f"sample_rate must be a positive number of Hz, got {sample_rate!r}: the recording "
-                "counts steps, but pynapple seconds; pass sample_rate=1 to count a step as a second"
+                "sample_rate must be a positive number of Hz, got None: the recording counts "
+                "steps, but pynapple seconds; pass sample_rate=1 to count a step as a second"
             )
+        check_positive("sample_rate", sample_rate)
         times = times / sample_rate
     rest = np.median(np.diff(times[0])) if times.shape[1] > 1 else 1.0
     length = times[0, -1] - times[0, 0] + 2 * rest

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
-from placeformer.data.circular import axes_of_speed, unwrapped
+from placeformer.data.circular import axes_of_speed, check_periods, unwrapped
 from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
 FEW, SOME = 200, 20
@@ -113,10 +113,11 @@ def ends_of(
     circular: Mapping[str, float] | None, axes: Mapping[str, Any]
 ) -> dict[str, tuple[float, float]]:
     """Ends of the circular axes of a position, from their periods."""
-    unknown = sorted(set(circular or {}) - set(axes))
+    periods = check_periods(circular)
+    unknown = sorted(set(periods) - set(axes))
     if unknown:
         raise ValueError(f"circular names {unknown}, but the axes of the position are {list(axes)}")
-    return {name: (0.0, float(period)) for name, period in (circular or {}).items()}
+    return {name: (0.0, period) for name, period in periods.items()}
 
 
 @dataclass(frozen=True)
