@@ -347,8 +347,9 @@ def of_moving(
 
 def check_positive(name: str, value: float | None) -> None:
     """Refuse an option that is neither ``None`` nor a positive number."""
-    number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
-    if value is not None and not (number and np.isfinite(value) and value > 0):
+    number = np.asarray(value)
+    real = number.ndim == 0 and number.dtype.kind in "iuf"
+    if value is not None and not (real and np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
 
 

@@ -9,7 +9,6 @@ every sample of a regular clock stands for one interval.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -122,7 +121,7 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     interval = float(np.median(np.diff(times)))
     if max_gap is None:
         return max(GAP_INTERVALS * interval, GAP_SECONDS)
-    if not isinstance(max_gap, Real) or not max_gap >= interval * (1 - ROUNDING):
+    if np.asarray(max_gap).dtype.kind not in "iuf" or not max_gap >= interval * (1 - ROUNDING):
         raise ValueError(
             f"max_gap must be at least the median interval of {argument}, {interval:.6g} s, got "
             f"{max_gap!r}; pass None for {GAP_INTERVALS} intervals and at least {GAP_SECONDS} s"
