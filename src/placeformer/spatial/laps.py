@@ -59,7 +59,8 @@ def laps(
     Raises
     ------
     ValueError
-        The recording has no such position, or ``ends`` is out of range.
+        The recording has no such position, its times do not ascend within a walk, or ``ends`` is
+        out of range.
 
     See Also
     --------

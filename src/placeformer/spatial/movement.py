@@ -131,7 +131,8 @@ def running_direction(
     Raises
     ------
     ValueError
-        The recording has no such axis, or the speed is not positive.
+        The recording has no such axis, its times do not ascend within a walk, or the speed is not
+        positive.
 
     See Also
     --------

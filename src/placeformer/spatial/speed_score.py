@@ -57,8 +57,8 @@ def speed_score(
         Leave out slower samples, for example of rest: in units of the speed.
     smooth
         Standard deviation of a Gaussian in time over which activities are smoothed first: in
-        seconds of a timed recording, else in steps. Spikes need it, 0.25 s being usual (Kropff and
-        others, 2015); it loads the activations.
+        seconds of a timed recording, else in steps, and not across gaps of the tracking. Spikes
+        need it, 0.25 s being usual (Kropff and others, 2015); it loads the activations.
     n_shuffles, null, min_shift, seed, max_q, keep_null, progress
         The test of the absolute covariance with the speed, as in :func:`shuffle_test`.
     circular
@@ -78,7 +78,7 @@ def speed_score(
     ------
     ValueError
         There is neither a speed nor a position, the speed does not vary, activations are not
-        finite, or as :func:`shuffle_test`.
+        finite, times do not ascend within a walk, or as :func:`shuffle_test`.
 
     Warns
     -----
