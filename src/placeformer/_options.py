@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 
 
 def check_option(name: str, value: object, options: Iterable[object]) -> None:
@@ -16,3 +17,15 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
     known = tuple(options)
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse a value that is not a whole number of at least `least`.
+
+    Raises
+    ------
+    ValueError
+        The value is smaller, or no whole number.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")

@@ -410,10 +410,10 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
             {"layers": "head.0", "chunk": 8},
             "chunk must be None unless forward takes a state, got 8",
         ),
-        ({"layers": "head.0", "batch": 0}, "batch and chunk must be at least 1, got 0 and 40"),
+        ({"layers": "head.0", "batch": 0}, "batch must be a whole number, 1 or more, got 0"),
         (
             {"layers": "head.0", "forward": carry, "chunk": 0},
-            "batch and chunk must be at least 1",
+            "chunk must be a whole number, 1 or more",
         ),
         (
             {"layers": "head.0", "burn_in": 40},

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.models.memory import along
 from placeformer.recording.hooks import LayerHook, attached
@@ -54,12 +55,13 @@ class Plan:
     def of(cls, walks: xr.Dataset, *, batch: int, chunk: int, burn_in: int) -> Plan:
         """Divide these walks into parts of at most `batch` walks and `chunk` steps."""
         n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
-        if not 0 <= burn_in < n_steps:
+        check_whole("burn_in", burn_in, 0)
+        if burn_in >= n_steps:
             raise ValueError(
                 f"burn_in must be in 0–{n_steps - 1} for walks of {n_steps} steps, got {burn_in}"
             )
-        if batch < 1 or chunk < 1:
-            raise ValueError(f"batch and chunk must be at least 1, got {batch} and {chunk}")
+        check_whole("batch", batch)
+        check_whole("chunk", chunk)
         return cls(n_walks, n_steps, min(batch, n_walks), min(chunk, n_steps), burn_in)
 
     def parts(self, point: Point) -> Iterator[tuple[slice, slice]]:
