@@ -83,6 +83,23 @@ def test_a_linear_network_has_its_closed_form(linear, how, dose, formula):
     torch.testing.assert_close(run(network, inputs), run(network[1], hidden))
 
 
+@pytest.mark.parametrize("units", [{"0": [1]}, {"0.weight": 1}])
+def test_a_function_may_work_in_place(linear, units):
+    network, inputs, _ = linear
+    before, hidden = state(network), run(network[0], inputs)
+    want = hidden * torch.tensor([1, 0.5, 1, 1])
+    for how in (lambda x, dose: x * dose, lambda x, dose: x.mul_(dose)):
+        for _ in range(2):
+            with perturb(network, units, how, 0.5):
+                torch.testing.assert_close(run(network, inputs), run(network[1], want))
+            assert_same_state(network, before)
+    with perturb(network, units, lambda x: 0):
+        torch.testing.assert_close(run(network[0], inputs)[..., 1], 0 * hidden[..., 1])
+    refused = pytest.raises(ValueError, match="how must be a function that returns .* got None")
+    with refused, perturb(network, units, lambda x: None):
+        run(network, inputs)
+
+
 def test_noise_has_the_standard_deviation_that_was_asked_for(linear):
     network, _, reference = linear
     inputs = torch.randn(400, 50, 3)

@@ -143,20 +143,12 @@ class Dosed:
         return np.random.default_rng(self.key)
 
     def by_function(self, function: Function, values: Tensor) -> Tensor:
-        """New values as the user's function gives them; raise for others of another shape."""
+        """New values as the user's function gives them."""
         given = values.flatten(0, -4) if values.ndim > 3 else values
         dose: Any = self.dose
         if dose is not None:
             dose = dose.item() if dose.ndim == 0 else padded(dose, given.shape[-1]).to(given)
-        new = function(given) if dose is None else function(given, dose)
-        new = torch.as_tensor(new).to(values)
-        try:
-            return new.expand(given.shape).reshape(values.shape)
-        except RuntimeError:
-            raise ValueError(
-                "how must be a function that gives values of the shape that it takes, (walk, time, "
-                f"unit) = {tuple(given.shape)}, got {tuple(new.shape)}"
-            ) from None
+        return called(function, given, dose).reshape(values.shape)
 
     def check(self, layer: str, numbers: NDArray[np.int64] | None) -> None:
         """Refuse units that the reference does not hold."""
@@ -186,6 +178,29 @@ class Dosed:
             about["spread_sha256"] = hashlib.sha256(self.spread.numpy().tobytes()).hexdigest()
             about["seed"] = self.seed
         return about
+
+
+def called(function: Function, values: Tensor, dose: Any) -> Tensor:
+    """Return the new values that the user's function gives, of the shape of `values`.
+
+    The function takes a copy, so that it may work in place.
+
+    Raises
+    ------
+    ValueError
+        The function gives no tensor, or one of another shape.
+    """
+    copy = values.clone()
+    new = function(copy) if dose is None else function(copy, dose)
+    shape = tuple(values.shape)
+    try:
+        return torch.as_tensor(new).to(values).expand(shape)
+    except (RuntimeError, TypeError, ValueError):
+        got = f"one of {tuple(new.shape)}" if isinstance(new, Tensor) else repr(new)[:80]
+        raise ValueError(
+            f"how must be a function that returns a tensor of the shape that it takes, {shape}, "
+            f"got {got}"
+        ) from None
 
 
 def padded(values: Tensor | None, width: int) -> Tensor:

@@ -26,6 +26,7 @@ from placeformer.interventions.changes import (
     Dosed,
     Function,
     Steps,
+    called,
     check_dose,
     check_kind,
     check_steps,
@@ -104,8 +105,9 @@ def perturb(
           ``{"nmda": "layers.1.*"}``, the names of their modules.
     how
         What happens to a value x, given the `dose` d. A name, or a function of the values (and of
-        the dose, if one is given) that returns new ones; it takes all units of the layer, (walk,
-        time, unit), and only the chosen ones are changed; or the whole weight; or α, a number.
+        the dose, if one is given) that returns new ones; it takes a copy of all units of the layer,
+        (walk, time, unit), and only the chosen ones are changed; or of the whole weight; or α, a
+        number.
 
         ========== ===================================================================== =========
         how        new value                                                             intact at
@@ -416,13 +418,7 @@ def weight_change(
         rng = torch.Generator().manual_seed(seed)
         chosen, share = values[mask], 1.0 if dose is None else dose
         if callable(how):
-            new = torch.as_tensor(how(values) if dose is None else how(values, dose)).to(values)
-            if new.shape != values.shape:
-                raise ValueError(
-                    f"how must be a function that gives a weight of the shape that it takes, "
-                    f"{tuple(values.shape)}, got {tuple(new.shape)}"
-                )
-            return torch.where(mask, new, values)
+            return torch.where(mask, called(how, values, dose), values)
         if how in REPLACEMENTS:
             order = torch.randperm(len(chosen), generator=rng).to(values.device)
             target = {"zero": torch.zeros_like(chosen), "mean": chosen.mean().expand_as(chosen),
