@@ -138,6 +138,22 @@ def test_a_layer_that_is_never_called_is_refused():
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
+def test_a_layer_that_is_called_once_a_step_is_lesioned_in_every_pass():
+    network, x = Steps(), torch.from_numpy(VELOCITY)
+    intact, mask = record(network, "cell"), np.arange(STEPS) % 3 == 0
+    place = np.arange(WALKS * STEPS).reshape(WALKS, STEPS) % 4
+    reference = intact.assign_coords(x=(("walk", "time"), place))
+    at_place = {"reference": reference, "position": {"x": place}}
+    at_steps = {"dims": ("walk", "unit"), "steps": mask}
+    for how, options in (("position", at_place), ("zero", at_steps)):
+        with pf.perturb(network, {"cell": [1]}, how, **options), torch.no_grad():
+            first, second = network(x), network(x)
+            along = record(network, "cell").activation
+        torch.testing.assert_close(second, first)
+        np.testing.assert_allclose(along, first, rtol=1e-6)
+    assert ((first[..., 1] == 0).numpy() == mask).all()
+
+
 class Shared(nn.Module):
     """One layer that is called twice, and one that has two names."""
 

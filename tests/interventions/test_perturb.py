@@ -327,6 +327,66 @@ def test_a_network_with_nmda_of_ones_own():
     assert torch.equal(run(network, inputs), intact)
 
 
+class InParts(nn.Module):
+    """An NMDA_α that is called for some of the steps at once, with time first, or twice."""
+
+    def __init__(self, steps=20):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.act, self.steps = nn.Linear(2, 4), NMDA(2), steps
+
+    def forward(self, x):
+        hidden = self.linear(x)
+        if self.steps == "time first":
+            return self.act(x=hidden.transpose(0, 1)).transpose(0, 1)
+        if self.steps == "shared":
+            return self.act(hidden) + 0 * self.act(hidden + 1)
+        return torch.cat([self.act(x=part) for part in hidden.split(self.steps, 1)], 1)
+
+
+@pytest.mark.parametrize("steps", [20, 10, 7, 1, "time first", "shared"])
+@pytest.mark.parametrize("n_walks", [1, 4, 20])
+def test_alpha_has_the_steps_of_the_walks_however_it_is_called(steps, n_walks):
+    network, rng = InParts(steps), np.random.default_rng(0)
+    place = {axis: rng.random((n_walks, 20)) for axis in ("x", "y")}
+    inputs = torch.randn(n_walks, 20, 2)
+    mask, hidden = rng.random((n_walks, 20)) < 0.5, run(network.linear, inputs)
+    want = torch.where(torch.from_numpy(mask)[..., None], nmda(hidden, 0.1), nmda(hidden, 2))
+    walks_first = ("walk", "time", "unit")
+    dims = ("time", "walk", "unit") if steps == "time first" else walks_first
+    for named in (None, dims):
+        with perturb(network, "nmda", dose=0.1, steps=mask, dims=named):
+            if named or steps != "time first":
+                for _ in range(2):
+                    torch.testing.assert_close(run(network, inputs), want)
+            if named or n_walks != 20:
+                fed = {"inputs": {"v": inputs.numpy()}, "dims": walks_first, "progress": False}
+                got = record(network, place, layers="InParts", **fed)
+                np.testing.assert_allclose(got.activation, want, rtol=1e-5, atol=1e-6)
+
+
+def test_axes_that_cannot_be_told_are_refused_where_steps_are_chosen():
+    network, place = InParts(), {axis: np.zeros((20, 20)) for axis in ("x", "y")}
+    options = {"inputs": {"v": np.zeros((20, 20, 2), "f4")}, "dims": ("walk", "time", "unit")}
+    for units in ("nmda", "linear"):
+        given = perturb(network, units, "gain", 0.5, steps=np.ones(20, bool))
+        with given, pytest.raises(ValueError, match="dims must name the axes of"):
+            record(network, place, layers="linear", progress=False, **options)
+
+
+def test_units_stay_lesioned_at_the_steps_of_another_alpha():
+    network, inputs, mask = InParts(), torch.randn(3, 20, 2), np.arange(20) >= 10
+    with perturb(network, "nmda", dose=0.1, steps=mask):
+        want = run(network, inputs) * torch.tensor([1, 0, 1, 1])
+    units, alpha = ({"act": [1]}, "zero"), ("nmda", None, 0.1, mask)
+    for order in ([units, alpha], [alpha, units]):
+        with ExitStack() as stack:
+            for target, how, *dose in order:
+                options = dict(zip(("dose", "steps"), dose, strict=False))
+                stack.enter_context(perturb(network, target, how, **options))
+            torch.testing.assert_close(run(network, inputs), want)
+
+
 def test_recordings_name_the_perturbation(model, reference):
     def facts(**options):
         with ExitStack() as stack:

@@ -231,7 +231,15 @@ class Steps:
             mask = self.numbered(walk, shape, begin)
             if walk is None:
                 return mask
-        return mask[:, steps_of(shape[1], begin)]
+        here = mask[:, steps_of(shape[1], begin)]
+        if here.shape != shape:
+            raise ValueError(
+                f"steps must fit the output of the layer, which has {shape[0]} walks and, from "
+                f"step {begin or 0} on, {shape[1]} steps, got {mask.shape} for (walk, time) of the "
+                "walks that the network runs on; name the axes of the output with dims, or choose "
+                "another layer"
+            )
+        return here
 
     def condition(self, walk: xr.Dataset | None) -> NDArray[np.bool_]:
         """Steps of the walks at which the condition holds."""

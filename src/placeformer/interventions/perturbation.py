@@ -32,10 +32,10 @@ from placeformer.interventions.changes import (
     check_steps,
     name_of,
 )
-from placeformer.interventions.lesions import units_changed
-from placeformer.interventions.replacement import Position, Reference
+from placeformer.interventions.lesions import LesionHook, axes_by_layer, hooked, units_changed
+from placeformer.interventions.replacement import Position, Reference, recordings
 from placeformer.interventions.stand_ins import weight_changed
-from placeformer.interventions.units import CONTENT, Units, layer_widths
+from placeformer.interventions.units import CONTENT, Site, Units, layer_widths, sites
 from placeformer.models.activation import NMDA, check_alpha, nmda
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
@@ -141,7 +141,8 @@ def perturb(
         Recordings for "noise", "mean", "position" and "resample"; the default for a navigation
         Transformer is that of :func:`ablate`.
     position, bins, dims
-        See :func:`ablate`.
+        See :func:`ablate`. For α at some steps, `dims` are the axes of the NMDA_α modules, by their
+        names.
     seed
         Random seed of noise, samples, exchanged weights and of the default reference. Along walks
         the noise of a unit depends on nothing but the seed, its layer, the walk and the step.
@@ -199,7 +200,9 @@ def perturb(
             note = WeightNote(name, rule, amount, seed, where)
             stack.callback(network.register_forward_hook(note).remove)
         if targets.alpha:
-            stack.enter_context(alpha_perturbed(network, targets.alpha, rule, amount, when))
+            stack.enter_context(
+                alpha_perturbed(network, targets.alpha, rule, amount, when, reference, dims)
+            )
         if targets.units is not None:
             stack.enter_context(
                 units_changed(
@@ -345,6 +348,8 @@ def alpha_perturbed(
     how: str | Function,
     dose: Any,
     steps: Steps | None,
+    reference: Reference = None,
+    dims: Dims | Mapping[str, Dims] | None = None,
 ) -> Iterator[None]:
     """Change α of these modules, at all steps or at some."""
 
@@ -357,43 +362,52 @@ def alpha_perturbed(
         with alpha_changed(model, change, set(names)):
             yield
         return
-    modules = dict(model.named_modules())
-    with in_use(model), ExitStack() as stack:
-        for name in names:
-            module = modules[name]
-            assert isinstance(module, NMDA)
-            check_alpha(change(module.alpha))
-            hook = AlphaHook(name, change, how, dose, steps)
-            stack.callback(module.register_forward_hook(hook).remove)
+    axes, modules, hooks = axes_by_layer(dims, names, model), dict(model.named_modules()), []
+    for name in names:
+        module = modules[name]
+        assert isinstance(module, NMDA)
+        check_alpha(change(module.alpha))
+        if isinstance(model, NavigationTransformer):
+            site = Site(name, "", module, model.config.d_inner)
+        else:
+            (site,) = sites(model, name, recordings(reference), axes.get(name))
+        about = {"alpha": name, "how": name_of(how), "dose": dose}
+        hooks.append(AlphaHook(site, None, EVERYWHERE, steps, alpha=change, about=about))
+    with hooked(model, hooks):
         yield
 
 
-@dataclass(eq=False)
-class AlphaHook:
-    """Forward hook that changes α of an NMDA_α module at some steps, and can say how."""
+EVERYWHERE = Dosed("clamp", torch.tensor(True))
+"""Change that makes everything true."""
 
-    name: str
-    change: Callable[[float], float]
-    how: str | Function
-    dose: Any
-    steps: Steps
+
+@dataclass(eq=False, kw_only=True)
+class AlphaHook(LesionHook):
+    """Forward hook that changes α of an NMDA_α module at some steps, and can say how.
+
+    The steps of an output, whatever its axes and however many of them it holds, are those at which
+    a lesion of all units would change it.
+    """
+
+    alpha: Callable[[float], float]
+    about: dict[str, Any]
+    first = True  # α acts within the module, and lesions on what it gives
 
     def describe(self) -> dict[str, Any]:
         """Module, the change of its α, and when."""
-        about = {"alpha": self.name, "how": name_of(self.how), "dose": self.dose}
-        return {**about, **self.steps.describe()}
+        assert self.steps is not None
+        return {**self.about, **self.steps.describe()}
 
-    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """Return the output with another α at the steps."""
         assert isinstance(module, NMDA)
-        if output.ndim != 3:
-            raise ValueError(
-                f"steps must be None for the α of {self.name!r}, whose output has the shape "
-                f"{tuple(output.shape)} and not (walk, time, unit)"
-            )
-        mask = torch.from_numpy(self.steps((output.shape[0], output.shape[1]), None).copy())
-        other = nmda(args[0], check_alpha(self.change(module.alpha)), module.beta)
-        return torch.where(mask.to(output.device)[..., None], other, output)
+        self.called = True
+        x = args[0] if args else kwargs["x"]
+        other = nmda(x, check_alpha(self.alpha(module.alpha)), module.beta)
+        return torch.where(self.lesion(torch.zeros_like(output, dtype=torch.bool)), other, output)
+
+    def check_whole(self) -> None:
+        """Modules that share the NMDA_α have the same steps."""
 
 
 def weight_change(

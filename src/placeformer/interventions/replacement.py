@@ -246,8 +246,8 @@ def _given(
             for axis, values in arrays.items()
         }
     for axis, values in arrays.items():
-        step = begin is not None and shape[1] == 1  # of a layer called once a step
-        if (values.shape[:1] if step else values.shape) != (shape[:1] if step else shape):
+        part = values if begin is None else values[..., begin : begin + shape[1]]
+        if part.shape != shape:
             raise ValueError(
                 f"position[{axis!r}] must be (walk, time) = {shape}, the first two axes of the "
                 f"lesioned layer's output, got {values.shape}"
