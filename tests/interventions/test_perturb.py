@@ -11,6 +11,7 @@ from torch import nn
 from placeformer.data.schema import read_provenance
 from placeformer.interventions.ablation_curve import ablation_curve
 from placeformer.interventions.batched_lesions import count_errors
+from placeformer.interventions.changes import check_steps
 from placeformer.interventions.lesions import ablate, replacements
 from placeformer.interventions.magnesium import magnesium
 from placeformer.interventions.perturbation import perturb
@@ -195,6 +196,75 @@ def test_steps_are_those_of_the_mask_of_its_labels_and_of_the_condition(linear):
                 batch=2,
             )  # fmt: skip
         np.testing.assert_allclose(got.activation.values, want.numpy(), rtol=1e-5, atol=1e-6)
+
+
+STEPS = ("walk", "time")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"walk": [3, 2, 1, 0]},
+        {"walk": [2, 3]},
+        {"time": slice(5, None, 2)},
+        {"time": slice(None, None, -1), "walk": [1]},
+    ],
+)
+def test_steps_are_those_of_the_coordinates_of_the_behaviour(part):
+    network, rng = nn.Linear(2, 4), np.random.default_rng(0)
+    labels = {"walk": [4, 7, 2, 9], "time": np.arange(20) / 50}
+    place = {axis: (STEPS, rng.random((4, 20))) for axis in ("x", "y")}
+    walks = xr.Dataset(place, labels).isel(part)
+    fed = {"v": rng.normal(size=(*walks.x.shape, 2)).astype("f4")}
+
+    def changed(steps, **options):
+        inside = {"layers": "Linear", "inputs": fed, "progress": False}
+        with perturb(network, {"Linear": [1]}, "clamp", 5, steps=steps):
+            return record(network, walks, **inside, **options).activation.values[..., 1] == 5
+
+    mask = walks.x > 0.5
+    everywhere = xr.Dataset(place, labels).x > 0.5
+    late = np.broadcast_to(walks.time > 0.2, mask.shape)
+    for steps, want in (
+        (mask, mask),
+        (mask.T, mask),
+        (everywhere, mask),
+        (mask.values, mask),
+        (mask.drop_vars(STEPS), mask),
+        (mask.drop_vars("time").T, mask),
+        (lambda walk: walk.x > 0.5, mask),
+        (lambda walk: (walk.x > 0.5).T, mask),
+        (lambda walk: walk.time > 0.2, late),
+        (walks.time > 0.2, late),
+        (lambda walk: walk.walk > 4, np.broadcast_to((walks.walk > 4).values[:, None], mask.shape)),
+    ):
+        for batch in (1, 3):
+            np.testing.assert_array_equal(changed(steps, batch=batch), want)
+    with pytest.raises(ValueError, match=r"but time 0\.\d+ is missing"):
+        changed(mask.isel(time=slice(0, -1)))
+
+
+def test_the_names_of_the_axes_of_a_mask_are_read_where_walks_are_not_known():
+    network, inputs = nn.Linear(2, 4), torch.randn(3, 5, 2)
+    mask = xr.DataArray(np.random.default_rng(0).random((3, 5)) < 0.5, dims=STEPS)
+    of_walks, of_steps = mask[:, 0], mask[0]
+    for steps, want in (
+        (mask, mask),
+        (mask.T, mask),
+        (of_walks, of_walks.expand_dims(time=5).T),
+        (of_steps, of_steps.expand_dims(walk=3)),
+    ):
+        with perturb(network, {"Linear": [1]}, "clamp", 5, steps=steps):
+            np.testing.assert_array_equal(run(network, inputs)[..., 1] == 5, want)
+
+
+def test_recordings_tell_masks_of_other_labels_apart():
+    mask = xr.DataArray([True, False], {"time": [0, 1]}, "time")
+    masks = [mask, mask.assign_coords(time=[1, 0]), mask.values]
+    hashes = [check_steps(steps).describe()["steps_sha256"] for steps in masks]
+    assert len(set(hashes)) == 3
+    with pytest.raises(ValueError, match="steps must have every time once"):
+        check_steps(mask.assign_coords(time=[1, 1]))
 
 
 def test_perturbations_are_undone_in_any_order(model, walk):

@@ -132,10 +132,12 @@ def perturb(
         or for units a DataArray over ``unit`` with one dose for each chosen unit, by its label.
     steps
         Steps at which units or α are perturbed, by default all: a boolean mask (walk, time) or
-        (time,), aligned by its coordinates if it is a DataArray, otherwise by the numbers of walks
-        and steps; or a condition on behaviour, a function that takes the part of the walks that is
+        (time,); or a condition on behaviour, a function that takes the part of the walks that is
         run (a Dataset as from :meth:`GridWorld.walk`, with its `x`, `y`, `observation`, `action`,
-        …) and returns such a mask: ``lambda walk: walk.observation == 3``. Both streams of a
+        …, or of the behaviour that :func:`record` is given, with its own coordinates) and returns
+        such a mask: ``lambda walk: walk.observation == 3``. A mask that is a DataArray is aligned
+        by its coordinates with those of the walks, as ``walks.x > 0.5`` is; without coordinates,
+        and where the walks have none, by the numbers of walks and steps. Both streams of a
         navigation Transformer are perturbed at the step's number. Weights act at all steps.
     reference
         Recordings for "noise", "mean", "position" and "resample"; the default for a navigation
