@@ -12,6 +12,7 @@ from placeformer.data.schema import read_provenance
 from placeformer.interventions.ablation_curve import ablation_curve
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.interventions.changes import check_steps
+from placeformer.interventions.doses import RANDOM, Parameter
 from placeformer.interventions.lesions import ablate, replacements
 from placeformer.interventions.magnesium import magnesium
 from placeformer.interventions.perturbation import perturb
@@ -311,6 +312,57 @@ def test_noise_depends_neither_on_the_batch_nor_on_the_units(model, walk, refere
         perturb(model, {"ffn.1": range(6, 12)}, "noise", 1, reference=reference),
     ):
         torch.testing.assert_close(logits(model, walk), together)
+
+
+class Tied(nn.Module):
+    """One weight with two names, and one module with two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+        self.last.weight = self.first.weight
+        self.act = self.alias = nn.Identity()
+
+    def forward(self, x):
+        return self.alias(self.first(x))
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        "first.weight",
+        "last.weight",
+        "*.weight",
+        ["last.weight", "first.weight"],
+        {"*.weight": slice(None), "last.weight": np.ones((3, 3), bool)},
+        ["act", "alias"],
+        "a*",
+        {"act": [0, 1], "alias": [1, 2]},
+        ["act/0", "act/1", "alias/1", "alias/2"],
+    ],
+)
+def test_what_has_several_names_is_perturbed_once(units):
+    network, x = Tied(), torch.randn(4, 3)
+    intact = run(network, x)
+    with perturb(network, units, "gain", 0.5):
+        torch.testing.assert_close(run(network, x), 0.5 * intact)
+    torch.testing.assert_close(run(network, x), intact)
+
+
+def test_random_units_of_a_module_with_two_names_are_counted_once():
+    masks = Parameter(RANDOM, {"act": [0, 1], "alias": [1, 2]}).masks(Tied(), [1 / 3, 1])
+    assert masks["act"].sum(1).tolist() == [1, 3] and list(masks) == ["act"]
+
+
+def test_parts_of_a_layer_that_are_chosen_under_several_names_are_joined(model, walk):
+    with perturb(model, {"ffn.1": [0, 3, 5]}, "gain", 0.5):
+        want = logits(model, walk)
+    for units in ({"ffn.1": [0, 5], "content.ffn.1": [3, 5]}, {"ffn.1": [3], "*fn.1": [0, 3, 5]}):
+        with perturb(model, units, "gain", 0.5):
+            assert torch.equal(logits(model, walk), want)
+    refused = pytest.raises(ValueError, match="units must choose a weight once, but 'first.weight'")
+    with refused, perturb(Tied(), {"first.weight": 0, "last.weight": 1}, "gain", 0.5):
+        pass
 
 
 def test_weights_are_changed_where_chosen(model):

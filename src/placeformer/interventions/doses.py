@@ -38,7 +38,7 @@ from placeformer.interventions.perturbation import (
     perturb,
 )
 from placeformer.interventions.replacement import Reference
-from placeformer.interventions.units import Site, chosen_units, layer_widths, sites, unused
+from placeformer.interventions.units import Site, chosen_units, layer_widths, once, sites, unused
 from placeformer.models.activation import NMDA
 from placeformer.models.memory import untouched
 from placeformer.models.transformer import NavigationTransformer
@@ -175,7 +175,7 @@ class Parameter:
         """Units that are changed at every dose, a mask (dose, unit) by layer."""
         assert self.units is not None
         widths = layer_widths(model, self.reference)
-        chosen = chosen_units(parsed(model, self.units, self.reference).units, widths)
+        chosen = once(model, chosen_units(parsed(model, self.units, self.reference).units, widths))
         masks = {}
         rank = np.random.default_rng([self.seed, 5]).permutation(sum(map(len, chosen.values())))
         counts = np.rint(np.asarray(doses) * rank.size)[:, None]

@@ -36,6 +36,7 @@ from placeformer.interventions.units import (
     changed,
     chosen_units,
     layer_widths,
+    once,
     sites,
     unused,
     with_units_last,
@@ -165,7 +166,7 @@ def units_changed(
     widths = layer_widths(model, reference, also=[str(name) for name, _ in by_layer(units)])
     whole, rest = unknown_layers(units, widths)
     chosen: dict[str, NDArray[np.int64] | None] = dict.fromkeys(whole)
-    chosen |= chosen_units(rest, widths)
+    chosen = once(model, chosen | chosen_units(rest, widths))
     fill = replacements(
         model, chosen, how, dose, reference=reference, also=units,
         dims=axes_by_layer(dims, list(chosen), model), **options,

@@ -35,7 +35,7 @@ from placeformer.interventions.changes import (
 from placeformer.interventions.lesions import LesionHook, axes_by_layer, hooked, units_changed
 from placeformer.interventions.replacement import Position, Reference, recordings
 from placeformer.interventions.stand_ins import weight_changed
-from placeformer.interventions.units import CONTENT, Site, Units, layer_widths, sites
+from placeformer.interventions.units import CONTENT, Site, Units, joined, layer_widths, sites
 from placeformer.models.activation import NMDA, check_alpha, nmda
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
@@ -100,7 +100,8 @@ def perturb(
           lags, after the softmax and not renormalised;
         - weights ("connections") by the names of ``model.named_parameters()``, such as
           ``"layers.1.ffn.fc2.weight"``, or some of them by an index or a boolean mask:
-          ``{"layers.1.ffn.fc2.weight": (slice(None), [3, 5])}``;
+          ``{"layers.1.ffn.fc2.weight": (slice(None), [3, 5])}``. A weight or layer that has
+          several names, as tied weights have, is perturbed once;
         - ``"nmda"``: α of every NMDA_α of the network, or of some:
           ``{"nmda": "layers.1.*"}``, the names of their modules.
     how
@@ -238,19 +239,25 @@ def parsed(model: nn.Module, units: Targets, reference: Reference = None) -> Par
         return Parsed(units)  # whose error names what is possible
     if not items:
         raise ValueError("units must name at least one unit, layer, weight or nmda, got none")
-    result, layers = Parsed(), dict[str, Any]()
+    result, layers, chosen = Parsed(), dict[str, Any](), list[tuple[str, Any]]()
     widths = layer_widths(model, reference, also=[name for name, _ in items])
     weights = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+
+    def choose(layer: str, part: Any) -> None:
+        there = layer in layers
+        layers[layer] = joined(layers[layer], part, widths[layer]) if there else part
+
     for name, value in items:
         if name == ALPHA and ALPHA not in widths:
             result.alpha += alpha_names(model, value)
         elif (head := HEAD.fullmatch(name)) and isinstance(model, NavigationTransformer):
             for layer, lags in heads(model, head[1], head[2], widths, value).items():
-                layers[layer] = np.union1d(layers.get(layer, np.empty(0, np.int64)), lags)
+                choose(layer, lags)
         elif found := matching(name.removeprefix(CONTENT), widths):
-            layers |= dict.fromkeys(found, value)
+            for layer in found:
+                choose(layer, value)
         elif found := matching(name, weights):
-            result.weights |= dict.fromkeys(found, value)
+            chosen += [(weight, value) for weight in found]
         else:
             near = nearest(name, [*widths, *weights, ALPHA])
             there = ", ".join(list(widths)[:12]) + (", ..." if len(widths) > 12 else "")
@@ -259,12 +266,28 @@ def parsed(model: nn.Module, units: Targets, reference: Reference = None) -> Par
                 f"{f'; did you mean {near}?' if near else '.'} There are the layers {there}, the "
                 f"names of model.named_parameters(), and {ALPHA!r} for α"
             )
-    result.units = layers or None
+    result.units, result.weights = layers or None, distinct_weights(model, chosen)
     if result.alpha and (layers or result.weights):
         raise ValueError(
             f"units must not name {ALPHA!r} together with units or weights, whose dose has other "
             "units; nest two perturbations"
         )
+    return result
+
+
+def distinct_weights(model: nn.Module, chosen: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Chosen parts of weights by name; a weight that has several names is there once."""
+    weights = dict(model.named_parameters(remove_duplicate=False))
+    first, result = dict[int, tuple[str, Tensor]](), dict[str, Any]()
+    for name, where in chosen:
+        mask = chosen_part(weights[name], where)
+        other, there = first.setdefault(id(weights[name]), (name, mask))
+        if not torch.equal(mask, there):
+            raise ValueError(
+                f"units must choose a weight once, but {other!r} and {name!r} are the same weight "
+                "and choose different parts of it; choose all of them under one name"
+            )
+        result.setdefault(other, where)
     return result
 
 
@@ -412,12 +435,8 @@ class AlphaHook(LesionHook):
         """Modules that share the NMDA_α have the same steps."""
 
 
-def weight_change(
-    weight: Tensor, where: Any, how: str | Function, dose: Any, seed: int
-) -> Callable[[Tensor], Tensor]:
-    """Return a function of a weight that changes the chosen part of it."""
-    if isinstance(dose, xr.DataArray):
-        raise ValueError("dose must be one number for weights, got a DataArray over unit")
+def chosen_part(weight: Tensor, where: Any) -> Tensor:
+    """Mask of the chosen part of a weight."""
     mask = torch.zeros(weight.shape, dtype=torch.bool)
     try:
         mask[torch.as_tensor(where) if isinstance(where, np.ndarray | list) else where] = True
@@ -428,7 +447,16 @@ def weight_change(
         ) from None
     if not mask.any():
         raise ValueError(f"units must choose at least one weight, got none by {where!r:.80}")
-    mask = mask.to(weight.device)
+    return mask.to(weight.device)
+
+
+def weight_change(
+    weight: Tensor, where: Any, how: str | Function, dose: Any, seed: int
+) -> Callable[[Tensor], Tensor]:
+    """Return a function of a weight that changes the chosen part of it."""
+    if isinstance(dose, xr.DataArray):
+        raise ValueError("dose must be one number for weights, got a DataArray over unit")
+    mask = chosen_part(weight, where)
 
     def change(values: Tensor) -> Tensor:
         rng = torch.Generator().manual_seed(seed)

@@ -75,6 +75,28 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
     return {layer: numbers for layer, numbers in joined.items() if numbers.size}
 
 
+def joined(first: Any, other: Any, width: int | None) -> Any:
+    """Units of a layer that are chosen twice, by indices, slices or boolean arrays."""
+    if any(isinstance(part, slice) and part == slice(None) for part in (first, other)):
+        return slice(None)
+    return np.union1d(_numbers(first, width), _numbers(other, width))
+
+
+def once(model: nn.Module, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Units by layer (None: all), with those of layers that have several names under the first."""
+    if isinstance(model, NavigationTransformer):
+        return dict(chosen)
+    modules, names = modules_of(model), dict[Any, str]()
+    found = dict[str, Any]()
+    for layer, numbers in chosen.items():
+        output = id(modules[PATH.sub("", layer)]), *PATH.findall(layer)
+        name = names.setdefault(output, layer)
+        there = found.setdefault(name, numbers)
+        whole = there is None or numbers is None
+        found[name] = None if whole else np.union1d(there, numbers)
+    return found
+
+
 def by_layer(units: Units) -> list[tuple[Any, Any]]:
     """Names of the layers of the chosen units, each with its units."""
     if isinstance(units, Mapping) and not isinstance(units, xr.Dataset):
