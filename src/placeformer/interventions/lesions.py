@@ -38,6 +38,7 @@ from placeformer.interventions.units import (
     layer_widths,
     once,
     sites,
+    unpacked,
     unused,
     with_units_last,
 )
@@ -262,7 +263,7 @@ def new_pass(
 
     Along known walks the network may be called once a step: only then do the steps seen count on.
     """
-    inputs = [x for _, x in leaves([*args, *kwargs.values()]) if x.ndim > 1]
+    inputs = [x for _, x in leaves(unpacked([*args, *kwargs.values()])) if x.ndim > 1]
     for hook in hooks:
         hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
         if CURRENT_WALK.get() is None:
@@ -432,9 +433,10 @@ class LesionHook:
         """Return the output with the units replaced."""
         self.called = True
         path = "".join(f"[{key}]" for key in PATH.findall(self.site.layer)) or self.site.path
+        there = unpacked(output)
         if path is None:
-            path = next(leaves(output))[0]
-        pick(output, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
+            path = next(leaves(there))[0]
+        pick(there, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
         return changed(output, PATH.findall(path), self.lesion)
 
     def lesion(self, output: Any) -> Any:

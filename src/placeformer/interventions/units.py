@@ -342,8 +342,10 @@ def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]
     """Return a copy of nested tuples, lists and mappings with one of the tensors changed."""
     if isinstance(output, PackedSequence):
         values, lengths = pad_packed_sequence(output, batch_first=True)
-        packed = pack_padded_sequence(change(values), lengths, True, enforce_sorted=False)
-        return output._replace(data=packed.data)
+        values, order = change(values), output.sorted_indices
+        if order is not None:
+            values, lengths = values[order], lengths[order.cpu()]
+        return output._replace(data=pack_padded_sequence(values, lengths, True).data)
     if not path:
         return change(output)
     if isinstance(output, Mapping):
@@ -353,3 +355,17 @@ def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]
     items = list(output)
     items[int(path[0])] = changed(items[int(path[0])], path[1:], change)
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+
+
+def unpacked(output: Any) -> Any:
+    """Return nested outputs with packed sequences as tensors (walk, time, unit).
+
+    Shorter walks end in 0. Tuples and lists become lists, and mappings dicts, with the same paths.
+    """
+    if isinstance(output, PackedSequence):
+        return pad_packed_sequence(output, batch_first=True)[0]
+    if isinstance(output, Mapping):
+        return {key: unpacked(value) for key, value in output.items()}
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return [unpacked(value) for value in output]
+    return output
