@@ -42,6 +42,7 @@ from placeformer.interventions.units import Site, chosen_units, layer_widths, on
 from placeformer.models.activation import NMDA
 from placeformer.models.memory import untouched
 from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.network_state import snapshot
 
 Score = Callable[[Any], ArrayLike]
 Counts = NDArray[np.int64]
@@ -277,12 +278,19 @@ def check_score(model: nn.Module, score: object) -> None:
 
 
 def run_score(name: str, score: Score, model: nn.Module) -> NDArray[np.float64]:
-    """Numbers that a score returns for a network in eval mode, without gradients."""
-    with untouched(model):
-        value: object = score(model)
-        if isinstance(value, Tensor):
-            value = value.to("cpu", torch.float64 if value.is_floating_point() else None)
-        found = np.asarray(value)
+    """Numbers that a score returns for a network in eval mode, without gradients.
+
+    What the score changes of the network, as one that trains it does, is restored.
+    """
+    put_back = snapshot(model)
+    try:
+        with untouched(model):
+            value: object = score(model)
+            if isinstance(value, Tensor):
+                value = value.to("cpu", torch.float64 if value.is_floating_point() else None)
+            found = np.asarray(value).copy()
+    finally:
+        put_back()
     if found.dtype.kind not in "biuf":
         raise TypeError(
             f"score[{name!r}] must return a number, or one for each trial, got "
