@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from placeformer._options import check_whole
 from placeformer.data import schema
-from placeformer.models.memory import along
+from placeformer.models.memory import NUMBERS, along
 from placeformer.recording.hooks import LayerHook, attached
 from placeformer.recording.network_state import as_found
 from placeformer.recording.output_axes import SAMPLE, Span, confirm
@@ -303,7 +303,10 @@ def run_step(
     walks, steps = np.arange(w.start, w.stop), np.arange(t.start, t.stop)
     if reverse:  # by indices, since torch takes no arrays with negative strides
         part, walks = part.isel(walk=np.arange(len(walks))[::-1].copy()), walks[::-1]
-    with along(part.assign_coords(walk=walks, time=steps)):
+    numbers = {schema.WALK: walks, schema.TIME: steps}
+    known = {NUMBERS[dim]: (dim, values) for dim, values in numbers.items()}
+    known |= {dim: (dim, values) for dim, values in numbers.items() if dim not in part.coords}
+    with along(part.assign_coords(known)):
         return job.step(part, state)
 
 
