@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray as xr
 from sklearn.linear_model import Ridge
 
 import placeformer as pf
@@ -153,6 +154,17 @@ def test_arenas_are_brought_to_one_scale():
         {d: continuous[d] * 0.1 + rng.uniform(-0.05, 0.05, continuous[d].shape) for d in "xy"}
     )
     assert of(network, continuous).attrs["n_places"] == SIDE**2
+
+
+def test_axes_are_paired_by_name():
+    rng = np.random.default_rng(13)
+    network, untrained = (pf.maps_from_arrays(waves(rng, 30)) for _ in range(2))
+    animal = pf.maps_from_arrays(places(rng, 5))
+    options = {"n_random": 1, "progress": False}
+    want = pf.predictivity(network, animal, untrained=untrained, **options)
+    turned = [maps.transpose("x", "unit", "y", ...) for maps in (network, untrained)]
+    got = pf.predictivity(turned[0], animal, untrained=turned[1], **options)
+    xr.testing.assert_allclose(got.drop_attrs(), want.drop_attrs())
 
 
 def test_interpolation_between_bins_is_linear_and_knows_gaps():

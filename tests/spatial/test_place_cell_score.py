@@ -100,6 +100,17 @@ def test_fields_that_are_known_are_taken():
         place_cell_score(maps.isel(unit=[0, 1]), fields=fields)
 
 
+def test_fields_are_paired_with_maps_by_the_names_of_axes():
+    maps = simulation.maps(simulation.units(RNG(6), 5, 1))
+    turned = maps.transpose("unit", "x", "y", ...)
+    want = place_cell_score(maps)
+    assert (want > 0).all()
+    for one, other in ((maps, turned), (turned, maps)):
+        np.testing.assert_array_equal(place_cell_score(one, fields=place_fields(other)), want)
+    with pytest.raises(ValueError, match="other bins along 'x'"):
+        place_cell_score(maps, fields=place_fields(maps.assign_coords(x=maps.x + 0.1)))
+
+
 def test_criteria_are_passed_on_and_checked():
     maps = simulation.maps(simulation.bump((5, 5))[None])
     assert place_cell_score(maps, min_bins=100) == 0

@@ -27,6 +27,7 @@ from placeformer.plot._style import (
     named_results,
 )
 from placeformer.plot._style import axes as _axes
+from placeformer.spatial.place_fields import labels_of
 
 Edges = tuple[NDArray[Any], NDArray[Any]]
 """Edges of the bins on the axes y and x."""
@@ -259,11 +260,10 @@ def place_fields(
     >>> len(ax.collections)  # a white outline on a black one
     2
     """
+    schema.check_rate_maps(maps)
+    labels = labels_of(fields, maps)
     ax = rate_maps(maps, unit, ax=ax, limits=limits, colorbar=colorbar)
-    labels = fields["label"] if isinstance(fields, xr.Dataset) else fields
-    label = labels.isel({schema.UNIT: unit}).transpose(*schema.place_dims(maps)).values
-    if label.shape != (shape := _rates(maps, unit).shape):
-        raise ValueError(f"fields must be those of maps, of shape {shape}, got {label.shape}")
+    label = labels.isel({schema.UNIT: unit}).values
     for number in range(1, int(label.max(initial=0)) + 1):
         if label.ndim == 1:
             _shade_field(ax, label == number, maps, COLORS[(number - 1) % len(COLORS)])

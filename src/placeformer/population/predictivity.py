@@ -145,9 +145,10 @@ def predictivity(
 
     Notes
     -----
-    Both arenas are brought to the unit square: their first edges are 0 and their last ones 1, along
-    every axis. The network's maps are interpolated linearly at the places of the animal's. Nothing
-    is rotated; a linear fit finds any linear relation between the two.
+    Axes are paired by their names, or in their order where the names differ. Both arenas are
+    brought to the unit square: their first edges are 0 and their last ones 1, along every axis. The
+    network's maps are interpolated linearly at the places of the animal's. Nothing is rotated; a
+    linear fit finds any linear relation between the two.
 
     With places that are held out at random, the neighbours of every place are trained on. For 40
     simulated place cells on 11 x 11 places the median r was then .98 with random smooth fields, .89
@@ -207,6 +208,8 @@ def predictivity(
                 f"{name} and animal must have the same number of axes, got "
                 f"{schema.place_dims(maps)} and {schema.place_dims(cells)}"
             )
+        if {*schema.place_dims(maps)} == {*schema.place_dims(cells)}:
+            sets[name] = maps.transpose(..., *schema.place_dims(cells))
     rates = {name: _known_units(name, rates_at(maps, centres)) for name, maps in sets.items()}
     n_units = rates[NETWORK].shape[1]
     size = tuple(len(c) for c in centres)
@@ -331,14 +334,14 @@ def _bins(
     if bins is not None:
         return bins
     schema.check_recording(recording, need=names)
-    sizes = list(shape.values()) if shape else [BINS] * len(names)
-    if len(sizes) != len(names):
-        sizes = [BINS] * len(names)
+    sizes = shape if shape and len(shape) == len(names) else dict.fromkeys(names, BINS)
+    if set(sizes) != set(names):
+        sizes = dict(zip(names, sizes.values(), strict=True))
     of: dict[str, int | None] = {}
-    for name, n in zip(names, sizes, strict=True):
+    for name in names:
         values = np.asarray(samples(recording, name))
         known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        of[name] = None if (known == np.round(known)).all() else n
+        of[name] = None if (known == np.round(known)).all() else sizes[name]
     return of
 
 

@@ -74,6 +74,8 @@ def shared_places(
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Rates (place, unit) at the places where no unit of any map is NaN, and a mask of these.
 
+    Places are in the order of the axes of the first maps; those of the others may be in another.
+
     Raises
     ------
     ValueError
@@ -83,7 +85,8 @@ def shared_places(
     for rate_maps, name in zip(maps, names, strict=True):
         schema.check_rate_maps(rate_maps)
         check_same_places(maps[0], rate_maps, (names[0], name))
-        rate, share = flatten(rate_maps)
+        in_order = rate_maps.transpose(*maps[0][schema.RATE].dims, ..., missing_dims="ignore")
+        rate, share = flatten(in_order)
         rate = np.moveaxis(np.where(share > 0, rate, np.nan), -2, -1)
         flat.append(rate.reshape(-1, rate.shape[-1]))
     known = np.logical_and.reduce([np.isfinite(rate).all(axis=1) for rate in flat])
@@ -129,15 +132,11 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
         )
 
 
-def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
-    """Bin centres and edges of every axis, and the maps of a leading dimension."""
-    space = schema.place_dims(maps)
-    places: dict[Hashable, list[float]] = {
-        k: maps[k].values.tolist()
-        for k in (*space, schema.MAP)
-        if k in maps.coords and maps[k].ndim
-    }
-    for dim in space:
+def _places(maps: xr.Dataset) -> dict[Hashable, list[Any]]:
+    """Bin centres and edges of every axis, and the values of leading dimensions such as maps."""
+    dims = (d for d in maps[schema.RATE].dims if d != schema.UNIT)
+    places: dict[Hashable, list[Any]] = {d: maps[d].values.tolist() for d in dims}
+    for dim in schema.place_dims(maps):
         if dim + schema.EDGES_SUFFIX in maps.coords:
             places[dim + schema.EDGES_SUFFIX] = schema.edges_of(maps, dim).tolist()
     return places

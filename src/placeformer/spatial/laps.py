@@ -13,7 +13,7 @@ from placeformer.data.circular import circular_of, declare
 from placeformer.data.schema import variable
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
 from placeformer.spatial.movement import DIRECTION, DIRECTIONS, sample_times, unwrap
-from placeformer.spatial.place_fields import FIELD, place_fields
+from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 
 LAP = "lap"
@@ -229,7 +229,9 @@ def field_rates(
             f"maps must be of one map, with or without directions, got leading {lead}; pick one "
             f"with isel({lead[0]}=0)"
         )
-    label = _labels(fields, maps, lead, space)
+    label = labels_of(fields, maps).values.reshape(
+        len(maps[DIRECTION]) if lead else 1, maps.sizes[schema.UNIT], -1
+    )
     number = _lap_numbers(recording, laps)
     n_laps = int(laps.sizes.get(LAP, number.max() + 1))
     binned = BinnedRecording.of(recording, by=space, bins=maps)
@@ -257,19 +259,6 @@ def field_rates(
     rate: NDArray[np.float64] = np.full(shape, np.nan)
     np.divide(total, time, out=rate, where=time > 0)
     return _labelled(binned, maps, laps, lead, rate, time, n_laps)
-
-
-def _labels(
-    fields: xr.Dataset, maps: xr.Dataset, lead: list[str], space: tuple[str, ...]
-) -> NDArray[Any]:
-    """Labels (direction, unit, bin) of the fields of maps."""
-    sizes, expected = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
-    if sizes != expected:
-        raise ValueError(f"fields must be those of maps with rate {expected}, got label {sizes}")
-    label = fields["label"].transpose(*lead, schema.UNIT, *space).values
-    return np.asarray(
-        label.reshape(len(maps[DIRECTION]) if lead else 1, maps.sizes[schema.UNIT], -1)
-    )
 
 
 def _lap_numbers(recording: xr.Dataset, laps: xr.Dataset) -> NDArray[np.intp]:

@@ -150,6 +150,36 @@ def place_fields(
     return _label(maps, fields, lead, criteria)
 
 
+def labels_of(fields: xr.Dataset | xr.DataArray, maps: xr.Dataset) -> xr.DataArray:
+    """Labels of the place fields of maps, with their dimensions as :func:`flatten` orders them.
+
+    Parameters
+    ----------
+    fields
+        Result of :func:`place_fields` for the maps, or its ``label``.
+    maps
+        RateMaps.
+
+    Raises
+    ------
+    ValueError
+        The fields have other dimensions or bins than the maps.
+    """
+    label = fields["label"] if isinstance(fields, xr.Dataset) else fields
+    sizes, expected = dict(label.sizes), dict(maps[schema.RATE].sizes)
+    if sizes != expected:
+        raise ValueError(f"fields must be those of maps with rate {expected}, got label {sizes}")
+    space = schema.place_dims(maps)
+    for dim in space:
+        if dim in label.coords and not np.array_equal(label[dim], maps[dim]):
+            raise ValueError(
+                f"fields must be those of maps, with the same bins, got other bins along {dim!r}; "
+                "compute them with place_fields(maps)"
+            )
+    lead = (d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space))
+    return label.transpose(*lead, schema.UNIT, *space)
+
+
 def field_table(fields: xr.Dataset) -> Any:
     """Fields as a pandas DataFrame with one row per field, without the padding.
 
