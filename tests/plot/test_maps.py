@@ -239,6 +239,22 @@ def test_fields_that_were_found_can_be_drawn(ax):
     assert points.max(axis=0).tolist() == [x.max() + 0.5, y.max() + 0.5]
 
 
+def test_what_is_paired_by_unit_must_have_the_same_order(ax):
+    label = {"unit": ["a", "b"]}
+    data = simulation.maps(np.random.default_rng(0).random((2, 9, 9))).assign_coords(label)
+    found = pf.place_fields(data.isel(unit=[1, 0]))
+    for draw in (lambda: pf.plot.place_fields(data, found, ax=ax),
+                 lambda: pf.plot.gallery(data, fields=found)):  # fmt: skip
+        with pytest.raises(ValueError, match="maps and fields must hold the same units"):
+            draw()
+    lattice = pf.grid_properties(data.isel(unit=[1, 0]))
+    with pytest.raises(ValueError, match="r and properties must hold the same units"):
+        pf.plot.autocorrelogram(pf.autocorrelogram(data), properties=lattice, ax=ax)
+    track = pf.maps_from_arrays(np.eye(3), by="x")
+    with pytest.raises(ValueError, match="maps and sort_by .* as order=$"):
+        pf.plot.population(track, sort_by=track.isel(unit=[2, 1, 0]), ax=ax)
+
+
 def test_fields_of_other_maps_are_refused(ax):
     other = simulation.maps(np.zeros((3, 6, 6)))
     with pytest.raises(ValueError, match=r"fields must be those of maps"):

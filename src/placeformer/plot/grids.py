@@ -11,6 +11,7 @@ from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
 from placeformer.data import schema
+from placeformer.data.unit_identity import check_same_units
 from placeformer.plot._style import BLUE, VERMILION
 from placeformer.plot._style import axes as _axes
 from placeformer.plot.maps import set_axes, show_image
@@ -51,7 +52,8 @@ def autocorrelogram(
     Raises
     ------
     ValueError
-        The array has dimensions other than those of one map, or more than two lags.
+        The array has dimensions other than those of one map, or more than two lags, or the
+        properties are of other units.
 
     See Also
     --------
@@ -81,6 +83,9 @@ def autocorrelogram(
             f"{r.dims}; compute it with placeformer.autocorrelogram(maps), and pick one of several "
             "maps with isel"
         )
+    if properties is not None:
+        way = "compute both of the same maps"
+        check_same_units(r, properties, ("r", "properties"), otherwise=way)
     ax = _axes(ax)
     one = r.isel({schema.UNIT: unit}).transpose(*lags)
     units = [schema.shown_units(r[d], "bins") for d in lags]

@@ -23,6 +23,7 @@ from placeformer.plot.maps import (
     rate_maps,
     show_image,
 )
+from placeformer.spatial.place_fields import labels_of
 
 HALF = "half"
 
@@ -50,10 +51,11 @@ def population(
         RateMaps of one map, on one axis of place; or those of two halves
         (:func:`placeformer.half_maps`), of which the first sorts the units and the second is drawn.
     sort_by
-        RateMaps of the same units, by whose peaks they are sorted, such as those of other laps or
-        of another day. By default the maps that are drawn.
+        RateMaps of the same units, by whose peaks they are sorted, such as those of other laps. By
+        default the maps that are drawn.
     order
-        Numbers of the units from the top down, instead of an order by peaks.
+        Numbers of the units from the top down, instead of an order by peaks; needed to sort cells
+        that were tracked across sessions by the maps of another session.
     normalize
         Scale every unit from 0 at its least rate to 1 at its greatest.
     ax
@@ -143,7 +145,8 @@ def checked_order(maps: xr.Dataset, sort_by: xr.Dataset) -> xr.Dataset:
     """The maps that sort the units, once they are known to be of the same units."""
     schema.check_rate_maps(sort_by)
     only_axis(sort_by, "sort_by")
-    check_same_units(maps, sort_by, ("maps", "sort_by"))
+    way = "pass the numbers of the units from the top down as order="
+    check_same_units(maps, sort_by, ("maps", "sort_by"), otherwise=way)
     return sort_by
 
 
@@ -194,7 +197,7 @@ def gallery(
     Raises
     ------
     ValueError
-        Units that do not exist, no units or too many, or too few axes.
+        Units that do not exist, no units or too many, too few axes, or fields of other maps.
 
     See Also
     --------
@@ -215,6 +218,7 @@ def gallery(
     """
     schema.check_rate_maps(maps)
     numbers = unit_numbers(maps, units)
+    fields = None if fields is None else labels_of(fields, maps)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     if ax is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from placeformer.data import schema
 from placeformer.data.circular import circular_of, declare
 from placeformer.data.schema import variable
+from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
 from placeformer.spatial.movement import DIRECTION, DIRECTIONS, sample_times, unwrap
 from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
@@ -201,7 +202,8 @@ def field_rates(
     Raises
     ------
     ValueError
-        Maps, fields and laps do not fit together, or the maps are of several maps of the recording.
+        Maps, fields and laps do not fit together, their units are others or in another order, or
+        the maps are of several maps of the recording.
 
     See Also
     --------
@@ -235,11 +237,8 @@ def field_rates(
     number = _lap_numbers(recording, laps)
     n_laps = int(laps.sizes.get(LAP, number.max() + 1))
     binned = BinnedRecording.of(recording, by=space, bins=maps)
-    if binned.recording.sizes[schema.UNIT] != label.shape[1]:
-        raise ValueError(
-            f"maps must have the units of the recording, got {label.shape[1]} and "
-            f"{binned.recording.sizes[schema.UNIT]}"
-        )
+    way = "compute the maps of this recording with rate_maps(recording)"
+    check_same_units(recording, maps, ("recording", "maps"), otherwise=way)
     index = np.where(number >= 0, np.asarray(binned.index), -1)
     index = of_part(index, np.maximum(number, 0), binned.size, max(n_laps, 1))
     size = max(n_laps, 1) * binned.size

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import circular, schema
 from placeformer.data.schema import variable
+from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.field_detection import Criteria, DetectedFields, Method, detect
 from placeformer.spatial.rate_maps import flatten
 
@@ -163,7 +164,7 @@ def labels_of(fields: xr.Dataset | xr.DataArray, maps: xr.Dataset) -> xr.DataArr
     Raises
     ------
     ValueError
-        The fields have other dimensions or bins than the maps.
+        The fields have other dimensions, bins or units than the maps.
     """
     label = fields["label"] if isinstance(fields, xr.Dataset) else fields
     sizes, expected = dict(label.sizes), dict(maps[schema.RATE].sizes)
@@ -176,6 +177,8 @@ def labels_of(fields: xr.Dataset | xr.DataArray, maps: xr.Dataset) -> xr.DataArr
                 f"fields must be those of maps, with the same bins, got other bins along {dim!r}; "
                 "compute them with place_fields(maps)"
             )
+    way = "compute the fields of these maps with place_fields(maps)"
+    check_same_units(maps, fields, ("maps", "fields"), otherwise=way)
     lead = (d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space))
     return label.transpose(*lead, schema.UNIT, *space)
 
