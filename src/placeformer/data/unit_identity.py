@@ -1,8 +1,9 @@
-"""Whether two Datasets hold the same units: their labels, their network, their session."""
+"""Whether two Datasets can be compared: the same neurons or network units, in the same measures."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,19 @@ BY_POSITION = (
     "pass allow_other_units=True to pair the units by position, such as those of one network "
     "before and after training, or cells that were tracked across sessions"
 )
+
+PER_SECOND_UNITS = ("Hz", "hz", "1/s", "s-1", "s^-1", "spikes/s")
+
+SPELLINGS = (
+    PER_SECOND_UNITS,
+    ("1", "", "count", "counts", "spike", "spikes"),
+    ("m", "meter", "meters", "metre", "metres"),
+    ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
+    ("px", "pixel", "pixels"),
+    ("rad", "radian", "radians"),
+    ("deg", "degree", "degrees"),
+)
+"""Units of measure that are the same."""
 
 WORLD = ("world_seed", "familiar", "maps", "n_letters", *schema.WORLD_SIZE, "letters_sha256")
 """What decides the letters of a grid world's places, as the provenance names it."""
@@ -85,6 +99,41 @@ def check_same_units(
             "and the part as epochs= to from_pynapple, or the same session= to both calls; else "
             f"{otherwise}"
         )
+
+
+def check_same_measures(
+    a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], variables: Iterable[str]
+) -> None:
+    """Refuse two Datasets of which a variable is in two units of measure, such as m and cm.
+
+    Parameters
+    ----------
+    a, b
+        Datasets.
+    names
+        Names of the two arguments, for the error.
+    variables
+        The variables that are compared. One that a Dataset lacks, or that states no units, is not.
+
+    Raises
+    ------
+    ValueError
+        Both state the units of a variable, and these differ.
+    """
+    for name in variables:
+        stated = [d[name].attrs.get("units") for d in (a, b) if name in d.variables]
+        if len(stated) == 2 and None not in stated and _measure(stated[0]) != _measure(stated[1]):
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have {name!r} in the same units, got "
+                f"{stated[0]!r} and {stated[1]!r}; convert one of them, or correct the attribute "
+                f"'units' of its {name!r} where that is wrong"
+            )
+
+
+def _measure(units: Any) -> str:
+    """One spelling of units of measure."""
+    text = str(units).strip()
+    return next((same[0] for same in SPELLINGS if text in same), text)
 
 
 def networks(dataset: xr.Dataset | xr.DataArray) -> list[Any]:

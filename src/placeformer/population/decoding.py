@@ -18,7 +18,7 @@ from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
-from placeformer.data.unit_identity import check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import Bayes, Learner
 from placeformer.population.decoding_score import (
@@ -168,7 +168,8 @@ def decode_position(
     ------
     ValueError
         There is a single walk, activations are not finite or, under ``"poisson"``, negative, the
-        units of ``train`` differ, or an option is unknown.
+        units of ``train`` differ (the cells or network units, or the units of measure of the
+        activations and the axes), or an option is unknown.
 
     Warns
     -----
@@ -257,9 +258,9 @@ def decode_position(
     else:
         if cv is not None:
             raise ValueError(f"cv must be None with train, which is not cross-validated, got {cv}")
-        check_same_units(
-            recording, train, ("recording", "train"), allow_other_units=allow_other_units
-        )
+        both = ("recording", "train")
+        check_same_units(recording, train, both, allow_other_units=allow_other_units)
+        check_same_measures(recording, train, both, (schema.ACTIVATION, *names))
         here, fold = Positions.of(recording, names, grid), _recorded(recording, groups)
         training_fold, n_folds = np.where(to_train.known, 1, -1), 1
         if not to_train.known.any():

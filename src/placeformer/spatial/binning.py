@@ -18,6 +18,7 @@ from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped, reduced
 from placeformer.data.dwell import dwell_of
+from placeformer.data.unit_identity import check_same_measures
 from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial import binned_sums as _kernels
 
@@ -317,12 +318,14 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     ------
     ValueError
         ``bins`` is None and values are not whole numbers, edges do not ascend, names do not exist,
-        a period does not fit, or there are more than ten million bins.
+        a period does not fit, the bins of RateMaps are in other units of measure, or there are more
+        than ten million bins.
     """
     names = axis_names(by)
     bins_by_name = _bins_by_name(bins, names)
     periods: dict[str, float | None] = dict(_circular.circular_of(recording))
     if isinstance(bins, xr.Dataset):
+        check_same_measures(recording, bins, ("recording", "bins"), names)
         of_bins = zip(schema.place_dims(bins), _circular.axis_periods(bins), strict=True)
         periods = {**dict(of_bins), **periods}
     bins_of_place = Grid(

@@ -283,7 +283,7 @@ def _labelled(
 ) -> xr.Dataset:
     dims = (*lead, schema.UNIT, FIELD, LAP)
     values = (rate, time) if lead else (rate[0], time[0])
-    units = str(maps[schema.RATE].attrs.get("units", "1"))
+    units = str(binned.recording[schema.ACTIVATION].attrs.get("units", "1"))
     about = OCCUPANCY_ATTRS[binned.unit_of_time is not None]["units"]
     of_lap = {k: v for k, v in laps.variables.items() if v.dims == (LAP,)}
     coords: dict[Any, Any] = {

@@ -13,7 +13,7 @@ from scipy import stats
 
 from placeformer._options import check_option
 from placeformer.data import schema
-from placeformer.data.unit_identity import check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, observation_of_bins
 from placeformer.spatial.cell_types import cell_type_columns, scores_of_maps
 from placeformer.spatial.measures import spatial_information
@@ -230,8 +230,8 @@ def place_cells(
     Raises
     ------
     ValueError
-        The recording holds several maps and ``per_map`` is false, the control has other units or
-        was recorded on trained maps, or an option is out of range.
+        The recording holds several maps and ``per_map`` is false, the control has other units, or
+        other units of measure, or was recorded on trained maps, or an option is out of range.
 
     Warns
     -----
@@ -304,11 +304,11 @@ def place_cells(
     }
     binned_control: BinnedRecording | None = None
     if control is not None:
-        edges = {axis.name: axis.edges for axis in binned.grid.axes}
+        names, edges = binned.grid.names, {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(
-            control, by=binned.grid.names, bins=edges, circular=binned.grid.periods
+            control, by=names, bins=edges, circular=binned.grid.periods
         )
-        check_control(recording, control, allow_other_units=allow_other_units)
+        check_control(recording, control, names, allow_other_units=allow_other_units)
     parts: list[BinnedRecording] = [binned]
     controls: list[BinnedRecording | None] = [binned_control]
     if split is not None:
@@ -520,18 +520,23 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
 
 
 def check_control(
-    recording: xr.Dataset, control: xr.Dataset, *, allow_other_units: bool = False
+    recording: xr.Dataset,
+    control: xr.Dataset,
+    by: Sequence[str],
+    *,
+    allow_other_units: bool = False,
 ) -> None:
     """Raise if a control has other units or was recorded on trained maps.
 
     Raises
     ------
     ValueError
-        The units are others (:func:`check_same_units`), or a walk of the control is on a trained
-        map.
+        The units are others (:func:`check_same_units`), the activations or the axes ``by`` are in
+        other units of measure, or a walk of the control is on a trained map.
     """
     names = ("recording", "control")
     check_same_units(recording, control, names, allow_other_units=allow_other_units)
+    check_same_measures(recording, control, names, (schema.ACTIVATION, *by))
     if "familiar" in control.variables and np.any(control["familiar"].values):
         raise ValueError(
             "control must be recorded on novel maps, but 'familiar' is true for some walks; "
