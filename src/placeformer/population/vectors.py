@@ -20,6 +20,9 @@ from placeformer.spatial.rate_maps import flatten
 
 Array = NDArray[np.float64]
 
+NOT_OF_WALKS = ("prediction", "visited", "correct", "window", schema.DWELL, schema.TIMESTAMP)
+"""Variables of samples that may differ on the same walks: what a network gave, and its clock."""
+
 
 def is_maps(dataset: object) -> bool:
     """Whether a Dataset is RateMaps; anything else must be a Recording."""
@@ -118,18 +121,29 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
     for recording in (a, b):
         schema.check_recording(recording)
     sizes = [(recording.sizes[schema.WALK], recording.sizes[schema.TIME]) for recording in (a, b)]
-    shared = {"x", "y", schema.MAP, "familiar", "observation"} & set(a.variables) & set(b.variables)
-    differ = sizes[0] != sizes[1] or [
-        k for k in sorted(shared) if not a[k].variable.equals(b[k].variable)
-    ]
-    if differ:
-        difference = (
-            f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"different {differ[0]!r}"
-        )
+    (here, there), way = (_walks(recording) for recording in (a, b)), ""
+    difference = f"sizes {sizes[0]} and {sizes[1]}" if sizes[0] != sizes[1] else ""
+    for name in [] if difference else sorted(here.keys() & there.keys()):
+        if not here[name].equals(there[name]):
+            difference = f"different {name!r}"
+            way = f"; leave out what is no part of the walks with drop_vars({name!r})"
+            break
+    if difference:
         raise ValueError(
             f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both "
-            "on the same walks, as in placeformer.record(network, walks)"
+            f"on the same walks, as in placeformer.record(network, walks){way}"
         )
+
+
+def _walks(recording: xr.Dataset) -> dict[str, xr.Variable]:
+    """Positions, inputs and other variables of the walks of a recording, by name."""
+    return {
+        str(name): values.transpose(*schema.STEP_DIMS, missing_dims="ignore")
+        for name, values in recording.variables.items()
+        if values.dims
+        and set(values.dims) <= set(schema.STEP_DIMS)
+        and name not in {*recording.indexes, *NOT_OF_WALKS}
+    }
 
 
 def _places(maps: xr.Dataset) -> dict[Hashable, list[Any]]:
