@@ -188,8 +188,9 @@ def decode_position(
     a thousandth of the unit's mean rate, so that no activation excludes a place where a unit was
     silent.
 
-    The null exchanges whole walks, so it keeps the autocorrelation of positions and activations,
-    and trains the decoder anew, as :func:`sklearn.model_selection.permutation_test_score` does.
+    The null exchanges whole walks (those that have positions), so it keeps the autocorrelation of
+    positions and activations, and trains the decoder anew, as
+    :func:`sklearn.model_selection.permutation_test_score` does.
     Exchanging only the tested positions would not be exact: the decoder of each walk has seen the
     other walks in their own order. Recordings of more than 10,000 samples (2,500 with an estimator)
     are thinned evenly for the test, the data as well as the shuffles. With ``train`` the decoder
@@ -274,12 +275,13 @@ def decode_position(
     truth = here.position
     if not compared.all():
         truth = np.where(compared[..., None], truth, np.nan)
+    with_places = np.asarray(groups.split(compared).any(axis=1))
     exchange = Exchange(
         _fixed_trials(groups, fold, decoded, truth)
         if train is not None
         else _position_trials(learner, recording, here, groups, fold, progress),
-        groups.n,
-        n_orders(np.arange(groups.n)),
+        with_places,
+        n_orders(np.flatnonzero(with_places)),
         n_shuffles,
         seed,
     )
@@ -419,7 +421,8 @@ def decode_map(
             guess = decoder.decode(small, number[order], thin_place, thin_fold)
             yield guess, np.where(known, number[order][:, None], np.nan), None
 
-    exchange = Exchange(trials, groups.n, n_orders(number), n_shuffles, seed)
+    compared = np.asarray((fold >= 0).any(axis=1))
+    exchange = Exchange(trials, compared, n_orders(number[compared]), n_shuffles, seed)
     score = DecodingScore("accuracy", "1", "share right", same, mean, less_is_better=False)
     blind = most_frequent(truth, fold)
     evaluated = score.evaluate(
@@ -508,6 +511,12 @@ def _position_trials(
         for order in tqdm(orders, desc="shuffles", disable=not progress):
             both = known & known[order]
             paired = np.where(both, own, -1)
+            if np.unique(paired[both]).size < 2:
+                raise ValueError(
+                    "recording must have positions at the same steps of its walks, or of its "
+                    "blocks, to exchange these for the test, got walks without a step in common; "
+                    "select walks that have, or pass n_shuffles=0"
+                )
             guess = learner.decode(small, target[order], paired, here.size)
             compared = _compared(position[order], paired, here.periods)
             yield here.of_target(guess, learner), *compared

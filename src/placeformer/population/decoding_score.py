@@ -50,7 +50,9 @@ class Exchange:
     """How the groups, walks or blocks of time, are exchanged for the null."""
 
     trials: Trials
-    n_groups: int
+    known: NDArray[np.bool_]
+    """Whether a group has a sample to compare (group,). The others are not exchanged: training
+    sets would lose their samples to them."""
     n_orders: float
     """Number of distinct orders."""
     n_shuffles: int
@@ -59,8 +61,10 @@ class Exchange:
     def orders(self) -> list[NDArray[np.intp]]:
         """The order of the data, then those of the shuffles."""
         rng = np.random.default_rng(self.seed)
-        shuffled = (rng.permutation(self.n_groups) for _ in range(self.n_shuffles))
-        return [np.arange(self.n_groups), *shuffled]
+        orders = np.tile(np.arange(self.known.size), (1 + self.n_shuffles, 1))
+        for order in orders[1:]:
+            order[self.known] = rng.permutation(order[self.known])
+        return list(orders)
 
     def why_not(self) -> str:
         """Reason why there is no p-value; empty if there is one."""
