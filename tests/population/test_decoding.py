@@ -12,6 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.population.decoding import decode_map, decode_position, mean_positions
 
@@ -483,7 +484,7 @@ def test_a_decoder_of_one_recording_decodes_another(coded, method):
     asleep = decode_position(sleep, train=train, method=method, **options, **FEW)
     np.testing.assert_array_equal(asleep.decoded, found.decoded)
     assert np.isnan(asleep.error).all()
-    assert np.isnan(asleep.p)
+    assert np.isnan(asleep.p) and "no sample has a position" in asleep.reason.item()
 
 
 def test_posteriors_of_another_recording(coded):
@@ -496,6 +497,23 @@ def test_posteriors_of_another_recording(coded):
     decode_position(other, train=train, allow_other_units=True, **NONE)
     with pytest.raises(ValueError, match="cv must be None with train"):
         decode_position(sleep, train=train, cv=2)
+
+
+@pytest.mark.parametrize("method", ["ridge", "knn", "bayes"])
+def test_an_axis_is_circular_if_it_is_in_either_recording(method):
+    rng = RNG(8)
+    x = np.cumsum(rng.normal(0, 2, (4, 200)), axis=1) % 100
+    near = np.cos((x[..., None] - np.arange(8) * 12.5) * 2 * np.pi / 100)
+    ends, ring = (pf.from_arrays(near, {"x": x}, circular=c) for c in (None, {"x": 100.0}))
+    options = {"by": "x", "method": method, "bins": {"x": np.linspace(0, 100, 21)}, **NONE}
+    want = decode_position(ring, train=ring, **options)
+    for recording, train in ((ring, ends), (ends, ring)):
+        found = decode_position(recording, train=train, **options)
+        np.testing.assert_array_equal(found.error, want.error)
+    other = pf.from_arrays(near, {"x": x}, circular={"x": 120.0})
+    with pytest.raises(ValueError, match="one period of 'x', got 100 and 120; pass it as circular"):
+        decode_position(ring, train=other, **options)
+    decode_position(ring, train=other, circular={"x": 100.0}, **options)
 
 
 def test_decoding_of_another_recording_is_calibrated():

@@ -121,8 +121,9 @@ def decode_position(
         finer than the bins and off by less on average, but lies between two likely places. Other
         methods have no posterior and refuse ``"mean"``.
     circular
-        Period of every circular variable, as in :func:`rate_maps`. On circular axes errors are the
-        short way round, means are circular, and regressors are trained on the sine and the cosine.
+        Period of every circular variable, as in :func:`rate_maps`; with ``train`` an axis that is
+        circular in either recording is circular. On circular axes errors are the short way round,
+        means are circular, and regressors are trained on the sine and the cosine.
     max_samples
         Train on at most this many samples for each fold, drawn at random: by default 20,000 with
         "knn" and all with an estimator. Not allowed for "ridge" and Bayesian decoders, which read
@@ -169,7 +170,7 @@ def decode_position(
     ValueError
         There is a single walk, activations are not finite or, under ``"poisson"``, negative, the
         units of ``train`` differ (the cells or network units, or the units of measure of the
-        activations and the axes), or an option is unknown.
+        activations and the axes), or the period of an axis, or an option is unknown.
 
     Warns
     -----
@@ -229,7 +230,7 @@ def decode_position(
     """
     schema.check_recording(recording)
     names = axis_names(by)
-    recording, source = _declared(recording, train, circular)
+    recording, source = _declared(recording, train, names, circular)
     train = None if train is None else source
     learner = Learner.of(method, max_samples, seed, options)
     if posterior and not learner.is_bayes:
@@ -663,15 +664,26 @@ def _of_outputs(outputs: NDArray[Any], periods: Periods) -> NDArray[Any]:
 
 
 def _declared(
-    recording: xr.Dataset, train: xr.Dataset | None, circular: Circular
+    recording: xr.Dataset, train: xr.Dataset | None, names: tuple[str, ...], circular: Circular
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """The recording to decode and the one to train on, with the same circular variables."""
+    """The recording to decode and the one to train on, with the circular axes of either."""
     source = _circular.declare(recording if train is None else train, circular)
-    periods = _circular.circular_of(source)
     if train is None:
         return source, source
+    theirs = _circular.circular_of(source)
+    own = {**_circular.circular_of(recording), **(circular or {})}
+    for name in own.keys() & theirs.keys() & {*names}:
+        if not np.isclose(own[name], theirs[name]):
+            raise ValueError(
+                f"recording and train must have one period of {name!r}, got {own[name]:g} and "
+                f"{theirs[name]:g}; pass it as circular={{{name!r}: period}}"
+            )
+    periods = {k: v for k, v in {**own, **theirs}.items() if k in names}
     if periods:
-        recording = recording.assign_attrs({_circular.CIRCULAR: _circular.as_text(periods)})
+        text = _circular.as_text(periods)
+        recording, source = (
+            d.assign_attrs({_circular.CIRCULAR: text}) for d in (recording, source)
+        )
     return recording, source
 
 

@@ -70,6 +70,8 @@ class Exchange:
         """Reason why there is no p-value; empty if there is one."""
         if self.n_shuffles == 0:
             return "no p: n_shuffles is 0"
+        if not self.known.any():
+            return "no p: no sample has a position to compare"
         if self.n_orders < MIN_ORDERS:
             return (
                 f"no p: the walks can be exchanged in {self.n_orders:.0f} ways, and p <= 0.05 "
@@ -81,7 +83,7 @@ class Exchange:
 def n_orders(label: NDArray[Any]) -> float:
     """Number of ways to share labels among groups; names of equally frequent ones do not count."""
     counts = np.unique(label, return_counts=True)[1]
-    alike = np.unique(counts, return_counts=True)[1] if counts.max() > 1 else np.zeros(0)
+    alike = np.unique(counts, return_counts=True)[1] if counts.max(initial=0) > 1 else np.zeros(0)
     log = math.lgamma(len(label) + 1) - sum(math.lgamma(n + 1) for n in (*counts, *alike))
     return float(np.round(math.exp(min(log, 700.0))))
 

@@ -107,6 +107,31 @@ class BinnedRecording:
         """Steps of every walk, shape (walk,); the steps that end shorter walks have no bin."""
         return walk_lengths(self.recording, np.asarray(self.index[:, -1]) < 0)
 
+    def check_visited(self, name: str = "recording") -> None:
+        """Refuse bins that hold no sample of the recording, given the name of its argument.
+
+        Raises
+        ------
+        ValueError
+            No sample has a bin.
+        """
+        if np.asarray((self.index >= 0).any()):
+            return
+        extents = (
+            (axis, Extent.over(samples(self.recording, axis.name))) for axis in self.grid.axes
+        )
+        where = ", ".join(
+            f"{axis.name!r} lies in {extent.low:g} to {extent.high:g} and its bins in "
+            f"{axis.edges[0]:g} to {axis.edges[-1]:g}"
+            if extent.low <= extent.high
+            else f"{axis.name!r} holds no finite value"
+            for axis, extent in extents
+        )
+        raise ValueError(
+            f"bins must hold samples of {name}, got none: {where}; pass other bins, or correct the "
+            f"positions of {name}"
+        )
+
     def observed(self) -> BinnedRecording:
         """The same without samples at which no unit has a finite activation."""
         values = activations(self.recording)

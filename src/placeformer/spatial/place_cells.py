@@ -231,7 +231,8 @@ def place_cells(
     ------
     ValueError
         The recording holds several maps and ``per_map`` is false, the control has other units, or
-        other units of measure, or was recorded on trained maps, or an option is out of range.
+        other units of measure, or was recorded on trained maps, the bins hold no sample, or an
+        option is out of range.
 
     Warns
     -----
@@ -281,6 +282,7 @@ def place_cells(
     check_limits(limits)
     need = (schema.MAP,) if per_map else ()
     binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
+    binned.check_visited()
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
@@ -309,6 +311,7 @@ def place_cells(
             control, by=names, bins=edges, circular=binned.grid.periods
         )
         check_control(recording, control, names, allow_other_units=allow_other_units)
+        binned_control.check_visited("control")
     parts: list[BinnedRecording] = [binned]
     controls: list[BinnedRecording | None] = [binned_control]
     if split is not None:
