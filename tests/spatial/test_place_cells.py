@@ -308,11 +308,22 @@ def test_a_control_of_other_units_or_on_trained_maps_is_refused(recordings, chan
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_q": 1.5}, {"min_fields": -1}, {"min_reliability": 2}, {"max_q": np.nan}]
+    "options",
+    [
+        {"max_q": 1.5},
+        {"min_fields": -1},
+        {"min_reliability": 2},
+        {"max_q": np.nan},
+        {"max_q": "a"},
+        {"field_criteria": {"min_size": 3}},
+        {"field_criteria": 3},
+        {"min_occupancy": "a"},
+        {"smooth": "a"},
+    ],
 )
 def test_limits_out_of_range_are_refused(recordings, options):
     (name,) = options
-    with pytest.raises(ValueError, match=f"{name} must lie between"):
+    with pytest.raises(ValueError, match=f"^{name} must"):
         place_cells(recordings[0], n_shuffles=3, **options)
 
 

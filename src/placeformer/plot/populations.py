@@ -22,13 +22,11 @@ from placeformer.plot.maps import (
     place_label,
     rate_maps,
     show_image,
+    unit_numbers,
 )
 from placeformer.spatial.place_fields import labels_of
 
 HALF = "half"
-
-MOST = 200
-"""Maximum number of units in a gallery."""
 
 
 def population(
@@ -257,24 +255,3 @@ def range_of(rate: xr.DataArray) -> str:
         return "no rate"
     units = schema.shown_units(rate, "")
     return f"{values.min():.2g} to {values.max():.2g} {units}".rstrip()
-
-
-def unit_numbers(maps: xr.Dataset, units: Any) -> NDArray[np.intp]:
-    """Numbers of the units chosen by numbers, labels or a boolean array."""
-    n = maps.sizes[schema.UNIT]
-    values = np.arange(n) if units is None else np.atleast_1d(np.asarray(units))
-    if values.dtype == bool:
-        if values.shape != (n,):
-            raise ValueError(f"units must be one boolean for each of {n} units, got {values.shape}")
-        values = np.flatnonzero(values)
-    elif values.dtype.kind in "UO" and values.size:
-        known = maps[schema.UNIT].values if schema.UNIT in maps.coords else np.arange(n)
-        where = {str(label): i for i, label in enumerate(known)}
-        if absent := [str(label) for label in values if str(label) not in where]:
-            raise ValueError(f"units must be labels of maps, which do not have {absent[:5]}")
-        values = np.array([where[str(label)] for label in values])
-    if values.ndim != 1 or not 0 < values.size <= MOST:
-        raise ValueError(f"units must be 1 to {MOST} units, got {values.size} of {n}; choose some")
-    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= n:
-        raise ValueError(f"units must be numbers of 0 to {n - 1}, got {values[:5].tolist()}")
-    return values.astype(np.intp)

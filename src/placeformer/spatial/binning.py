@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -366,14 +366,15 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
 
 def axis_names(by: Sequence[str]) -> tuple[str, ...]:
     """Names of the axes; a single name may be passed without a list."""
-    names = (by,) if isinstance(by, str) else tuple(by)
-    if not names or len(set(names)) < len(names):
+    names = (by,) if isinstance(by, str) else tuple(by) if isinstance(by, Iterable) else ()
+    texts = all(isinstance(name, str) for name in names)
+    if not names or not texts or len(set(names)) < len(names):
         raise ValueError(f"by must name at least one coordinate, each once, got {by!r}")
-    reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
+    reserved = {*schema.RECORDING_DIMS, schema.MAP, schema.ACTIVATION} & set(names)
     if reserved:
         raise ValueError(
-            f"by must not name {sorted(reserved)}, which are dimensions of the result or the "
-            "recording; use per_map=True for maps, or rename the coordinate"
+            f"by must not name {sorted(reserved)}, which are the activations, or dimensions of the "
+            "result or the recording; use per_map=True for maps, or rename the coordinate"
         )
     return names
 
@@ -516,7 +517,10 @@ class Extent:
 
 def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
     """Explicit edges as an array; they must be finite and ascending."""
-    edges = np.asarray(bins, dtype=np.float64)
+    try:
+        edges = np.asarray(bins, dtype=np.float64)
+    except (TypeError, ValueError):  # text
+        edges = np.empty(0)
     if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
         raise ValueError(
             f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "

@@ -11,11 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from placeformer._options import check_option
+from placeformer._options import check_number, check_option
 from placeformer.data import schema
 from placeformer.data.unit_identity import check_same_measures, check_same_units
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, observation_of_bins
 from placeformer.spatial.cell_types import cell_type_columns, scores_of_maps
+from placeformer.spatial.field_detection import Criteria
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.null_distributions import shuffled_variance
@@ -280,6 +281,7 @@ def place_cells(
         "min_reliability": min_reliability,
     }
     check_limits(limits)
+    _check_criteria(field_criteria)
     need = (schema.MAP,) if per_map else ()
     binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     binned.check_visited()
@@ -350,9 +352,20 @@ def place_cells(
 def check_limits(limits: Mapping[str, float]) -> None:
     """Raise if a limit is out of range."""
     for name, value in limits.items():
+        check_number(name, value)
         low, high = LEAST.get(name, 0), MOST.get(name, 1)
         if not low <= value <= high:
             raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
+
+
+def _check_criteria(criteria: Mapping[str, Any] | None) -> None:
+    """Raise for criteria of fields that do not exist, before anything is measured."""
+    known = list(Criteria.__dataclass_fields__)
+    if criteria is not None and not (isinstance(criteria, Mapping) and {*criteria} <= {*known}):
+        raise ValueError(
+            f"field_criteria must map criteria of place_fields, which are {known}, to their "
+            f"values, got {criteria!r}"
+        )
 
 
 def _several(recording: xr.Dataset) -> bool:
