@@ -293,13 +293,27 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
 def run_step(
     job: Job, w: slice, t: slice, state: Any, *, reverse: bool = False
 ) -> tuple[Any, Mapping[str, Tensor]]:
-    """Run one part, and tell hooks which walks and steps of the recording it is."""
-    part = job.inputs.isel(walk=w, time=t)
+    """Run one part, and tell hooks which walks and steps of the recording it is.
+
+    The part is a copy: a network may work in place on what it is given.
+    """
+    part = own_copy(job.inputs.isel(walk=w, time=t))
     walks, steps = np.arange(w.start, w.stop), np.arange(t.start, t.stop)
     if reverse:  # by indices, since torch takes no arrays with negative strides
         part, walks = part.isel(walk=np.arange(len(walks))[::-1].copy()), walks[::-1]
     with along(part.assign_coords(walk=walks, time=steps)):
         return job.step(part, state)
+
+
+def own_copy(part: xr.Dataset) -> xr.Dataset:
+    """A part with arrays of its own, in the same order in memory, on which rounding may depend."""
+    own = {
+        name: variable.copy(data=variable.data.copy(order="K"))
+        for name, variable in part.variables.items()
+        if isinstance(variable.data, np.ndarray) and name not in part.dims
+    }
+    coords = {name: own.pop(name) for name in list(own) if name in part.coords}
+    return part.assign(own).assign_coords(coords)
 
 
 PROBE = Span(2, 3)
