@@ -112,6 +112,36 @@ def test_a_network_of_ones_own_has_doses_and_scores(own):
     assert (net[1].alpha, net[3].alpha) == (5, 5)
 
 
+def test_a_score_that_trains_the_network_leaves_it_as_it_was(own):
+    net, inputs, _ = own
+    doses, before = [1, 0.5, 0.5, 1], {k: v.clone() for k, v in net.state_dict().items()}
+
+    def train(network):
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            first = network(inputs).square().mean()
+            first.backward()
+            torch.optim.SGD(network.parameters(), 0.01).step()
+        network.extra = 1
+        return float(first)
+
+    for units in ("0", "0.weight"):
+        got = dose_response(net, "gain", doses, units=units, score=train, progress=False)
+        values = got.value.values[:, 0]
+        np.testing.assert_array_equal(values[[0, 1]], values[[3, 2]])
+        assert values[0] != values[1]
+        assert all(torch.equal(net.state_dict()[k], v) for k, v in before.items())
+        assert not hasattr(net, "extra") and all(p.grad is None for p in net.parameters())
+
+
+def test_the_values_of_a_score_are_not_those_of_restored_weights(own):
+    def score(network):
+        network[0].weight.data.fill_(7)
+        return network[0].weight.detach().numpy()[0]
+
+    assert run_score("weight", score, own[0]).tolist() == [7, 7, 7]
+    assert (own[0][0].weight != 7).all()
+
+
 def test_equivalents_of_a_network_of_ones_own(own):
     net, _, cost = own
     lesion = {"1": [0, 3]}

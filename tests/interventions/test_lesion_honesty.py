@@ -1,11 +1,13 @@
 """A lesion takes effect on the units that were recorded, or is refused; recordings name it."""
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import placeformer as pf
 from placeformer.data.schema import read_provenance
@@ -136,6 +138,66 @@ def test_a_layer_that_is_never_called_is_refused():
     with pytest.raises(ValueError, match="scripted"), pf.ablate(traced, {"0": [0]}, "zero"):
         pass
     assert not any(module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_layer_that_is_called_once_a_step_is_lesioned_in_every_pass():
+    network, x = Steps(), torch.from_numpy(VELOCITY)
+    intact, mask = record(network, "cell"), np.arange(STEPS) % 3 == 0
+    place = np.arange(WALKS * STEPS).reshape(WALKS, STEPS) % 4
+    reference = intact.assign_coords(x=(("walk", "time"), place))
+    at_place = {"reference": reference, "position": {"x": place}}
+    at_steps = {"dims": ("walk", "unit"), "steps": mask}
+    for how, options in (("position", at_place), ("zero", at_steps)):
+        with pf.perturb(network, {"cell": [1]}, how, **options), torch.no_grad():
+            first, second = network(x), network(x)
+            along = record(network, "cell").activation
+        torch.testing.assert_close(second, first)
+        np.testing.assert_allclose(along, first, rtol=1e-6)
+    assert ((first[..., 1] == 0).numpy() == mask).all()
+
+
+class Packed(nn.Module):
+    """A recurrent layer on walks of unequal length, sorted by the user or by PyTorch."""
+
+    def __init__(self, presorted=False):
+        super().__init__()
+        self.rnn, self.presorted = nn.GRU(2, 6, batch_first=True), presorted
+
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, True, enforce_sorted=self.presorted)
+        return pad_packed_sequence(self.rnn(packed)[0], True)[0]
+
+
+@pytest.mark.parametrize("presorted", [False, True])
+@pytest.mark.parametrize("layer", ["rnn", "rnn[0]"])
+def test_walks_of_unequal_length_are_lesioned_as_one_by_one(presorted, layer):
+    network, lengths = Packed(presorted), torch.tensor([5, 8, 3, 5, 5, 8, 1])
+    lengths = lengths.sort(descending=True).values if presorted else lengths
+    x = torch.randn(len(lengths), 8, 2)
+    mask = np.random.default_rng(0).random((len(lengths), 8)) < 0.5
+    reference = record(nn.GRU(2, 6, batch_first=True), "GRU[0]")
+    reference = reference.assign_coords(layer=("unit", [layer] * 6))
+    for how, options in (
+        ("zero", {}),
+        ("gain", {"dose": 0.5, "steps": mask}),
+        ("resample", {"reference": reference.isel(walk=[0], time=[0])}),
+    ):
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.filterwarnings("ignore", "reference was recorded from another network")
+            with pf.perturb(network, {layer: [1, 4]}, how, **options):
+                got = network(x, lengths)
+            for walk, n in enumerate(lengths):
+                one = options | ({"steps": mask[[walk], :n]} if "steps" in options else {})
+                with pf.perturb(network, {layer: [1, 4]}, how, **one):
+                    alone = network(x[[walk], :n], lengths[[walk]])
+                torch.testing.assert_close(got[walk, :n], alone[0])
+                assert not got[walk, n:].any()
+    rnn, inputs = network.rnn, pack_padded_sequence(x, lengths, True, enforce_sorted=presorted)
+    with torch.no_grad(), pf.ablate(rnn, {"GRU": [1, 4]}, "zero"):
+        alone = rnn(inputs)[0].data
+    with torch.no_grad():
+        want = rnn(inputs)[0].data * torch.tensor([1, 0, 1, 1, 0, 1])
+    torch.testing.assert_close(alone, want)
 
 
 class Shared(nn.Module):

@@ -11,6 +11,8 @@ from torch import nn
 from placeformer.data.schema import read_provenance
 from placeformer.interventions.ablation_curve import ablation_curve
 from placeformer.interventions.batched_lesions import count_errors
+from placeformer.interventions.changes import check_steps
+from placeformer.interventions.doses import RANDOM, Parameter
 from placeformer.interventions.lesions import ablate, replacements
 from placeformer.interventions.magnesium import magnesium
 from placeformer.interventions.perturbation import perturb
@@ -81,6 +83,23 @@ def test_a_linear_network_has_its_closed_form(linear, how, dose, formula):
         got = run(network, inputs)
     torch.testing.assert_close(got, run(network[1], want))
     torch.testing.assert_close(run(network, inputs), run(network[1], hidden))
+
+
+@pytest.mark.parametrize("units", [{"0": [1]}, {"0.weight": 1}])
+def test_a_function_may_work_in_place(linear, units):
+    network, inputs, _ = linear
+    before, hidden = state(network), run(network[0], inputs)
+    want = hidden * torch.tensor([1, 0.5, 1, 1])
+    for how in (lambda x, dose: x * dose, lambda x, dose: x.mul_(dose)):
+        for _ in range(2):
+            with perturb(network, units, how, 0.5):
+                torch.testing.assert_close(run(network, inputs), run(network[1], want))
+            assert_same_state(network, before)
+    with perturb(network, units, lambda x: 0):
+        torch.testing.assert_close(run(network[0], inputs)[..., 1], 0 * hidden[..., 1])
+    refused = pytest.raises(ValueError, match="how must be a function that returns .* got None")
+    with refused, perturb(network, units, lambda x: None):
+        run(network, inputs)
 
 
 def test_noise_has_the_standard_deviation_that_was_asked_for(linear):
@@ -180,6 +199,75 @@ def test_steps_are_those_of_the_mask_of_its_labels_and_of_the_condition(linear):
         np.testing.assert_allclose(got.activation.values, want.numpy(), rtol=1e-5, atol=1e-6)
 
 
+STEPS = ("walk", "time")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"walk": [3, 2, 1, 0]},
+        {"walk": [2, 3]},
+        {"time": slice(5, None, 2)},
+        {"time": slice(None, None, -1), "walk": [1]},
+    ],
+)
+def test_steps_are_those_of_the_coordinates_of_the_behaviour(part):
+    network, rng = nn.Linear(2, 4), np.random.default_rng(0)
+    labels = {"walk": [4, 7, 2, 9], "time": np.arange(20) / 50}
+    place = {axis: (STEPS, rng.random((4, 20))) for axis in ("x", "y")}
+    walks = xr.Dataset(place, labels).isel(part)
+    fed = {"v": rng.normal(size=(*walks.x.shape, 2)).astype("f4")}
+
+    def changed(steps, **options):
+        inside = {"layers": "Linear", "inputs": fed, "progress": False}
+        with perturb(network, {"Linear": [1]}, "clamp", 5, steps=steps):
+            return record(network, walks, **inside, **options).activation.values[..., 1] == 5
+
+    mask = walks.x > 0.5
+    everywhere = xr.Dataset(place, labels).x > 0.5
+    late = np.broadcast_to(walks.time > 0.2, mask.shape)
+    for steps, want in (
+        (mask, mask),
+        (mask.T, mask),
+        (everywhere, mask),
+        (mask.values, mask),
+        (mask.drop_vars(STEPS), mask),
+        (mask.drop_vars("time").T, mask),
+        (lambda walk: walk.x > 0.5, mask),
+        (lambda walk: (walk.x > 0.5).T, mask),
+        (lambda walk: walk.time > 0.2, late),
+        (walks.time > 0.2, late),
+        (lambda walk: walk.walk > 4, np.broadcast_to((walks.walk > 4).values[:, None], mask.shape)),
+    ):
+        for batch in (1, 3):
+            np.testing.assert_array_equal(changed(steps, batch=batch), want)
+    with pytest.raises(ValueError, match=r"but time 0\.\d+ is missing"):
+        changed(mask.isel(time=slice(0, -1)))
+
+
+def test_the_names_of_the_axes_of_a_mask_are_read_where_walks_are_not_known():
+    network, inputs = nn.Linear(2, 4), torch.randn(3, 5, 2)
+    mask = xr.DataArray(np.random.default_rng(0).random((3, 5)) < 0.5, dims=STEPS)
+    of_walks, of_steps = mask[:, 0], mask[0]
+    for steps, want in (
+        (mask, mask),
+        (mask.T, mask),
+        (of_walks, of_walks.expand_dims(time=5).T),
+        (of_steps, of_steps.expand_dims(walk=3)),
+    ):
+        with perturb(network, {"Linear": [1]}, "clamp", 5, steps=steps):
+            np.testing.assert_array_equal(run(network, inputs)[..., 1] == 5, want)
+
+
+def test_recordings_tell_masks_of_other_labels_apart():
+    mask = xr.DataArray([True, False], {"time": [0, 1]}, "time")
+    masks = [mask, mask.assign_coords(time=[1, 0]), mask.values]
+    hashes = [check_steps(steps).describe()["steps_sha256"] for steps in masks]
+    assert len(set(hashes)) == 3
+    with pytest.raises(ValueError, match="steps must have every time once"):
+        check_steps(mask.assign_coords(time=[1, 1]))
+
+
 def test_perturbations_are_undone_in_any_order(model, walk):
     before, intact = state(model), logits(model, walk)
     doses = [("layers.1.ffn.fc2.weight", "gain", 0.5), ("layers.1.ffn.fc2.weight", "add", 0.1),
@@ -224,6 +312,57 @@ def test_noise_depends_neither_on_the_batch_nor_on_the_units(model, walk, refere
         perturb(model, {"ffn.1": range(6, 12)}, "noise", 1, reference=reference),
     ):
         torch.testing.assert_close(logits(model, walk), together)
+
+
+class Tied(nn.Module):
+    """One weight with two names, and one module with two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+        self.last.weight = self.first.weight
+        self.act = self.alias = nn.Identity()
+
+    def forward(self, x):
+        return self.alias(self.first(x))
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        "first.weight",
+        "last.weight",
+        "*.weight",
+        ["last.weight", "first.weight"],
+        {"*.weight": slice(None), "last.weight": np.ones((3, 3), bool)},
+        ["act", "alias"],
+        "a*",
+        {"act": [0, 1], "alias": [1, 2]},
+        ["act/0", "act/1", "alias/1", "alias/2"],
+    ],
+)
+def test_what_has_several_names_is_perturbed_once(units):
+    network, x = Tied(), torch.randn(4, 3)
+    intact = run(network, x)
+    with perturb(network, units, "gain", 0.5):
+        torch.testing.assert_close(run(network, x), 0.5 * intact)
+    torch.testing.assert_close(run(network, x), intact)
+
+
+def test_random_units_of_a_module_with_two_names_are_counted_once():
+    masks = Parameter(RANDOM, {"act": [0, 1], "alias": [1, 2]}).masks(Tied(), [1 / 3, 1])
+    assert masks["act"].sum(1).tolist() == [1, 3] and list(masks) == ["act"]
+
+
+def test_parts_of_a_layer_that_are_chosen_under_several_names_are_joined(model, walk):
+    with perturb(model, {"ffn.1": [0, 3, 5]}, "gain", 0.5):
+        want = logits(model, walk)
+    for units in ({"ffn.1": [0, 5], "content.ffn.1": [3, 5]}, {"ffn.1": [3], "*fn.1": [0, 3, 5]}):
+        with perturb(model, units, "gain", 0.5):
+            assert torch.equal(logits(model, walk), want)
+    refused = pytest.raises(ValueError, match="units must choose a weight once, but 'first.weight'")
+    with refused, perturb(Tied(), {"first.weight": 0, "last.weight": 1}, "gain", 0.5):
+        pass
 
 
 def test_weights_are_changed_where_chosen(model):
@@ -308,6 +447,66 @@ def test_a_network_with_nmda_of_ones_own():
         want = torch.where(torch.from_numpy(mask)[..., None], hidden, nmda(hidden, 10))
         torch.testing.assert_close(run(network, inputs), run(network[2:], want))
     assert torch.equal(run(network, inputs), intact)
+
+
+class InParts(nn.Module):
+    """An NMDA_α that is called for some of the steps at once, with time first, or twice."""
+
+    def __init__(self, steps=20):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.act, self.steps = nn.Linear(2, 4), NMDA(2), steps
+
+    def forward(self, x):
+        hidden = self.linear(x)
+        if self.steps == "time first":
+            return self.act(x=hidden.transpose(0, 1)).transpose(0, 1)
+        if self.steps == "shared":
+            return self.act(hidden) + 0 * self.act(hidden + 1)
+        return torch.cat([self.act(x=part) for part in hidden.split(self.steps, 1)], 1)
+
+
+@pytest.mark.parametrize("steps", [20, 10, 7, 1, "time first", "shared"])
+@pytest.mark.parametrize("n_walks", [1, 4, 20])
+def test_alpha_has_the_steps_of_the_walks_however_it_is_called(steps, n_walks):
+    network, rng = InParts(steps), np.random.default_rng(0)
+    place = {axis: rng.random((n_walks, 20)) for axis in ("x", "y")}
+    inputs = torch.randn(n_walks, 20, 2)
+    mask, hidden = rng.random((n_walks, 20)) < 0.5, run(network.linear, inputs)
+    want = torch.where(torch.from_numpy(mask)[..., None], nmda(hidden, 0.1), nmda(hidden, 2))
+    walks_first = ("walk", "time", "unit")
+    dims = ("time", "walk", "unit") if steps == "time first" else walks_first
+    for named in (None, dims):
+        with perturb(network, "nmda", dose=0.1, steps=mask, dims=named):
+            if named or steps != "time first":
+                for _ in range(2):
+                    torch.testing.assert_close(run(network, inputs), want)
+            if named or n_walks != 20:
+                fed = {"inputs": {"v": inputs.numpy()}, "dims": walks_first, "progress": False}
+                got = record(network, place, layers="InParts", **fed)
+                np.testing.assert_allclose(got.activation, want, rtol=1e-5, atol=1e-6)
+
+
+def test_axes_that_cannot_be_told_are_refused_where_steps_are_chosen():
+    network, place = InParts(), {axis: np.zeros((20, 20)) for axis in ("x", "y")}
+    options = {"inputs": {"v": np.zeros((20, 20, 2), "f4")}, "dims": ("walk", "time", "unit")}
+    for units in ("nmda", "linear"):
+        given = perturb(network, units, "gain", 0.5, steps=np.ones(20, bool))
+        with given, pytest.raises(ValueError, match="dims must name the axes of"):
+            record(network, place, layers="linear", progress=False, **options)
+
+
+def test_units_stay_lesioned_at_the_steps_of_another_alpha():
+    network, inputs, mask = InParts(), torch.randn(3, 20, 2), np.arange(20) >= 10
+    with perturb(network, "nmda", dose=0.1, steps=mask):
+        want = run(network, inputs) * torch.tensor([1, 0, 1, 1])
+    units, alpha = ({"act": [1]}, "zero"), ("nmda", None, 0.1, mask)
+    for order in ([units, alpha], [alpha, units]):
+        with ExitStack() as stack:
+            for target, how, *dose in order:
+                options = dict(zip(("dose", "steps"), dose, strict=False))
+                stack.enter_context(perturb(network, target, how, **options))
+            torch.testing.assert_close(run(network, inputs), want)
 
 
 def test_recordings_name_the_perturbation(model, reference):

@@ -172,3 +172,7 @@ def test_bad_input_is_refused():
         fit_hill(response(DOSES - 1, DOSES))
     with pytest.raises(ValueError, match="got none"):
         fit_hill(response(DOSES, np.nan * DOSES))
+    with pytest.raises(TypeError, match="must be a DataArray.*got Dataset of error, n"):
+        fit_hill(good.to_dataset(name="error").assign(n=1))
+    with pytest.raises(TypeError, match="must be a DataArray.*got ndarray"):
+        fit_hill(good.values)

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.interventions.replacement import Replacement, check_units, steps_of
-from placeformer.models.memory import CURRENT_WALK
-from placeformer.recording.fingerprints import function_sha256
+from placeformer.models.fingerprints import function_sha256
+from placeformer.models.memory import CURRENT_WALK, numbers
 
 Function = Callable[..., Any]
 Condition = ArrayLike | xr.DataArray | Callable[[xr.Dataset], Any] | None
@@ -124,9 +124,9 @@ class Dosed:
         """
         if (walk := CURRENT_WALK.get()) is None:
             return self.outside_walks.standard_normal((*shape, width), np.float32)
-        n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
+        n_steps, first = walk.sizes[schema.TIME], int(numbers(walk, schema.TIME)[0])
         draws = np.empty((*shape, width), np.float32)
-        for row, number in enumerate(walk[schema.WALK].values):
+        for row, number in enumerate(numbers(walk, schema.WALK)):
             rng = np.random.default_rng([*self.key, int(number), first])
             noise = rng.standard_normal((n_steps, width), np.float32)
             draws[row] = noise[steps_of(shape[1], begin)]
@@ -143,20 +143,12 @@ class Dosed:
         return np.random.default_rng(self.key)
 
     def by_function(self, function: Function, values: Tensor) -> Tensor:
-        """New values as the user's function gives them; raise for others of another shape."""
+        """New values as the user's function gives them."""
         given = values.flatten(0, -4) if values.ndim > 3 else values
         dose: Any = self.dose
         if dose is not None:
             dose = dose.item() if dose.ndim == 0 else padded(dose, given.shape[-1]).to(given)
-        new = function(given) if dose is None else function(given, dose)
-        new = torch.as_tensor(new).to(values)
-        try:
-            return new.expand(given.shape).reshape(values.shape)
-        except RuntimeError:
-            raise ValueError(
-                "how must be a function that gives values of the shape that it takes, (walk, time, "
-                f"unit) = {tuple(given.shape)}, got {tuple(new.shape)}"
-            ) from None
+        return called(function, given, dose).reshape(values.shape)
 
     def check(self, layer: str, numbers: NDArray[np.int64] | None) -> None:
         """Refuse units that the reference does not hold."""
@@ -188,6 +180,29 @@ class Dosed:
         return about
 
 
+def called(function: Function, values: Tensor, dose: Any) -> Tensor:
+    """Return the new values that the user's function gives, of the shape of `values`.
+
+    The function takes a copy, so that it may work in place.
+
+    Raises
+    ------
+    ValueError
+        The function gives no tensor, or one of another shape.
+    """
+    copy = values.clone()
+    new = function(copy) if dose is None else function(copy, dose)
+    shape = tuple(values.shape)
+    try:
+        return torch.as_tensor(new).to(values).expand(shape)
+    except (RuntimeError, TypeError, ValueError):
+        got = f"one of {tuple(new.shape)}" if isinstance(new, Tensor) else repr(new)[:80]
+        raise ValueError(
+            f"how must be a function that returns a tensor of the shape that it takes, {shape}, "
+            f"got {got}"
+        ) from None
+
+
 def padded(values: Tensor | None, width: int) -> Tensor:
     """Values of every unit (unit,), with 0 for units that are not named; others as they are."""
     assert values is not None
@@ -203,86 +218,104 @@ def name_of(how: str | Function) -> str:
 class Steps:
     """Which steps of the walks are perturbed: a boolean mask, or a condition on the behaviour."""
 
-    given: Any
+    given: xr.DataArray | Callable[[xr.Dataset], Any]
 
     def __call__(self, shape: tuple[int, int], begin: int | None) -> NDArray[np.bool_]:
         """Return a mask (walk, time) of the steps of an output with these walks and steps."""
-        walk = CURRENT_WALK.get()
-        if callable(self.given):
-            mask = self.condition(walk)
-        elif isinstance(self.given, xr.DataArray) and walk is not None:
-            mask = self.labelled(walk)
-        else:
-            mask = self.numbered(walk, shape, begin)
-            if walk is None:
-                return mask
-        return mask[:, steps_of(shape[1], begin)]
+        if (walk := CURRENT_WALK.get()) is None:
+            return self.unlabelled(shape, begin)
+        mask = self.aligned(walk) if isinstance(self.given, xr.DataArray) else self.condition(walk)
+        here = mask[:, steps_of(shape[1], begin)]
+        if here.shape != shape:
+            raise ValueError(
+                f"steps must fit the output of the layer, which has {shape[0]} walks and, from "
+                f"step {begin or 0} on, {shape[1]} steps, got {mask.shape} for (walk, time) of the "
+                "walks that the network runs on; name the axes of the output with dims, or choose "
+                "another layer"
+            )
+        return here
 
-    def condition(self, walk: xr.Dataset | None) -> NDArray[np.bool_]:
+    def condition(self, walk: xr.Dataset) -> NDArray[np.bool_]:
         """Steps of the walks at which the condition holds."""
-        if walk is None:
+        assert callable(self.given)
+        mask, sizes = self.given(walk), (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
+        found = None
+        if np.ndim(mask) in (1, 2):
+            mask = named(mask)
+            found = repeated(mask, sizes) if mask.dtype == bool else None
+        if found is None:
+            raise ValueError(
+                f"steps must give booleans (walk, time) = {sizes} of these walks, got "
+                f"{getattr(mask, 'dtype', type(mask).__name__)} {np.shape(mask)}"
+            )
+        return found
+
+    def aligned(self, walk: xr.Dataset) -> NDArray[np.bool_]:
+        """Mask of the present walks and steps, by its coordinates, or by numbers without them."""
+        assert isinstance(self.given, xr.DataArray)
+        mask = self.given
+        for dim in map(str, mask.dims):
+            labels = mask.get_index(dim)
+            wanted = walk[dim].values if dim in mask.coords else numbers(walk, dim)
+            at = labels.get_indexer(wanted)
+            if (at < 0).any():
+                raise ValueError(
+                    f"steps must hold every step of the walks, but {dim} {wanted[at < 0][0]} is "
+                    "missing; choose what happens there, as in "
+                    f"steps.reindex({dim}=walks.{dim}, fill_value=False)"
+                )
+            mask = mask.isel({dim: at})
+        found = repeated(mask, (walk.sizes[schema.WALK], walk.sizes[schema.TIME]))
+        assert found is not None
+        return found
+
+    def unlabelled(self, shape: tuple[int, int], begin: int | None) -> NDArray[np.bool_]:
+        """Mask of an output where nothing is known of the walks but their number and length."""
+        if not isinstance(self.given, xr.DataArray):
             raise ValueError(
                 "steps must be a boolean mask (walk, time) where a network is not run along walks "
                 "by memory_errors, record or another function of placeformer, got a condition on "
                 "behaviour that is not known"
             )
-        mask = self.given(walk)
-        if isinstance(mask, xr.DataArray):
-            mask = mask.transpose(*(dim for dim in (schema.WALK, schema.TIME) if dim in mask.dims))
-        mask, sizes = np.asarray(mask), (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
-        if mask.dtype != bool or mask.shape not in (sizes, sizes[1:]):
-            raise ValueError(
-                f"steps must give booleans (walk, time) = {sizes} of these walks, got "
-                f"{mask.dtype} {mask.shape}"
-            )
-        return np.broadcast_to(mask, sizes)
-
-    def labelled(self, walk: xr.Dataset) -> NDArray[np.bool_]:
-        """Mask of the present walks and steps, by their coordinates."""
-        mask, sizes = self.given, (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
-        for dim in (d for d in (schema.WALK, schema.TIME) if d in mask.dims):
-            index, wanted = mask.get_index(dim), walk[dim].values
-            at = index.get_indexer(wanted)
-            if (at < 0).any():
-                raise ValueError(
-                    f"steps must hold every step of the walks, but {dim} {wanted[at < 0][0]} is "
-                    f"missing; choose what happens there, as in "
-                    f"steps.reindex({dim}=range(n), fill_value=False)"
-                )
-            mask = mask.isel({dim: at})
-        dims = [dim for dim in (schema.WALK, schema.TIME) if dim in mask.dims]
-        values = mask.transpose(*dims).values
-        return np.broadcast_to(values[:, None] if dims == [schema.WALK] else values, sizes)
-
-    def numbered(
-        self, walk: xr.Dataset | None, shape: tuple[int, int], begin: int | None
-    ) -> NDArray[np.bool_]:
-        """Mask of the present walks and steps, by their numbers."""
-        mask = np.asarray(self.given)
-        if walk is not None:
-            walks, steps = (walk[dim].values.astype(int) for dim in (schema.WALK, schema.TIME))
-            if steps.max() >= mask.shape[-1] or (mask.ndim == 2 and walks.max() >= len(mask)):
-                raise ValueError(
-                    f"steps must hold every step of the walks, got {mask.shape} for walk "
-                    f"{walks.max()}, step {steps.max()}"
-                )
-            sizes = walks.size, steps.size
-            here = mask[walks][:, steps] if mask.ndim == 2 else mask[steps]
-            return np.broadcast_to(here, sizes)
-        part = mask if begin is None else mask[..., begin : begin + shape[1]]
-        if part.shape not in (shape, shape[1:]):
+        mask = self.given
+        if begin is not None and schema.TIME in mask.dims:
+            mask = mask.isel({schema.TIME: slice(begin, begin + shape[1])})
+        if (found := repeated(mask, shape)) is None:
             raise ValueError(
                 f"steps must be (walk, time) = {shape}, the walks and steps that the network is "
-                f"run on, got {mask.shape}"
+                f"run on, got {dict(self.given.sizes)}"
             )
-        return np.broadcast_to(part, shape)
+        return found
 
     def describe(self) -> dict[str, Any]:
-        """SHA-256 of the mask or of the condition."""
-        if callable(self.given):
+        """SHA-256 of the mask and its labels, or of the condition."""
+        if not isinstance(self.given, xr.DataArray):
             return {"steps": name_of(self.given), "steps_sha256": function_sha256(self.given)}
-        content = np.ascontiguousarray(np.asarray(self.given)).tobytes()
-        return {"steps": "mask", "steps_sha256": hashlib.sha256(content).hexdigest()}
+        digest = hashlib.sha256(np.ascontiguousarray(self.given.values).tobytes())
+        for dim in self.given.dims:
+            if dim in self.given.coords:
+                digest.update(repr(self.given[dim].values.tolist()).encode())
+        return {"steps": "mask", "steps_sha256": digest.hexdigest()}
+
+
+def named(mask: Any) -> xr.DataArray:
+    """Return a mask (walk, time) or (time,) with the names of its axes, in this order."""
+    if not isinstance(mask, xr.DataArray):
+        array = np.asarray(mask)
+        return xr.DataArray(array, dims=(schema.WALK, schema.TIME)[-array.ndim :])
+    if not set(mask.dims) <= {schema.WALK, schema.TIME}:
+        dims = ", ".join(map(str, mask.dims))
+        raise ValueError(f"steps must have the dimensions walk and time, got {dims}")
+    return mask.transpose(schema.WALK, schema.TIME, missing_dims="ignore")
+
+
+def repeated(mask: xr.DataArray, sizes: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Repeat a mask along the axis that it lacks, (walk, time); None if it has other sizes."""
+    whole = dict(zip((schema.WALK, schema.TIME), sizes, strict=True))
+    if any(size != whole[str(dim)] for dim, size in mask.sizes.items()):
+        return None
+    values = mask.values
+    return np.broadcast_to(values[:, None] if mask.dims == (schema.WALK,) else values, sizes)
 
 
 def check_steps(steps: Condition) -> Steps | None:
@@ -297,12 +330,14 @@ def check_steps(steps: Condition) -> Steps | None:
             "steps must be a boolean mask (walk, time) or (time,), or a function of the walks that "
             f"gives one, got {array.dtype} with the shape {array.shape}"
         )
-    if isinstance(steps, xr.DataArray):
-        if not set(steps.dims) <= {schema.WALK, schema.TIME}:
-            dims = ", ".join(map(str, steps.dims))
-            raise ValueError(f"steps must have the dimensions walk and time, got {dims}")
-        return Steps(steps)
-    return Steps(array)
+    mask = named(steps)
+    for dim in mask.dims:
+        if not mask.get_index(dim).is_unique:
+            raise ValueError(
+                f"steps must have every {dim} once, got repeated labels; without labels, as from "
+                f"steps.drop_vars({dim!r}), they are aligned by their numbers"
+            )
+    return Steps(mask)
 
 
 def check_kind(how: str | Function) -> str | Function:

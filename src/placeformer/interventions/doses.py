@@ -38,10 +38,11 @@ from placeformer.interventions.perturbation import (
     perturb,
 )
 from placeformer.interventions.replacement import Reference
-from placeformer.interventions.units import Site, chosen_units, layer_widths, sites, unused
+from placeformer.interventions.units import Site, chosen_units, layer_widths, once, sites, unused
 from placeformer.models.activation import NMDA
 from placeformer.models.memory import untouched
 from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.network_state import snapshot
 
 Score = Callable[[Any], ArrayLike]
 Counts = NDArray[np.int64]
@@ -175,7 +176,7 @@ class Parameter:
         """Units that are changed at every dose, a mask (dose, unit) by layer."""
         assert self.units is not None
         widths = layer_widths(model, self.reference)
-        chosen = chosen_units(parsed(model, self.units, self.reference).units, widths)
+        chosen = once(model, chosen_units(parsed(model, self.units, self.reference).units, widths))
         masks = {}
         rank = np.random.default_rng([self.seed, 5]).permutation(sum(map(len, chosen.values())))
         counts = np.rint(np.asarray(doses) * rank.size)[:, None]
@@ -277,12 +278,19 @@ def check_score(model: nn.Module, score: object) -> None:
 
 
 def run_score(name: str, score: Score, model: nn.Module) -> NDArray[np.float64]:
-    """Numbers that a score returns for a network in eval mode, without gradients."""
-    with untouched(model):
-        value: object = score(model)
-        if isinstance(value, Tensor):
-            value = value.to("cpu", torch.float64 if value.is_floating_point() else None)
-        found = np.asarray(value)
+    """Numbers that a score returns for a network in eval mode, without gradients.
+
+    What the score changes of the network, as one that trains it does, is restored.
+    """
+    put_back = snapshot(model)
+    try:
+        with untouched(model):
+            value: object = score(model)
+            if isinstance(value, Tensor):
+                value = value.to("cpu", torch.float64 if value.is_floating_point() else None)
+            found = np.asarray(value).copy()
+    finally:
+        put_back()
     if found.dtype.kind not in "biuf":
         raise TypeError(
             f"score[{name!r}] must return a number, or one for each trial, got "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -36,7 +36,9 @@ from placeformer.interventions.units import (
     changed,
     chosen_units,
     layer_widths,
+    once,
     sites,
+    unpacked,
     unused,
     with_units_last,
 )
@@ -165,7 +167,7 @@ def units_changed(
     widths = layer_widths(model, reference, also=[str(name) for name, _ in by_layer(units)])
     whole, rest = unknown_layers(units, widths)
     chosen: dict[str, NDArray[np.int64] | None] = dict.fromkeys(whole)
-    chosen |= chosen_units(rest, widths)
+    chosen = once(model, chosen | chosen_units(rest, widths))
     fill = replacements(
         model, chosen, how, dose, reference=reference, also=units,
         dims=axes_by_layer(dims, list(chosen), model), **options,
@@ -203,10 +205,24 @@ def lesioned(
     hooks = [LesionHook(s, chosen[s.layer], c, steps) for s, c in fill if s.layer in chosen]
     for hook in hooks:
         hook.change.check(hook.site.name, hook.units)
+    with hooked(model, hooks):
+        yield
+
+
+@contextmanager
+def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
+    """Attach the hooks to their modules, and tell them when the network is called.
+
+    Raises
+    ------
+    ValueError
+        On leaving, a layer that was never called although the network was run.
+    """
     ran: list[None] = []
     with in_use(model), eager("torch._dynamo" in sys.modules), ExitStack() as stack:
         for hook in hooks:
-            stack.callback(hook.site.module.register_forward_hook(hook).remove)
+            attach = hook.site.module.register_forward_hook
+            stack.callback(attach(hook, with_kwargs=True, prepend=hook.first).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
             begin = model.register_forward_pre_hook(partial(new_pass, hooks), with_kwargs=True)
             stack.callback(begin.remove)
@@ -216,8 +232,8 @@ def lesioned(
     silent = [hook.site.name for hook in hooks if ran and not hook.called]
     if silent:
         raise ValueError(
-            f"units: {silent[0]!r} was never called while the network was run, so its units were "
-            "not lesioned. A layer whose forward() is called directly, or whose weights another "
+            f"units: {silent[0]!r} was never called while the network was run, so nothing was "
+            "changed there. A layer whose forward() is called directly, or whose weights another "
             "module uses (out_proj of nn.MultiheadAttention), cannot be lesioned: choose the "
             "module around it"
         )
@@ -243,10 +259,15 @@ def axes_by_layer(
 def new_pass(
     hooks: Sequence[LesionHook], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    """Tell the hooks that the network is called, and how many walks and steps its inputs have."""
-    inputs = [x for _, x in leaves([*args, *kwargs.values()]) if x.ndim > 1]
+    """Tell the hooks that the network is called, and how many walks and steps its inputs have.
+
+    Along known walks the network may be called once a step: only then do the steps seen count on.
+    """
+    inputs = [x for _, x in leaves(unpacked([*args, *kwargs.values()])) if x.ndim > 1]
     for hook in hooks:
         hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
+        if CURRENT_WALK.get() is None:
+            hook.seen = 0
 
 
 def witness(ran: list[None]) -> Callable[..., None]:
@@ -399,6 +420,8 @@ class LesionHook:
     """Walks and steps that the inputs of the present forward pass may have."""
     whole: int = field(default=0, init=False)
     """Calls in this pass that held all of its walks and steps."""
+    first: ClassVar[bool] = False
+    """Whether it is called before the other hooks of the module."""
 
     def describe(self) -> dict[str, Any]:
         """Layer, units, and what stands in their place."""
@@ -406,13 +429,14 @@ class LesionHook:
         when = {} if self.steps is None else self.steps.describe()
         return {"layer": self.site.name, "units": units, **self.change.describe(), **when}
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Return the output with the units replaced."""
         self.called = True
         path = "".join(f"[{key}]" for key in PATH.findall(self.site.layer)) or self.site.path
+        there = unpacked(output)
         if path is None:
-            path = next(leaves(output))[0]
-        pick(output, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
+            path = next(leaves(there))[0]
+        pick(there, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
         return changed(output, PATH.findall(path), self.lesion)
 
     def lesion(self, output: Any) -> Any:
@@ -426,6 +450,8 @@ class LesionHook:
             values = self.change(present, shape, width)
             return self.site.replaced(output, mask, values)
         walk = CURRENT_WALK.get()
+        if self.steps is not None:
+            self.check_square(output, walk)
         dims = self.site.axes(output, walk)
         if output.ndim != len(dims):
             raise ValueError(
@@ -444,19 +470,36 @@ class LesionHook:
                 f"reference must be of the network as it is run: {self.site.layer!r} had "
                 f"{self.site.width} units, got {width}"
             )
-        if walk is not self.part:
-            self.part, self.seen, self.whole = walk, 0, 0
-        if {TIME, SAMPLE} & set(dims):
-            self.refuse_shared(shape, walk)
-        begin = self.seen if walk is not None or not {TIME, SAMPLE} & set(dims) else None
-        self.seen += shape[1]
+        begin = self.begin(dims, shape, walk)
         present = output.reshape(*shape, width) if self.change.reads else output
         return self.mask(output, width, shape, begin), self.change(present, shape, width, begin)
 
-    def refuse_shared(self, shape: tuple[int, int], walk: xr.Dataset | None) -> None:
-        """Raise if a second call in one forward pass holds all of its walks and steps."""
+    def begin(self, dims: Dims, shape: tuple[int, int], walk: xr.Dataset | None) -> int | None:
+        """First step of this call in the walks; None if it holds all of them, or it is unknown."""
+        if walk is not self.part:
+            self.part, self.seen, self.whole = walk, 0, 0
+        timed = bool({TIME, SAMPLE} & set(dims))
         spans = self.spans if walk is None else {(walk.sizes[WALK], walk.sizes[TIME])}
-        self.whole += shape in spans and shape[1] > 1
+        if whole := timed and shape in spans and shape[1] > 1:
+            self.whole += 1
+            self.check_whole()
+        if whole or (timed and not spans):
+            return None
+        begin, self.seen = self.seen, self.seen + shape[1]
+        return begin
+
+    def check_square(self, output: Tensor, walk: xr.Dataset | None) -> None:
+        """Raise if nothing tells the walks of an output from its steps, as there are as many."""
+        square = walk is not None and walk.sizes[WALK] == walk.sizes[TIME] > 1
+        if square and self.site.dims is None and output.ndim == 3:
+            raise ValueError(
+                f"dims must name the axes of {self.site.layer!r} where steps are chosen among as "
+                f"many walks as steps: {tuple(output.shape)} can be (walk, time, unit) or (time, "
+                'walk, unit), got None; pass dims=("walk", "time", "unit") if walks come first'
+            )
+
+    def check_whole(self) -> None:
+        """Raise if a second call in one forward pass holds all of its walks and steps."""
         if self.whole > 1:
             raise ValueError(
                 f"units: {self.site.layer!r} was called {self.whole} times in one forward pass: "

@@ -155,8 +155,8 @@ def dose_response(
     score
         A function of the perturbed network that returns a number, or one number for each of the
         same trials at every dose; or a mapping of several by name. It is called in eval mode and
-        without gradients. By default the working- and reference-memory errors of a navigation
-        Transformer on trained and novel maps.
+        without gradients, and what it changes of the network is restored. By default the working-
+        and reference-memory errors of a navigation Transformer on trained and novel maps.
     steps, reference
         Steps at which it acts, and Recordings for noise and lesions, see :func:`perturb`. By
         default all steps, and for a navigation Transformer a reference recorded once, intact.

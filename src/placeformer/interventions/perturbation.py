@@ -26,15 +26,16 @@ from placeformer.interventions.changes import (
     Dosed,
     Function,
     Steps,
+    called,
     check_dose,
     check_kind,
     check_steps,
     name_of,
 )
-from placeformer.interventions.lesions import units_changed
-from placeformer.interventions.replacement import Position, Reference
+from placeformer.interventions.lesions import LesionHook, axes_by_layer, hooked, units_changed
+from placeformer.interventions.replacement import Position, Reference, recordings
 from placeformer.interventions.stand_ins import weight_changed
-from placeformer.interventions.units import CONTENT, Units, layer_widths
+from placeformer.interventions.units import CONTENT, Site, Units, joined, layer_widths, sites
 from placeformer.models.activation import NMDA, check_alpha, nmda
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
@@ -99,13 +100,15 @@ def perturb(
           lags, after the softmax and not renormalised;
         - weights ("connections") by the names of ``model.named_parameters()``, such as
           ``"layers.1.ffn.fc2.weight"``, or some of them by an index or a boolean mask:
-          ``{"layers.1.ffn.fc2.weight": (slice(None), [3, 5])}``;
+          ``{"layers.1.ffn.fc2.weight": (slice(None), [3, 5])}``. A weight or layer that has
+          several names, as tied weights have, is perturbed once;
         - ``"nmda"``: α of every NMDA_α of the network, or of some:
           ``{"nmda": "layers.1.*"}``, the names of their modules.
     how
         What happens to a value x, given the `dose` d. A name, or a function of the values (and of
-        the dose, if one is given) that returns new ones; it takes all units of the layer, (walk,
-        time, unit), and only the chosen ones are changed; or the whole weight; or α, a number.
+        the dose, if one is given) that returns new ones; it takes a copy of all units of the layer,
+        (walk, time, unit), and only the chosen ones are changed; or of the whole weight; or α, a
+        number.
 
         ========== ===================================================================== =========
         how        new value                                                             intact at
@@ -130,16 +133,19 @@ def perturb(
         or for units a DataArray over ``unit`` with one dose for each chosen unit, by its label.
     steps
         Steps at which units or α are perturbed, by default all: a boolean mask (walk, time) or
-        (time,), aligned by its coordinates if it is a DataArray, otherwise by the numbers of walks
-        and steps; or a condition on behaviour, a function that takes the part of the walks that is
+        (time,); or a condition on behaviour, a function that takes the part of the walks that is
         run (a Dataset as from :meth:`GridWorld.walk`, with its `x`, `y`, `observation`, `action`,
-        …) and returns such a mask: ``lambda walk: walk.observation == 3``. Both streams of a
+        …, or of the behaviour that :func:`record` is given, with its own coordinates) and returns
+        such a mask: ``lambda walk: walk.observation == 3``. A mask that is a DataArray is aligned
+        by its coordinates with those of the walks, as ``walks.x > 0.5`` is; without coordinates,
+        and where the walks have none, by the numbers of walks and steps. Both streams of a
         navigation Transformer are perturbed at the step's number. Weights act at all steps.
     reference
         Recordings for "noise", "mean", "position" and "resample"; the default for a navigation
         Transformer is that of :func:`ablate`.
     position, bins, dims
-        See :func:`ablate`.
+        See :func:`ablate`. For α at some steps, `dims` are the axes of the NMDA_α modules, by their
+        names.
     seed
         Random seed of noise, samples, exchanged weights and of the default reference. Along walks
         the noise of a unit depends on nothing but the seed, its layer, the walk and the step.
@@ -197,7 +203,9 @@ def perturb(
             note = WeightNote(name, rule, amount, seed, where)
             stack.callback(network.register_forward_hook(note).remove)
         if targets.alpha:
-            stack.enter_context(alpha_perturbed(network, targets.alpha, rule, amount, when))
+            stack.enter_context(
+                alpha_perturbed(network, targets.alpha, rule, amount, when, reference, dims)
+            )
         if targets.units is not None:
             stack.enter_context(
                 units_changed(
@@ -231,19 +239,25 @@ def parsed(model: nn.Module, units: Targets, reference: Reference = None) -> Par
         return Parsed(units)  # whose error names what is possible
     if not items:
         raise ValueError("units must name at least one unit, layer, weight or nmda, got none")
-    result, layers = Parsed(), dict[str, Any]()
+    result, layers, chosen = Parsed(), dict[str, Any](), list[tuple[str, Any]]()
     widths = layer_widths(model, reference, also=[name for name, _ in items])
     weights = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+
+    def choose(layer: str, part: Any) -> None:
+        there = layer in layers
+        layers[layer] = joined(layers[layer], part, widths[layer]) if there else part
+
     for name, value in items:
         if name == ALPHA and ALPHA not in widths:
             result.alpha += alpha_names(model, value)
         elif (head := HEAD.fullmatch(name)) and isinstance(model, NavigationTransformer):
             for layer, lags in heads(model, head[1], head[2], widths, value).items():
-                layers[layer] = np.union1d(layers.get(layer, np.empty(0, np.int64)), lags)
+                choose(layer, lags)
         elif found := matching(name.removeprefix(CONTENT), widths):
-            layers |= dict.fromkeys(found, value)
+            for layer in found:
+                choose(layer, value)
         elif found := matching(name, weights):
-            result.weights |= dict.fromkeys(found, value)
+            chosen += [(weight, value) for weight in found]
         else:
             near = nearest(name, [*widths, *weights, ALPHA])
             there = ", ".join(list(widths)[:12]) + (", ..." if len(widths) > 12 else "")
@@ -252,12 +266,28 @@ def parsed(model: nn.Module, units: Targets, reference: Reference = None) -> Par
                 f"{f'; did you mean {near}?' if near else '.'} There are the layers {there}, the "
                 f"names of model.named_parameters(), and {ALPHA!r} for α"
             )
-    result.units = layers or None
+    result.units, result.weights = layers or None, distinct_weights(model, chosen)
     if result.alpha and (layers or result.weights):
         raise ValueError(
             f"units must not name {ALPHA!r} together with units or weights, whose dose has other "
             "units; nest two perturbations"
         )
+    return result
+
+
+def distinct_weights(model: nn.Module, chosen: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Chosen parts of weights by name; a weight that has several names is there once."""
+    weights = dict(model.named_parameters(remove_duplicate=False))
+    first, result = dict[int, tuple[str, Tensor]](), dict[str, Any]()
+    for name, where in chosen:
+        mask = chosen_part(weights[name], where)
+        other, there = first.setdefault(id(weights[name]), (name, mask))
+        if not torch.equal(mask, there):
+            raise ValueError(
+                f"units must choose a weight once, but {other!r} and {name!r} are the same weight "
+                "and choose different parts of it; choose all of them under one name"
+            )
+        result.setdefault(other, where)
     return result
 
 
@@ -343,6 +373,8 @@ def alpha_perturbed(
     how: str | Function,
     dose: Any,
     steps: Steps | None,
+    reference: Reference = None,
+    dims: Dims | Mapping[str, Dims] | None = None,
 ) -> Iterator[None]:
     """Change α of these modules, at all steps or at some."""
 
@@ -355,51 +387,56 @@ def alpha_perturbed(
         with alpha_changed(model, change, set(names)):
             yield
         return
-    modules = dict(model.named_modules())
-    with in_use(model), ExitStack() as stack:
-        for name in names:
-            module = modules[name]
-            assert isinstance(module, NMDA)
-            check_alpha(change(module.alpha))
-            hook = AlphaHook(name, change, how, dose, steps)
-            stack.callback(module.register_forward_hook(hook).remove)
+    axes, modules, hooks = axes_by_layer(dims, names, model), dict(model.named_modules()), []
+    for name in names:
+        module = modules[name]
+        assert isinstance(module, NMDA)
+        check_alpha(change(module.alpha))
+        if isinstance(model, NavigationTransformer):
+            site = Site(name, "", module, model.config.d_inner)
+        else:
+            (site,) = sites(model, name, recordings(reference), axes.get(name))
+        about = {"alpha": name, "how": name_of(how), "dose": dose}
+        hooks.append(AlphaHook(site, None, EVERYWHERE, steps, alpha=change, about=about))
+    with hooked(model, hooks):
         yield
 
 
-@dataclass(eq=False)
-class AlphaHook:
-    """Forward hook that changes α of an NMDA_α module at some steps, and can say how."""
+EVERYWHERE = Dosed("clamp", torch.tensor(True))
+"""Change that makes everything true."""
 
-    name: str
-    change: Callable[[float], float]
-    how: str | Function
-    dose: Any
-    steps: Steps
+
+@dataclass(eq=False, kw_only=True)
+class AlphaHook(LesionHook):
+    """Forward hook that changes α of an NMDA_α module at some steps, and can say how.
+
+    The steps of an output, whatever its axes and however many of them it holds, are those at which
+    a lesion of all units would change it.
+    """
+
+    alpha: Callable[[float], float]
+    about: dict[str, Any]
+    first = True  # α acts within the module, and lesions on what it gives
 
     def describe(self) -> dict[str, Any]:
         """Module, the change of its α, and when."""
-        about = {"alpha": self.name, "how": name_of(self.how), "dose": self.dose}
-        return {**about, **self.steps.describe()}
+        assert self.steps is not None
+        return {**self.about, **self.steps.describe()}
 
-    def __call__(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """Return the output with another α at the steps."""
         assert isinstance(module, NMDA)
-        if output.ndim != 3:
-            raise ValueError(
-                f"steps must be None for the α of {self.name!r}, whose output has the shape "
-                f"{tuple(output.shape)} and not (walk, time, unit)"
-            )
-        mask = torch.from_numpy(self.steps((output.shape[0], output.shape[1]), None).copy())
-        other = nmda(args[0], check_alpha(self.change(module.alpha)), module.beta)
-        return torch.where(mask.to(output.device)[..., None], other, output)
+        self.called = True
+        x = args[0] if args else kwargs["x"]
+        other = nmda(x, check_alpha(self.alpha(module.alpha)), module.beta)
+        return torch.where(self.lesion(torch.zeros_like(output, dtype=torch.bool)), other, output)
+
+    def check_whole(self) -> None:
+        """Modules that share the NMDA_α have the same steps."""
 
 
-def weight_change(
-    weight: Tensor, where: Any, how: str | Function, dose: Any, seed: int
-) -> Callable[[Tensor], Tensor]:
-    """Return a function of a weight that changes the chosen part of it."""
-    if isinstance(dose, xr.DataArray):
-        raise ValueError("dose must be one number for weights, got a DataArray over unit")
+def chosen_part(weight: Tensor, where: Any) -> Tensor:
+    """Mask of the chosen part of a weight."""
     mask = torch.zeros(weight.shape, dtype=torch.bool)
     try:
         mask[torch.as_tensor(where) if isinstance(where, np.ndarray | list) else where] = True
@@ -410,19 +447,22 @@ def weight_change(
         ) from None
     if not mask.any():
         raise ValueError(f"units must choose at least one weight, got none by {where!r:.80}")
-    mask = mask.to(weight.device)
+    return mask.to(weight.device)
+
+
+def weight_change(
+    weight: Tensor, where: Any, how: str | Function, dose: Any, seed: int
+) -> Callable[[Tensor], Tensor]:
+    """Return a function of a weight that changes the chosen part of it."""
+    if isinstance(dose, xr.DataArray):
+        raise ValueError("dose must be one number for weights, got a DataArray over unit")
+    mask = chosen_part(weight, where)
 
     def change(values: Tensor) -> Tensor:
         rng = torch.Generator().manual_seed(seed)
         chosen, share = values[mask], 1.0 if dose is None else dose
         if callable(how):
-            new = torch.as_tensor(how(values) if dose is None else how(values, dose)).to(values)
-            if new.shape != values.shape:
-                raise ValueError(
-                    f"how must be a function that gives a weight of the shape that it takes, "
-                    f"{tuple(values.shape)}, got {tuple(new.shape)}"
-                )
-            return torch.where(mask, new, values)
+            return torch.where(mask, called(how, values, dose), values)
         if how in REPLACEMENTS:
             order = torch.randperm(len(chosen), generator=rng).to(values.device)
             target = {"zero": torch.zeros_like(chosen), "mean": chosen.mean().expand_as(chosen),

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from placeformer._options import check_option
 from placeformer.data import schema
-from placeformer.models.memory import CURRENT_WALK
-from placeformer.recording.fingerprints import texts
+from placeformer.models.fingerprints import texts
+from placeformer.models.memory import CURRENT_WALK, numbers
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.rate_maps import rate_maps
 
@@ -208,8 +208,8 @@ def _drawn(n: int, seed: int) -> Rows:
     def rows(shape: tuple[int, int], begin: int | None) -> NDArray[np.intp]:
         if (walk := CURRENT_WALK.get()) is None:
             return outside_walks.integers(n, size=shape)
-        n_steps, first = walk.sizes[schema.TIME], int(walk[schema.TIME][0])
-        keys = [[seed, number, first] for number in walk[schema.WALK].values]
+        n_steps, first = walk.sizes[schema.TIME], int(numbers(walk, schema.TIME)[0])
+        keys = [[seed, int(number), first] for number in numbers(walk, schema.WALK)]
         draws = [np.random.default_rng(key).integers(n, size=n_steps) for key in keys]
         return np.stack(draws)[:, steps_of(shape[1], begin)]
 
@@ -238,7 +238,7 @@ def _given(
     """
     arrays = {axis: np.asarray(values) for axis, values in position.items()}
     if (walk := CURRENT_WALK.get()) is not None:
-        walks, steps = (walk[dim].values for dim in (schema.WALK, schema.TIME))
+        walks, steps = (numbers(walk, dim) for dim in (schema.WALK, schema.TIME))
         arrays = {
             axis: values[walks][:, steps]
             if values.ndim == 2 and len(values) > walks.max() and values.shape[1] > steps.max()
@@ -246,8 +246,8 @@ def _given(
             for axis, values in arrays.items()
         }
     for axis, values in arrays.items():
-        step = begin is not None and shape[1] == 1  # of a layer called once a step
-        if (values.shape[:1] if step else values.shape) != (shape[:1] if step else shape):
+        part = values if begin is None else values[..., begin : begin + shape[1]]
+        if part.shape != shape:
             raise ValueError(
                 f"position[{axis!r}] must be (walk, time) = {shape}, the first two axes of the "
                 f"lesioned layer's output, got {values.shape}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, selected_units
+from placeformer.recording.hooks import PATH, key_of, selected_units
 from placeformer.recording.navigation import by_lag, hook_points
 from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims, show
 
@@ -73,6 +73,28 @@ def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
         raise ValueError(f"units must be units of the network, but {'; '.join(problems)}")
     joined = {layer: np.unique(np.concatenate(parts)) for layer, parts in chosen.items()}
     return {layer: numbers for layer, numbers in joined.items() if numbers.size}
+
+
+def joined(first: Any, other: Any, width: int | None) -> Any:
+    """Units of a layer that are chosen twice, by indices, slices or boolean arrays."""
+    if any(isinstance(part, slice) and part == slice(None) for part in (first, other)):
+        return slice(None)
+    return np.union1d(_numbers(first, width), _numbers(other, width))
+
+
+def once(model: nn.Module, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Units by layer (None: all), with those of layers that have several names under the first."""
+    if isinstance(model, NavigationTransformer):
+        return dict(chosen)
+    modules, names = modules_of(model), dict[Any, str]()
+    found = dict[str, Any]()
+    for layer, numbers in chosen.items():
+        output = id(modules[PATH.sub("", layer)]), *PATH.findall(layer)
+        name = names.setdefault(output, layer)
+        there = found.setdefault(name, numbers)
+        whole = there is None or numbers is None
+        found[name] = None if whole else np.union1d(there, numbers)
+    return found
 
 
 def by_layer(units: Units) -> list[tuple[Any, Any]]:
@@ -320,14 +342,34 @@ def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]
     """Return a copy of nested tuples, lists and mappings with one of the tensors changed."""
     if isinstance(output, PackedSequence):
         values, lengths = pad_packed_sequence(output, batch_first=True)
-        packed = pack_padded_sequence(change(values), lengths, True, enforce_sorted=False)
-        return output._replace(data=packed.data)
+        values, order = change(values), output.sorted_indices
+        if order is not None:
+            values, lengths = values[order], lengths[order.cpu()]
+        return output._replace(data=pack_padded_sequence(values, lengths, True).data)
     if not path:
         return change(output)
     if isinstance(output, Mapping):
+        key = key_of(output, path[0])
+        value = changed(output[key], path[1:], change)
+        if not isinstance(output, MutableMapping):
+            return {**output, key: value}
         other = copy(output)
-        other[path[0]] = changed(output[path[0]], path[1:], change)  # type: ignore[index]
+        other[key] = value
         return other
     items = list(output)
     items[int(path[0])] = changed(items[int(path[0])], path[1:], change)
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+
+
+def unpacked(output: Any) -> Any:
+    """Return nested outputs with packed sequences as tensors (walk, time, unit).
+
+    Shorter walks end in 0. Tuples and lists become lists, and mappings dicts, with the same paths.
+    """
+    if isinstance(output, PackedSequence):
+        return pad_packed_sequence(output, batch_first=True)[0]
+    if isinstance(output, Mapping):
+        return {key: unpacked(value) for key, value in output.items()}
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return [unpacked(value) for value in output]
+    return output

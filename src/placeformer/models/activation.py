@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +145,7 @@ def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
     Raises
     ------
     ValueError
-        If `alpha` is negative, NaN or infinite.
+        If `alpha` is negative, NaN or infinite, or `k_mg` is not above 0.
 
     See Also
     --------
@@ -157,7 +158,7 @@ def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
     >>> round(pf.alpha_to_mg(10), 2)
     35.7
     """
-    return check_alpha(alpha) * k_mg
+    return check_alpha(alpha) * check_half_block(k_mg)
 
 
 def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
@@ -179,7 +180,7 @@ def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
     Raises
     ------
     ValueError
-        If `mg_mM` is negative, NaN or infinite.
+        If `mg_mM` is negative, NaN or infinite, or `k_mg` is not above 0.
 
     See Also
     --------
@@ -192,6 +193,13 @@ def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
     >>> round(pf.mg_to_alpha(1), 2)
     0.28
     """
-    if not (math.isfinite(mg_mM) and mg_mM >= 0):
+    if not (isinstance(mg_mM, Real) and math.isfinite(mg_mM) and mg_mM >= 0):
         raise ValueError(f"mg_mM must be a finite concentration ≥ 0 mM, got {mg_mM!r}")
-    return float(mg_mM) / k_mg
+    return float(mg_mM) / check_half_block(k_mg)
+
+
+def check_half_block(k_mg: float) -> float:
+    """Refuse a half-block concentration that is not a positive number of mM."""
+    if not (isinstance(k_mg, Real) and math.isfinite(k_mg) and k_mg > 0):
+        raise ValueError(f"k_mg must be a finite concentration above 0 mM, got {k_mg!r}")
+    return float(k_mg)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from placeformer.data.schema import variable, world_shape
+from placeformer.data.schema import TIME, WALK, variable, world_shape
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.network_checks import navigation_transformer
 from placeformer.models.ownership import in_use
@@ -37,6 +37,16 @@ network along walks (:func:`forward_chunks`, ``record``) set it here and
 ``interventions.replacement`` reads it, so that no layer has to pass on an argument that it does not
 use. A context variable, unlike a module global, is separate for every thread and task.
 """
+
+NUMBERS = {WALK: "walk_number", TIME: "step_number"}
+"""Coordinates of the numbers of the walks and steps within all that are run, if the labels walk and
+time of the behaviour are others; see :func:`numbers`."""
+
+
+def numbers(walk: xr.Dataset, dim: str) -> NDArray[np.int64]:
+    """Numbers of the walks, or of the steps, that a network runs on."""
+    name = NUMBERS[dim]
+    return walk[name if name in walk.coords else dim].values.astype(np.int64)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
-from placeformer.recording.fingerprints import function_settings, function_sha256, network_facts
+from placeformer.models.fingerprints import function_settings, function_sha256, network_facts
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
 from placeformer.recording.network_state import dataset_sha256, weights_sha256
 from placeformer.recording.output_axes import Dims

@@ -72,6 +72,8 @@ def fit_hill(
 
     Raises
     ------
+    TypeError
+        Something else than a DataArray, such as the whole Dataset of a dose response.
     ValueError
         The coordinate does not exist, or the response has several dimensions, no finite point or
         negative doses.
@@ -157,6 +159,13 @@ def fit_hill(
 
 def points(response: xr.DataArray, dose: str) -> tuple[Floats, Floats]:
     """Doses and values of the points that have both."""
+    if not isinstance(response, xr.DataArray):
+        there = f" of {', '.join(map(str, response))}" if isinstance(response, xr.Dataset) else ""
+        raise TypeError(
+            f"response must be a DataArray, one value per point, got {type(response).__name__}"
+            f"{there}; of a dose response choose one variable, as in "
+            'response.error.sel(memory="reference", maps="trained")'
+        )
     if dose not in response.coords:
         coords = sorted(map(str, response.coords))
         raise ValueError(f"response must have the coordinate {dose!r}, got {coords}")
