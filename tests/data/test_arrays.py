@@ -308,7 +308,7 @@ def test_samples_that_were_masked_count_in_no_occupancy():
             ACTIVATION,
             PLACE,
             {"sample_rate": "30"},
-            "sample_rate must be a positive number, got '30'",
+            "sample_rate must be a number, got '30'",
         ),
         (ACTIVATION, PLACE, {"layer": ["a"]}, r"or name each of 4 units, got \['a'\]"),
         (ACTIVATION, PLACE, {"layer": 5}, "layer must be one name, or name each of 4 units, got 5"),
@@ -317,7 +317,7 @@ def test_samples_that_were_masked_count_in_no_occupancy():
             ACTIVATION,
             PLACE,
             {"timestamps": np.arange(150).reshape(3, 50), "max_gap": "1"},
-            "max_gap must be at least the median interval",
+            "max_gap must be a number, got '1'",
         ),
         (ACTIVATION.astype(str), PLACE, {"check_finite": False}, "must hold real numbers"),
         (

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_number
 from placeformer.data import schema
 from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, check_periods, declare
 from placeformer.data.clock import ROUNDING, SPEED_WINDOW, Clock, check_times, gap_of, speed
@@ -347,9 +348,10 @@ def of_moving(
 
 def check_positive(name: str, value: float | None) -> None:
     """Refuse an option that is neither ``None`` nor a positive number."""
-    number = np.asarray(value)
-    real = number.ndim == 0 and number.dtype.kind in "iuf"
-    if value is not None and not (real and np.isfinite(value) and value > 0):
+    if value is None:
+        return
+    check_number(name, value)
+    if not (np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from placeformer._options import check_number
+
 Floats = NDArray[np.floating[Any]]
 
 GAP_INTERVALS = 5
@@ -121,7 +123,8 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     interval = float(np.median(np.diff(times)))
     if max_gap is None:
         return max(GAP_INTERVALS * interval, GAP_SECONDS)
-    if np.asarray(max_gap).dtype.kind not in "iuf" or not max_gap >= interval * (1 - ROUNDING):
+    check_number("max_gap", max_gap)
+    if not max_gap >= interval * (1 - ROUNDING):
         raise ValueError(
             f"max_gap must be at least the median interval of {argument}, {interval:.6g} s, got "
             f"{max_gap!r}; pass None for {GAP_INTERVALS} intervals and at least {GAP_SECONDS} s"
