@@ -9,11 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import circular_of, declare
+from placeformer.data.circular import circular_of, declare, unwrapped
+from placeformer.data.dwell import sample_times
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
-from placeformer.spatial.movement import DIRECTION, DIRECTIONS, sample_times, unwrap
+from placeformer.spatial.movement import DIRECTION, DIRECTIONS
 from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 
@@ -59,7 +60,8 @@ def laps(
     Raises
     ------
     ValueError
-        The recording has no such position, or ``ends`` is out of range.
+        The recording has no such position, its times do not ascend within a walk, or ``ends`` is
+        out of range.
 
     See Also
     --------
@@ -87,7 +89,7 @@ def laps(
     if not np.isfinite(position).any():
         raise ValueError(f"{by!r} holds no finite position")
     if period is not None:
-        unwrap(position, period)
+        position = unwrapped(position, period)
     low, high = np.nanmin(position), np.nanmax(position)
     zones = low + ends * (high - low), high - ends * (high - low)
     times, timed = sample_times(recording)
