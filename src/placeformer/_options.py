@@ -41,5 +41,5 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     ValueError
         The value is smaller, or no whole number.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")

@@ -87,9 +87,9 @@ def test_alpha_one_is_k_mg_and_negative_mg_is_refused():
         mg_to_alpha(-0.1)
     for convert in (mg_to_alpha, alpha_to_mg):
         for k_mg in (0, -1, float("nan"), "3"):
-            with pytest.raises(ValueError, match="k_mg must be a finite concentration above 0 mM"):
+            with pytest.raises(ValueError, match="k_mg must be a"):
                 convert(1, k_mg=k_mg)
-    with pytest.raises(ValueError, match="mg_mM must be a finite concentration"):
+    with pytest.raises(ValueError, match="mg_mM must be a number, got '1'"):
         mg_to_alpha("1")
 
 

@@ -540,6 +540,22 @@ def test_the_code_of_the_page_on_recording_runs(tmp_path, monkeypatch):
     assert names["neurons"].activation.units == "Hz"
 
 
+def test_inputs_with_other_labels_than_the_walks_are_refused():
+    dims, labels = ("walk", "time"), {"walk": range(5), "time": np.arange(40) / 10}
+    walks = xr.Dataset({"x": (dims, PLACE[0])}, labels)
+    velocity = xr.DataArray(VELOCITY, dims=(*dims, "axis"), coords=labels)
+    options = {"layers": "Linear", "progress": False}
+    net = nn.Linear(2, 3)
+    record(net, walks, inputs={"velocity": velocity}, **options)
+    with pytest.raises(ValueError, match=r"inputs\['velocity'\] and walks\['x'\] .* 'walk'"):
+        record(net, walks.isel(walk=[1, 0, 2, 3, 4]), inputs={"velocity": velocity}, **options)
+    late = velocity.assign_coords(time=velocity.time + 5)
+    with pytest.raises(ValueError, match="must have the same labels of 'time'"):
+        record(net, walks, inputs={"velocity": late}, **options)
+    with pytest.raises(ValueError, match="must have the same labels of 'time'"):
+        record(net, {"x": walks.x}, inputs={"velocity": late}, **options)
+
+
 class InPlace(nn.Module):
     """Works in place on what it is given."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
+
+from placeformer._options import check_number
 
 K_MG_MM = 3.57
 """Mg²⁺ concentration (mM) that corresponds to α = 1 (Jahr & Stevens 1990)."""
@@ -193,13 +194,15 @@ def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
     >>> round(pf.mg_to_alpha(1), 2)
     0.28
     """
-    if not (isinstance(mg_mM, Real) and math.isfinite(mg_mM) and mg_mM >= 0):
+    check_number("mg_mM", mg_mM)
+    if not (math.isfinite(mg_mM) and mg_mM >= 0):
         raise ValueError(f"mg_mM must be a finite concentration ≥ 0 mM, got {mg_mM!r}")
     return float(mg_mM) / check_half_block(k_mg)
 
 
 def check_half_block(k_mg: float) -> float:
     """Refuse a half-block concentration that is not a positive number of mM."""
-    if not (isinstance(k_mg, Real) and math.isfinite(k_mg) and k_mg > 0):
+    check_number("k_mg", k_mg)
+    if not (math.isfinite(k_mg) and k_mg > 0):
         raise ValueError(f"k_mg must be a finite concentration above 0 mM, got {k_mg!r}")
     return float(k_mg)

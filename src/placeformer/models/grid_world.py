@@ -369,8 +369,9 @@ class GridWorld:
         n_maps = self.n_maps if n_maps is None else n_maps
         check_whole("n_walks", n_walks)
         allowed = np.arange(n_maps) if maps is None else np.unique(np.asarray(maps))
-        whole = allowed.dtype.kind in "iu" and allowed.size > 0 and np.ndim(maps) == 1
-        if maps is not None and (not whole or allowed.min() < 0 or allowed.max() >= n_maps):
+        whole = allowed.dtype.kind in "iu" and allowed.size > 0
+        listed = maps is None or np.ndim(maps) == 1
+        if not (listed and whole) or allowed.min() < 0 or allowed.max() >= n_maps:
             raise ValueError(f"maps must be indices in 0–{n_maps - 1}, such as [0], got {maps!r}")
         place = rng.integers(self.n_places, size=n_walks)
         chosen = allowed[rng.integers(len(allowed), size=n_walks)]
