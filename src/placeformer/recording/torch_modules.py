@@ -106,7 +106,7 @@ def module_job(
     if forward is None and isinstance(inputs, Mapping) and not inputs:
         raise ValueError("forward or inputs must say how the network is run, got neither")
     check_inputs(inputs)
-    names = walks.variables if isinstance(walks, xr.Dataset) else walks
+    names = map(str, walks.variables if isinstance(walks, xr.Dataset) else walks)
     given = {f"walks[{name!r}]": walks[name] for name in names}
     given |= {f"inputs[{name!r}]": values for name, values in inputs.items()}
     arrays.check_labels(given, arrays.STEPS)
