@@ -185,9 +185,9 @@ if achilles:
 # ---------------------------------
 # Since the section above depends on a download, the same comparison was also made once with another
 # recording, and stored: CA1 on a linear track, published in the repository ``nelpy/example-data``
-# (folder ``linear-track``, commit ``099548c``, MIT licence). ``benchmarks/real_animal.py`` says which
-# arrays of it are needed, reads them and writes this table; where the arrays are at hand, a test
-# measures the animal again and compares it with the table.
+# (folder ``linear-track``, commit ``099548c``, MIT licence). ``benchmarks/real_animal.py`` says
+# which arrays of it are needed, reads them and writes this table; where the arrays are at hand, a
+# test measures the animal again and compares it with the table.
 #
 # .. csv-table:: Place cells of an animal and of a network; medians are over the place cells
 #    :file: ../../benchmarks/results/real_animal.csv

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
+
+import numpy as np
 
 
 def check_option(name: str, value: object, options: Iterable[object]) -> None:
@@ -16,3 +19,27 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
     known = tuple(options)
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse a value that is not one real number.
+
+    Raises
+    ------
+    ValueError
+        The value is text, a truth value, or several values.
+    """
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":  # type: ignore[arg-type]
+        raise ValueError(f"{name} must be a number, got {value!r}")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse a value that is not a whole number of at least `least`.
+
+    Raises
+    ------
+    ValueError
+        The value is smaller, or no whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")

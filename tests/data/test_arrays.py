@@ -75,6 +75,46 @@ def test_labelled_arrays_keep_their_order_and_attributes():
     assert got.x.long_name == "east"
 
 
+def test_labels_of_named_arrays_are_kept_or_refused():
+    time = np.arange(6) / 10
+    numbered = {"time": time, "unit": [100, 101, 7]}
+    activation = xr.DataArray(np.eye(6)[:, :3], numbered, dims=("time", "unit"))
+    x = xr.DataArray(time * 2, {"time": time * (1 + 1e-12)}, dims="time")
+    got = from_arrays(activation, {"x": x})
+    assert got.unit.values.tolist() == ["100", "101", "7"]
+    assert got.unit_id.values.tolist() == [100, 101, 7]
+    assert got.index.values.tolist() == [0, 1, 2]
+    again = from_arrays(got.activation, {"x": got.x}, layer="CA1")
+    xr.testing.assert_identical(again.unit_id, got.unit_id.assign_coords(again.unit_id.coords))
+    plain = from_arrays(activation.values, {"x": x.values}, layer="CA1")
+    labelled = activation.assign_coords(unit=plain.unit)
+    assert "unit_id" not in from_arrays(labelled, {"x": x}, layer="CA1").coords
+    walks = [activation, activation[:4]]
+    assert from_arrays(walks, {"x": [x, x[:4]]}).unit.values.tolist() == ["100", "101", "7"]
+    backwards = x[::-1]
+    for act, place, others in (
+        (activation, {"x": backwards}, {}),
+        (activation, backwards.expand_dims({"axis": ["x"]}), {}),
+        (walks, {"x": [x, backwards[2:]]}, {}),
+        (walks, [{"x": x}, {"x": backwards[2:]}], {}),
+        (activation, {"x": x.values}, {"behaviour": {"x2": backwards}}),
+        (activation, {"x": x.values}, {"timestamps": backwards}),
+    ):
+        with pytest.raises(ValueError, match="must have the same labels of 'time', got"):
+            from_arrays(act, place, **others)
+    with pytest.raises(ValueError, match="must hold the same units in the same order"):
+        from_arrays([activation, activation[:4, ::-1]], {"x": [x, x[:4]]})
+    with pytest.raises(ValueError, match="same labels of 'time'"):
+        as_walks({"x": x, "y": backwards}, "walks")
+
+
+def test_timestamps_are_found_by_their_names():
+    times = np.arange(4)[:, None] * 100 + np.arange(4.0)
+    named = xr.DataArray(times.T, dims=("time", "walk"))
+    got = from_arrays(np.ones((4, 4, 1)), {"x": np.ones((4, 4))}, timestamps=named)
+    np.testing.assert_array_equal(got.timestamp, times)
+
+
 def test_dask_arrays_stay_lazy():
     lazy = dask.array.from_array(ACTIVATION, chunks=(1, 50, 4))
     got = from_arrays(lazy, PLACE)
@@ -166,6 +206,50 @@ def test_slow_samples_have_no_position():
         from_arrays(activation, position, min_speed=5)
 
 
+def test_the_speed_goes_the_short_way_round_and_leaves_out_angles():
+    """A rotation of the origin of a ring changes no speed, and neither does an angle."""
+    t = np.arange(300) / 30
+    ring = {"x": (20 * t) % 100}
+    timed = {"sample_rate": 30, "min_speed": 15}
+    got = from_arrays(np.ones((300, 1)), ring, circular={"x": 100}, **timed)
+    np.testing.assert_allclose(got.speed, 20)
+    assert np.isfinite(got.x).all()
+    place = {"x": 20 * t, "y": 0 * t, "heading": (3 * t) % (2 * np.pi)}
+    got = from_arrays(np.ones((300, 1)), place, circular={"heading": 2 * np.pi}, **timed)
+    np.testing.assert_allclose(got.speed, 20)
+    alone = from_arrays(
+        np.ones((300, 1)),
+        {"heading": place["heading"]},
+        circular={"heading": 2 * np.pi},
+        sample_rate=30,
+        min_speed=1,
+    )
+    np.testing.assert_allclose(alone.speed, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("speed", {"sample_rate": 10, "min_speed": 5}, "'speed', as min_speed computes it"),
+        ("dwell", {"sample_rate": 10}, "'dwell', as sample_rate or timestamps make it"),
+        ("timestamp", {"timestamps": np.arange(50.0)}, "'timestamp', as sample_rate or"),
+        ("time", {}, "'time', as the coordinate of the steps has this name"),
+        ("unit", {}, "'unit', as the activation and its labels have this name"),
+    ],
+)
+def test_names_that_are_made_here_are_refused(name, options, message):
+    x = {"x": np.arange(50.0)}
+    own = {name: np.arange(50.0)}
+    for place, behaviour in ((x, own), (x | own, {})):
+        with pytest.raises(ValueError, match=f"must have other names than {message}"):
+            from_arrays(np.ones((50, 1)), place, behaviour=behaviour, **options)
+    with pytest.raises(ValueError, match="position must have other names than 'x', as behaviour"):
+        from_arrays(np.ones((50, 1)), x, behaviour=x)
+    if name in ("speed", "dwell", "timestamp"):  # names that are free without a clock
+        got = from_arrays(np.ones((50, 1)), x, behaviour=own)
+        np.testing.assert_array_equal(got[name][0], own[name])
+
+
 def test_thinned_and_summed_recordings_keep_their_rates():
     x = np.repeat(RNG.integers(0, 5, 1000), 3)
     counts = RNG.poisson(0.2 + 0.3 * (x == 2))[:, None].astype(float)
@@ -218,9 +302,23 @@ def test_samples_that_were_masked_count_in_no_occupancy():
             ACTIVATION,
             PLACE,
             {"sample_rate": 0},
-            "sample_rate must be a positive number of Hz, got 0",
+            "sample_rate must be a positive number, got 0",
         ),
-        (ACTIVATION, PLACE, {"layer": ["a"]}, r"layer must name each of 4 units"),
+        (
+            ACTIVATION,
+            PLACE,
+            {"sample_rate": "30"},
+            "sample_rate must be a positive number, got '30'",
+        ),
+        (ACTIVATION, PLACE, {"layer": ["a"]}, r"or name each of 4 units, got \['a'\]"),
+        (ACTIVATION, PLACE, {"layer": 5}, "layer must be one name, or name each of 4 units, got 5"),
+        (ACTIVATION, PLACE, {"circular": True}, "circular must map names .* got True"),
+        (
+            ACTIVATION,
+            PLACE,
+            {"timestamps": np.arange(150).reshape(3, 50), "max_gap": "1"},
+            "max_gap must be at least the median interval",
+        ),
         (ACTIVATION.astype(str), PLACE, {"check_finite": False}, "must hold real numbers"),
         (
             ACTIVATION.astype(complex),

@@ -75,6 +75,7 @@ def test_axes_and_leading_dimensions():
         ((np.where(RATE > 9, np.inf, RATE),), "rate must be finite, or NaN where unvisited"),
         ((RATE, SECONDS.T), r"occupancy must be \(y, x\) = \(8, 10\).* got \(10, 8\)"),
         ((RATE, SECONDS - 1), "occupancy must be finite and at least 0, got -1 to 3"),
+        ((RATE, None, 10), "edges must be ascending numbers, one more than bins.* got 10"),
         ((RATE, None, {"x": EDGES["x"]}), r"edges must hold one array for each of .* got \['x'\]"),
         ((RATE, None, EDGES["x"]), "edges of 'y' must be 9 finite ascending numbers for 8 bins"),
         ((xr.DataArray(RATE, dims=("unit", "row", "x")),), "a DataArray, must have dims among"),
@@ -83,6 +84,33 @@ def test_axes_and_leading_dimensions():
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         maps_from_arrays(*arguments)
+
+
+def test_labels_of_named_maps_are_kept_or_refused():
+    """Maps as pynapple returns them have the fields of the same maps with edges."""
+    edges = np.linspace(0, 100, 21)
+    centres = (edges[:-1] + edges[1:]) / 2
+    rate = np.exp(-((centres - 62) ** 2) / 50)[None]
+    named = xr.DataArray(rate, {"unit": [7], "x": centres.astype("f4")}, dims=("unit", "x"))
+    got = maps_from_arrays(named, by="x")
+    assert (got.unit.item(), got.unit_id.item()) == ("7", 7)
+    np.testing.assert_allclose(got.x_edges, edges, atol=1e-4)
+    xr.testing.assert_equal(
+        maps_from_arrays(named, edges=edges, by="x").drop_vars(["unit", "unit_id"]),
+        maps_from_arrays(rate, edges=edges, by="x").drop_vars("unit"),
+    )
+    several = named.expand_dims(map=[3, 5])
+    assert maps_from_arrays(several, by="x")["map"].values.tolist() == [3, 5]
+    numbered = named.assign_coords(x=np.arange(20))
+    np.testing.assert_array_equal(maps_from_arrays(numbered, edges=edges, by="x").x, centres)
+    for wrong, options, message in (
+        (named[:, ::-1], {}, "must have equidistant ascending labels of 'x'"),
+        (named[:, [0, 1, 3]], {}, "must have equidistant ascending labels of 'x'"),
+        (named[:, ::-1], {"edges": edges}, "edges of 'x' must fit the labels of rate"),
+        (named, {"occupancy": named[0, ::-1]}, "occupancy and rate must have the same labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            maps_from_arrays(wrong, by="x", **options)
 
 
 def test_a_part_of_maps_has_its_own_edges():

@@ -1,7 +1,10 @@
 """Sessions: rates are counts over time, how epochs make walks, what speed and gaps leave out."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,6 +216,27 @@ def test_epochs_that_end_before_they_start_are_left_out_by_name():
     ):
         got = spikes([6.0], cut=Cut([[5, 7], [9, np.nan], [8, 9], [6, 6]]))
     assert got.sizes["walk"] == 2
+
+
+@pytest.mark.parametrize("bin_size", [None, 0.5])
+@pytest.mark.parametrize(
+    ("epochs", "united", "warns"),
+    [
+        ([[10, 14], [6, 8]], [[6, 8], [10, 14]], False),
+        ([[6, 8], [8, 11], [11, 14]], [[6, 14]], False),
+        ([[6, 9], [7, 8], [8, 14]], [[6, 14]], True),
+    ],
+)
+def test_joined_epochs_are_in_order_and_hold_every_time_once(epochs, united, warns, bin_size):
+    overlap = pytest.warns(UserWarning, match="2 of 3 epochs start before an earlier one ends")
+    with overlap if warns else nullcontext():
+        got = spikes([6.0, 8.0, 8.01, 11.0], cut=Cut(epochs, True, bin_size))
+    want = spikes([6.0, 8.0, 8.01, 11.0], cut=Cut(united, True, bin_size))
+    xr.testing.assert_identical(got, want)
+    assert (np.diff(got.timestamp) > 0).all()
+    assert got.dwell.sum().item() == pytest.approx(np.diff(united).sum())
+    apart = spikes([6.0], cut=Cut(epochs, False, bin_size))
+    assert apart.sizes["walk"] == len(epochs)
 
 
 def test_epochs_outside_the_tracking_make_no_walk():

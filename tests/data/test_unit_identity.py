@@ -113,6 +113,55 @@ def test_what_is_not_known_is_not_compared():
     check_same_units(maps(), maps(unit_id=[4, 5, 6]), NAMES)
 
 
+def in_measures(place="m", activity="Hz", scale=1.0):
+    """A recording on a track with its positions and activations in other units of measure."""
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 200))
+    activity_of = rng.poisson(2, (2, 200, 3)).astype(float)
+    return pf.from_arrays(
+        activity_of, {"x": x * scale}, sample_rate=20, units=activity, position_units=place
+    )
+
+
+def compared(a, b):
+    """What compares a recording with another, and names of the two arguments."""
+    maps = {"by": "x", "bins": np.linspace(0, 1, 6)}
+    options = {"by": "x", "n_shuffles": 9, "progress": False}
+    return {
+        "recording and train": lambda: pf.decode_position(a, train=b, **options),
+        "recording and control": lambda: pf.place_cells(a, control=b, bins=5, **options),
+        "maps_a and maps_b": lambda: pf.remapping(
+            pf.rate_maps(a, **maps), pf.rate_maps(b, **maps), n_shuffles=9
+        ),
+        "recording and bins": lambda: pf.rate_maps(a, by="x", bins=pf.rate_maps(b, **maps)),
+    }
+
+
+@pytest.mark.parametrize("what", list(compared(None, None)))
+def test_units_of_measure_that_differ_are_refused(what):
+    with pytest.raises(ValueError, match=f"{what} must have 'x' in .* got 'm' and 'cm'"):
+        compared(in_measures(), in_measures("cm"))[what]()
+    if what != "recording and bins":
+        with pytest.raises(ValueError, match=f"{what} must have '(activation|rate)' .* and '1'"):
+            compared(in_measures(), in_measures(activity="1"))[what]()
+
+
+@pytest.mark.filterwarnings("ignore:the median bin has|no circular shuffle reached")
+@pytest.mark.parametrize("what", list(compared(None, None)))
+@pytest.mark.parametrize("measures", [("metres", "spikes/s"), ("1", "1"), (None, None)])
+def test_measures_that_are_equal_or_not_known_are_compared(what, measures):
+    place, activity = measures
+    if ("maps" in what or "bins" in what) and place is None:
+        return  # rate maps state units, "1" if the recording has none
+    first, other = in_measures(), in_measures(place or "m", activity or "Hz")
+    if place == "1":
+        first = other
+    for name, units in zip(("x", "activation"), measures, strict=True):
+        if units is None:
+            del other[name].attrs["units"]
+    compared(first, other)[what]()
+
+
 def test_maps_of_two_networks_in_two_worlds_are_warned_of():
     a, same, other, novel = (
         maps(of_network(weights, world_seed=seed, familiar=familiar))

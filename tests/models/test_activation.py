@@ -85,6 +85,12 @@ def test_alpha_one_is_k_mg_and_negative_mg_is_refused():
     assert alpha_to_mg(2, k_mg=4.1) == 8.2
     with pytest.raises(ValueError, match="mg_mM must be a finite concentration"):
         mg_to_alpha(-0.1)
+    for convert in (mg_to_alpha, alpha_to_mg):
+        for k_mg in (0, -1, float("nan"), "3"):
+            with pytest.raises(ValueError, match="k_mg must be a"):
+                convert(1, k_mg=k_mg)
+    with pytest.raises(ValueError, match="mg_mM must be a number, got '1'"):
+        mg_to_alpha("1")
 
 
 def test_equals_the_open_probability_of_jahr_and_stevens():

@@ -105,7 +105,7 @@ def test_novel_and_chosen_maps():
     np.testing.assert_array_equal(
         walk.observation, world.novel_maps[walk["map"].values[:, None], here]
     )
-    with pytest.raises(ValueError, match=r"maps must be indices in 0–3, got \[4\]"):
+    with pytest.raises(ValueError, match=r"maps must be indices in 0–3, such as \[0\], got \[4\]"):
         world.walk(1, 1, seed=0, maps=[4])
 
 
@@ -348,3 +348,18 @@ def test_a_recording_in_a_rectangle_has_all_its_places(tmp_path):
     text = (tmp_path / "wide" / "README.md").read_text()
     assert "3 × 7 places" in text and "3 × 7 places" in repr(again)
     assert again.summary()["world"] == model.world.settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_walks": 0}, "n_walks must be a whole number, 1 or more, got 0"),
+        ({"n_steps": 2.5}, "n_steps must be a whole number, 1 or more, got 2.5"),
+        ({"seed": -1}, "seed must be a whole number, 0 or more, got -1"),
+        ({"maps": 0}, r"maps must be indices in 0–1, such as \[0\], got 0"),
+    ],
+)
+def test_walks_that_cannot_be_are_refused_by_name(arguments, message):
+    world = GridWorld(side=3, n_letters=4, n_maps=2, seed=0)
+    with pytest.raises(ValueError, match=message):
+        world.walk(**({"n_walks": 2, "n_steps": 5, "seed": 0} | arguments))

@@ -239,6 +239,50 @@ def test_fields_that_were_found_can_be_drawn(ax):
     assert points.max(axis=0).tolist() == [x.max() + 0.5, y.max() + 0.5]
 
 
+def test_units_have_a_number_or_a_label_and_walks_a_number(ax):
+    data = simulation.maps(np.random.default_rng(0).random((2, 9, 9)))
+    data = data.assign_coords(unit=["a/1", "b/2"])
+    correlogram, found = pf.autocorrelogram(data), pf.place_fields(data)
+    for draw in (lambda unit: pf.plot.rate_maps(data, unit, ax=ax),
+                 lambda unit: pf.plot.place_fields(data, found, unit, ax=ax),
+                 lambda unit: pf.plot.autocorrelogram(correlogram, unit, ax=ax)):  # fmt: skip
+        assert [draw(unit).get_title() for unit in (1, "b/2")] == ["b unit 2"] * 2
+        for unit, words in (
+            (2, "numbers of 0 to 1, got .2."),
+            ("1", "labels of maps"),
+            (0.5, "0.5"),
+        ):
+            with pytest.raises(ValueError, match=f"unit must be .*{words}"):
+                draw(unit)
+    with pytest.raises(ValueError, match="walk must be a number of 0 to 0, got 1"):
+        pf.plot.walk(behaviour().isel(walk=[0]), walk=1, ax=ax)
+
+
+@pytest.mark.parametrize("units", [("rad", "cm"), ("cm", "cm")])
+def test_axes_of_two_units_have_no_common_scale(ax, units):
+    data = pf.maps_from_arrays(np.eye(4), edges=[np.arange(5), np.arange(5) * 100])
+    for name, unit in zip("yx", units, strict=True):
+        data[name].attrs["units"] = unit
+    aspect = pf.plot.rate_maps(data, ax=ax).get_aspect()
+    assert aspect == (1 if units[0] == units[1] else "auto")
+
+
+def test_what_is_paired_by_unit_must_have_the_same_order(ax):
+    label = {"unit": ["a", "b"]}
+    data = simulation.maps(np.random.default_rng(0).random((2, 9, 9))).assign_coords(label)
+    found = pf.place_fields(data.isel(unit=[1, 0]))
+    for draw in (lambda: pf.plot.place_fields(data, found, ax=ax),
+                 lambda: pf.plot.gallery(data, fields=found)):  # fmt: skip
+        with pytest.raises(ValueError, match="maps and fields must hold the same units"):
+            draw()
+    lattice = pf.grid_properties(data.isel(unit=[1, 0]))
+    with pytest.raises(ValueError, match="r and properties must hold the same units"):
+        pf.plot.autocorrelogram(pf.autocorrelogram(data), properties=lattice, ax=ax)
+    track = pf.maps_from_arrays(np.eye(3), by="x")
+    with pytest.raises(ValueError, match="maps and sort_by .* as order=$"):
+        pf.plot.population(track, sort_by=track.isel(unit=[2, 1, 0]), ax=ax)
+
+
 def test_fields_of_other_maps_are_refused(ax):
     other = simulation.maps(np.zeros((3, 6, 6)))
     with pytest.raises(ValueError, match=r"fields must be those of maps"):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.naive_bayes import GaussianNB
 
+import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.population import bayes_decoder as bayes
 from placeformer.spatial.binning import BinnedRecording
@@ -79,6 +80,22 @@ def test_poisson_is_the_product_of_poisson_probabilities(negatives):
     x, want = by_definition(shifted, index, size, fold, 0, density, "uniform")
     off = 0 if negatives == "rectify" else 3
     np.testing.assert_allclose(relative(decoder.log_posterior(x - off)), relative(want), atol=1e-6)
+
+
+def test_a_decoder_of_rates_needs_the_seconds_of_what_it_decodes():
+    """Formerly a recording without units was decoded as if its prior were uniform."""
+    rng = RNG(3)
+    x = rng.integers(0, 4, (4, 300))
+    rates = rng.poisson(0.3 * (1 + (x[..., None] == np.arange(4)))) * 20.0
+    train = pf.from_arrays(rates, {"x": x}, sample_rate=20, units="Hz")
+    options = {"train": train, "by": "x", "method": "poisson", "prior": "occupancy",
+               "posterior": True, "n_shuffles": 0, "progress": False}  # fmt: skip
+    want = pf.decode_position(train, **options).posterior
+    unknown = train.copy()
+    unknown["activation"] = train.activation.drop_attrs()
+    np.testing.assert_array_equal(pf.decode_position(unknown, **options).posterior, want)
+    with pytest.raises(ValueError, match="recording must be timed.*pass sample_rate"):
+        pf.decode_position(unknown.drop_attrs(deep=False).drop_vars(["time", "dwell"]), **options)
 
 
 def test_poisson_refuses_negative_activations_and_names_the_way_out():

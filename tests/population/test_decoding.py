@@ -12,6 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.population.decoding import decode_map, decode_position, mean_positions
 
@@ -375,6 +376,54 @@ def test_too_few_walks_give_a_reason_instead_of_p(coded):
     assert "n_shuffles is 0" in str(decode_position(coded, **NONE).reason.values)
 
 
+def without_places(rec, walks):
+    """The recording with the positions of some walks lost."""
+    lost = np.isin(np.arange(rec.sizes["walk"]), walks)
+    return rec.assign_coords({k: rec[k].astype(float).where(xr.DataArray(~lost, dims="walk"))
+                              for k in "xy"})  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["ridge", "knn", "bayes"])
+@pytest.mark.parametrize("train", [False, True])
+def test_walks_without_positions_are_not_exchanged(coded, method, train):
+    """Formerly decoders of shuffles were trained on nothing, and failed inside scikit-learn."""
+    lost = without_places(coded, [4, 5])
+    some = coded.isel(walk=slice(4))
+    options = FEW | {"method": method, "bins": {k: np.arange(12) - 0.5 for k in "xy"}}
+    if train:
+        found, want = (decode_position(rec, train=coded, **options) for rec in (lost, some))
+    else:
+        found = decode_position(lost, cv=PredefinedSplit([0, 1, 2, 3, 0, 1]), **options)
+        want = decode_position(some, cv=PredefinedSplit([0, 1, 2, 3]), **options)
+    for name in ("mean_error", "null_error", "null_sd", "p", "n"):
+        np.testing.assert_allclose(found[name], want[name], rtol=1e-6)
+    three = decode_position(without_places(coded, [3, 4, 5]), **options)
+    assert np.isnan(three.p) and "6 ways" in three.reason.item()
+
+
+@pytest.mark.parametrize("method", ["ridge", "knn", "bayes"])
+@pytest.mark.parametrize("blocks", [4, 8, 20])
+def test_a_session_of_which_half_was_tracked_is_decoded(coded, method, blocks):
+    walk = coded.isel(walk=[0])
+    half = walk.assign_coords({k: walk[k].astype(float).where(walk.time < 150) for k in "xy"})
+    options = FEW | {"method": method, "bins": {k: np.arange(12) - 0.5 for k in "xy"}}
+    found = decode_position(half, blocks=blocks, **options)
+    assert found.n > 0 and np.isnan(found.p) == (blocks == 4)
+
+
+def test_walks_whose_positions_have_no_step_in_common_are_refused(coded):
+    early = xr.DataArray(np.arange(6) % 2 == 0, dims="walk") == (coded.time < 150)
+    split = coded.assign_coords({k: coded[k].astype(float).where(early) for k in "xy"})
+    with pytest.raises(ValueError, match="positions at the same steps.*n_shuffles=0"):
+        decode_position(split, **(FEW | {"n_shuffles": 200}))
+
+
+def test_maps_of_walks_without_places_are_not_exchanged(rooms):
+    lost = [np.flatnonzero(rooms["map"] == number)[2:] for number in np.unique(rooms["map"])]
+    found = decode_map(without_places(rooms, lost), **FEW)
+    assert np.isnan(found.p) and "3 ways" in found.reason.item()  # of two walks each
+
+
 def test_laps_cannot_tell_place_from_time():
     """Walks of one course are decoded from anything that changes with the time in the walk."""
     time = np.linspace(0, 1, 100)
@@ -435,7 +484,7 @@ def test_a_decoder_of_one_recording_decodes_another(coded, method):
     asleep = decode_position(sleep, train=train, method=method, **options, **FEW)
     np.testing.assert_array_equal(asleep.decoded, found.decoded)
     assert np.isnan(asleep.error).all()
-    assert np.isnan(asleep.p)
+    assert np.isnan(asleep.p) and "no sample has a position" in asleep.reason.item()
 
 
 def test_posteriors_of_another_recording(coded):
@@ -448,6 +497,23 @@ def test_posteriors_of_another_recording(coded):
     decode_position(other, train=train, allow_other_units=True, **NONE)
     with pytest.raises(ValueError, match="cv must be None with train"):
         decode_position(sleep, train=train, cv=2)
+
+
+@pytest.mark.parametrize("method", ["ridge", "knn", "bayes"])
+def test_an_axis_is_circular_if_it_is_in_either_recording(method):
+    rng = RNG(8)
+    x = np.cumsum(rng.normal(0, 2, (4, 200)), axis=1) % 100
+    near = np.cos((x[..., None] - np.arange(8) * 12.5) * 2 * np.pi / 100)
+    ends, ring = (pf.from_arrays(near, {"x": x}, circular=c) for c in (None, {"x": 100.0}))
+    options = {"by": "x", "method": method, "bins": {"x": np.linspace(0, 100, 21)}, **NONE}
+    want = decode_position(ring, train=ring, **options)
+    for recording, train in ((ring, ends), (ends, ring)):
+        found = decode_position(recording, train=train, **options)
+        np.testing.assert_array_equal(found.error, want.error)
+    other = pf.from_arrays(near, {"x": x}, circular={"x": 120.0})
+    with pytest.raises(ValueError, match="one period of 'x', got 100 and 120; pass it as circular"):
+        decode_position(ring, train=other, **options)
+    decode_position(ring, train=other, circular={"x": 100.0}, **options)
 
 
 def test_decoding_of_another_recording_is_calibrated():

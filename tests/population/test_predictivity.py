@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray as xr
 from sklearn.linear_model import Ridge
 
 import placeformer as pf
@@ -70,7 +71,8 @@ def test_naive_folds_measure_smoothness_and_blocks_less_of_it():
 
 def test_smooth_features_gain_nothing_over_the_smooth_control():
     rng = RNG(2)
-    found = of(smooth_fields((SIDE, SIDE), 60, rng).T.reshape(60, SIDE, SIDE), places(rng, 30))
+    fields = smooth_fields((SIDE, SIDE), 60, rng, ("reflect", "reflect"))
+    found = of(fields.T.reshape(60, SIDE, SIDE), places(rng, 30))
     interval = found.advantage_interval.sel(features="random smooth").values
     assert interval[0] - 0.1 < 0 < interval[1] + 0.1
     assert found.r_random.dims == ("draw", "unit")
@@ -155,6 +157,17 @@ def test_arenas_are_brought_to_one_scale():
     assert of(network, continuous).attrs["n_places"] == SIDE**2
 
 
+def test_axes_are_paired_by_name():
+    rng = np.random.default_rng(13)
+    network, untrained = (pf.maps_from_arrays(waves(rng, 30)) for _ in range(2))
+    animal = pf.maps_from_arrays(places(rng, 5))
+    options = {"n_random": 1, "progress": False}
+    want = pf.predictivity(network, animal, untrained=untrained, **options)
+    turned = [maps.transpose("x", "unit", "y", ...) for maps in (network, untrained)]
+    got = pf.predictivity(turned[0], animal, untrained=turned[1], **options)
+    xr.testing.assert_allclose(got.drop_attrs(), want.drop_attrs())
+
+
 def test_interpolation_between_bins_is_linear_and_knows_gaps():
     y, x = np.mgrid[:10, :20]
     rate = np.stack([3 * y + x, 2.0 * x])
@@ -172,7 +185,7 @@ def test_blocks_are_compact_and_their_rim_is_left_out():
     centres = [(np.arange(12) + 0.5) / 12] * 2
     block = blocks_of_places(centres, 3)
     assert np.unique(block, return_counts=True)[1].tolist() == [16] * 9
-    near = near_places(block, (12, 12), 1)
+    near = near_places(block, (12, 12), 1, ("reflect", "reflect"))
     assert near[0].sum() == 9  # a corner of 4 x 4 places
     assert near[4].sum() == 20
     assert not (near & (block == np.arange(9)[:, None])).any()
@@ -185,6 +198,59 @@ def test_free_of_scale_and_shift(method, scale, shift):
     want = of(network, animal, method=method)
     changed = of(scale * network + shift, animal * scale - shift, method=method)
     np.testing.assert_allclose(changed.r, want.r, atol=1e-3)
+
+
+def ring(centres, kappa, n=24, first=0.0, turn=360.0):
+    """Maps of units tuned to headings, in bins from ``first`` on."""
+    edges = first + np.arange(n + 1) * turn / n
+    apart = ((edges[:-1] + edges[1:]) / 2 - np.asarray(centres)[:, None]) * 2 * np.pi / turn
+    rate = np.exp(kappa * (np.cos(apart) - 1))
+    return pf.maps_from_arrays(rate, edges=edges, by="heading", circular={"heading": turn})
+
+
+def test_a_turn_of_a_circular_axis_by_a_block_changes_nothing():
+    """Formerly the first and the last block had no gap between them."""
+    centres = np.arange(0, 360, 45)
+    network = ring(centres + 10, 2)
+    options = {"untrained": network, "n_blocks": 4, **quiet}
+    r = predictivity(network, ring(centres + 7.5, 4), **options).r.sel(features="network")
+    np.testing.assert_allclose(r, np.tile(r[:2], 4), rtol=1e-6)  # two cells in every block
+
+
+@pytest.mark.parametrize(("first", "turn"), [(-180, 360), (0, 2 * np.pi), (90, 360)])
+def test_the_origin_and_the_unit_of_a_circular_axis_do_not_matter(first, turn):
+    centres = np.random.default_rng(0).uniform(0, 360, (2, 20))
+    animal, network = ring(centres[0], 4), ring(centres[1], 2)
+    want = predictivity(network, animal, untrained=network, **quiet).r.sel(features="network")
+    other = ring(centres[1] * turn / 360, 2, 24, first, turn)
+    got = predictivity(other, animal, untrained=other, **quiet).r.sel(features="network")
+    np.testing.assert_allclose(got, want)
+    turned = ring(centres[0] * turn / 360, 4, 24, first, turn)
+    got = predictivity(network, turned, untrained=network, **quiet).r.sel(features="network")
+    np.testing.assert_allclose(got, want)
+
+
+def test_interpolation_goes_round_a_circular_axis():
+    maps = ring([40, 200], 4, first=-90)
+    rate = maps.rate.values.T
+    got = rates_at(maps, [np.array([-0.25, 0.25, 0.75])])
+    np.testing.assert_allclose(got[[0, 2]], np.tile((rate[0] + rate[-1]) / 2, (2, 1)))
+    np.testing.assert_allclose(got[1], (rate[11] + rate[12]) / 2)
+
+
+def test_gaps_and_random_fields_go_round_a_circular_axis():
+    near = near_places(np.repeat(np.arange(8), 3), (24,), 1, ("wrap",))
+    assert np.flatnonzero(near[0]).tolist() == [3, 23]
+    fields = smooth_fields((60,), 2000, np.random.default_rng(0), ("wrap",))
+    steps = np.square(fields - np.roll(fields, 1, axis=0)).mean(axis=1)  # the first is at the seam
+    assert steps[0] == pytest.approx(steps.mean(), rel=0.2)
+
+
+def test_a_circular_axis_is_not_compared_with_one_that_has_ends():
+    network = ring(np.arange(0, 360, 20), 2)
+    linear = network.drop_attrs(deep=False)
+    with pytest.raises(ValueError, match="network and animal must have the same circular axes"):
+        predictivity(linear, network, untrained=network, **quiet)
 
 
 def test_tracks_of_one_axis():

@@ -7,6 +7,7 @@ from scipy import stats
 
 from placeformer.evaluation import simulation
 from placeformer.population.remapping import population_vector_correlation, remapping
+from placeformer.population.similarity import similarity
 from placeformer.spatial.rate_maps import rate_maps
 
 RNG = np.random.default_rng
@@ -170,6 +171,21 @@ def test_recordings_lead_here():
     assert list(found.layer.values[:2]) == ["ffn.0", "ffn.1"]
     with pytest.raises(ValueError, match=r"maps_a must hold one map.*isel\(map=0\)"):
         remapping(maps, maps)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 7)])
+def test_the_order_of_axes_does_not_matter(shape):
+    a, b = (simulation.maps(RNG([9, i]).random((8, *shape))) for i in (0, 1))
+    turned = b.transpose("unit", "x", "y", ...)
+    want, got = (remapping(a, maps, n_shuffles=19).drop_attrs() for maps in (b, turned))
+    xr.testing.assert_equal(got, want)
+    vectors = population_vector_correlation(a, b)
+    xr.testing.assert_equal(vectors, population_vector_correlation(a, turned))
+    other = population_vector_correlation(turned, a)
+    assert other.dims == ("x", "y")
+    np.testing.assert_allclose(other.transpose("y", "x"), vectors)
+    alike = [similarity(a, maps, n_shuffles=0, progress=False).similarity for maps in (b, turned)]
+    np.testing.assert_allclose(*alike)
 
 
 @pytest.mark.parametrize(

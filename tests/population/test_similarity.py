@@ -358,6 +358,33 @@ def test_what_cannot_be_compared_is_refused(a, b, options, words):
         similarity(a, b, **options)
 
 
+@pytest.mark.parametrize("dims", [("walk", "time"), ("time", "walk"), ("time",), ("walk",)])
+@pytest.mark.parametrize("name", ["z", "linear", "head_direction", "reward"])
+def test_recordings_of_other_walks_are_refused_whatever_the_name(name, dims):
+    shape = [{"walk": 4, "time": 6}[d] for d in dims]
+    first, other = (
+        recording(X).assign_coords({name: (dims, RNG(seed).random(shape))}) for seed in (0, 1)
+    )
+    with pytest.raises(ValueError, match=rf"different '{name}'.*drop_vars\('{name}'\)"):
+        similarity(first, other)
+    assert similarity(first, other.drop_vars(name), n_shuffles=0).similarity == pytest.approx(1)
+
+
+def test_the_order_of_dimensions_and_what_networks_predict_do_not_matter():
+    places = {k: (("walk", "time"), RNG(0).random((4, 6))) for k in "xy"}
+    first = recording(X).assign_coords(places)
+    first["correct"] = (("walk", "time"), RNG(1).random((4, 6)) > 0.5)
+    first.coords["alpha"] = 1.0
+    other = (
+        first.assign(correct=~first.correct)
+        .assign_coords(alpha=2.0)
+        .transpose("time", "unit", "walk")
+    )
+    want = similarity(first, first, n_shuffles=9)
+    xr.testing.assert_equal(similarity(first, other, n_shuffles=9).drop_attrs(), want.drop_attrs())
+    assert want.similarity == pytest.approx(1)
+
+
 def test_all_pairs_are_the_default():
     a, b = recording(X), recording(X + RNG(1).standard_normal(X.shape))
     want = of_all_pairs(a, b, debiased=False, **QUICK)

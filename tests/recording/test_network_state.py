@@ -128,3 +128,44 @@ def test_what_hooks_cannot_look_into_is_refused_by_name():
         original(nn.Sequential(Sharded(1, 1)))
     with pytest.raises(ValueError, match=r"network: the network \(LazyLinear\) has no weights yet"):
         original(nn.LazyLinear(3))
+
+
+class Cache(nn.Module):
+    """Keeps what is no parameter or buffer in tensors, arrays, lists, dicts and sets."""
+
+    def __init__(self):
+        super().__init__()
+        self.cache, self.array = torch.zeros(3), np.zeros(2)
+        self.seen, self.nested, self.kinds = [1], {"a": [torch.ones(2)]}, {1}
+
+    def forward(self, x):
+        self.cache += 1
+        self.array += 1
+        self.seen.append(len(x))
+        self.nested["a"][0].mul_(2)
+        self.nested["a"].append(x)
+        self.kinds.add(2)
+        return x + self.cache
+
+
+def test_containers_and_plain_tensors_come_back():
+    net = Cache()
+    cache, array, nested = net.cache, net.array, net.nested["a"]
+    with as_found(net):
+        net(torch.ones(3))
+    assert net.cache is cache
+    assert not cache.any()
+    assert net.array is array
+    assert not array.any()
+    assert net.nested["a"] is nested
+    assert len(nested) == 1
+    torch.testing.assert_close(nested[0], torch.ones(2))
+    assert (net.seen, net.kinds) == ([1], {1})
+
+
+def test_networks_without_weights_or_layers_are_named():
+    with pytest.raises(ValueError, match=r"network: the network \(Linear\) .* device \"meta\""):
+        original(nn.Linear(2, 3, device="meta"))
+    exported = torch.export.export(nn.Sequential(nn.Linear(2, 3)), (torch.ones(4, 2),)).module()
+    with pytest.raises(ValueError, match="is exported"):
+        original(exported)

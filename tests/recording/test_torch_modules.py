@@ -5,6 +5,7 @@ import pathlib
 import re
 import textwrap
 import warnings
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import xarray as xr
 from torch import nn
 
 from placeformer.data.schema import check_recording, read_provenance
+from placeformer.interventions.lesions import ablate
 from placeformer.recording.record import record
 
 RNG = np.random.default_rng(0)
@@ -98,7 +100,8 @@ def test_recurrent_layers_of_either_order(kind, batch_first):
     with torch.no_grad():
         velocity = torch.from_numpy(VELOCITY)
         want = net(velocity if batch_first else velocity.transpose(0, 1))[0]
-    np.testing.assert_array_equal(got.activation, want if batch_first else want.transpose(0, 1))
+    want = want if batch_first else want.transpose(0, 1)
+    np.testing.assert_allclose(got.activation, want, atol=1e-6)  # record takes one thread
     assert set(got.layer.values) == {kind.__name__}
 
 
@@ -148,6 +151,40 @@ def test_outputs_are_named_by_paths():
         ValueError, match=r"'0\[hiden\]' is not among its outputs; there are '0\[hid"
     ):
         run(net, layers="0[hiden]")
+
+
+class Keyed(nn.Module):
+    """Gives mappings with odd keys, one of which cannot be written to."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Identity()
+
+    def forward(self, velocity):
+        outputs = {"layer4.1": velocity, 0: velocity * 2, "a b": {"h-1": velocity * 3}}
+        return self.inner(MappingProxyType(outputs))
+
+
+@pytest.mark.parametrize(
+    ("path", "factor"), [("[layer4.1]", 1), ("[0]", 2), ("[a b][h-1]", 3)], ids=lambda x: str(x)
+)
+def test_keys_of_an_output_may_be_any_text_or_number(path, factor):
+    net = Keyed()
+    got = run(net, layers=f"inner{path}", batch=2)
+    np.testing.assert_allclose(got.activation, VELOCITY * factor, rtol=1e-6)
+    with ablate(net, got.isel(unit=[1]), "zero"):
+        lesioned = run(net, layers=f"inner{path}")
+    np.testing.assert_array_equal(lesioned.activation[..., 1], 0)
+    np.testing.assert_array_equal(lesioned.activation[..., 0], got.activation[..., 0])
+
+
+def test_brackets_are_a_path_and_never_a_pattern():
+    net = nn.ModuleDict({"rnn": nn.GRU(2, 3, batch_first=True), "rnn1": nn.GRU(2, 3)})
+    with pytest.raises(ValueError, match=r"'rnn\[' matches no layer"):
+        record(net, {"x": PLACE[0]}, layers="rnn[", inputs={"v": VELOCITY}, progress=False)
+    net.forward = lambda velocity: net["rnn"](velocity)[0]
+    with pytest.raises(ValueError, match=r"'rnn' has no time axis .* 'rnn\[-1\]"):
+        record(net, {"x": PLACE[0]}, layers="rnn[-1]", inputs={"v": VELOCITY}, progress=False)
 
 
 def test_axes_can_be_named_for_all_layers_or_for_each():
@@ -373,10 +410,10 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
             {"layers": "head.0", "chunk": 8},
             "chunk must be None unless forward takes a state, got 8",
         ),
-        ({"layers": "head.0", "batch": 0}, "batch and chunk must be at least 1, got 0 and 40"),
+        ({"layers": "head.0", "batch": 0}, "batch must be a whole number, 1 or more, got 0"),
         (
             {"layers": "head.0", "forward": carry, "chunk": 0},
-            "batch and chunk must be at least 1",
+            "chunk must be a whole number, 1 or more",
         ),
         (
             {"layers": "head.0", "burn_in": 40},
@@ -501,3 +538,53 @@ def test_the_code_of_the_page_on_recording_runs(tmp_path, monkeypatch):
     assert names["start"].sizes == {"walk": 8, "axis": 2}
     assert names["maps"].rate.shape == (32, 10, 10)
     assert names["neurons"].activation.units == "Hz"
+
+
+def test_inputs_with_other_labels_than_the_walks_are_refused():
+    dims, labels = ("walk", "time"), {"walk": range(5), "time": np.arange(40) / 10}
+    walks = xr.Dataset({"x": (dims, PLACE[0])}, labels)
+    velocity = xr.DataArray(VELOCITY, dims=(*dims, "axis"), coords=labels)
+    options = {"layers": "Linear", "progress": False}
+    net = nn.Linear(2, 3)
+    record(net, walks, inputs={"velocity": velocity}, **options)
+    with pytest.raises(ValueError, match=r"inputs\['velocity'\] and walks\['x'\] .* 'walk'"):
+        record(net, walks.isel(walk=[1, 0, 2, 3, 4]), inputs={"velocity": velocity}, **options)
+    late = velocity.assign_coords(time=velocity.time + 5)
+    with pytest.raises(ValueError, match="must have the same labels of 'time'"):
+        record(net, walks, inputs={"velocity": late}, **options)
+    with pytest.raises(ValueError, match="must have the same labels of 'time'"):
+        record(net, {"x": walks.x}, inputs={"velocity": late}, **options)
+
+
+class InPlace(nn.Module):
+    """Works in place on what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+
+    def forward(self, x):
+        x -= 1.0
+        return self.linear(x)
+
+
+def in_place(module, batch):
+    """Change the positions that it is given."""
+    x = torch.from_numpy(batch["x"].values)
+    x *= 100
+    module.linear(torch.stack([x, x], -1).float())
+
+
+def test_a_network_that_works_in_place_changes_nothing_of_the_caller():
+    velocity = np.random.default_rng(0).normal(size=(4, 20, 2)).astype(np.float32)
+    position = {"x": np.random.default_rng(1).random((4, 20))}
+    known, place, net = velocity.copy(), position["x"].copy(), InPlace()
+    options = {"layers": "linear", "progress": False}
+    once, again = (record(net, position, inputs={"v": velocity}, **options) for _ in range(2))
+    np.testing.assert_array_equal(velocity, known)
+    np.testing.assert_array_equal(once.activation, again.activation)
+    want = net.linear(torch.from_numpy(known - 1)).detach()
+    np.testing.assert_allclose(once.activation, want, atol=1e-6)
+    other = record(net, position, forward=in_place, **options)
+    np.testing.assert_array_equal(other.x, place)
+    np.testing.assert_array_equal(position["x"], place)

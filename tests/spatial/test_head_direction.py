@@ -58,6 +58,17 @@ def length_of(kappa):
     return special.i1(kappa) / special.i0(kappa)
 
 
+@pytest.mark.parametrize("low", [0, -np.pi, np.pi / 3])
+def test_directions_lie_between_the_ends_of_the_bins(low):
+    angle = heading(2000)
+    values = np.exp(3 * np.cos(angle[:, None] - np.array([0.5, 2, 4, 6])))
+    edges = np.linspace(low, low + TURN, 25)
+    table = pf.head_direction(recording(values, angle), bins=edges, n_shuffles=9, progress=False)
+    for name in ("preferred_direction", "peak_direction"):
+        assert (low <= table[name]).all() and (table[name] <= low + TURN).all()
+        np.testing.assert_allclose(np.mod(table[name], TURN), [0.5, 2, 4, 6], atol=0.3)
+
+
 def test_extremes_and_policies():
     one = np.zeros(24)
     one[5] = 3.0

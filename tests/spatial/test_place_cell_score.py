@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from placeformer.evaluation import simulation
 from placeformer.spatial.place_cell_score import field_share, place_cell_score
 from placeformer.spatial.place_fields import place_fields
+from placeformer.spatial.rate_maps import rate_maps
 
 RNG = np.random.default_rng
 
@@ -98,6 +99,24 @@ def test_fields_that_are_known_are_taken():
         place_cell_score(maps, fields=fields, threshold=0.3)
     with pytest.raises(ValueError, match="those of maps with rate"):
         place_cell_score(maps.isel(unit=[0, 1]), fields=fields)
+
+
+def test_fields_are_paired_with_maps_by_the_names_of_axes():
+    maps = simulation.maps(simulation.units(RNG(6), 5, 1))
+    turned = maps.transpose("unit", "x", "y", ...)
+    want = place_cell_score(maps)
+    assert (want > 0).all()
+    for one, other in ((maps, turned), (turned, maps)):
+        np.testing.assert_array_equal(place_cell_score(one, fields=place_fields(other)), want)
+    with pytest.raises(ValueError, match="other bins along 'x'"):
+        place_cell_score(maps, fields=place_fields(maps.assign_coords(x=maps.x + 0.1)))
+
+
+def test_fields_of_units_in_another_order_are_refused():
+    maps = rate_maps(simulation.place_code(RNG(7), 2, 200, 4))
+    turned = maps.isel(unit=[3, 2, 1, 0])
+    with pytest.raises(ValueError, match=r"maps and fields .* with place_fields\(maps\)"):
+        place_cell_score(maps, fields=place_fields(turned))
 
 
 def test_criteria_are_passed_on_and_checked():

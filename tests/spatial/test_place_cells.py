@@ -308,12 +308,37 @@ def test_a_control_of_other_units_or_on_trained_maps_is_refused(recordings, chan
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_q": 1.5}, {"min_fields": -1}, {"min_reliability": 2}, {"max_q": np.nan}]
+    "options",
+    [
+        {"max_q": 1.5},
+        {"min_fields": -1},
+        {"min_reliability": 2},
+        {"max_q": np.nan},
+        {"max_q": "a"},
+        {"field_criteria": {"min_size": 3}},
+        {"field_criteria": 3},
+        {"min_occupancy": "a"},
+        {"smooth": "a"},
+    ],
 )
 def test_limits_out_of_range_are_refused(recordings, options):
     (name,) = options
-    with pytest.raises(ValueError, match=f"{name} must lie between"):
+    with pytest.raises(ValueError, match=f"^{name} must"):
         place_cells(recordings[0], n_shuffles=3, **options)
+
+
+def test_bins_without_a_sample_are_refused(recordings):
+    rec, control = (r.isel(walk=slice(4)) for r in recordings)
+    options = {"bins": {k: np.arange(12) - 0.5 for k in "xy"}, "n_shuffles": 9, "progress": False}
+    far = rec.assign_coords(x=rec.x + 20)
+    words = "bins must hold samples of {}, got none: .*'x' lies in 20 to 30 and its bins in -0.5 to"
+    for test in (place_cells, shuffle_test):
+        with pytest.raises(ValueError, match=words.format("recording")):
+            test(far, **options)
+    with pytest.raises(ValueError, match=words.format("control")):
+        place_cells(rec, control=control.assign_coords(x=control.x + 20), **options)
+    with pytest.raises(ValueError, match="'x' holds no finite value"):
+        shuffle_test(rec.assign_coords(x=rec.x * np.nan), "position_variance_explained", **options)
 
 
 def test_dask_gives_the_same(recordings):

@@ -9,6 +9,7 @@ from scipy import stats
 
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
+from placeformer.data.arrays import from_arrays
 from placeformer.evaluation import simulation
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial import binning
@@ -378,3 +379,22 @@ def test_places_in_small_numbers_fall_where_they_are(kind):
     values = np.arange(low, 101, 20).repeat(60).astype(kind)
     axis = binning.Axis("x", np.arange(low - 10, 120, 20.0), {})
     np.testing.assert_array_equal(axis.index(values), (values.astype(int) - low) // 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"by": "activation"}, r"by must not name \['activation'\]"),
+        ({"by": 0}, "by must name at least one coordinate, each once, got 0"),
+        ({"by": ("x", 0)}, "by must name at least one"),
+        ({"bins": {"x": ["a", "b"]}}, "bins of 'x' must be at least two finite ascending edges"),
+        ({"bins": {"x": []}}, "bins of 'x' must be at least two finite ascending edges"),
+        ({"smooth": "a"}, "smooth must be a number of bins, .* got 'a'"),
+        ({"smooth": {"x": "a"}}, "smooth must be a number of bins"),
+        ({"min_occupancy": "a"}, "min_occupancy must be a number, got 'a'"),
+    ],
+)
+def test_options_of_another_type_are_refused_by_name(options, words):
+    recording = from_arrays(np.ones((5, 1)), {"x": np.arange(5), "y": np.arange(5)})
+    with pytest.raises(ValueError, match=words):
+        rate_maps(recording, **options)

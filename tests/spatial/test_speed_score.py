@@ -7,6 +7,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter1d
 
 import placeformer as pf
+from placeformer.data.dwell import sample_times
 from placeformer.spatial.movement import running_speed
 
 QUIET = {"progress": False}
@@ -74,6 +75,86 @@ def test_smoothing_is_in_time(cells):
     want = [np.corrcoef(unit, speed)[0, 1] for unit in blurred.T]
     np.testing.assert_allclose(table.speed_score, want, rtol=1e-4)
     assert table.speed_score[0] > pf.speed_score(timed, n_shuffles=19, **QUIET).speed_score[0]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i8", "?"])
+def test_smoothed_counts_are_no_integers(dtype):
+    speed = speeds(500)
+    counts = np.random.default_rng(0).poisson(0.3 * speed)[:, None].astype(dtype)
+    got, want = (
+        pf.speed_score(made(values, speed), smooth=3, n_shuffles=9, **QUIET)
+        for values in (counts, counts.astype(float))
+    )
+    np.testing.assert_allclose(got.speed_score, want.speed_score, rtol=1e-5)
+    np.testing.assert_allclose(got.slope, want.slope, rtol=1e-5)
+
+
+def test_smoothing_ends_at_gaps():
+    """Slow and fast bouts of one second: their activity stays twice their speed."""
+    t = np.arange(0, 200, 0.02)
+    bouts = t % 10 < 1
+    speed = np.where((t // 10) % 2, 10.0, 1.0)[bouts]
+    joined = made(2 * speed[:, None], speed, timestamps=t[bouts])
+    for recording in (joined, joined.isel(time=np.arange(speed.size) % 10 < 5)):
+        table = pf.speed_score(recording, smooth=0.25, n_shuffles=9, **QUIET)
+        assert table.speed_score.item() == pytest.approx(1)
+        assert table.slope.item() == pytest.approx(2)
+
+
+def test_selections_and_means_keep_the_clock():
+    """A sine of 11 s: every third sample has the same speed, slope, laps and directions."""
+    t = np.arange(3000) / 30
+    x, speed = 50 + 50 * np.sin(2 * np.pi * t / 20), 5 * np.pi * np.abs(np.cos(2 * np.pi * t / 20))
+    whole = pf.from_arrays(2 * speed[:, None], {"x": x}, sample_rate=30)
+    summed = whole.coarsen(time=3).mean().assign(dwell=whole.dwell.coarsen(time=3).sum())
+    parts = [whole.isel(time=slice(1, None, 3)), summed, whole.isel(time=slice(30, 2000))]
+    for part in parts:
+        times, timed = sample_times(part)
+        assert timed
+        np.testing.assert_array_equal(times[0], part.time)
+        np.testing.assert_allclose(running_speed(part)[0, 9:-9], abs_speed(part.time)[9:-9], atol=1)
+        np.testing.assert_allclose(pf.laps(part).duration, 10, atol=0.2)
+        for smooth in (None, 0.5):
+            table = pf.speed_score(part, smooth=smooth, n_shuffles=9, **QUIET)
+            same = pf.speed_score(whole, smooth=smooth, n_shuffles=9, **QUIET)
+            assert table.slope.item() == pytest.approx(same.slope.item(), rel=0.01)
+    cut = whole.isel(time=np.r_[0:100, 300:400])  # at the seam the position jumps
+    assert running_speed(cut).max() <= running_speed(whole).max()
+
+
+def abs_speed(t):
+    return 5 * np.pi * np.abs(np.cos(2 * np.pi * t.values / 20))
+
+
+def test_walks_on_clocks_of_their_own():
+    """Walks at 20 and 40 Hz side by side: each has its own times."""
+
+    def walk(rate):
+        t = np.arange(0, 40, 1 / rate)
+        x = {"x": 50 + 50 * np.sin(2 * np.pi * t / 20)}
+        return pf.from_arrays(np.ones((t.size, 1)), x, sample_rate=rate)
+
+    both = xr.concat([walk(20), walk(40)], "walk", join="outer")
+    speed = running_speed(both)
+    np.testing.assert_allclose(speed[0, ::2], running_speed(walk(20))[0], rtol=1e-9)
+    np.testing.assert_allclose(speed[1], running_speed(walk(40))[0], rtol=1e-9)
+    with pytest.raises(ValueError, match="where the clock starts anew, begin another walk"):
+        running_speed(xr.concat([walk(20), walk(20)], "time"))
+
+
+def test_a_speed_is_that_of_the_loader_beside_gaps():
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.choice([0.02, 0.15], 400, p=[0.9, 0.1]))
+    place = {"x": np.cumsum(rng.normal(size=400)), "y": np.cumsum(rng.normal(size=400))}
+    for max_gap in (None, 0.1):
+        recording = pf.from_arrays(
+            np.ones((400, 1)), place, timestamps=times, max_gap=max_gap, min_speed=1e-9
+        )
+        assert recording.max_gap == (max_gap or 0.25)
+        again = running_speed(recording, ["x", "y"])
+        np.testing.assert_allclose(again, recording.speed, rtol=1e-9)
+        thinned = running_speed(recording.isel(time=slice(None, None, 20)), ["x", "y"])
+        assert np.isfinite(thinned).mean() > 0.9
 
 
 def test_slow_units_that_ignore_the_speed_are_no_speed_cells():

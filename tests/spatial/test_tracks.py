@@ -221,8 +221,20 @@ def test_field_rates_of_maps_without_directions_and_wrong_input(track):
         pf.field_rates(track, maps, laps, fields=pf.place_fields(maps.isel(unit=[0])))
     with pytest.raises(ValueError, match="laps must hold 'number'"):
         pf.field_rates(track, maps, laps.isel(time=slice(10)))
-    with pytest.raises(ValueError, match="units of the recording"):
+    with pytest.raises(ValueError, match="got 3 and 1 units"):
         pf.field_rates(track, maps.isel(unit=[0]), laps)
+
+
+def test_field_rates_of_units_in_another_order_are_refused(track):
+    laps, maps = pf.laps(track), pf.rate_maps(track, by="x", bins=20)
+    turned, turned_maps = track.isel(unit=[2, 1, 0]), maps.isel(unit=[2, 1, 0])
+    want = pf.field_rates(track, maps, laps).isel(unit=[2, 1, 0])
+    xr.testing.assert_equal(pf.field_rates(turned, turned_maps, laps), want)
+    for recording, of_maps in ((turned, maps), (track, turned_maps)):
+        with pytest.raises(ValueError, match=r"recording and maps .* with rate_maps\(recording\)"):
+            pf.field_rates(recording, of_maps, laps)
+    with pytest.raises(ValueError, match="maps and fields must hold the same units"):
+        pf.field_rates(track, maps, laps, fields=pf.place_fields(turned_maps))
 
 
 def test_tables_of_fields_on_a_track_have_ends():

@@ -81,6 +81,11 @@ def test_recent_steps_know_the_last_of_more_steps_than_they_hold():
     assert len(recent) == 4
     assert recent.totals().tolist() == [3.5, 4, 2 + 3 + 4 + 5, 0, 0]
     assert recent.totals(2).tolist() == [4.5, 2, 9, 0, 0]
+    words = recent.describe(n_maps=2)
+    assert words == "loss 3.500, working error 3.500, reference error nan, 2 maps"
+    recent.n = 0  # after an evaluation
+    assert recent.describe(n_maps=2) == words
+    recent.n = 6
     again = RecentSteps(4, torch.device("cpu"))
     again.load_state_dict(recent.state_dict())
     assert again.totals().tolist() == recent.totals().tolist()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.recipes import RECIPE, assert_bit_equal, recipe, toml, weights
@@ -133,6 +134,17 @@ def test_it_learns_the_letters_under_its_feet(tmp_path):
     assert history[-1]["loss"] < history[0]["loss"] < np.log(5) + 0.05
     assert history[-1]["working_error_running"] < 0.7
     assert [row["predictions"] for row in history] == [12_800, 25_600, 38_400]
+
+
+def test_an_error_of_no_prediction_is_nan(tmp_path):
+    # Of four places, all were visited within the last 32 steps, but for the first steps of a walk.
+    training = RECIPE["training"] | {"chunks_per_walk": [[0, 24]], "evaluate_every": 3}
+    parts = {"training": training, "network": RECIPE["network"] | {"memory": 32}}
+    small = Recipe.from_dict(RECIPE | parts | {"world": RECIPE["world"] | {"side": 2}})
+    train(small, tmp_path, progress=False)
+    unseen = pd.read_csv(tmp_path / HISTORY)["reference_error_running"]
+    assert np.isfinite(unseen.iloc[0])
+    assert np.isnan(unseen.iloc[-1])
 
 
 def test_the_running_errors_use_the_window_really_attended():

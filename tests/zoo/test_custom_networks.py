@@ -36,7 +36,8 @@ class RNN(nn.Module):
         super().__init__()
         options = options or {"alpha": 2.0}
         self.config = {"n_units": n_units, "sizes": sizes, "options": options, "p": p}
-        self.n_steps = 7
+        self.n_steps, self.activation = 7, torch.relu
+        self.gains, self.basis, self.last = {"out": 1.0}, torch.ones(2), None
         self.rnn = nn.GRU(sizes[0], n_units, batch_first=True)
         self.out = nn.Linear(n_units, sizes[1])
         self.back = nn.Linear(n_units, sizes[1], bias=False)
@@ -49,6 +50,8 @@ class RNN(nn.Module):
         self.register_buffer("scale", torch.tensor(0.5), persistent=False)
 
     def forward(self, velocity):
+        self.last = velocity
+        self.shape = list(velocity.shape)  # what a run leaves is no setting
         hidden = self.drop(self.units(self.rnn(velocity)[0]))
         return self.norm(self.out(hidden).transpose(1, 2)) * self.scale
 
@@ -461,6 +464,26 @@ def scaled(model):
     model.scale *= 2
 
 
+def activated(model):
+    model.activation = torch.tanh
+
+
+def optioned(model):
+    model.gains["out"] = 5.0
+
+
+def rebased(model):
+    model.basis = model.basis * 2
+
+
+def hooked(model):
+    model.rnn.register_forward_hook(lambda *_: None)
+
+
+def replaced(model):
+    model.forward = lambda velocity: velocity
+
+
 def counted(model):
     model.places = model.places.float()
 
@@ -475,6 +498,11 @@ def counted(model):
         (untied, {}, "back.weight and out.weight: expected them to share one tensor"),
         (grown, {}, "extra.weight: expected no such tensor"),
         (settled, {}, "n_steps: expected 7 in a RNN built from its config, got 8; make it part"),
+        (activated, {}, "activation: expected relu in a RNN built from its config, got tanh"),
+        (optioned, {}, "gains: expected {'out': 1.0} in a RNN built from its config, got"),
+        (rebased, {}, "basis: expected tensor([1., 1.]) in a RNN"),
+        (hooked, {}, "rnn: expected the hooks that it has in a RNN"),
+        (replaced, {}, "forward: expected None in a RNN"),
         (scaled, {}, "scale: expected the values in a RNN built from its config, got others"),
         (counted, {}, "places: expected torch.int64, as its class builds it, got torch.float32"),
         (lambda m: m.double().out.bias.data.fill_(0.1), {}, "float64 that it would round"),

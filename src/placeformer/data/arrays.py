@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import PERIODS, angle_units, declare
-from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, check_periods, declare
+from placeformer.data.clock import ROUNDING, SPEED_WINDOW, Clock, check_times, gap_of, speed
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
 STEPS = (schema.WALK, schema.TIME)
+
+UNIT_ID = "unit_id"
+"""Coordinate of the ids that units have at their source."""
+
+OF_UNITS = (schema.ACTIVATION, schema.UNIT, UNIT_ID, "layer", "component", "index")
 
 SPEED = "speed"
 SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
@@ -43,7 +50,8 @@ def from_arrays(
     activation
         Array (walk, time, unit), or (time, unit) of one walk: NumPy, which is not copied; dask,
         which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
-        ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names.
+        ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names and
+        whose labels of `unit` are kept.
         Walks of unequal length are a list of arrays (time, unit), or one array in which shorter
         walks end in NaN.
     position
@@ -60,14 +68,18 @@ def from_arrays(
         ``sample_rate``: for cameras that drop frames and clocks that jitter.
     max_gap
         Interval in seconds between two ``timestamps`` above which the tracking counts as lost
-        between them; by default 5 median intervals, and at least 0.25 s.
+        between them; by default 5 median intervals of the walk, and at least 0.25 s.
+        ``attrs["max_gap"]`` holds what was taken, unless it differs between walks.
     min_speed
         Minimum speed of a timed recording, in units of the position per second: slower samples get
         position NaN, which keeps them out of maps. The velocity is smoothed with a triangle 0.5 s
-        wide; the recording holds the speed as ``speed``.
+        wide, goes the short way round on circular axes, and leaves angles out, which are circular
+        axes other than x, y and z; the recording holds the speed as ``speed``.
     behaviour
         Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
-        as ``"map"``, as arrays (walk,).
+        as ``"map"``, as arrays (walk,). Their names are not those of the position, nor of what is
+        made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed`` with
+        ``min_speed``.
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m". A circular
         axis that is not x, y or z is in "rad" or "deg" where that is its period.
@@ -86,7 +98,9 @@ def from_arrays(
     -------
     xarray.Dataset
         A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer,
-        and `unit` labels them "layer/index", or "index" without layers.
+        and `unit` labels them "layer/index", or "index" without layers. Where the activation is a
+        DataArray with other labels of `unit` (or `unit_id`), these are `unit`, as text, and
+        `unit_id`.
         With ``sample_rate`` or ``timestamps`` it is timed: ``dwell`` (walk, time) holds the seconds
         that every sample stands for, and with ``timestamps`` these are a coordinate. Position,
         ``dwell`` and ``timestamp`` are NaN after the end of a shorter walk.
@@ -94,8 +108,9 @@ def from_arrays(
     Raises
     ------
     ValueError
-        Shapes or lengths of walks do not fit, values are not finite, the sample rate is not
-        positive, or times do not ascend or are missing.
+        Shapes or lengths of walks do not fit, a name is taken, DataArrays have different labels of
+        `time` or `walk`, values are not finite, the sample rate is not positive, or times do not
+        ascend or are missing.
 
     See Also
     --------
@@ -113,6 +128,11 @@ def from_arrays(
     >>> dict(recording.sizes)
     {'walk': 1, 'time': 500, 'unit': 3}
     """
+    periods = check_periods(circular)
+    given = {f"behaviour[{name!r}]": b for name, b in (behaviour or {}).items()}
+    given = {"activation": activation, **_named(position), **given, "timestamps": timestamps}
+    check_labels(given, STEPS)
+    ids = unit_ids(activation)
     values = _numbers("activation", _in_order(activation))
     if values.ndim == 2:
         values = values[None]
@@ -123,6 +143,8 @@ def from_arrays(
     n_walks, n_steps, n_units = values.shape
     lengths = _walk_lengths(values)
     columns = _columns(position)
+    timed = sample_rate is not None or timestamps is not None
+    _check_names(columns, behaviour or {}, timed, min_speed is not None)
     _check_not_transposed(values.shape, columns)
     own = [len(walk) for walk in activation] if _is_ragged(activation) else lengths.tolist()
     _check_lengths(own, {f"position[{name!r}]": axis for name, axis in columns.items()})
@@ -137,7 +159,7 @@ def from_arrays(
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     if min_speed is not None:
-        others[SPEED] = _speed(places, times, attrs, max_gap, min_speed)
+        others[SPEED] = _speed(places, times, attrs, max_gap, min_speed, periods)
         axes = {name: axis.values for name, axis in places.items()}
         moving = of_moving(axes, others[SPEED].values, min_speed)
         places = {k: xr.Variable(STEPS, moving[k], places[k].attrs) for k in places}
@@ -146,16 +168,16 @@ def from_arrays(
         others[SPEED].attrs = about | others[SPEED].attrs
     for name, place in places.items():
         place.attrs["units"] = position_units
-        angle = name in (circular or {}) and name not in schema.AXES
+        angle = name in periods and name not in schema.AXES
         if angle and position_units not in PERIODS:
-            place.attrs["units"] = angle_units(float((circular or {})[name]), position_units)
+            place.attrs["units"] = angle_units(periods[name], position_units)
     entry = schema.RECORDING[schema.ACTIVATION]
     about = {**entry.attrs, "units": units}
     recording = xr.Dataset(
         {schema.ACTIVATION: xr.Variable(entry.dims, values, about), **others},
         coords={
             **places,
-            **unit_labels(layer, n_units),
+            **unit_labels(layer, n_units, ids),
             schema.TIME: clock(n_steps, attrs.get("sample_rate")),
         },
         attrs=attrs,
@@ -164,7 +186,7 @@ def from_arrays(
     recording.attrs[schema.PROVENANCE] = schema.provenance(
         None, "from_arrays", **({"session": session} if session else {})
     )
-    recording = declare(recording, circular)
+    recording = declare(recording, periods)
     schema.check_recording(recording, need=tuple(columns))
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)
@@ -249,8 +271,7 @@ def _timing(
             raise ValueError("max_gap needs timestamps, got none; a regular clock has no gaps")
         if sample_rate is None:
             return {}, {}
-        if not (np.isfinite(sample_rate) and sample_rate > 0):
-            raise ValueError(f"sample_rate must be a positive number of Hz, got {sample_rate!r}")
+        check_positive("sample_rate", sample_rate)
         dwell = np.where(inside, 1 / sample_rate, np.nan)
         return {schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs)}, {"sample_rate": sample_rate}
     if sample_rate is not None:
@@ -258,6 +279,8 @@ def _timing(
             f"sample_rate must be None where timestamps are given, got {sample_rate!r}: it is "
             "taken from them"
         )
+    if isinstance(timestamps, xr.DataArray):
+        timestamps = timestamps.transpose(*STEPS, missing_dims="ignore")
     times = _numbers("timestamps", as_array(timestamps)).astype(float)
     times = times[None] if times.ndim == 1 else times
     if times.shape != shape:
@@ -274,19 +297,21 @@ def _timing(
                 *missing[0]
             )
         )
-    dwell, steps = np.full(shape, np.nan), []
+    dwell, steps, gaps = np.full(shape, np.nan), [], []
     for walk, row in enumerate(times):
         known = np.isfinite(row)
         check_times(row[: known.sum()], f"timestamps of walk {walk}")  # NaN only at the end
         gap = gap_of(row[known], max_gap, f"timestamps of walk {walk}")
         dwell[walk, known] = Clock.of(row[known], gap).dwell
         steps.append(np.diff(row[known])[np.diff(row[known]) <= gap])
+        gaps.append(gap)
     about = {"units": "s", "long_name": "time on the session's clock"}
     variables = {
         schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs),
         schema.TIMESTAMP: xr.Variable(STEPS, times, about),
     }
-    return variables, {"sample_rate": float(1 / np.mean(np.concatenate(steps)))}
+    attrs = {"sample_rate": float(1 / np.mean(np.concatenate(steps)))}
+    return variables, attrs | ({"max_gap": gaps[0]} if len(set(gaps)) == 1 else {})
 
 
 def _speed(
@@ -295,12 +320,14 @@ def _speed(
     attrs: Mapping[str, float],
     max_gap: float | None,
     min_speed: float,
+    periods: Mapping[str, float],
 ) -> xr.Variable:
     """Speed (walk, time) of positions."""
     check_positive("min_speed", min_speed)
     if "sample_rate" not in attrs:
         raise ValueError("min_speed needs a timed recording: pass sample_rate or timestamps")
-    axes = [np.asarray(axis.transpose(*STEPS).values, float) for axis in places.values()]
+    named = {k: np.asarray(axis.transpose(*STEPS).values, float) for k, axis in places.items()}
+    axes = axes_of_speed(named, {k: v for k, v in periods.items() if k in named})
     regular = np.arange(axes[0].shape[1]) / attrs["sample_rate"]
     moving = np.full(axes[0].shape, np.nan)
     for walk, row in enumerate(moving):
@@ -320,7 +347,9 @@ def of_moving(
 
 def check_positive(name: str, value: float | None) -> None:
     """Refuse an option that is neither ``None`` nor a positive number."""
-    if value is not None and not (np.isfinite(value) and value > 0):
+    number = np.asarray(value)
+    real = number.ndim == 0 and number.dtype.kind in "iuf"
+    if value is not None and not (real and np.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
 
 
@@ -443,6 +472,86 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
     }
 
 
+def _check_names(
+    position: Mapping[str, Any], behaviour: Mapping[str, Any], timed: bool, with_speed: bool
+) -> None:
+    """Refuse variables with the name of one that :func:`from_arrays` makes, or of another."""
+    made = dict.fromkeys(OF_UNITS, "the activation and its labels have this name")
+    made[schema.TIME] = "the coordinate of the steps has this name: pass times as timestamps"
+    if timed:
+        both = "sample_rate or timestamps make it: pass the times of the samples as timestamps"
+        made |= dict.fromkeys((schema.DWELL, schema.TIMESTAMP), both)
+    if with_speed:
+        made[SPEED] = (
+            "min_speed computes it from the position: leave min_speed out and use "
+            "recording.where(recording.speed >= least)"
+        )
+    for argument, names in (("behaviour", behaviour), ("position", position)):
+        for name in names:
+            if name in made:
+                raise ValueError(
+                    f"{argument} must have other names than {name!r}, as {made[name]}; or rename it"
+                )
+            made[name] = f"{argument} has a variable of this name"
+
+
+def _named(position: Any) -> dict[str, Any]:
+    """The arrays of a position, or lists of those of its walks, by their names in errors."""
+    walks = position if isinstance(position, list | tuple) else [position]
+    if not all(isinstance(walk, Mapping) for walk in walks):
+        return {"position": position}
+    names = dict.fromkeys(name for walk in walks for name in walk)
+    if walks is not position:
+        return {f"position[{name!r}]": position[name] for name in names}
+    return {f"position[{name!r}]": [walk.get(name) for walk in walks] for name in names}
+
+
+def check_labels(arguments: Mapping[str, Any], dims: Sequence[str]) -> None:
+    """Refuse DataArrays, or lists of those of walks, whose labels along dimensions differ."""
+    known: dict[tuple[str, int, int], tuple[str, pd.Index]] = {}
+    for argument, values in arguments.items():
+        walks = values if isinstance(values, list | tuple) else [values]
+        for number, walk in enumerate(walks):
+            labelled = walk.indexes if isinstance(walk, xr.DataArray) else {}
+            for dim in set(dims) & set(labelled):
+                own = argument, labelled[dim]
+                first, labels = known.setdefault((dim, number, len(walks)), own)
+                if not _alike(labels, labelled[dim]):
+                    raise ValueError(
+                        f"{argument} and {first} must have the same labels of {dim!r}, got "
+                        f"{labelled[dim][:3].tolist()}, ... ({labelled[dim].size}) and "
+                        f"{labels[:3].tolist()}, ... ({labels.size}): align them with xr.align, or "
+                        f"drop labels that mean nothing with drop_vars({dim!r})"
+                    )
+
+
+def _alike(one: pd.Index, other: pd.Index) -> bool:
+    """Whether labels are the same, numbers but for rounding."""
+    if one.size != other.size or one.equals(other):
+        return bool(one.size == other.size)
+    if not all(labels.dtype.kind in "iuf" for labels in (one, other)):
+        return False
+    step = np.ptp(one.to_numpy(float)) / one.size
+    return bool(np.allclose(one, other, rtol=0, atol=ROUNDING * step))
+
+
+def unit_ids(values: Any) -> NDArray[Any] | None:
+    """Ids of the units of a DataArray, or of a list of those of walks; ``None`` without any."""
+    walks = values if isinstance(values, list | tuple) else [values]
+    arrays = [walk for walk in walks if isinstance(walk, xr.DataArray)]
+    coords = [schema.unit_coords(walk) for walk in arrays]
+    found = [labels.get(UNIT_ID, labels.get(schema.UNIT)) for labels in coords]
+    ids = [np.asarray(labels.values) for labels in found if labels is not None]
+    if not ids:
+        return None
+    if any(not np.array_equal(ids[0], other) for other in ids):
+        raise ValueError(
+            "activation, a list of walks, must hold the same units in the same order, but the "
+            "labels of 'unit' differ; select the shared ones with sel(unit=labels)"
+        )
+    return ids[0] if ids[0].dtype.kind in "biuf" else ids[0].astype(str)
+
+
 def _check_not_transposed(shape: tuple[int, ...], position: Mapping[str, Any]) -> None:
     """Refuse activations (walk, unit, time), which the lengths of the position tell."""
     _, n_steps, n_units = shape
@@ -475,6 +584,7 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
                     f"{argument}[{name!r}] must hold walks of one length, got lengths "
                     f"{[len(walk) for walk in values][:5]}; pass the walks of each length apart"
                 )
+        check_labels({f"{argument}[{k!r}]": b for k, b in behaviour.items()}, STEPS)
         name, first = next(iter(behaviour.items()))
         n_walks, n_steps = (1, *np.shape(first))[-2:]
         source = f"{argument}[{name!r}] has {n_walks} walks of {n_steps} steps"
@@ -513,14 +623,29 @@ def as_coords(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.set_coords(names)
 
 
-def unit_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr.Variable]:
-    """`unit`, `layer`, `component` (its first part), `index`; `unit` and `index` without layers."""
+def unit_labels(
+    layer: str | Sequence[str] | None, n_units: int, ids: NDArray[Any] | None = None
+) -> dict[str, xr.Variable]:
+    """`unit`, `layer`, `component` (its first part), `index`; `unit` and `index` without layers.
+
+    Ids that say more than these labels are the labels instead, and `unit_id`.
+    """
+    labels = _layer_labels(layer, n_units)
+    if ids is None or np.array_equal(ids.astype(str), labels[schema.UNIT].values):
+        return labels
+    return {**labels, schema.UNIT: schema.unit_labels(ids), UNIT_ID: xr.Variable(schema.UNIT, ids)}
+
+
+def _layer_labels(layer: str | Sequence[str] | None, n_units: int) -> dict[str, xr.Variable]:
     if layer is None:
         index = np.arange(n_units)
         return {schema.UNIT: schema.unit_labels(index), "index": _unit("index", index)}
-    names = np.asarray([layer] * n_units if isinstance(layer, str) else list(layer), dtype=str)
+    several = list(layer) if hasattr(layer, "__iter__") else []
+    names = np.asarray([layer] * n_units if isinstance(layer, str) else several, dtype=str)
     if names.shape != (n_units,):
-        raise ValueError(f"layer must name each of {n_units} units, got {names.shape} names")
+        raise ValueError(
+            f"layer must be one name, or name each of {n_units} units, got {reprlib.repr(layer)}"
+        )
     index = np.empty(n_units, dtype=np.int64)
     for name in np.unique(names):
         index[names == name] = np.arange(np.sum(names == name))

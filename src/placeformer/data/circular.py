@@ -73,15 +73,9 @@ def declare(dataset: xr.Dataset, circular: Mapping[str, float] | None) -> xr.Dat
     ValueError
         A period is not a positive number, or the Dataset lacks the variable.
     """
-    if circular is None or circular == {}:
+    periods = check_periods(circular)
+    if not periods:
         return dataset
-    try:
-        periods = _checked(circular)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            "circular must map names of variables to their periods, positive numbers such as "
-            f"{{'heading': 2 * np.pi}}, got {circular!r}"
-        ) from error
     unknown = sorted(set(periods) - set(map(str, dataset.variables)))
     if unknown:
         raise ValueError(
@@ -89,6 +83,23 @@ def declare(dataset: xr.Dataset, circular: Mapping[str, float] | None) -> xr.Dat
             f"{sorted(map(str, dataset.variables))}"
         )
     return dataset.assign_attrs({CIRCULAR: as_text({**circular_of(dataset), **periods})})
+
+
+def check_periods(circular: Mapping[str, float] | None) -> dict[str, float]:
+    """The argument ``circular`` as a dict; empty for ``None``.
+
+    Raises
+    ------
+    ValueError
+        It is no mapping of names to positive numbers.
+    """
+    try:
+        return {} if circular is None else _checked(circular)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            "circular must map names of variables to their periods, positive numbers such as "
+            f"{{'heading': 2 * np.pi}}, got {circular!r}"
+        ) from error
 
 
 def as_text(periods: Mapping[str, float]) -> str:
@@ -238,6 +249,28 @@ def angle_units(period: float, otherwise: str) -> str:
         if abs(period - turn) <= TOLERANCE * turn:
             return units
     return otherwise
+
+
+def unwrapped(values: NDArray[Any], period: float) -> NDArray[np.float64]:
+    """Values (..., time) moved by whole periods to go the short way round from each to the next."""
+    whole = np.array(values, np.float64)
+    for row in np.ndindex(whole.shape[:-1]):
+        known = np.isfinite(whole[row])
+        whole[row][known] = np.unwrap(whole[row][known], period=period)
+    return whole
+
+
+def axes_of_speed(
+    axes: Mapping[str, NDArray[Any]], periods: Mapping[str, float]
+) -> list[NDArray[Any]]:
+    """The axes (..., time) of a position that its speed is computed from.
+
+    Circular axes go the short way round. Those that are not x, y or z are angles, which are no part
+    of the speed unless there is no other axis.
+    """
+    angles = [name for name in periods if name not in schema.AXES]
+    named = [name for name in axes if name not in angles] or list(axes)
+    return [unwrapped(axes[k], periods[k]) if k in periods else axes[k] for k in named]
 
 
 def wrap(values: Any, low: float, period: float) -> Any:

@@ -121,7 +121,7 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     interval = float(np.median(np.diff(times)))
     if max_gap is None:
         return max(GAP_INTERVALS * interval, GAP_SECONDS)
-    if not max_gap >= interval * (1 - ROUNDING):
+    if np.asarray(max_gap).dtype.kind not in "iuf" or not max_gap >= interval * (1 - ROUNDING):
         raise ValueError(
             f"max_gap must be at least the median interval of {argument}, {interval:.6g} s, got "
             f"{max_gap!r}; pass None for {GAP_INTERVALS} intervals and at least {GAP_SECONDS} s"
@@ -144,7 +144,10 @@ def check_times(times: Floats, argument: str) -> None:
         return
     at = int(faults[0])
     here, later = times[at], times[min(at + 1, len(times) - 1)]
-    advice = "sort the samples and drop those without a time"
+    advice = (
+        "sort the samples and drop those without a time; where the clock starts anew, begin "
+        "another walk"
+    )
     if here == later:
         advice = f"{np.count_nonzero(steps == 0)} times occur twice: drop one sample of each"
     raise ValueError(

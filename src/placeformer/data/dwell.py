@@ -1,4 +1,4 @@
-"""The seconds that every sample of a Recording stands for."""
+"""When the samples of a Recording were taken, and the seconds that each stands for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
+from placeformer.data.clock import check_times, gap_of
 
 ALIKE = 1e-6
 """Relative difference of durations that counts as rounding."""
@@ -61,3 +62,49 @@ def interval(recording: xr.Dataset) -> float | None:
     if time is None or time.attrs.get("units") != "s" or time.size < 2:
         return None
     return float(np.median(np.diff(time.values)))
+
+
+def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
+    """Seconds of every sample (walk, time), or its step in a recording without a clock.
+
+    They are taken from ``timestamp``, or else from ``time``, which selections and means keep. The
+    second value says whether they are seconds.
+
+    Raises
+    ------
+    ValueError
+        The times of a walk do not ascend.
+    """
+    n_steps = recording.sizes[schema.TIME]
+    if schema.TIMESTAMP in recording.variables:
+        found, timed = recording[schema.TIMESTAMP].values, True
+        if recording[schema.TIMESTAMP].dims == (schema.TIME, schema.WALK):
+            found = found.T
+    else:
+        time: Any = recording.variables.get(schema.TIME)
+        units = None if time is None or time.dtype.kind not in "iuf" else time.attrs.get("units")
+        found = time.values if units in ("s", "1") else np.arange(n_steps)
+        rate = recording.attrs.get("sample_rate")
+        timed = bool(units == "s" or rate)
+        if rate and units != "s":
+            found = found / float(rate)
+    times = np.broadcast_to(found, (recording.sizes[schema.WALK], n_steps)).astype(np.float64)
+    for walk, row in enumerate(times):
+        check_times(row[np.isfinite(row)], f"walk {walk}")
+    return times, timed
+
+
+def gap_in(recording: xr.Dataset, times: NDArray[np.float64]) -> float:
+    """Greatest distance of ``times`` of a recording that is no gap.
+
+    That of the recording, ``attrs["max_gap"]``, k times as far where every k-th sample was
+    selected; the default where it has none, or where its samples are further apart, such as bins of
+    time.
+    """
+    interval = float(np.median(np.diff(times)))
+    taken, rate = (recording.attrs.get(name) for name in ("max_gap", "sample_rate"))
+    if taken is not None:
+        gap = float(taken) * max(1, round(interval * float(rate or 0)))
+        if gap > interval * (1 + STALE):
+            return gap
+    return gap_of(times, None, "a walk")

@@ -10,8 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.arrays import as_array, unit_labels
-from placeformer.data.circular import check_edges, declare
+from placeformer.data.arrays import as_array, check_labels, unit_ids, unit_labels
+from placeformer.data.circular import check_edges, check_periods, declare
+
+EQUIDISTANT = 1e-4
+"""Share of a bin by which the distances of bin centres may differ: they may be float32."""
 
 ASSUMED = "time per place, taken to be the same at all"
 """Long name of an occupancy that was not given."""
@@ -35,15 +38,17 @@ def maps_from_arrays(
     ----------
     rate
         Array (unit, y, x), or (y, x) of one unit, or (map, unit, y, x): NumPy, masked, h5py, zarr,
-        or a DataArray with these dimensions. NaN or masked where a place was not visited.
+        or a DataArray with these dimensions, whose labels of units, maps and bin centres are kept.
+        NaN or masked where a place was not visited.
     occupancy
         Array (y, x), or (map, y, x), of the time at every place, the same for all units; where it
         is 0 or NaN the place was not visited, and its rate becomes NaN. By default all places where
         any unit has a rate have equal weight.
     edges
         Ascending edges of the bins, one more than bins: a mapping such as ``{"y": ..., "x": ...}``,
-        a sequence of one array for every axis, or one array for axes of one length. By default bins
-        are 1 wide and centred on 0, 1, 2, ...
+        a sequence of one array for every axis, or one array for axes of one length. By default they
+        lie half-way between the equidistant bin centres of a DataArray; without these, bins are 1
+        wide and centred on 0, 1, 2, ...
     by
         Names of the axes, in the order of the array; ``by="x"`` for maps of a track.
     layer
@@ -57,12 +62,14 @@ def maps_from_arrays(
     -------
     xarray.Dataset
         RateMaps as :func:`rate_maps` gives them: ``rate``, float64, ``occupancy``, bin centres and
-        edges, and the number of every unit as ``index``.
+        edges, and the number of every unit as ``index``. Labels of the units of a DataArray are
+        ``unit`` and ``unit_id``, as in :func:`from_arrays`.
 
     Raises
     ------
     ValueError
-        Shapes do not fit, edges do not ascend, rates are infinite, or occupancy is negative.
+        Shapes or labels do not fit, edges do not ascend, rates are infinite, or occupancy is
+        negative.
 
     See Also
     --------
@@ -82,6 +89,7 @@ def maps_from_arrays(
     {'unit': 29}
     """
     names = (by,) if isinstance(by, str) else tuple(by)
+    check_labels({"rate": rate, "occupancy": occupancy}, (schema.MAP, *names))
     values = _values("rate", rate, (schema.MAP, schema.UNIT, *names), names)
     if values.ndim == len(names):
         values = values[None]
@@ -101,7 +109,7 @@ def maps_from_arrays(
     unit_axis = (slice(None),) * len(lead) + (None,)
     values = np.where(np.broadcast_to(seconds[unit_axis] > 0, values.shape), values, np.nan)
     coords: dict[str, xr.Variable] = {}
-    for name, bins in _edges(edges, names, place).items():
+    for name, bins in _edges(edges, names, place, _labels(rate, names)).items():
         about_axis = {"units": position_units, "long_name": f"{name} position"}
         centres = (bins[:-1] + bins[1:]) / 2
         coords[name] = xr.Variable(name, centres, about_axis)
@@ -114,14 +122,15 @@ def maps_from_arrays(
             schema.RATE: ((*lead, schema.UNIT, *names), values, rates),
             schema.OCCUPANCY: ((*lead, *names), seconds, about),
         },
-        coords={**coords, **unit_labels(layer, values.shape[len(lead)])},
+        coords={**coords, **unit_labels(layer, values.shape[len(lead)], unit_ids(rate))},
         attrs={schema.PROVENANCE: schema.provenance(None, "maps_from_arrays")},
     )
     if lead:
         attrs = schema.RECORDING[schema.MAP].attrs
-        maps = maps.assign_coords({schema.MAP: (schema.MAP, np.arange(len(values)), attrs)})
+        number = _labels(rate, lead).get(schema.MAP, np.arange(len(values)))
+        maps = maps.assign_coords({schema.MAP: (schema.MAP, number, attrs)})
     schema.check_rate_maps(maps)
-    for name, period in (circular or {}).items():
+    for name, period in check_periods(circular).items():
         if name + schema.EDGES_SUFFIX in maps.coords:
             check_edges(name, maps[name + schema.EDGES_SUFFIX].values, period)
     return declare(maps, circular)
@@ -167,12 +176,30 @@ def _occupancy(
     return values, {"units": units, "long_name": "time per place"}
 
 
+def _labels(given: Any, dims: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Numbers that label a DataArray along some dimensions."""
+    indexes = given.indexes if isinstance(given, xr.DataArray) else {}
+    found = {name: indexes[name].to_numpy() for name in dims if name in indexes}
+    return {name: labels for name, labels in found.items() if labels.dtype.kind in "iuf"}
+
+
 def _edges(
-    edges: Any, names: tuple[str, ...], sizes: tuple[int, ...]
+    edges: Any,
+    names: tuple[str, ...],
+    sizes: tuple[int, ...],
+    centres: Mapping[str, NDArray[Any]],
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """Edges of every axis."""
+    """Edges of every axis, those that are not given from the centres of the bins."""
     if edges is None:
-        return {name: np.arange(n + 1) - 0.5 for name, n in zip(names, sizes, strict=True)}
+        return {
+            name: _edges_around(name, centres.get(name, np.arange(n)))
+            for name, n in zip(names, sizes, strict=True)
+        }
+    if np.isscalar(edges) or not len(edges):
+        raise ValueError(
+            f"edges must be ascending numbers, one more than bins, or such an array for each of "
+            f"{names}, got {edges!r}; for 10 bins pass np.linspace(low, high, 11)"
+        )
     if isinstance(edges, Mapping):
         given = dict(edges)
     elif np.ndim(edges[0]) == 0:
@@ -191,4 +218,26 @@ def _edges(
                 f"edges of {name!r} must be {n + 1} finite ascending numbers for {n} bins, got "
                 f"{bins.size} from {bins.min():g} to {bins.max():g}"
             )
+        own = centres.get(name, np.arange(n))
+        within = (bins[:-1] <= own) & (own <= bins[1:])
+        if not within.all() and not np.array_equal(own, np.arange(n)):
+            raise ValueError(
+                f"edges of {name!r} must fit the labels of rate, a DataArray, its bin centres: "
+                f"{own[~within][0]:g} is not in the bin from {bins[:-1][~within][0]:g} to "
+                f"{bins[1:][~within][0]:g}; sort it with rate.sortby({name!r}), or drop labels "
+                f"that mean nothing with rate.drop_vars({name!r})"
+            )
     return checked
+
+
+def _edges_around(name: str, centres: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Edges of bins of one width, from their centres."""
+    steps = np.diff(centres) if len(centres) > 1 else np.ones(1)
+    if not (steps > 0).all() or not np.allclose(steps, steps.mean(), rtol=EQUIDISTANT, atol=0):
+        raise ValueError(
+            f"rate, a DataArray, must have equidistant ascending labels of {name!r}, the centres "
+            f"of its bins, got {centres[:4].tolist()}, ...; pass edges={{{name!r}: ...}}, or sort "
+            f"it with rate.sortby({name!r})"
+        )
+    half = steps.mean() / 2
+    return np.linspace(centres[0] - half, centres[-1] + half, len(centres) + 1)

@@ -64,8 +64,9 @@ def from_nwb(
         (for example some of its rows), or rows of start and stop in seconds; by default from the
         first to the last sample of the position. Every row becomes a walk.
     join, bin_size, min_speed, max_gap
-        As in :func:`from_pynapple`: whether to concatenate the epochs to one walk (otherwise walks
-        that are shorter than the longest end in NaN), the width of time bins in seconds, the
+        As in :func:`from_pynapple`: whether to concatenate the epochs to one walk, in order of time
+        and the time that they share once (otherwise walks that are shorter than the longest end in
+        NaN), the width of time bins in seconds, the
         minimum speed in units of the series per second, and the longest interval between samples
         that is not a gap.
     layer
@@ -112,8 +113,8 @@ def from_nwb(
     -----
     UserWarning
         Spike times do not ascend (they are sorted), epochs do not end after they start (they are
-        left out), few spikes lie within the tracking (two clocks?), or the units were not observed
-        during more than 1 % of the epochs (this time is left out).
+        left out), epochs to be joined overlap, few spikes lie within the tracking (two clocks?), or
+        the units were not observed during more than 1 % of the epochs (this time is left out).
 
     See Also
     --------

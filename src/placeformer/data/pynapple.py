@@ -12,6 +12,8 @@ import xarray as xr
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
+from placeformer.data.arrays import check_positive
+from placeformer.data.dwell import sample_times
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track, ends_of
 from placeformer.data.walk_lengths import inside_walks, walk_lengths
@@ -52,7 +54,8 @@ def from_pynapple(
     join
         Every epoch becomes a walk, and shorter walks are padded with NaN: maps and measures leave
         the padding out, while analyses that shift activations in time (:func:`shuffle_test`) raise
-        an error. ``join=True`` concatenates all epochs to one walk instead.
+        an error. ``join=True`` concatenates all epochs to one walk instead, in order of time; those
+        that adjoin are one epoch.
     bin_size
         Width in seconds of time bins, which then are the samples: spikes in a bin are counted, a
         signal and the position are averaged. By default the samples are those of the position, or
@@ -339,20 +342,17 @@ def _track(
 
 def _times(recording: xr.Dataset, sample_rate: float | None) -> np.ndarray:
     """Time of every sample (walk, time) in seconds; NaN after the end of a walk."""
-    if schema.TIMESTAMP in recording.coords:
-        times = recording[schema.TIMESTAMP].transpose(*schema.STEP_DIMS).values
-        return np.asarray(times, float)
-    n_walks, n_steps = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
-    time = recording.get(schema.TIME)
-    if time is not None and time.attrs.get("units") == "s":
-        steps = np.asarray(time.values, float)
-        rest = np.median(np.diff(steps)) if n_steps > 1 else 0.0
-        return np.arange(n_walks)[:, None] * (steps[-1] - steps[0] + 2 * rest) + steps
-    rate = recording.attrs.get("sample_rate", sample_rate)
-    if rate is None or not rate > 0:
-        raise ValueError(
-            f"sample_rate must be a positive number of Hz, got {rate!r}: the recording counts "
-            "steps, but pynapple seconds; pass sample_rate=1 to count a step as a second"
-        )
-    starts = np.arange(n_walks)[:, None] * (n_steps + 1)
-    return (starts + np.arange(n_steps)) / rate
+    times, timed = sample_times(recording)
+    if schema.TIMESTAMP in recording.variables:
+        return times
+    if not timed:
+        if sample_rate is None:
+            raise ValueError(
+                "sample_rate must be a positive number of Hz, got None: the recording counts "
+                "steps, but pynapple seconds; pass sample_rate=1 to count a step as a second"
+            )
+        check_positive("sample_rate", sample_rate)
+        times = times / sample_rate
+    rest = np.median(np.diff(times[0])) if times.shape[1] > 1 else 1.0
+    length = times[0, -1] - times[0, 0] + 2 * rest
+    return np.arange(len(times))[:, None] * length + times

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
+from placeformer.data.circular import axes_of_speed, check_periods, unwrapped
 from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
 
 FEW, SOME = 200, 20
@@ -78,7 +79,10 @@ class Track:
         axes = {}
         for name, axis in samples.axes.items():
             known = np.isfinite(axis)
-            total = np.bincount(bins[known], self._unwrapped(name, axis[known]), n)
+            whole = axis[known]
+            if name in self.periodic:
+                whole = unwrapped(whole, self.periods[name])
+            total = np.bincount(bins[known], whole, n)
             count = np.bincount(bins[known], minlength=n)
             lent = np.append(axis, np.nan)[near]  # the last is that of no sample
             lent[np.bincount(bins, minlength=n) > 0] = np.nan
@@ -96,30 +100,24 @@ class Track:
                 "this name; leave min_speed out and use recording.where(recording.speed >= least)"
             )
         assert self.max_gap is not None
-        angles = [name for name in self.periodic if name not in schema.AXES]
-        named = [name for name in self.axes if name not in angles] or list(self.axes)
-        axes = [self._unwrapped(name, self.axes[name]) for name in named]
-        fast = speed(self.times, axes, self.max_gap)
+        fast = speed(self.times, axes_of_speed(self.axes, self.periods), self.max_gap)
         return replace(self, axes={**self.axes, SPEED: fast})
 
-    def _unwrapped(self, name: str, axis: Floats) -> Floats:
-        """An axis without jumps where its ends meet."""
-        low, high = self.periodic.get(name, (0, np.inf))
-        if not np.isfinite(high):
-            return axis
-        whole, known = axis.copy(), np.isfinite(axis)
-        whole[known] = np.unwrap(axis[known], period=high - low)
-        return whole
+    @property
+    def periods(self) -> dict[str, float]:
+        """Periods of the axes whose ends meet."""
+        return {name: high - low for name, (low, high) in self.periodic.items()}
 
 
 def ends_of(
     circular: Mapping[str, float] | None, axes: Mapping[str, Any]
 ) -> dict[str, tuple[float, float]]:
     """Ends of the circular axes of a position, from their periods."""
-    unknown = sorted(set(circular or {}) - set(axes))
+    periods = check_periods(circular)
+    unknown = sorted(set(periods) - set(axes))
     if unknown:
         raise ValueError(f"circular names {unknown}, but the axes of the position are {list(axes)}")
-    return {name: (0.0, float(period)) for name, period in (circular or {}).items()}
+    return {name: (0.0, period) for name, period in periods.items()}
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,10 @@ class Cut:
             check_positive(name, getattr(self, name))
 
     def spans(self) -> Floats:
-        """Epochs as an array (epoch, 2); those that end before they start are left out."""
+        """Epochs as an array (epoch, 2); those that end before they start are left out.
+
+        Epochs to be joined are in order of time, and those that overlap or adjoin are one.
+        """
         spans = np.atleast_2d(np.asarray(self.epochs, float))
         if spans.ndim != 2 or spans.shape[1] != 2:
             raise ValueError(
@@ -183,7 +184,24 @@ class Cut:
                 f"({rows})",
                 stacklevel=4,
             )
-        return np.asarray(spans[good])
+        return _united(spans[good]) if self.join else np.asarray(spans[good])
+
+
+def _united(spans: Floats) -> Floats:
+    """Epochs in order of time, those that overlap or adjoin as one."""
+    start, stop = spans[np.argsort(spans[:, 0])].T
+    stop = np.maximum.accumulate(stop)
+    twice = np.flatnonzero(start[1:] < stop[:-1] - ROUNDING)
+    if twice.size:
+        at = twice[0]
+        warnings.warn(
+            f"{twice.size} of {len(spans)} epochs start before an earlier one ends (the first at "
+            f"{start[at + 1]:g} s, before {stop[at]:g} s); join=True takes the time that they "
+            "share once. To keep it twice pass join=False, which makes every epoch a walk",
+            stacklevel=5,
+        )
+    apart = start[1:] > stop[:-1]
+    return np.stack([start[np.append(True, apart)], stop[np.append(apart, True)]], axis=1)
 
 
 def of_spikes(trains: Mapping[Any, ArrayLike], track: Track, cut: Cut, **labels: Any) -> xr.Dataset:
@@ -362,14 +380,13 @@ def _label(
     if cut.min_speed is not None:
         behaviour[SPEED] = axes.pop(SPEED)
         axes = of_moving(axes, behaviour[SPEED], cut.min_speed)
-    periods = {name: high - low for name, (low, high) in track.periodic.items()}
     recording = from_arrays(
         values,
         axes,
         sample_rate=rate,
         behaviour=behaviour,
         check_finite=False,
-        circular=periods,
+        circular=track.periods,
         **options,
     )
     bad = (~np.isfinite(values) & ~np.isnan(times)[..., None]).sum((0, 1))

@@ -1,8 +1,9 @@
-"""Whether two Datasets hold the same units: their labels, their network, their session."""
+"""Whether two Datasets can be compared: the same neurons or network units, in the same measures."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,28 +13,48 @@ from placeformer.data import schema
 
 LABELS = ("layer", "component", "index", "unit_id", schema.UNIT)
 
-TRACKED = (
-    "Pass allow_other_units=True if the cells were tracked across sessions and have the same order "
-    "in both"
+BY_POSITION = (
+    "pass allow_other_units=True to pair the units by position, such as those of one network "
+    "before and after training, or cells that were tracked across sessions"
 )
+
+PER_SECOND_UNITS = ("Hz", "hz", "1/s", "s-1", "s^-1", "spikes/s")
+
+SPELLINGS = (
+    PER_SECOND_UNITS,
+    ("1", "", "count", "counts", "spike", "spikes"),
+    ("m", "meter", "meters", "metre", "metres"),
+    ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
+    ("px", "pixel", "pixels"),
+    ("rad", "radian", "radians"),
+    ("deg", "degree", "degrees"),
+)
+"""Units of measure that are the same."""
 
 WORLD = ("world_seed", "familiar", "maps", "n_letters", *schema.WORLD_SIZE, "letters_sha256")
 """What decides the letters of a grid world's places, as the provenance names it."""
 
 
 def check_same_units(
-    a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], *, allow_other_units: bool = False
+    a: xr.Dataset | xr.DataArray,
+    b: xr.Dataset | xr.DataArray,
+    names: tuple[str, str],
+    *,
+    allow_other_units: bool = False,
+    otherwise: str = BY_POSITION,
 ) -> None:
     """Refuse two Datasets whose units cannot be paired one to one.
 
     Parameters
     ----------
     a, b
-        Datasets with the dimension ``unit``.
+        Datasets or DataArrays with the dimension ``unit``.
     names
         Names of the two arguments, for the error.
     allow_other_units
         Pair the units by their position, whatever their labels and origin.
+    otherwise
+        The way out that the error names, of a function without the option ``allow_other_units``.
 
     Raises
     ------
@@ -58,32 +79,64 @@ def check_same_units(
             first, second = (str(d[name].values[differ[0]]) for d in (a, b))
             raise ValueError(
                 f"{both}, got {first!r} and {second!r} as the first {name!r} that differs; select "
-                "the shared units by their labels with sel(unit=labels), or pass "
-                "allow_other_units=True to pair them by position"
+                f"the shared units by their labels with sel(unit=labels), or {otherwise}"
             )
     if _differ(networks(a), networks(b)):
         raise ValueError(
             f"{both}, got units of two networks (their weights differ): unit 0 of the one has "
             "nothing to do with unit 0 of the other. Compare the populations with "
-            "placeformer.similarity of recordings on the same walks, or pass "
-            "allow_other_units=True to pair the units by position, for example those of one "
-            "network before and after training"
+            f"placeformer.similarity of recordings on the same walks, or {otherwise}"
         )
     if _differ(_steps(a, "session"), _steps(b, "session")):
         raise ValueError(
             f"{both}, got units of the recording sessions {_steps(a, 'session')[0]!r} and "
-            f"{_steps(b, 'session')[0]!r}: a cell may have another number in each. {TRACKED}"
+            f"{_steps(b, 'session')[0]!r}: a cell may have another number in each; {otherwise}"
         )
     if _differ(_steps(a, "spikes"), _steps(b, "spikes")):
         raise ValueError(
             f"{both}, got two sets of spike trains or signals: a cell of one session may have "
             "another number in the next. If both are parts of one session, pass all of its data "
-            "and the part as epochs= to from_pynapple, or the same session= to both calls. "
-            f"{TRACKED}"
+            "and the part as epochs= to from_pynapple, or the same session= to both calls; else "
+            f"{otherwise}"
         )
 
 
-def networks(dataset: xr.Dataset) -> list[Any]:
+def check_same_measures(
+    a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], variables: Iterable[str]
+) -> None:
+    """Refuse two Datasets of which a variable is in two units of measure, such as m and cm.
+
+    Parameters
+    ----------
+    a, b
+        Datasets.
+    names
+        Names of the two arguments, for the error.
+    variables
+        The variables that are compared. One that a Dataset lacks, or that states no units, is not.
+
+    Raises
+    ------
+    ValueError
+        Both state the units of a variable, and these differ.
+    """
+    for name in variables:
+        stated = [d[name].attrs.get("units") for d in (a, b) if name in d.variables]
+        if len(stated) == 2 and None not in stated and _measure(stated[0]) != _measure(stated[1]):
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have {name!r} in the same units, got "
+                f"{stated[0]!r} and {stated[1]!r}; convert one of them, or correct the attribute "
+                f"'units' of its {name!r} where that is wrong"
+            )
+
+
+def _measure(units: Any) -> str:
+    """One spelling of units of measure."""
+    text = str(units).strip()
+    return next((same[0] for same in SPELLINGS if text in same), text)
+
+
+def networks(dataset: xr.Dataset | xr.DataArray) -> list[Any]:
     """Fingerprints of the networks that a Dataset was recorded from, in its provenance."""
     known = [network for network in _steps(dataset, "network") if isinstance(network, dict)]
     return [network["weights_sha256"] for network in known if "weights_sha256" in network]
@@ -116,7 +169,7 @@ def warn_of_other_worlds(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -
         )
 
 
-def _steps(dataset: xr.Dataset, name: str) -> list[Any]:
+def _steps(dataset: xr.Dataset | xr.DataArray, name: str) -> list[Any]:
     """Values that the steps of the provenance give a name."""
     steps = schema.read_provenance(dataset).get("steps", [])
     return [step[name] for step in steps if step.get(name)]

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.interventions.replacement import Replacement, check_units, steps_of
+from placeformer.models.fingerprints import function_sha256
 from placeformer.models.memory import CURRENT_WALK, numbers
-from placeformer.recording.fingerprints import function_sha256
 
 Function = Callable[..., Any]
 Condition = ArrayLike | xr.DataArray | Callable[[xr.Dataset], Any] | None

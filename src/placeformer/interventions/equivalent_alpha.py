@@ -21,9 +21,9 @@ from placeformer.interventions.perturbation import ALPHA, Targets
 from placeformer.interventions.replacement import How, Reference
 from placeformer.interventions.units import Units
 from placeformer.models.activation import alpha_to_mg
+from placeformer.models.fingerprints import network_facts
 from placeformer.models.memory import MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.fingerprints import network_facts
 from placeformer.recording.navigation import facts
 from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import LEVEL, tails

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.models.fingerprints import texts
 from placeformer.models.memory import CURRENT_WALK, numbers
-from placeformer.recording.fingerprints import texts
 from placeformer.spatial.binning import BinnedRecording, Bins
 from placeformer.spatial.rate_maps import rate_maps
 

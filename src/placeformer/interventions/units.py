@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, selected_units
+from placeformer.recording.hooks import PATH, key_of, selected_units
 from placeformer.recording.navigation import by_lag, hook_points
 from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims, show
 
@@ -349,8 +349,12 @@ def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]
     if not path:
         return change(output)
     if isinstance(output, Mapping):
+        key = key_of(output, path[0])
+        value = changed(output[key], path[1:], change)
+        if not isinstance(output, MutableMapping):
+            return {**output, key: value}
         other = copy(output)
-        other[path[0]] = changed(output[path[0]], path[1:], change)  # type: ignore[index]
+        other[key] = value
         return other
     items = list(output)
     items[int(path[0])] = changed(items[int(path[0])], path[1:], change)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from placeformer._options import check_number
+
 K_MG_MM = 3.57
 """Mg²⁺ concentration (mM) that corresponds to α = 1 (Jahr & Stevens 1990)."""
 
@@ -144,7 +146,7 @@ def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
     Raises
     ------
     ValueError
-        If `alpha` is negative, NaN or infinite.
+        If `alpha` is negative, NaN or infinite, or `k_mg` is not above 0.
 
     See Also
     --------
@@ -157,7 +159,7 @@ def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
     >>> round(pf.alpha_to_mg(10), 2)
     35.7
     """
-    return check_alpha(alpha) * k_mg
+    return check_alpha(alpha) * check_half_block(k_mg)
 
 
 def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
@@ -179,7 +181,7 @@ def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
     Raises
     ------
     ValueError
-        If `mg_mM` is negative, NaN or infinite.
+        If `mg_mM` is negative, NaN or infinite, or `k_mg` is not above 0.
 
     See Also
     --------
@@ -192,6 +194,15 @@ def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
     >>> round(pf.mg_to_alpha(1), 2)
     0.28
     """
+    check_number("mg_mM", mg_mM)
     if not (math.isfinite(mg_mM) and mg_mM >= 0):
         raise ValueError(f"mg_mM must be a finite concentration ≥ 0 mM, got {mg_mM!r}")
-    return float(mg_mM) / k_mg
+    return float(mg_mM) / check_half_block(k_mg)
+
+
+def check_half_block(k_mg: float) -> float:
+    """Refuse a half-block concentration that is not a positive number of mM."""
+    check_number("k_mg", k_mg)
+    if not (math.isfinite(k_mg) and k_mg > 0):
+        raise ValueError(f"k_mg must be a finite concentration above 0 mM, got {k_mg!r}")
+    return float(k_mg)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from placeformer._options import check_whole
 from placeformer.data.schema import WALLS, variable
 
 ACTIONS = ("stay", "east", "south", "north", "west")
@@ -288,6 +289,7 @@ class GridWorld:
         >>> walks = world.walk(n_walks=6, n_steps=50, seed=0, letters=letters)
         """
         first, second = (self._one_map(name, m) for name, m in (("a", a), ("b", b)))
+        check_whole("seed", seed, 0)
         differ = np.random.default_rng([seed, 3]).permutation(np.flatnonzero(first != second))
         shares = check_shares(share)
         morphs = np.repeat(first[None], shares.size, 0)
@@ -331,6 +333,7 @@ class GridWorld:
         >>> (letters != world.maps[0]).sum(1).tolist()
         [0, 18, 36]
         """
+        check_whole("seed", seed, 0)
         first, rng = self._one_map("a", a), np.random.default_rng([seed, 4])
         order = rng.permutation(first.size)
         order = order[np.argsort(first[order], kind="stable")]  # of equal letters at random
@@ -364,10 +367,12 @@ class GridWorld:
     ) -> Walker:
         """Start `n_walks` walks at random places of random `maps` (default: all)."""
         n_maps = self.n_maps if n_maps is None else n_maps
+        check_whole("n_walks", n_walks)
         allowed = np.arange(n_maps) if maps is None else np.unique(np.asarray(maps))
         whole = allowed.dtype.kind in "iu" and allowed.size > 0
-        if not whole or allowed.min() < 0 or allowed.max() >= n_maps:
-            raise ValueError(f"maps must be indices in 0–{n_maps - 1}, got {maps!r}")
+        listed = maps is None or np.ndim(maps) == 1
+        if not (listed and whole) or allowed.min() < 0 or allowed.max() >= n_maps:
+            raise ValueError(f"maps must be indices in 0–{n_maps - 1}, such as [0], got {maps!r}")
         place = rng.integers(self.n_places, size=n_walks)
         chosen = allowed[rng.integers(len(allowed), size=n_walks)]
         return Walker(self.moves if moves is None else moves, place, chosen, rng)
@@ -411,6 +416,8 @@ class GridWorld:
             the place that the action leads to: `next_x`, `next_y` and `target`, the letter to be
             predicted. Coordinates along ``walk``: `map` (map index) and `familiar` (bool).
         """
+        check_whole("n_steps", n_steps)
+        check_whole("seed", seed, 0)
         rng = np.random.default_rng([seed, 2])
         known, barriers, moves = self.letters(familiar), self.walls, self.moves
         if letters is not None:

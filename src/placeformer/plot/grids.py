@@ -11,15 +11,16 @@ from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
 from placeformer.data import schema
+from placeformer.data.unit_identity import check_same_units
 from placeformer.plot._style import BLUE, VERMILION
 from placeformer.plot._style import axes as _axes
-from placeformer.plot.maps import set_axes, show_image
+from placeformer.plot.maps import set_axes, show_image, unit_number
 from placeformer.spatial.autocorrelogram import LAG
 
 
 def autocorrelogram(
     r: xr.DataArray,
-    unit: int = 0,
+    unit: int | str = 0,
     *,
     properties: xr.Dataset | None = None,
     ax: Axes | None = None,
@@ -33,7 +34,7 @@ def autocorrelogram(
         Result of :func:`placeformer.autocorrelogram`, of maps of one or two axes. Lags with too few
         pairs of places are hatched.
     unit
-        Number of the unit along ``unit``.
+        Number of the unit along ``unit``, or its label.
     properties
         Result of :func:`placeformer.grid_properties` on the same maps: the six peaks are marked,
         and the ellipse through them is drawn.
@@ -51,7 +52,8 @@ def autocorrelogram(
     Raises
     ------
     ValueError
-        The array has dimensions other than those of one map, or more than two lags.
+        The array has dimensions other than those of one map, or more than two lags, or the
+        properties are of other units.
 
     See Also
     --------
@@ -81,6 +83,10 @@ def autocorrelogram(
             f"{r.dims}; compute it with placeformer.autocorrelogram(maps), and pick one of several "
             "maps with isel"
         )
+    unit = unit_number(r, unit)
+    if properties is not None:
+        way = "compute both of the same maps"
+        check_same_units(r, properties, ("r", "properties"), otherwise=way)
     ax = _axes(ax)
     one = r.isel({schema.UNIT: unit}).transpose(*lags)
     units = [schema.shown_units(r[d], "bins") for d in lags]

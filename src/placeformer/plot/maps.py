@@ -27,6 +27,7 @@ from placeformer.plot._style import (
     named_results,
 )
 from placeformer.plot._style import axes as _axes
+from placeformer.spatial.place_fields import labels_of
 
 Edges = tuple[NDArray[Any], NDArray[Any]]
 """Edges of the bins on the axes y and x."""
@@ -69,14 +70,17 @@ def show_image(
 
 
 def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
-    """Set axes (y, x): of a grid in whole steps with y downwards, otherwise with y upwards."""
+    """Set axes (y, x): of a grid in whole steps with y downwards, otherwise with y upwards.
+
+    Units of length are equally long on both axes, unless the axes are of different units.
+    """
     on_grid = set(units) == {GRID_STEPS} and all(is_grid(e) for e in edges)
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
         axis.set_label_text(f"{dim} ({unit})")
         axis.set_major_locator(MaxNLocator(nbins=4, integer=on_grid))
     y, x = edges
     ylim = (y[-1], y[0]) if on_grid else (y[0], y[-1])
-    ax.set(xlim=(x[0], x[-1]), ylim=ylim, aspect="equal")
+    ax.set(xlim=(x[0], x[-1]), ylim=ylim, aspect="equal" if units[0] == units[1] else "auto")
 
 
 def is_grid(edges: NDArray[Any]) -> bool:
@@ -155,13 +159,16 @@ LABEL_WIDTH = 50
 ARC_POINTS = 9
 """Number of points on the arc of a bin of a polar plot."""
 
+MOST = 200
+"""Maximum number of units in a gallery."""
+
 MOST_POINTS = 400
 """Maximum number of points drawn per curve, to limit the size of vector graphics."""
 
 
 def rate_maps(
     maps: xr.Dataset,
-    unit: int = 0,
+    unit: int | str = 0,
     *,
     ax: Axes | None = None,
     limits: tuple[float, float] | None = None,
@@ -175,7 +182,7 @@ def rate_maps(
         RateMaps of one map, on two axes of place (an image) or one: a curve, and on a circular axis
         a polar plot, unless ``ax`` is given and not polar.
     unit
-        Number of the unit along ``unit``.
+        Number of the unit along ``unit``, or its label.
     ax
         Where to draw; by default a new figure.
     limits
@@ -206,7 +213,7 @@ def rate_maps(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('x (grid steps)', 'y (grid steps)')
     """
-    rate = _rates(maps, unit)
+    rate, unit = _rates(maps, unit), unit_number(maps, unit)
     (period, *_) = circular.axis_periods(maps)
     if rate.ndim == 1 and period is not None and (ax is None or ax.name == "polar"):
         return _polar(_axes(ax, "polar"), rate, maps, unit, limits, period)
@@ -226,7 +233,7 @@ def rate_maps(
 def place_fields(
     maps: xr.Dataset,
     fields: xr.Dataset | xr.DataArray,
-    unit: int = 0,
+    unit: int | str = 0,
     *,
     ax: Axes | None = None,
     limits: tuple[float, float] | None = None,
@@ -259,11 +266,10 @@ def place_fields(
     >>> len(ax.collections)  # a white outline on a black one
     2
     """
+    schema.check_rate_maps(maps)
+    labels = labels_of(fields, maps)
     ax = rate_maps(maps, unit, ax=ax, limits=limits, colorbar=colorbar)
-    labels = fields["label"] if isinstance(fields, xr.Dataset) else fields
-    label = labels.isel({schema.UNIT: unit}).transpose(*schema.place_dims(maps)).values
-    if label.shape != (shape := _rates(maps, unit).shape):
-        raise ValueError(f"fields must be those of maps, of shape {shape}, got {label.shape}")
+    label = labels.isel({schema.UNIT: unit_number(maps, unit)}).values
     for number in range(1, int(label.max(initial=0)) + 1):
         if label.ndim == 1:
             _shade_field(ax, label == number, maps, COLORS[(number - 1) % len(COLORS)])
@@ -322,6 +328,8 @@ def walk(
     'path'
     """
     check_result("recording", recording, "record", (schema.WALK, "x", "y"))
+    if walk not in range(n_walks := recording.sizes[schema.WALK]):
+        raise ValueError(f"walk must be a number of 0 to {n_walks - 1}, got {walk!r}")
     ax, steps = _axes(ax), recording.isel({schema.WALK: walk})
     x, y = (np.asarray(steps[name].values, float) for name in ("x", "y"))
     ax.plot(x, y, color="0.55", linewidth=1.2, zorder=1, label="path")
@@ -438,7 +446,7 @@ def distribution(
     return ax
 
 
-def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
+def _rates(maps: xr.Dataset, unit: int | str) -> xr.DataArray:
     """Rate (y, x) or (x,) of one unit of one map."""
     schema.check_rate_maps(maps)
     space, rate = schema.place_dims(maps), maps[schema.RATE]
@@ -448,7 +456,7 @@ def _rates(maps: xr.Dataset, unit: int) -> xr.DataArray:
         raise ValueError(
             f"maps must be of one map on one or two axes of place, got dims {rate.dims}; {way}"
         )
-    return rate.isel({schema.UNIT: unit}).transpose(*space)
+    return rate.isel({schema.UNIT: unit_number(maps, unit)}).transpose(*space)
 
 
 def _curve(
@@ -512,6 +520,39 @@ def _shade_field(ax: Axes, inside: NDArray[np.bool_], maps: xr.Dataset, color: s
     ends = np.flatnonzero(np.diff(np.pad(inside.astype(int), 1)))
     for first, stop in zip(ends[::2], ends[1::2], strict=True):
         ax.axvspan(edges[first], edges[stop], color=color, alpha=0.25, linewidth=0)
+
+
+def unit_number(maps: xr.Dataset | xr.DataArray, unit: int | str) -> int:
+    """Number of the one unit that is chosen by its number or label."""
+    (number,) = unit_numbers(maps, [unit], "unit")
+    return int(number)
+
+
+def unit_numbers(
+    maps: xr.Dataset | xr.DataArray, units: Any, argument: str = "units"
+) -> NDArray[np.intp]:
+    """Numbers of the units chosen by numbers, labels or a boolean array."""
+    n = maps.sizes[schema.UNIT]
+    values = np.arange(n) if units is None else np.atleast_1d(np.asarray(units))
+    if values.dtype == bool:
+        if values.shape != (n,):
+            raise ValueError(
+                f"{argument} must be one boolean for each of {n} units, got {values.shape}"
+            )
+        values = np.flatnonzero(values)
+    elif values.dtype.kind in "UO" and values.size:
+        known = maps[schema.UNIT].values if schema.UNIT in maps.coords else np.arange(n)
+        where = {str(label): i for i, label in enumerate(known)}
+        if absent := [str(label) for label in values if str(label) not in where]:
+            raise ValueError(f"{argument} must be labels of maps, which do not have {absent[:5]}")
+        values = np.array([where[str(label)] for label in values])
+    if values.ndim != 1 or not 0 < values.size <= MOST:
+        raise ValueError(
+            f"{argument} must be 1 to {MOST} units, got {values.size} of {n}; choose some"
+        )
+    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= n:
+        raise ValueError(f"{argument} must be numbers of 0 to {n - 1}, got {values[:5].tolist()}")
+    return values.astype(np.intp)
 
 
 def place_label(data: xr.Dataset, dim: str) -> str:

@@ -22,12 +22,11 @@ from placeformer.plot.maps import (
     place_label,
     rate_maps,
     show_image,
+    unit_numbers,
 )
+from placeformer.spatial.place_fields import labels_of
 
 HALF = "half"
-
-MOST = 200
-"""Maximum number of units in a gallery."""
 
 
 def population(
@@ -50,10 +49,11 @@ def population(
         RateMaps of one map, on one axis of place; or those of two halves
         (:func:`placeformer.half_maps`), of which the first sorts the units and the second is drawn.
     sort_by
-        RateMaps of the same units, by whose peaks they are sorted, such as those of other laps or
-        of another day. By default the maps that are drawn.
+        RateMaps of the same units, by whose peaks they are sorted, such as those of other laps. By
+        default the maps that are drawn.
     order
-        Numbers of the units from the top down, instead of an order by peaks.
+        Numbers of the units from the top down, instead of an order by peaks; needed to sort cells
+        that were tracked across sessions by the maps of another session.
     normalize
         Scale every unit from 0 at its least rate to 1 at its greatest.
     ax
@@ -143,7 +143,8 @@ def checked_order(maps: xr.Dataset, sort_by: xr.Dataset) -> xr.Dataset:
     """The maps that sort the units, once they are known to be of the same units."""
     schema.check_rate_maps(sort_by)
     only_axis(sort_by, "sort_by")
-    check_same_units(maps, sort_by, ("maps", "sort_by"))
+    way = "pass the numbers of the units from the top down as order="
+    check_same_units(maps, sort_by, ("maps", "sort_by"), otherwise=way)
     return sort_by
 
 
@@ -194,7 +195,7 @@ def gallery(
     Raises
     ------
     ValueError
-        Units that do not exist, no units or too many, or too few axes.
+        Units that do not exist, no units or too many, too few axes, or fields of other maps.
 
     See Also
     --------
@@ -215,6 +216,7 @@ def gallery(
     """
     schema.check_rate_maps(maps)
     numbers = unit_numbers(maps, units)
+    fields = None if fields is None else labels_of(fields, maps)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     if ax is None:
@@ -253,24 +255,3 @@ def range_of(rate: xr.DataArray) -> str:
         return "no rate"
     units = schema.shown_units(rate, "")
     return f"{values.min():.2g} to {values.max():.2g} {units}".rstrip()
-
-
-def unit_numbers(maps: xr.Dataset, units: Any) -> NDArray[np.intp]:
-    """Numbers of the units chosen by numbers, labels or a boolean array."""
-    n = maps.sizes[schema.UNIT]
-    values = np.arange(n) if units is None else np.atleast_1d(np.asarray(units))
-    if values.dtype == bool:
-        if values.shape != (n,):
-            raise ValueError(f"units must be one boolean for each of {n} units, got {values.shape}")
-        values = np.flatnonzero(values)
-    elif values.dtype.kind in "UO" and values.size:
-        known = maps[schema.UNIT].values if schema.UNIT in maps.coords else np.arange(n)
-        where = {str(label): i for i, label in enumerate(known)}
-        if absent := [str(label) for label in values if str(label) not in where]:
-            raise ValueError(f"units must be labels of maps, which do not have {absent[:5]}")
-        values = np.array([where[str(label)] for label in values])
-    if values.ndim != 1 or not 0 < values.size <= MOST:
-        raise ValueError(f"units must be 1 to {MOST} units, got {values.size} of {n}; choose some")
-    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= n:
-        raise ValueError(f"units must be numbers of 0 to {n - 1}, got {values[:5].tolist()}")
-    return values.astype(np.intp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from placeformer.data import schema
+from placeformer.data.circular import axis_periods
 from placeformer.spatial.rate_maps import flatten
 
 Floats = NDArray[np.float64]
+Mode = Literal["reflect", "wrap"]
 
 KNOWN = 0.5
 """Minimum weight of visited bins in an interpolated rate."""
@@ -22,11 +25,22 @@ WIDTHS = (0.05, 0.3)
 of the side."""
 
 
+def modes_of(maps: xr.Dataset) -> tuple[Mode, ...]:
+    """How a filter goes on beyond the ends of every axis."""
+    return tuple("reflect" if period is None else "wrap" for period in axis_periods(maps))
+
+
 def relative_centres(maps: xr.Dataset) -> list[Floats]:
-    """Centres of the bins along every axis, from 0 at the first edge to 1 at the last."""
+    """Centres of the bins along every axis, from 0 at the first edge to 1 at the last.
+
+    On a circular axis in turns from its origin, wherever the first edge is.
+    """
     centres = []
-    for dim in schema.place_dims(maps):
+    for dim, period in zip(schema.place_dims(maps), axis_periods(maps), strict=True):
         centre = np.asarray(maps[dim].values, float)
+        if period is not None:
+            centres.append(centre / period)
+            continue
         if dim + schema.EDGES_SUFFIX in maps.variables:
             edges = schema.edges_of(maps, dim)
         else:
@@ -46,37 +60,50 @@ def rates_at(maps: xr.Dataset, centres: list[Floats]) -> Floats:
     own = relative_centres(maps)
     if all(len(a) == len(b) and np.allclose(a, b) for a, b in zip(own, centres, strict=True)):
         return np.where(known > 0, values, np.nan)
-    weights = reduce(
-        sparse.kron, (_linear(a, b) for a, b in zip(own, centres, strict=True)), sparse.eye_array(1)
-    )
-    weights = sparse.csr_array(weights)
+    of_axes = zip(own, centres, axis_periods(maps), strict=True)
+    along = (_linear(a, b, period is not None) for a, b, period in of_axes)
+    weights = sparse.csr_array(reduce(sparse.kron, along, sparse.eye_array(1)))
     total, weight = weights @ np.where(known > 0, values, 0.0), weights @ known
     out = np.full(total.shape, np.nan)
     return np.divide(total, weight, out=out, where=weight >= KNOWN)
 
 
-def _linear(own: Floats, wanted: Floats) -> sparse.csr_array:
-    """Weights (wanted, own) of linear interpolation, constant beyond the first and last centre."""
+def _linear(own: Floats, wanted: Floats, circular: bool) -> sparse.csr_array:
+    """Weights (wanted, own) of linear interpolation, constant beyond the first and last centre.
+
+    On a circular axis, whose centres are in turns, the last adjoins the first.
+    """
+    if circular:
+        wanted, own = own[0] + (wanted - own[0]) % 1, np.append(own, own[0] + 1)
     at = np.interp(wanted, own, np.arange(len(own)))
-    return sparse.csr_array(np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(len(own)))))
+    weights = np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(len(own))))
+    if circular:
+        weights[:, 0] += weights[:, -1]
+        weights = weights[:, :-1]
+    return sparse.csr_array(weights)
 
 
 def blocks_of_places(centres: list[Floats], n_blocks: int) -> NDArray[np.intp]:
     """Block of every place, of ``n_blocks`` along every axis."""
-    numbers = [np.minimum((c * n_blocks).astype(int), n_blocks - 1) for c in centres]
+    numbers = [np.minimum((c % 1 * n_blocks).astype(int), n_blocks - 1) for c in centres]
     laid_out = np.meshgrid(*numbers, indexing="ij")
     return np.ravel_multi_index(laid_out, (n_blocks,) * len(centres)).ravel()
 
 
-def near_places(fold: NDArray[np.intp], shape: tuple[int, ...], gap: int) -> NDArray[np.bool_]:
+def near_places(
+    fold: NDArray[np.intp], shape: tuple[int, ...], gap: int, modes: tuple[Mode, ...]
+) -> NDArray[np.bool_]:
     """Whether a place is at most ``gap`` bins from a fold, diagonally as well (fold, place)."""
     own = fold == np.arange(int(fold.max()) + 1)[:, None]
     laid_out = own.reshape(-1, *shape)
     size = (1, *(2 * gap + 1,) * len(shape))
-    return np.asarray(ndimage.maximum_filter(laid_out, size)).reshape(len(own), -1) & ~own
+    near = ndimage.maximum_filter(laid_out, size, mode=["reflect", *modes])
+    return np.asarray(near).reshape(len(own), -1) & ~own
 
 
-def smooth_fields(shape: tuple[int, ...], n: int, rng: np.random.Generator) -> Floats:
+def smooth_fields(
+    shape: tuple[int, ...], n: int, rng: np.random.Generator, modes: tuple[Mode, ...]
+) -> Floats:
     """Random smooth rates (place, unit): white noise that is blurred, each unit by its own width.
 
     The widths are spread evenly over the logarithms of ``WIDTHS``.
@@ -85,5 +112,5 @@ def smooth_fields(shape: tuple[int, ...], n: int, rng: np.random.Generator) -> F
     for width in np.geomspace(*WIDTHS, n):
         noise = rng.standard_normal(shape)
         sigma = [width * size for size in shape]
-        fields.append(ndimage.gaussian_filter(noise, sigma, mode="reflect").ravel())
+        fields.append(ndimage.gaussian_filter(noise, sigma, mode=modes).ravel())
     return np.stack(fields, axis=1)

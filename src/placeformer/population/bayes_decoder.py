@@ -16,10 +16,10 @@ from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers, mapped
 from placeformer.data.dwell import dwell_of
+from placeformer.data.unit_identity import PER_SECOND_UNITS
 from placeformer.population.cross_validation import by_fold
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import activations, refuse_not_finite
-from placeformer.spatial.measures import PER_SECOND_UNITS
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.variance_explained import centre
 
@@ -62,7 +62,8 @@ class Decoder:
         if self.square is not None:
             log += np.multiply(x, x, out=x) @ self.square
         np.add(log, self.constant, out=log)
-        if self.log_prior is not None and seconds is not None:
+        if self.log_prior is not None:
+            assert seconds is not None
             log *= seconds[:, None].astype(log.dtype)
             log += self.log_prior
         return np.asarray(log)
@@ -140,8 +141,14 @@ def poisson(
 
 def seconds_of_rates(recording: xr.Dataset) -> NDArray[np.float64] | None:
     """Seconds of every sample (walk, time), of a timed recording of rates a second alone."""
+    of_rates = recording[schema.ACTIVATION].attrs.get("units") in PER_SECOND_UNITS
+    return seconds_of(recording) if of_rates else None
+
+
+def seconds_of(recording: xr.Dataset) -> NDArray[np.float64] | None:
+    """Seconds of every sample (walk, time), of a timed recording alone."""
     dwell = dwell_of(recording)
-    if dwell is None or recording[schema.ACTIVATION].attrs.get("units") not in PER_SECOND_UNITS:
+    if dwell is None:
         return None
     shape = tuple(recording.sizes[d] for d in schema.STEP_DIMS)
     return np.broadcast_to(np.asarray(dwell, np.float64), shape)

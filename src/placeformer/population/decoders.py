@@ -229,8 +229,16 @@ class Bayes(Trained):
         )
 
     def _seconds(self, recording: xr.Dataset) -> NDArray[np.float64] | None:
-        of_rates = self.models[0].log_prior is not None
-        return bayes_decoder.seconds_of_rates(recording) if of_rates else None
+        if self.models[0].log_prior is None:
+            return None
+        seconds = bayes_decoder.seconds_of(recording)
+        if seconds is None:
+            raise ValueError(
+                "recording must be timed, as a Poisson decoder of rates per second needs the "
+                "seconds of every sample, got neither 'dwell' nor a sample rate; pass "
+                "sample_rate to from_arrays"
+            )
+        return seconds
 
 
 def _check_estimator(method: Any, options: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
-from placeformer.data.unit_identity import check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import Bayes, Learner
 from placeformer.population.decoding_score import (
@@ -121,8 +121,9 @@ def decode_position(
         finer than the bins and off by less on average, but lies between two likely places. Other
         methods have no posterior and refuse ``"mean"``.
     circular
-        Period of every circular variable, as in :func:`rate_maps`. On circular axes errors are the
-        short way round, means are circular, and regressors are trained on the sine and the cosine.
+        Period of every circular variable, as in :func:`rate_maps`; with ``train`` an axis that is
+        circular in either recording is circular. On circular axes errors are the short way round,
+        means are circular, and regressors are trained on the sine and the cosine.
     max_samples
         Train on at most this many samples for each fold, drawn at random: by default 20,000 with
         "knn" and all with an estimator. Not allowed for "ridge" and Bayesian decoders, which read
@@ -168,7 +169,8 @@ def decode_position(
     ------
     ValueError
         There is a single walk, activations are not finite or, under ``"poisson"``, negative, the
-        units of ``train`` differ, or an option is unknown.
+        units of ``train`` differ (the cells or network units, or the units of measure of the
+        activations and the axes), or the period of an axis, or an option is unknown.
 
     Warns
     -----
@@ -187,8 +189,9 @@ def decode_position(
     a thousandth of the unit's mean rate, so that no activation excludes a place where a unit was
     silent.
 
-    The null exchanges whole walks, so it keeps the autocorrelation of positions and activations,
-    and trains the decoder anew, as :func:`sklearn.model_selection.permutation_test_score` does.
+    The null exchanges whole walks (those that have positions), so it keeps the autocorrelation of
+    positions and activations, and trains the decoder anew, as
+    :func:`sklearn.model_selection.permutation_test_score` does.
     Exchanging only the tested positions would not be exact: the decoder of each walk has seen the
     other walks in their own order. Recordings of more than 10,000 samples (2,500 with an estimator)
     are thinned evenly for the test, the data as well as the shuffles. With ``train`` the decoder
@@ -227,7 +230,7 @@ def decode_position(
     """
     schema.check_recording(recording)
     names = axis_names(by)
-    recording, source = _declared(recording, train, circular)
+    recording, source = _declared(recording, train, names, circular)
     train = None if train is None else source
     learner = Learner.of(method, max_samples, seed, options)
     if posterior and not learner.is_bayes:
@@ -257,9 +260,9 @@ def decode_position(
     else:
         if cv is not None:
             raise ValueError(f"cv must be None with train, which is not cross-validated, got {cv}")
-        check_same_units(
-            recording, train, ("recording", "train"), allow_other_units=allow_other_units
-        )
+        both = ("recording", "train")
+        check_same_units(recording, train, both, allow_other_units=allow_other_units)
+        check_same_measures(recording, train, both, (schema.ACTIVATION, *names))
         here, fold = Positions.of(recording, names, grid), _recorded(recording, groups)
         training_fold, n_folds = np.where(to_train.known, 1, -1), 1
         if not to_train.known.any():
@@ -273,12 +276,13 @@ def decode_position(
     truth = here.position
     if not compared.all():
         truth = np.where(compared[..., None], truth, np.nan)
+    with_places = np.asarray(groups.split(compared).any(axis=1))
     exchange = Exchange(
         _fixed_trials(groups, fold, decoded, truth)
         if train is not None
         else _position_trials(learner, recording, here, groups, fold, progress),
-        groups.n,
-        n_orders(np.arange(groups.n)),
+        with_places,
+        n_orders(np.flatnonzero(with_places)),
         n_shuffles,
         seed,
     )
@@ -418,7 +422,8 @@ def decode_map(
             guess = decoder.decode(small, number[order], thin_place, thin_fold)
             yield guess, np.where(known, number[order][:, None], np.nan), None
 
-    exchange = Exchange(trials, groups.n, n_orders(number), n_shuffles, seed)
+    compared = np.asarray((fold >= 0).any(axis=1))
+    exchange = Exchange(trials, compared, n_orders(number[compared]), n_shuffles, seed)
     score = DecodingScore("accuracy", "1", "share right", same, mean, less_is_better=False)
     blind = most_frequent(truth, fold)
     evaluated = score.evaluate(
@@ -507,6 +512,12 @@ def _position_trials(
         for order in tqdm(orders, desc="shuffles", disable=not progress):
             both = known & known[order]
             paired = np.where(both, own, -1)
+            if np.unique(paired[both]).size < 2:
+                raise ValueError(
+                    "recording must have positions at the same steps of its walks, or of its "
+                    "blocks, to exchange these for the test, got walks without a step in common; "
+                    "select walks that have, or pass n_shuffles=0"
+                )
             guess = learner.decode(small, target[order], paired, here.size)
             compared = _compared(position[order], paired, here.periods)
             yield here.of_target(guess, learner), *compared
@@ -653,15 +664,26 @@ def _of_outputs(outputs: NDArray[Any], periods: Periods) -> NDArray[Any]:
 
 
 def _declared(
-    recording: xr.Dataset, train: xr.Dataset | None, circular: Circular
+    recording: xr.Dataset, train: xr.Dataset | None, names: tuple[str, ...], circular: Circular
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """The recording to decode and the one to train on, with the same circular variables."""
+    """The recording to decode and the one to train on, with the circular axes of either."""
     source = _circular.declare(recording if train is None else train, circular)
-    periods = _circular.circular_of(source)
     if train is None:
         return source, source
+    theirs = _circular.circular_of(source)
+    own = {**_circular.circular_of(recording), **(circular or {})}
+    for name in own.keys() & theirs.keys() & {*names}:
+        if not np.isclose(own[name], theirs[name]):
+            raise ValueError(
+                f"recording and train must have one period of {name!r}, got {own[name]:g} and "
+                f"{theirs[name]:g}; pass it as circular={{{name!r}: period}}"
+            )
+    periods = {k: v for k, v in {**own, **theirs}.items() if k in names}
     if periods:
-        recording = recording.assign_attrs({_circular.CIRCULAR: _circular.as_text(periods)})
+        text = _circular.as_text(periods)
+        recording, source = (
+            d.assign_attrs({_circular.CIRCULAR: text}) for d in (recording, source)
+        )
     return recording, source
 
 

@@ -50,7 +50,9 @@ class Exchange:
     """How the groups, walks or blocks of time, are exchanged for the null."""
 
     trials: Trials
-    n_groups: int
+    known: NDArray[np.bool_]
+    """Whether a group has a sample to compare (group,). The others are not exchanged: training
+    sets would lose their samples to them."""
     n_orders: float
     """Number of distinct orders."""
     n_shuffles: int
@@ -59,13 +61,17 @@ class Exchange:
     def orders(self) -> list[NDArray[np.intp]]:
         """The order of the data, then those of the shuffles."""
         rng = np.random.default_rng(self.seed)
-        shuffled = (rng.permutation(self.n_groups) for _ in range(self.n_shuffles))
-        return [np.arange(self.n_groups), *shuffled]
+        orders = np.tile(np.arange(self.known.size), (1 + self.n_shuffles, 1))
+        for order in orders[1:]:
+            order[self.known] = rng.permutation(order[self.known])
+        return list(orders)
 
     def why_not(self) -> str:
         """Reason why there is no p-value; empty if there is one."""
         if self.n_shuffles == 0:
             return "no p: n_shuffles is 0"
+        if not self.known.any():
+            return "no p: no sample has a position to compare"
         if self.n_orders < MIN_ORDERS:
             return (
                 f"no p: the walks can be exchanged in {self.n_orders:.0f} ways, and p <= 0.05 "
@@ -77,7 +83,7 @@ class Exchange:
 def n_orders(label: NDArray[Any]) -> float:
     """Number of ways to share labels among groups; names of equally frequent ones do not count."""
     counts = np.unique(label, return_counts=True)[1]
-    alike = np.unique(counts, return_counts=True)[1] if counts.max() > 1 else np.zeros(0)
+    alike = np.unique(counts, return_counts=True)[1] if counts.max(initial=0) > 1 else np.zeros(0)
     log = math.lgamma(len(label) + 1) - sum(math.lgamma(n + 1) for n in (*counts, *alike))
     return float(np.round(math.exp(min(log, 700.0))))
 

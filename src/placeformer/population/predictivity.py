@@ -12,10 +12,12 @@ from tqdm.auto import tqdm
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.data.circular import circular_of
 from placeformer.data.schema import variable
 from placeformer.population.arenas import (
     Floats,
     blocks_of_places,
+    modes_of,
     near_places,
     rates_at,
     relative_centres,
@@ -130,8 +132,9 @@ def predictivity(
     Raises
     ------
     ValueError
-        A Dataset breaks the contract or has several maps, numbers of axes differ, fewer than 20
-        places are shared, or an option is out of range.
+        A Dataset breaks the contract or has several maps, numbers of axes differ, an axis is
+        circular in one of them alone, fewer than 20 places are shared, or an option is out of
+        range.
 
     Warns
     -----
@@ -145,9 +148,11 @@ def predictivity(
 
     Notes
     -----
-    Both arenas are brought to the unit square: their first edges are 0 and their last ones 1, along
-    every axis. The network's maps are interpolated linearly at the places of the animal's. Nothing
-    is rotated; a linear fit finds any linear relation between the two.
+    Axes are paired by their names, or in their order where the names differ. Both arenas are
+    brought to the unit square: their first edges are 0 and their last ones 1, along every axis. The
+    network's maps are interpolated linearly at the places of the animal's. Nothing is rotated; a
+    linear fit finds any linear relation between the two. A circular axis has no ends: it is brought
+    to turns from its origin, and interpolation, gaps and random fields go round.
 
     With places that are held out at random, the neighbours of every place are trained on. For 40
     simulated place cells on 11 x 11 places the median r was then .98 with random smooth fields, .89
@@ -200,19 +205,27 @@ def predictivity(
     sets: dict[str, xr.Dataset] = {NETWORK: features}
     if untrained is not None:
         sets[UNTRAINED] = _maps("untrained", untrained, names, bins, smooth)
-    centres = relative_centres(cells)
+    centres, modes = relative_centres(cells), modes_of(cells)
     for name, maps in sets.items():
         if len(schema.place_dims(maps)) != len(centres):
             raise ValueError(
                 f"{name} and animal must have the same number of axes, got "
                 f"{schema.place_dims(maps)} and {schema.place_dims(cells)}"
             )
+        if {*schema.place_dims(maps)} == {*schema.place_dims(cells)}:
+            sets[name] = maps.transpose(..., *schema.place_dims(cells))
+        if modes_of(sets[name]) != modes:
+            raise ValueError(
+                f"{name} and animal must have the same circular axes, got "
+                f"{circular_of(maps)} and {circular_of(cells)}; declare the periods with circular "
+                "in from_arrays or maps_from_arrays"
+            )
     rates = {name: _known_units(name, rates_at(maps, centres)) for name, maps in sets.items()}
     n_units = rates[NETWORK].shape[1]
     size = tuple(len(c) for c in centres)
     rng = np.random.default_rng(seed)
     for draw in range(n_random):
-        rates[f"{RANDOM} {draw}"] = smooth_fields(size, n_units, rng)
+        rates[f"{RANDOM} {draw}"] = smooth_fields(size, n_units, rng, modes)
     targets, seen = _targets(cells)
     use = seen & np.logical_and.reduce([np.isfinite(r).all(axis=1) for r in rates.values()])
     if use.sum() < MIN_PLACES:
@@ -222,7 +235,7 @@ def predictivity(
         )
     most = BLOCKS_OF_AXES.get(len(size), 2) if n_blocks is None else int(n_blocks)
     fold = _fold_of_places(blocks_of_places(centres, most), use, folds, rng)
-    near = near_places(fold, size, int(gap) if folds == "blocks" else 0)[:, use]
+    near = near_places(fold, size, int(gap) if folds == "blocks" else 0, modes)[:, use]
     if folds == "random":
         near[:] = False
     fit = ridge if method == "ridge" else pls(n_components)
@@ -331,14 +344,14 @@ def _bins(
     if bins is not None:
         return bins
     schema.check_recording(recording, need=names)
-    sizes = list(shape.values()) if shape else [BINS] * len(names)
-    if len(sizes) != len(names):
-        sizes = [BINS] * len(names)
+    sizes = shape if shape and len(shape) == len(names) else dict.fromkeys(names, BINS)
+    if set(sizes) != set(names):
+        sizes = dict(zip(names, sizes.values(), strict=True))
     of: dict[str, int | None] = {}
-    for name, n in zip(names, sizes, strict=True):
+    for name in names:
         values = np.asarray(samples(recording, name))
         known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        of[name] = None if (known == np.round(known)).all() else n
+        of[name] = None if (known == np.round(known)).all() else sizes[name]
     return of
 
 

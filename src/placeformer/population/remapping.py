@@ -13,7 +13,7 @@ from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.circular import axis_periods, mean_direction, shortest
 from placeformer.data.schema import variable
-from placeformer.data.unit_identity import check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units
 from placeformer.population.vectors import shared_places
 from placeformer.stats.intervals import LEVEL
 from placeformer.stats.permutation import p_value, reaches
@@ -81,8 +81,9 @@ def remapping(
     Raises
     ------
     ValueError
-        Units (by number, label, network or session) or places differ, an argument holds several
-        maps, fewer than 3 places are shared, fewer than 2 units vary, or an option is out of range.
+        Units (by number, label, network or session), places or units of measure differ, an argument
+        holds several maps, fewer than 3 places are shared, fewer than 2 units vary, or an option is
+        out of range.
 
     See Also
     --------
@@ -187,7 +188,7 @@ def population_vector_correlation(
     Raises
     ------
     ValueError
-        Units or places differ, or an argument holds several maps.
+        Units, places or units of measure differ, or an argument holds several maps.
 
     See Also
     --------
@@ -236,6 +237,8 @@ def _two(
                 "select one, for example maps.isel(map=0)"
             )
     check_same_units(maps_a, maps_b, NAMES, allow_other_units=allow_other_units)
+    measured = (schema.RATE, *schema.place_dims(maps_a))
+    check_same_measures(maps_a, maps_b, NAMES, measured)
     if known.sum() < 3:
         raise ValueError(f"maps must share at least 3 visited places, got {known.sum()}")
     return rates, known

@@ -70,7 +70,8 @@ def similarity(
     a, b
         Two Recordings of the same walks (rows are samples), two RateMaps of the same places (rows
         are the places visited in both), or the :func:`half_maps` of two recordings, which give a
-        noise ceiling too.
+        noise ceiling too. On the same walks all variables of samples and walks that both recordings
+        have are equal, apart from the predictions of networks and the clock.
     method
         ``"cka"``: linear centred kernel alignment. ``"rsa"``: representational similarity.
     debiased

@@ -20,6 +20,9 @@ from placeformer.spatial.rate_maps import flatten
 
 Array = NDArray[np.float64]
 
+NOT_OF_WALKS = ("prediction", "visited", "correct", "window", schema.DWELL, schema.TIMESTAMP)
+"""Variables of samples that may differ on the same walks: what a network gave, and its clock."""
+
 
 def is_maps(dataset: object) -> bool:
     """Whether a Dataset is RateMaps; anything else must be a Recording."""
@@ -74,6 +77,8 @@ def shared_places(
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Rates (place, unit) at the places where no unit of any map is NaN, and a mask of these.
 
+    Places are in the order of the axes of the first maps; those of the others may be in another.
+
     Raises
     ------
     ValueError
@@ -83,7 +88,8 @@ def shared_places(
     for rate_maps, name in zip(maps, names, strict=True):
         schema.check_rate_maps(rate_maps)
         check_same_places(maps[0], rate_maps, (names[0], name))
-        rate, share = flatten(rate_maps)
+        in_order = rate_maps.transpose(*maps[0][schema.RATE].dims, ..., missing_dims="ignore")
+        rate, share = flatten(in_order)
         rate = np.moveaxis(np.where(share > 0, rate, np.nan), -2, -1)
         flat.append(rate.reshape(-1, rate.shape[-1]))
     known = np.logical_and.reduce([np.isfinite(rate).all(axis=1) for rate in flat])
@@ -115,29 +121,36 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
     for recording in (a, b):
         schema.check_recording(recording)
     sizes = [(recording.sizes[schema.WALK], recording.sizes[schema.TIME]) for recording in (a, b)]
-    shared = {"x", "y", schema.MAP, "familiar", "observation"} & set(a.variables) & set(b.variables)
-    differ = sizes[0] != sizes[1] or [
-        k for k in sorted(shared) if not a[k].variable.equals(b[k].variable)
-    ]
-    if differ:
-        difference = (
-            f"sizes {sizes[0]} and {sizes[1]}" if differ is True else f"different {differ[0]!r}"
-        )
+    (here, there), way = (_walks(recording) for recording in (a, b)), ""
+    difference = f"sizes {sizes[0]} and {sizes[1]}" if sizes[0] != sizes[1] else ""
+    for name in [] if difference else sorted(here.keys() & there.keys()):
+        if not here[name].equals(there[name]):
+            difference = f"different {name!r}"
+            way = f"; leave out what is no part of the walks with drop_vars({name!r})"
+            break
+    if difference:
         raise ValueError(
             f"{names[0]} and {names[1]} must be of the same walks, got {difference}; record both "
-            "on the same walks, as in placeformer.record(network, walks)"
+            f"on the same walks, as in placeformer.record(network, walks){way}"
         )
 
 
-def _places(maps: xr.Dataset) -> dict[Hashable, list[float]]:
-    """Bin centres and edges of every axis, and the maps of a leading dimension."""
-    space = schema.place_dims(maps)
-    places: dict[Hashable, list[float]] = {
-        k: maps[k].values.tolist()
-        for k in (*space, schema.MAP)
-        if k in maps.coords and maps[k].ndim
+def _walks(recording: xr.Dataset) -> dict[str, xr.Variable]:
+    """Positions, inputs and other variables of the walks of a recording, by name."""
+    return {
+        str(name): values.transpose(*schema.STEP_DIMS, missing_dims="ignore")
+        for name, values in recording.variables.items()
+        if values.dims
+        and set(values.dims) <= set(schema.STEP_DIMS)
+        and name not in {*recording.indexes, *NOT_OF_WALKS}
     }
-    for dim in space:
+
+
+def _places(maps: xr.Dataset) -> dict[Hashable, list[Any]]:
+    """Bin centres and edges of every axis, and the values of leading dimensions such as maps."""
+    dims = (d for d in maps[schema.RATE].dims if d != schema.UNIT)
+    places: dict[Hashable, list[Any]] = {d: maps[d].values.tolist() for d in dims}
+    for dim in schema.place_dims(maps):
         if dim + schema.EDGES_SUFFIX in maps.coords:
             places[dim + schema.EDGES_SUFFIX] = schema.edges_of(maps, dim).tolist()
     return places

@@ -26,7 +26,7 @@ Lay = Callable[[Tensor, int], Tensor]
 Layers = str | nn.Module | Sequence[str | nn.Module]
 Units = Mapping[str, Sequence[int]] | Sequence[str] | xr.Dataset | xr.DataArray
 
-PATH = re.compile(r"\[(\w+)\]")
+PATH = re.compile(r"\[([^\[\]]*)\]")
 LABEL = re.compile(r"(.+)/(\d+)")
 
 
@@ -201,6 +201,14 @@ def padded(output: PackedSequence, label: str) -> Tensor:
     return values
 
 
+def key_of(output: Mapping[Any, Any], text: str) -> Any:
+    """The key of a mapping that stands in a path, such as "[layer4.1]" or "[0]", as text."""
+    for key in output:
+        if str(key) == text:
+            return key
+    raise KeyError(text)
+
+
 def pick(output: Any, path: str, name: str) -> Any:
     """Follow a path such as "[hidden][0]" into an output."""
     found = unpacked(output, name)
@@ -208,7 +216,7 @@ def pick(output: Any, path: str, name: str) -> Any:
         for key in PATH.findall(path):
             if isinstance(found, Tensor):
                 raise LookupError
-            found = found[key if isinstance(found, Mapping) else int(key)]
+            found = found[key_of(found, key) if isinstance(found, Mapping) else int(key)]
             found = unpacked(found, name + path)
     except (LookupError, TypeError, ValueError):
         there = ", ".join(repr(name + other) for other, _ in leaves(output))
@@ -221,7 +229,7 @@ def pick(output: Any, path: str, name: str) -> Any:
 def match(pattern: str, names: Iterable[str], argument: str = "layers") -> list[str]:
     """Names that match a pattern; raise if there are none, suggesting similar names."""
     names = list(names)
-    found = [name for name in names if fnmatchcase(name, pattern)]
+    found = [name for name in names if fnmatchcase(name, literal_brackets(pattern))]
     if not found:
         near = nearest(pattern, names)
         meant = f"; did you mean {near}?" if near else "."
@@ -230,9 +238,14 @@ def match(pattern: str, names: Iterable[str], argument: str = "layers") -> list[
     return found
 
 
+def literal_brackets(pattern: str) -> str:
+    """A pattern in which only "*" and "?" have a meaning, for fnmatch."""
+    return pattern.replace("[", "[[]")
+
+
 def nearest(pattern: str, names: Sequence[str]) -> str:
     """Suggestions for a pattern: names that end with it, else names with a similar spelling."""
-    ends = [name for name in names if fnmatchcase(name, f"*.{pattern}")]
+    ends = [name for name in names if fnmatchcase(name, f"*.{literal_brackets(pattern)}")]
     if ends:
         return f"'*.{pattern}' ({', '.join(ends[:3])}{', ...' if ends[3:] else ''})"
     return ", ".join(get_close_matches(pattern, names, cutoff=0.5))

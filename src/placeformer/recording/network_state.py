@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -29,7 +31,8 @@ def original(network: nn.Module) -> nn.Module:
     TypeError
         What is no network.
     ValueError
-        A network whose layers hooks cannot see: scripted, sharded or not yet initialised.
+        A network whose layers hooks cannot see (scripted, exported or sharded), or that has no
+        weights: not yet initialised, or on the device "meta".
     """
     network = unwrapped(check_module("network", network))
     for name, module in network.named_modules():
@@ -40,6 +43,10 @@ def original(network: nn.Module) -> nn.Module:
             raise ValueError(f"{where} is sharded: gather its weights into the original, pass that")
         if any(is_lazy(parameter) for parameter in module._parameters.values()):
             raise ValueError(f"{where} has no weights yet: run the network once")
+        if any(t.is_meta for t in [*module.parameters(False), *module.buffers(False)]):
+            raise ValueError(f'{where} has no weights, as it is on the device "meta": load them')
+        if isinstance(module, torch.fx.GraphModule) and "eval" in vars(module):
+            raise ValueError(f"{where} is exported: it has lost its layers; pass the original")
     return network
 
 
@@ -74,30 +81,78 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     """Copy the state of a network; the returned function restores everything that has changed.
 
     Parameters, buffers, submodules and hooks are stored in dicts among the attributes of a module.
+    Lists, sets, tensors and arrays among them are restored too, such as a cache that is no buffer.
     """
     attributes = [vars(module) for module in network.modules()]
-    inside = [value for table in attributes for value in table.values() if isinstance(value, dict)]
-    tables = [(table, dict(table)) for table in attributes + inside]
+    tables, arrays = contents(attributes)
     tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
-    kept = [(t, t.detach().to("cpu", copy=True)) for t in [*tensors.values(), *grads.values()]]
+    plain = {id(t): t for t in arrays if isinstance(t, Tensor)} | tensors | grads
+    kept = [(t, t.detach().to("cpu", copy=True)) for t in plain.values()]
+    numbers = [(a, a.copy()) for a in arrays if isinstance(a, np.ndarray)]
     flags = [(t, t.requires_grad, t.grad) for t in tensors.values()]
 
     def put_back() -> None:
         for table, before in tables:
-            for name in table.keys() - before.keys():
-                del table[name]
-            table.update(before)
+            refill(table, before)
+        for array, known in numbers:
+            array[...] = known
         for tensor, flag, grad in flags:
             if tensor.requires_grad != flag:
                 tensor.requires_grad_(flag)
             tensor.grad = grad
         with torch.no_grad():
-            for tensor, copy in kept:
-                if not torch.equal(tensor.cpu(), copy):
-                    tensor.copy_(copy)
+            for tensor, values in kept:
+                if not torch.equal(tensor.cpu(), values):
+                    tensor.copy_(values)
 
     return put_back
+
+
+Table = dict[Any, Any] | list[Any] | set[Any]
+
+
+def contents(
+    attributes: Sequence[dict[str, Any]],
+) -> tuple[list[tuple[Table, Table]], list[Tensor | NDArray[Any]]]:
+    """Dicts, lists and sets within each other, each with a shallow copy, and what arrays they hold.
+
+    Other objects, and the modules themselves, are not looked into; arrays that cannot be written to
+    are left out.
+    """
+    tables: list[tuple[Table, Table]] = []
+    arrays: list[Tensor | NDArray[Any]] = []
+    seen: set[int] = set()
+    todo: list[Any] = list(attributes)
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Tensor):
+            if value.layout == torch.strided and not (value.is_meta or value.is_inference()):
+                arrays.append(value)
+        elif isinstance(value, np.ndarray):
+            if value.flags.writeable:
+                arrays.append(value)
+        elif isinstance(value, dict | list | set | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, dict):
+                tables.append((value, dict(value)))
+            elif isinstance(value, list | set):
+                tables.append((value, list(value) if isinstance(value, list) else set(value)))
+            todo += value.values() if isinstance(value, dict) else value
+    return tables, arrays
+
+
+def refill(table: Table, before: Table) -> None:
+    """Give a dict, list or set the entries that it had, in place."""
+    if isinstance(table, dict) and isinstance(before, dict):
+        for name in table.keys() - before.keys():
+            del table[name]
+        table.update(before)
+    elif isinstance(table, list):
+        table[:] = before
+    elif table != before and isinstance(table, set):
+        table.clear()
+        table.update(before)
 
 
 def is_compiled(network: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 from torch import nn
 
+from placeformer._options import check_whole
 from placeformer.models.memory import check_walks, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import Layers, Units, by_layer
@@ -162,6 +163,7 @@ def record(
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f'dtype must be "float32" or "float16", got {dtype!r}')
+    check_whole("seed", seed, 0)
     network = original(network)
     common: dict[str, Any] = {
         "layers": layers, "units": by_layer(units), "seed": seed, "batch": batch, "dtype": dtype,

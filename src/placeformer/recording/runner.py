@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.models.memory import NUMBERS, along
 from placeformer.recording.hooks import LayerHook, attached
@@ -54,12 +55,13 @@ class Plan:
     def of(cls, walks: xr.Dataset, *, batch: int, chunk: int, burn_in: int) -> Plan:
         """Divide these walks into parts of at most `batch` walks and `chunk` steps."""
         n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
-        if not 0 <= burn_in < n_steps:
+        check_whole("burn_in", burn_in, 0)
+        if burn_in >= n_steps:
             raise ValueError(
                 f"burn_in must be in 0–{n_steps - 1} for walks of {n_steps} steps, got {burn_in}"
             )
-        if batch < 1 or chunk < 1:
-            raise ValueError(f"batch and chunk must be at least 1, got {batch} and {chunk}")
+        check_whole("batch", batch)
+        check_whole("chunk", chunk)
         return cls(n_walks, n_steps, min(batch, n_walks), min(chunk, n_steps), burn_in)
 
     def parts(self, point: Point) -> Iterator[tuple[slice, slice]]:
@@ -293,8 +295,11 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
 def run_step(
     job: Job, w: slice, t: slice, state: Any, *, reverse: bool = False
 ) -> tuple[Any, Mapping[str, Tensor]]:
-    """Run one part, and tell hooks which walks and steps of the recording it is."""
-    part = job.inputs.isel(walk=w, time=t)
+    """Run one part, and tell hooks which walks and steps of the recording it is.
+
+    The part is a copy: a network may work in place on what it is given.
+    """
+    part = own_copy(job.inputs.isel(walk=w, time=t))
     walks, steps = np.arange(w.start, w.stop), np.arange(t.start, t.stop)
     if reverse:  # by indices, since torch takes no arrays with negative strides
         part, walks = part.isel(walk=np.arange(len(walks))[::-1].copy()), walks[::-1]
@@ -303,6 +308,17 @@ def run_step(
     known |= {dim: (dim, values) for dim, values in numbers.items() if dim not in part.coords}
     with along(part.assign_coords(known)):
         return job.step(part, state)
+
+
+def own_copy(part: xr.Dataset) -> xr.Dataset:
+    """A part with arrays of its own, in the same order in memory, on which rounding may depend."""
+    own = {
+        name: variable.copy(data=variable.data.copy(order="K"))
+        for name, variable in part.variables.items()
+        if isinstance(variable.data, np.ndarray) and name not in part.dims
+    }
+    coords = {name: own.pop(name) for name in list(own) if name in part.coords}
+    return part.assign(own).assign_coords(coords)
 
 
 PROBE = Span(2, 3)

@@ -231,7 +231,7 @@ class RecordingMeasurement:
         self.options = MapOptions.of(recording, self.settings)
         if self.control is not None:
             schema.check_recording(self.control, need=self.options.by)
-            check_control(recording, self.control)
+            check_control(recording, self.control, self.options.by)
 
     @property
     def stages(self) -> list[Stage]:

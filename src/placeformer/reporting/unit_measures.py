@@ -193,7 +193,7 @@ def join_parts(
         text = f"{100 * outside:.2g} % of the samples of the control lie outside the bins of the "
         caveats = [units.attrs["caveats"], f"{text}recording and are left out"]
         units.attrs["caveats"] = "\n".join(filter(None, caveats))
-    check_control(own.recording, control.recording)
+    check_control(own.recording, control.recording, options.by)
     first, second = (BinnedRecording.of(part.recording, **options.axes) for part in parts)
     columns = memory_columns(own.units, control.units, first, second, own.units.attrs["max_q"])
     remembered = {name: columns[name] for name in REMEMBERED}

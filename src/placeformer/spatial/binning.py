@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import integers, mapped, reduced
 from placeformer.data.dwell import dwell_of
+from placeformer.data.unit_identity import check_same_measures
 from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial import binned_sums as _kernels
 
@@ -105,6 +106,31 @@ class BinnedRecording:
     def lengths(self) -> NDArray[np.intp]:
         """Steps of every walk, shape (walk,); the steps that end shorter walks have no bin."""
         return walk_lengths(self.recording, np.asarray(self.index[:, -1]) < 0)
+
+    def check_visited(self, name: str = "recording") -> None:
+        """Refuse bins that hold no sample of the recording, given the name of its argument.
+
+        Raises
+        ------
+        ValueError
+            No sample has a bin.
+        """
+        if np.asarray((self.index >= 0).any()):
+            return
+        extents = (
+            (axis, Extent.over(samples(self.recording, axis.name))) for axis in self.grid.axes
+        )
+        where = ", ".join(
+            f"{axis.name!r} lies in {extent.low:g} to {extent.high:g} and its bins in "
+            f"{axis.edges[0]:g} to {axis.edges[-1]:g}"
+            if extent.low <= extent.high
+            else f"{axis.name!r} holds no finite value"
+            for axis, extent in extents
+        )
+        raise ValueError(
+            f"bins must hold samples of {name}, got none: {where}; pass other bins, or correct the "
+            f"positions of {name}"
+        )
 
     def observed(self) -> BinnedRecording:
         """The same without samples at which no unit has a finite activation."""
@@ -317,12 +343,14 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
     ------
     ValueError
         ``bins`` is None and values are not whole numbers, edges do not ascend, names do not exist,
-        a period does not fit, or there are more than ten million bins.
+        a period does not fit, the bins of RateMaps are in other units of measure, or there are more
+        than ten million bins.
     """
     names = axis_names(by)
     bins_by_name = _bins_by_name(bins, names)
     periods: dict[str, float | None] = dict(_circular.circular_of(recording))
     if isinstance(bins, xr.Dataset):
+        check_same_measures(recording, bins, ("recording", "bins"), names)
         of_bins = zip(schema.place_dims(bins), _circular.axis_periods(bins), strict=True)
         periods = {**dict(of_bins), **periods}
     bins_of_place = Grid(
@@ -338,14 +366,15 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
 
 def axis_names(by: Sequence[str]) -> tuple[str, ...]:
     """Names of the axes; a single name may be passed without a list."""
-    names = (by,) if isinstance(by, str) else tuple(by)
-    if not names or len(set(names)) < len(names):
+    names = (by,) if isinstance(by, str) else tuple(by) if isinstance(by, Iterable) else ()
+    texts = all(isinstance(name, str) for name in names)
+    if not names or not texts or len(set(names)) < len(names):
         raise ValueError(f"by must name at least one coordinate, each once, got {by!r}")
-    reserved = {schema.UNIT, schema.MAP, schema.WALK, schema.TIME} & set(names)
+    reserved = {*schema.RECORDING_DIMS, schema.MAP, schema.ACTIVATION} & set(names)
     if reserved:
         raise ValueError(
-            f"by must not name {sorted(reserved)}, which are dimensions of the result or the "
-            "recording; use per_map=True for maps, or rename the coordinate"
+            f"by must not name {sorted(reserved)}, which are the activations, or dimensions of the "
+            "result or the recording; use per_map=True for maps, or rename the coordinate"
         )
     return names
 
@@ -488,7 +517,10 @@ class Extent:
 
 def checked_edges(name: str, bins: Any) -> NDArray[np.float64]:
     """Explicit edges as an array; they must be finite and ascending."""
-    edges = np.asarray(bins, dtype=np.float64)
+    try:
+        edges = np.asarray(bins, dtype=np.float64)
+    except (TypeError, ValueError):  # text
+        edges = np.empty(0)
     if len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
         raise ValueError(
             f"bins of {name!r} must be at least two finite ascending edges, got {bins!r}; "

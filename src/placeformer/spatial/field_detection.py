@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
+from placeformer._options import check_number
 from placeformer.data.circular import shortest
 from placeformer.stats.tolerances import FLAT
 
@@ -46,6 +47,8 @@ class Criteria:
 
     def check(self) -> None:
         """Raise one error that lists every criterion out of range."""
+        for name in ("threshold", "min_bins", "min_contrast", "min_prominence"):
+            check_number(name, getattr(self, name))
         rules = [
             (self.method in get_args(Method), "method", f"be one of {get_args(Method)}"),
             (0 < self.threshold < 1, "threshold", "lie between 0 and 1 (share of the peak)"),

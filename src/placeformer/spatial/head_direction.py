@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from placeformer._options import check_option
 from placeformer.data import schema
-from placeformer.data.circular import PERIODS, circular_of
+from placeformer.data.circular import PERIODS, check_periods, circular_of
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, activations
 from placeformer.spatial.mean_vector import cosine_amplitude, mean_vector
@@ -91,7 +91,8 @@ def head_direction(
         :func:`stability`), ``cosine_amplitude`` (of a cosine of the heading in the tuning curve, in
         units of the activations) with ``null_mean``, ``null_sd``, ``z``, ``p``, ``q`` and
         ``n_shuffles`` of its shuffle test; ``n_effective``, ``rayleigh_z`` and ``rayleigh_p``. The
-        tuning curves are ``rate_maps(recording, by=by, bins=bins)``.
+        tuning curves are ``rate_maps(recording, by=by, bins=bins)``, and directions lie between the
+        ends of their bins: with edges from -π to π, in that range.
 
         The amplitude is twice the mean vector before it is divided by the mean rate. A test of it
         decides as one of the length for firing rates. It does not depend on ``negatives``, nor on a
@@ -200,7 +201,7 @@ def binned_heading(
     """A recording binned by a heading, which is circular if not declared otherwise."""
     if not isinstance(by, str):
         raise ValueError(f"by must be the name of one circular variable, got {by!r}")
-    declared = {**circular_of(recording), **(circular or {})}
+    declared = {**circular_of(recording), **check_periods(circular)}
     if by in recording.variables and by not in declared:
         circular = {**(circular or {}), by: period_of(recording[by])}
     binned = BinnedRecording.of(recording, by=(by,), bins=bins, circular=circular)

@@ -9,11 +9,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import circular_of, declare
+from placeformer.data.circular import circular_of, declare, unwrapped
+from placeformer.data.dwell import sample_times
 from placeformer.data.schema import variable
+from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
-from placeformer.spatial.movement import DIRECTION, DIRECTIONS, sample_times, unwrap
-from placeformer.spatial.place_fields import FIELD, place_fields
+from placeformer.spatial.movement import DIRECTION, DIRECTIONS
+from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 
 LAP = "lap"
@@ -58,7 +60,8 @@ def laps(
     Raises
     ------
     ValueError
-        The recording has no such position, or ``ends`` is out of range.
+        The recording has no such position, its times do not ascend within a walk, or ``ends`` is
+        out of range.
 
     See Also
     --------
@@ -86,7 +89,7 @@ def laps(
     if not np.isfinite(position).any():
         raise ValueError(f"{by!r} holds no finite position")
     if period is not None:
-        unwrap(position, period)
+        position = unwrapped(position, period)
     low, high = np.nanmin(position), np.nanmax(position)
     zones = low + ends * (high - low), high - ends * (high - low)
     times, timed = sample_times(recording)
@@ -201,7 +204,8 @@ def field_rates(
     Raises
     ------
     ValueError
-        Maps, fields and laps do not fit together, or the maps are of several maps of the recording.
+        Maps, fields and laps do not fit together, their units are others or in another order, or
+        the maps are of several maps of the recording.
 
     See Also
     --------
@@ -229,15 +233,14 @@ def field_rates(
             f"maps must be of one map, with or without directions, got leading {lead}; pick one "
             f"with isel({lead[0]}=0)"
         )
-    label = _labels(fields, maps, lead, space)
+    label = labels_of(fields, maps).values.reshape(
+        len(maps[DIRECTION]) if lead else 1, maps.sizes[schema.UNIT], -1
+    )
     number = _lap_numbers(recording, laps)
     n_laps = int(laps.sizes.get(LAP, number.max() + 1))
     binned = BinnedRecording.of(recording, by=space, bins=maps)
-    if binned.recording.sizes[schema.UNIT] != label.shape[1]:
-        raise ValueError(
-            f"maps must have the units of the recording, got {label.shape[1]} and "
-            f"{binned.recording.sizes[schema.UNIT]}"
-        )
+    way = "compute the maps of this recording with rate_maps(recording)"
+    check_same_units(recording, maps, ("recording", "maps"), otherwise=way)
     index = np.where(number >= 0, np.asarray(binned.index), -1)
     index = of_part(index, np.maximum(number, 0), binned.size, max(n_laps, 1))
     size = max(n_laps, 1) * binned.size
@@ -257,19 +260,6 @@ def field_rates(
     rate: NDArray[np.float64] = np.full(shape, np.nan)
     np.divide(total, time, out=rate, where=time > 0)
     return _labelled(binned, maps, laps, lead, rate, time, n_laps)
-
-
-def _labels(
-    fields: xr.Dataset, maps: xr.Dataset, lead: list[str], space: tuple[str, ...]
-) -> NDArray[Any]:
-    """Labels (direction, unit, bin) of the fields of maps."""
-    sizes, expected = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
-    if sizes != expected:
-        raise ValueError(f"fields must be those of maps with rate {expected}, got label {sizes}")
-    label = fields["label"].transpose(*lead, schema.UNIT, *space).values
-    return np.asarray(
-        label.reshape(len(maps[DIRECTION]) if lead else 1, maps.sizes[schema.UNIT], -1)
-    )
 
 
 def _lap_numbers(recording: xr.Dataset, laps: xr.Dataset) -> NDArray[np.intp]:
@@ -295,7 +285,7 @@ def _labelled(
 ) -> xr.Dataset:
     dims = (*lead, schema.UNIT, FIELD, LAP)
     values = (rate, time) if lead else (rate[0], time[0])
-    units = str(maps[schema.RATE].attrs.get("units", "1"))
+    units = str(binned.recording[schema.ACTIVATION].attrs.get("units", "1"))
     about = OCCUPANCY_ATTRS[binned.unit_of_time is not None]["units"]
     of_lap = {k: v for k, v in laps.variables.items() if v.dims == (LAP,)}
     coords: dict[Any, Any] = {

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.circular import axis_periods
+from placeformer.data.circular import axis_periods, wrap
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import flatten, per_unit
 
@@ -77,7 +77,8 @@ def mean_vector(maps: xr.Dataset, negatives: Negatives) -> tuple[xr.DataArray, x
     length: NDArray[np.float64] = np.full(total.shape, np.nan)
     np.divide(np.abs(vector), total, out=length, where=total > 0)
     length = np.minimum(length, 1.0)
-    direction = np.mod(np.angle(vector), 2 * np.pi) * (period / (2 * np.pi))
+    low = schema.edges_of(maps, dim)[0]
+    direction = wrap(np.angle(vector) * (period / (2 * np.pi)), low, period)
     direction = np.where(length > SHORTEST, direction, np.nan)
     about = {"units": "1", "long_name": f"length of the mean vector ({WORDS[negatives]})"}
     units = str(maps[dim].attrs.get("units", "1"))

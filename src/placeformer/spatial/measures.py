@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.circular import wraps
+from placeformer.data.unit_identity import PER_SECOND_UNITS
 from placeformer.spatial.field_detection import box_sums
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, flatten, per_unit
@@ -28,8 +29,6 @@ __all__ = [
 Per = Literal["spike", "second"]
 
 TINY = np.finfo(float).tiny
-
-PER_SECOND_UNITS = ("Hz", "hz", "1/s", "s-1", "s^-1", "spikes/s")
 
 
 def spatial_information(

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive
-from placeformer.data.circular import circular_of, declare
-from placeformer.data.clock import SPEED_WINDOW, gap_of, velocity
+from placeformer.data.circular import circular_of, declare, unwrapped
+from placeformer.data.clock import SPEED_WINDOW, velocity
+from placeformer.data.dwell import gap_in, sample_times
 from placeformer.spatial.binning import Circular, samples
 
 STEP_WINDOW = 2.0
@@ -36,9 +37,10 @@ def running_velocity(
     schema.check_recording(recording, need=names)
     periods = circular_of(declare(recording, circular))
     axes = [np.array(samples(recording, name), float) for name in names]
-    for name, axis in zip(names, axes, strict=True):
-        if name in periods:
-            unwrap(axis, periods[name])
+    axes = [
+        unwrapped(axis, periods[name]) if name in periods else axis
+        for name, axis in zip(names, axes, strict=True)
+    ]
     units = str(recording[names[0]].attrs.get("units", "1"))
     found = np.full((len(names), *axes[0].shape), np.nan)
     times, timed = sample_times(recording)
@@ -46,28 +48,11 @@ def running_velocity(
         known = np.isfinite(stamps)
         if known.sum() < 2:
             continue
-        gap = gap_of(stamps[known], None, f"walk {walk}") if timed else np.inf
+        gap = gap_in(recording, stamps[known])
         window = SPEED_WINDOW if timed else STEP_WINDOW
         here = [axis[walk, known] for axis in axes]
         found[:, walk, known] = velocity(stamps[known], here, gap, window)
     return found, f"{units}/s" if timed else units
-
-
-def unwrap(axis: NDArray[np.float64], period: float) -> None:
-    """Make positions (walk, time) on a circular axis continuous, in place."""
-    for walk in axis:
-        known = np.isfinite(walk)
-        walk[known] = np.unwrap(walk[known], period=period)
-
-
-def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
-    """Seconds of every sample (walk, time), or its step in a recording without a clock."""
-    shape = recording.sizes[schema.WALK], recording.sizes[schema.TIME]
-    if schema.TIMESTAMP in recording.variables:
-        return np.array(samples(recording, schema.TIMESTAMP), float), True
-    rate = recording.attrs.get("sample_rate")
-    steps = np.broadcast_to(np.arange(shape[1], dtype=float), shape)
-    return (steps / float(rate), True) if rate else (steps, False)
 
 
 def running_speed(
@@ -146,7 +131,8 @@ def running_direction(
     Raises
     ------
     ValueError
-        The recording has no such axis, or the speed is not positive.
+        The recording has no such axis, its times do not ascend within a walk, or the speed is not
+        positive.
 
     See Also
     --------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
-from placeformer.spatial.place_fields import FIELD, place_fields
+from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import flatten, per_unit
 
 
@@ -80,11 +80,18 @@ def place_cell_score(
     >>> pf.place_cell_score(maps).round(2).values
     array([0.56, 0.  ])
     """
-    fields = place_fields(maps, **criteria) if fields is None else _checked(fields, maps, criteria)
+    schema.check_rate_maps(maps)
+    if fields is None:
+        fields = place_fields(maps, **criteria)
+    elif criteria:
+        raise ValueError(
+            f"criteria must be empty where fields are passed, got {sorted(criteria)}; pass them "
+            "to place_fields(maps, ...)"
+        )
     rate, share = flatten(maps)
     valid = np.broadcast_to(share > 0, rate.shape)
     rate = apply_negatives(rate, valid, negatives, maps[schema.RATE])
-    label = fields["label"].values.reshape(rate.shape)
+    label = labels_of(fields, maps).values.reshape(rate.shape)
     scores = score(rate, valid, label, fields.sizes[FIELD])
     attrs = {
         "units": "1",
@@ -151,20 +158,6 @@ def _baseline(
                 np.ma.median(part, axis=-1, keepdims=True), 0.0
             )
     return medians
-
-
-def _checked(fields: xr.Dataset, maps: xr.Dataset, criteria: dict[str, Any]) -> xr.Dataset:
-    """Fields with the dimensions of the maps' rates."""
-    schema.check_rate_maps(maps)
-    if criteria:
-        raise ValueError(
-            f"criteria must be empty where fields are passed, got {sorted(criteria)}; pass them "
-            "to place_fields(maps, ...)"
-        )
-    sizes, expected = dict(fields["label"].sizes), dict(maps[schema.RATE].sizes)
-    if sizes != expected:
-        raise ValueError(f"fields must be those of maps with rate {expected}, got label {sizes}")
-    return fields
 
 
 def score(

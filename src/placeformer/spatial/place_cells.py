@@ -11,11 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from placeformer._options import check_option
+from placeformer._options import check_number, check_option
 from placeformer.data import schema
-from placeformer.data.unit_identity import check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, observation_of_bins
 from placeformer.spatial.cell_types import cell_type_columns, scores_of_maps
+from placeformer.spatial.field_detection import Criteria
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.null_distributions import shuffled_variance
@@ -230,8 +231,9 @@ def place_cells(
     Raises
     ------
     ValueError
-        The recording holds several maps and ``per_map`` is false, the control has other units or
-        was recorded on trained maps, or an option is out of range.
+        The recording holds several maps and ``per_map`` is false, the control has other units, or
+        other units of measure, or was recorded on trained maps, the bins hold no sample, or an
+        option is out of range.
 
     Warns
     -----
@@ -279,8 +281,10 @@ def place_cells(
         "min_reliability": min_reliability,
     }
     check_limits(limits)
+    _check_criteria(field_criteria)
     need = (schema.MAP,) if per_map else ()
     binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
+    binned.check_visited()
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
@@ -304,11 +308,12 @@ def place_cells(
     }
     binned_control: BinnedRecording | None = None
     if control is not None:
-        edges = {axis.name: axis.edges for axis in binned.grid.axes}
+        names, edges = binned.grid.names, {axis.name: axis.edges for axis in binned.grid.axes}
         binned_control = BinnedRecording.of(
-            control, by=binned.grid.names, bins=edges, circular=binned.grid.periods
+            control, by=names, bins=edges, circular=binned.grid.periods
         )
-        check_control(recording, control, allow_other_units=allow_other_units)
+        check_control(recording, control, names, allow_other_units=allow_other_units)
+        binned_control.check_visited("control")
     parts: list[BinnedRecording] = [binned]
     controls: list[BinnedRecording | None] = [binned_control]
     if split is not None:
@@ -347,9 +352,20 @@ def place_cells(
 def check_limits(limits: Mapping[str, float]) -> None:
     """Raise if a limit is out of range."""
     for name, value in limits.items():
+        check_number(name, value)
         low, high = LEAST.get(name, 0), MOST.get(name, 1)
         if not low <= value <= high:
             raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
+
+
+def _check_criteria(criteria: Mapping[str, Any] | None) -> None:
+    """Raise for criteria of fields that do not exist, before anything is measured."""
+    known = list(Criteria.__dataclass_fields__)
+    if criteria is not None and not (isinstance(criteria, Mapping) and {*criteria} <= {*known}):
+        raise ValueError(
+            f"field_criteria must map criteria of place_fields, which are {known}, to their "
+            f"values, got {criteria!r}"
+        )
 
 
 def _several(recording: xr.Dataset) -> bool:
@@ -520,18 +536,23 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
 
 
 def check_control(
-    recording: xr.Dataset, control: xr.Dataset, *, allow_other_units: bool = False
+    recording: xr.Dataset,
+    control: xr.Dataset,
+    by: Sequence[str],
+    *,
+    allow_other_units: bool = False,
 ) -> None:
     """Raise if a control has other units or was recorded on trained maps.
 
     Raises
     ------
     ValueError
-        The units are others (:func:`check_same_units`), or a walk of the control is on a trained
-        map.
+        The units are others (:func:`check_same_units`), the activations or the axes ``by`` are in
+        other units of measure, or a walk of the control is on a trained map.
     """
     names = ("recording", "control")
     check_same_units(recording, control, names, allow_other_units=allow_other_units)
+    check_same_measures(recording, control, names, (schema.ACTIVATION, *by))
     if "familiar" in control.variables and np.any(control["familiar"].values):
         raise ValueError(
             "control must be recorded on novel maps, but 'familiar' is true for some walks; "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import circular, schema
 from placeformer.data.schema import variable
+from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.field_detection import Criteria, DetectedFields, Method, detect
 from placeformer.spatial.rate_maps import flatten
 
@@ -148,6 +149,38 @@ def place_fields(
     wraps = circular.wraps(maps)
     fields = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria, wraps)
     return _label(maps, fields, lead, criteria)
+
+
+def labels_of(fields: xr.Dataset | xr.DataArray, maps: xr.Dataset) -> xr.DataArray:
+    """Labels of the place fields of maps, with their dimensions as :func:`flatten` orders them.
+
+    Parameters
+    ----------
+    fields
+        Result of :func:`place_fields` for the maps, or its ``label``.
+    maps
+        RateMaps.
+
+    Raises
+    ------
+    ValueError
+        The fields have other dimensions, bins or units than the maps.
+    """
+    label = fields["label"] if isinstance(fields, xr.Dataset) else fields
+    sizes, expected = dict(label.sizes), dict(maps[schema.RATE].sizes)
+    if sizes != expected:
+        raise ValueError(f"fields must be those of maps with rate {expected}, got label {sizes}")
+    space = schema.place_dims(maps)
+    for dim in space:
+        if dim in label.coords and not np.array_equal(label[dim], maps[dim]):
+            raise ValueError(
+                f"fields must be those of maps, with the same bins, got other bins along {dim!r}; "
+                "compute them with place_fields(maps)"
+            )
+    way = "compute the fields of these maps with place_fields(maps)"
+    check_same_units(maps, fields, ("maps", "fields"), otherwise=way)
+    lead = (d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space))
+    return label.transpose(*lead, schema.UNIT, *space)
 
 
 def field_table(fields: xr.Dataset) -> Any:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from placeformer._options import check_option
+from placeformer._options import check_number, check_option
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.circular import CIRCULAR, as_text
@@ -296,6 +296,7 @@ def least_occupancy(binned: BinnedRecording, min_occupancy: float | None) -> flo
     timed = binned.unit_of_time is not None
     if min_occupancy is None:
         return 0.0 if timed else 1
+    check_number("min_occupancy", min_occupancy)
     if not (np.isfinite(min_occupancy) and min_occupancy >= (0 if timed else 1)):
         unit = "0 s of a timed recording" if timed else "1 sample"
         raise ValueError(f"min_occupancy must be at least {unit}, got {min_occupancy}")
@@ -361,6 +362,11 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     """Standard deviation of the Gaussian on every axis, in bins."""
     if smooth is None:
         return None
+    numbers = list(smooth.values()) if isinstance(smooth, Mapping) else smooth
+    if np.asarray(numbers).dtype.kind not in "iuf":
+        raise ValueError(
+            f"smooth must be a number of bins, one for each axis or a mapping, got {smooth!r}"
+        )
     if isinstance(smooth, Mapping):
         unknown = set(smooth) - set(names)
         if unknown:

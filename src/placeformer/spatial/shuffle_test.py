@@ -174,8 +174,8 @@ def shuffle_test(
     ------
     ValueError
         An option is unknown, too few distinct shuffles are possible (fewer than 20 shifts of a
-        walk, or fewer than 4 walks of a map to exchange), or the null leaves the statistic
-        unchanged.
+        walk, or fewer than 4 walks of a map to exchange), the null leaves the statistic unchanged,
+        or the bins hold no sample.
 
     Warns
     -----
@@ -225,6 +225,7 @@ def shuffle_test(
     if per_map and statistic not in OF_SAMPLES:
         need.append(schema.MAP)
     binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
+    binned.check_visited()
     return compare_with_shuffles(
         binned,
         statistic,

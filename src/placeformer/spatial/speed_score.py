@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive
-from placeformer.data.walk_lengths import walk_lengths
+from placeformer.data.dwell import gap_in, sample_times
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import BinnedRecording, Circular, activations, of_part
 from placeformer.spatial.movement import running_speed
@@ -58,8 +57,8 @@ def speed_score(
         Leave out slower samples, for example of rest: in units of the speed.
     smooth
         Standard deviation of a Gaussian in time over which activities are smoothed first: in
-        seconds of a timed recording, else in steps. Spikes need it, 0.25 s being usual (Kropff and
-        others, 2015); it loads the activations.
+        seconds of a timed recording, else in steps, and not across gaps of the tracking. Spikes
+        need it, 0.25 s being usual (Kropff and others, 2015); it loads the activations.
     n_shuffles, null, min_shift, seed, max_q, keep_null, progress
         The test of the absolute covariance with the speed, as in :func:`shuffle_test`.
     circular
@@ -79,7 +78,7 @@ def speed_score(
     ------
     ValueError
         There is neither a speed nor a position, the speed does not vary, activations are not
-        finite, or as :func:`shuffle_test`.
+        finite, times do not ascend within a walk, or as :func:`shuffle_test`.
 
     Warns
     -----
@@ -267,13 +266,20 @@ def _covariance(maps: xr.Dataset) -> xr.DataArray:
 
 
 def _smoothed(binned: BinnedRecording, smooth: float) -> BinnedRecording:
-    """The recording with activations smoothed in time, every walk within its length."""
+    """The recording with activations smoothed in time, within walks and between gaps."""
     recording = binned.recording
-    rate = float(recording.attrs.get("sample_rate", 1.0))
-    blur = partial(gaussian_filter1d, sigma=smooth * rate, axis=0, mode="nearest")
-    values = np.array(activations(recording))
-    for walk, length in zip(values, walk_lengths(recording), strict=True):
-        walk[:length] = blur(walk[:length])
+    times, _ = sample_times(recording)
+    values = activations(recording)
+    values = np.array(values, np.result_type(values.dtype, np.float32))  # means are no integers
+    for walk, stamps in zip(values, times, strict=True):
+        known = np.flatnonzero(np.isfinite(stamps) & ~np.isnan(walk).all(axis=1))
+        if known.size < 2:
+            continue
+        steps = np.diff(stamps[known])
+        within = steps <= gap_in(recording, stamps[known])
+        sigma = smooth / np.mean(steps[within])
+        for part in np.split(known, np.flatnonzero(~within) + 1):
+            walk[part] = gaussian_filter1d(walk[part], sigma, axis=0, mode="nearest")
     activation = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).copy(data=values)
     recording = recording.assign({schema.ACTIVATION: activation})
     return BinnedRecording.of(

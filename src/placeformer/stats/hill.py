@@ -157,7 +157,7 @@ def fit_hill(
     )
 
 
-def points(response: object, dose: str) -> tuple[Floats, Floats]:
+def points(response: Any, dose: str) -> tuple[Floats, Floats]:
     """Doses and values of the points that have both."""
     if not isinstance(response, xr.DataArray):
         there = f" of {', '.join(map(str, response))}" if isinstance(response, xr.Dataset) else ""

@@ -166,6 +166,11 @@ def judge(batch: Batch, logits: Tensor, n_fresh: int) -> tuple[Tensor, Tensor]:
     return loss.view(target.shape).mean((1, 2)), counts
 
 
+def share(wrong: float, n: float) -> float:
+    """Share of wrong predictions; NaN of none."""
+    return wrong / n if n else float("nan")
+
+
 class RecentSteps:
     """Loss and counts of the steps since the last evaluation.
 
@@ -184,6 +189,7 @@ class RecentSteps:
         self.loss = torch.zeros((capacity, *members), device=device)
         self.counts = torch.zeros((capacity, *members, 4), dtype=torch.int64, device=device)
         self.n = 0
+        self.text = ""
 
     def __len__(self) -> int:
         return min(self.n, len(self.loss))
@@ -204,12 +210,18 @@ class RecentSteps:
         return torch.cat([loss[..., None], counts], -1).cpu().numpy().astype(np.float64)
 
     def describe(self, n_maps: int, n_steps: int = 50) -> str:
-        """Put the last steps of all networks into words, for a progress bar."""
-        loss, seen, seen_wrong, unseen, unseen_wrong = self.totals(n_steps).reshape(-1, 5).T
-        return (
-            f"loss {loss.mean():.3f}, working error {seen_wrong.sum() / max(1, seen.sum()):.3f}, "
-            f"reference error {unseen_wrong.sum() / max(1, unseen.sum()):.3f}, {n_maps} maps"
-        )
+        """Put the last steps of all networks into words, for a progress bar.
+
+        Directly after an evaluation there are none, and the words are those before it.
+        """
+        if len(self):
+            loss, seen, seen_wrong, unseen, unseen_wrong = self.totals(n_steps).reshape(-1, 5).T
+            self.text = (
+                f"loss {loss.mean():.3f}, "
+                f"working error {share(seen_wrong.sum(), seen.sum()):.3f}, "
+                f"reference error {share(unseen_wrong.sum(), unseen.sum()):.3f}, {n_maps} maps"
+            )
+        return self.text
 
     def state_dict(self) -> dict[str, Any]:
         """Of the whole memory, as it lies."""

@@ -352,6 +352,7 @@ class Ensemble:
             errors = {kind: of_all[i] for kind, of_all in found.items()}
             if member.diverged is None:
                 member.history.append(member.row(total, errors))
+        self.running()  # the progress bar keeps these words until the next step
         self.recent.n = 0
 
     def errors(self, n_walks: int, n_steps: int, *, familiar: bool) -> list[xr.Dataset]:

@@ -24,7 +24,7 @@ from placeformer.models.activation import NMDA
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer, State
-from placeformer.training.batches import RecentSteps, WalkLoader, judge
+from placeformer.training.batches import RecentSteps, WalkLoader, judge, share
 from placeformer.training.initial_weights import Init, start_from
 from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, TrainingConfig, at
@@ -298,6 +298,7 @@ class Trainer:
                 progress=False,
             )
         self.history.append(self.row(self.recent.totals(), errors))
+        self.running()  # the progress bar keeps these words until the next step
         self.recent.n = 0
 
     def row(self, total: np.ndarray, errors: Mapping[str, xr.Dataset]) -> dict[str, float]:
@@ -311,8 +312,8 @@ class Trainer:
             "learning_rate": self.config.rate(self.step - 1),
             **({"alpha": at(self.config.alpha, self.step - 1)} if self.config.alpha else {}),
             "loss": loss,
-            "working_error_running": seen_wrong / max(1, seen),
-            "reference_error_running": unseen_wrong / max(1, unseen),
+            "working_error_running": share(seen_wrong, seen),
+            "reference_error_running": share(unseen_wrong, unseen),
         }
         for kind, found in errors.items():
             for m in found.memory.values:

@@ -8,7 +8,7 @@ import math
 import os
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from placeformer.models.fingerprints import TABLES, is_setting, texts
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.config import CONFIG, FolderError, brief
 
@@ -69,8 +70,9 @@ def register(name: str) -> Callable[[Network], Network]:
     Tuples in `config` come back as lists. Everything that decides what the network computes must
     follow from `config` or be a parameter or persistent buffer: :func:`save` builds a second
     network from `config` and refuses one that differs in its modules, in the shapes, types and
-    sharing of its tensors, in plain attributes (numbers, texts and sequences of them whose name
-    does not start with an underscore), or in buffers that are not persistent.
+    sharing of its tensors, in attributes (numbers, texts, functions, tensors, and containers of
+    them, whose name does not start with an underscore), in hooks, or in buffers that are not
+    persistent. Tensors and containers that only one of the two has may be what a run has left.
 
     Examples
     --------
@@ -334,14 +336,29 @@ def sharing(model: nn.Module) -> set[frozenset[str]]:
 def compare_attributes(
     prefix: str, ours: nn.Module, theirs: nn.Module, kind: str, problems: list[str]
 ) -> None:
-    """Compare plain attributes, and buffers that are not saved, of one module in two networks."""
-    a, b = plain_attributes(ours), plain_attributes(theirs)
-    for key in a.keys() & b.keys():
-        if repr(a[key]) != repr(b[key]):
+    """Compare attributes, hooks, and buffers that are not saved, of one module in two networks.
+
+    A tensor or a container that is there in one of them and None, or missing, in the other may be
+    what a run has left, and passes.
+    """
+    a, b = public_attributes(ours), public_attributes(theirs)
+    for key in dict.fromkeys([*b, *a]):
+        x, y = a.get(key), b.get(key)
+        one = y if x is None else x if y is None else None
+        run_leaves_it = isinstance(one, torch.Tensor | np.ndarray | Mapping | Set | list | tuple)
+        if not run_leaves_it and described(x) != described(y):
+            others = "other values" if shown(x) == shown(y) else shown(x)
             problems.append(
-                f"{prefix}{key}: expected {brief(b[key])} {kind}, got {brief(a[key])}; make it "
-                "part of config, or let its name start with an underscore if it does not matter"
+                f"{prefix}{key}: expected {shown(y)} {kind}, got {others}; make it part of config, "
+                "a parameter or a buffer, or let its name start with an underscore if it does not "
+                "matter"
             )
+    if described(hooks_of(ours)) != described(hooks_of(theirs)):
+        where = prefix.rstrip(".") or "the network"
+        problems.append(
+            f"{where}: expected the hooks that it has {kind}, got others; hooks are not saved: "
+            "remove them, or register them in __init__"
+        )
     for key in sorted(ours._non_persistent_buffers_set & ours._buffers.keys()):
         x, y = ours._buffers[key], theirs._buffers.get(key)
         if (x is None) != (y is None) or (x is not None and y is not None and not same(x, y)):
@@ -351,27 +368,36 @@ def compare_attributes(
             )
 
 
+def public_attributes(module: nn.Module) -> dict[str, Any]:
+    """Attributes that may decide what a module computes: no private ones, and not the mode."""
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if key not in ("config", "info") and not key.startswith("_")
+        if is_setting(key, value) or isinstance(value, Mapping | Set)
+    }
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """Forward hooks and pre-hooks of a module."""
+    return [hook for table in TABLES for hook in getattr(module, table).values()]
+
+
+def shown(value: Any) -> str:
+    """A value for an error: the name of a function, and a short form of anything else."""
+    name = getattr(value, "__name__", None) if callable(value) else None
+    return str(name) if name else brief(value)
+
+
+def described(value: Any) -> str:
+    """A value as text, by which it is compared: code for functions, checksums for arrays."""
+    return "".join(texts(value))
+
+
 def same(x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether two tensors have the same values, NaN included."""
     x, y = x.detach().cpu(), y.detach().cpu()
     return x.shape == y.shape and bool(torch.all((x == y) | ((x != x) & (y != y))))
-
-
-def plain_attributes(module: nn.Module) -> dict[str, Any]:
-    """Public attributes that are numbers, texts, or sequences of them, without the mode."""
-    skipped = ("training", "config", "info")
-    return {
-        key: value
-        for key, value in vars(module).items()
-        if not key.startswith("_") and key not in skipped and is_plain(value)
-    }
-
-
-def is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether a value is a number, a text, or a sequence of them."""
-    if isinstance(value, list | tuple):
-        return depth < DEEPEST and all(is_plain(item, depth + 1) for item in value)
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def explain_missing(name: str, module: str, qualname: str) -> str:
