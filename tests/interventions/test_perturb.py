@@ -507,6 +507,11 @@ def test_units_stay_lesioned_at_the_steps_of_another_alpha():
                 options = dict(zip(("dose", "steps"), dose, strict=False))
                 stack.enter_context(perturb(network, target, how, **options))
             torch.testing.assert_close(run(network, inputs), want)
+    with perturb(network, "nmda", dose=5, steps=mask), ExitStack() as stack:
+        for given in (units, alpha):
+            options = dict(zip(("dose", "steps"), given[2:], strict=False))
+            stack.enter_context(perturb(network, *given[:2], **options))
+        torch.testing.assert_close(run(network, inputs), want)  # the last α that was set
 
 
 def test_recordings_name_the_perturbation(model, reference):

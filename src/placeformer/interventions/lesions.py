@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from placeformer.data.unit_identity import networks
 from placeformer.interventions.changes import REPLACEMENTS, Change, Dosed, Function, Steps
@@ -221,8 +222,7 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
     ran: list[None] = []
     with in_use(model), eager("torch._dynamo" in sys.modules), ExitStack() as stack:
         for hook in hooks:
-            attach = hook.site.module.register_forward_hook
-            stack.callback(attach(hook, with_kwargs=True, prepend=hook.first).remove)
+            stack.callback(attach(hook).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
             begin = model.register_forward_pre_hook(partial(new_pass, hooks), with_kwargs=True)
             stack.callback(begin.remove)
@@ -237,6 +237,22 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
             "module uses (out_proj of nn.MultiheadAttention), cannot be lesioned: choose the "
             "module around it"
         )
+
+
+def attach(hook: LesionHook) -> RemovableHandle:
+    """Attach a hook after those that were attached before, but for hooks of `first` before others.
+
+    Returns
+    -------
+    RemovableHandle
+        What removes the hook.
+    """
+    handle = hook.site.module.register_forward_hook(hook, with_kwargs=True)
+    hooks = hook.site.module._forward_hooks
+    for key, other in list(hooks.items()) if hook.first else ():
+        if not (isinstance(other, LesionHook) and other.first):
+            hooks[key] = hooks.pop(key)
+    return handle
 
 
 def axes_by_layer(
