@@ -68,6 +68,23 @@ class Direct(nn.Module):
         return self.b(self.a.forward(x))
 
 
+@pytest.mark.parametrize("change", ["unit", "steps of a unit", "steps of α"])
+def test_units_behind_a_convolution_need_the_names_of_their_axes(change):
+    network = nn.Sequential(Channels(), pf.NMDA(2.0))
+    steps = np.broadcast_to(np.arange(VELOCITY.shape[1]) < 3, VELOCITY.shape[:2])
+    options = {} if change == "unit" else {"steps": steps}
+    target = "nmda" if change == "steps of α" else {"1": [2]}
+    dose = ("clamp", 0.0) if change == "steps of α" else ("zero",)
+    with pytest.raises(ValueError, match="dims"), pf.perturb(network, target, *dose, **options):
+        record(network, "1", dims=("walk", "unit", "time"))
+    intact = record(network, "1", dims=("walk", "unit", "time"))
+    with pf.perturb(network, target, *dose, **options, dims=("walk", "unit", "time")):
+        changed = record(network, "1", dims=("walk", "unit", "time"))
+    differ = (intact.activation != changed.activation).transpose("walk", "time", "unit").values
+    assert (differ.any((0, 2)) == (steps[0] if options else True)).all()
+    assert differ.any((0, 1)).sum() == (6 if change == "steps of α" else 1)
+
+
 def test_the_recorded_axis_is_the_lesioned_axis():
     network = Channels()
     intact = record(network, "conv")

@@ -201,13 +201,17 @@ class Site:
         """
         if self.dims is not None:
             return self.dims
-        if output.ndim > 3 or (output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)):
+        sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
+        # Behind a convolution units come before time: then the last axis is as long as the walks.
+        last = sizes is not None and output.ndim == 3 and output.shape[2] == sizes[1]
+        behind = last and sizes is not None and output.shape[1] not in sizes
+        first = output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)
+        if output.ndim > 3 or first or behind:
             raise ValueError(
                 f"reference must be a Recording of {self.layer!r}, which says how its units are "
                 f"numbered, got none: {type(self.module).__name__} gave {tuple(output.shape)}; or "
                 'name its axes with dims, such as dims=("walk", "unit", "time")'
             )
-        sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
         if output.ndim == 3:
             turned = sizes is not None and tuple(output.shape[:2]) == sizes[::-1] != sizes
             return (TIME, WALK, UNIT) if turned else (WALK, TIME, UNIT)
