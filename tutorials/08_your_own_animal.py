@@ -141,6 +141,7 @@ plt.show()
 
 import pooch
 
+pooch.get_logger().setLevel("WARNING")  # which leaves out where the file is
 try:
     achilles = pooch.retrieve(
         "https://osf.io/download/hu5ma/",
