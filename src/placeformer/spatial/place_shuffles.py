@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, next_fast_len, rfft
+from scipy.fft import dct, next_fast_len, rfft
 from scipy.special import gammaln
 
 from placeformer.data import schema
@@ -363,9 +363,9 @@ def correlation_times(binned: BinnedRecording) -> NDArray[np.intp]:
     lengths = np.minimum(lengths, CORRELATED_STEPS)
     longest, n_units = int(lengths[walks].max()), values.shape[2]
     maps = schema.map_of_walk(binned.recording)[walks]
-    n_fft = next_fast_len(2 * longest, real=True)
+    n_fft = 2 * next_fast_len(longest, real=True)
     inside = np.arange(longest) < lengths[walks, None]
-    pairs = np.array([np.maximum(lengths[walks] - lag, 0).sum() for lag in range(longest)])
+    pairs = np.maximum(lengths[walks, None] - np.arange(longest), 0).sum(axis=0)
     times = np.zeros(n_units, np.intp)
     for start in range(0, n_units, UNITS_AT_ONCE):
         part = slice(start, start + UNITS_AT_ONCE)
@@ -376,10 +376,10 @@ def correlation_times(binned: BinnedRecording) -> NDArray[np.intp]:
             here = maps == number
             sample[here] -= np.mean(sample[here], axis=(0, 1), where=known[here])
         sample = np.where(known, sample, 0.0)
-        power = np.abs(rfft(sample, n_fft, axis=1)) ** 2
-        covariance = (
-            irfft(power.sum(axis=0), n_fft, axis=0)[:longest] / np.maximum(pairs, 1)[:, None]
-        )
+        spectrum = rfft(sample, n_fft, axis=1)
+        power = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
+        # the inverse transform of a spectrum that is real is one of cosines
+        covariance = dct(power, 1, axis=0)[:longest] / (n_fft * np.maximum(pairs, 1)[:, None])
         varies = covariance[0] > NO_VARIANCE * size**2
         below = covariance < covariance[0] / np.e
         first = np.where(below.any(axis=0), below.argmax(axis=0), longest)
