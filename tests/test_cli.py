@@ -314,6 +314,13 @@ def test_evaluate_refuses_a_network_that_predicts_no_letters(folder_of_mine, cap
     assert "NAME must be a navigation Transformer" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["behaviour", "control", "beside"])
+def test_report_names_the_option_of_what_it_cannot_open(option, tmp_path, capsys):
+    arguments = ["report", "mini-nmda-a10", f"--{option}", "nope", "--out", str(tmp_path / "page")]
+    assert cli.main(arguments) == 1
+    assert f"{option}: source must be a network of the zoo" in capsys.readouterr().err
+
+
 def test_report_of_a_network_of_a_class_of_ones_own(folder_of_mine, capsys):
     rng = np.random.default_rng(0)
     dims = ("walk", "time")

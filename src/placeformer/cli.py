@@ -316,7 +316,7 @@ def behaviour_and_inputs(
         if names is not None:
             raise ValueError("--inputs names variables of the walks: add --behaviour FILE")
         return None, None
-    walks = opened(file)
+    walks = opened(file, "behaviour")
     if not isinstance(walks, xr.Dataset):
         raise ValueError(f"--behaviour must be a file of walks (.nc or .zarr), got {file}")
     unknown = [name for name in names or () if name not in walks.variables]

@@ -40,6 +40,7 @@ from placeformer.reporting.unit_measures import (
 )
 from placeformer.spatial.place_cells import check_control
 from placeformer.zoo import registry as zoo
+from placeformer.zoo.config import FolderError
 from placeformer.zoo.folder import read_description
 
 Stage = tuple[str, Callable[[], None]]
@@ -380,8 +381,10 @@ def named_subjects(subject: Any) -> list[tuple[str | None, Any]]:
     return pairs
 
 
-def opened(subject: Any) -> Any:
+def opened(subject: Any, argument: str = "subject") -> Any:
     """The network or the Recording that a name, a repository, a folder or a file stands for.
+
+    Errors name the `argument`.
 
     Raises
     ------
@@ -394,19 +397,24 @@ def opened(subject: Any) -> Any:
         return subject
     if not isinstance(subject, str | os.PathLike):
         raise TypeError(
-            "subject must be the name of a network, a file or folder, a network, or a Recording, "
-            f"got {type(subject).__name__}; make a Recording of arrays with placeformer.from_arrays"
+            f"{argument} must be the name of a network, a file or folder, a network, or a "
+            f"Recording, got {type(subject).__name__}; make a Recording of arrays with "
+            "placeformer.from_arrays"
         )
     path = Path(subject).expanduser()
     if path.suffix in READERS:
         raise ValueError(
-            f"subject must be a Recording, got the file {path.name}; read it with "
+            f"{argument} must be a Recording, got the file {path.name}; read it with "
             f"{READERS[path.suffix]}, and pass the result"
         )
     if path.suffix not in FILES:
-        return zoo.load(subject)
+        try:
+            return zoo.load(subject)
+        except ValueError as error:
+            kind = FolderError if isinstance(error, FolderError) else ValueError
+            raise kind(f"{argument}: {error}") from error
     if not path.exists():
-        raise ValueError(f"subject must be a file that exists, got {os.fspath(subject)!r}")
+        raise ValueError(f"{argument} must be a file that exists, got {os.fspath(subject)!r}")
     if path.suffix == ".zarr":
         return xr.open_zarr(path, consolidated=False, decode_timedelta=False)
     return xr.load_dataset(path, decode_timedelta=False)
@@ -459,7 +467,7 @@ def controls_of(control: Any, n: int) -> Sequence[xr.Dataset | None]:
         raise ValueError(
             f"control must be one Recording for each of {n} subjects, got {len(several)}"
         )
-    found = [None if one is None else opened(one) for one in several]
+    found = [None if one is None else opened(one, "control") for one in several]
     for one in found:
         if isinstance(one, nn.Module):
             raise TypeError(

@@ -198,7 +198,9 @@ def subjects(
     pairs = [(name, one, opened(one)) for name, one in named_subjects(subject)]
     controls = list(controls_of(control, len(pairs)))
     if not isinstance(subject, list | tuple | Mapping) or isinstance(subject, xr.Dataset):
-        pairs += [(None, other, opened(other)) for other in compared_with(pairs[0][2], beside)]
+        pairs += [
+            (None, other, opened(other, "beside")) for other in compared_with(pairs[0][2], beside)
+        ]
     elif not isinstance(beside, str) or beside not in ("auto", "none"):
         raise ValueError("beside is for a single subject; add it to the list of subjects")
     controls += [None] * (len(pairs) - len(controls))
