@@ -317,7 +317,7 @@ def test_evaluate_refuses_a_network_that_predicts_no_letters(folder_of_mine, cap
 @pytest.mark.parametrize("option", ["behaviour", "control", "beside"])
 def test_report_names_the_option_of_what_it_cannot_open(option, tmp_path, capsys):
     arguments = ["report", "mini-nmda-a10", f"--{option}", "nope", "--out", str(tmp_path / "page")]
-    assert cli.main(arguments) == 1
+    assert cli.main(arguments) == 2
     assert f"{option}: source must be a network of the zoo" in capsys.readouterr().err
 
 
