@@ -38,9 +38,9 @@ COLUMNS = (
 ABOUT = (
     "The network {name}, trained until its reference error is at most {target:g}, or to the end of "
     "the recipe; CPU seconds without evaluations. Errors are on all trained maps and, in the last "
-    "column, on novel ones, at every step of 64 walks of 256 steps. The first steps of a walk count, "
-    "in which no network can know the map, so that they are greater than those of the zoo, at the "
-    "ends of chunks."
+    "column, on novel ones, at every step of 64 walks of 256 steps. The first steps of a walk "
+    "count, in which no network can know the map, so that they are greater than those of the zoo, "
+    "at the ends of chunks."
 )
 
 
