@@ -514,6 +514,23 @@ def test_units_stay_lesioned_at_the_steps_of_another_alpha():
         torch.testing.assert_close(run(network, inputs), want)  # the last α that was set
 
 
+def test_changes_of_alpha_at_the_same_steps_apply_one_after_the_other():
+    network, inputs, steps = InParts(), torch.randn(3, 20, 2), np.arange(20)
+    alpha, parts = network.act.alpha, {}
+    for now in (alpha, alpha / 2, alpha / 2 + 1, alpha + 1):
+        with perturb(network, "nmda", dose=now):
+            parts[now] = run(network, inputs)
+    want = parts[alpha].clone()
+    want[:, 5:10], want[:, 10:15] = parts[alpha / 2][:, 5:10], parts[alpha / 2 + 1][:, 10:15]
+    want[:, 15:] = parts[alpha + 1][:, 15:]
+    halved, added = (steps >= 5) & (steps < 15), steps >= 10
+    with (
+        perturb(network, "nmda", "gain", 0.5, steps=halved),
+        perturb(network, "nmda", "add", 1.0, steps=added),
+    ):
+        torch.testing.assert_close(run(network, inputs), want)
+
+
 def test_recordings_name_the_perturbation(model, reference):
     def facts(**options):
         with ExitStack() as stack:

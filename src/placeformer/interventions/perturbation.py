@@ -82,7 +82,8 @@ def perturb(
 
     :func:`ablate` and :func:`magnesium` are special cases with the same numbers. Perturbations can
     be nested and left in any order; where several act on the same units, weights or α, they apply
-    one after the other, in the order in which they were entered. On exit, also by an exception, the
+    one after the other, in the order in which they were entered (α at some steps after α at all
+    steps). On exit, also by an exception, the
     network is as before. Recordings made inside the block name the perturbation in their
     provenance.
 
@@ -417,6 +418,8 @@ class AlphaHook(LesionHook):
     alpha: Callable[[float], float]
     about: dict[str, Any]
     first = True  # α acts within the module, and lesions on what it gives
+    now: tuple[Tensor, list[float]] | None = field(default=None, init=False)
+    """Number of the α of every element of the present output after this change, and its values."""
 
     def describe(self) -> dict[str, Any]:
         """Module, the change of its α, and when."""
@@ -428,8 +431,20 @@ class AlphaHook(LesionHook):
         assert isinstance(module, NMDA)
         self.called = True
         x = args[0] if args else kwargs["x"]
-        other = nmda(x, check_alpha(self.alpha(module.alpha)), module.beta)
-        return torch.where(self.lesion(torch.zeros_like(output, dtype=torch.bool)), other, output)
+        hooks = [hook for hook in module._forward_hooks.values() if isinstance(hook, AlphaHook)]
+        earlier = hooks[: hooks.index(self)]
+        before = earlier[-1].now if earlier else None
+        if before is None:
+            before = torch.zeros_like(output, dtype=torch.long), [module.alpha]
+        number, alphas = before[0].clone(), [*before[1]]
+        here = self.lesion(torch.zeros_like(output, dtype=torch.bool))
+        for k in number[here].unique().tolist():
+            part = here & (number == k)
+            alphas.append(check_alpha(self.alpha(alphas[k])))
+            output = torch.where(part, nmda(x, alphas[-1], module.beta), output)
+            number[part] = len(alphas) - 1
+        self.now = number, alphas
+        return output
 
     def check_whole(self) -> None:
         """Modules that share the NMDA_α have the same steps."""
