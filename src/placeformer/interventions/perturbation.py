@@ -83,9 +83,8 @@ def perturb(
     :func:`ablate` and :func:`magnesium` are special cases with the same numbers. Perturbations can
     be nested and left in any order; where several act on the same units, weights or α, they apply
     one after the other, in the order in which they were entered (α at some steps after α at all
-    steps). On exit, also by an exception, the
-    network is as before. Recordings made inside the block name the perturbation in their
-    provenance.
+    steps). On exit, also by an exception, the network is as before. Recordings made inside the
+    block name the perturbation in their provenance.
 
     Parameters
     ----------
