@@ -68,7 +68,7 @@ def test_random_weights_make_tuned_units_and_no_place_cells_that_remember(walks,
     layers = [embedding, ACTIVATIONS[family]]
     novel = WORLD.walk(64, N_STEPS, seed=1, familiar=False)
     recording, control = (run(network, each, layers=layers) for each in (walks, novel))
-    cells = pf.place_cells(recording, control=control, n_shuffles=400)
+    cells = pf.place_cells(recording, control=control, n_shuffles=3000, progress=False)
     assert (cells.q_place < 0.05).all()
     assert cells.is_place_cell.sum() < 0.05 * cells.sizes["unit"]
     assert not cells.depends_on_memory.any()
