@@ -42,4 +42,4 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         The value is smaller, or no whole number.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
+        raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")

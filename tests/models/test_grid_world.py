@@ -353,9 +353,9 @@ def test_a_recording_in_a_rectangle_has_all_its_places(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_walks": 0}, "n_walks must be a whole number, 1 or more, got 0"),
-        ({"n_steps": 2.5}, "n_steps must be a whole number, 1 or more, got 2.5"),
-        ({"seed": -1}, "seed must be a whole number, 0 or more, got -1"),
+        ({"n_walks": 0}, "n_walks must be a whole number ≥ 1, got 0"),
+        ({"n_steps": 2.5}, "n_steps must be a whole number ≥ 1, got 2.5"),
+        ({"seed": -1}, "seed must be a whole number ≥ 0, got -1"),
         ({"maps": 0}, r"maps must be indices in 0–1, such as \[0\], got 0"),
     ],
 )

@@ -181,7 +181,7 @@ def test_untouched_works_on_any_module():
         ({"layers": ["ffn.0", "content.ffn.0"]}, "layers must be of one stream"),
         ({"layers": []}, "layers must be of one stream, got none"),
         ({"dtype": "float64"}, 'dtype must be "float32" or "float16"'),
-        ({"burn_in": -1}, "burn_in must be a whole number, 0 or more, got -1"),
+        ({"burn_in": -1}, "burn_in must be a whole number ≥ 0, got -1"),
         ({"maps": [7]}, r"maps must be indices in 0–2"),
     ],
 )

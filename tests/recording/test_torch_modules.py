@@ -180,8 +180,8 @@ def test_keys_of_an_output_may_be_any_text_or_number(path, factor):
 
 def test_brackets_are_a_path_and_never_a_pattern():
     net = nn.ModuleDict({"rnn": nn.GRU(2, 3, batch_first=True), "rnn1": nn.GRU(2, 3)})
-    with pytest.raises(ValueError, match=r"'rnn\[' matches no layer"):
-        record(net, {"x": PLACE[0]}, layers="rnn[", inputs={"v": VELOCITY}, progress=False)
+    with pytest.raises(ValueError, match=r"'rnn\[1\]' matches no layer"):  # less its path, [0]
+        record(net, {"x": PLACE[0]}, layers="rnn[[0]1]", inputs={"v": VELOCITY}, progress=False)
     net.forward = lambda velocity: net["rnn"](velocity)[0]
     with pytest.raises(ValueError, match=r"'rnn' has no time axis .* 'rnn\[-1\]"):
         record(net, {"x": PLACE[0]}, layers="rnn[-1]", inputs={"v": VELOCITY}, progress=False)
@@ -410,10 +410,10 @@ def test_a_pattern_takes_the_layers_that_are_called_first():
             {"layers": "head.0", "chunk": 8},
             "chunk must be None unless forward takes a state, got 8",
         ),
-        ({"layers": "head.0", "batch": 0}, "batch must be a whole number, 1 or more, got 0"),
+        ({"layers": "head.0", "batch": 0}, "batch must be a whole number ≥ 1, got 0"),
         (
             {"layers": "head.0", "forward": carry, "chunk": 0},
-            "chunk must be a whole number, 1 or more",
+            "chunk must be a whole number ≥ 1",
         ),
         (
             {"layers": "head.0", "burn_in": 40},

@@ -38,8 +38,8 @@ from placeformer.interventions.units import (
     chosen_units,
     layer_widths,
     once,
+    padded,
     sites,
-    unpacked,
     unused,
     with_units_last,
 )
@@ -279,7 +279,7 @@ def new_pass(
 
     Along known walks the network may be called once a step: only then do the steps seen count on.
     """
-    inputs = [x for _, x in leaves(unpacked([*args, *kwargs.values()])) if x.ndim > 1]
+    inputs = [x for _, x in leaves(padded([*args, *kwargs.values()])) if x.ndim > 1]
     for hook in hooks:
         hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
         if CURRENT_WALK.get() is None:
@@ -449,7 +449,7 @@ class LesionHook:
         """Return the output with the units replaced."""
         self.called = True
         path = "".join(f"[{key}]" for key in PATH.findall(self.site.layer)) or self.site.path
-        there = unpacked(output)
+        there = padded(output)
         if path is None:
             path = next(leaves(there))[0]
         pick(there, path, PATH.sub("", self.site.layer))  # an error that lists the outputs

@@ -203,8 +203,11 @@ class Site:
             return self.dims
         sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
         # Behind a convolution units come before time: then the last axis is as long as the walks.
-        last = sizes is not None and output.ndim == 3 and output.shape[2] == sizes[1]
-        behind = last and sizes is not None and output.shape[1] not in sizes
+        behind = (
+            output.ndim == 3
+            and sizes is not None
+            and (output.shape[2] == sizes[1] and output.shape[1] not in sizes)
+        )
         first = output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)
         if output.ndim > 3 or first or behind:
             raise ValueError(
@@ -365,7 +368,7 @@ def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
 
 
-def unpacked(output: Any) -> Any:
+def padded(output: Any) -> Any:
     """Return nested outputs with packed sequences as tensors (walk, time, unit).
 
     Shorter walks end in 0. Tuples and lists become lists, and mappings dicts, with the same paths.
@@ -373,7 +376,7 @@ def unpacked(output: Any) -> Any:
     if isinstance(output, PackedSequence):
         return pad_packed_sequence(output, batch_first=True)[0]
     if isinstance(output, Mapping):
-        return {key: unpacked(value) for key, value in output.items()}
+        return {key: padded(value) for key, value in output.items()}
     if isinstance(output, Sequence) and not isinstance(output, str):
-        return [unpacked(value) for value in output]
+        return [padded(value) for value in output]
     return output

@@ -194,8 +194,7 @@ class GridWorld:
             ("n_maps", n_maps, 1),
             ("seed", seed, 0),
         ):
-            if not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+            check_whole(name, value, least)
         if n_letters > 256:
             raise ValueError(f"n_letters must be at most 256, got {n_letters}")
         rows, columns = (side, side) if shape is None else shape
