@@ -59,6 +59,16 @@ def test_dips_that_are_known():
     assert dip(-3 * x + 1) == pytest.approx(dip(x))
 
 
+def test_one_of_several_equal_values_may_be_the_mode():
+    assert dip([2.5] * 20) == pytest.approx(1 / 40)  # a point has one mode
+    assert dip_test([2.5] * 20, n_resamples=99) == (pytest.approx(1 / 40), 1.0)
+    # The mode is at 1; of the other values 2 holds two of eight, whose jump is halved.
+    x = np.array([0, 1, 1, 1, 2, 2, 4, 5])
+    assert dip(x) == pytest.approx(1 / 8, abs=1e-6)
+    nearly = dip_by_programming(x + 1e-6 * np.arange(8))
+    assert dip(x + 1e6) == pytest.approx(nearly, abs=1e-5)
+
+
 def test_two_groups_are_told_from_one():
     rng = RNG(2)
     two = np.concatenate([rng.normal(0, 1, 30), rng.normal(6, 1, 30)])

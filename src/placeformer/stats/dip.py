@@ -9,13 +9,18 @@ from placeformer.stats.permutation import p_value
 
 Floats = NDArray[np.float64]
 
+APART = 1e-6
+"""Share of the distance to the next value over which equal values are spread."""
+
 
 def dip(values: ArrayLike) -> float:
     """Greatest distance of the empirical distribution from the nearest unimodal one.
 
     From 1 / (2 n) to 1 / 4; NaN without values. The algorithm is that of Hartigan (1985): the
     distribution is enclosed between its greatest convex minorant and its least concave majorant,
-    over an interval of modes that shrinks to where these are furthest apart.
+    over an interval of modes that shrinks to where these are furthest apart. It takes the values
+    for distinct: equal ones are moved apart by next to nothing, so that one of them may be the
+    mode.
 
     References
     ----------
@@ -24,12 +29,12 @@ def dip(values: ArrayLike) -> float:
     Hartigan, P. M. (1985). Algorithm AS 217: computation of the dip statistic to test for
     unimodality. Applied Statistics 34, 320-325. https://doi.org/10.2307/2347485
     """
-    x, counts = np.unique(np.asarray(values, float), return_counts=True)
-    if not len(x):
+    x = np.asarray(values, float).ravel()
+    if not x.size:
         return np.nan
-    upper = np.cumsum(counts) / counts.sum()
-    lower = upper - counts / counts.sum()
-    low, high, found = 0, len(x) - 1, counts.max() / counts.sum()
+    x = _distinct(x)
+    upper, lower = np.arange(1, len(x) + 1) / len(x), np.arange(len(x)) / len(x)
+    low, high, found = 0, len(x) - 1, 1 / len(x)
     while high > low:
         part = slice(low, high + 1)
         at, below, above = x[part], lower[part], upper[part]
@@ -56,6 +61,15 @@ def dip(values: ArrayLike) -> float:
             break
         low, high = low + left, low + right
     return float(found / 2)
+
+
+def _distinct(values: Floats) -> Floats:
+    """Values in ascending order from 0, equal ones spread over next to nothing."""
+    x, counts = np.unique(values, return_counts=True)
+    room = np.append(np.diff(x), 1.0)
+    among = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
+    share = among / np.repeat(counts, counts)
+    return np.repeat(x - x[0], counts) + APART * share * np.repeat(room, counts)
 
 
 def _hull(x: Floats, y: Floats, sign: int) -> NDArray[np.intp]:
