@@ -82,6 +82,22 @@ def test_poisson_is_the_product_of_poisson_probabilities(negatives):
     np.testing.assert_allclose(relative(decoder.log_posterior(x - off)), relative(want), atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_poisson_of_many_spikes_has_the_digits_of_double_precision(dtype):
+    rng = RNG(4)
+    rec = simulation.place_code(rng, 4, 120, 1500, side=3)
+    counts = rng.poisson(60 + 3 * rec.activation.values.astype(float))
+    rec["activation"] = rec.activation.copy(data=counts.astype(dtype))
+    index, size, fold = setting(rec)
+
+    def density(x, here):
+        return stats.poisson.logpmf(x, here.mean(axis=0))
+
+    x, want = by_definition(rec, index, size, fold, 0, density, "uniform")
+    decoder = bayes.poisson(rec, index, size, fold)[0]
+    np.testing.assert_allclose(relative(decoder.log_posterior(x)), relative(want), atol=2e-3)
+
+
 def test_a_decoder_of_rates_needs_the_seconds_of_what_it_decodes():
     """Formerly a recording without units was decoded as if its prior were uniform."""
     rng = RNG(3)

@@ -79,6 +79,18 @@ def test_figures_are_those_of_the_decoded_positions(coded):
     np.testing.assert_allclose(found.chance_error, np.median(blind))
 
 
+@pytest.mark.parametrize("where", [0.1, 0.3, 1e6 + 1 / 3])
+def test_an_axis_that_does_not_vary_has_no_share_decoded(where):
+    rng = RNG(0)
+    place = {"x": rng.random((6, 90)), "y": np.full((6, 90), where)}
+    rec = pf.from_arrays(rng.standard_normal((6, 90, 3)), place)
+    bins = {"x": 4, "y": np.array([where - 1, where + 2])}
+    for method in ("ridge", "bayes"):
+        along_y, along_x = decode_position(rec, method=method, bins=bins, **NONE).r2.values
+        assert np.isnan(along_y)
+        assert along_x <= 1
+
+
 def test_ridge_is_sklearns_cross_validated_over_walks(coded):
     found = decode_position(coded, method="ridge", cv=GroupKFold(3), alpha=10.0, **FEW)
     x = coded.activation.values.reshape(-1, coded.sizes["unit"])
@@ -550,3 +562,10 @@ def test_the_mean_of_a_posterior_on_axes_with_ends_is_the_mean_of_places():
         np.testing.assert_allclose(mean.decoded.isel(axis=k), want, atol=1e-4)
     squares = [float((result.error**2).mean()) for result in (mode, mean)]
     assert squares[1] < squares[0]  # the mean minimises the squared error
+
+
+def test_the_mean_of_a_posterior_keeps_the_digits_of_large_positions(untuned):
+    far = untuned.assign_coords(x=untuned.x + 1e6)
+    options = NONE | {"method": "bayes", "estimate": "mean"}
+    here, there = (decode_position(data, **options).decoded for data in (untuned, far))
+    np.testing.assert_allclose(there - here, np.broadcast_to([0, 1e6], here.shape), atol=1e-6)

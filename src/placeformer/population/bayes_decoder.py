@@ -70,13 +70,13 @@ class Decoder:
 
     def posterior(
         self, block: NDArray[Any], seconds: NDArray[Any] | None = None
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.float64]:
         """Posterior (sample, place) of activations (sample, unit); each sample sums to 1."""
         log = self.log_posterior(block, seconds).astype(np.float64)
         log -= log.max(axis=1, keepdims=True)
         share = np.exp(log, out=log)
         share /= share.sum(axis=1, keepdims=True)
-        return share.astype(np.float32)
+        return share
 
 
 def gaussian(
@@ -260,8 +260,12 @@ def _decoders(
         # Seconds of the other folds are added up, since a difference of them need not be 0.
         time, n = (np.delete(a, k, axis=0).sum(axis=0) for a in sums[:2])
         linear, square, constant = weigh(n, *(a.sum(axis=0) - a[k] for a in sums[2:]))
-        weight = time if prior == "occupancy" else time > 0
-        log_prior = np.log(weight, out=np.full(time.shape, -np.inf), where=time > 0)
+        visited = time > 0
+        # What all places share does not change the posterior, and takes digits of single precision.
+        linear -= linear.mean(axis=1, where=visited, keepdims=True)
+        constant -= constant.mean(where=visited)
+        weight = time if prior == "occupancy" else visited
+        log_prior = np.log(weight, out=np.full(time.shape, -np.inf), where=visited)
         if not of_rates:
             constant += log_prior
         curved = None if square is None else square.astype(shift.dtype)

@@ -719,16 +719,15 @@ def _r2(
     known: NDArray[np.bool_],
     period: float | None,
 ) -> float:
-    """1 minus the squared error over the variance of known values; NaN without variance."""
+    """1 minus the squared error over the variance of known values; NaN if they are all equal."""
     values = truth[known].astype(float)
-    if not values.size:
+    if not _circular.shortest(values - values[:1], period).any():
         return np.nan
     mean = _mean_of(values[:, None], (period,))
     off = _circular.shortest(decoded[known] - values, period)
     left = off @ off
     off = _circular.shortest(mean - values, period)
-    spread = off @ off
-    return float(1 - left / spread) if spread > 0 else np.nan
+    return float(1 - left / (off @ off))
 
 
 def of_map(
