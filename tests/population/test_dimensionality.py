@@ -27,6 +27,24 @@ def with_spectrum(values, n, rng):
     return white * np.sqrt(values) @ ortho_group.rvs(len(values), random_state=1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_units", [3, 60])
+def test_maps_of_constant_units_do_not_vary(n_units, dtype):
+    rng = RNG(0)
+    x, y = rng.integers(0, 7, (2, 4, 900))
+    values = np.full((4, 900, n_units), 0.1) * np.linspace(1, 2, n_units)
+    same = pf.rate_maps(pf.from_arrays(values.astype(dtype), {"x": x, "y": y}))
+    found = dimensionality(same)
+    assert np.isnan(found.participation_ratio)
+    assert found.n_components == 0
+    noise = pf.rate_maps(pf.from_arrays(rng.standard_normal((4, 900, 4)), {"x": x, "y": y}))
+    for method in ("cka", "rsa"):
+        for pair in ((same, noise), (noise, same)):
+            alike = pf.similarity(*pair, method=method, n_shuffles=20, progress=False)
+            assert np.isnan(alike.similarity)
+            assert np.isnan(alike.p)
+
+
 @pytest.mark.parametrize(
     ("values", "ratio", "n"),
     [

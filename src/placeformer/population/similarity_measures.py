@@ -80,7 +80,8 @@ class Measure:
         if self.method == "rsa":
             a, b = (distances(values, self.distance) for values in rows)
         else:
-            a, b = (values @ values.T for values in (r - r.mean(axis=0) for r in rows))
+            off = (r - r[0] for r in rows)  # the mean of equal rates need not be that rate
+            a, b = (values @ values.T for values in (o - o.mean(axis=0) for o in off))
         return Matrices(a, b, self.method, self.debiased, group)
 
 

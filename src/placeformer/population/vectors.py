@@ -17,6 +17,7 @@ from placeformer.data.unit_identity import warn_of_other_worlds
 from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial.binning import activations
 from placeformer.spatial.rate_maps import flatten
+from placeformer.stats.tolerances import FLAT
 
 Array = NDArray[np.float64]
 
@@ -78,6 +79,7 @@ def shared_places(
     """Rates (place, unit) at the places where no unit of any map is NaN, and a mask of these.
 
     Places are in the order of the axes of the first maps; those of the others may be in another.
+    A unit that is flat up to rounding has exactly one rate.
 
     Raises
     ------
@@ -98,7 +100,13 @@ def shared_places(
             f"{' and '.join(names)} must have at least 2 places where no rate is NaN, got "
             f"{known.sum()}; drop units that are NaN throughout, or lower min_occupancy"
         )
-    return [rate[known] for rate in flat], known
+    return [_levelled(rate[known]) for rate in flat], known
+
+
+def _levelled(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rates (place, unit), those of a flat unit without differences of rounding."""
+    flat = np.abs(rates - rates.mean(axis=0)).max(axis=0) <= FLAT * np.abs(rates).max(axis=0)
+    return np.where(flat, rates[0], rates)
 
 
 def _steps(recording: xr.Dataset, every: int) -> Any:
