@@ -197,6 +197,23 @@ def test_a_cosine_has_its_amplitude():
     assert np.isnan(constant.p).all() and constant.cosine_amplitude.item() < 1e-9
 
 
+def test_units_that_are_constant_are_no_tests():
+    """Silent units change neither q nor the shuffles of the others; a cosine is not needed for p."""
+    angle = heading(2000)
+    values = np.stack([np.cos(angle), np.cos(2 * angle)], axis=-1)
+    values += 0.1 * np.random.default_rng(0).normal(size=values.shape)
+    few = recording(values, angle)
+    many = recording(np.concatenate([values, np.full((2000, 40), 0.3)], axis=-1), angle)
+    for options in ({}, {"n_shuffles": 99}):
+        a, b = (pf.head_direction(made, **options, **QUIET) for made in (few, many))
+        assert np.isnan(b.p[2:]).all() and np.isnan(b.q[2:]).all()
+        for name in ("p", "q", "z", "n_shuffles"):
+            np.testing.assert_array_equal(a[name], b[name][:2])
+    turns = np.tile(np.arange(24.0) / 24 * TURN, 40)
+    twice = recording(np.cos(2 * turns)[:, None], turns)
+    assert pf.head_direction(twice, n_shuffles=19, **QUIET).p.item() > 0.05
+
+
 def test_spikes_count_as_events():
     """With at most one spike a sample, the effective number of samples is that of the spikes."""
     rng = np.random.default_rng(0)

@@ -205,6 +205,14 @@ def test_constant_units_and_speeds(cells):
         pf.speed_score(cells.drop_vars(["speed", "x"]), **QUIET)
 
 
+def test_units_that_are_constant_are_no_tests(cells):
+    values, speed = cells.activation.values[0], cells.speed.values[0]
+    silent = np.concatenate([values, np.zeros((4000, 40))], axis=-1)
+    a, b = (pf.speed_score(made(v, speed), **QUIET) for v in (values, silent))
+    for name in ("p", "q", "z", "n_shuffles"):
+        np.testing.assert_array_equal(a[name], b[name][:6])
+
+
 def test_dask_gives_the_numbers_of_memory(cells):
     pytest.importorskip("dask")
     a, b = (pf.speed_score(r, n_shuffles=19, **QUIET) for r in (cells, cells.chunk(time=500)))

@@ -15,6 +15,7 @@ from placeformer.data.circular import PERIODS, check_periods, circular_of
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, activations
 from placeformer.spatial.mean_vector import cosine_amplitude, mean_vector
+from placeformer.spatial.measures import varies
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.rate_maps import Smooth, maps_of_parts
 from placeformer.spatial.shuffle_test import (
@@ -26,7 +27,6 @@ from placeformer.spatial.shuffle_test import (
 )
 from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.stats.monte_carlo import check_n
-from placeformer.stats.tolerances import FLAT
 
 HEADING = "head_direction"
 """Column of the variance that the heading explains, and the heading's name by default."""
@@ -155,7 +155,7 @@ def head_direction(
     length, direction = mean_vector(maps, negatives)
     test = compare_with_shuffles(
         binned,
-        cosine_amplitude,
+        _of_varying,
         vectorised=True,
         n_shuffles=n,
         null=choose_null(binned, null, min_shift),
@@ -167,21 +167,18 @@ def head_direction(
         progress=progress,
         **of_maps,
     )
-    constant = ~(test["observed"] > FLAT * abs(maps[schema.RATE]).max(by))
-    for name in ("z", "p", "q"):  # shuffles do not change a constant
-        test[name] = test[name].where(~constant)
     result = xr.Dataset(
         {
             "mean_vector_length": length,
             "preferred_direction": direction,
             **_peak(maps, by),
             "stability": agreement(maps_of_halves(binned, **of_maps)),
-            "cosine_amplitude": test["observed"],
+            "cosine_amplitude": cosine_amplitude(maps),
             **{name: test[name] for name in test.data_vars if name != "observed"},
             **_rayleigh_columns(binned, length, negatives),
         }
     )
-    result.attrs = {"negatives": negatives, **test.attrs}
+    result.attrs = {"negatives": negatives, **test.attrs, "statistic": "cosine_amplitude"}
     result.attrs[schema.PROVENANCE] = schema.provenance(
         recording,
         "head_direction",
@@ -193,6 +190,11 @@ def head_direction(
         seed=seed,
     )
     return result
+
+
+def _of_varying(maps: xr.Dataset) -> xr.DataArray:
+    """What is tested: the amplitude of curves that vary, as shuffles do not change a constant."""
+    return cosine_amplitude(maps).where(varies(maps))
 
 
 def binned_heading(

@@ -276,6 +276,16 @@ def correlation(
     return np.clip(_ratio((off[0] * off[1]).sum(-1), spread), -1.0, 1.0)
 
 
+def varies(maps: xr.Dataset) -> xr.DataArray:
+    """Whether the rates (..., unit) of visited places differ by more than rounding."""
+    rate, share = flatten(maps)
+    valid = share > 0
+    known = np.where(valid, rate, 0.0)
+    mean = known.sum(axis=-1, keepdims=True) / np.maximum(valid.sum(axis=-1, keepdims=True), 1)
+    off = np.abs(np.where(valid, rate - mean, 0.0)).max(axis=-1)
+    return per_unit(maps, off > FLAT * np.abs(known).max(axis=-1), "varies")
+
+
 def _rates(
     maps: xr.Dataset, negatives: Negatives
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,6 +16,7 @@ from placeformer.data.arrays import SPEED, check_positive
 from placeformer.data.dwell import gap_in, sample_times
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import BinnedRecording, Circular, activations, of_part
+from placeformer.spatial.measures import varies
 from placeformer.spatial.movement import running_speed
 from placeformer.spatial.rate_maps import flatten, per_unit
 from placeformer.spatial.shuffle_test import Null, choose_null, compare_with_shuffles
@@ -255,13 +256,17 @@ def _test(
 
 
 def _covariance(maps: xr.Dataset) -> xr.DataArray:
-    """Absolute covariance (..., unit) with the speed, over its standard deviation."""
+    """Absolute covariance (..., unit) with the speed, over its standard deviation.
+
+    NaN for a constant, which shuffles do not change.
+    """
     rate, share = flatten(maps)
     speed = maps[SPEED].values.astype(float)
     off = speed - (share * speed).sum(axis=-1, keepdims=True)
     rate = np.where(share > 0, rate, 0.0)
     spread = np.sqrt((share * off**2).sum(axis=-1))
     values = np.abs((share * off * rate).sum(axis=-1)) / spread
+    values = np.where(varies(maps), values, np.nan)
     return per_unit(maps, values, "covariance", units="1", long_name="covariance with the speed")
 
 
