@@ -199,3 +199,11 @@ def test_what_cannot_be_shifted_is_refused_and_join_named(ragged):
     for function in (pf.dimensionality, lambda r: pf.similarity(r, r)):
         with pytest.raises(ValueError, match="must be finite: 40 values of 4 units"):
             function(gap)
+
+
+@pytest.mark.parametrize("halves", ["odd_even", "first_second", "walks"])
+def test_walks_of_one_length_are_halved_alike_with_and_without_padding(whole, halves):
+    short = whole.isel(time=slice(0, 180))
+    same = padded(whole, np.full(4, 180))
+    a, b = (pf.stability(r, halves=halves) for r in (short, same))
+    xr.testing.assert_allclose(a, b)
