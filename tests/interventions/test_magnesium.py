@@ -187,6 +187,24 @@ def test_interval_of_known_noise():
     assert free.interval.values.tolist() == [8, 8]
 
 
+def test_nothing_is_interpolated_next_to_an_infinite_dose():
+    doses, rng = np.array([-np.inf, 0.0, 1.0]), np.random.default_rng(0)
+    error = np.array([0.3, 0.1, 0.5, 0.9])  # of the lesion, intact, and at thresholds of 0 and 1
+    boot = error + np.array([0.02, 0, 0, 0]) * rng.standard_normal((400, 4))
+    got = equivalence.equivalence(doses, error, boot, log=False)
+    assert np.isnan(got.alpha)
+    assert got.interval.values.tolist() == [-np.inf, 0]
+    assert got.found == 0
+    assert "lies between that of the intact network and that of the first dose, 0" in str(
+        got.reason.values
+    )
+    beyond = equivalence.equivalence(
+        doses, np.array([0.7, *error[1:]]), boot + [0.4, 0, 0, 0], log=False
+    )
+    assert beyond.alpha == pytest.approx(0.5)
+    assert beyond.reason == ""
+
+
 def test_the_equivalent_of_nothing_is_the_trained_alpha(model):
     got = equivalent_alpha(model, {"ffn.1": []}, alphas=[2, 1], **SMALL)
     assert got.alpha == CONFIG.alpha

@@ -152,7 +152,8 @@ def equivalent_dose(
 
     The equivalent dose is the first one, from the intact network towards the far end of the range,
     at which the cost equals that of the lesion. Between two measured doses it is interpolated
-    linearly (α: in ln α).
+    linearly (α: in ln α), but not between the intact network of "threshold", at −∞, and its first
+    dose: there it is NaN, and a bound of its interval is one of the two.
 
     Parameters
     ----------
@@ -287,12 +288,15 @@ def equivalence(doses: Floats, error: Floats, boot: Floats, *, log: bool = True)
     samples = np.array([crossing(row[1:], row[0]) for row in boot])
     # Samples without an equivalent are infinite, so quantiles must be samples, not interpolated.
     ends = np.quantile(np.maximum(samples, 0), tails(), method="inverted_cdf")
+    if not np.isfinite(doses[0]):  # next to an infinite dose the bounds are the doses around
+        ends = np.where((ends > 0) & (ends < 1), [0.0, 1.0], ends)
     alpha = alpha_at(doses, at, log=log)
     interval = np.sort([alpha_at(doses, end, log=log) for end in ends])
     if np.isnan(interval).any() and doses[-1] < doses[0]:
         interval = interval[::-1]  # NaN stands for the far end, which for washout is the lower one
     mg = alpha_to_mg(alpha) if log and np.isfinite(alpha) else np.nan
-    have, share = np.isfinite(samples).mean(), "share of wrong predictions"
+    have = np.mean([not np.isnan(alpha_at(doses, sample, log=log)) for sample in samples])
+    share = "share of wrong predictions"
     return xr.Dataset(
         {
             "alpha": variable((), alpha, "equivalent test-time α"),
@@ -351,7 +355,8 @@ def crossing(error: Floats, target: float) -> float:
 def alpha_at(doses: Floats, at: float, *, log: bool = True) -> float:
     """Return the dose at a position along the doses; NaN outside of them.
 
-    It is interpolated in its logarithm where both doses are positive, or with `log=False` linearly.
+    It is interpolated in its logarithm where both doses are positive, or with `log=False` linearly;
+    NaN next to an infinite dose.
     """
     if not np.isfinite(at):
         return np.nan
@@ -359,6 +364,8 @@ def alpha_at(doses: Floats, at: float, *, log: bool = True) -> float:
         return float(doses[int(at)])
     i = int(at)
     pair, share = doses[i : i + 2], at - i
+    if not np.isfinite(pair).all():
+        return np.nan
     if log and (pair > 0).all():
         return float(np.exp(np.log(pair) @ [1 - share, share]))
     return float(pair @ [1 - share, share])
@@ -367,7 +374,12 @@ def alpha_at(doses: Floats, at: float, *, log: bool = True) -> float:
 def reason_none(at: float, doses: Floats, error: Floats, name: str = "α") -> str:
     """Reason why there is no equivalent; empty if there is one."""
     if np.isfinite(at):
-        return ""
+        if not 0 < at < 1 or np.isfinite(doses[0]):
+            return ""
+        return (
+            f"the lesion's error, {error[0]:.3f}, lies between that of the intact network and that "
+            f"of the first {name}, {doses[1]:g}; measure a lower {name}"
+        )
     if np.isnan(at):
         return "there is no such lesion"
     if at > 0:
