@@ -33,6 +33,19 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a number, got {value!r}")
 
 
+def check_share(name: str, value: object) -> None:
+    """Refuse a value that is not a number from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        The value is no number, or lies outside.
+    """
+    check_number(name, value)
+    if not 0 <= value <= 1:  # type: ignore[operator]
+        raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+
+
 def check_whole(name: str, value: object, least: int = 1) -> None:
     """Refuse a value that is not a whole number of at least `least`.
 

@@ -322,7 +322,7 @@ def test_custom_networks_need_a_score_which_may_be_of_trials():
         ),
         ({"cluster": "room"}, 'cluster must be "walk" or "map", got \'room\''),
         ({"how": "median"}, "how must be one of"),
-        ({"repeats": 0}, "repeats must be at least 1, got 0"),
+        ({"repeats": 0}, "repeats must be a whole number ≥ 1, got 0"),
         ({"where": "ends"}, "where must be"),
         ({"n_steps": 7}, "n_steps must be at least memory"),
         ({"fractions": [0.6, 1]}, "too few units match .*29 units .* among the other 19"),

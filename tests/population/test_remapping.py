@@ -205,7 +205,17 @@ def test_maps_that_do_not_match_are_refused(function, words):
         remapping(*function(*two(8, 10)))
 
 
-@pytest.mark.parametrize("options", [{"centre": "mode"}, {"margin": 1.5}, {"n_shuffles": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"centre": "mode"},
+        {"margin": 1.5},
+        {"margin": "wide"},
+        {"n_shuffles": 1},
+        {"n_shuffles": 9.5},
+        {"seed": -1},
+    ],
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         remapping(*two(9, 10), **options)

@@ -261,6 +261,8 @@ def test_a_constant_unit_is_nan():
         ({"null": "walks", "min_shift": 3}, "min_shift is an option"),
         ({"n_shuffles": 0}, "n_shuffles"),
         ({"cv": 99}, "cv must be 2 to 10"),
+        ({"max_q": 5}, "max_q must lie between 0 and 1"),
+        ({"seed": "a"}, "seed must be a whole number"),
     ],
 )
 def test_what_cannot_be_partitioned_is_refused(options, message):

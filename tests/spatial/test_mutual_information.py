@@ -174,9 +174,10 @@ def test_a_recording_without_a_place_is_nan():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"levels": 1}, "levels must be at least 2"),
+        ({"levels": 1}, "levels must be a whole number ≥ 2"),
         ({"correction": "jackknife"}, "correction must be one of"),
         ({"n_shuffles": 0}, "correction='none'"),
+        ({"n_shuffles": 2.5}, "n_shuffles must be a whole number ≥ 1, got 2.5"),
         ({"min_shift": 0}, "min_shift must lie"),
         ({"min_shift": 51}, "miller_madow"),
         ({"maps": "both"}, "maps must be"),

@@ -132,7 +132,7 @@ def test_dask_gives_the_same():
     ("options", "words"),
     [
         ({"halves": "minutes"}, "halves must be"),
-        ({"block": 0}, "block must be 1 to 30"),
+        ({"block": 0}, "block must be a whole number ≥ 1"),
         ({"block": 31}, "halves='walks'"),
         ({"halves": "walks", "block": 3}, "block must be None unless"),
         ({"bins": {"x": [1]}}, "at least two"),

@@ -1,15 +1,23 @@
 """Errors of resampled walks in closed form, and control units that match the lesioned ones."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from placeformer.interventions.control_units import imbalance, matched, ordered
 from placeformer.stats.bootstrap import (
     by_cluster,
+    draws,
     ratio,
     resampled,
 )
+
+
+def test_numbers_of_samples_are_whole():
+    for wrong in (0, -1, 1.5, "a"):
+        with pytest.raises(ValueError, match="n_resamples must be a whole number ≥ 1, got"):
+            draws(5, wrong, np.random.default_rng(0))
 
 
 def test_an_error_is_a_ratio_of_sums():

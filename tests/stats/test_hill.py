@@ -174,5 +174,8 @@ def test_bad_input_is_refused():
         fit_hill(response(DOSES, np.nan * DOSES))
     with pytest.raises(TypeError, match="must be a DataArray.*got Dataset of error, n"):
         fit_hill(good.to_dataset(name="error").assign(n=1))
+    for level in (95, 0, 1, -0.5, np.nan):
+        with pytest.raises(ValueError, match="level must lie between 0 and 1, got"):
+            fit_hill(response(DOSES, DOSES), level=level)
     with pytest.raises(TypeError, match="must be a DataArray.*got ndarray"):
         fit_hill(good.values)

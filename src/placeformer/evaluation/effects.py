@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_whole
 from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import Estimate, over_samples, over_seeds, percentile_interval
 from placeformer.stats.rank_correlation import LEAST_DRAWN, spearman
@@ -27,6 +28,11 @@ class Networks:
     data: xr.Dataset
     n_resamples: int
     random: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_whole("n_resamples", self.n_resamples)
+        check_whole("seed", self.random, 0)
 
     @cached_property
     def alpha(self) -> Floats:

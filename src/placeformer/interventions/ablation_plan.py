@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.interventions.control_units import (
@@ -210,8 +211,7 @@ def check_controls(controls: Sequence[str], repeats: int) -> None:
     """Raise for unknown controls, and for fewer than one repeat."""
     if unknown := [c for c in controls if c not in CONTROLS]:
         raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {unknown[0]!r}")
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    check_whole("repeats", repeats)
 
 
 def check_matched(

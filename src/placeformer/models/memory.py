@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from placeformer._options import check_whole
 from placeformer.data.schema import TIME, WALK, variable, world_shape
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.network_checks import navigation_transformer
@@ -295,6 +296,7 @@ def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.b
     """Return which steps are counted: ends of chunks with a full window, or all; (time,)."""
     if where not in ("chunk_end", "every_step"):
         raise ValueError(f'where must be "chunk_end" or "every_step", got {where!r}')
+    check_whole("n_steps", n_steps)
     full = config.memory + config.chunk
     if where == "every_step":
         return np.ones(n_steps, dtype=bool)

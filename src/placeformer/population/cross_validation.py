@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 from tqdm.auto import tqdm
 
+from placeformer._options import check_whole
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers
@@ -90,11 +91,13 @@ class Groups:
                     f"gap must be None without blocks of time, got {gap}; pass blocks too"
                 )
             return cls(n_walks, n_steps, 1, 0)
-        if not 1 <= blocks <= n_steps:
+        check_whole("blocks", blocks)
+        if blocks > n_steps:
             raise ValueError(f"blocks must be 1 to {n_steps} (the steps of a walk), got {blocks}")
         length = n_steps // blocks
         gap = length // 10 if gap is None else gap
-        if not 0 <= 2 * gap < length:
+        check_whole("gap", gap, 0)
+        if not 2 * gap < length:
             raise ValueError(
                 f"gap must be at least 0 and less than half a block of {length} steps, got {gap}"
             )
@@ -139,6 +142,10 @@ def folds(
         n_folds = min(DEFAULT_FOLDS, groups.n) if n_folds is None else n_folds
         _check_n_folds(n_folds, groups.n, "walks or blocks")
         cv = GroupKFold(n_folds)
+    elif isinstance(cv, str) or not hasattr(cv, "split"):
+        raise ValueError(
+            f"cv must be a whole number of folds or a splitter of scikit-learn, got {cv!r}"
+        )
     number = np.arange(groups.n)
     fold_of_group = np.full(groups.n, -1, np.intp)
     tested = np.zeros(groups.n, int)

@@ -17,6 +17,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from placeformer._options import check_number, check_whole
 from placeformer.data.blocks import Numbers, integers
 from placeformer.population import bayes_decoder
 from placeformer.population.cross_validation import by_fold
@@ -55,8 +56,9 @@ class Learner:
         cls, method: Any, max_samples: int | None, seed: int, options: Mapping[str, Any]
     ) -> Learner:
         """Build a learner from the name of a method or from an estimator, and check its options."""
-        if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
+        check_whole("seed", seed, 0)
+        if max_samples is not None:
+            check_whole("max_samples", max_samples)
         if not isinstance(method, str):
             _check_estimator(method, options)
             return cls(type(method).__name__, method, max_samples, seed, options)
@@ -77,9 +79,10 @@ class Learner:
                 f"blocks, got {max_samples}"
             )
         _check_options(ridge if method == "ridge" else BAYES[method], method, options)
-        if not options.get("alpha", 1.0) > 0:
+        check_number("alpha", options.get("alpha", 1.0))
+        if not 0 < options.get("alpha", 1.0) < np.inf:
             raise ValueError(
-                f"alpha must be above 0, got {options['alpha']}; pass "
+                f"alpha must be above 0 and finite, got {options['alpha']}; pass "
                 "method=sklearn.linear_model.LinearRegression() for no penalty"
             )
         return cls(method, method, None, seed, options)

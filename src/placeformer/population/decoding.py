@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from placeformer._options import check_option
+from placeformer._options import check_option, check_whole
 from placeformer.data import blocks as _blocks
 from placeformer.data import circular as _circular
 from placeformer.data import schema
@@ -233,6 +233,8 @@ def decode_position(
     recording, source = _declared(recording, train, names, circular)
     train = None if train is None else source
     learner = Learner.of(method, max_samples, seed, options)
+    check_whole("n_resamples", n_resamples)
+    check_whole("n_shuffles", n_shuffles, 0)
     if posterior and not learner.is_bayes:
         raise ValueError(
             f"posterior=True needs method='bayes' or 'poisson', got {learner.name}, which predicts "
@@ -394,6 +396,8 @@ def decode_map(
             "more, for example placeformer.record(model, maps=(0, 1))"
         )
     learner = Learner.of(method, max_samples, seed, options)
+    check_whole("n_resamples", n_resamples)
+    check_whole("n_shuffles", n_shuffles, 0)
     if not (learner.categorical or learner.joint):
         raise ValueError(
             f"method must be a classifier to decode maps, got {learner.name}; use 'bayes', "

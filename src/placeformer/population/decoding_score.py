@@ -197,8 +197,6 @@ class DecodingScore:
 
     def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
         """Percentile interval of the summary of scores (group, step) over resampled groups."""
-        if n < 1:
-            raise ValueError(f"n_resamples must be at least 1, got {n}")
         rng = np.random.default_rng([seed, 1])
         size = len(score)
         draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]

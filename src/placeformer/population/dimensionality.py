@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_number
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.population.similarity_measures import MAX_ROWS
@@ -94,6 +95,7 @@ def dimensionality(
     >>> recording.groupby("layer").map(pf.dimensionality).n_components.values
     array([2, 2])
     """
+    check_number("variance", variance)
     if not 0 < variance <= 1:
         raise ValueError(f"variance must be above 0 and at most 1, got {variance}")
     rows = vectors(data)

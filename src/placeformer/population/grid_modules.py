@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from placeformer._options import check_number, check_whole
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.spatial.grid_properties import circular_mean
@@ -113,6 +114,7 @@ def grid_modules(
     """
     spacing, orientation = _columns(properties)
     _check(max_modules, max_p, n_resamples)
+    check_whole("seed", seed, 0)
     known = np.isfinite(spacing) & (spacing > 0)
     values = np.log(spacing[known])
     most = min(max_modules, max(1, len(values) // 2))
@@ -170,9 +172,9 @@ def _columns(properties: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _check(max_modules: int, max_p: float, n_resamples: int) -> None:
-    for name, value in (("max_modules", max_modules), ("n_resamples", n_resamples)):
-        if value != int(value) or value < 1:
-            raise ValueError(f"{name} must be a whole number of 1 or more, got {value}")
+    check_whole("max_modules", max_modules)
+    check_whole("n_resamples", n_resamples)
+    check_number("max_p", max_p)
     if not 0 < max_p <= 1:
         raise ValueError(f"max_p must lie above 0 and be at most 1, got {max_p}")
 

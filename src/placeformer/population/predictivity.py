@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from placeformer._options import check_option
+from placeformer._options import check_option, check_whole
 from placeformer.data import schema
 from placeformer.data.circular import circular_of
 from placeformer.data.schema import variable
@@ -189,9 +189,12 @@ def predictivity(
     """
     check_option("folds", folds, get_args(Folds))
     check_option("method", method, get_args(Method))
-    _check_numbers(n_blocks=n_blocks, n_random=n_random, n_components=n_components)
-    if gap != int(gap) or gap < 0:
-        raise ValueError(f"gap must be a whole number of bins, 0 or more, got {gap}")
+    if n_blocks is not None:
+        check_whole("n_blocks", n_blocks, 2)
+    check_whole("n_random", n_random)
+    check_whole("n_components", n_components)
+    check_whole("gap", gap, 0)
+    check_whole("seed", seed, 0)
     if untrained is None:
         warnings.warn(
             "untrained=None: without the network before training, what it predicts cannot be told "
@@ -255,13 +258,6 @@ def predictivity(
     result.attrs.update(settings, n_places=int(use.sum()), n_folds=int(fold.max()) + 1)
     result.attrs[schema.PROVENANCE] = schema.provenance(network, "predictivity", **settings)
     return result
-
-
-def _check_numbers(**numbers: int | None) -> None:
-    for name, value in numbers.items():
-        least = 2 if name == "n_blocks" else 1
-        if value is not None and (value != int(value) or value < least):
-            raise ValueError(f"{name} must be a whole number of {least} or more, got {value}")
 
 
 def _maps(

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from placeformer._options import check_option
+from placeformer._options import check_number, check_option, check_whole
 from placeformer.data import schema
 from placeformer.data.circular import axis_periods, mean_direction, shortest
 from placeformer.data.schema import variable
@@ -119,6 +119,7 @@ def remapping(
     0.0
     """
     _check(centre, margin, n_shuffles)
+    check_whole("seed", seed, 0)
     (a, b), known = _two(maps_a, maps_b, allow_other_units)
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
@@ -410,7 +411,7 @@ def _on_places(values: NDArray[np.float64], maps: xr.Dataset, cross: bool) -> xr
 
 def _check(centre: str, margin: float, n_shuffles: int) -> None:
     check_option("centre", centre, get_args(Centre))
+    check_number("margin", margin)
     if not 0 < margin < 1:
         raise ValueError(f"margin must be between 0 and 1, got {margin}")
-    if n_shuffles < 2:
-        raise ValueError(f"n_shuffles must be at least 2, got {n_shuffles}")
+    check_whole("n_shuffles", n_shuffles, 2)

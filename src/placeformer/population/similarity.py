@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from tqdm.auto import tqdm
 
-from placeformer._options import check_option
+from placeformer._options import check_option, check_whole
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import warn_of_other_worlds
@@ -164,8 +164,9 @@ def similarity(
     """
     check_option("method", method, get_args(Method))
     check_option("distance", distance, get_args(Distance))
-    if n_shuffles < 0:
-        raise ValueError(f"n_shuffles must be at least 0, got {n_shuffles}")
+    check_whole("every", every)
+    check_whole("n_shuffles", n_shuffles, 0)
+    check_whole("seed", seed, 0)
     measure = Measure(method, debiased, distance)
     rng = np.random.default_rng(seed)
     if is_maps(a) and is_maps(b):

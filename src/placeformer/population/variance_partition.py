@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from placeformer._options import check_option
+from placeformer._options import check_number, check_option, check_share, check_whole
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.population.binned_models import Design, Floats, Model, Numbers
@@ -194,6 +194,9 @@ def variance_partition(
     names = _checked_variables(by)
     check_option("maps", maps, get_args(Maps))
     check_option("null", null, get_args(Null))
+    check_whole("seed", seed, 0)
+    check_share("max_q", max_q)
+    check_number("ridge", ridge)
     if not (np.isfinite(ridge) and ridge > 0):
         raise ValueError(f"ridge must be above 0 samples, got {ridge}; 1e-6 is nearly no penalty")
     if min_shift is not None and null == "walks":

@@ -110,8 +110,6 @@ def _levelled(rates: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _steps(recording: xr.Dataset, every: int) -> Any:
-    if every < 1:
-        raise ValueError(f"every must be at least 1 step, got {every}")
     return activations(recording)[:, ::every]
 
 

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from placeformer._options import check_number, check_whole
 from placeformer.data import schema
 from placeformer.data.circular import refuse_circular
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
@@ -198,7 +199,8 @@ def _check_options(maps: xr.Dataset, threshold: float, min_bins: int | None) -> 
     if len(space) != 2:
         raise ValueError(f"maps must have two axes for a border score, got {space}")
     refuse_circular(maps, "a border score, as it has no wall")
+    check_number("threshold", threshold)
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1 (share of peak), got {threshold}")
-    if min_bins is not None and min_bins < 1:
-        raise ValueError(f"min_bins must be at least 1 bin, got {min_bins}")
+    if min_bins is not None:
+        check_whole("min_bins", min_bins)

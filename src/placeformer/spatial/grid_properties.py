@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_number, check_whole
 from placeformer.data import schema
 from placeformer.spatial.autocorrelogram import BLOCK, correlograms, square_width
 from placeformer.spatial.grid_score import REACH, Turns, peak_radius, ring_scores
@@ -156,8 +157,8 @@ def grid_properties(
 
 
 def _check(min_fields: int, max_ellipticity: float) -> None:
-    if min_fields != int(min_fields) or min_fields < 0:
-        raise ValueError(f"min_fields must be a whole number, 0 or more, got {min_fields}")
+    check_whole("min_fields", min_fields, 0)
+    check_number("max_ellipticity", max_ellipticity)
     if not max_ellipticity > 1:
         raise ValueError(f"max_ellipticity must be above 1, got {max_ellipticity}")
 

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from placeformer._options import check_option
+from placeformer._options import check_option, check_whole
 from placeformer.data import blocks as _blocks
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
@@ -132,6 +132,7 @@ def mutual_information(
     """
     check_options(recording, maps, per_map)
     check(levels, correction, n_shuffles)
+    check_whole("seed", seed, 0)
     need = (given,) if given else ()
     binned = BinnedRecording.of(recording, by=by, bins=bins, need=need, circular=circular)
     cells = Cells.of(binned, given=given, maps=maps).held()
@@ -287,10 +288,8 @@ def _per_map(
 
 def check(levels: int, correction: str = "none", n_shuffles: int = 1) -> None:
     """Raise if an option is out of range."""
-    if levels < 2:
-        raise ValueError(f"levels must be at least 2, got {levels}")
+    check_whole("levels", levels, 2)
     check_option("correction", correction, get_args(Correction))
-    if n_shuffles < 1:
-        raise ValueError(
-            f"n_shuffles must be at least 1, got {n_shuffles}; for none pass correction='none'"
-        )
+    if n_shuffles == 0:
+        raise ValueError("n_shuffles must be at least 1, got 0; for none pass correction='none'")
+    check_whole("n_shuffles", n_shuffles)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct, next_fast_len, rfft
 from scipy.special import gammaln
 
+from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.data.blocks import integers
 from placeformer.spatial.binning import BinnedRecording, activations
@@ -177,7 +178,8 @@ class CircularShifts:
     ) -> None:
         least = np.maximum(1, lengths // 10)
         if min_shift is not None:
-            least[:] = int(min_shift)
+            check_whole("min_shift", min_shift, 0)
+            least[:] = min_shift
         least[lengths == 0] = 0
         self.lengths, self.n_steps, self.least = lengths, n_steps, least
         self._left: Bins | None = None

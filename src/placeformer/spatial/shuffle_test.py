@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from placeformer._options import check_option
+from placeformer._options import check_option, check_share, check_whole
 from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular
@@ -265,6 +265,8 @@ def compare_with_shuffles(
     ``n_shuffles=None``: as many shuffles as the decisions need. The null is one by name. A function
     that is ``vectorised`` keeps leading dimensions of the maps, as statistics with a name do.
     """
+    check_whole("seed", seed, 0)
+    check_share("max_q", max_q)
     rng = np.random.default_rng(seed)
     of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
     check_options(binned, min_occupancy, smooth)

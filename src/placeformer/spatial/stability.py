@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer._options import check_option
+from placeformer._options import check_option, check_whole
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.dwell import interval
@@ -248,7 +248,8 @@ def _block(recording: xr.Dataset, block: int | None, n_steps: int) -> int:
         seconds, rate = interval(recording), recording.attrs.get("sample_rate")
         minute = round(60 / seconds) if seconds else round(60 * float(rate or 0))
         return minute if 0 < minute <= n_steps // 2 else max(1, n_steps // 10)
-    if not 1 <= block <= n_steps // 2:
+    check_whole("block", block)
+    if block > n_steps // 2:
         raise ValueError(
             f"block must be 1 to {n_steps // 2} samples, half a walk, got {block}; to compare "
             "whole walks pass halves='walks'"

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from placeformer._options import check_whole
+
 Floats = NDArray[np.float64]
 Numbers = NDArray[Any]
 
@@ -26,6 +28,7 @@ def ratio(wrong: Numbers, n: Numbers) -> Floats:
 
 def draws(n: int, n_resamples: int, rng: np.random.Generator) -> Floats:
     """Number of times that each of `n` is drawn in each bootstrap sample, (resample, n)."""
+    check_whole("n_resamples", n_resamples)
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(float)
 
 

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from placeformer._options import check_share
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.stats.intervals import LEVEL
@@ -75,8 +76,8 @@ def fit_hill(
     TypeError
         Something else than a DataArray, such as the whole Dataset of a dose response.
     ValueError
-        The coordinate does not exist, or the response has several dimensions, no finite point or
-        negative doses.
+        The coordinate does not exist, the response has several dimensions, no finite point or
+        negative doses, or the level does not lie between 0 and 1.
 
     See Also
     --------
@@ -109,6 +110,9 @@ def fit_hill(
     >>> bool(fit.identifiable)
     True
     """
+    check_share("level", level)
+    if level in (0, 1):
+        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
     x, y = points(response, dose)
     values, interval = np.full(4, np.nan), np.full((5, 2), np.nan)
     p_flat, r2, gain = np.nan, np.nan, np.nan
