@@ -199,7 +199,7 @@ def test_nothing_is_interpolated_next_to_an_infinite_dose():
         got.reason.values
     )
     beyond = equivalence.equivalence(
-        doses, np.array([0.7, *error[1:]]), boot + [0.4, 0, 0, 0], log=False
+        doses, np.array([0.7, *error[1:]]), boot + np.array([0.4, 0, 0, 0]), log=False
     )
     assert beyond.alpha == pytest.approx(0.5)
     assert beyond.reason == ""

@@ -198,7 +198,7 @@ def test_a_cosine_has_its_amplitude():
 
 
 def test_units_that_are_constant_are_no_tests():
-    """Silent units change neither q nor the shuffles of the others; a cosine is not needed for p."""
+    """Silent units change neither q nor the shuffles of others; p does not need a cosine."""
     angle = heading(2000)
     values = np.stack([np.cos(angle), np.cos(2 * angle)], axis=-1)
     values += 0.1 * np.random.default_rng(0).normal(size=values.shape)

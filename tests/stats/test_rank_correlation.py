@@ -34,6 +34,13 @@ def test_without_enough_that_differs_there_is_no_rho(x):
     assert np.isnan(trend(x, y, np.zeros(x.size, int), n_resamples=10, seed=0).value)
 
 
+def test_rho_is_never_beyond_one():
+    for n in range(4, 60):
+        x = np.random.default_rng(n).standard_normal(n)
+        assert 1 - 1e-12 < spearman(x, x**3) <= 1
+        assert -1 <= spearman(x, -x) < -1 + 1e-12
+
+
 def test_a_trend_within_blocks_is_found_where_the_blocks_hide_it():
     x = np.tile(np.arange(6.0), 3)
     block = np.repeat([0, 1, 2], 6)

@@ -47,7 +47,7 @@ def rank_correlation(table: Floats) -> Floats:
             ranks = np.stack([v - (v * z).sum(-1, keepdims=True) * z for v in (x, y)])
             length = np.sqrt((ranks**2).sum(-1, keepdims=True))
             ranks = np.where(length > FLAT, ranks / length, np.nan)
-        return (ranks[0] * ranks[1]).sum(-1)
+        return np.clip((ranks[0] * ranks[1]).sum(-1), -1, 1)
 
 
 def correlation(
