@@ -1,5 +1,7 @@
 """Rank correlations: closed forms, SciPy, and their share of wrong answers."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -32,6 +34,15 @@ def test_without_enough_that_differs_there_is_no_rho(x):
     assert np.isnan(spearman(x, y))
     assert np.isnan(correlation(x, y, n_resamples=10, seed=0)).all()
     assert np.isnan(trend(x, y, np.zeros(x.size, int), n_resamples=10, seed=0).value)
+
+
+@pytest.mark.parametrize("n", [4, 5, 6])
+def test_p_of_a_perfect_order_is_that_of_the_orders(n):
+    x = np.arange(float(n))
+    rho = [abs(stats.spearmanr(x, order).statistic) for order in itertools.permutations(x)]
+    exact = np.mean(np.array(rho) >= 1 - 1e-9)
+    for y in (x**3, -x):
+        assert correlation(x, y, n_resamples=20, seed=0).p == pytest.approx(exact)
 
 
 def test_rho_is_never_beyond_one():

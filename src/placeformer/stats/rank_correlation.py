@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,8 @@ def correlation(
     """Spearman's ρ over points, with a percentile bootstrap interval (of eight or more) and p.
 
     The two-sided p is from Student's t = ρ √(df / (1 - ρ²)) with points - 2 degrees of freedom, or
-    points - 3 for a partial ρ. If points hang together, `cluster` names the cluster of each: the
+    points - 3 for a partial ρ, but not below 2 / n!, the share of the orders of n points that have a
+    ρ of 1 or -1. If points hang together, `cluster` names the cluster of each: the
     bootstrap draws clusters, and their number takes the place of that of the points.
     """
     variables = [x, y] if given is None else [x, y, given]
@@ -87,7 +89,7 @@ def correlation(
     df = n - len(table)
     with np.errstate(divide="ignore"):
         t = abs(value) * np.sqrt(df / np.maximum(1 - value**2, 0)) if df > 0 else np.nan
-    p = 2 * float(stats.t.sf(t, df)) if df > 0 else np.nan
+    p = max(2 * float(stats.t.sf(t, df)), 2 / math.factorial(n)) if df > 0 else np.nan
     lower, upper = ends if n >= LEAST_DRAWN else (np.nan, np.nan)
     return Estimate(value, float(lower), float(upper), p)
 
