@@ -64,9 +64,9 @@ def correlation(
     """Spearman's ρ over points, with a percentile bootstrap interval (of eight or more) and p.
 
     The two-sided p is from Student's t = ρ √(df / (1 - ρ²)) with points - 2 degrees of freedom, or
-    points - 3 for a partial ρ, but not below 2 / n!, the share of the orders of n points that have a
-    ρ of 1 or -1. If points hang together, `cluster` names the cluster of each: the
-    bootstrap draws clusters, and their number takes the place of that of the points.
+    points - 3 for a partial ρ, but not below 2 / n!, the share of the orders of n points whose ρ is
+    1 or -1. If points hang together, `cluster` names the cluster of each: the bootstrap draws
+    clusters, and their number takes the place of that of the points.
     """
     variables = [x, y] if given is None else [x, y, given]
     table = np.stack(variables).astype(float)
