@@ -7,6 +7,7 @@ from scipy import ndimage
 from placeformer.evaluation import simulation
 from placeformer.spatial.border_score import border_score
 from placeformer.spatial.rate_maps import rate_maps
+from placeformer.spatial.stability import half_maps
 
 RNG = np.random.default_rng
 SEEDS = st.integers(0, 2**32 - 1)
@@ -119,6 +120,21 @@ def test_every_map_is_scored_apart():
     found = border_score(apart)
     assert found.dims == ("map", "unit")
     np.testing.assert_allclose(found.isel(map=1), border_score(apart.isel(map=1)))
+
+
+@pytest.mark.parametrize("per_half", [False, True])
+def test_rooms_of_different_size_have_their_own_walls(per_half):
+    rng = RNG(6)
+    x, y = rng.integers(0, 10, (2, 4, 600))
+    x[2:], y[2:] = x[2:] // 2 + 2, y[2:] // 2 + 3  # from 2 to 6 and from 3 to 7
+    units = np.stack([x == 2, y == 7, x == 0], axis=-1) + 0.1 * rng.random((4, 600, 3))
+    recording = simulation.recording(units, x, y, map=np.array([0, 0, 1, 1]))
+    maps = (half_maps if per_half else rate_maps)(recording, per_map=True)
+    found = border_score(maps)
+    for room in (0, 1):
+        alone = border_score(maps.isel(map=room))
+        np.testing.assert_allclose(found.isel(map=room).transpose(*alone.dims), alone)
+    assert (found.isel(map=1, unit=[0, 1]) > 0.5).all()  # cells of the walls of the second room
 
 
 @pytest.mark.parametrize(

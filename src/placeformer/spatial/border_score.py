@@ -42,7 +42,7 @@ def border_score(
     ----------
     maps
         RateMaps of two axes that fill a rectangle: the first and last rows and columns with a
-        visited place are the walls.
+        visited place are the walls, of every ``map`` its own.
     negatives
         How to treat negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
     threshold
@@ -95,17 +95,31 @@ def border_score(
     """
     schema.check_rate_maps(maps)
     _check_options(maps, threshold, min_bins)
-    whole, maps = maps, _within_walls(maps)
+    lead = [d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *schema.place_dims(maps))]
+    options = (negatives, threshold, min_bins)
+    if schema.MAP in lead:  # every room has its own walls
+        rooms = [maps.isel({schema.MAP: k}) for k in range(maps.sizes[schema.MAP])]
+        axis = lead.index(schema.MAP)
+        values = np.stack([_scores(room, *options) for room in rooms], axis)
+    else:
+        values = _scores(maps, *options)
+    name = f"border score ({WORDS[negatives]})"
+    attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
+    return per_unit(maps, values, "border_score", **attrs)
+
+
+def _scores(
+    maps: xr.Dataset, negatives: Negatives, threshold: float, min_bins: int | None
+) -> NDArray[np.float64]:
+    """Border score (..., unit) of maps with the same walls."""
+    maps = _within_walls(maps)
     rate, share = flatten(maps)
     rate = apply_negatives(rate, share > 0, negatives, maps[schema.RATE])
     distance = wall_distance(maps)
     shape = (-1, *distance.shape)
-    values = scores(
+    return scores(
         rate.reshape(shape), (share > 0).reshape(shape), distance, threshold, min_bins
     ).reshape(rate.shape[:-1])
-    name = f"border score ({WORDS[negatives]})"
-    attrs = {"units": "1", "long_name": name, **policy_attrs(negatives)}
-    return per_unit(whole, values, "border_score", **attrs)
 
 
 def _within_walls(maps: xr.Dataset) -> xr.Dataset:
@@ -129,7 +143,7 @@ def _within_walls(maps: xr.Dataset) -> xr.Dataset:
             f"less than {VISITED_WALL:.0%} of the places at a wall were visited ({sparse[0]}): the "
             "border score takes the outermost visited bins for the walls; leave thinly visited "
             "margins out with maps.isel, or raise min_occupancy",
-            stacklevel=3,
+            stacklevel=4,
         )
     return maps.isel(dict(zip(space, part, strict=True)))
 
