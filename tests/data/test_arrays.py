@@ -108,6 +108,37 @@ def test_labels_of_named_arrays_are_kept_or_refused():
         as_walks({"x": x, "y": backwards}, "walks")
 
 
+def test_named_arrays_state_their_units():
+    def named(values, units):
+        return xr.DataArray(
+            values, dims=("time", "unit")[: np.ndim(values)], attrs={"units": units}
+        )
+
+    rates = named(ACTIVATION[0], "Hz")
+    x, y = (named(PLACE[k][0], "cm") for k in "xy")
+    options = {"sample_rate": 10, "min_speed": 0.01}
+    got = from_arrays(rates, {"x": x, "y": y}, **options)
+    assert [got[k].units for k in ("activation", "x", "y", "speed")] == ["Hz", "cm", "cm", "cm/s"]
+    joint = xr.concat([x, y], xr.Variable("axis", ["x", "y"]))
+    assert from_arrays(rates, joint).y.units == "cm"
+    for walks in ({"x": [x, x[:9]]}, [{"x": x}, {"x": x[:9]}]):
+        assert from_arrays([rates, rates[:9]], walks).x.units == "cm"
+    told = from_arrays(rates, {"x": x}, units="V", position_units="m")
+    assert (told.activation.units, told.x.units) == ("V", "m")
+    turned = from_arrays(rates, {"angle": named(x * 0, "deg")}, circular={"angle": 360})
+    assert turned.angle.units == "deg"
+    metres = y.assign_attrs(units="m")
+    for call, message in (
+        (lambda: from_arrays(rates, {"x": [x], "y": [x]}, units=3), "units must be text"),
+        (lambda: from_arrays([rates, x.expand_dims(unit=4, axis=1)], {"x": [x, x]}),
+         "units, of which walks state 'Hz', 'cm', must be the same in all"),
+        (lambda: from_arrays(rates, {"x": x, "y": metres}, **options),
+         "min_speed must have axes in the same units.* got 'x' in 'cm', 'y' in 'm'"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
 def test_timestamps_are_found_by_their_names():
     times = np.arange(4)[:, None] * 100 + np.arange(4.0)
     named = xr.DataArray(times.T, dims=("time", "walk"))

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from placeformer._options import check_number
 from placeformer.data import schema
-from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, check_periods, declare
+from placeformer.data.circular import (
+    PERIODS,
+    angle_units,
+    axes_of_speed,
+    check_periods,
+    declare,
+    names_of_speed,
+)
 from placeformer.data.clock import ROUNDING, SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.unit_identity import common_units
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
 STEPS = (schema.WALK, schema.TIME)
@@ -38,8 +46,8 @@ def from_arrays(
     max_gap: float | None = None,
     min_speed: float | None = None,
     behaviour: Mapping[str, Any] | None = None,
-    units: str = schema.RECORDING[schema.ACTIVATION].units,
-    position_units: str = schema.RECORDING["x"].units,
+    units: str | None = None,
+    position_units: str | None = None,
     check_finite: bool = True,
     session: str | None = None,
     circular: Mapping[str, float] | None = None,
@@ -82,8 +90,9 @@ def from_arrays(
         made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed`` with
         ``min_speed``.
     units, position_units
-        Units of the activation, for example "Hz", and of the position, for example "m". A circular
-        axis that is not x, y or z is in "rad" or "deg" where that is its period.
+        Units of the activation, for example "Hz", and of the position, for example "m"; by default
+        those that a DataArray states in ``attrs["units"]``, else "1". A circular axis that is not
+        x, y or z is in "rad" or "deg" where that is its period.
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
         Dask arrays are not read and not checked.
@@ -159,21 +168,24 @@ def from_arrays(
     places = {name: _until_end(place, inside) for name, place in places.items()}
     others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
+    for name, place in places.items():
+        own = stated_units("position_units", position_units, columns[name])
+        place.attrs["units"] = own or schema.RECORDING["x"].units
+        angle = name in periods and name not in schema.AXES
+        if angle and own not in PERIODS:
+            place.attrs["units"] = angle_units(periods[name], place.attrs["units"])
+    running = names_of_speed(places, periods)
     if min_speed is not None:
+        common_units(places, running, "min_speed")
         others[SPEED] = _speed(places, times, attrs, max_gap, min_speed, periods)
         axes = {name: axis.values for name, axis in places.items()}
         moving = of_moving(axes, others[SPEED].values, min_speed)
         places = {k: xr.Variable(STEPS, moving[k], places[k].attrs) for k in places}
     if SPEED in others:
-        about = {"units": f"{position_units}/s", "long_name": SPEED_NAME}
+        about = {"units": f"{places[running[0]].attrs['units']}/s", "long_name": SPEED_NAME}
         others[SPEED].attrs = about | others[SPEED].attrs
-    for name, place in places.items():
-        place.attrs["units"] = position_units
-        angle = name in periods and name not in schema.AXES
-        if angle and position_units not in PERIODS:
-            place.attrs["units"] = angle_units(periods[name], position_units)
     entry = schema.RECORDING[schema.ACTIVATION]
-    about = {**entry.attrs, "units": units}
+    about = {**entry.attrs, "units": stated_units("units", units, activation) or entry.units}
     recording = xr.Dataset(
         {schema.ACTIVATION: xr.Variable(entry.dims, values, about), **others},
         coords={
@@ -346,6 +358,29 @@ def of_moving(
     return {name: np.where(moving >= min_speed, axis, np.nan) for name, axis in axes.items()}
 
 
+def stated_units(argument: str, given: str | None, values: Any) -> str | None:
+    """Units of measure: those given, else those that a DataArray, or a list of them, states.
+
+    Raises
+    ------
+    ValueError
+        What is given is not text, or the DataArrays of walks state different units.
+    """
+    if given is not None:
+        if not isinstance(given, str):
+            raise ValueError(f"{argument} must be text, such as 'cm', got {given!r}")
+        return given
+    walks = values if isinstance(values, list | tuple) else [values]
+    attrs = [walk.attrs for walk in walks if isinstance(walk, xr.DataArray)]
+    stated = sorted({str(about["units"]) for about in attrs if "units" in about})
+    if len(stated) > 1:
+        raise ValueError(
+            f"{argument}, of which walks state {', '.join(map(repr, stated))}, must be the same in "
+            "all; convert some of them, or correct the attribute 'units' where it is wrong"
+        )
+    return stated[0] if stated else None
+
+
 def check_positive(name: str, value: float | None) -> None:
     """Refuse an option that is neither ``None`` nor a positive number."""
     if value is None:
@@ -429,7 +464,7 @@ def _columns(position: Any) -> Mapping[str, Any]:
                 "position, a list of walks, must have the same axes in each, got "
                 f"{[list(walk) for walk in walks][:3]}"
             )
-        return {name: [as_array(walk[name]) for walk in walks] for name in walks[0]}
+        return {name: [_unless_named(walk[name]) for walk in walks] for name in walks[0]}
     if isinstance(position, xr.DataArray):
         return _named_columns(position)
     if _is_named(position):
@@ -444,6 +479,11 @@ def _columns(position: Any) -> Mapping[str, Any]:
             f"of at most {len(schema.AXES)} axes, got shape {tuple(values.shape)}; {advice}"
         )
     return {name: values[..., k] for k, name in enumerate(schema.AXES[:n])}
+
+
+def _unless_named(values: Any) -> Any:
+    """Values as an array, unless they are a DataArray, which may state its units."""
+    return values if isinstance(values, xr.DataArray) else as_array(values)
 
 
 def _is_named(position: Any) -> bool:

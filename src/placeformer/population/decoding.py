@@ -18,7 +18,7 @@ from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
-from placeformer.data.unit_identity import check_same_measures, check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units, common_units
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import Bayes, Learner
 from placeformer.population.decoding_score import (
@@ -246,6 +246,7 @@ def decode_position(
         )
     groups = Groups.of(recording, blocks, gap)
     schema.check_recording(source, need=names)
+    units = common_units(source, names, "decode_position, for its error,")
     grid = None
     if learner.categorical or bins is not None:
         grid = BinnedRecording.of(source, by=by, bins=bins).grid
@@ -286,7 +287,6 @@ def decode_position(
         n_shuffles,
         seed,
     )
-    units = str(source[names[0]].attrs.get("units", "1"))
     apart = partial(distance, periods=here.periods)
     score = DecodingScore("error", units, "median distance", apart, median, less_is_better=True)
     evaluated = score.evaluate(
