@@ -629,6 +629,15 @@ def mean_positions(
     return np.asarray([_mean_of(values, periods) for values in others])
 
 
+def distance_from_mean(recording: xr.Dataset, by: Sequence[str]) -> NDArray[np.float64]:
+    """Distance (walk, time) of every position from their mean: the error of a constant guess."""
+    circular = _circular.circular_of(recording)
+    periods = tuple(circular.get(name) for name in by)
+    position = _positions(recording, tuple(by))
+    known = np.isfinite(position).all(axis=-1)
+    return distance(_mean_of(position[known], periods), position, periods)
+
+
 def _mean_of(position: NDArray[Any], periods: Periods) -> NDArray[np.float64]:
     """Mean (axis,) of positions (sample, axis), circular on circular axes."""
     mean = position.mean(axis=0, dtype=float)
