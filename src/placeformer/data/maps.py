@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.arrays import as_array, check_labels, stated_units, unit_ids, unit_labels
+from placeformer.data.array_labels import check_labels, stated_units, unit_ids
+from placeformer.data.arrays import as_array, unit_labels
 from placeformer.data.circular import check_edges, check_periods, declare
 
 EQUIDISTANT = 1e-4
@@ -148,6 +150,11 @@ def _values(
     argument: str, given: Any, dims: tuple[str, ...], need: tuple[str, ...]
 ) -> NDArray[np.float64]:
     """An array as floats, the axes of a DataArray in order."""
+    if isinstance(given, pd.DataFrame):
+        raise ValueError(
+            f"{argument} must be an array or a DataArray, got a DataFrame, whose rows may be units "
+            f"or places; name its axes, such as xr.DataArray(frame, dims=({need[-1]!r}, 'unit'))"
+        )
     if isinstance(given, xr.DataArray):
         if not set(need) <= set(given.dims) <= set(dims):
             raise ValueError(
