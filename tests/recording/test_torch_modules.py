@@ -26,7 +26,7 @@ INPUTS = {"velocity": VELOCITY}
 
 
 class Path(nn.Module):
-    """A cell called once a step, layers that write into what the ones before them put out."""
+    """A cell called once per step, layers that write into what the ones before them put out."""
 
     def __init__(self):
         super().__init__()
