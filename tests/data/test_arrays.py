@@ -158,6 +158,7 @@ def test_tables_keep_their_labels():
         (rates, {"x": place.x, "y": backwards.y}, {}),
         ([rates, rates[:4]], [place, backwards[2:]], {}),
         (rates, place, {"behaviour": {"speed": backwards.x}}),
+        (rates, place, {"behaviour": backwards.add_prefix("head_")}),
         (rates, place, {"timestamps": backwards.x}),
     ):
         with pytest.raises(ValueError, match="must have the same labels of 'time', got"):

@@ -145,8 +145,9 @@ def from_arrays(
     {'walk': 1, 'time': 500, 'unit': 3}
     """
     periods = check_periods(circular)
-    activation, position, timestamps = map(labelled, (activation, of_columns(position), timestamps))
-    behaviour = labelled(behaviour or {})
+    activation, timestamps = labelled(activation), labelled(timestamps)
+    position = labelled(of_columns(position))
+    behaviour = {} if behaviour is None else labelled(of_columns(behaviour))
     given = {f"behaviour[{name!r}]": b for name, b in behaviour.items()}
     given = {"activation": activation, **_named(position), **given, "timestamps": timestamps}
     check_labels(given, STEPS)
@@ -177,10 +178,10 @@ def from_arrays(
     others = label(behaviour, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     for name, place in places.items():
-        own = stated_units("position_units", position_units, columns[name])
-        place.attrs["units"] = own or schema.RECORDING["x"].units
+        stated = stated_units("position_units", position_units, columns[name])
+        place.attrs["units"] = stated or schema.RECORDING["x"].units
         angle = name in periods and name not in schema.AXES
-        if angle and own not in PERIODS:
+        if angle and stated not in PERIODS:
             place.attrs["units"] = angle_units(periods[name], place.attrs["units"])
     running = names_of_speed(places, periods)
     if min_speed is not None:
