@@ -302,7 +302,7 @@ def test_a_missing_twin_is_warned_of():
         ({"folds": "both"}, "folds must be one of"),
         ({"method": "lasso"}, "method must be one of"),
         ({"n_blocks": 1}, "n_blocks must be a whole number ≥ 2"),
-        ({"n_random": 0}, "n_random must be a whole number of 1"),
+        ({"n_random": 0}, "n_random must be a whole number ≥ 1"),
         ({"gap": -1}, "gap must be a whole number"),
         ({"untrained": pf.maps_from_arrays(np.ones((2, 9)), by="x")}, "same number of axes"),
     ],
