@@ -773,7 +773,9 @@ def test_a_lesioned_network_is_not_saved_as_the_intact_one(tmp_path):
 def test_network_that_left_its_config_is_not_saved(tmp_path):
     model = network()
     model.layers[1].ffn.activation.alpha = 5.0
-    with pytest.raises(FolderError, match=r"layers.1.ffn.activation: expected NMDA.alpha=0.3.*alpha=5"):
+    with pytest.raises(
+        FolderError, match=r"layers.1.ffn.activation: expected NMDA.alpha=0.3.*alpha=5"
+    ):
         save(model, tmp_path / "net")
     model = network()
     model.norm = torch.nn.LayerNorm(8)
