@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from placeformer.models.fingerprints import TABLES, is_setting, texts
 from placeformer.models.transformer import NavigationTransformer
@@ -374,11 +376,16 @@ def compare_attributes(
 
 
 def public_attributes(module: nn.Module) -> dict[str, Any]:
-    """Attributes that may decide what a module computes: no private ones, and not the mode."""
+    """Attributes that may decide what a module computes: no private ones, and not the mode.
+
+    Weights that ``weight_norm`` and ``spectral_norm`` compute from parameters at every call are none.
+    """
+    hooks = module._forward_pre_hooks.values()
+    computed = [hook.name for hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]
     return {
         key: value
         for key, value in vars(module).items()
-        if key not in ("config", "info") and not key.startswith("_")
+        if key not in ("config", "info", *computed) and not key.startswith("_")
         if is_setting(key, value) or isinstance(value, Mapping | Set)
     }
 
