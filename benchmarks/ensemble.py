@@ -61,7 +61,7 @@ def main() -> None:
     taken = {name: measure(partial(steps, runs), options.steps) for name, runs in ways.items()}
     print(f"{len(recipes)} networks of {options.family.name} on {options.device}")
     for name, each in taken.items():
-        print(f"{name:20} {1e3 * each:8.2f} ms a step  {each / taken['ensemble']:.2f} x ensemble")
+        print(f"{name:20} {1e3 * each:8.2f} ms per step {each / taken['ensemble']:.2f} x ensemble")
 
 
 def measure(run: Callable[[int], None], n: int) -> float:

@@ -9,6 +9,7 @@ import xarray as xr
 import zarr
 
 from placeformer.data.arrays import as_walks, from_arrays
+from placeformer.data.maps import maps_from_arrays
 from placeformer.data.schema import check_recording, read_provenance
 from placeformer.spatial.measures import spatial_information
 from placeformer.spatial.rate_maps import rate_maps
@@ -106,6 +107,77 @@ def test_labels_of_named_arrays_are_kept_or_refused():
         from_arrays([activation, activation[:4, ::-1]], {"x": [x, x[:4]]})
     with pytest.raises(ValueError, match="same labels of 'time'"):
         as_walks({"x": x, "y": backwards}, "walks")
+
+
+def test_named_arrays_state_their_units():
+    def named(values, units):
+        return xr.DataArray(
+            values, dims=("time", "unit")[: np.ndim(values)], attrs={"units": units}
+        )
+
+    rates = named(ACTIVATION[0], "Hz")
+    x, y = (named(PLACE[k][0], "cm") for k in "xy")
+    options = {"sample_rate": 10, "min_speed": 0.01}
+    got = from_arrays(rates, {"x": x, "y": y}, **options)
+    assert [got[k].units for k in ("activation", "x", "y", "speed")] == ["Hz", "cm", "cm", "cm/s"]
+    joint = xr.concat([x, y], xr.Variable("axis", ["x", "y"]))
+    assert from_arrays(rates, joint).y.units == "cm"
+    for walks in ({"x": [x, x[:9]]}, [{"x": x}, {"x": x[:9]}]):
+        assert from_arrays([rates, rates[:9]], walks).x.units == "cm"
+    told = from_arrays(rates, {"x": x}, units="V", position_units="m")
+    assert (told.activation.units, told.x.units) == ("V", "m")
+    turned = from_arrays(rates, {"angle": named(x * 0, "deg")}, circular={"angle": 360})
+    assert turned.angle.units == "deg"
+    metres = y.assign_attrs(units="m")
+    for call, message in (
+        (lambda: from_arrays(rates, {"x": [x], "y": [x]}, units=3), "units must be text"),
+        (lambda: from_arrays([rates, x.expand_dims(unit=4, axis=1)], {"x": [x, x]}),
+         "units, of which walks state 'Hz', 'cm', must be the same in all"),
+        (lambda: from_arrays(rates, {"x": x, "y": metres}, **options),
+         "min_speed must have axes in the same units.* got 'x' in 'cm', 'y' in 'm'"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_tables_keep_their_labels():
+    time = np.arange(6) / 10
+    rates = pd.DataFrame(np.eye(6)[:, :3], time, [100, 101, 7])
+    place = pd.DataFrame({"x": time * 2, "y": 1}, time)
+    numbered = xr.DataArray(rates, dims=("time", "unit"))
+    want = from_arrays(numbered, {"x": place.x.to_numpy(), "y": np.ones(6)})
+    assert want.unit_id.values.tolist() == [100, 101, 7]
+    for position in (place, dict(place), place.reset_index(drop=True), place.to_numpy()):
+        xr.testing.assert_identical(from_arrays(rates, position), want)
+    both = from_arrays([rates, rates[:4]], [place, place[:4]])
+    xr.testing.assert_equal(both.isel(walk=[0]), want)
+    assert "unit_id" not in from_arrays(rates.reset_index(drop=True).to_numpy(), place).coords
+    backwards = place[::-1]
+    for act, position, others in (
+        (rates, backwards, {}),
+        (rates, {"x": place.x, "y": backwards.y}, {}),
+        ([rates, rates[:4]], [place, backwards[2:]], {}),
+        (rates, place, {"behaviour": {"speed": backwards.x}}),
+        (rates, place, {"behaviour": backwards.add_prefix("head_")}),
+        (rates, place, {"timestamps": backwards.x}),
+    ):
+        with pytest.raises(ValueError, match="must have the same labels of 'time', got"):
+            from_arrays(act, position, **others)
+    with pytest.raises(ValueError, match=r"rate must be .* rows may be units or places"):
+        maps_from_arrays(rates, by="x")
+
+
+def test_series_of_pynapple_keep_their_labels():
+    nap = pytest.importorskip("pynapple")
+    time = np.arange(6) / 10
+    frame = nap.TsdFrame(t=time, d=np.eye(6)[:, :3], columns=[100, 101, 7])
+    x = nap.Tsd(t=time, d=time * 2)
+    got = from_arrays(frame, {"x": x})
+    xr.testing.assert_identical(got, from_arrays(frame.as_dataframe(), {"x": time * 2}))
+    place = nap.TsdFrame(t=time, d=np.stack([time, time * 2], 1), columns=["x", "y"])
+    np.testing.assert_array_equal(from_arrays(frame, place).y[0], time * 2)
+    with pytest.raises(ValueError, match="must have the same labels of 'time', got"):
+        from_arrays(frame, {"x": nap.Tsd(t=time + 5, d=time)})
 
 
 def test_timestamps_are_found_by_their_names():

@@ -113,6 +113,19 @@ def test_labels_of_named_maps_are_kept_or_refused():
             maps_from_arrays(wrong, by="x", **options)
 
 
+def test_named_maps_state_their_units():
+    named = xr.DataArray(RATE, {"x": np.arange(10.0)}, ("unit", "y", "x"), attrs={"units": "Hz"})
+    named["x"].attrs["units"] = "cm"
+    samples = xr.DataArray(SECONDS, dims=("y", "x"), attrs={"units": "samples"})
+    variables = ("rate", "occupancy", "x", "x_edges", "y")
+    for options, units in (
+        ({}, ["Hz", "samples", "cm", "cm", "1"]),
+        ({"units": "V", "occupancy_units": "s", "position_units": "m"}, ["V", "s", *"mmm"]),
+    ):
+        got = maps_from_arrays(named, samples, **options)
+        assert [got[name].units for name in variables] == units
+
+
 def test_a_part_of_maps_has_its_own_edges():
     maps = maps_from_arrays(RATE, SECONDS + 1, EDGES)
     alone = maps_from_arrays(

@@ -54,7 +54,7 @@ def lazy(n):
 
 
 def growth(analysis):
-    """Bytes a sample by which the peak grows with the length."""
+    """Bytes per sample by which the peak grows with the length."""
     peaks = []
     with dask.config.set(scheduler="synchronous"):
         analysis(lazy(CHUNK))  # what is set up once

@@ -162,6 +162,33 @@ def test_measures_that_are_equal_or_not_known_are_compared(what, measures):
     compared(first, other)[what]()
 
 
+@pytest.mark.filterwarnings("ignore:the median bin has")
+def test_distances_are_over_axes_in_the_same_units():
+    rng = np.random.default_rng(0)
+    place = {"x": rng.random((4, 200)), "y": rng.random((4, 200))}
+    recording = pf.from_arrays(rng.random((4, 200, 3)), place, position_units="m", sample_rate=20)
+    mixed = recording.assign_coords(y=recording.y.assign_attrs(units="cm"))
+    same = recording.assign_coords(y=recording.y.assign_attrs(units="metres"))
+    nodes = {"nodes": [(0, 0), (1, 1)], "edges": [(0, 1)]}
+
+    def calls(recording):
+        maps = pf.rate_maps(recording, bins=dict.fromkeys("yx", np.linspace(0, 1, 6)))
+        yield lambda: pf.decode_position(recording, n_shuffles=0, progress=False)
+        yield lambda: pf.remapping(maps, maps, n_shuffles=9)
+        yield lambda: pf.speed_score(recording, n_shuffles=9, progress=False)
+        yield lambda: pf.linearize(recording, **nodes)
+        yield lambda: pf.grid_score(maps)
+        yield lambda: pf.grid_properties(maps)
+
+    for right in calls(same):
+        right()
+    for wrong in calls(mixed):
+        with pytest.raises(ValueError, match="must have axes in the same units.*'y' in 'cm'"):
+            wrong()
+    pf.decode_position(mixed, by="y", n_shuffles=0, progress=False)
+    assert pf.spatial_information(pf.rate_maps(mixed, bins=5), negatives="shift").sizes["unit"] == 3
+
+
 def test_maps_of_two_networks_in_two_worlds_are_warned_of():
     a, same, other, novel = (
         maps(of_network(weights, world_seed=seed, familiar=familiar))

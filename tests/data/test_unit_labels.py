@@ -42,7 +42,7 @@ def test_neurons_are_labelled_by_their_id():
     recording = session([12, 5])
     assert recording.unit.values.tolist() == ["12", "5"]
     assert recording.sel(unit="5").unit_id == 5
-    assert recording.sel(unit="5").activation.values[0, 15] == 10  # one spike, 10 samples a second
+    assert recording.sel(unit="5").activation.values[0, 15] == 10  # one spike at 10 Hz
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Channels(nn.Module):
 
 
 class Steps(nn.Module):
-    """A layer that is called once a step."""
+    """A layer that is called once per step."""
 
     def __init__(self):
         super().__init__()

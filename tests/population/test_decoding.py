@@ -14,7 +14,12 @@ from sklearn.preprocessing import StandardScaler
 
 import placeformer as pf
 from placeformer.evaluation import simulation
-from placeformer.population.decoding import decode_map, decode_position, mean_positions
+from placeformer.population.decoding import (
+    decode_map,
+    decode_position,
+    distance_from_mean,
+    mean_positions,
+)
 
 RNG = np.random.default_rng
 FEW = {"n_resamples": 20, "n_shuffles": 19, "progress": False}
@@ -550,3 +555,12 @@ def test_the_mean_of_a_posterior_on_axes_with_ends_is_the_mean_of_places():
         np.testing.assert_allclose(mean.decoded.isel(axis=k), want, atol=1e-4)
     squares = [float((result.error**2).mean()) for result in (mode, mean)]
     assert squares[1] < squares[0]  # the mean minimises the squared error
+
+
+def test_a_constant_guess_goes_the_short_way_round():
+    angle = np.array([[350.0, 10.0, np.nan], [355.0, 5.0, 0.0]])
+    x = np.array([[0.0, 0.0, 0.0], [3.0, -3.0, 0.0]])
+    ring = pf.from_arrays(np.zeros((2, 3, 1)), {"heading": angle}, circular={"heading": 360})
+    np.testing.assert_allclose(distance_from_mean(ring, ["heading"]), [[10, 10, np.nan], [5, 5, 0]])
+    line = pf.from_arrays(np.zeros((2, 3, 1)), {"x": x, "y": x * 4 / 3})
+    np.testing.assert_allclose(distance_from_mean(line, ["x", "y"]), [[0, 0, 0], [5, 5, 0]])

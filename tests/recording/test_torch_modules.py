@@ -8,6 +8,7 @@ import warnings
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -25,7 +26,7 @@ INPUTS = {"velocity": VELOCITY}
 
 
 class Path(nn.Module):
-    """A cell called once a step, layers that write into what the ones before them put out."""
+    """A cell called once per step, layers that write into what the ones before them put out."""
 
     def __init__(self):
         super().__init__()
@@ -554,6 +555,20 @@ def test_inputs_with_other_labels_than_the_walks_are_refused():
         record(net, walks, inputs={"velocity": late}, **options)
     with pytest.raises(ValueError, match="must have the same labels of 'time'"):
         record(net, {"x": walks.x}, inputs={"velocity": late}, **options)
+
+
+def test_behaviour_may_be_a_table_and_its_labels_count():
+    table = pd.DataFrame({"x": PLACE[0, 0], "y": PLACE[1, 0]}, np.arange(40) / 10)
+    inputs = {"velocity": pd.DataFrame(VELOCITY[0], table.index)}
+    options = {"layers": "Linear", "progress": False}
+    net = nn.Linear(2, 3)
+    got = record(net, table, inputs=inputs, **options)
+    arrays = {"x": PLACE[0, 0], "y": PLACE[1, 0]}
+    want = record(net, arrays, inputs={"velocity": VELOCITY[:1]}, **options)
+    np.testing.assert_array_equal(got.activation, want.activation)
+    np.testing.assert_array_equal(got.y, want.y)
+    with pytest.raises(ValueError, match=r"inputs\['velocity'\] .* same labels of 'time'"):
+        record(net, table[::-1], inputs=inputs, **options)
 
 
 class InPlace(nn.Module):

@@ -198,7 +198,7 @@ def test_a_cosine_has_its_amplitude():
 
 
 def test_spikes_count_as_events():
-    """With at most one spike a sample, the effective number of samples is that of the spikes."""
+    """With at most one spike per sample, the effective number of samples is that of the spikes."""
     rng = np.random.default_rng(0)
     angle = heading(5000)
     spikes = rng.random((5000, 3)) < 0.05

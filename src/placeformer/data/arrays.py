@@ -7,20 +7,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer._options import check_number
 from placeformer.data import schema
-from placeformer.data.circular import PERIODS, angle_units, axes_of_speed, check_periods, declare
-from placeformer.data.clock import ROUNDING, SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.array_labels import (
+    UNIT_ID,
+    check_labels,
+    labelled,
+    of_columns,
+    stated_units,
+    unit_ids,
+)
+from placeformer.data.circular import (
+    PERIODS,
+    angle_units,
+    axes_of_speed,
+    check_periods,
+    declare,
+    names_of_speed,
+)
+from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.unit_identity import common_units
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
 STEPS = (schema.WALK, schema.TIME)
-
-UNIT_ID = "unit_id"
-"""Coordinate of the ids that units have at their source."""
 
 OF_UNITS = (schema.ACTIVATION, schema.UNIT, UNIT_ID, "layer", "component", "index")
 
@@ -38,8 +50,8 @@ def from_arrays(
     max_gap: float | None = None,
     min_speed: float | None = None,
     behaviour: Mapping[str, Any] | None = None,
-    units: str = schema.RECORDING[schema.ACTIVATION].units,
-    position_units: str = schema.RECORDING["x"].units,
+    units: str | None = None,
+    position_units: str | None = None,
     check_finite: bool = True,
     session: str | None = None,
     circular: Mapping[str, float] | None = None,
@@ -51,14 +63,16 @@ def from_arrays(
     activation
         Array (walk, time, unit), or (time, unit) of one walk: NumPy, which is not copied; dask,
         which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
-        ``dask.array.from_array(dataset)``); or a DataArray, whose axes are found by their names and
-        whose labels of `unit` are kept.
+        ``dask.array.from_array(dataset)``); a DataArray, whose axes are found by their names and
+        whose labels of `unit` are kept; or a DataFrame or TsdFrame of one walk, whose columns are
+        units, labelled by their names.
         Walks of unequal length are a list of arrays (time, unit), or one array in which shorter
         walks end in NaN.
     position
         Position: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,); one
-        array (time, axis) or (walk, time, axis) of x, y and z; a DataFrame; or a list of these, one
-        for every walk. Samples whose position is NaN or masked are left out of maps.
+        array (time, axis) or (walk, time, axis) of x, y and z; a table whose columns are axes; or a
+        list of these, one for every walk. Samples whose position is NaN or masked are left out of
+        maps.
     layer
         The layer, population or brain area of all units, or one for each.
     sample_rate
@@ -82,8 +96,9 @@ def from_arrays(
         made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed`` with
         ``min_speed``.
     units, position_units
-        Units of the activation, for example "Hz", and of the position, for example "m". A circular
-        axis that is not x, y or z is in "rad" or "deg" where that is its period.
+        Units of the activation, for example "Hz", and of the position, for example "m"; by default
+        those that a DataArray states in ``attrs["units"]``, else "1". A circular axis that is not
+        x, y or z is in "rad" or "deg" where that is its period.
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
         Dask arrays are not read and not checked.
@@ -100,8 +115,8 @@ def from_arrays(
     xarray.Dataset
         A Recording (dims ``walk``, ``time``, ``unit``); `index` numbers the units of each layer,
         and `unit` labels them "layer/index", or "index" without layers. Where the activation is a
-        DataArray with other labels of `unit` (or `unit_id`), these are `unit`, as text, and
-        `unit_id`.
+        DataArray or a table with other labels of `unit` (or `unit_id`), these are `unit`, as text,
+        and `unit_id`.
         With ``sample_rate`` or ``timestamps`` it is timed: ``dwell`` (walk, time) holds the seconds
         that every sample stands for, and with ``timestamps`` these are a coordinate. Position,
         ``dwell`` and ``timestamp`` are NaN after the end of a shorter walk.
@@ -109,9 +124,9 @@ def from_arrays(
     Raises
     ------
     ValueError
-        Shapes or lengths of walks do not fit, a name is taken, DataArrays have different labels of
-        `time` or `walk`, values are not finite, the sample rate is not positive, or times do not
-        ascend or are missing.
+        Shapes or lengths of walks do not fit, a name is taken, DataArrays or tables have different
+        labels of `time` or `walk`, values are not finite, the sample rate is not positive, or times
+        do not ascend or are missing.
 
     See Also
     --------
@@ -130,7 +145,10 @@ def from_arrays(
     {'walk': 1, 'time': 500, 'unit': 3}
     """
     periods = check_periods(circular)
-    given = {f"behaviour[{name!r}]": b for name, b in (behaviour or {}).items()}
+    activation, timestamps = labelled(activation), labelled(timestamps)
+    position = labelled(of_columns(position))
+    behaviour = {} if behaviour is None else labelled(of_columns(behaviour))
+    given = {f"behaviour[{name!r}]": b for name, b in behaviour.items()}
     given = {"activation": activation, **_named(position), **given, "timestamps": timestamps}
     check_labels(given, STEPS)
     ids = unit_ids(activation)
@@ -145,11 +163,11 @@ def from_arrays(
     lengths = _walk_lengths(values)
     columns = _columns(position)
     timed = sample_rate is not None or timestamps is not None
-    _check_names(columns, behaviour or {}, timed, min_speed is not None)
+    _check_names(columns, behaviour, timed, min_speed is not None)
     _check_not_transposed(values.shape, columns)
     own = [len(walk) for walk in activation] if _is_ragged(activation) else lengths.tolist()
     _check_lengths(own, {f"position[{name!r}]": axis for name, axis in columns.items()})
-    _check_lengths(own, {f"behaviour[{name!r}]": b for name, b in (behaviour or {}).items()})
+    _check_lengths(own, {f"behaviour[{name!r}]": b for name, b in behaviour.items()})
     _check_lengths(own, {"timestamps": timestamps})
     inside = inside_walks(lengths, n_steps)
     source = f"activation has {n_walks} walks of {n_steps} steps"
@@ -157,23 +175,26 @@ def from_arrays(
     for name, place in places.items():
         place.data = _numbers(f"position[{name!r}]", place.data)
     places = {name: _until_end(place, inside) for name, place in places.items()}
-    others = label(behaviour or {}, n_walks, n_steps, "behaviour", source)
+    others = label(behaviour, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
+    for name, place in places.items():
+        stated = stated_units("position_units", position_units, columns[name])
+        place.attrs["units"] = stated or schema.RECORDING["x"].units
+        angle = name in periods and name not in schema.AXES
+        if angle and stated not in PERIODS:
+            place.attrs["units"] = angle_units(periods[name], place.attrs["units"])
+    running = names_of_speed(places, periods)
     if min_speed is not None:
+        common_units(places, running, "min_speed")
         others[SPEED] = _speed(places, times, attrs, max_gap, min_speed, periods)
         axes = {name: axis.values for name, axis in places.items()}
         moving = of_moving(axes, others[SPEED].values, min_speed)
         places = {k: xr.Variable(STEPS, moving[k], places[k].attrs) for k in places}
     if SPEED in others:
-        about = {"units": f"{position_units}/s", "long_name": SPEED_NAME}
+        about = {"units": f"{places[running[0]].attrs['units']}/s", "long_name": SPEED_NAME}
         others[SPEED].attrs = about | others[SPEED].attrs
-    for name, place in places.items():
-        place.attrs["units"] = position_units
-        angle = name in periods and name not in schema.AXES
-        if angle and position_units not in PERIODS:
-            place.attrs["units"] = angle_units(periods[name], position_units)
     entry = schema.RECORDING[schema.ACTIVATION]
-    about = {**entry.attrs, "units": units}
+    about = {**entry.attrs, "units": stated_units("units", units, activation) or entry.units}
     recording = xr.Dataset(
         {schema.ACTIVATION: xr.Variable(entry.dims, values, about), **others},
         coords={
@@ -421,7 +442,7 @@ def _columns(position: Any) -> Mapping[str, Any]:
     if isinstance(position, Mapping):
         return position
     if isinstance(position, list | tuple) and (
-        _is_ragged(position) or any(map(_is_named, position))
+        _is_ragged(position) or any(isinstance(walk, Mapping | xr.DataArray) for walk in position)
     ):
         walks = [_columns(walk) for walk in position]
         if len({tuple(walk) for walk in walks}) > 1:
@@ -429,11 +450,9 @@ def _columns(position: Any) -> Mapping[str, Any]:
                 "position, a list of walks, must have the same axes in each, got "
                 f"{[list(walk) for walk in walks][:3]}"
             )
-        return {name: [as_array(walk[name]) for walk in walks] for name in walks[0]}
+        return {name: [_unless_labelled(walk[name]) for walk in walks] for name in walks[0]}
     if isinstance(position, xr.DataArray):
         return _named_columns(position)
-    if _is_named(position):
-        return {str(name): np.asarray(position[name]) for name in position.columns}
     values = as_array(position)
     n = values.shape[-1] if values.ndim in (2, 3) else 0
     if not 1 <= n <= len(schema.AXES):
@@ -446,10 +465,9 @@ def _columns(position: Any) -> Mapping[str, Any]:
     return {name: values[..., k] for k, name in enumerate(schema.AXES[:n])}
 
 
-def _is_named(position: Any) -> bool:
-    """Whether a position has axes with names: a mapping, a DataArray or a DataFrame."""
-    frame = hasattr(position, "columns") and hasattr(position, "to_numpy")
-    return frame or isinstance(position, Mapping | xr.DataArray)
+def _unless_labelled(values: Any) -> Any:
+    """Values as an array, unless they are a DataArray, which may state its units."""
+    return values if isinstance(values, xr.DataArray) else as_array(values)
 
 
 def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
@@ -506,52 +524,6 @@ def _named(position: Any) -> dict[str, Any]:
     if walks is not position:
         return {f"position[{name!r}]": position[name] for name in names}
     return {f"position[{name!r}]": [walk.get(name) for walk in walks] for name in names}
-
-
-def check_labels(arguments: Mapping[str, Any], dims: Sequence[str]) -> None:
-    """Refuse DataArrays, or lists of those of walks, whose labels along dimensions differ."""
-    known: dict[tuple[str, int, int], tuple[str, pd.Index]] = {}
-    for argument, values in arguments.items():
-        walks = values if isinstance(values, list | tuple) else [values]
-        for number, walk in enumerate(walks):
-            labelled = walk.indexes if isinstance(walk, xr.DataArray) else {}
-            for dim in set(dims) & set(labelled):
-                own = argument, labelled[dim]
-                first, labels = known.setdefault((dim, number, len(walks)), own)
-                if not _alike(labels, labelled[dim]):
-                    raise ValueError(
-                        f"{argument} and {first} must have the same labels of {dim!r}, got "
-                        f"{labelled[dim][:3].tolist()}, ... ({labelled[dim].size}) and "
-                        f"{labels[:3].tolist()}, ... ({labels.size}): align them with xr.align, or "
-                        f"drop labels that mean nothing with drop_vars({dim!r})"
-                    )
-
-
-def _alike(one: pd.Index, other: pd.Index) -> bool:
-    """Whether labels are the same, numbers but for rounding."""
-    if one.size != other.size or one.equals(other):
-        return bool(one.size == other.size)
-    if not all(labels.dtype.kind in "iuf" for labels in (one, other)):
-        return False
-    step = np.ptp(one.to_numpy(float)) / one.size
-    return bool(np.allclose(one, other, rtol=0, atol=ROUNDING * step))
-
-
-def unit_ids(values: Any) -> NDArray[Any] | None:
-    """Ids of the units of a DataArray, or of a list of those of walks; ``None`` without any."""
-    walks = values if isinstance(values, list | tuple) else [values]
-    arrays = [walk for walk in walks if isinstance(walk, xr.DataArray)]
-    coords = [schema.unit_coords(walk) for walk in arrays]
-    found = [labels.get(UNIT_ID, labels.get(schema.UNIT)) for labels in coords]
-    ids = [np.asarray(labels.values) for labels in found if labels is not None]
-    if not ids:
-        return None
-    if any(not np.array_equal(ids[0], other) for other in ids):
-        raise ValueError(
-            "activation, a list of walks, must hold the same units in the same order, but the "
-            "labels of 'unit' differ; select the shared ones with sel(unit=labels)"
-        )
-    return ids[0] if ids[0].dtype.kind in "biuf" else ids[0].astype(str)
 
 
 def _check_not_transposed(shape: tuple[int, ...], position: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -268,9 +268,13 @@ def axes_of_speed(
     Circular axes go the short way round. Those that are not x, y or z are angles, which are no part
     of the speed unless there is no other axis.
     """
-    angles = [name for name in periods if name not in schema.AXES]
-    named = [name for name in axes if name not in angles] or list(axes)
+    named = names_of_speed(axes, periods)
     return [unwrapped(axes[k], periods[k]) if k in periods else axes[k] for k in named]
+
+
+def names_of_speed(axes: Iterable[str], periods: Mapping[str, float]) -> list[str]:
+    """Names of the axes of a position that its speed is computed from: not those of angles."""
+    return [name for name in axes if name in schema.AXES or name not in periods] or list(axes)
 
 
 def wrap(values: Any, low: float, period: float) -> Any:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
-from placeformer.data.arrays import as_array, check_labels, unit_ids, unit_labels
+from placeformer.data.array_labels import check_labels, stated_units, unit_ids
+from placeformer.data.arrays import as_array, unit_labels
 from placeformer.data.circular import check_edges, check_periods, declare
 
 EQUIDISTANT = 1e-4
@@ -27,9 +29,9 @@ def maps_from_arrays(
     *,
     by: Sequence[str] = ("y", "x"),
     layer: str | Sequence[str] | None = None,
-    units: str = schema.RATE_ENTRY.units,
-    occupancy_units: str = "s",
-    position_units: str = schema.RECORDING["x"].units,
+    units: str | None = None,
+    occupancy_units: str | None = None,
+    position_units: str | None = None,
     circular: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Label arrays of rate maps as RateMaps, the input of every measure of maps.
@@ -55,6 +57,8 @@ def maps_from_arrays(
         The layer, population or brain area of all units, or one for each.
     units, occupancy_units, position_units
         Units of the rates, for example "Hz"; of the occupancy, "s" or "samples"; and of the edges.
+        By default those that the rates, the occupancy and the bin centres of DataArrays state in
+        ``attrs["units"]``, else "1", "s" and "1".
     circular
         Period of every circular axis, such as ``{"heading": 2 * np.pi}``, which its edges span.
 
@@ -110,13 +114,19 @@ def maps_from_arrays(
     values = np.where(np.broadcast_to(seconds[unit_axis] > 0, values.shape), values, np.nan)
     coords: dict[str, xr.Variable] = {}
     for name, bins in _edges(edges, names, place, _labels(rate, names)).items():
-        about_axis = {"units": position_units, "long_name": f"{name} position"}
+        labels = rate.coords.get(name) if isinstance(rate, xr.DataArray) else None
+        place_units = stated_units("position_units", position_units, labels)
+        about_axis = {
+            "units": place_units or schema.RECORDING["x"].units,
+            "long_name": f"{name} position",
+        }
         centres = (bins[:-1] + bins[1:]) / 2
         coords[name] = xr.Variable(name, centres, about_axis)
         own = name + schema.EDGES_SUFFIX
         about_edges = {**about_axis, "long_name": f"edges of the bins of {name}"}
         coords[own] = xr.Variable(own, bins, about_edges)
-    rates = {"units": units, "long_name": schema.RATE_ENTRY.long_name}
+    own_units = stated_units("units", units, rate) or schema.RATE_ENTRY.units
+    rates = {"units": own_units, "long_name": schema.RATE_ENTRY.long_name}
     maps = xr.Dataset(
         {
             schema.RATE: ((*lead, schema.UNIT, *names), values, rates),
@@ -140,6 +150,11 @@ def _values(
     argument: str, given: Any, dims: tuple[str, ...], need: tuple[str, ...]
 ) -> NDArray[np.float64]:
     """An array as floats, the axes of a DataArray in order."""
+    if isinstance(given, pd.DataFrame):
+        raise ValueError(
+            f"{argument} must be an array or a DataArray, got a DataFrame, whose rows may be units "
+            f"or places; name its axes, such as xr.DataArray(frame, dims=({need[-1]!r}, 'unit'))"
+        )
     if isinstance(given, xr.DataArray):
         if not set(need) <= set(given.dims) <= set(dims):
             raise ValueError(
@@ -155,7 +170,7 @@ def _occupancy(
     occupancy: Any,
     lead: tuple[str, ...],
     names: tuple[str, ...],
-    units: str,
+    units: str | None,
 ) -> tuple[NDArray[np.float64], dict[str, str]]:
     """Occupancy ([map,] y, x), 0 where unvisited, and its attributes."""
     visited = np.isfinite(rate).any(axis=len(lead))
@@ -173,7 +188,8 @@ def _occupancy(
             f"occupancy must be finite and at least 0, got {values.min():g} to {values.max():g}; "
             "set places that do not count to 0"
         )
-    return values, {"units": units, "long_name": "time per place"}
+    seconds = stated_units("occupancy_units", units, occupancy) or "s"
+    return values, {"units": seconds, "long_name": "time per place"}
 
 
 def _labels(given: Any, dims: tuple[str, ...]) -> dict[str, NDArray[Any]]:

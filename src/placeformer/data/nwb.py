@@ -384,7 +384,7 @@ def _chosen(units: Any, where: str | ArrayLike | None) -> NDArray[np.intp]:
 
 
 def _query(units: Any, query: str) -> NDArray[np.bool_]:
-    """Whether every unit meets a query on the columns of one value a unit."""
+    """Whether every unit meets a query on the columns with one value per unit."""
     import pandas as pd
 
     values = {"id": np.asarray(units.id[:])}

@@ -45,8 +45,8 @@ def from_pynapple(
         ``TsdFrame`` or ``Tsd`` of a continuous signal: it keeps its own time base, and every sample
         takes the nearest position.
     position
-        ``TsdFrame``, one column an axis; ``Tsd`` of one axis; or a mapping of ``Tsd`` with the same
-        times, such as ``{"x": ..., "y": ...}``.
+        ``TsdFrame``, one column per axis; ``Tsd`` of one axis; or a mapping of ``Tsd`` with the
+        same times, such as ``{"x": ..., "y": ...}``.
     epochs
         ``IntervalSet`` to keep, every interval a walk; by default the time support of the position.
         As in pynapple, the time support of spikes is not used: a unit is silent where it has no

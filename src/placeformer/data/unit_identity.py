@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,35 @@ def check_same_measures(
                 f"{stated[0]!r} and {stated[1]!r}; convert one of them, or correct the attribute "
                 f"'units' of its {name!r} where that is wrong"
             )
+
+
+def common_units(
+    dataset: xr.Dataset | Mapping[str, xr.Variable], names: Sequence[str], purpose: str
+) -> str:
+    """Units of measure of some axes of position, which must be the same for a distance.
+
+    Parameters
+    ----------
+    dataset
+        Recording, RateMaps, or a mapping of variables.
+    names
+        Axes of position.
+    purpose
+        What needs the distance, for the error.
+
+    Raises
+    ------
+    ValueError
+        The axes are in different units, such as cm and m, or cm and rad.
+    """
+    units = {name: str(dataset[name].attrs.get("units", "1")) for name in names}
+    if len({_measure(u) for u in units.values()}) > 1:
+        raise ValueError(
+            f"{purpose} must have axes in the same units, as a distance is taken over all of them, "
+            f"got {', '.join(f'{name!r} in {u!r}' for name, u in units.items())}; convert one of "
+            "them, correct its attribute 'units', or analyse the axes one at a time"
+        )
+    return units[names[0]]
 
 
 def _measure(units: Any) -> str:

@@ -19,7 +19,7 @@ from placeformer.evaluation.profiles import CHANCE_SHUFFLES, by_layer
 from placeformer.interventions.doses import Score, named_scores, run_scores
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.population.decoding import decode_position
+from placeformer.population.decoding import decode_position, distance_from_mean
 from placeformer.population.remapping import remapping
 from placeformer.population.similarity import similarity
 from placeformer.recording.record import record
@@ -460,8 +460,7 @@ def of_one_map(
         here, method="bayes", n_shuffles=0, n_resamples=1, seed=seed, progress=False, **binning
     )
     mean = over_seeds(decoded["error"].mean(schema.TIME).values)
-    position = np.stack([here[name].values for name in decoded["axis"].values], -1).astype(float)
-    away = position - np.nanmean(position, axis=(0, 1))
+    axes = [str(name) for name in decoded["axis"].values]
     test = shuffle_test(
         here, n_shuffles=CHANCE_SHUFFLES, given=OBSERVATION if OBSERVATION in here else None,
         seed=seed, progress=False, **binning,
@@ -473,7 +472,7 @@ def of_one_map(
             "cka_interval": (("layer", "bound"), [one["interval"].values for one in alike]),
             "position_error": ((), mean.value),
             "position_error_interval": ("bound", [mean.lower, mean.upper]),
-            "position_chance": ((), float(np.nanmean(np.linalg.norm(away, axis=-1)))),
+            "position_chance": ((), float(np.nanmean(distance_from_mean(here, axes)))),
         },
         coords={"layer": layers, "bound": ["lower", "upper"]},
     )

@@ -20,7 +20,7 @@ from placeformer.interventions.ablation_curve import ablation_curve
 from placeformer.interventions.doses import trials
 from placeformer.models.memory import MEMORIES
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.population.decoding import decode_position
+from placeformer.population.decoding import decode_position, distance_from_mean
 from placeformer.population.remapping import remapping
 from placeformer.recording.network_state import original
 from placeformer.recording.record import record
@@ -535,9 +535,7 @@ def decoding_of(recording: xr.Dataset, decoder: str, how: Settings) -> xr.Datase
             blocks=10 if n_walks == 1 else None, n_shuffles=DECODING_SHUFFLES, progress=False,
         )  # fmt: skip
         walks.append(found["error"].mean(schema.TIME).values)
-        places = np.stack([part[axis].transpose(schema.WALK, ...).values for axis in how.by], -1)
-        away = places - np.nanmean(places, axis=(0, 1))
-        blind.append(np.nanmean(np.sqrt(np.square(away).sum(-1)), axis=1))
+        blind.append(np.nanmean(distance_from_mean(part, how.by), axis=1))
         p.append(float(found["p"]))
     errors = np.concatenate(walks)
     estimate = over_seeds(errors)

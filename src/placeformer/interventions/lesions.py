@@ -277,7 +277,7 @@ def new_pass(
 ) -> None:
     """Tell the hooks that the network is called, and how many walks and steps its inputs have.
 
-    Along known walks the network may be called once a step: only then do the steps seen count on.
+    Along known walks the network may be called once per step: only then do the steps seen count on.
     """
     inputs = [x for _, x in leaves(padded([*args, *kwargs.values()])) if x.ndim > 1]
     for hook in hooks:

@@ -18,7 +18,7 @@ from placeformer.data import circular as _circular
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
-from placeformer.data.unit_identity import check_same_measures, check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units, common_units
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import Bayes, Learner
 from placeformer.population.decoding_score import (
@@ -246,6 +246,7 @@ def decode_position(
         )
     groups = Groups.of(recording, blocks, gap)
     schema.check_recording(source, need=names)
+    units = common_units(source, names, "decode_position, for its error,")
     grid = None
     if learner.categorical or bins is not None:
         grid = BinnedRecording.of(source, by=by, bins=bins).grid
@@ -286,7 +287,6 @@ def decode_position(
         n_shuffles,
         seed,
     )
-    units = str(source[names[0]].attrs.get("units", "1"))
     apart = partial(distance, periods=here.periods)
     score = DecodingScore("error", units, "median distance", apart, median, less_is_better=True)
     evaluated = score.evaluate(
@@ -627,6 +627,15 @@ def mean_positions(
     """Mean position over the other folds, for every fold (fold, axis)."""
     others = (position[(fold >= 0) & (fold != k)] for k in range(int(fold.max()) + 1))
     return np.asarray([_mean_of(values, periods) for values in others])
+
+
+def distance_from_mean(recording: xr.Dataset, by: Sequence[str]) -> NDArray[np.float64]:
+    """Distance (walk, time) of every position from their mean: the error of a constant guess."""
+    circular = _circular.circular_of(recording)
+    periods = tuple(circular.get(name) for name in by)
+    position = _positions(recording, tuple(by))
+    known = np.isfinite(position).all(axis=-1)
+    return distance(_mean_of(position[known], periods), position, periods)
 
 
 def _mean_of(position: NDArray[Any], periods: Periods) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.circular import axis_periods, mean_direction, shortest
 from placeformer.data.schema import variable
-from placeformer.data.unit_identity import check_same_measures, check_same_units
+from placeformer.data.unit_identity import check_same_measures, check_same_units, common_units
 from placeformer.population.vectors import shared_places
 from placeformer.stats.intervals import LEVEL
 from placeformer.stats.permutation import p_value, reaches
@@ -120,6 +120,7 @@ def remapping(
     """
     _check(centre, margin, n_shuffles)
     (a, b), known = _two(maps_a, maps_b, allow_other_units)
+    units = common_units(maps_a, schema.place_dims(maps_a), "remapping, for the shift of fields,")
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
     if vary.sum() < 2:
@@ -134,7 +135,6 @@ def remapping(
     shift = _distance(where_a, where_b, periods)
     null_shift = [_distance(where_a, where_b[order], periods).mean() for order in orders]
     change = _change(a[:, vary], b[:, vary])
-    units = str(maps_a[schema.place_dims(maps_a)[0]].attrs.get("units", "1"))
     columns = {
         "correlation": (correlation, "1", "correlation of the two rate maps"),
         "p": (p, "1", "share of units of b as similar, the same unit included"),

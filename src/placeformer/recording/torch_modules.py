@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
+from placeformer.data.array_labels import check_labels, labelled, of_columns
 from placeformer.models.fingerprints import function_settings, function_sha256, network_facts
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
 from placeformer.recording.network_state import dataset_sha256, weights_sha256
@@ -106,10 +107,11 @@ def module_job(
     if forward is None and isinstance(inputs, Mapping) and not inputs:
         raise ValueError("forward or inputs must say how the network is run, got neither")
     check_inputs(inputs)
+    walks, inputs = labelled(of_columns(walks)), labelled(inputs)
     names = map(str, walks.variables if isinstance(walks, xr.Dataset) else walks)
     given = {f"walks[{name!r}]": walks[name] for name in names}
     given |= {f"inputs[{name!r}]": values for name, values in inputs.items()}
-    arrays.check_labels(given, arrays.STEPS)
+    check_labels(given, arrays.STEPS)
     walks = in_units(arrays.as_walks(walks, "walks"), position_units)
     feed = Feed(network, forward, tuple(inputs))
     fed = with_inputs(walks, inputs)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from placeformer.data import schema
+from placeformer.data.unit_identity import common_units
 from placeformer.spatial.rate_maps import flatten
 from placeformer.stats.tolerances import FLAT, NO_VARIANCE
 
@@ -222,11 +223,12 @@ def square_width(maps: xr.Dataset, what: str) -> float:
     Raises
     ------
     ValueError
-        The maps do not have two axes, or their bins are not square.
+        The maps do not have two axes, the axes are in different units, or the bins are not square.
     """
     space = schema.place_dims(maps)
     if len(space) != 2:
         raise ValueError(f"maps must have two axes for {what}, got {space}")
+    common_units(maps, space, f"maps for {what}")
     steps = [np.diff(maps[d].values.astype(float)) for d in space]
     widths = np.concatenate(steps) if all(s.size for s in steps) else np.ones(1)
     if widths.max() - widths.min() > EQUAL * np.abs(widths).max():

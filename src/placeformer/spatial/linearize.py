@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import shortest_path
 from placeformer.data import schema
 from placeformer.data.circular import declare
 from placeformer.data.schema import variable
+from placeformer.data.unit_identity import common_units
 from placeformer.spatial.binning import samples
 
 Floats = NDArray[np.float64]
@@ -110,6 +111,7 @@ def linearize(
     for option, value in (("noise", noise), ("max_distance", max_distance)):
         if value is not None and not (np.isfinite(value) and value > 0):
             raise ValueError(f"{option} must be a positive number, got {value!r}")
+    units = common_units(recording, names, "a position along a track")
     track = Track.of(nodes, edges, len(names), gap)
     place = np.stack([np.asarray(samples(recording, axis), float) for axis in names], axis=-1)
     linear = np.full(place.shape[:2], np.nan)
@@ -128,7 +130,6 @@ def linearize(
     if max_distance is not None:
         far = ~(distance <= max_distance)
         linear[far], edge[far] = np.nan, -1
-    units = str(recording[names[0]].attrs.get("units", "1"))
     about = {
         name: (linear, "position along the track", units),
         f"{name}_edge": (edge, "number of the edge of the track, -1 where not known", "1"),

@@ -13,6 +13,7 @@ from placeformer.data.arrays import SPEED, check_positive
 from placeformer.data.circular import circular_of, declare, unwrapped
 from placeformer.data.clock import SPEED_WINDOW, velocity
 from placeformer.data.dwell import gap_in, sample_times
+from placeformer.data.unit_identity import common_units
 from placeformer.spatial.binning import Circular, samples
 
 STEP_WINDOW = 2.0
@@ -41,7 +42,7 @@ def running_velocity(
         unwrapped(axis, periods[name]) if name in periods else axis
         for name, axis in zip(names, axes, strict=True)
     ]
-    units = str(recording[names[0]].attrs.get("units", "1"))
+    units = common_units(recording, names, "a speed")
     found = np.full((len(names), *axes[0].shape), np.nan)
     times, timed = sample_times(recording)
     for walk, stamps in enumerate(times):

@@ -212,7 +212,7 @@ def run_sweep(
     Returns
     -------
     pandas.DataFrame
-        One row a network: `name`, `state` ("found", "trained", or "failed: " and why), `steps`,
+        One row per network: `name`, `state` ("found", "trained", or "failed: " and why), `steps`,
         `seconds` of training, and the errors of working and reference memory on trained and novel
         maps, NaN where the run failed.
 

@@ -1,0 +1,133 @@
+"""What arrays made elsewhere say about themselves: labels of times and units, units of measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from placeformer.data import schema
+from placeformer.data.clock import ROUNDING
+
+UNIT_ID = "unit_id"
+"""Coordinate of the ids that units have at their source."""
+
+
+def labelled(values: Any) -> Any:
+    """Tables of pandas and pynapple as DataArrays with labels, also within lists and mappings.
+
+    Rows are times, columns units. The numbers 0, 1, 2, ... that pandas gives to rows and columns
+    without names, and labels of several levels, are left out. All else is returned as it is.
+    """
+    if isinstance(values, Mapping) and not isinstance(values, xr.Dataset):
+        return {name: labelled(each) for name, each in values.items()}
+    if isinstance(values, list | tuple):
+        found = [labelled(each) for each in values]
+        return found if any(a is not b for a, b in zip(found, values, strict=True)) else values
+    if isinstance(values, pd.Series | pd.DataFrame):
+        array, labels = values.to_numpy(), values.axes
+    elif _is_pynapple(values):
+        array = np.asarray(values.d)
+        labels = [pd.Index(values.t), *([pd.Index(values.columns)] if array.ndim == 2 else [])]
+    else:
+        return values
+    dims = (schema.TIME, schema.UNIT)[: array.ndim]
+    known = {d: own for d, own in zip(dims, labels, strict=False) if not _is_numbering(own)}
+    return xr.DataArray(array, {d: own.to_numpy() for d, own in known.items()}, dims)
+
+
+def of_columns(position: Any) -> Any:
+    """Tables with named columns, and those within a list, as mappings of their columns."""
+    if isinstance(position, list | tuple):
+        found = [of_columns(walk) for walk in position]
+        return found if any(isinstance(walk, dict) for walk in found) else position
+    if isinstance(position, Mapping | xr.DataArray | xr.Dataset):
+        return position
+    if _is_pynapple(position) and np.ndim(position.d) == 2:
+        position = pd.DataFrame(np.asarray(position.d), position.t, position.columns)
+    if not (hasattr(position, "columns") and hasattr(position, "to_numpy")):
+        return position
+    return {str(name): position[name] for name in position.columns}
+
+
+def check_labels(arguments: Mapping[str, Any], dims: Sequence[str]) -> None:
+    """Refuse DataArrays, or lists of those of walks, whose labels along dimensions differ."""
+    known: dict[tuple[str, int, int], tuple[str, pd.Index]] = {}
+    for argument, values in arguments.items():
+        walks = values if isinstance(values, list | tuple) else [values]
+        for number, walk in enumerate(walks):
+            indexes = walk.indexes if isinstance(walk, xr.DataArray) else {}
+            for dim in set(dims) & set(indexes):
+                own = indexes[dim]
+                first, labels = known.setdefault((dim, number, len(walks)), (argument, own))
+                if not _alike(labels, own):
+                    raise ValueError(
+                        f"{argument} and {first} must have the same labels of {dim!r}, got "
+                        f"{own[:3].tolist()}, ... ({own.size}) and {labels[:3].tolist()}, ... "
+                        f"({labels.size}): align them, with xr.align or reindex of pandas, or drop "
+                        f"labels that mean nothing with drop_vars({dim!r}) or to_numpy()"
+                    )
+
+
+def _alike(one: pd.Index, other: pd.Index) -> bool:
+    """Whether labels are the same, numbers but for rounding."""
+    if one.size != other.size or one.equals(other):
+        return bool(one.size == other.size)
+    if not all(labels.dtype.kind in "iuf" for labels in (one, other)):
+        return False
+    step = np.ptp(one.to_numpy(float)) / one.size
+    return bool(np.allclose(one, other, rtol=0, atol=ROUNDING * step))
+
+
+def unit_ids(values: Any) -> NDArray[Any] | None:
+    """Ids of the units of a DataArray, or of a list of those of walks; ``None`` without any."""
+    walks = values if isinstance(values, list | tuple) else [values]
+    arrays = [walk for walk in walks if isinstance(walk, xr.DataArray)]
+    coords = [schema.unit_coords(walk) for walk in arrays]
+    found = [labels.get(UNIT_ID, labels.get(schema.UNIT)) for labels in coords]
+    ids = [np.asarray(labels.values) for labels in found if labels is not None]
+    if not ids:
+        return None
+    if any(not np.array_equal(ids[0], other) for other in ids):
+        raise ValueError(
+            "activation, a list of walks, must hold the same units in the same order, but the "
+            "labels of 'unit' differ; select the shared ones with sel(unit=labels)"
+        )
+    return ids[0] if ids[0].dtype.kind in "biuf" else ids[0].astype(str)
+
+
+def stated_units(argument: str, given: str | None, values: Any) -> str | None:
+    """Units of measure: those given, else those that a DataArray, or a list of them, states.
+
+    Raises
+    ------
+    ValueError
+        What is given is not text, or the DataArrays of walks state different units.
+    """
+    if given is not None:
+        if not isinstance(given, str):
+            raise ValueError(f"{argument} must be text, such as 'cm', got {given!r}")
+        return given
+    walks = values if isinstance(values, list | tuple) else [values]
+    attrs = [walk.attrs for walk in walks if isinstance(walk, xr.DataArray)]
+    stated = sorted({str(about["units"]) for about in attrs if "units" in about})
+    if len(stated) > 1:
+        raise ValueError(
+            f"{argument}, of which walks state {', '.join(map(repr, stated))}, must be the same in "
+            "all; convert some of them, or correct the attribute 'units' where it is wrong"
+        )
+    return stated[0] if stated else None
+
+
+def _is_pynapple(values: Any) -> bool:
+    """Whether this is a Tsd or TsdFrame of pynapple, which may not be installed."""
+    return type(values).__module__.startswith("pynapple.") and hasattr(values, "d")
+
+
+def _is_numbering(labels: pd.Index) -> bool:
+    """Whether labels are those that pandas gives by itself, or have several levels."""
+    return labels.nlevels > 1 or labels.equals(pd.RangeIndex(len(labels)))
