@@ -363,8 +363,8 @@ def compare_attributes(
     if described(hooks_of(ours)) != described(hooks_of(theirs)):
         where = prefix.rstrip(".") or "the network"
         problems.append(
-            f"{where}: expected the hooks that it has {kind}, got others; hooks, such as those of a "
-            "lesion, are not saved: leave its block, remove them, or register them in __init__"
+            f"{where}: expected the hooks that it has {kind}, got others; hooks, such as those of "
+            "a lesion, are not saved: leave its block, remove them, or register them in __init__"
         )
     for key in sorted(ours._non_persistent_buffers_set & ours._buffers.keys()):
         x, y = ours._buffers[key], theirs._buffers.get(key)
@@ -378,7 +378,7 @@ def compare_attributes(
 def public_attributes(module: nn.Module) -> dict[str, Any]:
     """Attributes that may decide what a module computes: no private ones, and not the mode.
 
-    Weights that ``weight_norm`` and ``spectral_norm`` compute from parameters at every call are none.
+    Weights that ``weight_norm`` and ``spectral_norm`` compute at every call are none.
     """
     hooks = module._forward_pre_hooks.values()
     computed = [hook.name for hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]
