@@ -173,6 +173,13 @@ def test_weights_that_are_computed_at_every_call_are_no_setting(tmp_path):
     assert torch.equal(pf.load(tmp_path / "net")(x), model(x))
 
 
+def test_floats_of_eight_bits_are_refused_by_name(model, tmp_path):
+    model.scale = model.scale.to(torch.float8_e4m3fn)
+    model._non_persistent_buffers_set.clear()
+    with pytest.raises(FolderError, match="scale: expected floats of 16 bits or more, got torch.f"):
+        pf.save(model, tmp_path / "net")
+
+
 def test_float16_halves_the_file_and_rounds(model, tmp_path):
     sizes = {}
     for dtype in ("float16", "float32"):
