@@ -1,3 +1,4 @@
+import io
 import json
 import signal
 import subprocess
@@ -69,6 +70,16 @@ def test_list_shows_the_table_of_the_zoo(zoo_of_two, capsys):
     assert second[:6] == ["net-a10", "nmda", "10", "35.7", "2", "–"]
     assert second[7:13] == ["–", "0.2500", "–", "–", "–", "–"]
     assert second[13] == pf.load("net-a10").info["sha256"][:8]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+def test_letters_that_a_file_or_terminal_lacks_are_no_error(zoo_of_two, monkeypatch, encoding):
+    for arguments in (["list"], ["info", "net-a10"], ["report", "--help"]):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main(arguments) == 0
+        stream.flush()
+        assert stream.buffer.getvalue()
 
 
 def test_list_gives_scripts_names_or_everything(zoo_of_two, capsys):
@@ -386,7 +397,9 @@ def test_errors_are_one_message(
     assert not list(tmp_path.glob("*report*"))
 
 
-def test_push_and_pull_carry_a_network_there_and_back(zoo_of_two, local_hub, tmp_path, capsys):
+def test_push_and_pull_carry_a_network_there_and_back(
+    zoo_of_two, local_hub, tmp_path, capsys, monkeypatch
+):
     arguments = ["push", "net-a10", "alice/net", "--private", "--revision", "dev", "--message", "x"]
     assert cli.main(arguments) == 0
     repository = local_hub.repositories["alice/net"]
@@ -394,6 +407,9 @@ def test_push_and_pull_carry_a_network_there_and_back(zoo_of_two, local_hub, tmp
     assert capsys.readouterr().out.strip().endswith(repository.branches["dev"])
     assert cli.main(["pull", "alice/net@dev", str(tmp_path / "copy")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "copy")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.main(["pull", "alice/net@dev", "~/at-home"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "at-home")
     for name in ("config.json", "model.safetensors"):
         copied = (tmp_path / "copy" / name).read_bytes()
         assert copied == (zoo_of_two / "net-a10" / name).read_bytes()

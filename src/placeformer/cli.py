@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # the libraries that are imported from here on.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     state = {"debug": False}
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that the terminal or file lacks, as code
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(arguments, "placeformer", standalone_mode=False, obj=state)
         return int(status or 0)
@@ -205,7 +209,7 @@ def info(name: str, as_json: bool, modules: Sequence[str]) -> None:
     other = not isinstance(model, NavigationTransformer)
     facts = registered_facts(model) if other else model.summary()
     if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts, indent=2))
     elif other:
         results = facts.pop("results")
         click.echo(f"{type(model).__name__} {facts.pop('name')}")
@@ -598,8 +602,7 @@ def pull(repo: str, folder: str, force_download: bool) -> None:
     """
     from placeformer.zoo import hub
 
-    hub.pull(repo, folder, force_download=force_download)
-    click.echo(Path(folder).resolve())
+    click.echo(hub.pull(repo, folder, force_download=force_download).info["folder"])
 
 
 def print_table(table: pd.DataFrame, formats: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from helpers.networks import network
 from placeformer.interventions import batched_lesions as branches
 from placeformer.interventions.batched_lesions import count_errors
 from placeformer.interventions.lesions import ablate, replacements
+from placeformer.interventions.perturbation import perturb
 from placeformer.models.memory import memory_errors
 from placeformer.models.transformer import ModelConfig
 from placeformer.recording.record import record
@@ -68,3 +69,29 @@ def test_without_lesions_it_counts_the_memory_errors_walk_by_walk(model):
     np.testing.assert_allclose(pooled(wrong[0], n), want.error)
     assert n.shape == (40, 2)
     assert all(not module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("outer", "options"),
+    [
+        ("ffn.2", {"how": "position"}),
+        ("ffn.1", {"how": "resample"}),
+        ("ffn.2", {"how": "gain", "dose": 3.0, "steps": lambda walk: walk.observation == 1}),
+        ("attention.2", {"how": "noise", "dose": 2.0}),
+    ],
+)
+def test_a_lesion_around_them_acts_on_the_walks_of_every_lesion(model, reference, outer, options):
+    walks = {"n_walks": 14, "n_steps": 20, "seed": 7, "familiar": False}
+    how = {"where": "every_step"}
+    masks = {"ffn.0": np.random.default_rng(0).random((3, 12)) < 0.6}
+    fill = replacements(model, ["ffn.0"], "mean", reference=reference)
+    given = {} if "attention" in outer else {"reference": reference}
+    with perturb(model, {outer: [0, 2, 5, 7]}, **options, **given):
+        walk = model.world.walk(**walks)
+        wrong, n = count_errors(model, walk, seed=7, masks=masks, replacements=fill, **how)
+        for i in range(3):
+            with ablate(model, {"ffn.0": masks["ffn.0"][i]}, reference=reference):
+                want = memory_errors(model, **how, **walks)
+            np.testing.assert_allclose(pooled(wrong, n)[i], want.error)
+    plain, _ = count_errors(model, walk, seed=7, masks=masks, replacements=fill, **how)
+    assert not np.array_equal(plain, wrong)

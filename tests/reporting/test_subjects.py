@@ -273,6 +273,20 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["x" * 400, "網" * 120, "a/b" * 99])
+def test_a_long_name_makes_names_of_files(tmp_path, name):
+    (tmp_path / f"{subjects.file_name(name)}.equivalents.nc").touch()
+    assert subjects.file_name(name)[:3] == name[:3].replace("/", "-")
+
+
+@pytest.mark.parametrize("argument", ["subject", "control", "beside"])
+def test_a_file_that_is_none_is_named(tmp_path, argument):
+    file = tmp_path / "text.nc"
+    file.write_text("no netCDF")
+    with pytest.raises(ValueError, match=rf"{argument} must be a netCDF file .*text\.nc"):
+        subjects.opened(file, argument)
+
+
 def test_the_call_is_written_as_code():
     call = shown_call("pf.report", ["nmda-a10"], {"bins": 8, "by": ["x"], "score": len})
     assert call == "pf.report('nmda-a10', bins=8, by=['x'], score=<len>)"

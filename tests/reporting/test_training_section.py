@@ -127,6 +127,9 @@ def test_what_has_no_known_training_has_no_section(folder, tmp_path):
     pf.save(model, tmp_path / "net")
     assert training_section.training_of(pf.load(tmp_path / "net")) is None
     assert training_section.training_of(pf.NavigationTransformer(model.config)) is None
+    gone = pf.load(tmp_path / "net")
+    shutil.rmtree(tmp_path / "net")
+    assert training_section.training_of(gone) is None
 
 
 def test_a_network_of_the_zoo_without_snapshots_has_no_such_stage():

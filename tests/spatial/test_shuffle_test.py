@@ -303,6 +303,11 @@ def test_options_out_of_range_are_refused(options, words):
         shuffle_test(lattice(RNG(14), n_steps=100), **options)
 
 
+def test_walks_that_are_too_short_to_be_shifted_say_so():
+    with pytest.raises(ValueError, match="walks must have at least 21 steps .* got 20"):
+        shuffle_test(lattice(RNG(14), n_steps=20).isel(walk=[0]), null="circular")
+
+
 @pytest.mark.parametrize("statistic", [VARIANCE, "coherence", spatial_information])
 @pytest.mark.parametrize("per_map", [False, True])
 def test_kept_shuffles_are_those_that_were_counted(statistic, per_map):

@@ -1,14 +1,16 @@
 """Every key of a recipe has a kind and a range; trainings that cannot go on say so."""
 
 import os
+import tomllib
 
 import numpy as np
 import pytest
 import torch
-from helpers.recipes import RECIPE, recipe
+from helpers.recipes import RECIPE, one, recipe
 
 import placeformer as pf
 from placeformer._state_files import load_state
+from placeformer.training.ensemble import train_ensemble
 from placeformer.training.recipe import RANGES, Recipe, TrainingConfig
 from placeformer.training.trainer import CHECKPOINT, read_checkpoint
 
@@ -33,6 +35,44 @@ WRONG = {
 def test_a_wrong_value_is_refused_by_the_name_of_its_key(key, value):
     with pytest.raises(ValueError, match=rf"training\.{key} must"):
         recipe(**{key: value})
+
+
+@pytest.mark.parametrize("restarts", [[[10, 0.1], [10, 0.2]], [[24, 0.1]], [[2, 0.1]]])
+def test_restarts_that_could_not_be_are_refused(restarts):
+    with pytest.raises(ValueError, match="restarts and steps must follow each other"):
+        recipe(restarts=restarts)
+
+
+def test_a_large_number_is_a_number():
+    assert recipe(learning_rate=1e30).training.learning_rate == 1e30
+
+
+@pytest.mark.parametrize("source", ["net-😀", 'nét \x7f\t"\\', "網"])
+def test_a_recipe_is_read_as_it_was_written_whatever_its_letters(source):
+    init = {"source": source, "weights_sha256": "0" * 64}
+    ours = Recipe.from_dict(RECIPE | {"init": init})
+    assert Recipe.from_dict(tomllib.loads(ours.to_toml())) == ours
+
+
+def test_a_checkpoint_holds_no_more_steps_than_there_are(tmp_path):
+    sizes = {}
+    for every in (24, 1_000_000):
+        folder = tmp_path / str(every)
+        ours = recipe(evaluate_every=every, steps=3, warmup=1)
+        pf.train(ours, folder, stop_at=2, progress=False)
+        whole = pf.train(ours, folder, progress=False)
+        sizes[every] = os.path.getsize(folder / CHECKPOINT)
+        assert [row["step"] for row in whole.history] == [3]
+    assert sizes[1_000_000] < 1.01 * sizes[24]
+
+
+def test_a_checkpoint_of_an_ensemble_and_minutes_that_are_none_are_refused(tmp_path):
+    train_ensemble([one("a"), one("b", 1)], tmp_path, stop_at=1, progress=False)
+    with pytest.raises(ValueError, match="of a alone, got one of an ensemble; choose another fol"):
+        pf.train(one("a"), tmp_path, progress=False)
+    for minutes in ("5", True, float("nan"), -1):
+        with pytest.raises(ValueError, match="minutes must be a number"):
+            pf.train(one("a"), tmp_path / "new", minutes=minutes, progress=False)
 
 
 def test_every_key_has_a_kind():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import warnings
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
@@ -144,6 +145,39 @@ def test_it_comes_back_to_the_bit(model, tmp_path, dtype):
     assert {f.name for f in (tmp_path / "net").iterdir()} == {
         "config.json", "model.safetensors", "README.md", "SHA256SUMS",
     }  # fmt: skip
+
+
+@pf.register("test-normed")
+class Normed(nn.Module):
+    """A network whose weights are computed from parameters at every call."""
+
+    config: ClassVar = {}
+
+    def __init__(self):
+        super().__init__()
+        with warnings.catch_warnings(action="ignore"):  # weight_norm is deprecated, and widely used
+            first = nn.utils.weight_norm(nn.Linear(3, 4))
+        new = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        self.layers = nn.Sequential(first, new, nn.utils.spectral_norm(nn.Linear(4, 2)))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_weights_that_are_computed_at_every_call_are_no_setting(tmp_path):
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    model = Normed()
+    model(x)
+    model.eval()
+    pf.save(model, tmp_path / "net")
+    assert torch.equal(pf.load(tmp_path / "net")(x), model(x))
+
+
+def test_floats_of_eight_bits_are_refused_by_name(model, tmp_path):
+    model.scale = model.scale.to(torch.float8_e4m3fn)
+    model._non_persistent_buffers_set.clear()
+    with pytest.raises(FolderError, match="scale: expected floats of 16 bits or more, got torch.f"):
+        pf.save(model, tmp_path / "net")
 
 
 def test_float16_halves_the_file_and_rounds(model, tmp_path):

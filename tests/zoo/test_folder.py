@@ -729,10 +729,53 @@ def test_largest_float16_is_saved(tmp_path):
     assert read(tmp_path / "net").norm.bias[0] == 65504
 
 
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (
+            lambda net: setattr(net.layers[0].ffn, "activation", torch.nn.ReLU()),
+            "layers.0.ffn.activation: expected NMDA",
+        ),
+        (
+            lambda net: setattr(net.layers[1].ffn.dropout, "p", 0.9),
+            "layers.1.ffn.dropout: expected Dropout(p=0.1",
+        ),
+        (
+            lambda net: net.layers[0].ffn.units.register_forward_hook(lambda *args: args[-1] * 0),
+            "layers.0.ffn.units: expected the hooks",
+        ),
+    ],
+)
+def test_a_network_that_is_computed_otherwise_is_not_saved_as_the_one_of_its_config(
+    tmp_path, change, part
+):
+    model = network()
+    change(model)
+    with pytest.raises(FolderError) as caught:
+        save(model, tmp_path / "other")
+    assert part in str(caught.value)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_lesioned_network_is_not_saved_as_the_intact_one(tmp_path):
+    model = network()
+    lesion = {"ffn.1": [0]}
+    changes = (
+        pf.ablate(model, lesion, "zero"),
+        pf.perturb(model, "layers.0.ffn.fc1.weight", "gain", 0.5),
+    )
+    for change in changes:
+        with change, pytest.raises(FolderError, match="leave its block"):
+            save(model, tmp_path / "lesioned")
+    save(model, tmp_path / "intact")
+
+
 def test_network_that_left_its_config_is_not_saved(tmp_path):
     model = network()
     model.layers[1].ffn.activation.alpha = 5.0
-    with pytest.raises(FolderError, match=r"layers.1.ffn.activation: expected α = 0.3.*alpha=5"):
+    with pytest.raises(
+        FolderError, match=r"layers.1.ffn.activation: expected NMDA.alpha=0.3.*alpha=5"
+    ):
         save(model, tmp_path / "net")
     model = network()
     model.norm = torch.nn.LayerNorm(8)

@@ -186,6 +186,7 @@ def test_silu_is_nmda_1_and_says_so(models, alias, name):
         info = load(alias).info
         assert (info["name"], info["alias"]) == (name, alias)
         assert list_models(alias) == [name]
+        assert name in list_models(f"{alias[:-1]}*")
 
 
 @pytest.mark.parametrize("name", ["nmda-a10", "nmda-a1.5", "xnmda-a1", "silu2", "gelu"])
@@ -245,3 +246,15 @@ def test_table_of_the_shipped_zoo_is_complete():
     table = zoo.zoo_table()
     assert not table.drop(columns=["alpha", "mg_mM"]).isna().any(axis=None)
     assert (table.alpha.isna() == (table.activation != "nmda")).all()
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"nmda-a10"])
+def test_what_is_no_text_is_refused_by_name(wrong):
+    for function in (list_models, zoo.zoo_table):
+        with pytest.raises(TypeError, match="pattern must be text"):
+            function(wrong)
+    for function in (load, zoo.list_steps):
+        with pytest.raises(TypeError, match="source must be a name of the zoo"):
+            function(wrong)
+    with pytest.raises(ValueError, match="revision must be a branch, tag or commit, got 5"):
+        load("org/name", revision=5)

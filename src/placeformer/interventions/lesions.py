@@ -459,13 +459,16 @@ class LesionHook:
         """Replace the units of one tensor."""
         if output is None:  # the letter stream of the last layer, where no prediction needs it
             return output
+        walk = CURRENT_WALK.get()
         if self.site.width is not None and self.site.dims is None:  # a navigation Transformer
+            if walk is not None and len(output) > walk.sizes[WALK]:  # many lesions in one pass
+                branches = output.split(walk.sizes[WALK])
+                return torch.cat([self.lesion(branch) for branch in branches])
             shape, width = self.site.shape(output), self.site.width
             mask = self.mask(output, width, shape)
             present = self.site.present(output) if self.change.reads else output
             values = self.change(present, shape, width)
             return self.site.replaced(output, mask, values)
-        walk = CURRENT_WALK.get()
         if self.steps is not None:
             self.check_square(output, walk)
         dims = self.site.axes(output, walk)

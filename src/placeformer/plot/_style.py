@@ -15,6 +15,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from placeformer._options import check_option
+
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE)
 LINES = ("-", "--", ":", "-.")
@@ -23,6 +25,8 @@ MARKERS = ("o", "D", "s", "^")
 
 def axes(ax: Axes | None, projection: str | None = None) -> Axes:
     """Return ``ax``, or the axes of a new pyplot figure, which notebooks show."""
+    if ax is not None and not isinstance(ax, Axes):
+        raise TypeError(f"ax must be matplotlib Axes, such as plt.gca(), got {type(ax).__name__}")
     if ax is not None:
         return ax
     return plt.subplots(layout="constrained", subplot_kw={"projection": projection})[1]
@@ -40,6 +44,13 @@ def check_result(name: str, data: object, made_by: str, need: Iterable[str]) -> 
             f"{name} must be a result of placeformer.{made_by}, got a Dataset without "
             f"{', '.join(missing)}"
         )
+
+
+def check_choice(result: xr.Dataset, **chosen: object) -> None:
+    """Raise for a choice, such as a memory, that a result has not; before a figure is opened."""
+    for name, value in chosen.items():
+        if value is not None and name in result.coords:
+            check_option(name, value, result[name].values.tolist())
 
 
 def named_results(

@@ -21,6 +21,7 @@ from placeformer.plot._style import (
     PURPLE,
     VERMILION,
     axes,
+    check_choice,
     check_result,
     named_results,
 )
@@ -90,6 +91,7 @@ def ablation(
     'reference-memory errors, trained maps, chunk ends'
     """
     check_result("curve", curve, "ablation_curve", NEED[measure is None])
+    check_choice(curve, memory=memory, maps=maps, measure=measure)
     ax = axes(ax)
     where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
     names = ("error", "interval") if measure is None else ("score", "score_interval")
@@ -173,6 +175,8 @@ def lesion_points(
     ['no lesion', 'by place-cell score', 'random units']
     """
     named = named_results("curve", curve, "ablation_curve", NEED[measure is None])
+    for one in named.values():
+        check_choice(one, memory=memory, maps=maps, measure=measure)
     ax = axes(ax)
     where = {"maps": maps, "memory": memory} if measure is None else {"measure": measure}
     prefix = "error" if measure is None else "score"
@@ -303,6 +307,8 @@ def dose_response(
     """
     need = ("error" if metric is None else "value", "interval")
     named = named_results("response", response, "dose_response", need)
+    for item in named.values():
+        check_choice(item, memory=memory, maps=maps, metric=metric)
     ax = axes(ax)
     first = next(iter(named.values()))
     kinds = {str(item.attrs.get("parameter", "nmda")) for item in named.values()}

@@ -214,6 +214,7 @@ def rate_maps(
     ('x (grid steps)', 'y (grid steps)')
     """
     rate, unit = _rates(maps, unit), unit_number(maps, unit)
+    check_limits(limits)
     (period, *_) = circular.axis_periods(maps)
     if rate.ndim == 1 and period is not None and (ax is None or ax.name == "polar"):
         return _polar(_axes(ax, "polar"), rate, maps, unit, limits, period)
@@ -330,14 +331,18 @@ def walk(
     check_result("recording", recording, "record", (schema.WALK, "x", "y"))
     if walk not in range(n_walks := recording.sizes[schema.WALK]):
         raise ValueError(f"walk must be a number of 0 to {n_walks - 1}, got {walk!r}")
-    ax, steps = _axes(ax), recording.isel({schema.WALK: walk})
+    steps = recording.isel({schema.WALK: walk})
     x, y = (np.asarray(steps[name].values, float) for name in ("x", "y"))
+    start = np.flatnonzero(np.isfinite(x + y))[:1]
+    if not start.size:
+        raise ValueError(f"walk must have positions, but all of walk {walk} are NaN")
+    ax = _axes(ax)
     ax.plot(x, y, color="0.55", linewidth=1.2, zorder=1, label="path")
-    ax.plot(x[:1], y[:1], "s", color="0.55", markersize=7, zorder=1, label="start")
+    ax.plot(x[start], y[start], "s", color="0.55", markersize=7, zorder=1, label="start")
     if {"visited", "correct"} <= set(recording.variables):
         _outcomes(ax, steps, x, y)
     if {schema.shown_units(steps[name], GRID_STEPS) for name in ("x", "y")} == {GRID_STEPS}:
-        side = int(max(x.max(), y.max()) + 1)
+        side = int(np.nanmax([x, y]) + 1)
         walls = json.loads(recording.attrs.get(schema.WALLS, "[]"))
         draw_world(ax, schema.world_shape(recording.attrs) or (side, side), letters, walls)
     else:
@@ -429,12 +434,14 @@ def distribution(
             "values must be a mapping of labels to the values of a measure, got "
             f"{type(values).__name__}; write {{'label': values}}"
         )
+    if not values:
+        raise ValueError("values must hold the values of at least one group, got none")
     ax = _axes(ax)
     for i, (label, group) in enumerate(values.items()):
         x, share = _above(np.asarray(group, float))
         style = LINES[i % len(LINES)]
         ax.plot(x, share, style, color=COLORS[i % len(COLORS)], drawstyle="steps-post", label=label)
-    first = next(iter(values.values()), None)
+    first = next(iter(values.values()))
     if isinstance(first, xr.DataArray):
         ax.set_xlabel(_axis_label(first))
     ax.set_ylabel("share of units above")
@@ -444,6 +451,17 @@ def distribution(
         ax.set_ylim(-0.02, 1.02)
     ax.legend(frameon=False)
     return ax
+
+
+def check_limits(limits: Any) -> None:
+    """Raise for limits that are not a minimum and a maximum."""
+    ends = np.asarray(0 if limits is None else limits)
+    numbers = ends.shape == (2,) and ends.dtype.kind in "iuf" and np.isfinite(ends).all()
+    if limits is not None and not (numbers and ends[0] <= ends[1]):
+        raise ValueError(
+            "limits must be two finite numbers, the minimum and the maximum, got "
+            f"{limits!r:.80}; None for those of the map"
+        )
 
 
 def _rates(maps: xr.Dataset, unit: int | str) -> xr.DataArray:

@@ -55,6 +55,9 @@ READERS = {
 }
 """Functions that make Recordings of other files."""
 
+MOST_BYTES = 200
+"""Bytes of a name, to which files add less than 50; most file systems take 255."""
+
 
 class NetworkMeasurement:
     """Measures everything that the report shows of a navigation Transformer, stage by stage.
@@ -415,9 +418,15 @@ def opened(subject: Any, argument: str = "subject") -> Any:
             raise kind(f"{argument}: {error}") from error
     if not path.exists():
         raise ValueError(f"{argument} must be a file that exists, got {os.fspath(subject)!r}")
-    if path.suffix == ".zarr":
-        return xr.open_zarr(path, consolidated=False, decode_timedelta=False)
-    return xr.load_dataset(path, decode_timedelta=False)
+    try:
+        if path.suffix == ".zarr":
+            return xr.open_zarr(path, consolidated=False, decode_timedelta=False)
+        return xr.load_dataset(path, decode_timedelta=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{argument} must be a netCDF file or a Zarr store that can be read, got "
+            f"{os.fspath(subject)!r}: {error}"
+        ) from error
 
 
 def name_of(source: Any, subject: Any) -> str:
@@ -434,8 +443,9 @@ def name_of(source: Any, subject: Any) -> str:
 
 
 def file_name(name: str) -> str:
-    """Name without characters that files cannot have."""
-    return re.sub(r"[^\w .()+=-]", "-", name).strip(" .") or "subject"
+    """Name without characters that files cannot have, and no longer than they may be."""
+    known = re.sub(r"[^\w .()+=-]", "-", name).encode()[:MOST_BYTES].decode(errors="ignore")
+    return known.strip(" .") or "subject"
 
 
 def different(names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -25,7 +26,7 @@ def training_of(model: NavigationTransformer) -> str | None:
     info = model.info
     in_zoo = info.get("source") == "zoo"
     source = info.get("name" if in_zoo else "folder")
-    if source is None or (in_zoo and not (snapshots_folder() / source).is_dir()):
+    if source is None or not (snapshots_folder() / source if in_zoo else Path(source)).is_dir():
         return None
     steps = list_steps(source)
     if not steps or weights_sha256(load(source, step=steps[-1])) != weights_sha256(model):

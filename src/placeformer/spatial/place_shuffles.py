@@ -198,7 +198,12 @@ class CircularShifts:
                 f" for walk {walk}; load the walks as one with join=True, or leave the short ones "
                 "out with recording.isel(walk=...)"
             )
-        most = max((self.lengths[walk] - MIN_DISTINCT + 1) // 2, 0)
+        most = (self.lengths[walk] - MIN_DISTINCT + 1) // 2
+        if most < 1:
+            raise ValueError(
+                f"walks must have at least {MIN_DISTINCT + 1} steps to be shifted in time, so that "
+                f"{MIN_DISTINCT} shifts are possible, got {self.lengths[walk]}{hint}"
+            )
         raise ValueError(
             f"min_shift must lie between 1 and {most} in a walk of {self.lengths[walk]} steps, so "
             f"that at least {MIN_DISTINCT} shifts are possible, got {self.least[walk]}{hint}"

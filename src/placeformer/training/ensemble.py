@@ -248,7 +248,7 @@ class Ensemble:
         self.stack_weights()
         self.state: State  # (member, walk, …) each
         members = (len(recipes),)
-        self.recent = RecentSteps(self.config.evaluate_every, self.device, members)
+        self.recent = RecentSteps(self.config.between_evaluations, self.device, members)
 
     @property
     def step(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -68,7 +69,7 @@ class Value:
             return False
         if self.kind in (str, bool):
             return True
-        inside = np.isfinite(float(item)) if abs(item) < 2**63 else False
+        inside = abs(item) <= sys.float_info.max if self.kind is float else abs(item) < 2**63
         return bool(
             inside and self.least <= item <= self.most and (item < self.most or not self.below)
         )
@@ -225,11 +226,12 @@ class TrainingConfig:
                     f"network.alpha must start its last part before step {self.steps}, the end of "
                     f"the training, got {list(map(list, self.alpha))}"
                 )
-        steps = [self.warmup, *(step for step, _ in self.restarts), self.steps]
-        if steps != sorted(steps):
+        starts = [step for step, _ in self.restarts]
+        steps = [self.warmup, *starts, self.steps]
+        if steps != sorted(steps) or len({*starts, self.steps}) <= len(starts):
             raise ValueError(
-                "training.warmup, restarts and steps must follow each other, got "
-                f"{self.warmup}, {self.restarts}, {self.steps}"
+                "training.warmup, restarts and steps must follow each other, with restarts at "
+                f"steps of their own, got {self.warmup}, {self.restarts}, {self.steps}"
             )
         self.check_optimizer()
         if list(self.snapshots) != sorted({s for s in self.snapshots if s <= self.steps}):
@@ -273,6 +275,11 @@ class TrainingConfig:
                 f'training.{changed[0]} must be left out unless training.optimizer is "muon", '
                 f"got {getattr(self, changed[0])!r}"
             )
+
+    @property
+    def between_evaluations(self) -> int:
+        """Most steps between two evaluations, of which the last is after the last step."""
+        return min(self.evaluate_every, self.steps)
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then cosine decays."""
@@ -400,10 +407,15 @@ class Recipe:
         for key, value in self.to_dict().items():
             if isinstance(value, dict):
                 lines += ["", f"[{key}]"]
-                lines += [f"{k} = {json.dumps(v)}" for k, v in value.items() if v is not None]
+                lines += [f"{k} = {as_toml(v)}" for k, v in value.items() if v is not None]
             else:
-                lines.append(f"{key} = {json.dumps(value)}")
+                lines.append(f"{key} = {as_toml(value)}")
         return "\n".join(lines) + "\n"
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML has it: as JSON, but that no letter is written as two codes."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def checked_init(entries: Any, source: str) -> dict[str, Any]:

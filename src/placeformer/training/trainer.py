@@ -19,6 +19,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from placeformer._atomic import atomic_file
+from placeformer._options import check_number
 from placeformer._state_files import DamagedFileError, load_state, save_state
 from placeformer.models.activation import NMDA
 from placeformer.models.grid_world import GridWorld
@@ -101,8 +102,10 @@ def proceed(
     """Go on with a run from the checkpoint in `folder`, if there is one; see ``training.train``."""
     if stop_at is not None and (type(stop_at) is not int or stop_at < 0):
         raise ValueError(f"stop_at must be a whole number of steps, 0 or more, got {stop_at!r}")
-    if minutes is not None and not minutes >= 0:
-        raise ValueError(f"minutes must be a number of at least 0, got {minutes!r}")
+    if minutes is not None:
+        check_number("minutes", minutes)
+        if not minutes >= 0:
+            raise ValueError(f"minutes must be a number of at least 0, got {minutes!r}")
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / CHECKPOINT
@@ -247,7 +250,7 @@ class Trainer:
         self.diverged: int | None = None
         self.history: list[dict[str, float]] = []
         self.state: State
-        self.recent = RecentSteps(self.config.evaluate_every, self.device)
+        self.recent = RecentSteps(self.config.between_evaluations, self.device)
 
     def train_step(self) -> None:
         """One chunk of every walk, one optimiser step."""
@@ -285,7 +288,7 @@ class Trainer:
         return self.recent.describe(at(self.config.maps, max(0, self.step - 1)))
 
     def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
-        """Add a row to the history: errors in eval mode on maps in use and on novel ones."""
+        """Add a row to the history: errors in eval mode on all maps of the world and novel ones."""
         errors = {}
         for kind in KINDS:
             errors[kind] = memory_errors(
@@ -349,6 +352,11 @@ class Trainer:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on where `saved` stopped; a checkpoint of another recipe is refused."""
         ours = json.dumps(self.recipe.to_dict(), sort_keys=True)
+        if "recipe" not in saved:
+            raise ValueError(
+                f"the checkpoint must be of {self.recipe.name} alone, got one of an ensemble; "
+                "choose another folder, or remove the checkpoint to start afresh"
+            )
         if saved["recipe"] != ours:
             theirs = json.loads(saved["recipe"])
             given = json.loads(ours)

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from placeformer.models.fingerprints import TABLES, is_setting, texts
 from placeformer.models.transformer import NavigationTransformer
@@ -297,17 +299,22 @@ def check_rebuilt(model: nn.Module, rebuilt: nn.Module, problems: list[str]) -> 
         )
     if hasattr(rebuilt, "info"):
         problems.append("info: expected no such attribute, in which pf.load states the source")
-    ours, theirs = settings_of(model), settings_of(rebuilt)
-    for name in [*theirs, *(name for name in ours if name not in theirs)]:
-        a, b = ours.get(name, "no module"), theirs.get(name, "no module")
-        if a != b:
-            problems.append(f"{name or 'the network'}: expected {b} {kind}, got {a}")
+    check_modules(model, rebuilt, kind, problems)
     if sharing(model) != sharing(rebuilt):
         names = next(iter(sharing(model) ^ sharing(rebuilt)))
         problems.append(
             f"{' and '.join(sorted(names))}: expected them to share one tensor {kind} as they do "
             "in the network, or in neither; share them in __init__"
         )
+
+
+def check_modules(model: nn.Module, rebuilt: nn.Module, kind: str, problems: list[str]) -> None:
+    """Compare the modules of two networks: their classes, settings, attributes and hooks."""
+    ours, theirs = settings_of(model), settings_of(rebuilt)
+    for name in [*theirs, *(name for name in ours if name not in theirs)]:
+        a, b = ours.get(name, "no module"), theirs.get(name, "no module")
+        if a != b:
+            problems.append(f"{name or 'the network'}: expected {b} {kind}, got {a}")
     modules = dict(rebuilt.named_modules())
     for name, module in model.named_modules():
         if name in modules:
@@ -356,8 +363,8 @@ def compare_attributes(
     if described(hooks_of(ours)) != described(hooks_of(theirs)):
         where = prefix.rstrip(".") or "the network"
         problems.append(
-            f"{where}: expected the hooks that it has {kind}, got others; hooks are not saved: "
-            "remove them, or register them in __init__"
+            f"{where}: expected the hooks that it has {kind}, got others; hooks, such as those of "
+            "a lesion, are not saved: leave its block, remove them, or register them in __init__"
         )
     for key in sorted(ours._non_persistent_buffers_set & ours._buffers.keys()):
         x, y = ours._buffers[key], theirs._buffers.get(key)
@@ -369,11 +376,16 @@ def compare_attributes(
 
 
 def public_attributes(module: nn.Module) -> dict[str, Any]:
-    """Attributes that may decide what a module computes: no private ones, and not the mode."""
+    """Attributes that may decide what a module computes: no private ones, and not the mode.
+
+    Weights that ``weight_norm`` and ``spectral_norm`` compute at every call are none.
+    """
+    hooks = module._forward_pre_hooks.values()
+    computed = [hook.name for hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]
     return {
         key: value
         for key, value in vars(module).items()
-        if key not in ("config", "info") and not key.startswith("_")
+        if key not in ("config", "info", *computed) and not key.startswith("_")
         if is_setting(key, value) or isinstance(value, Mapping | Set)
     }
 

@@ -114,6 +114,8 @@ def tensors_of(network: nn.Module, problems: list[str]) -> dict[str, Tensor]:
             problems.append(f"{name}: expected a shape, got none yet; run the network once")
         elif value.layout != torch.strided or value.is_quantized:
             problems.append(f"{name}: expected a dense tensor, got {value.layout}")
+        elif value.is_floating_point() and value.itemsize < 2:
+            problems.append(f"{name}: expected floats of 16 bits or more, got {value.dtype}")
         else:
             found[name] = value.detach()
     return found

@@ -123,7 +123,8 @@ def save(
     Raises
     ------
     FolderError
-        If the folder is not empty or cannot be written, or a weight is not finite in `dtype`; a
+        If the folder is not empty or cannot be written, a weight is not finite in `dtype`, or the
+        network computes otherwise than its config says (another activation, a hook, a lesion); a
         subclass of ValueError.
     TypeError, ValueError
         If the class of `model` is not registered, or `dtype` is unknown.

@@ -155,7 +155,7 @@ def check_repo_id(repo_id: str, pattern: str, wanted: str) -> None:
 
 def check_revision(revision: str | None, wanted: str) -> None:
     """Raise for an invalid name of a revision."""
-    if revision is not None and not REVISION.fullmatch(revision):
+    if revision is not None and not (isinstance(revision, str) and REVISION.fullmatch(revision)):
         raise ValueError(f"revision must be {wanted}, got {revision!r:.200}")
 
 

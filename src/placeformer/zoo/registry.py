@@ -139,11 +139,7 @@ def load(
     >>> model = pf.load("org/my-network@main")  # doctest: +SKIP
     """
     check_device(device)
-    if not isinstance(source, str | os.PathLike):
-        raise TypeError(
-            "source must be a name of the zoo, a folder or a repository (text or a path), got "
-            f"{type(source).__name__}"
-        )
+    check_source(source)
     if step is not None:
         options: dict[str, Any] = {
             "cache_dir": cache_dir, "token": token, "local_files_only": local_files_only,
@@ -190,6 +186,15 @@ def load(
         raise ValueError(unknown(name))
     read: NavigationTransformer = hub.read(source)
     return read.to(device)
+
+
+def check_source(source: object) -> None:
+    """Raise for what is neither text nor a path."""
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            "source must be a name of the zoo, a folder or a repository (text or a path), got "
+            f"{type(source).__name__}"
+        )
 
 
 def owner(organisation: str | None) -> str:
@@ -286,6 +291,7 @@ def list_steps(source: str | os.PathLike[str], *, token: str | bool | None = Non
     >>> pf.list_steps("org/my-network")  # doctest: +SKIP
     [0, 400, 800]
     """
+    check_source(source)
     if repository := hub_id(source):
         return remote.list_steps(repository.partition("@")[0], token=token)
     if is_zoo_name(source):
@@ -324,7 +330,7 @@ def list_models(pattern: str = "*") -> list[str]:
     Parameters
     ----------
     pattern
-        Shell pattern of names, such as ``"nmda-*"``.
+        Shell pattern of names or aliases, such as ``"nmda-*"`` or ``"mini-silu*"``.
 
     Returns
     -------
@@ -342,10 +348,13 @@ def list_models(pattern: str = "*") -> list[str]:
     >>> pf.list_models("mini-nmda-a?")
     ['mini-nmda-a0', 'mini-nmda-a1', 'mini-nmda-a2', 'mini-nmda-a5']
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f'pattern must be text, such as "nmda-*", got {type(pattern).__name__}')
     folder = zoo_folder()
     entries = folder.iterdir() if folder.is_dir() else ()
     names = {entry.name for entry in entries if (entry / CONFIG).is_file()} | set(read_pins())
-    return sorted((n for n in names if fnmatchcase(n, canonical(pattern))), key=natural)
+    found = (n for n in names if any(fnmatchcase(x, pattern) for x in (n, alias_of(n)) if x))
+    return sorted(found, key=natural)
 
 
 def zoo_table(pattern: str = "*") -> pd.DataFrame:

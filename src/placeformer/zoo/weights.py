@@ -19,6 +19,7 @@ from torch import Tensor
 
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
+from placeformer.zoo.classes import check_modules
 from placeformer.zoo.config import (
     CONFIG,
     LIBRARY,
@@ -170,16 +171,16 @@ def exact_dtype(model: NavigationTransformer) -> str:
 
 
 def check_network(model: NavigationTransformer, problems: list[str]) -> None:
-    """Check that `config` still describes the network."""
+    """Check that `config` still describes the network, but for its weights and its world."""
     expected = shapes(model.config, None)
     compare_shapes({k: tuple(v.shape) for k, v in model.state_dict().items()}, expected, problems)
-    for i, layer in enumerate(model.layers):
-        unit = layer.get_submodule("ffn.activation")
-        if getattr(unit, "alpha", None) != model.config.alpha or getattr(unit, "beta", 1) != 1:
-            problems.append(
-                f"layers.{i}.ffn.activation: expected α = {model.config.alpha} (config), got "
-                f"{unit}; save the network as it was trained"
-            )
+    if problems:
+        return
+    with torch.device("meta"):
+        built = NavigationTransformer(model.config)
+    check_modules(model, built, "in a NavigationTransformer built from its config", problems)
+    if problems:
+        problems.append("config says all but weights and world: save the network as it was trained")
 
 
 def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) -> dict[str, Tensor]:
