@@ -84,7 +84,6 @@ def test_limits_are_a_minimum_and_a_maximum(limits):
     for draw in (pf.plot.rate_maps, pf.plot.gallery):
         with pytest.raises(ValueError, match="limits must be two finite numbers, the minimum"):
             draw(maps, limits=limits)
-        plt.close("all")
     assert plt.get_fignums() == before
 
 

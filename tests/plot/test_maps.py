@@ -400,3 +400,12 @@ def test_a_lattice_that_was_not_found_is_not_drawn(ax):
     pf.plot.autocorrelogram(r, properties=found, ax=ax)
     assert not ax.lines
     assert not ax.patches
+
+
+def test_names_with_dollars_are_no_formulas():
+    rate = np.random.default_rng(0).random((1, 8, 8))
+    maps = pf.maps_from_arrays(rate, layer="a$x_{b$c")
+    axes = [pf.plot.rate_maps(maps), pf.plot.autocorrelogram(pf.autocorrelogram(maps))]
+    for ax in axes:
+        ax.figure.canvas.draw()  # a formula that is none fails here
+        assert ax.get_title() == r"a\$x_{b\$c unit 0"

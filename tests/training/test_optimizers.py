@@ -160,7 +160,7 @@ def test_a_stopped_ensemble_with_muon_ends_bit_equal(tmp_path):
 
 
 def test_a_run_keeps_no_more_tensors_as_it_goes_on():
-    trainer = Trainer(recipe(evaluate_every=1000))
+    trainer = Trainer(recipe(evaluate_every=1000, steps=100))
     run([trainer], 10)
 
     def tensors():

@@ -9,7 +9,7 @@ from placeformer.zoo import registry as zoo
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), [("nmda-a10-s1", 14), ("mini-gelu-s2", 45), ("nmda-a0.1-paper", 2)]
+    ("name", "n"), [("nmda-a10-s1", 15), ("mini-gelu-s2", 45), ("nmda-a0.1-paper", 2)]
 )
 def test_a_network_of_the_zoo_is_in_the_results_of_its_family(name, n):
     found = zoo.family_results(pf.load(name).info["sha256"])

@@ -81,7 +81,7 @@ def memory_comparison(
     >>> results = [xr.load_dataset(results_folder() / f"{name}.nc") for name in names]
     >>> comparison = pf.memory_comparison(*results, n_resamples=100)
     >>> comparison.sizes["model"], comparison.sizes["dose"], comparison.sizes["fraction"]
-    (14, 13, 4)
+    (15, 13, 4)
     """
     check(networks, "networks", "profile_networks", NETWORKS)
     check(washout, "washout", "dose_response", (*WASHOUT, "alpha"))

@@ -32,6 +32,11 @@ def axes(ax: Axes | None, projection: str | None = None) -> Axes:
     return plt.subplots(layout="constrained", subplot_kw={"projection": projection})[1]
 
 
+def verbatim(name: object) -> str:
+    """A name as text of a figure, in which dollars would otherwise enclose a formula."""
+    return str(name).replace("$", r"\$")
+
+
 def check_result(name: str, data: object, made_by: str, need: Iterable[str]) -> None:
     """Raise for what is not a Dataset that a function of the library makes."""
     if not isinstance(data, xr.Dataset):

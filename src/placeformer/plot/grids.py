@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.unit_identity import check_same_units
-from placeformer.plot._style import BLUE, VERMILION
+from placeformer.plot._style import BLUE, VERMILION, verbatim
 from placeformer.plot._style import axes as _axes
 from placeformer.plot.maps import set_axes, show_image, unit_number
 from placeformer.spatial.autocorrelogram import LAG
@@ -91,7 +91,7 @@ def autocorrelogram(
     one = r.isel({schema.UNIT: unit}).transpose(*lags)
     units = [schema.shown_units(r[d], "bins") for d in lags]
     names = [f"lag along {d.removesuffix(LAG)}" for d in lags]
-    title = schema.unit_names(r, np.array([unit])).replace("/", " unit ")
+    title = verbatim(schema.unit_names(r, np.array([unit])).replace("/", " unit "))
     if len(lags) == 1:
         ax.plot(r[lags[0]], one, color=BLUE)
         ax.set(xlabel=f"{names[0]} ({units[0]})", ylabel="correlation r", title=title)

@@ -24,6 +24,7 @@ from placeformer.plot._style import (
     check_choice,
     check_result,
     named_results,
+    verbatim,
 )
 
 SELECTIONS = {
@@ -112,7 +113,8 @@ def ablation(
     else:
         ax.set_ylabel(measure)
     action = "kept" if curve.attrs.get("keep") else "lesioned"
-    ax.set(xlim=(-0.02, 1.02), xlabel=f"share of units {action} ({curve.attrs.get('layers', '')})")
+    layers = verbatim(curve.attrs.get("layers", ""))
+    ax.set(xlim=(-0.02, 1.02), xlabel=f"share of units {action} ({layers})")
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.legend(frameon=False)
     return ax

@@ -25,6 +25,7 @@ from placeformer.plot._style import (
     VERMILION,
     check_result,
     named_results,
+    verbatim,
 )
 from placeformer.plot._style import axes as _axes
 from placeformer.spatial.place_fields import labels_of
@@ -580,7 +581,7 @@ def place_label(data: xr.Dataset, dim: str) -> str:
 
 def map_title(maps: xr.Dataset, unit: int) -> str:
     """Name of one unit, for the title of its map."""
-    return schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit ")
+    return verbatim(schema.unit_names(maps[schema.RATE], np.array([unit])).replace("/", " unit "))
 
 
 def _outcomes(ax: Axes, steps: xr.Dataset, x: NDArray[Any], y: NDArray[Any]) -> None:

@@ -12,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.data.unit_identity import check_same_units
 from placeformer.plot._style import axes as _axes
 from placeformer.plot.maps import (
     axis_edges,
+    check_limits,
     map_title,
     place_fields,
     place_label,
@@ -217,8 +219,8 @@ def gallery(
     schema.check_rate_maps(maps)
     numbers = unit_numbers(maps, units)
     fields = None if fields is None else labels_of(fields, maps)
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
+    check_limits(limits)
+    check_whole("columns", columns)
     if ax is None:
         n_columns = min(columns, numbers.size)
         n_rows = -(-numbers.size // n_columns)

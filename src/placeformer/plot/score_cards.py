@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from placeformer.plot._style import COLORS, MARKERS, axes, check_result
+from placeformer.plot._style import COLORS, MARKERS, axes, check_result, verbatim
 
 OFFSET = 0.22
 """Distance between the subjects of a mark."""
@@ -84,7 +84,7 @@ def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, -0.02), max(high, 1.02))
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.set_title(f"{one['layer'].item()}, {int(one['n_units'])} units")
+    ax.set_title(f"{verbatim(one['layer'].item())}, {int(one['n_units'])} units")
     ax.legend(
         frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3
     )

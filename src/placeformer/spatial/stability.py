@@ -220,10 +220,12 @@ def half_numbers(binned: BinnedRecording, halves: str, block: int | None) -> Num
             f"halves={halves!r} needs walks of at least 2 samples, got {n_steps}; with "
             f"{n_walks} walks, halves='walks' is a way"
         )
-    length, step = binned.lengths, np.arange(n_steps)
-    if halves == "odd_even" and (length == length[0]).all():  # the walks may all be padded
-        size = _block(recording, block, int(length[0]))
-        return (step // size % 2).astype(np.int8)[None]
+    length = binned.lengths
+    if (length == length[0]).all():  # the walks may all be padded
+        n = int(length[0])
+        size = (n + 1) // 2 if halves == "first_second" else _block(recording, block, n)
+        return np.resize(np.repeat(np.array([0, 1], np.int8), size), (1, n_steps))
+    step = np.arange(n_steps)
     if halves == "first_second":
         return (step >= (length[:, None] + 1) // 2).astype(np.int8)
     first, n_samples = _joined(length, schema.map_of_walk(recording))
