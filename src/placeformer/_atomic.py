@@ -134,25 +134,40 @@ def replaced_folder(target: Path, ours: Callable[[str], bool], last: str) -> Ite
             for file in sorted(new.iterdir(), key=lambda file: file.name == last):
                 os.replace(file, target / file.name)
             return
-        old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-        if target.exists():
-            os.rename(target, old)
-        try:
-            os.rename(new, target)
-        except BaseException:
+        with exchanging(target):
+            old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+            if target.exists():
+                os.rename(target, old)
+            try:
+                os.rename(new, target)
+            except BaseException:
+                if old.exists():
+                    os.rename(old, target)
+                raise
             if old.exists():
-                os.rename(old, target)
-            raise
-        if old.exists():
-            keep_others(old, target, ours)
+                keep_others(old, target, ours)
 
-    for old in siblings(target.name, target.parent, "old"):  # of a process killed in `publish`
-        if target.exists():
-            keep_others(old, target, ours)
-        else:
-            os.rename(old, target)
+    if target.parent.is_dir():
+        with exchanging(target):
+            for old in siblings(target.name, target.parent, "old"):  # of a process killed meanwhile
+                if target.exists():
+                    keep_others(old, target, ours)
+                else:
+                    os.rename(old, target)
     with atomic_folder(target, target if must_stay(target) else None, publish=publish) as new:
         yield new
+
+
+@contextmanager
+def exchanging(target: Path) -> Iterator[None]:
+    """Let one process at a time exchange a folder; where there are no locks, all of them."""
+    lock = target.with_name(f".{target.name}.lock")
+    with ExitStack() as stack:
+        with suppress(*NO_LOCKS):
+            stack.enter_context(FileLock(lock))
+        yield
+        with suppress(OSError):  # Windows removes it when the lock ends
+            lock.unlink()
 
 
 def keep_others(old: Path, target: Path, ours: Callable[[str], bool]) -> None:

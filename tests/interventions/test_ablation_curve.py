@@ -334,3 +334,11 @@ def test_bad_arguments_are_refused(model, reference, settings, message):
     settings = SMALL | settings
     with pytest.raises(ValueError, match=message):
         ablation_curve(model, settings.pop("order"), **settings)
+
+
+@pytest.mark.parametrize(
+    "option", [{"seed": -1}, {"keep": "no"}, {"keep": 0.5}, {"caliper": -1}, {"caliper": "narrow"}]
+)
+def test_options_of_the_sets_are_checked_though_unused(built, option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} must be"):
+        ablation_curve(built, "activity", controls=["random"], **SMALL | option)

@@ -78,6 +78,7 @@ def test_without_lesions_it_counts_the_memory_errors_walk_by_walk(model):
         ("ffn.1", {"how": "resample"}),
         ("ffn.2", {"how": "gain", "dose": 3.0, "steps": lambda walk: walk.observation == 1}),
         ("attention.2", {"how": "noise", "dose": 2.0}),
+        ("nmda", {"how": "clamp", "dose": 0.0, "steps": lambda walk: walk.observation == 1}),
     ],
 )
 def test_a_lesion_around_them_acts_on_the_walks_of_every_lesion(model, reference, outer, options):
@@ -86,7 +87,8 @@ def test_a_lesion_around_them_acts_on_the_walks_of_every_lesion(model, reference
     masks = {"ffn.0": np.random.default_rng(0).random((3, 12)) < 0.6}
     fill = replacements(model, ["ffn.0"], "mean", reference=reference)
     given = {} if "attention" in outer else {"reference": reference}
-    with perturb(model, {outer: [0, 2, 5, 7]}, **options, **given):
+    units = slice(None) if outer == "nmda" else [0, 2, 5, 7]
+    with perturb(model, {outer: units}, **options, **given):
         walk = model.world.walk(**walks)
         wrong, n = count_errors(model, walk, seed=7, masks=masks, replacements=fill, **how)
         for i in range(3):

@@ -257,3 +257,21 @@ def test_a_single_number_is_asked_of_scores_of_networks(own):
     assert run_scores({"a": lambda net: torch.ones(1, 1), "b": lambda net: True}, net) == [1, 1]
     with pytest.raises(TypeError, match=r"score\['a'\] must return a number, got 2; return their"):
         run_scores({"a": lambda net: (1, 2)}, net)
+
+
+def test_the_number_of_resamples_is_checked_without_a_score(model):
+    with pytest.raises(ValueError, match="n_resamples must be"):
+        dose_response(model, alphas=[1], n_resamples=0, **SMALL)
+
+
+def test_a_compiled_network_has_the_numbers_of_the_network_inside(model):
+    compiled = torch.compile(model, backend="eager")
+    reference = record(model, layers="ffn.1", n_walks=4, n_steps=20, progress=False)
+    sets = {"layers": "ffn.1", "reference": reference, "controls": ["random"], "n_resamples": 20}
+    lesion = {"how": "zero", "n_resamples": 20, **SMALL}
+    for measured in (
+        lambda net: equivalent_alpha(net, {"ffn.0": [1]}, alphas=[0, 1], **lesion),
+        lambda net: equivalent_dose(net, {"ffn.0": [1]}, "gain", [0, 0.5], **lesion),
+        lambda net: ablation_curve(net, "random", fractions=[0, 0.5], repeats=2, **sets, **SMALL),
+    ):
+        xr.testing.assert_identical(measured(compiled), measured(model))

@@ -12,6 +12,7 @@ from torch import nn
 from placeformer.data.schema import read_provenance
 from placeformer.interventions import lesions as ablation
 from placeformer.interventions.lesions import ablate
+from placeformer.interventions.perturbation import perturb
 from placeformer.interventions.units import changed, over_keys
 from placeformer.models.memory import forward_chunks, memory_errors, predictions
 from placeformer.recording.navigation import by_lag
@@ -342,3 +343,21 @@ def test_other_bad_arguments_are_refused(model, walk, reference, tagger):
         ablate(tagger, {"cell": [0]}, "position", reference=x, position={"x": [[0]]}),
     ):
         tagger(torch.randn(1, 2, 2))
+
+
+class Sparse(nn.Module):
+    """An output that is not held as a dense tensor."""
+
+    def forward(self, x):
+        return x.to_sparse()
+
+
+@pytest.mark.parametrize("how", ["zero", "gain"])
+def test_a_sparse_output_is_refused_by_name(how):
+    network = nn.Sequential(Sparse())
+    options = {"dose": 2.0} if how == "gain" else {}
+    with (
+        perturb(network, {"0": [1]}, how, **options),
+        pytest.raises(ValueError, match="units: '0' must give an ordinary dense tensor"),
+    ):
+        network(torch.ones(2, 3))

@@ -363,3 +363,9 @@ def test_walks_that_cannot_be_are_refused_by_name(arguments, message):
     world = GridWorld(side=3, n_letters=4, n_maps=2, seed=0)
     with pytest.raises(ValueError, match=message):
         world.walk(**({"n_walks": 2, "n_steps": 5, "seed": 0} | arguments))
+
+
+@pytest.mark.parametrize("familiar", ["novel", None, 2, 0.5])
+def test_walks_are_on_trained_maps_or_on_novel_ones(familiar):
+    with pytest.raises(ValueError, match="familiar must be one of True, False"):
+        GridWorld(3, 3, 2, seed=0).walk(2, 3, seed=0, familiar=familiar)

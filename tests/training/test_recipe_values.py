@@ -91,6 +91,18 @@ def test_steps_to_stop_at_are_whole(tmp_path):
         pf.train(recipe(), tmp_path, stop_at=2.5, progress=False)
 
 
+def test_a_run_beyond_the_step_to_stop_at_says_so(tmp_path):
+    pf.train(recipe(), tmp_path, stop_at=3, progress=False)
+    assert pf.train(recipe(), tmp_path, stop_at=3, progress=False).step == 3
+    with pytest.warns(UserWarning, match="stop_at=2 has no effect: .* already at step 3"):
+        assert pf.train(recipe(), tmp_path, stop_at=2, progress=False).step == 3
+
+
+def test_the_limit_of_whole_numbers_is_named():
+    with pytest.raises(ValueError, match=r"seed must be a whole number .* below 2\*\*63"):
+        Recipe.from_dict(RECIPE | {"seed": 2**63})
+
+
 def test_a_diverged_training_stops_and_keeps_its_last_checkpoint(tmp_path):
     def spoil(trainer):
         if trainer.step == 3:
@@ -99,7 +111,8 @@ def test_a_diverged_training_stops_and_keeps_its_last_checkpoint(tmp_path):
 
     with pytest.raises(FloatingPointError, match="diverged"):
         pf.train(recipe(), tmp_path, progress=False, report=spoil)
-    assert pf.train(recipe(), tmp_path, stop_at=0, progress=False).step == 3
+    with pytest.warns(UserWarning, match="already at step 3"):
+        assert pf.train(recipe(), tmp_path, stop_at=0, progress=False).step == 3
 
 
 def test_a_flipped_bit_of_a_checkpoint_is_refused_or_has_no_effect(tmp_path):

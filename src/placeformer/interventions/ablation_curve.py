@@ -41,6 +41,7 @@ from placeformer.interventions.units import Site, layer_widths, sites, unused
 from placeformer.models.memory import KINDS, MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.navigation import facts
+from placeformer.recording.network_state import original
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
 from placeformer.spatial.negatives import Negatives
@@ -213,9 +214,10 @@ def ablation_curve(
     >>> dict(curve.error.sel(maps="trained", memory="reference").sizes)
     {'selection': 2, 'fraction': 3, 'repeat': 2}
     """
+    model = original(model)
     shares = check_fractions(fractions)
     amount = check_dose(check_kind(how), dose)
-    check_controls(controls, repeats)
+    check_controls(controls, repeats, seed, keep=keep, caliper=caliper)
     if scores is not None and score is not None:
         raise ValueError("at most one of scores and score, its other name, may be given, got both")
     scores = score if scores is None else scores

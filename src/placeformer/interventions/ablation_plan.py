@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from placeformer._options import check_whole
+from placeformer._options import check_number, check_option, check_whole
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.interventions.control_units import (
@@ -207,11 +207,18 @@ def check_fractions(fractions: ArrayLike | None) -> NDArray[np.float64] | None:
     return shares
 
 
-def check_controls(controls: Sequence[str], repeats: int) -> None:
-    """Raise for unknown controls, and for fewer than one repeat."""
+def check_controls(
+    controls: Sequence[str], repeats: int, seed: int, *, keep: bool = False, caliper: float = 0
+) -> None:
+    """Raise for unknown controls, and for options that no sets can be drawn with."""
     if unknown := [c for c in controls if c not in CONTROLS]:
         raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {unknown[0]!r}")
     check_whole("repeats", repeats)
+    check_number("caliper", caliper)
+    if not caliper >= 0:
+        raise ValueError(f"caliper must be a number of at least 0, got {caliper!r}")
+    check_option("keep", keep, (True, False))
+    check_whole("seed", seed, 0)
 
 
 def check_matched(

@@ -25,6 +25,7 @@ from placeformer.models.fingerprints import network_facts
 from placeformer.models.memory import MEMORIES, counted_steps, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.navigation import facts
+from placeformer.recording.network_state import original
 from placeformer.stats.bootstrap import draws, ratio, resampled
 from placeformer.stats.intervals import LEVEL, tails
 
@@ -114,6 +115,7 @@ def equivalent_alpha(
     >>> result.error.dims, result.interval.shape
     (('dose',), (2,))
     """
+    model = original(model)
     if isinstance(model, NavigationTransformer) and model.config.alpha is None:
         raise ValueError(f"model must have NMDA activations, got {model.config.activation!r}")
     settings: dict[str, Any] = {
@@ -208,6 +210,7 @@ def equivalent_dose(
     >>> result.dose.values
     array([1.  , 0.75, 0.5 , 0.25, 0.  ])
     """
+    model = original(model)
     settings: dict[str, Any] = {
         "memory": memory, "how": how, "n_walks": n_walks, "n_steps": n_steps, "where": where,
         "n_resamples": n_resamples, "seed": seed,

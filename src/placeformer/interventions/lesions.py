@@ -459,6 +459,12 @@ class LesionHook:
         """Replace the units of one tensor."""
         if output is None:  # the letter stream of the last layer, where no prediction needs it
             return output
+        if output.is_nested or output.layout != torch.strided:
+            raise ValueError(
+                f"units: {self.site.layer!r} must give an ordinary dense tensor, got a "
+                f"{'nested' if output.is_nested else output.layout} one; choose a module that "
+                "gives the dense tensor"
+            )
         walk = CURRENT_WALK.get()
         if self.site.width is not None and self.site.dims is None:  # a navigation Transformer
             if walk is not None and len(output) > walk.sizes[WALK]:  # many lesions in one pass

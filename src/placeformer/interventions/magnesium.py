@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
+from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.interventions.alpha import alpha_changed, nmda_modules
@@ -223,6 +224,7 @@ def dose_response(
     >>> dict(washout.value.sizes)
     {'model': 3, 'metric': 1}
     """
+    check_whole("n_resamples", n_resamples)
     asked = Parameter(parameter, units, steps, reference, seed)
     values = check_doses(asked, doses, alphas, mg_mM)
     sources = sources_of(models)

@@ -361,7 +361,7 @@ def drawn_controls(
     seed: int,
 ) -> list[tuple[str, Masks]]:
     """Control sets of as many units of the same layers, drawn as for an ablation curve."""
-    check_controls(controls, repeats)
+    check_controls(controls, repeats, seed)
     table = recorded_units(layer_names(model, list(masks), source), source)
     layer, index = table["layer"].values, table["index"].values
     order = np.array([masks[str(n)][i] for n, i in zip(layer, index, strict=True)])

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from placeformer._options import check_whole
+from placeformer._options import check_option, check_whole
 from placeformer.data.schema import WALLS, variable
 
 ACTIONS = ("stay", "east", "south", "north", "west")
@@ -417,6 +417,7 @@ class GridWorld:
         """
         check_whole("n_steps", n_steps)
         check_whole("seed", seed, 0)
+        check_option("familiar", familiar, (True, False))
         rng = np.random.default_rng([seed, 2])
         known, barriers, moves = self.letters(familiar), self.walls, self.moves
         if letters is not None:

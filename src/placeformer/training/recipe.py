@@ -83,6 +83,8 @@ class Value:
             most = (
                 "" if self.most == np.inf else f"{' and' if least else ' of'} {top} {self.most:g}"
             )
+            if self.kind is int and not most:
+                most = f"{' and' if least else ''} below 2**63"
             wanted += least + most
         forms = {
             "two": "two times ",

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,12 @@ def proceed(
         run.load_state_dict(read_checkpoint(checkpoint))
     last = min(run.config.steps, run.config.steps if stop_at is None else stop_at)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    if stop_at is not None and run.step > stop_at:
+        warnings.warn(
+            f"stop_at={stop_at} has no effect: the run in {folder} is already at step {run.step}, "
+            "from where it cannot go back; choose another folder to train to an earlier step",
+            stacklevel=3,
+        )
     done = run.step >= last
     if run.step == 0 and 0 in run.config.snapshots:
         run.save_snapshot(folder)
@@ -417,7 +424,8 @@ def train(
     device
         "cpu", "cuda", …
     stop_at
-        Stop at this step (checkpointed) instead of at the recipe's last.
+        Stop at this step (checkpointed) instead of at the recipe's last. A run that is already
+        beyond it stays where it is, with a warning.
     minutes
         Stop (checkpointed) after this time, at whatever step.
     progress
@@ -440,6 +448,11 @@ def train(
         A `recipe` that is none, or an `init` that is another kind of network.
     FloatingPointError
         The loss is not finite any more; the last checkpoint is kept.
+
+    Warns
+    -----
+    UserWarning
+        The run is already beyond `stop_at`.
 
     See Also
     --------
