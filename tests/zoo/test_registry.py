@@ -136,6 +136,11 @@ def test_unusable_device_is_refused(models, device):
         load("nmda-a10", device=device)
 
 
+def test_a_device_without_values_is_refused(models):
+    with pytest.raises(ValueError, match="device must be one that holds values"):
+        load("nmda-a10", device="meta")
+
+
 def test_device_may_be_an_object(models):
     assert load("gelu", device=torch.device("cpu")).read_out.weight.device.type == "cpu"
 

@@ -523,11 +523,13 @@ def unknown(name: str) -> str:
 def check_device(device: str | torch.device) -> None:
     """Raise for a device that cannot be used, before anything is read."""
     try:
-        torch.empty(0, device=device)
+        holds_values = not torch.empty(0, device=device).is_meta
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
             f"device must be available to PyTorch, got {str(device)!r}: {error}"
         ) from error
+    if not holds_values:
+        raise ValueError("device must be one that holds values, such as 'cpu', got 'meta'")
 
 
 INSTALLED = "zoo_results"
