@@ -112,7 +112,13 @@ def must_stay(folder: Path) -> bool:
 
 
 @contextmanager
-def replaced_folder(target: Path, ours: Callable[[str], bool], last: str) -> Iterator[Path]:
+def replaced_folder(
+    target: Path,
+    ours: Callable[[str], bool],
+    last: str,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """Give a temporary folder that replaces `target`, which may exist, if all goes well.
 
     The folder is replaced in one piece: at no time are old and new files in it together. One that
@@ -127,6 +133,8 @@ def replaced_folder(target: Path, ours: Callable[[str], bool], last: str) -> Ite
         is a new one of the same name.
     last
         The file that makes the others valid, and is therefore replaced last.
+    check
+        Called when all is written and no other process exchanges the folder; raises to refuse it.
     """
 
     def publish(new: Path, target: Path) -> None:
@@ -135,6 +143,7 @@ def replaced_folder(target: Path, ours: Callable[[str], bool], last: str) -> Ite
                 os.replace(file, target / file.name)
             return
         with exchanging(target):
+            check()
             old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
             if target.exists():
                 os.rename(target, old)

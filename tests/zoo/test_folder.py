@@ -606,6 +606,18 @@ def test_used_folder_is_refused_and_kept(folder):
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
 
 
+def test_of_two_that_save_to_a_new_folder_at_once_one_is_refused(tmp_path):
+    target = tmp_path / "net"
+    with (
+        pytest.raises(FolderError, match="overwrite=True"),
+        hub.new_folder(target, overwrite=False) as new,
+    ):
+        save(network(), target)
+        (new / "config.json").write_text("other")
+    assert read(target).config == CONFIG
+    assert os.listdir(tmp_path) == ["net"]
+
+
 def test_overwrite_replaces_the_network_and_keeps_the_rest(folder):
     (folder / "notes").mkdir()
     (folder / "notes" / "mine.txt").write_text("keep")

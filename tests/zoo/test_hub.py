@@ -1,5 +1,6 @@
 """The hub: the genuine client against a small hub on 127.0.0.1, every way it can go wrong."""
 
+import errno
 import hashlib
 import json
 import os
@@ -741,3 +742,11 @@ def test_a_client_that_is_imported_visits_another_hub_and_comes_back(local_hub, 
     assert (tmp_path / "hers" / "models--carol--net").is_dir()
     hub_of_carol.shutdown()
     hub_of_carol.server_close()
+
+
+def test_a_cache_that_cannot_be_written_is_named(repo, monkeypatch):
+    def fetch(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", "/cache/models--alice--net")
+
+    monkeypatch.setattr(remote, "fetch", fetch)
+    refused("the cache cannot be written", "/cache/models--alice--net", "HF_HUB_CACHE")

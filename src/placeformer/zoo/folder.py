@@ -421,16 +421,20 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     if target.exists() and not target.is_dir():
         raise FolderError(f"folder must be a folder, got the file {target}")
-    if target.exists() and any(target.iterdir()) and not overwrite:
-        raise FolderError(
-            f"folder must be new or empty, got {target} with files in it; choose another one, or "
-            "pass overwrite=True to replace the network there"
-        )
+
+    def check() -> None:
+        if target.exists() and any(target.iterdir()) and not overwrite:
+            raise FolderError(
+                f"folder must be new or empty, got {target} with files in it; choose another one, "
+                "or pass overwrite=True to replace the network there"
+            )
+
+    check()
     problems: list[str] = []
     refuse_special(target, FILES, problems)
     refuse(f"{target} cannot be replaced", problems)
     try:
-        with replaced_folder(target, FILES.__contains__, SUMS) as new:
+        with replaced_folder(target, FILES.__contains__, SUMS, check=check) as new:
             yield new
     except OSError as error:
         raise FolderError(f"folder must be where files can be written: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -202,6 +203,8 @@ def reason(error: Exception, *, writing: bool = False) -> str:
             f"open {constants.ENDPOINT} in a browser ({type(error).__name__}: {error})"
         )
     text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
+        return f"the cache cannot be written ({text}); choose another, cache_dir= or HF_HUB_CACHE"
     return f"the transfer failed, nothing half-written is kept, try again later ({text})"
 
 
