@@ -174,9 +174,11 @@ def exchanging(target: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(*NO_LOCKS):
             stack.enter_context(FileLock(lock))
-        yield
-        with suppress(OSError):  # Windows removes it when the lock ends
-            lock.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes it when the lock ends
+                lock.unlink()
 
 
 def keep_others(old: Path, target: Path, ours: Callable[[str], bool]) -> None:
