@@ -25,6 +25,10 @@ NO_LOCKS = (OSError, NotImplementedError)
 """What a file system without locks raises; partial folders then have no mark and are not removed
 after a kill."""
 
+EXCHANGE = 60
+"""Seconds to wait for another process that exchanges a folder, which takes much less: some file
+systems keep the lock of a killed process."""
+
 
 @contextmanager
 def atomic_file(file: Path) -> Iterator[Path]:
@@ -173,7 +177,7 @@ def exchanging(target: Path) -> Iterator[None]:
     lock = target.with_name(f".{target.name}.lock")
     with ExitStack() as stack:
         with suppress(*NO_LOCKS):
-            stack.enter_context(FileLock(lock))
+            stack.enter_context(FileLock(lock, timeout=EXCHANGE))
         try:
             yield
         finally:
