@@ -5,9 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 
 from placeformer.recording.network_state import as_found, original
+from placeformer.recording.record import record
 
 
 class Meddler(nn.Module):
@@ -169,3 +171,33 @@ def test_networks_without_weights_or_layers_are_named():
     exported = torch.export.export(nn.Sequential(nn.Linear(2, 3)), (torch.ones(4, 2),)).module()
     with pytest.raises(ValueError, match="is exported"):
         original(exported)
+
+
+class Keeping(nn.Module):
+    """Adds up its inputs in an attribute and in a list, and does not know when walks begin."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.total, self.seen = nn.Linear(1, 2), None, []
+
+    def forward(self, x):
+        for value in self.linear(x).unbind(1):
+            self.total = value if self.total is None else self.total + value
+            self.seen.append(self.total)
+        return torch.stack(self.seen[-x.shape[1] :], 1) + len(self.seen)
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_every_batch_begins_in_the_state_that_was_found(batch):
+    network = Keeping()
+    x = torch.randn(6, 5, 1)
+    with torch.no_grad():
+        want = network.linear(x).cumsum(1) + 5
+    zero = np.zeros((6, 5))
+    walks = xr.Dataset({"x": (("walk", "time"), zero), "y": (("walk", "time"), zero)})
+    found = record(
+        network, walks, inputs={"speed": x.numpy()}, layers="Keeping", batch=batch, progress=False
+    )
+    got = found.activation.transpose("walk", "time", "unit").values
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
+    assert network.total is None and not network.seen

@@ -103,6 +103,7 @@ def record(
         Number of walks, and of steps, that run at once, which limits memory. By default 128 walks
         and the network's own chunk; for other networks about 16,384 samples, in chunks of 1,024
         steps if `forward` takes a state.
+        What the network itself keeps between calls is as it was found at the start of every batch.
     dtype
         "float32" or "float16".
     store

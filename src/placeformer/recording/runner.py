@@ -21,7 +21,7 @@ from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.models.memory import NUMBERS, along
 from placeformer.recording.hooks import LayerHook, attached
-from placeformer.recording.network_state import as_found
+from placeformer.recording.network_state import as_found, snapshot
 from placeformer.recording.output_axes import SAMPLE, Span, confirm
 from placeformer.recording.store import (
     Memory,
@@ -273,11 +273,14 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
         sink = open_sink(job, store) if job.axes_known() else None
         point = Point() if sink is None else sink.point
         state = point.state
+        put_back = snapshot(job.network) if plan.batch < plan.n_walks else None
         bar.update(plan.passed(point))
         for w, t in plan.parts(point):
             kept = plan.kept(w, t, point)
             part = None if sink is None else PartWriter(job, sink, w, t, kept)
             before = state if t.start else None
+            if put_back is not None and w.start and not t.start:
+                put_back()  # a network may keep a state of its own, which is not that of new walks
             here = Point(w.start, t.start, state=None if store is None else copied(before))
             reseed(device_of(job.network), job.seed, w.start, t.start)
             state, values = run_step(job, w, t, before)
