@@ -29,7 +29,7 @@ def labelled(values: Any) -> Any:
         found = [labelled(each) for each in values]
         return found if any(a is not b for a, b in zip(found, values, strict=True)) else values
     if isinstance(values, pd.Series | pd.DataFrame):
-        array, labels = values.to_numpy(), values.axes
+        array, labels = values.to_numpy(na_value=np.nan), values.axes
     elif _is_pynapple(values):
         array = np.asarray(values.d)
         labels = [pd.Index(values.t), *([pd.Index(values.columns)] if array.ndim == 2 else [])]
