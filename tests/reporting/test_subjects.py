@@ -263,6 +263,7 @@ def test_names_are_given_by_a_mapping_or_made_different():
         (recording(), {"control": torch.nn.Linear(2, 2)}, TypeError, "control must be a Recording"),
         ("mini-nmda-a10", {"control": recording()}, ValueError, "whose control are its novel maps"),
         (recording(), {"control": spikes()}, ValueError, "x|y|unit"),
+        ("nmda-a10", {"by": "x", "smooth": 1}, ValueError, "by and smooth must be None for navig"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_measured(

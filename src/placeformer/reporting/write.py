@@ -101,7 +101,8 @@ def report(
     n_shuffles, cell_types
         Options of :func:`place_cells`. Grid, border and head-direction cells are distinguished in
         recordings by default, and in navigation Transformers if `cell_types` is true. The options
-        from `by` to `min_occupancy` are for recordings: the places of a grid world have a bin each.
+        from `by` to `min_occupancy` are for recordings, and refused without any: the places of a
+        grid world have a bin each.
     seed
         Random seed of walks, shuffles and lesions.
     settings
@@ -174,6 +175,10 @@ DEFAULTS = {"beside": "auto", "n_shuffles": "auto", "seed": 0}
 """Defaults of options that are not None."""
 
 
+OF_PLACES = ("by", "bins", "smooth", "min_occupancy")
+"""Options that say how the places of recordings are binned."""
+
+
 def changed(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that differ from their defaults."""
     return {
@@ -209,6 +214,12 @@ def subjects(
         raise ValueError(
             "behaviour, layers, forward, inputs, dims and score are for networks other than "
             "navigation Transformers; a Recording holds what was recorded"
+        )
+    of_places = [name for name in OF_PLACES if getattr(settings, name) is not None]
+    if of_places and all(isinstance(one, NavigationTransformer) for _, _, one in pairs):
+        raise ValueError(
+            f"{' and '.join(of_places)} must be None for navigation Transformers, as the places of "
+            "a grid world have a bin each; pass a Recording of them for other bins"
         )
     names = [name or name_of(source, one) for name, source, one in pairs]
     check_names(names, [one for _, _, one in pairs])
