@@ -140,6 +140,10 @@ def test_walks_on_clocks_of_their_own():
     np.testing.assert_allclose(speed[1], running_speed(walk(40))[0], rtol=1e-9)
     with pytest.raises(ValueError, match="where the clock starts anew, begin another walk"):
         running_speed(xr.concat([walk(20), walk(20)], "time"))
+    together = {"dim": "walk", "join": "override", "combine_attrs": "override"}
+    with pytest.raises(ValueError, match="must have one sampling rate.* fill 0.5 to 1 of"):
+        running_speed(xr.concat([walk(20), walk(40).isel(time=slice(800))], **together))
+    running_speed(xr.concat([walk(20), walk(20)], **together).isel(time=slice(None, None, 2)))
 
 
 def test_a_speed_is_that_of_the_loader_beside_gaps():

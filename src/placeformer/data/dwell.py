@@ -73,7 +73,7 @@ def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
     Raises
     ------
     ValueError
-        The times of a walk do not ascend.
+        The times of a walk do not ascend, or walks share ``time`` that were sampled at two rates.
     """
     n_steps = recording.sizes[schema.TIME]
     if schema.TIMESTAMP in recording.variables:
@@ -86,12 +86,31 @@ def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
         found = time.values if units in ("s", "1") else np.arange(n_steps)
         rate = recording.attrs.get("sample_rate")
         timed = bool(units == "s" or rate)
+        if timed:
+            _check_one_clock(recording, found)
         if rate and units != "s":
             found = found / float(rate)
     times = np.broadcast_to(found, (recording.sizes[schema.WALK], n_steps)).astype(np.float64)
     for walk, row in enumerate(times):
         check_times(row[np.isfinite(row)], f"walk {walk}")
     return times, timed
+
+
+def _check_one_clock(recording: xr.Dataset, times: NDArray[Any]) -> None:
+    """Refuse walks whose samples fill other shares of the time between them, as at two rates."""
+    if schema.DWELL not in recording.variables:
+        return
+    shares = []
+    for row in recording[schema.DWELL].transpose(*schema.STEP_DIMS).values:
+        known = row > 0
+        if known.sum() > 1:
+            shares.append(float(np.median(row[known]) / np.median(np.diff(times[known]))))
+    if shares and max(shares) > (1 + STALE) * min(shares):
+        raise ValueError(
+            "walks without timestamp must have one sampling rate, as they share the coordinate "
+            f"time, got samples that fill {min(shares):.3g} to {max(shares):.3g} of the time to "
+            "the next (dwell): keep timestamp when walks are joined, or analyse each rate apart"
+        )
 
 
 def gap_in(recording: xr.Dataset, times: NDArray[np.float64]) -> float:
