@@ -151,7 +151,7 @@ def test_tables_keep_their_labels():
         xr.testing.assert_identical(from_arrays(rates, position), want)
     both = from_arrays([rates, rates[:4]], [place, place[:4]])
     xr.testing.assert_equal(both.isel(walk=[0]), want)
-    lost = place.astype("Float64")
+    lost = place.astype(object)
     lost.iloc[2, 0] = pd.NA
     np.testing.assert_array_equal(np.isnan(from_arrays(rates, lost).x[0]), np.arange(6) == 2)
     assert "unit_id" not in from_arrays(rates.reset_index(drop=True).to_numpy(), place).coords

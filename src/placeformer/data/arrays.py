@@ -179,10 +179,7 @@ def from_arrays(
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     for name, place in places.items():
         stated = stated_units("position_units", position_units, columns[name])
-        place.attrs["units"] = stated or schema.RECORDING["x"].units
-        angle = name in periods and name not in schema.AXES
-        if angle and stated not in PERIODS:
-            place.attrs["units"] = angle_units(periods[name], place.attrs["units"])
+        place.attrs["units"] = _units_of_axis(name, stated, periods)
     running = names_of_speed(places, periods)
     if min_speed is not None:
         common_units(places, running, "min_speed")
@@ -213,6 +210,13 @@ def from_arrays(
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)
     return recording
+
+
+def _units_of_axis(name: str, stated: str | None, periods: Mapping[str, float]) -> str:
+    """Units of an axis of position: those stated, if any, or those of an angle."""
+    units = stated or schema.RECORDING["x"].units
+    angle = name in periods and name not in schema.AXES and stated not in PERIODS
+    return angle_units(periods[name], units) if angle else units
 
 
 def _numbers(argument: str, values: Any) -> Any:

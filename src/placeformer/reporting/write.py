@@ -101,8 +101,8 @@ def report(
     n_shuffles, cell_types
         Options of :func:`place_cells`. Grid, border and head-direction cells are distinguished in
         recordings by default, and in navigation Transformers if `cell_types` is true. The options
-        from `by` to `min_occupancy` are for recordings, and refused without any: the places of a
-        grid world have a bin each.
+        from `by` to `min_occupancy` are refused where all subjects are navigation Transformers: the
+        places of a grid world have a bin each.
     seed
         Random seed of walks, shuffles and lesions.
     settings
@@ -173,7 +173,6 @@ def report(
 
 DEFAULTS = {"beside": "auto", "n_shuffles": "auto", "seed": 0}
 """Defaults of options that are not None."""
-
 
 OF_PLACES = ("by", "bins", "smooth", "min_occupancy")
 """Options that say how the places of recordings are binned."""

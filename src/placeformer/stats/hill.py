@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from placeformer._options import check_share
+from placeformer._options import check_number
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.stats.intervals import LEVEL
@@ -110,8 +110,8 @@ def fit_hill(
     >>> bool(fit.identifiable)
     True
     """
-    check_share("level", level)
-    if level in (0, 1):
+    check_number("level", level)
+    if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level!r}")
     x, y = points(response, dose)
     values, interval = np.full(4, np.nan), np.full((5, 2), np.nan)
