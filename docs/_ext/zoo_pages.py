@@ -15,6 +15,7 @@ from rst import render
 
 import placeformer as pf
 from placeformer.evaluation.specificity import specificity_verdict
+from placeformer.plot._style import BLUE, VERMILION
 from placeformer.stats.intervals import over_seeds, verdict
 from placeformer.stats.permutation import control_p
 
@@ -52,6 +53,7 @@ def write_all(target: Path, results: Path = RESULTS) -> None:
         parts = {
             "claims-verdicts": table(*verdicts(claims)),
             "claims-optimizers": table(*optimizers(networks["mini"], networks["muon"])),
+            "claims-optimizer-courses": optimizer_courses(networks, results, target),
             "claims-comparison": comparison(together, washout, lesions, target),
             "claims-specificity": specificity(lesions),
             "claims-one-map": table(
@@ -101,6 +103,37 @@ def optimizers(adamw: xr.Dataset, muon: xr.Dataset) -> Table:
     for maps, memory in errors:
         header += [f"{memory}, {maps} maps: AdamW", "Muon", "difference"]
     return header, rows
+
+
+def optimizer_courses(networks: Mapping[str, xr.Dataset], results: Path, target: Path) -> str:
+    """Figure of the errors of α = 10 in the course of the training with either optimizer."""
+    file = results / "nmda-a10-muon-history.csv"
+    courses = {
+        "Small world, 8 maps": [course_of(networks["mini"]), course_of(networks["muon"])],
+        "The paper's grid, 16 maps": [course_of(networks["nmda"]), pd.read_csv(file)],
+    }
+    drawn, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for ax, (title, pair) in zip(axes, courses.items(), strict=True):
+        for name, course, color in zip(("AdamW", "Muon"), pair, (BLUE, VERMILION), strict=True):
+            for memory, style in (("reference", "-"), ("working", ":")):
+                errors = course[f"{memory}_error_trained"]
+                ax.plot(course["step"], errors, style, color=color, label=f"{name}, {memory}")
+        ax.set(title=title, xlabel="training step", ylim=(0, 1))
+    axes[0].set_ylabel("error on trained maps")
+    axes[0].legend(fontsize="small")
+    save(drawn, target / "optimizer-courses.svg")
+    return render("optimizer_courses", steps=int(pd.read_csv(file)["step"].iloc[-1]))
+
+
+def course_of(networks: xr.Dataset, alpha: float = 10.0) -> pd.DataFrame:
+    """Errors of the network of seed 0 with an α in the course of its training."""
+    chosen = (networks["alpha"] == alpha) & (networks["seed"] == 0)
+    course = networks["history"].isel(model=int(np.argmax(chosen.values))).dropna("step", how="all")
+    columns = {
+        f"{memory}_error_trained": course.sel(maps="trained", memory=memory).values
+        for memory in MEMORIES
+    }
+    return pd.DataFrame({"step": course["step"].values, **columns})
 
 
 def subscript(statement: str) -> str:
