@@ -268,6 +268,14 @@ def test_timed_recordings_carry_their_seconds():
             from_arrays(ACTIVATION, PLACE, **options)
 
 
+def test_timestamps_in_milliseconds_are_warned_of():
+    times = 33 * np.arange(50)
+    with pytest.warns(UserWarning, match="timestamps are taken as seconds.* 33 s apart") as caught:
+        from_arrays(ACTIVATION[0], {"x": PLACE["x"][0]}, timestamps=times)
+    assert caught[0].filename == __file__
+    from_arrays(ACTIVATION[0], {"x": PLACE["x"][0]}, timestamps=times / 1000)
+
+
 def test_slow_samples_have_no_position():
     x = np.concatenate([np.arange(50.0), np.full(50, 49.0)])
     position = {"x": np.stack([x, x[::-1]]), "y": np.zeros((2, 100))}

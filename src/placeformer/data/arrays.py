@@ -28,7 +28,7 @@ from placeformer.data.circular import (
     declare,
     names_of_speed,
 )
-from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed, warn_of_units
 from placeformer.data.unit_identity import common_units
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
@@ -331,6 +331,7 @@ def _timing(
         dwell[walk, known] = Clock.of(row[known], gap).dwell
         steps.append(np.diff(row[known])[np.diff(row[known]) <= gap])
         gaps.append(gap)
+    warn_of_units(times[0, inside[0]], max_gap, "timestamps", stacklevel=4)
     about = {"units": "s", "long_name": "time on the session's clock"}
     variables = {
         schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs),

@@ -8,6 +8,7 @@ every sample of a regular clock stands for one interval.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,12 @@ GAP_SECONDS = 0.25
 
 SPEED_WINDOW = 0.5
 """Width in seconds of the triangle that smooths the velocity."""
+
+MOST_TWICE = 0.05
+"""Share of times that equal the one before, above which they must have been rounded."""
+
+SLOWEST = 5.0
+"""Interval in seconds above which the times of a position are likely in other units."""
 
 ROUNDING = 1e-6
 """Share of a distance that differences of times may be off by."""
@@ -132,6 +139,18 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     return float(max_gap)
 
 
+def warn_of_units(times: Floats, max_gap: float | None, argument: str, stacklevel: int) -> None:
+    """Warn of times so far apart that they may be milliseconds, unless ``max_gap`` was chosen."""
+    interval = float(np.median(np.diff(times)))
+    if max_gap is None and interval > SLOWEST:
+        warnings.warn(
+            f"{argument} are taken as seconds, so the samples are {interval:.4g} s apart and last "
+            f"{(times[-1] - times[0]) / 3600:.4g} h; divide milliseconds by 1e3 and nanoseconds by "
+            "1e9, or pass max_gap if they are seconds",
+            stacklevel=stacklevel,
+        )
+
+
 def inside(times: Floats, start: float, stop: float) -> slice:
     """Samples of ascending times from start to stop, both included."""
     return slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, stop, "right")))
@@ -151,8 +170,15 @@ def check_times(times: Floats, argument: str) -> None:
         "sort the samples and drop those without a time; where the clock starts anew, begin "
         "another walk"
     )
+    twice = np.count_nonzero(steps == 0)
     if here == later:
-        advice = f"{np.count_nonzero(steps == 0)} times occur twice: drop one sample of each"
+        advice = f"{twice} times occur twice: drop one sample of each"
+    if twice > max(1, MOST_TWICE * len(times)):
+        advice = (
+            f"{twice} of {len(times)} times equal the one before, so they were rounded, or held as "
+            f"float32 (which tells {np.spacing(np.float32(abs(here))):.2g} s apart here); pass "
+            "them as float64, or the rate of a regular clock"
+        )
     raise ValueError(
         f"times of {argument} must ascend and not be NaN, got {here:.9g} s and then {later:.9g} s "
         f"(samples {at} and {at + 1}); {advice}"

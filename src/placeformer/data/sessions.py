@@ -18,7 +18,16 @@ from numpy.typing import ArrayLike, NDArray
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
 from placeformer.data.circular import axes_of_speed, check_periods, unwrapped
-from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
+from placeformer.data.clock import (
+    ROUNDING,
+    Clock,
+    Floats,
+    check_times,
+    gap_of,
+    inside,
+    speed,
+    warn_of_units,
+)
 
 FEW, SOME = 200, 20
 """Spikes and position seem to be on different clocks where fewer than one spike in 200 lies within
@@ -46,6 +55,7 @@ class Track:
         """Raise if times do not ascend."""
         check_times(self.times, "position")
         gap = gap_of(self.times, self.max_gap, "position")
+        warn_of_units(self.times, self.max_gap, "times of the position", stacklevel=6)
         part = None
         if self.support is not None:
             part = np.searchsorted(np.atleast_2d(self.support)[:, 0], self.times, side="right")
