@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from placeformer.data.circular import circular_of
 from placeformer.data.nwb import from_nwb, to_nwb
 from placeformer.data.pynapple import from_pynapple
 from placeformer.spatial.rate_maps import rate_maps
@@ -108,6 +109,22 @@ def test_a_position_among_several_is_named():
     heading = from_nwb(file, position="heading")
     assert "y" not in heading.coords
     assert heading.x.units == "rad"
+
+
+def test_a_compass_direction_beside_the_position_is_a_circular_axis():
+    got = from_nwb(session(), position=["tracker", "heading"], bin_size=0.5, min_speed=0.01)
+    assert [got[name].units for name in ("x", "y", "heading")] == ["m", "m", "rad"]
+    assert circular_of(got) == {"heading": pytest.approx(2 * np.pi)}
+    alone = from_nwb(session(), position="tracker", bin_size=0.5, min_speed=0.01)
+    np.testing.assert_array_equal(got.speed, alone.speed)  # the heading is no part of it
+    np.testing.assert_array_equal(got.y, alone.y)
+    named = from_nwb(
+        session(), position=["heading", "tracker"], columns={"hd": 0, "x": 1, "y": 2}
+    )
+    assert circular_of(named) == {"hd": pytest.approx(2 * np.pi)}
+    assert named.x.units == "m"
+    with pytest.raises(ValueError, match=r"in one unit, got \['m', 'rad'\].*circular"):
+        from_nwb(session(), position=["tracker", "heading"], columns={"x": [0, 2], "y": 1})
 
 
 def of_series(*series):

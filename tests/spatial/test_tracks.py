@@ -142,6 +142,20 @@ def test_the_number_of_laps_is_right_with_noise(n_laps):
     assert (np.abs(table.duration - 8) < 3).all() and table.start.attrs["units"] == "s"
 
 
+def test_a_jump_back_to_the_start_is_no_lap():
+    x = np.tile(np.arange(50.0), 4)  # an animal that is put back to the start
+    table = pf.laps(pf.from_arrays(np.ones((200, 1)), {"x": x}, sample_rate=10))
+    assert table.direction.values.tolist() == ["forward"] * 4
+    np.testing.assert_allclose(table.duration, 4.9)
+    np.testing.assert_array_equal(table.number[0], np.repeat(np.arange(4), 50))
+    lost = np.where(np.arange(200) % 50 > 46, np.nan, x)  # unseen on its way back: a run
+    table = pf.laps(pf.from_arrays(np.ones((200, 1)), {"x": lost}, sample_rate=10))
+    assert table.direction.values.tolist() == ["forward", "backward"] * 3 + ["forward"]
+    slow = np.tile([0.0, 50, 100, 100, 0, 0], 5)  # samples so far apart that a run is one move
+    table = pf.laps(pf.from_arrays(np.ones((30, 1)), {"x": slow}))
+    assert table.direction.values.tolist() == ["forward", "backward"] * 4 + ["forward", "backward"]
+
+
 def test_laps_of_several_walks_are_numbered_on():
     x = shuttle(4, 30)
     walks = np.stack([x, 100 - x])
@@ -165,7 +179,7 @@ def test_a_recording_without_a_lap():
     for wrong in (0, 0.5, -1):
         with pytest.raises(ValueError, match="ends must lie between 0 and 0.5"):
             pf.laps(pf.from_arrays(np.ones((20, 1)), {"x": np.arange(20)}), ends=wrong)
-    assert _runs(np.full(5, 50.0), 10, 90) == [] and _turns(np.zeros(0), 1) == []
+    assert _runs(np.full(5, 50.0), 10, 90, np.ones(5, bool)) == [] and _turns(np.zeros(0), 1) == []
 
 
 def test_laps_round_a_circle():

@@ -51,7 +51,7 @@ def from_arrays(
     min_speed: float | None = None,
     behaviour: Mapping[str, Any] | None = None,
     units: str | None = None,
-    position_units: str | None = None,
+    position_units: str | Mapping[str, str] | None = None,
     check_finite: bool = True,
     session: str | None = None,
     circular: Mapping[str, float] | None = None,
@@ -96,9 +96,9 @@ def from_arrays(
         made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed`` with
         ``min_speed``.
     units, position_units
-        Units of the activation, for example "Hz", and of the position, for example "m"; by default
-        those that a DataArray states in ``attrs["units"]``, else "1". A circular axis that is not
-        x, y or z is in "rad" or "deg" where that is its period.
+        Units of the activation, for example "Hz", and of the position, for example "m", or of every
+        axis by its name; by default those that a DataArray states in ``attrs["units"]``, else "1".
+        A circular axis that is not x, y or z is in "rad" or "deg" where that is its period.
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
         Dask arrays are not read and not checked.
@@ -178,7 +178,8 @@ def from_arrays(
     others = label(behaviour, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     for name, place in places.items():
-        stated = stated_units("position_units", position_units, columns[name])
+        own = position_units.get(name) if isinstance(position_units, Mapping) else position_units
+        stated = stated_units("position_units", own, columns[name])
         place.attrs["units"] = _units_of_axis(name, stated, periods)
     running = names_of_speed(places, periods)
     if min_speed is not None:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
+from placeformer.data.circular import PERIODS
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track, ends_of
@@ -54,8 +55,9 @@ def from_nwb(
         ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
         compass directions and eye positions are used only if named. A list of names, or the name of
         a container, takes several series: with the same times their columns are put side by side (x
-        and y in separate series, or two LEDs); series that follow one another in time make one
-        track (for example one series per epoch).
+        and y in separate series, or two LEDs), and a compass direction beside them is a circular
+        axis of its own name; series that follow one another in time make one track (for example one
+        series per epoch).
     columns
         Columns that make the axes, where they are not x, y and z: ``{"x": 0, "y": 1}`` are those of
         the first of two LEDs, ``{"x": [0, 2], "y": [1, 3]}`` their midpoints.
@@ -146,7 +148,7 @@ def from_nwb(
         units = _units(file)
         rows = _chosen(units, where)
         paths, series = _position(file, position)
-        track = _track(paths, series, columns, max_gap, circular)
+        track, units_of_axes = _track(paths, series, columns, max_gap, circular)
         spans = np.asarray(track.support if epochs is None else _epochs(file, epochs), float)
         ids = np.asarray(units.id[:])
         trains = {ids[row]: np.asarray(units["spike_times"][row], float) for row in rows}
@@ -158,7 +160,7 @@ def from_nwb(
             Cut(spans, join, bin_size, min_speed),
             step="from_nwb",
             layer=layer,
-            position_units=series[0].unit,
+            position_units=units_of_axes,
             unit_labels={
                 "unit_id": ids[rows],
                 **{name: _column(units, name, rows) for name in unit_columns},
@@ -477,21 +479,21 @@ def _track(
     columns: Mapping[str, int | Sequence[int]] | None,
     max_gap: float | None,
     circular: Mapping[str, float] | None,
-) -> Track:
-    """Position in the units of the series: side by side, or one after another."""
+) -> tuple[Track, dict[str, str]]:
+    """Position and the units of its axes, of series side by side, or one after another."""
     parts = [_samples(path, each) for path, each in zip(paths, series, strict=True)]
     shapes = ", ".join(f"{p!r} {v.shape}" for p, (_, v) in zip(paths, parts, strict=True))
-    units = {each.unit for each in series}
-    if len(units) > 1:
-        raise ValueError(f"position must be in one unit, got {sorted(units)} for {paths}")
-    parts.sort(key=lambda part: part[0][0])
+    order = sorted(range(len(parts)), key=lambda k: parts[k][0][0])
+    series, parts = [series[k] for k in order], [parts[k] for k in order]
     times, values = parts[0]
     support = np.array([[t[0], t[-1]] for t, _ in parts])
-    names: Sequence[str] = AXES
-    if len(parts) > 1 and all(_same(t, times) for t, _ in parts[1:]):
+    made_of = [series[0]] * values.shape[1]
+    turns: list[float | None] = [None] * len(made_of)
+    beside = len(parts) > 1 and all(_same(t, times) for t, _ in parts[1:])
+    if beside:
+        made_of = [each for each, (_, v) in zip(series, parts, strict=True) for _ in v.T]
+        turns = [_turn(each, v) for each, (_, v) in zip(series, parts, strict=True) for _ in v.T]
         values = np.concatenate([v for _, v in parts], axis=1)
-        own = [each.name for each in series]
-        names = own if set(own) <= set(AXES) and len(own) == values.shape[1] else AXES
         support = support[:1]
     elif len(parts) > 1:
         if (support[:-1, 1] >= support[1:, 0]).any() or len({v.shape[1] for _, v in parts}) > 1:
@@ -504,18 +506,43 @@ def _track(
         times, values = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     n = values.shape[1]
     if columns is None:
-        if n > len(AXES):
+        own = [each.name for each, turn in zip(made_of, turns, strict=True) if turn is None]
+        if len(own) > len(AXES):
             raise ValueError(
                 f"position must have 1 to {len(AXES)} columns, got {shapes}; name the columns that "
                 'make its axes, columns={"x": 0, "y": 1} or, for the midpoint of two LEDs, '
                 'columns={"x": [0, 2], "y": [1, 3]}, or pass arrays to placeformer.from_arrays'
             )
-        columns = {name: k for k, name in enumerate(names[:n])}
+        named = len(parts) > 1 and set(own) <= set(AXES) and len(set(own)) == len(own)
+        names = iter(own if named else AXES)
+        columns = {
+            each.name if turn else next(names): k
+            for k, (each, turn) in enumerate(zip(made_of, turns, strict=True))
+        }
     wrong = [k for which in columns.values() for k in np.ravel(which) if not 0 <= k < n]
     if wrong or not columns:
         raise ValueError(f"columns must name columns 0 to {n - 1} of {shapes}, got {columns}")
     axes = {name: values[:, np.ravel(which)].mean(axis=1) for name, which in columns.items()}
-    return Track(times, axes, max_gap, support, ends_of(circular, axes))
+    first = {name: int(np.ravel(which)[0]) for name, which in columns.items()}
+    periods = {name: turn for name, k in first.items() if (turn := turns[k])} | dict(circular or {})
+    units = {name: made_of[k].unit for name, k in first.items()}
+    differ = set() if beside else {each.unit for each in series}
+    for name, which in columns.items():
+        differ |= set() if name in periods else {made_of[k].unit for k in np.ravel(which)}
+    if len(differ) > 1:
+        raise ValueError(
+            f"position must be in one unit, got {sorted(differ)} for {paths}; name angles among "
+            "its axes with circular, such as circular={'heading': 360}"
+        )
+    return Track(times, axes, max_gap, support, ends_of(periods, axes)), units
+
+
+def _turn(series: Any, values: Floats) -> float | None:
+    """Period of a compass direction (sample, 1), by its units; ``None`` of other series."""
+    from pynwb.behavior import CompassDirection
+
+    compass = isinstance(series.parent, CompassDirection) and values.shape[1] == 1
+    return PERIODS.get(series.unit) if compass else None
 
 
 def _samples(path: str, series: Any) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.circular import circular_of, declare, unwrapped
-from placeformer.data.dwell import sample_times
+from placeformer.data.dwell import gap_in, sample_times
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
@@ -19,6 +19,10 @@ from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 
 LAP = "lap"
+
+CONTINUOUS = 0.1
+"""Share of the track that an animal moves between samples, at most, where a move from end to end is
+a jump."""
 
 ENDS = 0.1
 """Share of the track at each of its ends that an animal must reach."""
@@ -34,7 +38,8 @@ def laps(
 
     A lap on a track with two ends is a run from one end to the other: from the outermost position
     of the last stay in one end zone to the outermost position of the first stay in the other. Runs
-    that turn back are no laps. On a circular track it is one turn.
+    that turn back are no laps, nor are jumps from end to end between two neighbouring samples, as
+    where an animal in virtual reality is put back to the start. On a circular track it is one turn.
 
     Parameters
     ----------
@@ -97,7 +102,10 @@ def laps(
     rows: list[tuple[int, str, float, float]] = []
     for walk, row in enumerate(position):
         known = np.flatnonzero(np.isfinite(row))
-        runs = _runs(row[known], *zones) if period is None else _turns(row[known], period)
+        if period is None:
+            runs = _runs(row[known], *zones, _neighbours(recording, known, times[walk]))
+        else:
+            runs = _turns(row[known], period)
         for first, stop, direction in runs:
             at = known[first:stop]
             number[walk, at] = len(rows)
@@ -122,7 +130,20 @@ def laps(
     return result
 
 
-def _runs(position: NDArray[np.float64], low: float, high: float) -> list[Run]:
+def _neighbours(
+    recording: xr.Dataset, known: NDArray[np.intp], times: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether each of some samples is followed by the next of the recording, without a gap."""
+    stamps = times[known]
+    if len(known) < 2:
+        return np.zeros(len(known), bool)
+    follows = (np.diff(known) == 1) & (np.diff(stamps) <= gap_in(recording, stamps))
+    return np.append(follows, False)
+
+
+def _runs(
+    position: NDArray[np.float64], low: float, high: float, neighbours: NDArray[np.bool_]
+) -> list[Run]:
     """Runs from one end zone of a track to the other."""
     zone = np.where(position <= low, 0, np.where(position >= high, 1, -1))
     inside = np.flatnonzero(zone >= 0)
@@ -133,7 +154,11 @@ def _runs(position: NDArray[np.float64], low: float, high: float) -> list[Run]:
     first, last = inside[np.append(0, breaks + 1)], inside[np.append(breaks, inside.size - 1)]
     end = zone[first]
     runs = []
-    for k in np.flatnonzero(np.diff(end)):
+    jumps = (first[1:] - last[:-1] == 1) & neighbours[last[:-1]]
+    moves = np.abs(np.diff(position))[(zone[:-1] < 0) | (zone[1:] < 0)]
+    if not moves.size or np.median(moves) > CONTINUOUS * (high - low):
+        jumps[:] = False  # samples so far apart that a run may be one move
+    for k in np.flatnonzero((np.diff(end) != 0) & ~jumps):
         sign = 1 if end[k] == 0 else -1  # forward runs leave the low end
         leaving = sign * position[first[k] : last[k] + 1]
         start = last[k] - int(np.argmin(leaving[::-1]))  # the last of the outermost
