@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 import zarr
 
@@ -479,6 +480,26 @@ def test_walks_of_unequal_length_are_a_list_or_end_in_nan(activation, position):
         stamped.timestamp, ended([0.1 * np.arange(50) + k for k in range(3)])
     )
     np.testing.assert_allclose(stamped.dwell, got.dwell)
+
+
+def test_tensors_are_arrays():
+    exact = torch.tensor(ACTIVATION.astype(np.float32), requires_grad=True)
+    place = {name: torch.tensor(axis) for name, axis in PLACE.items()}
+    want = from_arrays(ACTIVATION.astype(np.float32), PLACE)
+    xr.testing.assert_identical(from_arrays(exact, place), want)
+    xr.testing.assert_identical(from_arrays(list(exact), place), want)
+    got = from_arrays(exact.to(torch.bfloat16), place)
+    assert got.activation.dtype == np.float32
+    np.testing.assert_allclose(got.activation, ACTIVATION, rtol=2**-8)
+
+
+def test_speed_is_that_along_x_y_and_z():
+    t = np.arange(100) / 10
+    position = {"x": 3 * t, "y": 4 * t, "likelihood": np.sin(9 * t), "linear": 5 * t}
+    got = from_arrays(np.ones((100, 1)), position, sample_rate=10, min_speed=1)
+    np.testing.assert_allclose(got.speed, 5)
+    got = from_arrays(np.ones((100, 1)), {"linear": 2 * t}, sample_rate=10, min_speed=1)
+    np.testing.assert_allclose(got.speed, 2)
 
 
 def test_objects_are_numbers_and_none_is_missing():

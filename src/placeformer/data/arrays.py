@@ -63,9 +63,9 @@ def from_arrays(
     activation
         Array (walk, time, unit), or (time, unit) of one walk: NumPy, which is not copied; dask,
         which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
-        ``dask.array.from_array(dataset)``); a DataArray, whose axes are found by their names and
-        whose labels of `unit` are kept; or a DataFrame or TsdFrame of one walk, whose columns are
-        units, labelled by their names.
+        ``dask.array.from_array(dataset)``); torch; a DataArray, whose axes are found by their names
+        and whose labels of `unit` are kept; or a DataFrame or TsdFrame of one walk, whose columns
+        are units, labelled by their names.
         Walks of unequal length are a list of arrays (time, unit), or one array in which shorter
         walks end in NaN.
     position
@@ -87,9 +87,10 @@ def from_arrays(
         ``attrs["max_gap"]`` holds what was taken, unless it differs between walks.
     min_speed
         Minimum speed of a timed recording, in units of the position per second: slower samples get
-        position NaN, which keeps them out of maps. The velocity is smoothed with a triangle 0.5 s
-        wide, goes the short way round on circular axes, and leaves angles out, which are circular
-        axes other than x, y and z; the recording holds the speed as ``speed``.
+        position NaN, which keeps them out of maps. The velocity is that along x, y and z, or of a
+        position without these along all axes but circular ones. It is smoothed with a triangle
+        0.5 s wide and goes the short way round on circular axes; the recording holds the speed as
+        ``speed``.
     behaviour
         Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
         as ``"map"``, as arrays (walk,). Their names are not those of the position, nor of what is
@@ -386,15 +387,28 @@ def as_array(values: Any) -> Any:
     """Values as NumPy or dask: files are read, what is masked becomes NaN, walks are padded."""
     if hasattr(values, "dask"):
         return values
-    masked = isinstance(values, list | tuple) and any(map(np.ma.isMaskedArray, values))
-    if masked or _is_ragged(values):
+    listed = isinstance(values, list | tuple) and any(map(_needs_conversion, values))
+    if listed or _is_ragged(values):
         return padded([as_array(walk) for walk in values])
+    if _is_tensor(values):
+        values = values.detach().cpu()
+        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
         values = values[...]
     if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
         kind = np.result_type(values.dtype, np.float32)
         return np.ma.filled(values.astype(kind), np.nan)
     return np.asarray(values)
+
+
+def _is_tensor(values: Any) -> bool:
+    """Whether this is a tensor of torch, which may have gradients or be on a GPU."""
+    return type(values).__module__.partition(".")[0] == "torch" and hasattr(values, "detach")
+
+
+def _needs_conversion(values: Any) -> bool:
+    """Whether NumPy loses something of an array in a list, or refuses it."""
+    return np.ma.isMaskedArray(values) or (_is_tensor(values) and values.ndim > 0)
 
 
 def padded(walks: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -482,7 +496,7 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
     if schema.TIME not in position.dims or len(others) != 1:
         raise ValueError(
             "position, a DataArray, must have the dimension 'time' and one of axes, got "
-            f"{position.dims}"
+            f"{position.dims}; of several keypoints or animals select one with position.sel"
         )
     (axis,) = others
     labels = position[axis].values if axis in position.coords else np.empty(0)
