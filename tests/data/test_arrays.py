@@ -482,6 +482,19 @@ def test_walks_of_unequal_length_are_a_list_or_end_in_nan(activation, position):
     np.testing.assert_allclose(stamped.dwell, got.dwell)
 
 
+def test_units_with_labels_of_several_levels_are_named_by_all():
+    levels = pd.MultiIndex.from_tuples(
+        [("a", 1), ("a", 2), ("b", 1), ("b", 2)], names=["probe", "cell"]
+    )
+    coords = xr.Coordinates.from_pandas_multiindex(levels, "unit")
+    array = xr.DataArray(ACTIVATION[0], coords, ("time", "unit"))
+    for activation in (array, pd.DataFrame(ACTIVATION[0], columns=levels)):
+        got = from_arrays(activation, {"x": PLACE["x"][0]})
+        assert got.unit.values.tolist() == ["a/1", "a/2", "b/1", "b/2"]
+    maps = maps_from_arrays(array.rename(time="x").T, by="x")
+    assert maps.unit.values.tolist() == got.unit.values.tolist()
+
+
 def test_tensors_are_arrays():
     exact = torch.tensor(ACTIVATION.astype(np.float32), requires_grad=True)
     place = {name: torch.tensor(axis) for name, axis in PLACE.items()}
