@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.circular import circular_of, declare, unwrapped
-from placeformer.data.dwell import gap_in, sample_times
+from placeformer.data.dwell import sample_times
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
 from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
@@ -38,8 +38,8 @@ def laps(
 
     A lap on a track with two ends is a run from one end to the other: from the outermost position
     of the last stay in one end zone to the outermost position of the first stay in the other. Runs
-    that turn back are no laps, nor are jumps from end to end between two neighbouring samples, as
-    where an animal in virtual reality is put back to the start. On a circular track it is one turn.
+    that turn back are no laps, nor are jumps from end to end without a sample in between, as where
+    an animal in virtual reality is put back to the start. On a circular track it is one turn.
 
     Parameters
     ----------
@@ -102,10 +102,7 @@ def laps(
     rows: list[tuple[int, str, float, float]] = []
     for walk, row in enumerate(position):
         known = np.flatnonzero(np.isfinite(row))
-        if period is None:
-            runs = _runs(row[known], *zones, _neighbours(recording, known, times[walk]))
-        else:
-            runs = _turns(row[known], period)
+        runs = _runs(row[known], *zones) if period is None else _turns(row[known], period)
         for first, stop, direction in runs:
             at = known[first:stop]
             number[walk, at] = len(rows)
@@ -130,20 +127,7 @@ def laps(
     return result
 
 
-def _neighbours(
-    recording: xr.Dataset, known: NDArray[np.intp], times: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Whether each of some samples is followed by the next of the recording, without a gap."""
-    stamps = times[known]
-    if len(known) < 2:
-        return np.zeros(len(known), bool)
-    follows = (np.diff(known) == 1) & (np.diff(stamps) <= gap_in(recording, stamps))
-    return np.append(follows, False)
-
-
-def _runs(
-    position: NDArray[np.float64], low: float, high: float, neighbours: NDArray[np.bool_]
-) -> list[Run]:
+def _runs(position: NDArray[np.float64], low: float, high: float) -> list[Run]:
     """Runs from one end zone of a track to the other."""
     zone = np.where(position <= low, 0, np.where(position >= high, 1, -1))
     inside = np.flatnonzero(zone >= 0)
@@ -154,7 +138,7 @@ def _runs(
     first, last = inside[np.append(0, breaks + 1)], inside[np.append(breaks, inside.size - 1)]
     end = zone[first]
     runs = []
-    jumps = (first[1:] - last[:-1] == 1) & neighbours[last[:-1]]
+    jumps = first[1:] - last[:-1] == 1
     moves = np.abs(np.diff(position))[(zone[:-1] < 0) | (zone[1:] < 0)]
     if not moves.size or np.median(moves) > CONTINUOUS * (high - low):
         jumps[:] = False  # samples so far apart that a run may be one move
