@@ -163,3 +163,16 @@ def test_speed_does_not_look_across_a_gap_or_at_lost_samples():
     assert np.isnan(got[50])
     np.testing.assert_allclose(np.delete(got, 50), 1)
     assert np.isnan(speed(TENTHS[:1], [TENTHS[:1]], 0.5, 0.5)).all()
+
+
+def test_a_jump_is_no_speed():
+    times = np.arange(200) / 10
+    position = np.tile(np.arange(50.0), 4)  # an animal that is put back to the start
+    np.testing.assert_allclose(speed(times, [position], np.inf), 10)
+    glitch = np.arange(200.0)
+    glitch[150] = 0  # a tracker that takes something else for the animal
+    got = speed(times, [glitch], np.inf)
+    np.testing.assert_allclose(np.delete(got, 150), 10)
+    assert np.isnan(got[150])
+    restless = np.tile([3.0, 4.0], 100)  # all moves are of half the range or more
+    assert np.isfinite(speed(times, [restless], np.inf)).all()

@@ -159,6 +159,14 @@ def test_a_jump_back_to_the_start_is_no_lap():
     assert table.direction.values.tolist() == ["forward", "backward"] * 4 + ["forward", "backward"]
 
 
+def test_a_jump_back_to_the_start_is_no_running_backward():
+    x = np.tile(np.arange(50.0), 4)
+    recording = pf.from_arrays(np.ones((200, 1)), {"x": x}, sample_rate=10)
+    assert (pf.running_direction(recording) == "forward").all()
+    maps = pf.rate_maps(recording, by="x", split="direction")
+    np.testing.assert_allclose(maps.occupancy.sum("x"), [20, 0])
+
+
 def test_laps_of_several_walks_are_numbered_on():
     x = shuttle(4, 30)
     walks = np.stack([x, 100 - x])

@@ -32,6 +32,9 @@ MOST_TWICE = 0.05
 SLOWEST = 5.0
 """Interval in seconds above which the times of a position are likely in other units."""
 
+CONTINUOUS = 0.05
+"""Share of its range that a continuous position usually moves between two samples, at most."""
+
 ROUNDING = 1e-6
 """Share of a distance that differences of times may be off by."""
 
@@ -199,14 +202,17 @@ def velocity(
 
     The distance between the mean positions over half a window after and before the sample, over
     the time between them: the velocity smoothed with a triangle of the width of the window. Between
-    samples the position is taken to be linear; a window ends at a gap.
+    samples the position is taken to be linear; a window ends at a gap, and at a jump.
     """
     known = np.isfinite(axes).all(axis=0)
     t = times[known] - (times[0] if len(times) else 0.0)
     out = np.full((len(axes), len(times)), np.nan)
     if len(t) < 2:
         return out
-    breaks = np.flatnonzero(np.diff(t) > max_gap)
+    broken = np.diff(t) > max_gap
+    for axis in axes:
+        broken |= _jumps(t, axis[known])
+    breaks = np.flatnonzero(broken)
     first = t[np.concatenate([[0], breaks + 1])]
     last = t[np.concatenate([breaks, [len(t) - 1]])]
     piece = np.searchsorted(first, t, side="right") - 1
@@ -223,6 +229,17 @@ def velocity(
             ahead - behind, apart, out=np.full(len(t), np.nan), where=apart > 0
         )
     return out
+
+
+def _jumps(times: Floats, axis: Floats) -> NDArray[np.bool_]:
+    """Whether a position moves by half its range to the next sample, ten times faster than usual.
+
+    An animal in virtual reality is put back to the start, and a tracker takes something else for
+    the animal.
+    """
+    intervals, steps, extent = np.diff(times), np.abs(np.diff(axis)), np.ptp(axis)
+    usual = np.median((steps / intervals)[steps > 0]) if extent > 0 else np.inf
+    return np.asarray((steps > extent / 2) & (usual * intervals < CONTINUOUS * extent))
 
 
 @dataclass(frozen=True)
