@@ -495,6 +495,12 @@ def test_units_with_labels_of_several_levels_are_named_by_all():
     assert maps.unit.values.tolist() == got.unit.values.tolist()
 
 
+def test_a_map_that_changes_within_a_walk_is_refused():
+    one = {name: axis[0] for name, axis in PLACE.items()}
+    with pytest.raises(ValueError, match=r"'map'\] must be \(walk,\), one .*\(50,\).* cut the walk"):
+        from_arrays(ACTIVATION[0], one, behaviour={"map": np.arange(50) // 25})
+
+
 def test_tensors_are_arrays():
     exact = torch.tensor(ACTIVATION.astype(np.float32), requires_grad=True)
     place = {name: torch.tensor(axis) for name, axis in PLACE.items()}

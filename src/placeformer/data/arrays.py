@@ -669,11 +669,16 @@ def _variable(
         values = values[None]
         dims = _dims(name, values.shape, sizes)
     if dims is None:
-        raise ValueError(
-            f"{argument}[{name!r}] must be (walk, time), (time,) of one walk, or (walk,), as long "
-            f"as the rest, got {shape}; {source}. To pass an array of walks and other axes, name "
-            'its axes: xr.DataArray(values, dims=("walk", "axis"))'
-        )
+        if name in schema.RECORDING and schema.RECORDING[name].dims == (schema.WALK,):
+            shapes = "(walk,), one value for every walk"
+            advice = "Where it changes within a walk, cut the walk there and pass a list of arrays"
+        else:
+            shapes = "(walk, time), (time,) of one walk, or (walk,), as long as the rest"
+            advice = (
+                "To pass an array of walks and other axes, name its axes: "
+                'xr.DataArray(values, dims=("walk", "axis"))'
+            )
+        raise ValueError(f"{argument}[{name!r}] must be {shapes}, got {shape}; {source}. {advice}")
     return xr.Variable(dims, values, attrs)
 
 
