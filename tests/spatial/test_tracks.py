@@ -394,6 +394,16 @@ def test_wrong_tracks_are_refused(nodes, edges, options, what):
         pf.linearize(recording, nodes, edges, **options)
 
 
+@pytest.mark.parametrize("scale", [0.01, 100])
+def test_nodes_in_other_units_than_the_position_are_warned_of(scale):
+    recording = pf.from_arrays(
+        np.ones((50, 1)), {"x": np.linspace(0, 80, 50), "y": np.zeros(50)}, position_units="cm"
+    )
+    nodes = {"start": (0, 0), "end": (100 * scale, 0)}
+    with pytest.warns(UserWarning, match=r"position spans 80 and the nodes span .* same units.*cm"):
+        pf.linearize(recording, nodes, [("start", "end")])
+
+
 def test_linear_recordings_are_written_and_read(tmp_path):
     place, _ = along(["a", "b", "d"], 100)
     got = pf.linearize(pf.from_arrays(np.ones((100, 1)), place), W_NODES, W_EDGES)
