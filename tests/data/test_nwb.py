@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -12,6 +13,7 @@ from placeformer.data.pynapple import from_pynapple
 from placeformer.spatial.rate_maps import rate_maps
 
 pynwb = pytest.importorskip("pynwb")
+nap = pytest.importorskip("pynapple")
 from hdmf.common import EnumData  # noqa: E402
 from pynwb.behavior import CompassDirection, Position, SpatialSeries  # noqa: E402
 
@@ -351,3 +353,16 @@ def test_maps_that_the_table_cannot_hold_are_refused():
     to_nwb(maps, file)
     with pytest.raises(ValueError, match="name must be new in module 'ecephys'"):
         to_nwb(maps, file)
+
+
+def test_tables_of_epochs_are_taken_by_their_columns():
+    want = from_nwb(session(), epochs=[[2, 12], [20, 24]])
+    rows = {"start": [2.0, 20.0], "end": [12.0, 24.0]}
+    tables = (nap.IntervalSet(**rows), pd.DataFrame(rows))
+    for epochs in tables:
+        xr.testing.assert_identical(from_nwb(session(), epochs=epochs), want)
+    with pytest.raises(ValueError, match=r"columns 'start_time' and 'stop_time' .* got \['from'"):
+        from_nwb(session(), epochs=pd.DataFrame({"from": [2.0], "to": [12.0]}))
+    for wrong in ([["a", "b"]], {"start_time": [2], "stop_time": [12]}):
+        with pytest.raises(ValueError, match="epochs must be rows of start and stop in seconds"):
+            from_nwb(session(), epochs=wrong)

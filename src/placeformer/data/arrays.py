@@ -159,6 +159,7 @@ def from_arrays(
     if values.ndim != 3:
         raise ValueError(
             f"activation must be (walk, time, unit) or (time, unit), got {tuple(values.shape)}"
+            f"{'; of one unit pass values[:, None]' if values.ndim == 1 else ''}"
         )
     n_walks, n_steps, n_units = values.shape
     lengths = _walk_lengths(values)

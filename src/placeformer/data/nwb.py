@@ -17,11 +17,14 @@ from placeformer.data import schema, sessions
 from placeformer.data.circular import PERIODS
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
-from placeformer.data.sessions import Cut, Track, ends_of
+from placeformer.data.sessions import Cut, Track, ends_of, rows_of
 from placeformer.data.unit_identity import nwb_files
 
 UNOBSERVED = 0.01
 """Share of the time that units may be unobserved without a word."""
+
+ENDS_OF_EPOCHS = (("start_time", "stop_time"), ("start", "end"), ("start", "stop"))
+"""Columns of tables of intervals: those of NWB, those of pynapple, and others."""
 
 SAME_TIME = 1e-6
 """Seconds that times of series side by side may differ by."""
@@ -63,8 +66,9 @@ def from_nwb(
         the first of two LEDs, ``{"x": [0, 2], "y": [1, 3]}`` their midpoints.
     epochs
         Name of a table of intervals (``"trials"``, ``"epochs"``, ...), a DataFrame with its columns
-        (for example some of its rows), or rows of start and stop in seconds; by default from the
-        first to the last sample of the position. Every row becomes a walk.
+        (for example some of its rows), an ``IntervalSet`` of pynapple, or rows of start and stop in
+        seconds; by default from the first to the last sample of the position. Every row becomes a
+        walk.
     join, bin_size, min_speed, max_gap
         As in :func:`from_pynapple`: whether to concatenate the epochs to one walk, in order of time
         and the time that they share once (otherwise walks that are shorter than the longest end in
@@ -149,7 +153,7 @@ def from_nwb(
         rows = _chosen(units, where)
         paths, series = _position(file, position)
         track, units_of_axes = _track(paths, series, columns, max_gap, circular)
-        spans = np.asarray(track.support if epochs is None else _epochs(file, epochs), float)
+        spans = rows_of(track.support if epochs is None else _epochs(file, epochs))
         ids = np.asarray(units.id[:])
         trains = {ids[row]: np.asarray(units["spike_times"][row], float) for row in rows}
         if obs_intervals and "obs_intervals" in units.colnames:
@@ -565,9 +569,7 @@ def _same(times: Floats, others: Floats) -> bool:
 def _epochs(file: Any, epochs: Any) -> Any:
     """Rows of start and stop."""
     if not isinstance(epochs, str):
-        if hasattr(epochs, "columns"):
-            return np.stack([epochs["start_time"], epochs["stop_time"]], axis=1)
-        return epochs
+        return _columns_of(epochs) if hasattr(epochs, "columns") else epochs
     tables: Mapping[str, Any] = {"trials": file.trials, "epochs": file.epochs, **file.intervals}
     table = tables.get(epochs)
     if table is None:
@@ -577,6 +579,17 @@ def _epochs(file: Any, epochs: Any) -> Any:
             f"{', '.join(known) or 'none'}"
         )
     return np.stack([table["start_time"][:], table["stop_time"][:]], axis=1)
+
+
+def _columns_of(epochs: Any) -> Any:
+    """Start and stop of a table of intervals, a DataFrame or pynapple's IntervalSet."""
+    for names in ENDS_OF_EPOCHS:
+        if set(names) <= set(epochs.columns):
+            return np.stack([np.asarray(epochs[name], float) for name in names], axis=1)
+    raise ValueError(
+        "epochs, a table, must have the columns 'start_time' and 'stop_time' in seconds, or 'start' "
+        f"and 'end', got {list(epochs.columns)}; rename them"
+    )
 
 
 def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
