@@ -111,6 +111,7 @@ def test_a_position_among_several_is_named():
     heading = from_nwb(file, position="heading")
     assert "y" not in heading.coords
     assert heading.x.units == "rad"
+    assert circular_of(heading) == {"x": pytest.approx(2 * np.pi)}
 
 
 def test_a_compass_direction_beside_the_position_is_a_circular_axis():

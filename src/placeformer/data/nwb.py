@@ -58,9 +58,9 @@ def from_nwb(
         ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
         compass directions and eye positions are used only if named. A list of names, or the name of
         a container, takes several series: with the same times their columns are put side by side (x
-        and y in separate series, or two LEDs), and a compass direction beside them is a circular
-        axis of its own name; series that follow one another in time make one track (for example one
-        series per epoch).
+        and y in separate series, or two LEDs), and a compass direction beside them keeps its
+        name; series that follow one another in time make one track (for example one series per
+        epoch). Compass directions in radians or degrees are circular axes.
     columns
         Columns that make the axes, where they are not x, y and z: ``{"x": 0, "y": 1}`` are those of
         the first of two LEDs, ``{"x": [0, 2], "y": [1, 3]}`` their midpoints.
@@ -492,7 +492,7 @@ def _track(
     times, values = parts[0]
     support = np.array([[t[0], t[-1]] for t, _ in parts])
     made_of = [series[0]] * values.shape[1]
-    turns: list[float | None] = [None] * len(made_of)
+    turns = [_turn(series[0], values)] * len(made_of)
     beside = len(parts) > 1 and all(_same(t, times) for t, _ in parts[1:])
     if beside:
         made_of = [each for each, (_, v) in zip(series, parts, strict=True) for _ in v.T]
@@ -510,7 +510,8 @@ def _track(
         times, values = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     n = values.shape[1]
     if columns is None:
-        own = [each.name for each, turn in zip(made_of, turns, strict=True) if turn is None]
+        angles = [bool(turn) and beside for turn in turns]
+        own = [each.name for each, angle in zip(made_of, angles, strict=True) if not angle]
         if len(own) > len(AXES):
             raise ValueError(
                 f"position must have 1 to {len(AXES)} columns, got {shapes}; name the columns that "
@@ -520,8 +521,8 @@ def _track(
         named = len(parts) > 1 and set(own) <= set(AXES) and len(set(own)) == len(own)
         names = iter(own if named else AXES)
         columns = {
-            each.name if turn else next(names): k
-            for k, (each, turn) in enumerate(zip(made_of, turns, strict=True))
+            each.name if angle else next(names): k
+            for k, (each, angle) in enumerate(zip(made_of, angles, strict=True))
         }
     wrong = [k for which in columns.values() for k in np.ravel(which) if not 0 <= k < n]
     if wrong or not columns:
