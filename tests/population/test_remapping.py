@@ -190,7 +190,7 @@ def test_the_order_of_axes_does_not_matter(shape):
 
 
 def test_edges_may_differ_by_rounding():
-    place, units = RNG(9).random((400, 2)), RNG(9).random((400, 6))
+    place, units = RNG(9).random((4000, 2)), RNG(8).random((4000, 6))
     recording = from_arrays(units, place)
     a, b = (
         rate_maps(recording, bins={"x": edges, "y": edges})
