@@ -497,7 +497,9 @@ def test_units_with_labels_of_several_levels_are_named_by_all():
 
 def test_a_map_that_changes_within_a_walk_is_refused():
     one = {name: axis[0] for name, axis in PLACE.items()}
-    with pytest.raises(ValueError, match=r"'map'\] must be \(walk,\), one .*\(50,\).* cut the walk"):
+    with pytest.raises(
+        ValueError, match=r"'map'\] must be \(walk,\), one .*\(50,\).* cut the walk"
+    ):
         from_arrays(ACTIVATION[0], one, behaviour={"map": np.arange(50) // 25})
 
 

@@ -121,9 +121,7 @@ def test_a_compass_direction_beside_the_position_is_a_circular_axis():
     alone = from_nwb(session(), position="tracker", bin_size=0.5, min_speed=0.01)
     np.testing.assert_array_equal(got.speed, alone.speed)  # the heading is no part of it
     np.testing.assert_array_equal(got.y, alone.y)
-    named = from_nwb(
-        session(), position=["heading", "tracker"], columns={"hd": 0, "x": 1, "y": 2}
-    )
+    named = from_nwb(session(), position=["heading", "tracker"], columns={"hd": 0, "x": 1, "y": 2})
     assert circular_of(named) == {"hd": pytest.approx(2 * np.pi)}
     assert named.x.units == "m"
     with pytest.raises(ValueError, match=r"in one unit, got \['m', 'rad'\].*circular"):

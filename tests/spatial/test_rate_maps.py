@@ -404,7 +404,9 @@ def test_bins_in_other_units_than_the_position_are_noticed():
     x = np.linspace(0, 100, 1001)  # cm
     recording = from_arrays(np.ones((1001, 1)), {"x": x, "y": 50 + 0 * x})
     metres = np.linspace(0, 1, 11)
-    with pytest.raises(ValueError, match=r"'x' lies in 0 to 100 and its bins in 0 to 1; pass other"):
+    with pytest.raises(
+        ValueError, match=r"'x' lies in 0 to 100 and its bins in 0 to 1; pass other"
+    ):
         rate_maps(recording, bins={"x": metres, "y": metres})
     with pytest.warns(UserWarning, match="bins hold 11 of the 1,001 samples .* the same units"):
         maps = rate_maps(recording, by="x", bins={"x": metres})

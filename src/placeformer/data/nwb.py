@@ -588,8 +588,8 @@ def _columns_of(epochs: Any) -> Any:
         if set(names) <= set(epochs.columns):
             return np.stack([np.asarray(epochs[name], float) for name in names], axis=1)
     raise ValueError(
-        "epochs, a table, must have the columns 'start_time' and 'stop_time' in seconds, or 'start' "
-        f"and 'end', got {list(epochs.columns)}; rename them"
+        "epochs, a table, must have the columns 'start_time' and 'stop_time' in seconds, or "
+        f"'start' and 'end', got {list(epochs.columns)}; rename them"
     )
 
 

@@ -18,8 +18,8 @@ from placeformer.data.schema import variable
 from placeformer.data.unit_identity import warn_of_other_worlds
 from placeformer.population.mirrored_maps import mirrored, symmetries
 from placeformer.population.similarity_measures import (
-    NAMES,
     MAX_ROWS,
+    NAMES,
     Distance,
     Matrices,
     Measure,

@@ -106,13 +106,13 @@ def rate_maps(
     ------
     ValueError
         The recording breaks the contract, activations are not finite, an option is out of range, a
-        period does not fit the values, no sample lies in the bins (other than those of RateMaps), or
+        period does not fit the values, no sample lies in the bins (unless these are RateMaps), or
         places times units exceed the memory of the machine.
 
     Warns
     -----
     UserWarning
-        Fewer than 2 % of the samples whose position is known lie in the bins (other than those of
+        Fewer than 2 % of the samples whose position is known lie in the bins (unless these are
         RateMaps): their edges may be in other units.
 
     See Also
