@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 import zarr
 
@@ -268,6 +269,14 @@ def test_timed_recordings_carry_their_seconds():
             from_arrays(ACTIVATION, PLACE, **options)
 
 
+def test_timestamps_in_milliseconds_are_warned_of():
+    times = 33 * np.arange(50)
+    with pytest.warns(UserWarning, match="timestamps are taken as seconds.* 33 s apart") as caught:
+        from_arrays(ACTIVATION[0], {"x": PLACE["x"][0]}, timestamps=times)
+    assert caught[0].filename == __file__
+    from_arrays(ACTIVATION[0], {"x": PLACE["x"][0]}, timestamps=times / 1000)
+
+
 def test_slow_samples_have_no_position():
     x = np.concatenate([np.arange(50.0), np.full(50, 49.0)])
     position = {"x": np.stack([x, x[::-1]]), "y": np.zeros((2, 100))}
@@ -471,6 +480,47 @@ def test_walks_of_unequal_length_are_a_list_or_end_in_nan(activation, position):
         stamped.timestamp, ended([0.1 * np.arange(50) + k for k in range(3)])
     )
     np.testing.assert_allclose(stamped.dwell, got.dwell)
+
+
+def test_units_with_labels_of_several_levels_are_named_by_all():
+    levels = pd.MultiIndex.from_tuples(
+        [("a", 1), ("a", 2), ("b", 1), ("b", 2)], names=["probe", "cell"]
+    )
+    coords = xr.Coordinates.from_pandas_multiindex(levels, "unit")
+    array = xr.DataArray(ACTIVATION[0], coords, ("time", "unit"))
+    for activation in (array, pd.DataFrame(ACTIVATION[0], columns=levels)):
+        got = from_arrays(activation, {"x": PLACE["x"][0]})
+        assert got.unit.values.tolist() == ["a/1", "a/2", "b/1", "b/2"]
+    maps = maps_from_arrays(array.rename(time="x").T, by="x")
+    assert maps.unit.values.tolist() == got.unit.values.tolist()
+
+
+def test_a_map_that_changes_within_a_walk_is_refused():
+    one = {name: axis[0] for name, axis in PLACE.items()}
+    with pytest.raises(
+        ValueError, match=r"'map'\] must be \(walk,\), one .*\(50,\).* cut the walk"
+    ):
+        from_arrays(ACTIVATION[0], one, behaviour={"map": np.arange(50) // 25})
+
+
+def test_tensors_are_arrays():
+    exact = torch.tensor(ACTIVATION.astype(np.float32), requires_grad=True)
+    place = {name: torch.tensor(axis) for name, axis in PLACE.items()}
+    want = from_arrays(ACTIVATION.astype(np.float32), PLACE)
+    xr.testing.assert_identical(from_arrays(exact, place), want)
+    xr.testing.assert_identical(from_arrays(list(exact), place), want)
+    got = from_arrays(exact.to(torch.bfloat16), place)
+    assert got.activation.dtype == np.float32
+    np.testing.assert_allclose(got.activation, ACTIVATION, rtol=2**-8)
+
+
+def test_speed_is_that_along_x_y_and_z():
+    t = np.arange(100) / 10
+    position = {"x": 3 * t, "y": 4 * t, "likelihood": np.sin(9 * t), "linear": 5 * t}
+    got = from_arrays(np.ones((100, 1)), position, sample_rate=10, min_speed=1)
+    np.testing.assert_allclose(got.speed, 5)
+    got = from_arrays(np.ones((100, 1)), {"linear": 2 * t}, sample_rate=10, min_speed=1)
+    np.testing.assert_allclose(got.speed, 2)
 
 
 def test_objects_are_numbers_and_none_is_missing():

@@ -1,11 +1,13 @@
 """Clocks: the seconds a sample stands for, where a gap begins, whose sample a time is, speed."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from placeformer.data.clock import Clock, check_times, gap_of, inside, speed
+from placeformer.data.clock import Clock, check_times, gap_of, inside, speed, warn_of_units
 
 TENTHS = np.arange(100) / 10 + 5.0
 
@@ -111,11 +113,24 @@ def test_gaps_out_of_range_are_refused():
         ([1.0, np.nan], "got 1 s and then nan s"),
         ([np.nan, 1.0], "not be NaN, got nan s"),
         ([5156.8123, 5156.8123, 5157], "got 5156.8123 s and then 5156.8123 .*drop one sample"),
+        (
+            (1.7e9 + np.arange(300) / 30).astype(np.float32),
+            r"299 of 300 times equal the one before.*float32 \(which tells 1.3e\+02 s apart",
+        ),
     ],
 )
 def test_times_that_do_not_ascend_are_refused(times, message):
     with pytest.raises(ValueError, match=message):
         check_times(np.array(times), "position")
+
+
+def test_times_in_other_units_are_warned_of():
+    with pytest.warns(UserWarning, match=r"times are taken as seconds.* 100 s apart .* 2.75 h;"):
+        warn_of_units(1000 * TENTHS, None, "times", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_units(TENTHS, None, "times", 2)
+        warn_of_units(1000 * TENTHS, 500.0, "times", 2)  # whoever sets max_gap knows its units
 
 
 def test_ends_of_an_epoch_are_included():
@@ -148,3 +163,16 @@ def test_speed_does_not_look_across_a_gap_or_at_lost_samples():
     assert np.isnan(got[50])
     np.testing.assert_allclose(np.delete(got, 50), 1)
     assert np.isnan(speed(TENTHS[:1], [TENTHS[:1]], 0.5, 0.5)).all()
+
+
+def test_a_jump_is_no_speed():
+    times = np.arange(200) / 10
+    position = np.tile(np.arange(50.0), 4)  # an animal that is put back to the start
+    np.testing.assert_allclose(speed(times, [position], np.inf), 10)
+    glitch = np.arange(200.0)
+    glitch[150] = 0  # a tracker that takes something else for the animal
+    got = speed(times, [glitch], np.inf)
+    np.testing.assert_allclose(np.delete(got, 150), 10)
+    assert np.isnan(got[150])
+    restless = np.tile([3.0, 4.0], 100)  # all moves are of half the range or more
+    assert np.isfinite(speed(times, [restless], np.inf)).all()

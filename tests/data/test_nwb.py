@@ -3,14 +3,17 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
+from placeformer.data.circular import circular_of
 from placeformer.data.nwb import from_nwb, to_nwb
 from placeformer.data.pynapple import from_pynapple
 from placeformer.spatial.rate_maps import rate_maps
 
 pynwb = pytest.importorskip("pynwb")
+nap = pytest.importorskip("pynapple")
 from hdmf.common import EnumData  # noqa: E402
 from pynwb.behavior import CompassDirection, Position, SpatialSeries  # noqa: E402
 
@@ -108,6 +111,21 @@ def test_a_position_among_several_is_named():
     heading = from_nwb(file, position="heading")
     assert "y" not in heading.coords
     assert heading.x.units == "rad"
+    assert circular_of(heading) == {"x": pytest.approx(2 * np.pi)}
+
+
+def test_a_compass_direction_beside_the_position_is_a_circular_axis():
+    got = from_nwb(session(), position=["tracker", "heading"], bin_size=0.5, min_speed=0.01)
+    assert [got[name].units for name in ("x", "y", "heading")] == ["m", "m", "rad"]
+    assert circular_of(got) == {"heading": pytest.approx(2 * np.pi)}
+    alone = from_nwb(session(), position="tracker", bin_size=0.5, min_speed=0.01)
+    np.testing.assert_array_equal(got.speed, alone.speed)  # the heading is no part of it
+    np.testing.assert_array_equal(got.y, alone.y)
+    named = from_nwb(session(), position=["heading", "tracker"], columns={"hd": 0, "x": 1, "y": 2})
+    assert circular_of(named) == {"hd": pytest.approx(2 * np.pi)}
+    assert named.x.units == "m"
+    with pytest.raises(ValueError, match=r"in one unit, got \['m', 'rad'\].*circular"):
+        from_nwb(session(), position=["tracker", "heading"], columns={"x": [0, 2], "y": 1})
 
 
 def of_series(*series):
@@ -334,3 +352,16 @@ def test_maps_that_the_table_cannot_hold_are_refused():
     to_nwb(maps, file)
     with pytest.raises(ValueError, match="name must be new in module 'ecephys'"):
         to_nwb(maps, file)
+
+
+def test_tables_of_epochs_are_taken_by_their_columns():
+    want = from_nwb(session(), epochs=[[2, 12], [20, 24]])
+    rows = {"start": [2.0, 20.0], "end": [12.0, 24.0]}
+    tables = (nap.IntervalSet(**rows), pd.DataFrame(rows))
+    for epochs in tables:
+        xr.testing.assert_identical(from_nwb(session(), epochs=epochs), want)
+    with pytest.raises(ValueError, match=r"columns 'start_time' and 'stop_time' .* got \['from'"):
+        from_nwb(session(), epochs=pd.DataFrame({"from": [2.0], "to": [12.0]}))
+    for wrong in ([["a", "b"]], {"start_time": [2], "stop_time": [12]}):
+        with pytest.raises(ValueError, match="epochs must be rows of start and stop in seconds"):
+            from_nwb(session(), epochs=wrong)

@@ -35,6 +35,11 @@ def test_all_problems_are_named_at_once_with_what_there_is(recording):
     [
         (lambda ds: ds.rename(activation="act"), "'activation' is missing"),
         (lambda ds: ds.isel(walk=0), "must have dims (walk, time, unit), got (time, unit)"),
+        (lambda ds: ds.isel(unit=0), "pick with lists, such as isel(unit=[0])"),
+        (
+            lambda ds: ds.assign(dwell=ds.x.astype(float).expand_dims(unit=ds.unit)),
+            "join units with xr.concat(..., 'unit', data_vars='minimal')",
+        ),
         (lambda ds: ds.isel(unit=[]), "'unit' has length 0"),
         (lambda ds: ds.astype(str), "real numbers"),
         (lambda ds: ds.assign(window=(("walk", "time"), np.ones((3, 40)))), "'window' must have"),

@@ -28,6 +28,11 @@ def counted(recording):
     return (recording.activation * recording.dwell).sum(("walk", "time")).values
 
 
+def test_times_of_a_position_in_milliseconds_are_warned_of():
+    with pytest.warns(UserWarning, match="times of the position are taken as seconds"):
+        Track(1000 * TIMES, AXES)
+
+
 def test_spikes_count_at_the_nearest_sample_as_a_rate():
     got = spikes([5.0, 5.04, 5.06, 7.0])
     check_recording(got, need=("x", "y", "dwell"))
@@ -265,7 +270,8 @@ def test_two_clocks_are_noticed(scale):
         spikes(np.concatenate([[6.0], train * scale + 5]))
     with pytest.warns(UserWarning, match="lie within the position's time"):
         times = (TIMES - 5) * scale
-        spikes(train, track=Track(times, AXES), cut=Cut(times[[0, -1]]))
+        track = Track(times, AXES, max_gap=scale)
+        spikes(train, track=track, cut=Cut(times[[0, -1]]))
     silent = spikes([], [])
     np.testing.assert_array_equal(counted(silent), 0)
 

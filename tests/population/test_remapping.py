@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from placeformer.data.arrays import from_arrays
 from placeformer.evaluation import simulation
 from placeformer.population.remapping import population_vector_correlation, remapping
 from placeformer.population.similarity import similarity
@@ -186,6 +187,22 @@ def test_the_order_of_axes_does_not_matter(shape):
     np.testing.assert_allclose(other.transpose("y", "x"), vectors)
     alike = [similarity(a, maps, n_shuffles=0, progress=False).similarity for maps in (b, turned)]
     np.testing.assert_allclose(*alike)
+
+
+def test_edges_may_differ_by_rounding():
+    place, units = RNG(9).random((4000, 2)), RNG(8).random((4000, 6))
+    recording = from_arrays(units, place)
+    a, b = (
+        rate_maps(recording, bins={"x": edges, "y": edges})
+        for edges in (np.linspace(0, 1, 11), np.append(0, np.cumsum(np.full(10, 0.1))))
+    )
+    assert not np.array_equal(a.x_edges, b.x_edges)
+    stored = a.assign_coords({k: a[k].astype(np.float32) for k in ("x", "y", "x_edges", "y_edges")})
+    for other in (b, stored):
+        np.testing.assert_allclose(remapping(a, other, n_shuffles=20).correlation, 1)
+        found = population_vector_correlation(a, other)
+        assert found.shape == (10, 10)
+        np.testing.assert_allclose(found, 1)
 
 
 @pytest.mark.parametrize(

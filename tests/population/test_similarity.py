@@ -164,6 +164,16 @@ def test_rsa_is_spearmans_correlation_of_distances(distance):
     np.testing.assert_allclose(of_walks.similarity, want)
 
 
+@pytest.mark.parametrize(("distance", "level"), [("correlation", 0.1), ("cosine", 0.0)])
+def test_rows_without_a_direction_are_refused_by_rsa(distance, level):
+    x = RNG(4).standard_normal((25, 8))
+    x[[3, 7]] = level
+    with pytest.raises(ValueError, match=f"{distance}.* in 2 of 25 rows of b; .*'euclidean'"):
+        similarity(maps(x + np.arange(8)), maps(x), method="rsa", distance=distance, n_shuffles=0)
+    got = similarity(maps(x), maps(x), method="rsa", distance="euclidean", n_shuffles=0)
+    np.testing.assert_allclose(got.similarity, 1)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -398,3 +398,18 @@ def test_options_of_another_type_are_refused_by_name(options, words):
     recording = from_arrays(np.ones((5, 1)), {"x": np.arange(5), "y": np.arange(5)})
     with pytest.raises(ValueError, match=words):
         rate_maps(recording, **options)
+
+
+def test_bins_in_other_units_than_the_position_are_noticed():
+    x = np.linspace(0, 100, 1001)  # cm
+    recording = from_arrays(np.ones((1001, 1)), {"x": x, "y": 50 + 0 * x})
+    metres = np.linspace(0, 1, 11)
+    with pytest.raises(
+        ValueError, match=r"'x' lies in 0 to 100 and its bins in 0 to 1; pass other"
+    ):
+        rate_maps(recording, bins={"x": metres, "y": metres})
+    with pytest.warns(UserWarning, match="bins hold 11 of the 1,001 samples .* the same units"):
+        maps = rate_maps(recording, by="x", bins={"x": metres})
+    assert maps.occupancy.sum() == 11
+    here = recording.assign_coords(x=recording.x.where(recording.x < 1.05))
+    assert rate_maps(here, by="x", bins={"x": metres}).occupancy.sum() == 11  # all that is known

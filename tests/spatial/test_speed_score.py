@@ -205,6 +205,9 @@ def test_constant_units_and_speeds(cells):
     assert table.speed_score[1].item() == pytest.approx(1)
     with pytest.raises(ValueError, match="must vary for a speed score, got 2 throughout"):
         pf.speed_score(made(values, np.full(4000, 2.0)), **QUIET)
+    steady = pf.from_arrays(values, {"x": np.arange(4000) / 30}, sample_rate=30)  # but for rounding
+    with pytest.raises(ValueError, match="must vary for a speed score, got 1 throughout"):
+        pf.speed_score(steady, **QUIET)
     with pytest.raises(ValueError, match="'speed' or a position x, y, z"):
         pf.speed_score(cells.drop_vars(["speed", "x"]), **QUIET)
 

@@ -142,6 +142,31 @@ def test_the_number_of_laps_is_right_with_noise(n_laps):
     assert (np.abs(table.duration - 8) < 3).all() and table.start.attrs["units"] == "s"
 
 
+def test_a_jump_back_to_the_start_is_no_lap():
+    x = np.tile(np.arange(50.0), 4)  # an animal that is put back to the start
+    table = pf.laps(pf.from_arrays(np.ones((200, 1)), {"x": x}, sample_rate=10))
+    assert table.direction.values.tolist() == ["forward"] * 4
+    np.testing.assert_allclose(table.duration, 4.9)
+    np.testing.assert_array_equal(table.number[0], np.repeat(np.arange(4), 50))
+    times = np.arange(200) / 10 + 7 * np.repeat(np.arange(4), 50)  # trials with pauses
+    trials = pf.from_arrays(np.ones((200, 1)), {"x": x}, timestamps=times)
+    assert pf.laps(trials).direction.values.tolist() == ["forward"] * 4
+    lost = np.where((np.arange(200) % 50 > 10) & (np.arange(200) % 50 < 40), np.nan, x)
+    table = pf.laps(pf.from_arrays(np.ones((200, 1)), {"x": lost}, sample_rate=10))
+    assert table.direction.values.tolist() == ["forward"] * 4
+    slow = np.tile([0.0, 50, 100, 100, 0, 0], 5)  # samples so far apart that a run is one move
+    table = pf.laps(pf.from_arrays(np.ones((30, 1)), {"x": slow}))
+    assert table.direction.values.tolist() == ["forward", "backward"] * 4 + ["forward", "backward"]
+
+
+def test_a_jump_back_to_the_start_is_no_running_backward():
+    x = np.tile(np.arange(50.0), 4)
+    recording = pf.from_arrays(np.ones((200, 1)), {"x": x}, sample_rate=10)
+    assert (pf.running_direction(recording) == "forward").all()
+    maps = pf.rate_maps(recording, by="x", split="direction")
+    np.testing.assert_allclose(maps.occupancy.sum("x"), [20, 0])
+
+
 def test_laps_of_several_walks_are_numbered_on():
     x = shuttle(4, 30)
     walks = np.stack([x, 100 - x])
@@ -367,6 +392,16 @@ def test_wrong_tracks_are_refused(nodes, edges, options, what):
     recording = pf.from_arrays(np.ones((5, 1)), np.random.default_rng(0).random((5, 2)))
     with pytest.raises(ValueError, match=what):
         pf.linearize(recording, nodes, edges, **options)
+
+
+@pytest.mark.parametrize("scale", [0.01, 100])
+def test_nodes_in_other_units_than_the_position_are_warned_of(scale):
+    recording = pf.from_arrays(
+        np.ones((50, 1)), {"x": np.linspace(0, 80, 50), "y": np.zeros(50)}, position_units="cm"
+    )
+    nodes = {"start": (0, 0), "end": (100 * scale, 0)}
+    with pytest.warns(UserWarning, match=r"position spans 80 and the nodes span .* same units.*cm"):
+        pf.linearize(recording, nodes, [("start", "end")])
 
 
 def test_linear_recordings_are_written_and_read(tmp_path):

@@ -21,7 +21,8 @@ def labelled(values: Any) -> Any:
     """Tables of pandas and pynapple as DataArrays with labels, also within lists and mappings.
 
     Rows are times, columns units. The numbers 0, 1, 2, ... that pandas gives to rows and columns
-    without names, and labels of several levels, are left out. All else is returned as it is.
+    without names, and times of several levels, are left out; units of several levels are named by
+    all of them, such as "probe/3". All else is returned as it is.
     """
     if isinstance(values, Mapping) and not isinstance(values, xr.Dataset):
         return {name: labelled(each) for name, each in values.items()}
@@ -29,7 +30,8 @@ def labelled(values: Any) -> Any:
         found = [labelled(each) for each in values]
         return found if any(a is not b for a, b in zip(found, values, strict=True)) else values
     if isinstance(values, pd.Series | pd.DataFrame):
-        array, labels = values.to_numpy(na_value=np.nan), values.axes
+        array, labels = values.to_numpy(na_value=np.nan), list(values.axes)
+        labels[1:] = map(_joined, labels[1:])
     elif _is_pynapple(values):
         array = np.asarray(values.d)
         labels = [pd.Index(values.t), *([pd.Index(values.columns)] if array.ndim == 2 else [])]
@@ -38,6 +40,13 @@ def labelled(values: Any) -> Any:
     dims = (schema.TIME, schema.UNIT)[: array.ndim]
     known = {d: own for d, own in zip(dims, labels, strict=False) if not _is_numbering(own)}
     return xr.DataArray(array, {d: own.to_numpy() for d, own in known.items()}, dims)
+
+
+def _joined(labels: pd.Index) -> pd.Index:
+    """Labels of one level: those of several levels as text."""
+    if labels.nlevels == 1:
+        return labels
+    return pd.Index(["/".join(map(str, label)) for label in labels])
 
 
 def of_columns(position: Any) -> Any:
@@ -89,7 +98,7 @@ def unit_ids(values: Any) -> NDArray[Any] | None:
     arrays = [walk for walk in walks if isinstance(walk, xr.DataArray)]
     coords = [schema.unit_coords(walk) for walk in arrays]
     found = [labels.get(UNIT_ID, labels.get(schema.UNIT)) for labels in coords]
-    ids = [np.asarray(labels.values) for labels in found if labels is not None]
+    ids = [_joined(labels.to_index()).to_numpy() for labels in found if labels is not None]
     if not ids:
         return None
     if any(not np.array_equal(ids[0], other) for other in ids):

@@ -28,7 +28,7 @@ from placeformer.data.circular import (
     declare,
     names_of_speed,
 )
-from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed
+from placeformer.data.clock import SPEED_WINDOW, Clock, check_times, gap_of, speed, warn_of_units
 from placeformer.data.unit_identity import common_units
 from placeformer.data.walk_lengths import inside_walks, lengths_of
 
@@ -51,7 +51,7 @@ def from_arrays(
     min_speed: float | None = None,
     behaviour: Mapping[str, Any] | None = None,
     units: str | None = None,
-    position_units: str | None = None,
+    position_units: str | Mapping[str, str] | None = None,
     check_finite: bool = True,
     session: str | None = None,
     circular: Mapping[str, float] | None = None,
@@ -63,9 +63,9 @@ def from_arrays(
     activation
         Array (walk, time, unit), or (time, unit) of one walk: NumPy, which is not copied; dask,
         which stays lazy; h5py, zarr and netCDF4, which are read (to keep them on disk pass
-        ``dask.array.from_array(dataset)``); a DataArray, whose axes are found by their names and
-        whose labels of `unit` are kept; or a DataFrame or TsdFrame of one walk, whose columns are
-        units, labelled by their names.
+        ``dask.array.from_array(dataset)``); torch; a DataArray, whose axes are found by their names
+        and whose labels of `unit` are kept; or a DataFrame or TsdFrame of one walk, whose columns
+        are units, labelled by their names.
         Walks of unequal length are a list of arrays (time, unit), or one array in which shorter
         walks end in NaN.
     position
@@ -87,18 +87,19 @@ def from_arrays(
         ``attrs["max_gap"]`` holds what was taken, unless it differs between walks.
     min_speed
         Minimum speed of a timed recording, in units of the position per second: slower samples get
-        position NaN, which keeps them out of maps. The velocity is smoothed with a triangle 0.5 s
-        wide, goes the short way round on circular axes, and leaves angles out, which are circular
-        axes other than x, y and z; the recording holds the speed as ``speed``.
+        position NaN, which keeps them out of maps. The velocity is that along x, y and z, or of a
+        position without these along all axes but circular ones. It is smoothed with a triangle
+        0.5 s wide and goes the short way round on circular axes; the recording holds the speed as
+        ``speed``.
     behaviour
         Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
         as ``"map"``, as arrays (walk,). Their names are not those of the position, nor of what is
         made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed`` with
         ``min_speed``.
     units, position_units
-        Units of the activation, for example "Hz", and of the position, for example "m"; by default
-        those that a DataArray states in ``attrs["units"]``, else "1". A circular axis that is not
-        x, y or z is in "rad" or "deg" where that is its period.
+        Units of the activation, for example "Hz", and of the position, for example "m", or of every
+        axis by its name; by default those that a DataArray states in ``attrs["units"]``, else "1".
+        A circular axis that is not x, y or z is in "rad" or "deg" where that is its period.
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
         Dask arrays are not read and not checked.
@@ -158,6 +159,7 @@ def from_arrays(
     if values.ndim != 3:
         raise ValueError(
             f"activation must be (walk, time, unit) or (time, unit), got {tuple(values.shape)}"
+            f"{'; of one unit pass values[:, None]' if values.ndim == 1 else ''}"
         )
     n_walks, n_steps, n_units = values.shape
     lengths = _walk_lengths(values)
@@ -178,7 +180,8 @@ def from_arrays(
     others = label(behaviour, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
     for name, place in places.items():
-        stated = stated_units("position_units", position_units, columns[name])
+        own = position_units.get(name) if isinstance(position_units, Mapping) else position_units
+        stated = stated_units("position_units", own, columns[name])
         place.attrs["units"] = _units_of_axis(name, stated, periods)
     running = names_of_speed(places, periods)
     if min_speed is not None:
@@ -331,6 +334,7 @@ def _timing(
         dwell[walk, known] = Clock.of(row[known], gap).dwell
         steps.append(np.diff(row[known])[np.diff(row[known]) <= gap])
         gaps.append(gap)
+    warn_of_units(times[0, inside[0]], max_gap, "timestamps", stacklevel=4)
     about = {"units": "s", "long_name": "time on the session's clock"}
     variables = {
         schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs),
@@ -384,15 +388,28 @@ def as_array(values: Any) -> Any:
     """Values as NumPy or dask: files are read, what is masked becomes NaN, walks are padded."""
     if hasattr(values, "dask"):
         return values
-    masked = isinstance(values, list | tuple) and any(map(np.ma.isMaskedArray, values))
-    if masked or _is_ragged(values):
+    listed = isinstance(values, list | tuple) and any(map(_needs_conversion, values))
+    if listed or _is_ragged(values):
         return padded([as_array(walk) for walk in values])
+    if _is_tensor(values):
+        values = values.detach().cpu()
+        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
         values = values[...]
     if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
         kind = np.result_type(values.dtype, np.float32)
         return np.ma.filled(values.astype(kind), np.nan)
     return np.asarray(values)
+
+
+def _is_tensor(values: Any) -> bool:
+    """Whether this is a tensor of torch, which may have gradients or be on a GPU."""
+    return type(values).__module__.partition(".")[0] == "torch" and hasattr(values, "detach")
+
+
+def _needs_conversion(values: Any) -> bool:
+    """Whether NumPy loses something of an array in a list, or refuses it."""
+    return np.ma.isMaskedArray(values) or (_is_tensor(values) and values.ndim > 0)
 
 
 def padded(walks: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -480,7 +497,7 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
     if schema.TIME not in position.dims or len(others) != 1:
         raise ValueError(
             "position, a DataArray, must have the dimension 'time' and one of axes, got "
-            f"{position.dims}"
+            f"{position.dims}; of several keypoints or animals select one with position.sel"
         )
     (axis,) = others
     labels = position[axis].values if axis in position.coords else np.empty(0)
@@ -653,11 +670,16 @@ def _variable(
         values = values[None]
         dims = _dims(name, values.shape, sizes)
     if dims is None:
-        raise ValueError(
-            f"{argument}[{name!r}] must be (walk, time), (time,) of one walk, or (walk,), as long "
-            f"as the rest, got {shape}; {source}. To pass an array of walks and other axes, name "
-            'its axes: xr.DataArray(values, dims=("walk", "axis"))'
-        )
+        if name in schema.RECORDING and schema.RECORDING[name].dims == (schema.WALK,):
+            shapes = "(walk,), one value for every walk"
+            advice = "Where it changes within a walk, cut the walk there and pass a list of arrays"
+        else:
+            shapes = "(walk, time), (time,) of one walk, or (walk,), as long as the rest"
+            advice = (
+                "To pass an array of walks and other axes, name its axes: "
+                'xr.DataArray(values, dims=("walk", "axis"))'
+            )
+        raise ValueError(f"{argument}[{name!r}] must be {shapes}, got {shape}; {source}. {advice}")
     return xr.Variable(dims, values, attrs)
 
 

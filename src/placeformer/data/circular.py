@@ -265,16 +265,20 @@ def axes_of_speed(
 ) -> list[NDArray[Any]]:
     """The axes (..., time) of a position that its speed is computed from.
 
-    Circular axes go the short way round. Those that are not x, y or z are angles, which are no part
-    of the speed unless there is no other axis.
+    Circular axes go the short way round.
     """
     named = names_of_speed(axes, periods)
     return [unwrapped(axes[k], periods[k]) if k in periods else axes[k] for k in named]
 
 
 def names_of_speed(axes: Iterable[str], periods: Mapping[str, float]) -> list[str]:
-    """Names of the axes of a position that its speed is computed from: not those of angles."""
-    return [name for name in axes if name in schema.AXES or name not in periods] or list(axes)
+    """Names of the axes of a position that its speed is computed from.
+
+    They are x, y and z. Without any of these they are all axes but angles, which are circular axes;
+    without others those.
+    """
+    named = [name for name in axes if name in schema.AXES]
+    return named or [name for name in axes if name not in periods] or list(axes)
 
 
 def wrap(values: Any, low: float, period: float) -> Any:

@@ -8,6 +8,7 @@ every sample of a regular clock stands for one interval.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,15 @@ GAP_SECONDS = 0.25
 
 SPEED_WINDOW = 0.5
 """Width in seconds of the triangle that smooths the velocity."""
+
+MOST_TWICE = 0.05
+"""Share of times that equal the one before, above which they must have been rounded."""
+
+SLOWEST = 5.0
+"""Interval in seconds above which the times of a position are likely in other units."""
+
+CONTINUOUS = 0.05
+"""Share of its range that a continuous position usually moves between two samples, at most."""
 
 ROUNDING = 1e-6
 """Share of a distance that differences of times may be off by."""
@@ -132,6 +142,18 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     return float(max_gap)
 
 
+def warn_of_units(times: Floats, max_gap: float | None, argument: str, stacklevel: int) -> None:
+    """Warn of times so far apart that they may be milliseconds, unless ``max_gap`` was chosen."""
+    interval = float(np.median(np.diff(times)))
+    if max_gap is None and interval > SLOWEST:
+        warnings.warn(
+            f"{argument} are taken as seconds, so the samples are {interval:.4g} s apart and last "
+            f"{(times[-1] - times[0]) / 3600:.4g} h; divide milliseconds by 1e3 and nanoseconds by "
+            "1e9, or pass max_gap if they are seconds",
+            stacklevel=stacklevel,
+        )
+
+
 def inside(times: Floats, start: float, stop: float) -> slice:
     """Samples of ascending times from start to stop, both included."""
     return slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, stop, "right")))
@@ -151,8 +173,15 @@ def check_times(times: Floats, argument: str) -> None:
         "sort the samples and drop those without a time; where the clock starts anew, begin "
         "another walk"
     )
+    twice = np.count_nonzero(steps == 0)
     if here == later:
-        advice = f"{np.count_nonzero(steps == 0)} times occur twice: drop one sample of each"
+        advice = f"{twice} times occur twice: drop one sample of each"
+    if twice > max(1, MOST_TWICE * len(times)):
+        advice = (
+            f"{twice} of {len(times)} times equal the one before, so they were rounded, or held as "
+            f"float32 (which tells {np.spacing(np.float32(abs(here))):.2g} s apart here); pass "
+            "them as float64, or the rate of a regular clock"
+        )
     raise ValueError(
         f"times of {argument} must ascend and not be NaN, got {here:.9g} s and then {later:.9g} s "
         f"(samples {at} and {at + 1}); {advice}"
@@ -173,14 +202,17 @@ def velocity(
 
     The distance between the mean positions over half a window after and before the sample, over
     the time between them: the velocity smoothed with a triangle of the width of the window. Between
-    samples the position is taken to be linear; a window ends at a gap.
+    samples the position is taken to be linear; a window ends at a gap, and at a jump.
     """
     known = np.isfinite(axes).all(axis=0)
     t = times[known] - (times[0] if len(times) else 0.0)
     out = np.full((len(axes), len(times)), np.nan)
     if len(t) < 2:
         return out
-    breaks = np.flatnonzero(np.diff(t) > max_gap)
+    broken = np.diff(t) > max_gap
+    for axis in axes:
+        broken |= _jumps(t, axis[known])
+    breaks = np.flatnonzero(broken)
     first = t[np.concatenate([[0], breaks + 1])]
     last = t[np.concatenate([breaks, [len(t) - 1]])]
     piece = np.searchsorted(first, t, side="right") - 1
@@ -197,6 +229,17 @@ def velocity(
             ahead - behind, apart, out=np.full(len(t), np.nan), where=apart > 0
         )
     return out
+
+
+def _jumps(times: Floats, axis: Floats) -> NDArray[np.bool_]:
+    """Whether a position moves by half its range to the next sample, ten times faster than usual.
+
+    An animal in virtual reality is put back to the start, and a tracker takes something else for
+    the animal.
+    """
+    intervals, steps, extent = np.diff(times), np.abs(np.diff(axis)), np.ptp(axis)
+    usual = np.median((steps / intervals)[steps > 0]) if extent > 0 else np.inf
+    return np.asarray((steps > extent / 2) & (usual * intervals < CONTINUOUS * extent))
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
+from placeformer.data.circular import PERIODS
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
-from placeformer.data.sessions import Cut, Track, ends_of
+from placeformer.data.sessions import Cut, Track, ends_of, rows_of
 from placeformer.data.unit_identity import nwb_files
 
 UNOBSERVED = 0.01
 """Share of the time that units may be unobserved without a word."""
+
+ENDS_OF_EPOCHS = (("start_time", "stop_time"), ("start", "end"), ("start", "stop"))
+"""Columns of tables of intervals: those of NWB, those of pynapple, and others."""
 
 SAME_TIME = 1e-6
 """Seconds that times of series side by side may differ by."""
@@ -54,15 +58,17 @@ def from_nwb(
         ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
         compass directions and eye positions are used only if named. A list of names, or the name of
         a container, takes several series: with the same times their columns are put side by side (x
-        and y in separate series, or two LEDs); series that follow one another in time make one
-        track (for example one series per epoch).
+        and y in separate series, or two LEDs), and a compass direction beside them keeps its
+        name; series that follow one another in time make one track (for example one series per
+        epoch). Compass directions in radians or degrees are circular axes.
     columns
         Columns that make the axes, where they are not x, y and z: ``{"x": 0, "y": 1}`` are those of
         the first of two LEDs, ``{"x": [0, 2], "y": [1, 3]}`` their midpoints.
     epochs
         Name of a table of intervals (``"trials"``, ``"epochs"``, ...), a DataFrame with its columns
-        (for example some of its rows), or rows of start and stop in seconds; by default from the
-        first to the last sample of the position. Every row becomes a walk.
+        (for example some of its rows), an ``IntervalSet`` of pynapple, or rows of start and stop in
+        seconds; by default from the first to the last sample of the position. Every row becomes a
+        walk.
     join, bin_size, min_speed, max_gap
         As in :func:`from_pynapple`: whether to concatenate the epochs to one walk, in order of time
         and the time that they share once (otherwise walks that are shorter than the longest end in
@@ -146,8 +152,8 @@ def from_nwb(
         units = _units(file)
         rows = _chosen(units, where)
         paths, series = _position(file, position)
-        track = _track(paths, series, columns, max_gap, circular)
-        spans = np.asarray(track.support if epochs is None else _epochs(file, epochs), float)
+        track, units_of_axes = _track(paths, series, columns, max_gap, circular)
+        spans = rows_of(track.support if epochs is None else _epochs(file, epochs))
         ids = np.asarray(units.id[:])
         trains = {ids[row]: np.asarray(units["spike_times"][row], float) for row in rows}
         if obs_intervals and "obs_intervals" in units.colnames:
@@ -158,7 +164,7 @@ def from_nwb(
             Cut(spans, join, bin_size, min_speed),
             step="from_nwb",
             layer=layer,
-            position_units=series[0].unit,
+            position_units=units_of_axes,
             unit_labels={
                 "unit_id": ids[rows],
                 **{name: _column(units, name, rows) for name in unit_columns},
@@ -477,21 +483,21 @@ def _track(
     columns: Mapping[str, int | Sequence[int]] | None,
     max_gap: float | None,
     circular: Mapping[str, float] | None,
-) -> Track:
-    """Position in the units of the series: side by side, or one after another."""
+) -> tuple[Track, dict[str, str]]:
+    """Position and the units of its axes, of series side by side, or one after another."""
     parts = [_samples(path, each) for path, each in zip(paths, series, strict=True)]
     shapes = ", ".join(f"{p!r} {v.shape}" for p, (_, v) in zip(paths, parts, strict=True))
-    units = {each.unit for each in series}
-    if len(units) > 1:
-        raise ValueError(f"position must be in one unit, got {sorted(units)} for {paths}")
-    parts.sort(key=lambda part: part[0][0])
+    order = sorted(range(len(parts)), key=lambda k: parts[k][0][0])
+    series, parts = [series[k] for k in order], [parts[k] for k in order]
     times, values = parts[0]
     support = np.array([[t[0], t[-1]] for t, _ in parts])
-    names: Sequence[str] = AXES
-    if len(parts) > 1 and all(_same(t, times) for t, _ in parts[1:]):
+    made_of = [series[0]] * values.shape[1]
+    turns = [_turn(series[0], values)] * len(made_of)
+    beside = len(parts) > 1 and all(_same(t, times) for t, _ in parts[1:])
+    if beside:
+        made_of = [each for each, (_, v) in zip(series, parts, strict=True) for _ in v.T]
+        turns = [_turn(each, v) for each, (_, v) in zip(series, parts, strict=True) for _ in v.T]
         values = np.concatenate([v for _, v in parts], axis=1)
-        own = [each.name for each in series]
-        names = own if set(own) <= set(AXES) and len(own) == values.shape[1] else AXES
         support = support[:1]
     elif len(parts) > 1:
         if (support[:-1, 1] >= support[1:, 0]).any() or len({v.shape[1] for _, v in parts}) > 1:
@@ -504,18 +510,44 @@ def _track(
         times, values = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     n = values.shape[1]
     if columns is None:
-        if n > len(AXES):
+        angles = [bool(turn) and beside for turn in turns]
+        own = [each.name for each, angle in zip(made_of, angles, strict=True) if not angle]
+        if len(own) > len(AXES):
             raise ValueError(
                 f"position must have 1 to {len(AXES)} columns, got {shapes}; name the columns that "
                 'make its axes, columns={"x": 0, "y": 1} or, for the midpoint of two LEDs, '
                 'columns={"x": [0, 2], "y": [1, 3]}, or pass arrays to placeformer.from_arrays'
             )
-        columns = {name: k for k, name in enumerate(names[:n])}
+        named = len(parts) > 1 and set(own) <= set(AXES) and len(set(own)) == len(own)
+        names = iter(own if named else AXES)
+        columns = {
+            each.name if angle else next(names): k
+            for k, (each, angle) in enumerate(zip(made_of, angles, strict=True))
+        }
     wrong = [k for which in columns.values() for k in np.ravel(which) if not 0 <= k < n]
     if wrong or not columns:
         raise ValueError(f"columns must name columns 0 to {n - 1} of {shapes}, got {columns}")
     axes = {name: values[:, np.ravel(which)].mean(axis=1) for name, which in columns.items()}
-    return Track(times, axes, max_gap, support, ends_of(circular, axes))
+    first = {name: int(np.ravel(which)[0]) for name, which in columns.items()}
+    periods = {name: turn for name, k in first.items() if (turn := turns[k])} | dict(circular or {})
+    units = {name: made_of[k].unit for name, k in first.items()}
+    differ = set() if beside else {each.unit for each in series}
+    for name, which in columns.items():
+        differ |= set() if name in periods else {made_of[k].unit for k in np.ravel(which)}
+    if len(differ) > 1:
+        raise ValueError(
+            f"position must be in one unit, got {sorted(differ)} for {paths}; name angles among "
+            "its axes with circular, such as circular={'heading': 360}"
+        )
+    return Track(times, axes, max_gap, support, ends_of(periods, axes)), units
+
+
+def _turn(series: Any, values: Floats) -> float | None:
+    """Period of a compass direction (sample, 1), by its units; ``None`` of other series."""
+    from pynwb.behavior import CompassDirection
+
+    compass = isinstance(series.parent, CompassDirection) and values.shape[1] == 1
+    return PERIODS.get(series.unit) if compass else None
 
 
 def _samples(path: str, series: Any) -> tuple[Floats, Floats]:
@@ -538,9 +570,7 @@ def _same(times: Floats, others: Floats) -> bool:
 def _epochs(file: Any, epochs: Any) -> Any:
     """Rows of start and stop."""
     if not isinstance(epochs, str):
-        if hasattr(epochs, "columns"):
-            return np.stack([epochs["start_time"], epochs["stop_time"]], axis=1)
-        return epochs
+        return _columns_of(epochs) if hasattr(epochs, "columns") else epochs
     tables: Mapping[str, Any] = {"trials": file.trials, "epochs": file.epochs, **file.intervals}
     table = tables.get(epochs)
     if table is None:
@@ -550,6 +580,17 @@ def _epochs(file: Any, epochs: Any) -> Any:
             f"{', '.join(known) or 'none'}"
         )
     return np.stack([table["start_time"][:], table["stop_time"][:]], axis=1)
+
+
+def _columns_of(epochs: Any) -> Any:
+    """Start and stop of a table of intervals, a DataFrame or pynapple's IntervalSet."""
+    for names in ENDS_OF_EPOCHS:
+        if set(names) <= set(epochs.columns):
+            return np.stack([np.asarray(epochs[name], float) for name in names], axis=1)
+    raise ValueError(
+        "epochs, a table, must have the columns 'start_time' and 'stop_time' in seconds, or "
+        f"'start' and 'end', got {list(epochs.columns)}; rename them"
+    )
 
 
 def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:

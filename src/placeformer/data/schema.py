@@ -156,8 +156,7 @@ def check_rate_maps(maps: xr.Dataset) -> None:
         "maps",
         maps,
         problems,
-        "compute it with placeformer.rate_maps(recording) and "
-        "pick one unit with isel(unit=[0]), which keeps the dimension",
+        "compute it with placeformer.rate_maps(recording)",
     )
 
 
@@ -390,7 +389,13 @@ def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> lis
 
 
 def _wrong_dims(name: str, dims: tuple[str, ...], actual: tuple[Hashable, ...]) -> str:
-    return f"{name!r} must have dims ({', '.join(dims)}), got ({', '.join(map(str, actual))})"
+    text = f"{name!r} must have dims ({', '.join(dims)}), got ({', '.join(map(str, actual))})"
+    missing = [d for d in dims if d not in actual]
+    if name in (ACTIVATION, RATE) and missing and set(actual) < set(dims):
+        return f"{text}: pick with lists, such as isel({missing[0]}=[0]), which keep the dimension"
+    if UNIT in actual and UNIT not in dims:
+        return f"{text}: join units with xr.concat(..., 'unit', data_vars='minimal')"
+    return text
 
 
 def _map_problems(maps: xr.Dataset) -> list[str]:

@@ -6,6 +6,7 @@ both ends included. One epoch makes one walk.
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
 from placeformer.data.circular import axes_of_speed, check_periods, unwrapped
-from placeformer.data.clock import ROUNDING, Clock, Floats, check_times, gap_of, inside, speed
+from placeformer.data.clock import (
+    ROUNDING,
+    Clock,
+    Floats,
+    check_times,
+    gap_of,
+    inside,
+    speed,
+    warn_of_units,
+)
 
 FEW, SOME = 200, 20
 """Spikes and position seem to be on different clocks where fewer than one spike in 200 lies within
@@ -46,6 +56,7 @@ class Track:
         """Raise if times do not ascend."""
         check_times(self.times, "position")
         gap = gap_of(self.times, self.max_gap, "position")
+        warn_of_units(self.times, self.max_gap, "times of the position", stacklevel=6)
         part = None
         if self.support is not None:
             part = np.searchsorted(np.atleast_2d(self.support)[:, 0], self.times, side="right")
@@ -163,12 +174,7 @@ class Cut:
 
         Epochs to be joined are in order of time, and those that overlap or adjoin are one.
         """
-        spans = np.atleast_2d(np.asarray(self.epochs, float))
-        if spans.ndim != 2 or spans.shape[1] != 2:
-            raise ValueError(
-                "epochs must be rows of start and stop in seconds, got an array of shape "
-                f"{spans.shape}"
-            )
+        spans = rows_of(self.epochs)
         good = spans[:, 0] < spans[:, 1]
         bad = np.flatnonzero(~good)
         rows = ", ".join(f"row {k}: {spans[k].tolist()}" for k in bad[:3])
@@ -185,6 +191,24 @@ class Cut:
                 stacklevel=4,
             )
         return _united(spans[good]) if self.join else np.asarray(spans[good])
+
+
+def rows_of(epochs: Any) -> Floats:
+    """Rows of start and stop of epochs.
+
+    Raises
+    ------
+    ValueError
+        They are no rows of two numbers.
+    """
+    try:
+        spans = np.atleast_2d(np.asarray(epochs, float))
+        found = f"an array of shape {spans.shape}"
+    except (TypeError, ValueError):  # text, a mapping
+        spans, found = np.empty((0, 0)), reprlib.repr(epochs)
+    if spans.ndim != 2 or spans.shape[1] != 2:
+        raise ValueError(f"epochs must be rows of start and stop in seconds, got {found}")
+    return spans
 
 
 def _united(spans: Floats) -> Floats:

@@ -19,6 +19,7 @@ from placeformer.data.unit_identity import warn_of_other_worlds
 from placeformer.population.mirrored_maps import mirrored, symmetries
 from placeformer.population.similarity_measures import (
     MAX_ROWS,
+    NAMES,
     Distance,
     Matrices,
     Measure,
@@ -41,8 +42,6 @@ MIN_ORDERS = 20
 
 MIN_PLACES = 5
 """Minimum number of places that the mirror images of a map must share."""
-
-NAMES = ("a", "b")
 
 
 def similarity(
@@ -83,8 +82,9 @@ def similarity(
         as published; compare the value with ``null_mean``, and note that ``interval`` is that of
         the value with its bias.
     distance
-        Distance between rows for RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or
-        ``"cosine"``.
+        Distance between rows for RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or ``"cosine"``.
+        The first is not defined from rows in which all units are equal, the last from rows of 0,
+        such as samples without a spike.
     every
         Use every n-th step of a recording, with n this number.
     n_shuffles
@@ -115,8 +115,8 @@ def similarity(
     Raises
     ------
     ValueError
-        Places or walks differ, values are not finite, or there are too few walks or rows, or too
-        many rows for RSA.
+        Places or walks differ, values are not finite, there are too few walks or rows, or too many
+        rows for RSA, or its distance is not defined from some of them.
 
     See Also
     --------

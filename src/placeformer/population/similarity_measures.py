@@ -16,10 +16,13 @@ from placeformer.data import schema
 from placeformer.population.vectors import Products, is_maps, missing_rows, refuse_overflow
 from placeformer.population.walk_products import MIN_WALKS, WalkProducts, between_walks
 from placeformer.spatial.variance_explained import centre
+from placeformer.stats.tolerances import FLAT
 
 Method = Literal["cka", "rsa"]
 Distance = Literal["correlation", "euclidean", "cosine"]
 Rows = NDArray[np.intp]
+
+NAMES = ("a", "b")
 
 MAX_ROWS = 6_000
 """Maximum number of rows compared pair by pair (288 MB per matrix)."""
@@ -78,11 +81,28 @@ class Measure:
             _check_finite(values, dataset)
             refuse_overflow(values)
         if self.method == "rsa":
-            a, b = (distances(values, self.distance) for values in rows)
+            for values, name in zip(rows, NAMES, strict=True):
+                self._check_directions(values, name)
+            with np.errstate(invalid="ignore", divide="ignore"):  # of a population that is constant
+                a, b = (squareform(pdist(values, self.distance)) for values in rows)
         else:
             off = (r - r[0] for r in rows)  # the mean of equal rates need not be that rate
             a, b = (values @ values.T for values in (o - o.mean(axis=0) for o in off))
         return Matrices(a, b, self.method, self.debiased, group)
+
+    def _check_directions(self, rows: NDArray[np.float64], name: str) -> None:
+        """Refuse rows (row, unit) from which the distance to others is not defined."""
+        largest = np.abs(rows).max(axis=1, initial=0.0)
+        if self.distance == "correlation":
+            flat, what = np.ptp(rows, axis=1) <= FLAT * largest, "all units are equal"
+        else:
+            flat, what = largest == 0, "all units are 0"
+        if self.distance != "euclidean" and flat.any() and np.ptp(rows, axis=0).any():
+            raise ValueError(
+                f"distance={self.distance!r} needs rows that differ between units, but {what} in "
+                f"{flat.sum():,} of {len(rows):,} rows of {name}; pass distance='euclidean', "
+                "longer bins of time or fewer, wider places, or leave these rows out"
+            )
 
 
 @dataclass(frozen=True)
@@ -199,12 +219,6 @@ class Sums:
         if self.debiased and self.single:
             return _ratio(*(p.unbiased_independence() for p in products))
         return _ratio(*(p.independence() for p in products))
-
-
-def distances(rows: NDArray[np.float64], distance: str) -> NDArray[np.float64]:
-    """Distances (row, row) of all pairs of rows; NaN for rows without a direction."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(squareform(pdist(rows, distance)))
 
 
 def ranks(distances: NDArray[np.float64], pairs: NDArray[np.bool_]) -> NDArray[np.float64]:

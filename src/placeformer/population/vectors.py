@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import blocks as _blocks
 from placeformer.data import schema
+from placeformer.data.maps import EQUIDISTANT
 from placeformer.data.unit_identity import warn_of_other_worlds
 from placeformer.data.walk_lengths import walk_lengths
 from placeformer.spatial.binning import activations
@@ -115,7 +116,8 @@ def _steps(recording: xr.Dataset, every: int) -> Any:
 
 def check_same_places(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> None:
     """Raise if the bins of two RateMaps differ."""
-    if _places(a) != _places(b):
+    here, there = _places(a), _places(b)
+    if here.keys() != there.keys() or not all(_alike(here[d], there[d]) for d in here):
         raise ValueError(
             f"{names[0]} and {names[1]} must have the same places, got {_shape(a)} and "
             f"{_shape(b)}, or different bins; pass the same bins to both rate_maps, "
@@ -152,14 +154,21 @@ def _walks(recording: xr.Dataset) -> dict[str, xr.Variable]:
     }
 
 
-def _places(maps: xr.Dataset) -> dict[Hashable, list[Any]]:
+def _places(maps: xr.Dataset) -> dict[Hashable, NDArray[Any]]:
     """Bin centres and edges of every axis, and the values of leading dimensions such as maps."""
     dims = (d for d in maps[schema.RATE].dims if d != schema.UNIT)
-    places: dict[Hashable, list[Any]] = {d: maps[d].values.tolist() for d in dims}
+    places: dict[Hashable, NDArray[Any]] = {d: maps[d].values for d in dims}
     for dim in schema.place_dims(maps):
         if dim + schema.EDGES_SUFFIX in maps.coords:
-            places[dim + schema.EDGES_SUFFIX] = schema.edges_of(maps, dim).tolist()
+            places[dim + schema.EDGES_SUFFIX] = schema.edges_of(maps, dim)
     return places
+
+
+def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether labels are the same, numbers but for rounding: they may be float32."""
+    if one.shape != other.shape or not {one.dtype.kind, other.dtype.kind} <= set("iuf"):
+        return np.array_equal(one, other)
+    return bool(np.allclose(one, other, rtol=0, atol=EQUIDISTANT * np.ptp(one) / one.size))
 
 
 def _shape(maps: xr.Dataset) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +25,9 @@ from placeformer.spatial import binned_sums as _kernels
 
 MAX_BINS = 10_000_000
 """Maximum number of bins; a coordinate that spans more whole numbers is unlikely to be a grid."""
+
+FEW = 0.02
+"""Share of the samples with a position in bins below which bins may be in other units."""
 
 LOADED_VALUES = 2**26
 """Maximum number of activations that are loaded from a disk to be read again: 256 MiB."""
@@ -110,16 +114,22 @@ class BinnedRecording:
     def check_visited(self, name: str = "recording") -> None:
         """Refuse bins that hold no sample of the recording, given the name of its argument.
 
+        Bins that hold few of the samples whose position is known are warned of: they may be in
+        other units.
+
         Raises
         ------
         ValueError
             No sample has a bin.
         """
-        if np.asarray((self.index >= 0).any()):
+        n = int((self.index >= 0).sum())
+        if n >= FEW * self.index.size:
             return
-        extents = (
-            (axis, Extent.over(samples(self.recording, axis.name))) for axis in self.grid.axes
-        )
+        values = [samples(self.recording, axis.name) for axis in self.grid.axes]
+        known = int(np.logical_and.reduce([np.isfinite(np.asarray(v)) for v in values]).sum())
+        if n and n >= FEW * known:
+            return
+        extents = zip(self.grid.axes, map(Extent.over, values), strict=True)
         where = ", ".join(
             f"{axis.name!r} lies in {extent.low:g} to {extent.high:g} and its bins in "
             f"{axis.edges[0]:g} to {axis.edges[-1]:g}"
@@ -127,9 +137,15 @@ class BinnedRecording:
             else f"{axis.name!r} holds no finite value"
             for axis, extent in extents
         )
-        raise ValueError(
-            f"bins must hold samples of {name}, got none: {where}; pass other bins, or correct the "
-            f"positions of {name}"
+        if not n:
+            raise ValueError(
+                f"bins must hold samples of {name}, got none: {where}; pass other bins, or correct "
+                f"the positions of {name}"
+            )
+        warnings.warn(
+            f"bins hold {n:,} of the {known:,} samples of {name} whose position is known: {where}; "
+            "both must be in the same units",
+            stacklevel=3,
         )
 
     def observed(self) -> BinnedRecording:

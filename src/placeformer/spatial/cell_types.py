@@ -18,7 +18,7 @@ from placeformer.spatial.head_direction import HEADING, heading_columns, heading
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.rate_maps import flatten, per_unit
 from placeformer.spatial.shuffle_test import compare_with_shuffles
-from placeformer.spatial.speed_score import SPEED, speed_columns
+from placeformer.spatial.speed_score import SPEED, speed_columns, speed_varies
 
 LEAST_SCORE = 0.2
 """Grid or border score up to which a unit is not tested, as noise has as high a score."""
@@ -94,13 +94,13 @@ def cell_type_columns(
     # place has the most: what chance explains is taken off before they are compared.
     explained = table["eta2_corrected"].fillna(0).values
     heading = heading_of(binned.recording)
-    if heading is not None and _n_values(binned.recording[heading]) > 0:
+    if heading is not None and np.isfinite(binned.recording[heading]).any():
         found, by_heading = heading_columns(binned, tests, max_q, negatives)
         columns |= {name: _over(table, column) for name, column in found.items()}
         stronger = by_heading > explained
         turned = (columns[f"q_{HEADING}"].values <= max_q) & stronger
         kinds = {"head-direction cell": turned, **kinds}
-    if SPEED in binned.recording.variables and _n_values(binned.recording[SPEED]) > 1:
+    if SPEED in binned.recording.variables and speed_varies(binned.recording[SPEED].values):
         found, by_speed = speed_columns(binned, tests, max_q)
         columns |= {name: _over(table, column) for name, column in found.items()}
         stronger = by_speed > explained
@@ -132,12 +132,6 @@ def _tested(
         p[..., units] = test["p"].values
         q[..., units] = np.minimum(test["q"].values / share, 1.0)
     return p, q
-
-
-def _n_values(values: xr.DataArray) -> int:
-    """Number of different finite values: 0, 1, or 2 for more."""
-    known = values.values[np.isfinite(values.values)]
-    return min(known.size, 1) + int(known.size > 0 and known.min() < known.max())
 
 
 def _over(table: xr.Dataset, column: xr.DataArray) -> xr.DataArray:

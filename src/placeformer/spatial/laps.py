@@ -20,6 +20,10 @@ from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 
 LAP = "lap"
 
+CONTINUOUS = 0.1
+"""Share of the track that an animal moves between samples, at most, where a move from end to end is
+a jump."""
+
 ENDS = 0.1
 """Share of the track at each of its ends that an animal must reach."""
 
@@ -34,7 +38,8 @@ def laps(
 
     A lap on a track with two ends is a run from one end to the other: from the outermost position
     of the last stay in one end zone to the outermost position of the first stay in the other. Runs
-    that turn back are no laps. On a circular track it is one turn.
+    that turn back are no laps, nor are jumps from end to end without a sample in between, as where
+    an animal in virtual reality is put back to the start. On a circular track it is one turn.
 
     Parameters
     ----------
@@ -133,7 +138,11 @@ def _runs(position: NDArray[np.float64], low: float, high: float) -> list[Run]:
     first, last = inside[np.append(0, breaks + 1)], inside[np.append(breaks, inside.size - 1)]
     end = zone[first]
     runs = []
-    for k in np.flatnonzero(np.diff(end)):
+    jumps = first[1:] - last[:-1] == 1
+    moves = np.abs(np.diff(position))[(zone[:-1] < 0) | (zone[1:] < 0)]
+    if not moves.size or np.median(moves) > CONTINUOUS * (high - low):
+        jumps[:] = False  # samples so far apart that a run may be one move
+    for k in np.flatnonzero((np.diff(end) != 0) & ~jumps):
         sign = 1 if end[k] == 0 else -1  # forward runs leave the low end
         leaving = sign * position[first[k] : last[k] + 1]
         start = last[k] - int(np.argmin(leaving[::-1]))  # the last of the outermost

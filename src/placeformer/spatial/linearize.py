@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ Floats = NDArray[np.float64]
 
 GAP = 0.1
 """Default distance along the axis of edges that do not join, in mean lengths of an edge."""
+
+OTHER_UNITS = 50
+"""Ratio of the spans of position and nodes above which they may be in different units."""
 
 LEAST_NOISE = 1e-3
 """Least tracking noise, in mean lengths of an edge."""
@@ -85,6 +89,11 @@ def linearize(
         An edge names a node that is not there or has no length, the track is not connected, or an
         option is out of range.
 
+    Warns
+    -----
+    UserWarning
+        The position spans 50 times as much as the nodes, or as little: they may be in other units.
+
     See Also
     --------
     laps : Divide a recording on a track into laps.
@@ -119,6 +128,13 @@ def linearize(
     known = np.isfinite(place).all(axis=-1)
     if not known.any():
         raise ValueError(f"recording must have a sample with a position {names}, got none")
+    spans = [float(np.ptp(points, axis=0).max()) for points in (place[known], track.nodes)]
+    if not 1 / OTHER_UNITS < spans[0] / spans[1] < OTHER_UNITS:
+        warnings.warn(
+            f"the position spans {spans[0]:.3g} and the nodes span {spans[1]:.3g}; both must be in "
+            f"the same units, those of the position ({units})",
+            stacklevel=2,
+        )
     if noise is None:
         nearest = track.project(place[known])[1].min(axis=1)
         noise = max(float(np.sqrt((nearest**2).mean())), LEAST_NOISE * float(track.length.mean()))

@@ -106,7 +106,14 @@ def rate_maps(
     ------
     ValueError
         The recording breaks the contract, activations are not finite, an option is out of range, a
-        period does not fit the values, or places times units exceed the memory of the machine.
+        period does not fit the values, no sample lies in the bins (unless these are RateMaps), or
+        places times units exceed the memory of the machine.
+
+    Warns
+    -----
+    UserWarning
+        Fewer than 2 % of the samples whose position is known lie in the bins (unless these are
+        RateMaps): their edges may be in other units.
 
     See Also
     --------
@@ -142,6 +149,8 @@ def rate_maps(
     512
     """
     binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map, circular=circular)
+    if not isinstance(bins, xr.Dataset):  # whose places this recording need not visit
+        binned.check_visited()
     options: dict[str, Any] = {
         "smooth": smooth,
         "min_occupancy": least_occupancy(binned, min_occupancy),

@@ -23,7 +23,7 @@ from placeformer.spatial.shuffle_test import Null, choose_null, compare_with_shu
 from placeformer.spatial.stability import HALF, NAMES, half_numbers
 from placeformer.spatial.variance_explained import centre
 from placeformer.stats.monte_carlo import check_n
-from placeformer.stats.tolerances import NO_VARIANCE
+from placeformer.stats.tolerances import FLAT, NO_VARIANCE
 
 SPEEDS = 50
 """Number of bins of the speed in the shuffle test."""
@@ -152,7 +152,7 @@ def binned_speed(
     speed = running_speed(recording, by, circular=circular)
     values = np.where(speed.values >= (min_speed or 0.0), speed.values, np.nan)
     known = values[np.isfinite(values)]
-    if not known.size or known.max() - known.min() <= 0:
+    if not speed_varies(known):
         found = f"{known.min():g} throughout" if known.size else "no sample"
         raise ValueError(
             f"the speed must vary for a speed score, got {found}; lower min_speed, or name the "
@@ -162,6 +162,12 @@ def binned_speed(
     recording = recording.assign_coords({SPEED: speed.copy(data=values)})
     edges = np.linspace(known.min(), known.max(), SPEEDS + 1)
     return BinnedRecording.of(recording, by=(SPEED,), bins={SPEED: edges})
+
+
+def speed_varies(speed: NDArray[Any]) -> bool:
+    """Whether speeds differ by more than rounding."""
+    known = speed[np.isfinite(speed)]
+    return bool(known.size and np.ptp(known) > FLAT * np.abs(known).max())
 
 
 def speed_columns(
