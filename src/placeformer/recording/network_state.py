@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import is_dataclass
+from functools import partial
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,8 +59,8 @@ def as_found(network: nn.Module) -> Iterator[None]:
     """Run a network in eval mode, eagerly and without gradients, and restore it on exit.
 
     Modes, attributes, hooks, parameters and buffers of all modules (whose values are copied to the
-    CPU), gradients, and the random states of torch, NumPy and Python are restored, also after an
-    exception. No other thread can use the network in the meantime.
+    CPU), gradients, and the random states of torch, NumPy, Python and the network's own generators
+    are restored, also after an exception. No other thread can use the network in the meantime.
     """
     with in_use(network), suitable_threads(network):
         yield from restoring(network)
@@ -77,14 +81,16 @@ def restoring(network: nn.Module) -> Iterator[None]:
         put_back()
 
 
-def snapshot(network: nn.Module) -> Callable[[], None]:
+def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
     """Copy the state of a network; the returned function restores everything that has changed.
 
     Parameters, buffers, submodules and hooks are stored in dicts among the attributes of a module.
-    Lists, sets, tensors and arrays among them are restored too, such as a cache that is no buffer.
+    Lists, sets, tensors and arrays among them are restored too, such as a cache that is no buffer,
+    and, with `rewind`, generators of random numbers.
     """
     attributes = [vars(module) for module in network.modules()]
-    tables, arrays = contents(attributes)
+    own = {type(module).__module__.partition(".")[0] for module in network.modules()}
+    tables, arrays, generators = contents(attributes, own - {"torch", "placeformer"})
     tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
     plain = {id(t): t for t in arrays if isinstance(t, Tensor)} | tensors | grads
@@ -93,6 +99,8 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     flags = [(t, t.requires_grad, t.grad) for t in tensors.values()]
 
     def put_back() -> None:
+        for restore in generators if rewind else ():
+            restore()
         for table, before in tables:
             refill(table, before)
         for array, known in numbers:
@@ -109,19 +117,27 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-Table = dict[Any, Any] | list[Any] | set[Any]
+Table = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
 
 
 def contents(
-    attributes: Sequence[dict[str, Any]],
-) -> tuple[list[tuple[Table, Table]], list[Tensor | NDArray[Any]]]:
-    """Dicts, lists and sets within each other, each with a shallow copy, and what arrays they hold.
+    attributes: Sequence[dict[str, Any]], own: set[str]
+) -> tuple[list[tuple[Table, dict[Any, Any] | list[Any]]], list[Tensor | NDArray[Any]], list[Callable[[], object]]]:
+    """What attributes hold, in containers within each other: all that may change.
 
-    Other objects, and the modules themselves, are not looked into; arrays that cannot be written to
-    are left out.
+    Objects are looked into that hold a state: dataclasses, namespaces, and those of classes from
+    the packages `own`. The modules themselves are not, and arrays that cannot be written to are
+    left out.
+
+    Returns
+    -------
+    tables, arrays, generators
+        Containers, each with a shallow copy; arrays; and a function for each generator of random
+        numbers that gives it its present state again.
     """
-    tables: list[tuple[Table, Table]] = []
+    tables: list[tuple[Table, dict[Any, Any] | list[Any]]] = []
     arrays: list[Tensor | NDArray[Any]] = []
+    generators: list[Callable[[], object]] = []
     seen: set[int] = set()
     todo: list[Any] = list(attributes)
     while todo:
@@ -132,27 +148,54 @@ def contents(
         elif isinstance(value, np.ndarray):
             if value.flags.writeable:
                 arrays.append(value)
-        elif isinstance(value, dict | list | set | tuple) and id(value) not in seen:
+        elif id(value) in seen:
+            continue
+        elif isinstance(value, dict | list | set | deque | tuple):
             seen.add(id(value))
-            if isinstance(value, dict):
-                tables.append((value, dict(value)))
-            elif isinstance(value, list | set):
-                tables.append((value, list(value) if isinstance(value, list) else set(value)))
+            if not isinstance(value, tuple):
+                tables.append((value, dict(value) if isinstance(value, dict) else list(value)))
             todo += value.values() if isinstance(value, dict) else value
-    return tables, arrays
+        elif (restore := restoring_generator(value)) is not None:
+            seen.add(id(value))
+            generators.append(restore)
+        elif holds_state(value, own):
+            seen.add(id(value))
+            todo.append(vars(value))
+    return tables, arrays, generators
 
 
-def refill(table: Table, before: Table) -> None:
-    """Give a dict, list or set the entries that it had, in place."""
-    if isinstance(table, dict) and isinstance(before, dict):
-        for name in table.keys() - before.keys():
+def holds_state(value: object, own: set[str]) -> bool:
+    """Whether an object, which is no module, may hold a state of the network among its attributes."""
+    if isinstance(value, nn.Module | type | FunctionType) or not hasattr(value, "__dict__"):
+        return False
+    package = type(value).__module__.partition(".")[0]
+    return isinstance(value, SimpleNamespace) or is_dataclass(value) or package in own
+
+
+def restoring_generator(value: object) -> Callable[[], object] | None:
+    """Return a function that gives a generator of random numbers its present state again."""
+    if isinstance(value, torch.Generator):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, np.random.RandomState):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, np.random.Generator):
+        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return partial(value.setstate, value.getstate())
+    return None
+
+
+def refill(table: Table, before: dict[Any, Any] | list[Any]) -> None:
+    """Give a container the entries that it had, in place."""
+    if isinstance(table, dict):
+        for name in table.keys() - before:
             del table[name]
         table.update(before)
     elif isinstance(table, list):
         table[:] = before
-    elif table != before and isinstance(table, set):
+    else:
         table.clear()
-        table.update(before)
+        (table.update if isinstance(table, set) else table.extend)(before)
 
 
 def is_compiled(network: nn.Module) -> bool:
