@@ -286,3 +286,21 @@ def test_generators_of_a_network_come_back(kind):
     np.testing.assert_allclose(plain, first, atol=1e-6)
     parts = record(network, walks, batch=3, **options).activation.values
     assert not np.allclose(parts[:3], parts[3:])  # each batch has draws of its own
+
+
+class Collector:
+    """A hook of the user, in the same module as the network's class."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def __call__(self, module, args, output):
+        self.shapes.append(tuple(output.shape))
+
+
+def test_what_a_hook_has_collected_stays():
+    network, hook = InObjects(Total()), Collector()
+    network.linear.register_forward_hook(hook)
+    with as_found(network):
+        network(torch.randn(2, 3, 1))
+    assert hook.shapes == [(2, 3, 2)]

@@ -5,6 +5,7 @@ import pathlib
 import re
 import textwrap
 import warnings
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -177,6 +178,75 @@ def test_keys_of_an_output_may_be_any_text_or_number(path, factor):
         lesioned = run(net, layers=f"inner{path}")
     np.testing.assert_array_equal(lesioned.activation[..., 1], 0)
     np.testing.assert_array_equal(lesioned.activation[..., 0], got.activation[..., 0])
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of a network as a dataclass."""
+
+    hidden: object
+    last: object = None
+
+
+class Typed(nn.Module):
+    """Gives a dataclass, which holds another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Identity()
+
+    def forward(self, velocity):
+        out = self.inner(Outputs(Outputs(velocity * 2, "no tensor"), velocity[:, -1]))
+        return out.hidden.hidden.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("layer", ["inner", "inner[hidden][hidden]"])
+def test_outputs_may_be_dataclasses(layer):
+    net = Typed()
+    got = run(net, layers=layer)
+    np.testing.assert_array_equal(got.activation, VELOCITY * 2)
+    with ablate(net, got.isel(unit=[1]), "zero"):
+        np.testing.assert_allclose(net(torch.from_numpy(VELOCITY))[..., 0], VELOCITY[..., 0] * 2)
+    with pytest.raises(ValueError, match=r"'inner\[hiden\]' is not among its outputs; there are 'in"):
+        run(net, layers="inner[hiden]")
+
+
+class Padded(nn.Module):
+    """A Transformer encoder that does not attend to the last steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(2, 4)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+
+    def forward(self, velocity):
+        mask = torch.arange(velocity.shape[1]).expand(velocity.shape[:2]) > 36
+        return self.encoder(self.embed(velocity), src_key_padding_mask=mask)
+
+
+@pytest.mark.parametrize("layer", ["encoder.layers.0", "encoder.layers.1.linear2"])
+def test_layers_of_a_padded_encoder_are_those_without_the_fast_path(layer):
+    net, seen = Padded().eval(), []
+    handle = net.get_submodule(layer).register_forward_hook(lambda *a: seen.append(a[2].detach()))
+    net(torch.from_numpy(VELOCITY))  # with gradients there is no fast path, which nests the walks
+    handle.remove()
+    got = run(net, layers=layer)
+    np.testing.assert_allclose(got.activation, seen[0], atol=1e-5)
+    with ablate(net, got.isel(unit=[1]), "zero"):
+        lesioned = run(net, layers=layer)
+    np.testing.assert_array_equal(lesioned.activation[..., 1], 0)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Nested(nn.Module):
+    def forward(self, x):
+        return torch.nested.nested_tensor(list(x))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_output_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"layers: '0' must give an ordinary .* got a nested one"):
+        run(nn.Sequential(Nested()), layers="0")
 
 
 def test_brackets_are_a_path_and_never_a_pattern():

@@ -47,7 +47,7 @@ from placeformer.models.memory import CURRENT_WALK, world_of
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, layer_and_index, leaves, pick
-from placeformer.recording.network_state import eager, original, weights_sha256
+from placeformer.recording.network_state import original, seen_by_hooks, weights_sha256
 from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
@@ -220,7 +220,8 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
         On leaving, a layer that was never called although the network was run.
     """
     ran: list[None] = []
-    with in_use(model), eager("torch._dynamo" in sys.modules), ExitStack() as stack:
+    compiled = "torch._dynamo" in sys.modules  # by now or by then
+    with in_use(model), seen_by_hooks(model, compiled=compiled), ExitStack() as stack:
         for hook in hooks:
             stack.callback(attach(hook).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called

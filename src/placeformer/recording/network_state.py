@@ -7,10 +7,10 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import is_dataclass
 from functools import partial
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from torch.nn.parameter import is_lazy
 from placeformer.models.network_checks import check_module, unwrapped
 from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
+
+OURS = {"torch", "placeformer"}
+"""Packages whose objects hold no state of a network but in modules."""
 
 SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 
@@ -72,7 +75,7 @@ def restoring(network: nn.Module) -> Iterator[None]:
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng(devices), torch.no_grad(), eager(is_compiled(network)):
+        with torch.random.fork_rng(devices), torch.no_grad(), seen_by_hooks(network):
             network.eval()
             yield
     finally:
@@ -90,7 +93,7 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
     """
     attributes = [vars(module) for module in network.modules()]
     own = {type(module).__module__.partition(".")[0] for module in network.modules()}
-    tables, arrays, generators = contents(attributes, own - {"torch", "placeformer"})
+    tables, arrays, generators = contents(attributes, own)
     tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
     plain = {id(t): t for t in arrays if isinstance(t, Tensor)} | tensors | grads
@@ -165,10 +168,10 @@ def contents(
 
 
 def holds_state(value: object, own: set[str]) -> bool:
-    """Whether an object, which is no module, may hold a state of the network among its attributes."""
-    if isinstance(value, nn.Module | type | FunctionType) or not hasattr(value, "__dict__"):
-        return False
+    """Whether an object, but for modules, hooks and our own, may hold a state of the network."""
     package = type(value).__module__.partition(".")[0]
+    if callable(value) or not hasattr(value, "__dict__") or package in OURS:
+        return False
     return isinstance(value, SimpleNamespace) or is_dataclass(value) or package in own
 
 
@@ -206,32 +209,67 @@ def is_compiled(network: nn.Module) -> bool:
     )
 
 
-EAGER, EAGER_LOCK = ExitStack(), threading.Lock()
-eager_uses = 0
+class Setting:
+    """A setting of the whole process that holds while one or more of its contexts are open.
+
+    PyTorch gives back what was set when a context was entered; uses are counted, so that contexts
+    may be left in any order.
+
+    Parameters
+    ----------
+    make
+        Function that gives a context in which the setting holds.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.make, self.uses = make, 0
+        self.stack, self.lock = ExitStack(), threading.Lock()
+
+    @contextmanager
+    def __call__(self, needed: bool) -> Iterator[None]:
+        """Hold the setting, if it is needed."""
+        if not needed:
+            yield
+            return
+        with self.lock:
+            if not self.uses:
+                self.stack.enter_context(self.make())
+            self.uses += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.uses -= 1
+                if not self.uses:
+                    self.stack.close()
 
 
 @contextmanager
-def eager(needed: bool) -> Iterator[None]:
-    """Run compiled networks as they were before, so that hooks are called.
-
-    PyTorch has one such setting for the whole process, and gives back what was set when a context
-    was entered; uses are counted, so that contexts may be left in any order.
-    """
-    global eager_uses
-    if not needed:
-        yield
-        return
-    with EAGER_LOCK:
-        if not eager_uses:
-            EAGER.enter_context(torch.compiler.set_stance("force_eager"))
-        eager_uses += 1
+def no_fast_path() -> Iterator[None]:
+    """Switch off the fast path of Transformer encoders, which nests the walks of a padded batch."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        with EAGER_LOCK:
-            eager_uses -= 1
-            if not eager_uses:
-                EAGER.close()
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+EAGER = Setting(lambda: torch.compiler.set_stance("force_eager"))
+DENSE = Setting(no_fast_path)
+
+
+@contextmanager
+def seen_by_hooks(network: nn.Module, *, compiled: bool | None = None) -> Iterator[None]:
+    """Run a network so that hooks are called with the output of every layer, as a dense tensor.
+
+    Compiled networks run as they were before; `compiled` says whether this one is. Transformer
+    encoders do not nest the walks of a padded batch.
+    """
+    compiled = is_compiled(network) if compiled is None else compiled
+    nesting = any(getattr(module, "use_nested_tensor", False) for module in network.modules())
+    with EAGER(compiled), DENSE(nesting):
+        yield
 
 
 BLOCK = 2**26
