@@ -269,7 +269,7 @@ class Noisy(nn.Module):
 GENERATORS = {
     "torch": (torch.Generator(), lambda g, shape: torch.rand(shape, generator=g)),
     "NumPy": (np.random.default_rng(0), lambda g, shape: g.random(shape)),
-    "NumPy's old": (np.random.RandomState(0), lambda g, shape: g.random_sample(shape)),  # noqa: NPY002
+    "NumPy's old": (np.random.RandomState(0), lambda g, shape: g.random_sample(shape)),
     "Python": (random.Random(0), lambda g, shape: g.random()),
 }
 

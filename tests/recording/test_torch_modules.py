@@ -180,6 +180,25 @@ def test_keys_of_an_output_may_be_any_text_or_number(path, factor):
     np.testing.assert_array_equal(lesioned.activation[..., 0], got.activation[..., 0])
 
 
+class Phases(nn.Module):
+    """Takes complex numbers, with complex weights or with real ones."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 3, dtype=dtype))
+
+    def forward(self, z):
+        assert z.dtype == torch.complex64
+        return (z @ self.weight.to(torch.complex64)).abs()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float32])
+def test_complex_inputs_have_the_precision_of_the_network(dtype):
+    z = np.exp(1j * VELOCITY.astype(float))  # complex128, as NumPy makes it
+    got = run(Phases(dtype), layers="Phases", inputs={"z": z})
+    np.testing.assert_allclose(got.activation[..., 0], np.abs(z.sum(-1)), rtol=1e-5)
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Outputs of a network as a dataclass."""
@@ -207,7 +226,9 @@ def test_outputs_may_be_dataclasses(layer):
     np.testing.assert_array_equal(got.activation, VELOCITY * 2)
     with ablate(net, got.isel(unit=[1]), "zero"):
         np.testing.assert_allclose(net(torch.from_numpy(VELOCITY))[..., 0], VELOCITY[..., 0] * 2)
-    with pytest.raises(ValueError, match=r"'inner\[hiden\]' is not among its outputs; there are 'in"):
+    with pytest.raises(
+        ValueError, match=r"'inner\[hiden\]' is not among its outputs; there are 'in"
+    ):
         run(net, layers="inner[hiden]")
 
 
@@ -217,7 +238,9 @@ class Padded(nn.Module):
     def __init__(self):
         super().__init__()
         self.embed = nn.Linear(2, 4)
-        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2
+        )
 
     def forward(self, velocity):
         mask = torch.arange(velocity.shape[1]).expand(velocity.shape[:2]) > 36

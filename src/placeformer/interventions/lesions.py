@@ -360,9 +360,11 @@ def make_change(
         units = recording["index"].values
         if how == "noise":
             spread = unit_spread(recording)
-    value = of_layer(dose, site.layer) if isinstance(dose, xr.DataArray) else dose
-    tensor = None if value is None else torch.as_tensor(value)
-    return Dosed(how, tensor, spread, replacement, site.name, seed, units)
+    if isinstance(dose, float):
+        dose = torch.tensor(dose, dtype=torch.float32, device="cpu")
+    elif isinstance(dose, xr.DataArray):
+        dose = of_layer(dose, site.layer)
+    return Dosed(how, dose, spread, replacement, site.name, seed, units)
 
 
 def of_layer(dose: xr.DataArray, layer: str) -> Tensor:

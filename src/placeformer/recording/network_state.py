@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import is_dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -121,26 +121,36 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
 
 
 Table = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+Entries = dict[Any, Any] | list[Any]
 
 
-def contents(
-    attributes: Sequence[dict[str, Any]], own: set[str]
-) -> tuple[list[tuple[Table, dict[Any, Any] | list[Any]]], list[Tensor | NDArray[Any]], list[Callable[[], object]]]:
-    """What attributes hold, in containers within each other: all that may change.
+class Contents(NamedTuple):
+    """All that may change among the attributes of a network.
+
+    Attributes
+    ----------
+    tables
+        Containers within each other, each with its entries.
+    arrays
+        Tensors and arrays in them.
+    generators
+        For every generator of random numbers a function that gives it its present state again.
+    """
+
+    tables: list[tuple[Table, Entries]]
+    arrays: list[Tensor | NDArray[Any]]
+    generators: list[Callable[[], object]]
+
+
+def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
+    """Look into attributes, and into what they hold.
 
     Objects are looked into that hold a state: dataclasses, namespaces, and those of classes from
     the packages `own`. The modules themselves are not, and arrays that cannot be written to are
     left out.
-
-    Returns
-    -------
-    tables, arrays, generators
-        Containers, each with a shallow copy; arrays; and a function for each generator of random
-        numbers that gives it its present state again.
     """
-    tables: list[tuple[Table, dict[Any, Any] | list[Any]]] = []
-    arrays: list[Tensor | NDArray[Any]] = []
-    generators: list[Callable[[], object]] = []
+    found = Contents([], [], [])
+    tables, arrays, generators = found
     seen: set[int] = set()
     todo: list[Any] = list(attributes)
     while todo:
@@ -164,7 +174,7 @@ def contents(
         elif holds_state(value, own):
             seen.add(id(value))
             todo.append(vars(value))
-    return tables, arrays, generators
+    return found
 
 
 def holds_state(value: object, own: set[str]) -> bool:
@@ -188,7 +198,7 @@ def restoring_generator(value: object) -> Callable[[], object] | None:
     return None
 
 
-def refill(table: Table, before: dict[Any, Any] | list[Any]) -> None:
+def refill(table: Table, before: Entries) -> None:
     """Give a container the entries that it had, in place."""
     if isinstance(table, dict):
         for name in table.keys() - before:

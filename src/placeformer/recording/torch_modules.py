@@ -30,6 +30,9 @@ AT_ONCE = 2**14
 CHUNK = 1024
 """Default number of steps that run at once if the state of the network is carried."""
 
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+"""Complex numbers of the precision of real ones."""
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -67,7 +70,10 @@ class Feed:
             raise
 
     def tensor(self, name: str, values: np.ndarray) -> Tensor:
-        """Convert values to the network's device: floats in its precision, integers to int64."""
+        """Convert values to the network's device.
+
+        Floats and complex numbers are given in its precision, and integers as int64.
+        """
         if values.dtype.kind not in "fiubc" or values.dtype.itemsize > 16:
             raise ValueError(
                 f"inputs[{name!r}] must be numbers, got dtype {values.dtype}; turn them into "
@@ -76,12 +82,17 @@ class Feed:
         native = values.dtype.newbyteorder("=") if values.dtype != np.longdouble else np.float64
         values = np.require(values, native, ["C", "W"])
         tensor = torch.from_numpy(values).to(device_of(self.network))
-        if tensor.dtype == torch.bool or tensor.is_complex():
+        if tensor.dtype == torch.bool:
             return tensor
-        if not tensor.is_floating_point():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
             return tensor.long()
-        kinds = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-        return tensor.to(next(kinds, tensor.dtype))
+        weights = list(self.network.parameters())
+        real = [p.dtype for p in weights if p.is_floating_point()]
+        if tensor.is_complex():
+            pairs = [p.dtype for p in weights if p.is_complex()]
+            pairs += [COMPLEX[kind] for kind in real if kind in COMPLEX]
+            return tensor.to(next(iter(pairs), tensor.dtype))
+        return tensor.to(next(iter(real), tensor.dtype))
 
 
 def module_job(
