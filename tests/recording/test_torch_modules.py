@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 from torch import nn
 
+from placeformer.data.arrays import from_arrays
 from placeformer.data.schema import check_recording, read_provenance
 from placeformer.interventions.lesions import ablate
 from placeformer.recording.record import record
@@ -178,6 +179,69 @@ def test_keys_of_an_output_may_be_any_text_or_number(path, factor):
         lesioned = run(net, layers=f"inner{path}")
     np.testing.assert_array_equal(lesioned.activation[..., 1], 0)
     np.testing.assert_array_equal(lesioned.activation[..., 0], got.activation[..., 0])
+
+
+class Apart(nn.Module):
+    """Has parameters of its forward pass that must not be exchanged."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Identity()
+
+    def forward(self, first, second, scale=None, *, bias=None):
+        return self.out(first - second + (0 if bias is None else bias))
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        (("second", "first"), -1),  # by name
+        (("a", "b"), 1),  # others: in their order
+        (("bias", "first", "second"), 2),  # by keyword alone
+    ],
+)
+def test_inputs_named_as_parameters_are_passed_by_name(names, want):
+    values = {name: VELOCITY * factor for name, factor in zip(names, (2, 1, 1), strict=False)}
+    got = run(Apart(), layers="out", inputs=values)
+    np.testing.assert_allclose(got.activation, VELOCITY * want, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["observation", "action", "unit", "layer", "activation"])
+def test_inputs_may_have_the_names_of_a_recording(name):
+    """They are not recorded: what a network observes may be a vector or a picture."""
+    network = nn.Linear(2, 3)
+    got = run(network, layers="Linear", inputs={name: VELOCITY})
+    with torch.no_grad():
+        np.testing.assert_allclose(got.activation, network(torch.from_numpy(VELOCITY)), rtol=1e-5)
+
+
+def test_names_that_a_recording_needs_are_refused():
+    with pytest.raises(ValueError, match="walks must have other names than 'unit'"):
+        run(nn.Linear(2, 3), WALKS | {"unit": PLACE[0]}, layers="Linear")
+    with pytest.raises(TypeError, match="inputs must have names that are text, got 1"):
+        run(nn.Linear(2, 3), layers="Linear", inputs={1: VELOCITY})
+
+
+TENSORS = {
+    "of a graph": lambda x: x.clone().requires_grad_(),
+    "parameter": nn.Parameter,
+    "bfloat16": lambda x: x.bfloat16(),
+    "sparse": lambda x: x.to_sparse(),
+    "list": lambda x: list(x.clone().requires_grad_()),
+    "negated": lambda x: torch.complex(x, -x).conj().imag,
+}
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_tensors_of_any_kind_are_inputs_behaviour_and_activations(kind):
+    make = TENSORS[kind]
+    x, place = torch.from_numpy(VELOCITY), torch.from_numpy(PLACE[0])
+    got = run(nn.Identity(), {"x": make(place)}, layers="Identity", inputs={"v": make(x)})
+    other = from_arrays(make(x), {"x": make(place)})
+    tolerance = 1e-2 if kind == "bfloat16" else 0
+    for found in (got, other):
+        np.testing.assert_allclose(found.activation, VELOCITY, rtol=tolerance)
+        np.testing.assert_allclose(found.x, PLACE[0], rtol=tolerance)
 
 
 class Phases(nn.Module):

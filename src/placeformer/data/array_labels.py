@@ -21,13 +21,16 @@ def labelled(values: Any) -> Any:
     """Tables of pandas and pynapple as DataArrays with labels, also within lists and mappings.
 
     Rows are times, columns units. The numbers 0, 1, 2, ... that pandas gives to rows and columns
-    without names, and labels of several levels, are left out. All else is returned as it is.
+    without names, and labels of several levels, are left out. Tensors become arrays. All else is
+    returned as it is.
     """
     if isinstance(values, Mapping) and not isinstance(values, xr.Dataset):
         return {name: labelled(each) for name, each in values.items()}
     if isinstance(values, list | tuple):
         found = [labelled(each) for each in values]
         return found if any(a is not b for a, b in zip(found, values, strict=True)) else values
+    if hasattr(values, "detach"):  # a tensor of torch
+        return of_tensor(values)
     if isinstance(values, pd.Series | pd.DataFrame):
         array, labels = values.to_numpy(na_value=np.nan), values.axes
     elif _is_pynapple(values):
@@ -38,6 +41,15 @@ def labelled(values: Any) -> Any:
     dims = (schema.TIME, schema.UNIT)[: array.ndim]
     known = {d: own for d, own in zip(dims, labels, strict=False) if not _is_numbering(own)}
     return xr.DataArray(array, {d: own.to_numpy() for d, own in known.items()}, dims)
+
+
+def of_tensor(values: Any) -> NDArray[Any]:
+    """A tensor of torch, wherever it is and whatever it needs, as an array."""
+    dense = values.detach().cpu().to_dense().resolve_conj().resolve_neg()
+    try:
+        return np.asarray(dense)
+    except TypeError:  # bfloat16, which NumPy lacks
+        return np.asarray(dense.float())
 
 
 def of_columns(position: Any) -> Any:

@@ -59,8 +59,9 @@ class Feed:
 
     def call(self, inputs: Mapping[str, Tensor]) -> None:
         """Call the network with its inputs; errors get a note with their shapes."""
+        args, kwargs = arguments(self.network, inputs)
         try:
-            self.network(*inputs.values())
+            self.network(*args, **kwargs)
         except Exception as error:
             given = ", ".join(f"{name} {tuple(x.shape)} {x.dtype}" for name, x in inputs.items())
             error.add_note(
@@ -93,6 +94,23 @@ class Feed:
             pairs += [COMPLEX[kind] for kind in real if kind in COMPLEX]
             return tensor.to(next(iter(pairs), tensor.dtype))
         return tensor.to(next(iter(real), tensor.dtype))
+
+
+def arguments(
+    network: nn.Module, inputs: Mapping[str, Tensor]
+) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
+    """Return the arguments of a call: by name if all are parameters of it, else in their order."""
+    try:
+        call = inspect.signature(network.forward)
+        if all(call.parameters[name].kind in BY_NAME for name in inputs):
+            bound = call.bind(**inputs)
+            return bound.args, bound.kwargs
+    except (KeyError, TypeError, ValueError):  # other names, too few, or no signature
+        pass
+    return list(inputs.values()), {}
+
+
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def module_job(
@@ -185,8 +203,10 @@ def check_inputs(inputs: object) -> None:
     if not isinstance(inputs, Mapping):
         raise TypeError(
             f"inputs must be a mapping of arrays by name, got {type(inputs).__name__}; a network "
-            'with one input takes {"x": values}, and several are passed in their order'
+            'with one input takes {"x": values}'
         )
+    if wrong := [name for name in inputs if not isinstance(name, str)]:
+        raise TypeError(f"inputs must have names that are text, got {wrong[0]!r}")
 
 
 def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:
@@ -204,7 +224,7 @@ def with_inputs(walks: xr.Dataset, inputs: Mapping[str, Any]) -> xr.Dataset:
         raise ValueError(f"inputs: {', '.join(twice)} is also in walks; name it once")
     n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
     source = f"walks has {n_walks} walks of {n_steps} steps"
-    return walks.assign(arrays.label(inputs, n_walks, n_steps, "inputs", source))
+    return walks.assign(arrays.label(inputs, n_walks, n_steps, "inputs", source, known={}))
 
 
 def name_axes(hooks: Sequence[LayerHook], dims: Dims | Mapping[str, Dims] | None) -> None:
