@@ -760,3 +760,32 @@ def test_a_network_that_works_in_place_changes_nothing_of_the_caller():
     other = record(net, position, forward=in_place, **options)
     np.testing.assert_array_equal(other.x, place)
     np.testing.assert_array_equal(position["x"], place)
+
+
+def test_statistics_of_the_batch_are_warned_of():
+    net = nn.Sequential(nn.BatchNorm1d(40, track_running_stats=False))
+    with pytest.warns(UserWarning, match=r"'0' normalises by the mean of the batch.* batch=5"):
+        run(net, layers="0", batch=2)
+    whole = run(net, layers="0")  # and no warning
+    np.testing.assert_allclose(whole.activation.mean(("walk", "unit")), 0, atol=1e-5)
+
+
+def test_networks_that_run_one_walk_after_another_are_told_of_batch():
+    cell = nn.GRUCell(2, 3)
+
+    def forward(module, batch):
+        for walk in torch.from_numpy(batch["velocity"].values):
+            hidden = torch.zeros(3)
+            for step in walk:
+                hidden = module(step, hidden)
+
+    with pytest.raises(ValueError, match="pass batch=1 if it is run along one walk after another"):
+        run(cell, layers="GRUCell", forward=forward)
+    got = run(cell, layers="GRUCell", forward=forward, batch=1)
+    with torch.no_grad():
+        hidden = torch.zeros(5, 3)
+        for t in range(40):
+            hidden = cell(torch.from_numpy(VELOCITY[:, t]), hidden)
+            np.testing.assert_allclose(got.activation[:, t], hidden, atol=1e-5)
+    with pytest.raises(TypeError, match="forward must be a function"):
+        run(cell, layers="GRUCell", forward=3)

@@ -468,6 +468,8 @@ class LesionHook:
                 f"{'nested' if output.is_nested else output.layout} one; choose a module that "
                 "gives the dense tensor"
             )
+        if not (output.is_floating_point() or output.is_complex()):  # spikes, or letters
+            return self.whole_numbers(output)
         walk = CURRENT_WALK.get()
         if self.site.width is not None and self.site.dims is None:  # a navigation Transformer
             if walk is not None and len(output) > walk.sizes[WALK]:  # many lesions in one pass
@@ -487,6 +489,19 @@ class LesionHook:
                 f"as {dims}, got {tuple(output.shape)}"
             )
         return with_units_last(output, dims, partial(self.new, dims, walk), self.walks(walk))
+
+    def whole_numbers(self, output: Tensor) -> Tensor:
+        """Replace units of a tensor of whole numbers or booleans, which hold no fractions."""
+        new = self.lesion(output.to(torch.float64))
+        exact = new.to(output.dtype)
+        if not torch.equal(exact.to(torch.float64), new):
+            wrong = new[exact.to(torch.float64) != new][0].item()
+            raise ValueError(
+                f"how must give values that {self.site.layer!r} can hold, which are of type "
+                f"{output.dtype}, got fractions such as {wrong:.3g}; "
+                'choose how="zero" or "resample", or a module that gives floating-point numbers'
+            )
+        return exact
 
     def new(
         self, dims: Dims, walk: xr.Dataset | None, output: Tensor, shape: tuple[int, int]

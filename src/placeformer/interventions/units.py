@@ -37,6 +37,8 @@ CHANNELS_FIRST = (
     nn.Upsample,
 )
 """Modules that have their units on the second axis."""
+OF_SAMPLES = nn.modules.batchnorm._BatchNorm, nn.GroupNorm
+"""Modules among them whose outputs of two axes are (sample, unit)."""
 
 
 def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
@@ -208,7 +210,8 @@ class Site:
             and sizes is not None
             and (output.shape[2] == sizes[1] and output.shape[1] not in sizes)
         )
-        first = output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)
+        plain = output.ndim < 2 or (output.ndim == 2 and isinstance(self.module, OF_SAMPLES))
+        first = not plain and isinstance(self.module, CHANNELS_FIRST)
         if output.ndim > 3 or first or behind:
             raise ValueError(
                 f"reference must be a Recording of {self.layer!r}, which says how its units are "

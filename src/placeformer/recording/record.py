@@ -140,6 +140,11 @@ def record(
     BlockingIOError
         Another process is recording into the store; the stored part can be read.
 
+    Warns
+    -----
+    UserWarning
+        A layer normalises by the batch that runs at once, even in eval mode, and there are several.
+
     See Also
     --------
     rate_maps, place_cells : Analyse a Recording.

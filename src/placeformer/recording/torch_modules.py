@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -133,6 +134,10 @@ def module_job(
     """Prepare a recording of a network's modules along behaviour."""
     if walks is None:
         raise ValueError("walks must hold the behaviour the network is run along, got None")
+    if forward is not None and not callable(forward):
+        raise TypeError(
+            f"forward must be a function (module, batch) that runs the network, got {forward!r:.80}"
+        )
     if forward is None and isinstance(inputs, Mapping) and not inputs:
         raise ValueError("forward or inputs must say how the network is run, got neither")
     check_inputs(inputs)
@@ -158,6 +163,7 @@ def module_job(
     if batch is None:
         batch = max(1, AT_ONCE // max(1, chunk))
     plan = Plan.of(fed, batch=batch, chunk=chunk, burn_in=burn_in)
+    warn_of_statistics(network, plan)
     return Job(
         network=network,
         step=feed,
@@ -186,6 +192,22 @@ def module_job(
         seed=seed,
         check_finite=check_finite,
     )
+
+
+def warn_of_statistics(network: nn.Module, plan: Plan) -> None:
+    """Warn of layers that normalise by the batch, even in eval mode, if there are several."""
+    names = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+    ]
+    if names and plan.batch < plan.n_walks:
+        warnings.warn(
+            f"{names[0]!r} normalises by the mean of the batch, for want of running statistics: "
+            f"activations depend on which {plan.batch} walks run together; pass "
+            f"batch={plan.n_walks} to run all of them at once",
+            stacklevel=4,
+        )
 
 
 def facts(network: nn.Module) -> dict[str, Any]:
