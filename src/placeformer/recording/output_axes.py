@@ -213,5 +213,6 @@ def unreadable(
     return (
         f"layers: {layer!r} has no time axis of {span.steps} steps: it gave "
         f"{gave or 'no tensor'} for behaviour of {span}. The output of a layer must have axes of "
-        f"these lengths for walk and time, or one for both, or the layer be called once per step{way}"
+        "these lengths for walk and time, or one for both, or the layer be called once per step"
+        + way
     )
