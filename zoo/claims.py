@@ -35,10 +35,11 @@ ZOO = Path(__file__).resolve().parent
 MODELS, RESULTS = ZOO / "models", ZOO / "results"
 SETS = {
     "mini": [ZOO / "families" / "mini.toml"],
+    "muon": [ZOO / "families" / "consolidation.toml"],
     "nmda": [ZOO / "families" / "nmda.toml"],
     "paper": sorted((ZOO / "recipes" / "gpu").glob("*.toml")),
 }
-"""Recipes of networks that differ only in activation, α and seed."""
+"""Recipes of networks that differ only in activation, α and seed, by the name of their results."""
 LESIONED = "nmda-a10"
 SETTINGS: dict[str, Any] = {
     "n_walks": 64, "n_steps": 1024, "recorded_walks": 16, "recorded_steps": 512,

@@ -21,7 +21,12 @@ from placeformer.stats.permutation import control_p
 RESULTS = Path(__file__).resolve().parents[2] / "zoo" / "results"
 LESIONED = "nmda-a10"
 MEMORIES = ("reference", "working")
-SETS = {"mini": "mini", "nmda": "nmda (second load)", "paper": "of the paper's size"}
+SETS = {
+    "mini": "mini",
+    "muon": "consolidation (Muon)",
+    "nmda": "nmda (second load)",
+    "paper": "of the paper's size",
+}
 """Sets of networks that were measured in the same way, and the heads of their columns."""
 
 Table = tuple[list[str], list[list[Any]]]
@@ -46,6 +51,7 @@ def write_all(target: Path, results: Path = RESULTS) -> None:
     with plt.rc_context({"svg.hashsalt": "placeformer"}):
         parts = {
             "claims-verdicts": table(*verdicts(claims)),
+            "claims-optimizers": table(*optimizers(networks["mini"], networks["muon"])),
             "claims-comparison": comparison(together, washout, lesions, target),
             "claims-specificity": specificity(lesions),
             "claims-one-map": table(
@@ -74,6 +80,27 @@ def verdicts(claims: Mapping[str, pd.DataFrame], last: int = 7) -> Table:
         if claim <= last
     ]
     return ["", "claim", *(SETS[name] for name in words)], rows
+
+
+def optimizers(adamw: xr.Dataset, muon: xr.Dataset) -> Table:
+    """One row per activation: mean errors of two sets, and their difference, paired by seed."""
+    errors = [("trained", "reference"), ("trained", "working"), ("novel", "working")]
+    columns = ["activation_name", "alpha", "seed", "maps", "memory", "error"]
+    first, second = (data["error"].to_dataframe().reset_index()[columns] for data in (adamw, muon))
+    both = first.merge(second, on=columns[:-1], suffixes=("", "_muon"))
+    rows = []
+    for (name, alpha), group in both.groupby(["activation_name", "alpha"], dropna=False):
+        row = [name if np.isnan(alpha) else f"NMDA, α = {alpha:g}", str(group["seed"].nunique())]
+        for maps, memory in errors:
+            pairs = group[(group["maps"] == maps) & (group["memory"] == memory)]
+            value, *interval = over_seeds((pairs["error_muon"] - pairs["error"]).to_numpy())[:3]
+            means = (f"{pairs[column].mean():.3f}" for column in ("error", "error_muon"))
+            row += [*means, with_interval(value, *np.clip(interval, -1, 1))]
+        rows.append(row)
+    header = ["activation", "seeds"]
+    for maps, memory in errors:
+        header += [f"{memory}, {maps} maps: AdamW", "Muon", "difference"]
+    return header, rows
 
 
 def subscript(statement: str) -> str:

@@ -101,6 +101,9 @@ def pages(tmp_path_factory):
     dosed, few = (networks["alpha"].isin(doses) for doses in ([0.0, 0.1, 1.0, 10.0], [0.1, 10.0]))
     networks.to_netcdf(folder / "mini.nc")
     networks.isel(model=dosed.values).to_netcdf(folder / "nmda.nc")
+    muon = networks.isel(model=dosed.values)
+    muon["error"] = muon["error"] - 0.1 * (1 + muon["seed"])
+    muon.to_netcdf(folder / "muon.nc")
     networks.isel(model=(few & (networks["seed"] == 0)).values).to_netcdf(folder / "paper.nc")
     measured.doses().to_netcdf(folder / "nmda-a10-washout.nc")
     measured.lesions().to_netcdf(folder / "nmda-a10-lesions.nc")
@@ -113,9 +116,9 @@ def pages(tmp_path_factory):
 
 def test_pages_say_what_was_measured(pages):
     verdicts = (pages / "claims-verdicts.txt").read_text()
-    assert verdicts.count("**shown**") == 7 + 4  # of the second load: claims 1, 4, 5 and 7
-    assert verdicts.count("**not shown**") == 1  # claim 6: 12 networks are few for it
-    assert verdicts.count("**not tested**") == 2 + 5  # too few doses, networks and activations
+    assert verdicts.count("**shown**") == 7 + 2 * 4  # with four doses: claims 1, 4, 5 and 7
+    assert verdicts.count("**not shown**") == 2  # claim 6: 12 networks are few for it
+    assert verdicts.count("**not tested**") == 2 * 2 + 5  # too few doses, networks and activations
     assert verdicts.count("preliminary") == 2  # two networks of one seed
     errors = (pages / "mg-mini.txt").read_text()
     assert "45 networks, 33 of them with NMDA_α; seeds 0, 1, 2." in errors
@@ -124,6 +127,16 @@ def test_pages_say_what_was_measured(pages):
     specificity = (pages / "claims-specificity.txt").read_text()
     assert "decoding of position" in specificity
     assert "0.1 (0.05 to 0.15)" in specificity
+
+
+def test_optimizers_are_compared_over_pairs_of_seeds(pages):
+    rows = (pages / "claims-optimizers.txt").read_text().split("   * - ")[2:]
+    cells = [[cell.strip() for cell in row.split("\n     - ")] for row in rows]
+    assert [row[:2] for row in cells] == [[f"NMDA, α = {a}", "3"] for a in ("0", "0.1", "1", "10")]
+    for row in cells:
+        # -0.1, -0.2 and -0.3: -0.2 ± t(2) · 0.1 / √3
+        assert row[4::3] == ["-0.2 (-0.448 to 0.0484)"] * 3
+        assert abs(float(row[2]) - float(row[3]) - 0.2) < 0.0011
 
 
 @pytest.mark.skipif(not SPECIFICITY.is_file(), reason="python zoo/specificity.py was not run")
@@ -177,10 +190,10 @@ def test_pages_have_their_figures(pages):
     figures = {file.name for file in pages.glob("*.svg")}
     drawn = {
         f"mg-{name}-{what}.svg"
-        for name in ("mini", "nmda", "paper")
+        for name in ("mini", "muon", "nmda", "paper")
         for what in ("activations", "training", "hill")
     }
-    few = {"mg-nmda-hill.svg", "mg-paper-hill.svg"}  # four and two doses
+    few = {"mg-muon-hill.svg", "mg-nmda-hill.svg", "mg-paper-hill.svg"}  # four and two doses
     assert figures - {"specificity.svg"} == {"comparison.svg"} | drawn - few
     assert all(f"/generated/{name}" in text for name in figures)
 

@@ -80,8 +80,8 @@ def memory_comparison(
     >>> names = ["nmda", "nmda-a10-washout", "nmda-a10-lesions"]
     >>> results = [xr.load_dataset(results_folder() / f"{name}.nc") for name in names]
     >>> comparison = pf.memory_comparison(*results, n_resamples=100)
-    >>> comparison.sizes["model"], comparison.sizes["dose"], comparison.sizes["fraction"]
-    (15, 13, 4)
+    >>> comparison.sizes["dose"], comparison.sizes["fraction"]
+    (13, 4)
     """
     check(networks, "networks", "profile_networks", NETWORKS)
     check(washout, "washout", "dose_response", (*WASHOUT, "alpha"))
