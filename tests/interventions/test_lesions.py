@@ -361,3 +361,47 @@ def test_a_sparse_output_is_refused_by_name(how):
         pytest.raises(ValueError, match="units: '0' must give an ordinary dense tensor"),
     ):
         network(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(4), nn.GroupNorm(2, 4)])
+def test_units_behind_a_norm_of_samples_are_on_the_last_axis(norm):
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(3, 4), norm, nn.Linear(4, 2)).eval(), torch.randn(6, 3)
+    with torch.no_grad():
+        hidden = net[:2](x)
+        hidden[:, 1] = 0
+        want = net[2](hidden)
+        with ablate(net, {"1": [1]}, "zero"):
+            close(net(x), want)
+        numbered = pytest.raises(ValueError, match="says how its units are numbered")
+        with ablate(net, {"1": [1]}, "zero"), numbered:
+            net[1](torch.randn(6, 4, 5))
+
+
+class Spikes(nn.Module):
+    """Gives spikes as booleans or whole numbers."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.fires, self.dtype = nn.Identity(), dtype
+
+    def forward(self, x):
+        return self.fires((x > 0).to(self.dtype)).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_spikes_are_lesioned_by_values_that_they_can_have(dtype):
+    net, x = Spikes(dtype), torch.randn(4, 30, 2)
+    walks = {"x": np.zeros((4, 30)), "y": np.zeros((4, 30))}
+    reference = record(net, walks, layers="fires", inputs={"v": x}, progress=False)
+    spikes = (x > 0).float()
+    np.testing.assert_array_equal(reference.activation, spikes)
+    with ablate(net, {"fires": [1]}, "zero"):
+        close(net(x), spikes * torch.tensor([1, 0]))
+    with ablate(net, {"fires": [1]}, "resample", reference=reference):
+        assert set(net(x).unique().tolist()) == {0, 1}
+    fractions = pytest.raises(ValueError, match="how must give values that 'fires' can hold")
+    with ablate(net, {"fires": [1]}, "mean", reference=reference), fractions:
+        net(x)
+    with perturb(net, {"fires": [1]}, "gain", 0.5), fractions:
+        net(x)

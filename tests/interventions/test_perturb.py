@@ -595,3 +595,26 @@ def test_steps_that_do_not_fit_the_walks_are_refused(model, walk, steps, message
     condition = perturb(model, "ffn.1", "gain", 0.5, steps=lambda part: part.x == 0)
     with condition, pytest.raises(ValueError, match="condition on behaviour that is not known"):
         model(torch.zeros(1, 3).long(), torch.zeros(1, 3).long())
+
+
+def test_draws_and_zeros_are_where_the_network_is(model, walk):
+    """Whatever the default device and the default dtype, on which draws of torch depend."""
+
+    def measured():
+        with (
+            perturb(model, "layers.0.ffn.fc1.weight", "noise", 0.3, seed=1),
+            ablate(model, {"ffn.1": [3]}, "zero"),
+            torch.no_grad(),
+        ):
+            return model(
+                torch.from_numpy(walk.action.values), torch.from_numpy(walk.observation.values)
+            )[0]
+
+    want = measured()
+    with torch.device("meta"):
+        assert torch.equal(measured(), want)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(measured(), want)
+    finally:
+        torch.set_default_dtype(torch.float32)

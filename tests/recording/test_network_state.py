@@ -1,6 +1,9 @@
 """A network, and the random state, come back as they were on every exit."""
 
 import random
+from collections import deque
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -201,3 +204,103 @@ def test_every_batch_begins_in_the_state_that_was_found(batch):
     got = found.activation.transpose("walk", "time", "unit").values
     np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
     assert network.total is None and not network.seen
+
+
+@dataclass
+class Total:
+    """A state in an object of its own."""
+
+    value: object = None
+
+
+class InObjects(nn.Module):
+    """Adds up its inputs in an object, and does not know when walks begin."""
+
+    def __init__(self, box):
+        super().__init__()
+        self.linear, self.box = nn.Linear(1, 2), box
+
+    def forward(self, x):
+        steps = []
+        for value in self.linear(x).unbind(1):
+            if isinstance(self.box, deque):
+                self.box.append(value + (self.box[-1] if self.box else 0))
+                steps.append(self.box[-1])
+            else:
+                self.box.value = value + (0 if self.box.value is None else self.box.value)
+                steps.append(self.box.value)
+        return torch.stack(steps, 1)
+
+
+class Box:
+    """A class of the same module as the network's."""
+
+    value = None
+
+
+@pytest.mark.parametrize("make", [lambda: deque(maxlen=2), Total, SimpleNamespace, Box])
+def test_a_state_in_an_object_is_that_of_the_walks(make):
+    box = make()
+    if isinstance(box, SimpleNamespace):
+        box.value = None
+    network, x = InObjects(box), torch.randn(6, 5, 1)
+    with torch.no_grad():
+        want = network.linear(x).cumsum(1)
+    walks = {"x": np.zeros((6, 5)), "y": np.zeros((6, 5))}
+    found = record(
+        network, walks, inputs={"speed": x.numpy()}, layers="InObjects", batch=2, progress=False
+    )
+    np.testing.assert_allclose(found.activation.values, want.numpy(), atol=1e-5)
+    assert network.box is box
+    assert not box if isinstance(box, deque) else box.value is None
+
+
+class Noisy(nn.Module):
+    """Has a generator of random numbers of its own."""
+
+    def __init__(self, generator, draw):
+        super().__init__()
+        self.linear, self.generator, self.draw = nn.Linear(1, 2), generator, draw
+
+    def forward(self, x):
+        return self.linear(x) + torch.as_tensor(self.draw(self.generator, x.shape), dtype=x.dtype)
+
+
+GENERATORS = {
+    "torch": (torch.Generator(), lambda g, shape: torch.rand(shape, generator=g)),
+    "NumPy": (np.random.default_rng(0), lambda g, shape: g.random(shape)),
+    "NumPy's old": (np.random.RandomState(0), lambda g, shape: g.random_sample(shape)),
+    "Python": (random.Random(0), lambda g, shape: g.random()),
+}
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_generators_of_a_network_come_back(kind):
+    network = Noisy(*GENERATORS[kind])
+    options = {"inputs": {"speed": np.ones((6, 5, 1))}, "layers": "Noisy", "progress": False}
+    walks = {"x": np.zeros((6, 5)), "y": np.zeros((6, 5))}
+    first, second = (record(network, walks, **options).activation.values for _ in range(2))
+    with torch.no_grad():
+        plain = network(torch.ones(6, 5, 1)).numpy()
+    np.testing.assert_array_equal(second, first)
+    np.testing.assert_allclose(plain, first, atol=1e-6)
+    parts = record(network, walks, batch=3, **options).activation.values
+    assert not np.allclose(parts[:3], parts[3:])  # each batch has draws of its own
+
+
+class Collector:
+    """A hook of the user, in the same module as the network's class."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def __call__(self, module, args, output):
+        self.shapes.append(tuple(output.shape))
+
+
+def test_what_a_hook_has_collected_stays():
+    network, hook = InObjects(Total()), Collector()
+    network.linear.register_forward_hook(hook)
+    with as_found(network):
+        network(torch.randn(2, 3, 1))
+    assert hook.shapes == [(2, 3, 2)]

@@ -5,6 +5,7 @@ import pathlib
 import re
 import textwrap
 import warnings
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 import xarray as xr
 from torch import nn
 
+from placeformer.data.arrays import from_arrays
 from placeformer.data.schema import check_recording, read_provenance
 from placeformer.interventions.lesions import ablate
 from placeformer.recording.record import record
@@ -177,6 +179,161 @@ def test_keys_of_an_output_may_be_any_text_or_number(path, factor):
         lesioned = run(net, layers=f"inner{path}")
     np.testing.assert_array_equal(lesioned.activation[..., 1], 0)
     np.testing.assert_array_equal(lesioned.activation[..., 0], got.activation[..., 0])
+
+
+class Apart(nn.Module):
+    """Has parameters of its forward pass that must not be exchanged."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Identity()
+
+    def forward(self, first, second, scale=None, *, bias=None):
+        return self.out(first - second + (0 if bias is None else bias))
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        (("second", "first"), -1),  # by name
+        (("a", "b"), 1),  # others: in their order
+        (("bias", "first", "second"), 2),  # by keyword alone
+    ],
+)
+def test_inputs_named_as_parameters_are_passed_by_name(names, want):
+    values = {name: VELOCITY * factor for name, factor in zip(names, (2, 1, 1), strict=False)}
+    got = run(Apart(), layers="out", inputs=values)
+    np.testing.assert_allclose(got.activation, VELOCITY * want, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["observation", "action", "unit", "layer", "activation"])
+def test_inputs_may_have_the_names_of_a_recording(name):
+    """They are not recorded: what a network observes may be a vector or a picture."""
+    network = nn.Linear(2, 3)
+    got = run(network, layers="Linear", inputs={name: VELOCITY})
+    with torch.no_grad():
+        np.testing.assert_allclose(got.activation, network(torch.from_numpy(VELOCITY)), rtol=1e-5)
+
+
+def test_names_that_a_recording_needs_are_refused():
+    with pytest.raises(ValueError, match="walks must have other names than 'unit'"):
+        run(nn.Linear(2, 3), WALKS | {"unit": PLACE[0]}, layers="Linear")
+    with pytest.raises(TypeError, match="inputs must have names that are text, got 1"):
+        run(nn.Linear(2, 3), layers="Linear", inputs={1: VELOCITY})
+
+
+TENSORS = {
+    "of a graph": lambda x: x.clone().requires_grad_(),
+    "parameter": nn.Parameter,
+    "bfloat16": lambda x: x.bfloat16(),
+    "sparse": lambda x: x.to_sparse(),
+    "list": lambda x: list(x.clone().requires_grad_()),
+    "negated": lambda x: torch.complex(x, -x).conj().imag,
+}
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_tensors_of_any_kind_are_inputs_behaviour_and_activations(kind):
+    make = TENSORS[kind]
+    x, place = torch.from_numpy(VELOCITY), torch.from_numpy(PLACE[0])
+    got = run(nn.Identity(), {"x": make(place)}, layers="Identity", inputs={"v": make(x)})
+    other = from_arrays(make(x), {"x": make(place)})
+    tolerance = 1e-2 if kind == "bfloat16" else 0
+    for found in (got, other):
+        np.testing.assert_allclose(found.activation, VELOCITY, rtol=tolerance)
+        np.testing.assert_allclose(found.x, PLACE[0], rtol=tolerance)
+
+
+class Phases(nn.Module):
+    """Takes complex numbers, with complex weights or with real ones."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 3, dtype=dtype))
+
+    def forward(self, z):
+        assert z.dtype == torch.complex64
+        return (z @ self.weight.to(torch.complex64)).abs()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float32])
+def test_complex_inputs_have_the_precision_of_the_network(dtype):
+    z = np.exp(1j * VELOCITY.astype(float))  # complex128, as NumPy makes it
+    got = run(Phases(dtype), layers="Phases", inputs={"z": z})
+    np.testing.assert_allclose(got.activation[..., 0], np.abs(z.sum(-1)), rtol=1e-5)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs of a network as a dataclass."""
+
+    hidden: object
+    last: object = None
+
+
+class Typed(nn.Module):
+    """Gives a dataclass, which holds another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Identity()
+
+    def forward(self, velocity):
+        out = self.inner(Outputs(Outputs(velocity * 2, "no tensor"), velocity[:, -1]))
+        return out.hidden.hidden.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("layer", ["inner", "inner[hidden][hidden]"])
+def test_outputs_may_be_dataclasses(layer):
+    net = Typed()
+    got = run(net, layers=layer)
+    np.testing.assert_array_equal(got.activation, VELOCITY * 2)
+    with ablate(net, got.isel(unit=[1]), "zero"):
+        np.testing.assert_allclose(net(torch.from_numpy(VELOCITY))[..., 0], VELOCITY[..., 0] * 2)
+    with pytest.raises(
+        ValueError, match=r"'inner\[hiden\]' is not among its outputs; there are 'in"
+    ):
+        run(net, layers="inner[hiden]")
+
+
+class Padded(nn.Module):
+    """A Transformer encoder that does not attend to the last steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(2, 4)
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2
+        )
+
+    def forward(self, velocity):
+        mask = torch.arange(velocity.shape[1]).expand(velocity.shape[:2]) > 36
+        return self.encoder(self.embed(velocity), src_key_padding_mask=mask)
+
+
+@pytest.mark.parametrize("layer", ["encoder.layers.0", "encoder.layers.1.linear2"])
+def test_layers_of_a_padded_encoder_are_those_without_the_fast_path(layer):
+    net, seen = Padded().eval(), []
+    handle = net.get_submodule(layer).register_forward_hook(lambda *a: seen.append(a[2].detach()))
+    net(torch.from_numpy(VELOCITY))  # with gradients there is no fast path, which nests the walks
+    handle.remove()
+    got = run(net, layers=layer)
+    np.testing.assert_allclose(got.activation, seen[0], atol=1e-5)
+    with ablate(net, got.isel(unit=[1]), "zero"):
+        lesioned = run(net, layers=layer)
+    np.testing.assert_array_equal(lesioned.activation[..., 1], 0)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Nested(nn.Module):
+    def forward(self, x):
+        return torch.nested.nested_tensor(list(x))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_output_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"layers: '0' must give an ordinary .* got a nested one"):
+        run(nn.Sequential(Nested()), layers="0")
 
 
 def test_brackets_are_a_path_and_never_a_pattern():
@@ -603,3 +760,32 @@ def test_a_network_that_works_in_place_changes_nothing_of_the_caller():
     other = record(net, position, forward=in_place, **options)
     np.testing.assert_array_equal(other.x, place)
     np.testing.assert_array_equal(position["x"], place)
+
+
+def test_statistics_of_the_batch_are_warned_of():
+    net = nn.Sequential(nn.BatchNorm1d(40, track_running_stats=False))
+    with pytest.warns(UserWarning, match=r"'0' normalises by the mean of the batch.* batch=5"):
+        run(net, layers="0", batch=2)
+    whole = run(net, layers="0")  # and no warning
+    np.testing.assert_allclose(whole.activation.mean(("walk", "unit")), 0, atol=1e-5)
+
+
+def test_networks_that_run_one_walk_after_another_are_told_of_batch():
+    cell = nn.GRUCell(2, 3)
+
+    def forward(module, batch):
+        for walk in torch.from_numpy(batch["velocity"].values):
+            hidden = torch.zeros(3)
+            for step in walk:
+                hidden = module(step, hidden)
+
+    with pytest.raises(ValueError, match="pass batch=1 if it is run along one walk after another"):
+        run(cell, layers="GRUCell", forward=forward)
+    got = run(cell, layers="GRUCell", forward=forward, batch=1)
+    with torch.no_grad():
+        hidden = torch.zeros(5, 3)
+        for t in range(40):
+            hidden = cell(torch.from_numpy(VELOCITY[:, t]), hidden)
+            np.testing.assert_allclose(got.activation[:, t], hidden, atol=1e-5)
+    with pytest.raises(TypeError, match="forward must be a function"):
+        run(cell, layers="GRUCell", forward=3)

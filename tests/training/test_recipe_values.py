@@ -6,12 +6,12 @@ import tomllib
 import numpy as np
 import pytest
 import torch
-from helpers.recipes import RECIPE, one, recipe
+from helpers.recipes import RECIPE, one, recipe, toml
 
 import placeformer as pf
 from placeformer._state_files import load_state
 from placeformer.training.ensemble import train_ensemble
-from placeformer.training.recipe import RANGES, Recipe, TrainingConfig
+from placeformer.training.recipe import RANGES, Recipe, TrainingConfig, read_recipes
 from placeformer.training.trainer import CHECKPOINT, read_checkpoint
 
 WRONG = {
@@ -145,3 +145,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path, size):
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="device"):
         pf.train(recipe(), tmp_path, device="cuda:99", progress=False)
+
+
+def test_a_recipe_may_begin_with_a_mark_of_its_encoding(tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_text(toml(RECIPE), encoding="utf-8-sig")
+    assert Recipe.read(file) == Recipe.from_dict(RECIPE)
+    (text,) = read_recipes(file).values()
+    assert Recipe.from_dict(tomllib.loads(text)) == Recipe.from_dict(RECIPE)

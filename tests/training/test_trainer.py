@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from helpers.recipes import RECIPE, assert_bit_equal, recipe, toml, weights
 
 from placeformer._state_files import load_state
 from placeformer.models.memory import attended_window, visited
+from placeformer.training.ensemble import train_ensemble
 from placeformer.training.recipe import Recipe, at
 from placeformer.training.trainer import CHECKPOINT, HISTORY, Trainer, train
 
@@ -47,6 +49,52 @@ def test_a_stopped_run_ends_bit_equal(uninterrupted, tmp_path, stop):
         assert {k: v for k, v in a.items() if k != "seconds"} == {
             k: v for k, v in b.items() if k != "seconds"
         }
+
+
+@contextmanager
+def float64():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SURROUNDINGS = {
+    "no gradients": torch.no_grad,
+    "inference": torch.inference_mode,
+    "default device": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "default dtype": float64,
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_a_training_does_not_depend_on_its_surroundings(tmp_path, name):
+    short = recipe(steps=8, restarts=[], maps=[[0, 2]])
+    want = weights(train(short, tmp_path / "plain", progress=False))
+    with SURROUNDINGS[name]():
+        got = weights(train(short, tmp_path / "there", progress=False))
+    assert_bit_equal(got, want)
+
+
+def test_random_numbers_of_the_caller_and_of_the_training_are_apart(tmp_path):
+    short = recipe(steps=8, restarts=[], maps=[[0, 2]])
+    want = weights(train(short, tmp_path / "plain", progress=False))
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    draws = lambda trainer: torch.rand(trainer.step)  # noqa: E731
+    got = train(short, tmp_path / "reported", progress=False, report=draws)
+    assert_bit_equal(weights(got), want)
+    assert torch.equal(torch.get_rng_state(), before)
+    train_ensemble([short], tmp_path / "ensemble", progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_broken_link_is_no_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"folder must be a folder, got .*link is a broken link"):
+        train(recipe(), tmp_path / "link", progress=False)
 
 
 KILLED = """

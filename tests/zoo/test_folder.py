@@ -288,7 +288,10 @@ def rename(section, old, new):
         (lambda c: c["weights"].update(dtype="float64"), ["weights.dtype", "float16 or float32"]),
         (lambda c: c["weights"].update(dtype="float32"), ["expected dtype F32, got F16"]),
         (lambda c: c.update(results=[]), ["results: expected an object"]),
-        (lambda c: c["results"].update(x=1), ["results.x: expected an object, got 1"]),
+        (
+            lambda c: c["results"].update(x=1),
+            ["results.x: expected an object with value and definition, got 1"],
+        ),
         (lambda c: c["results"]["working_error"].pop("definition"), ["results.working_error"]),
     ],
 )
@@ -807,7 +810,11 @@ def test_network_that_left_its_config_is_not_saved(tmp_path):
         ({"history": "no/such.csv"}, FolderError, "history: expected a text file"),
         ({"recipe": "no/such.toml"}, FolderError, "recipe: expected a text file"),
         ({"recipe": __file__}, FolderError, "recipe: expected TOML"),
-        ({"results": {"x": 1}}, FolderError, "results.x: expected an object"),
+        (
+            {"results": {"x": 1}},
+            FolderError,
+            "results.x: expected an object with value and definition",
+        ),
         (
             {"results": {"x": {"value": math.nan, "definition": ""}}},
             FolderError,

@@ -22,13 +22,15 @@ def labelled(values: Any) -> Any:
 
     Rows are times, columns units. The numbers 0, 1, 2, ... that pandas gives to rows and columns
     without names, and times of several levels, are left out; units of several levels are named by
-    all of them, such as "probe/3". All else is returned as it is.
+    all of them, such as "probe/3". Tensors become arrays. All else is returned as it is.
     """
     if isinstance(values, Mapping) and not isinstance(values, xr.Dataset):
         return {name: labelled(each) for name, each in values.items()}
     if isinstance(values, list | tuple):
         found = [labelled(each) for each in values]
         return found if any(a is not b for a, b in zip(found, values, strict=True)) else values
+    if hasattr(values, "detach"):  # a tensor of torch
+        return of_tensor(values)
     if isinstance(values, pd.Series | pd.DataFrame):
         array, labels = values.to_numpy(na_value=np.nan), list(values.axes)
         labels[1:] = map(_joined, labels[1:])
@@ -47,6 +49,15 @@ def _joined(labels: pd.Index) -> pd.Index:
     if labels.nlevels == 1:
         return labels
     return pd.Index(["/".join(map(str, label)) for label in labels])
+
+
+def of_tensor(values: Any) -> NDArray[Any]:
+    """A tensor of torch, wherever it is and whatever it needs, as an array."""
+    dense = values.detach().cpu().to_dense().resolve_conj().resolve_neg()
+    try:
+        return np.asarray(dense)
+    except TypeError:  # bfloat16, which NumPy lacks
+        return np.asarray(dense.float())
 
 
 def of_columns(position: Any) -> Any:

@@ -17,6 +17,7 @@ from placeformer.data.array_labels import (
     check_labels,
     labelled,
     of_columns,
+    of_tensor,
     stated_units,
     unit_ids,
 )
@@ -388,28 +389,17 @@ def as_array(values: Any) -> Any:
     """Values as NumPy or dask: files are read, what is masked becomes NaN, walks are padded."""
     if hasattr(values, "dask"):
         return values
-    listed = isinstance(values, list | tuple) and any(map(_needs_conversion, values))
-    if listed or _is_ragged(values):
+    if hasattr(values, "detach"):  # a tensor of torch
+        return of_tensor(values)
+    masked = isinstance(values, list | tuple) and any(map(np.ma.isMaskedArray, values))
+    if masked or _is_ragged(values):
         return padded([as_array(walk) for walk in values])
-    if _is_tensor(values):
-        values = values.detach().cpu()
-        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
     if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
         values = values[...]
     if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
         kind = np.result_type(values.dtype, np.float32)
         return np.ma.filled(values.astype(kind), np.nan)
     return np.asarray(values)
-
-
-def _is_tensor(values: Any) -> bool:
-    """Whether this is a tensor of torch, which may have gradients or be on a GPU."""
-    return type(values).__module__.partition(".")[0] == "torch" and hasattr(values, "detach")
-
-
-def _needs_conversion(values: Any) -> bool:
-    """Whether NumPy loses something of an array in a list, or refuses it."""
-    return np.ma.isMaskedArray(values) or (_is_tensor(values) and values.ndim > 0)
 
 
 def padded(walks: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -595,14 +585,26 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
 
 
 def label(
-    arrays: Mapping[str, Any], n_walks: int, n_steps: int, argument: str, source: str
+    arrays: Mapping[str, Any],
+    n_walks: int,
+    n_steps: int,
+    argument: str,
+    source: str,
+    known: Mapping[str, schema.Entry] = schema.RECORDING,
 ) -> dict[str, xr.Variable]:
     """Arrays as variables over walk and time and, where they have more axes, further dimensions.
 
-    `argument` is the name of the caller's argument, `source` describes the origin of the lengths.
+    `argument` is the name of the caller's argument, `source` describes the origin of the lengths,
+    and `known` holds the names that have a meaning, and so the dimensions of it.
     """
     sizes = {schema.WALK: n_walks, schema.TIME: n_steps}
-    return {name: _variable(name, arrays[name], sizes, argument, source) for name in arrays}
+    for name in arrays:
+        if name in OF_UNITS and name in known:
+            raise ValueError(
+                f"{argument} must have other names than {name!r}, as the activation and its labels "
+                "have this name; rename it"
+            )
+    return {name: _variable(name, arrays[name], sizes, argument, source, known) for name in arrays}
 
 
 def clock(n_steps: int, sample_rate: float | None) -> xr.Variable:
@@ -655,20 +657,25 @@ def _unit(name: str, values: np.ndarray) -> xr.Variable:
 
 
 def _variable(
-    name: str, values: Any, sizes: Mapping[str, int], argument: str, source: str
+    name: str,
+    values: Any,
+    sizes: Mapping[str, int],
+    argument: str,
+    source: str,
+    known: Mapping[str, schema.Entry],
 ) -> xr.Variable:
     """One array with its dimensions, inferred from its shape."""
-    attrs = schema.RECORDING[name].attrs if name in schema.RECORDING else {"long_name": name}
+    attrs = known[name].attrs if name in known else {"long_name": name}
     if _of_walks(values, sizes):
         return xr.Variable(values.dims, values.data, {**attrs, **values.attrs})
     if isinstance(values, xr.DataArray):
         values = values.transpose(*STEPS, ..., missing_dims="ignore")
         attrs, values = {**attrs, **values.attrs}, values.data
     values = as_array(values)
-    shape, dims = values.shape, _dims(name, values.shape, sizes)
+    shape, dims = values.shape, _dims(name, values.shape, sizes, known)
     if dims is None and sizes[schema.WALK] == 1 and values.ndim:
         values = values[None]
-        dims = _dims(name, values.shape, sizes)
+        dims = _dims(name, values.shape, sizes, known)
     if dims is None:
         if name in schema.RECORDING and schema.RECORDING[name].dims == (schema.WALK,):
             shapes = "(walk,), one value for every walk"
@@ -690,10 +697,15 @@ def _of_walks(values: Any, sizes: Mapping[str, int]) -> bool:
     return named and values.sizes[schema.WALK] == sizes[schema.WALK]
 
 
-def _dims(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[str, ...] | None:
+def _dims(
+    name: str,
+    shape: tuple[int, ...],
+    sizes: Mapping[str, int],
+    known: Mapping[str, schema.Entry],
+) -> tuple[str, ...] | None:
     """Dimensions of an array of this shape; None where it does not fit."""
-    if name in schema.RECORDING:
-        dims = schema.RECORDING[name].dims
+    if name in known:
+        dims = known[name].dims
         return dims if shape == tuple(sizes.get(d, -1) for d in dims) else None
     if shape[:2] == tuple(sizes.values()):
         return (*STEPS, *(f"{name}_{axis}" for axis in range(len(shape) - 2)))

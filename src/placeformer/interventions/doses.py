@@ -205,7 +205,7 @@ class Parameter:
         options: dict[str, Any] = {"reference": self.reference, "seed": self.seed}
         if self.how == RANDOM:
             return replacements(model, layers, "mean", **options)
-        dose = torch.tensor(doses[group], dtype=torch.float32)[:, None, None, None]
+        dose = torch.tensor(doses[group], dtype=torch.float32, device="cpu")[:, None, None, None]
         return replacements(model, layers, self.how, dose, **options)
 
     def count(

@@ -47,7 +47,7 @@ from placeformer.models.memory import CURRENT_WALK, world_of
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, layer_and_index, leaves, pick
-from placeformer.recording.network_state import eager, original, weights_sha256
+from placeformer.recording.network_state import original, seen_by_hooks, weights_sha256
 from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
@@ -220,7 +220,8 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
         On leaving, a layer that was never called although the network was run.
     """
     ran: list[None] = []
-    with in_use(model), eager("torch._dynamo" in sys.modules), ExitStack() as stack:
+    compiled = "torch._dynamo" in sys.modules  # by now or by then
+    with in_use(model), seen_by_hooks(model, compiled=compiled), ExitStack() as stack:
         for hook in hooks:
             stack.callback(attach(hook).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
@@ -359,9 +360,11 @@ def make_change(
         units = recording["index"].values
         if how == "noise":
             spread = unit_spread(recording)
-    value = of_layer(dose, site.layer) if isinstance(dose, xr.DataArray) else dose
-    tensor = None if value is None else torch.as_tensor(value)
-    return Dosed(how, tensor, spread, replacement, site.name, seed, units)
+    if isinstance(dose, float):
+        dose = torch.tensor(dose, dtype=torch.float32, device="cpu")
+    elif isinstance(dose, xr.DataArray):
+        dose = of_layer(dose, site.layer)
+    return Dosed(how, dose, spread, replacement, site.name, seed, units)
 
 
 def of_layer(dose: xr.DataArray, layer: str) -> Tensor:
@@ -465,6 +468,8 @@ class LesionHook:
                 f"{'nested' if output.is_nested else output.layout} one; choose a module that "
                 "gives the dense tensor"
             )
+        if not (output.is_floating_point() or output.is_complex()):  # spikes, or letters
+            return self.whole_numbers(output)
         walk = CURRENT_WALK.get()
         if self.site.width is not None and self.site.dims is None:  # a navigation Transformer
             if walk is not None and len(output) > walk.sizes[WALK]:  # many lesions in one pass
@@ -484,6 +489,19 @@ class LesionHook:
                 f"as {dims}, got {tuple(output.shape)}"
             )
         return with_units_last(output, dims, partial(self.new, dims, walk), self.walks(walk))
+
+    def whole_numbers(self, output: Tensor) -> Tensor:
+        """Replace units of a tensor of whole numbers or booleans, which hold no fractions."""
+        new = self.lesion(output.to(torch.float64))
+        exact = new.to(output.dtype)
+        if not torch.equal(exact.to(torch.float64), new):
+            wrong = new[exact.to(torch.float64) != new][0].item()
+            raise ValueError(
+                f"how must give values that {self.site.layer!r} can hold, which are of type "
+                f"{output.dtype}, got fractions such as {wrong:.3g}; "
+                'choose how="zero" or "resample", or a module that gives floating-point numbers'
+            )
+        return exact
 
     def new(
         self, dims: Dims, walk: xr.Dataset | None, output: Tensor, shape: tuple[int, int]

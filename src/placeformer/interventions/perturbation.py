@@ -451,7 +451,7 @@ class AlphaHook(LesionHook):
 
 def chosen_part(weight: Tensor, where: Any) -> Tensor:
     """Mask of the chosen part of a weight."""
-    mask = torch.zeros(weight.shape, dtype=torch.bool)
+    mask = torch.zeros(weight.shape, dtype=torch.bool, device="cpu")
     try:
         mask[torch.as_tensor(where) if isinstance(where, np.ndarray | list) else where] = True
     except (IndexError, TypeError, ValueError) as error:
@@ -478,15 +478,16 @@ def weight_change(
         if callable(how):
             return torch.where(mask, called(how, values, dose), values)
         if how in REPLACEMENTS:
-            order = torch.randperm(len(chosen), generator=rng).to(values.device)
+            order = torch.randperm(len(chosen), generator=rng, device="cpu").to(values.device)
             target = {"zero": torch.zeros_like(chosen), "mean": chosen.mean().expand_as(chosen),
                       "resample": chosen[order]}[how]  # fmt: skip
             new = target if share == 1 else chosen + share * (target - chosen)
             neutral = share == 0
         else:
-            noise = torch.randn(len(chosen), generator=rng).to(values)
+            noise = torch.randn(len(chosen), generator=rng, dtype=torch.float32, device="cpu")
+            noise = noise.to(values)
             spread = chosen.std(correction=0) if how == "noise" else None
-            rule = Dosed(how, torch.tensor(dose))
+            rule = Dosed(how, torch.tensor(dose, dtype=torch.float32, device="cpu"))
             plain = how != "noise"
             new = rule(chosen, (1, 1), len(chosen)) if plain else chosen + dose * spread * noise
             neutral = dose == NEUTRAL.get(how)

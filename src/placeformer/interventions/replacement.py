@@ -152,7 +152,7 @@ def make_replacement(
         Random seed of the drawn samples.
     """
     if how == "zero" or recording is None:
-        return Replacement(torch.zeros(1, 1))
+        return Replacement(torch.zeros(1, 1, dtype=torch.float32, device="cpu"))
     mean: NDArray[np.float64]
     mean = recording[schema.ACTIVATION].mean((schema.WALK, schema.TIME), dtype=float).values
     schema.check_finite(recording[schema.ACTIVATION], ~np.isfinite(mean))

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from placeformer.data import schema
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.hooks import PATH, key_of, selected_units
+from placeformer.recording.hooks import PATH, as_mapping, key_of, selected_units
 from placeformer.recording.navigation import by_lag, hook_points
 from placeformer.recording.output_axes import ROLES, SAMPLE, TIME, UNIT, WALK, Dims, show
 
@@ -37,6 +37,8 @@ CHANNELS_FIRST = (
     nn.Upsample,
 )
 """Modules that have their units on the second axis."""
+OF_SAMPLES = nn.modules.batchnorm._BatchNorm, nn.GroupNorm
+"""Modules among them whose outputs of two axes are (sample, unit)."""
 
 
 def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
@@ -208,7 +210,8 @@ class Site:
             and sizes is not None
             and (output.shape[2] == sizes[1] and output.shape[1] not in sizes)
         )
-        first = output.ndim > 1 and isinstance(self.module, CHANNELS_FIRST)
+        plain = output.ndim < 2 or (output.ndim == 2 and isinstance(self.module, OF_SAMPLES))
+        first = not plain and isinstance(self.module, CHANNELS_FIRST)
         if output.ndim > 3 or first or behind:
             raise ValueError(
                 f"reference must be a Recording of {self.layer!r}, which says how its units are "
@@ -346,7 +349,7 @@ def over_keys(values: Tensor, weights: Tensor, own: int) -> Tensor:
 
 
 def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a copy of nested tuples, lists and mappings with one of the tensors changed."""
+    """Return a copy of nested tuples, lists, mappings and dataclasses with one tensor changed."""
     if isinstance(output, PackedSequence):
         values, lengths = pad_packed_sequence(output, batch_first=True)
         values, order = change(values), output.sorted_indices
@@ -363,6 +366,10 @@ def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]
         other = copy(output)
         other[key] = value
         return other
+    if (entries := as_mapping(output)) is not output:
+        other = copy(output)  # without __init__, and even if it is frozen
+        object.__setattr__(other, path[0], changed(entries[path[0]], path[1:], change))
+        return other
     items = list(output)
     items[int(path[0])] = changed(items[int(path[0])], path[1:], change)
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
@@ -371,10 +378,12 @@ def changed(output: Any, path: Sequence[str], change: Callable[[Tensor], Tensor]
 def padded(output: Any) -> Any:
     """Return nested outputs with packed sequences as tensors (walk, time, unit).
 
-    Shorter walks end in 0. Tuples and lists become lists, and mappings dicts, with the same paths.
+    Shorter walks end in 0. Tuples and lists become lists, and mappings and dataclasses dicts, with
+    the same paths.
     """
     if isinstance(output, PackedSequence):
         return pad_packed_sequence(output, batch_first=True)[0]
+    output = as_mapping(output)
     if isinstance(output, Mapping):
         return {key: padded(value) for key, value in output.items()}
     if isinstance(output, Sequence) and not isinstance(output, str):

@@ -328,7 +328,7 @@ class NavigationTransformer(nn.Module):
                 elif name.endswith("norm.weight"):
                     weight.fill_(1)
                 else:
-                    new = torch.empty(weight.shape, dtype=torch.float32)
+                    new = torch.empty(weight.shape, dtype=torch.float32, device="cpu")
                     weight.copy_(new.normal_(0, 0.02, generator=generator))
         return self
 
@@ -351,8 +351,10 @@ class NavigationTransformer(nn.Module):
             if not 0 <= number < 2**63:
                 raise ValueError(f"seed must be a whole number from 0 on, got {seed!r:.200}")
             generator = torch.Generator().manual_seed(number)
-            size = n_walks, config.d_rnn  # not of the default dtype, on which the draws depend
-            path = torch.randn(size, generator=generator, dtype=torch.float32) / config.d_rnn**0.5
+            # Not of the default dtype, on which the draws depend, and where the generator is.
+            size = n_walks, config.d_rnn
+            path = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
+            path /= config.d_rnn**0.5
         if tuple(path.shape) != (n_walks, config.d_rnn):
             raise ValueError(f"path must be {(n_walks, config.d_rnn)}, got {tuple(path.shape)}")
         empty = self.read_out.weight.new_empty(n_walks, 0, config.d_model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -86,7 +86,11 @@ class LayerHook:
         value = pick(output, self.path, self.name)
         with torch.no_grad():  # a network may compute gradients in its forward pass
             if self.lay is None:
-                self.calls.append({path: x.clone() for path, x in leaves(value, self.path)})
+                found = dict(leaves(value, self.path))
+                for path, x in found.items():
+                    if x.is_nested:  # and has no shape
+                        strided(x, self.name + path)
+                self.calls.append({path: x.clone() for path, x in found.items()})
             elif self.out is not None:
                 self.write(self.out, self.lay(strided(value, self.label), len(self.out)))
 
@@ -163,12 +167,19 @@ class LayerHook:
 
 
 def unpacked(output: Any, label: str) -> Any:
-    """Return a packed sequence as a tensor, and everything else as it is."""
-    return padded(output, label) if isinstance(output, PackedSequence) else output
+    """Return a packed sequence as a tensor, a dataclass as a mapping, all else as it is."""
+    return padded(output, label) if isinstance(output, PackedSequence) else as_mapping(output)
+
+
+def as_mapping(output: Any) -> Any:
+    """Return a dataclass, such as the output of some networks, as the mapping of its fields."""
+    if not is_dataclass(output) or isinstance(output, Mapping | Sequence | type):
+        return output
+    return {part.name: getattr(output, part.name) for part in fields(output)}
 
 
 def leaves(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors in nested tuples, lists and mappings, with their paths."""
+    """All tensors in nested tuples, lists, mappings and dataclasses, with their paths."""
     output = unpacked(output, path)
     if isinstance(output, Tensor):
         yield path, output

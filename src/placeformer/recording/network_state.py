@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import is_dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +23,9 @@ from torch.nn.parameter import is_lazy
 from placeformer.models.network_checks import check_module, unwrapped
 from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
+
+OURS = {"torch", "placeformer"}
+"""Packages whose objects hold no state of a network but in modules."""
 
 SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 
@@ -55,8 +62,8 @@ def as_found(network: nn.Module) -> Iterator[None]:
     """Run a network in eval mode, eagerly and without gradients, and restore it on exit.
 
     Modes, attributes, hooks, parameters and buffers of all modules (whose values are copied to the
-    CPU), gradients, and the random states of torch, NumPy and Python are restored, also after an
-    exception. No other thread can use the network in the meantime.
+    CPU), gradients, and the random states of torch, NumPy, Python and the network's own generators
+    are restored, also after an exception. No other thread can use the network in the meantime.
     """
     with in_use(network), suitable_threads(network):
         yield from restoring(network)
@@ -68,7 +75,7 @@ def restoring(network: nn.Module) -> Iterator[None]:
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng(devices), torch.no_grad(), eager(is_compiled(network)):
+        with torch.random.fork_rng(devices), torch.no_grad(), seen_by_hooks(network):
             network.eval()
             yield
     finally:
@@ -77,14 +84,16 @@ def restoring(network: nn.Module) -> Iterator[None]:
         put_back()
 
 
-def snapshot(network: nn.Module) -> Callable[[], None]:
+def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
     """Copy the state of a network; the returned function restores everything that has changed.
 
     Parameters, buffers, submodules and hooks are stored in dicts among the attributes of a module.
-    Lists, sets, tensors and arrays among them are restored too, such as a cache that is no buffer.
+    Lists, sets, tensors and arrays among them are restored too, such as a cache that is no buffer,
+    and, with `rewind`, generators of random numbers.
     """
     attributes = [vars(module) for module in network.modules()]
-    tables, arrays = contents(attributes)
+    own = {type(module).__module__.partition(".")[0] for module in network.modules()}
+    tables, arrays, generators = contents(attributes, own)
     tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
     plain = {id(t): t for t in arrays if isinstance(t, Tensor)} | tensors | grads
@@ -93,6 +102,8 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     flags = [(t, t.requires_grad, t.grad) for t in tensors.values()]
 
     def put_back() -> None:
+        for restore in generators if rewind else ():
+            restore()
         for table, before in tables:
             refill(table, before)
         for array, known in numbers:
@@ -109,19 +120,37 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-Table = dict[Any, Any] | list[Any] | set[Any]
+Table = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+Entries = dict[Any, Any] | list[Any]
 
 
-def contents(
-    attributes: Sequence[dict[str, Any]],
-) -> tuple[list[tuple[Table, Table]], list[Tensor | NDArray[Any]]]:
-    """Dicts, lists and sets within each other, each with a shallow copy, and what arrays they hold.
+class Contents(NamedTuple):
+    """All that may change among the attributes of a network.
 
-    Other objects, and the modules themselves, are not looked into; arrays that cannot be written to
-    are left out.
+    Attributes
+    ----------
+    tables
+        Containers within each other, each with its entries.
+    arrays
+        Tensors and arrays in them.
+    generators
+        For every generator of random numbers a function that gives it its present state again.
     """
-    tables: list[tuple[Table, Table]] = []
-    arrays: list[Tensor | NDArray[Any]] = []
+
+    tables: list[tuple[Table, Entries]]
+    arrays: list[Tensor | NDArray[Any]]
+    generators: list[Callable[[], object]]
+
+
+def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
+    """Look into attributes, and into what they hold.
+
+    Objects are looked into that hold a state: dataclasses, namespaces, and those of classes from
+    the packages `own`. The modules themselves are not, and arrays that cannot be written to are
+    left out.
+    """
+    found = Contents([], [], [])
+    tables, arrays, generators = found
     seen: set[int] = set()
     todo: list[Any] = list(attributes)
     while todo:
@@ -132,27 +161,54 @@ def contents(
         elif isinstance(value, np.ndarray):
             if value.flags.writeable:
                 arrays.append(value)
-        elif isinstance(value, dict | list | set | tuple) and id(value) not in seen:
+        elif id(value) in seen:
+            continue
+        elif isinstance(value, dict | list | set | deque | tuple):
             seen.add(id(value))
-            if isinstance(value, dict):
-                tables.append((value, dict(value)))
-            elif isinstance(value, list | set):
-                tables.append((value, list(value) if isinstance(value, list) else set(value)))
+            if not isinstance(value, tuple):
+                tables.append((value, dict(value) if isinstance(value, dict) else list(value)))
             todo += value.values() if isinstance(value, dict) else value
-    return tables, arrays
+        elif (restore := restoring_generator(value)) is not None:
+            seen.add(id(value))
+            generators.append(restore)
+        elif holds_state(value, own):
+            seen.add(id(value))
+            todo.append(vars(value))
+    return found
 
 
-def refill(table: Table, before: Table) -> None:
-    """Give a dict, list or set the entries that it had, in place."""
-    if isinstance(table, dict) and isinstance(before, dict):
-        for name in table.keys() - before.keys():
+def holds_state(value: object, own: set[str]) -> bool:
+    """Whether an object, but for modules, hooks and our own, may hold a state of the network."""
+    package = type(value).__module__.partition(".")[0]
+    if callable(value) or not hasattr(value, "__dict__") or package in OURS:
+        return False
+    return isinstance(value, SimpleNamespace) or is_dataclass(value) or package in own
+
+
+def restoring_generator(value: object) -> Callable[[], object] | None:
+    """Return a function that gives a generator of random numbers its present state again."""
+    if isinstance(value, torch.Generator):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, np.random.RandomState):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, np.random.Generator):
+        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return partial(value.setstate, value.getstate())
+    return None
+
+
+def refill(table: Table, before: Entries) -> None:
+    """Give a container the entries that it had, in place."""
+    if isinstance(table, dict):
+        for name in table.keys() - before:
             del table[name]
         table.update(before)
     elif isinstance(table, list):
         table[:] = before
-    elif table != before and isinstance(table, set):
+    else:
         table.clear()
-        table.update(before)
+        (table.update if isinstance(table, set) else table.extend)(before)
 
 
 def is_compiled(network: nn.Module) -> bool:
@@ -163,32 +219,67 @@ def is_compiled(network: nn.Module) -> bool:
     )
 
 
-EAGER, EAGER_LOCK = ExitStack(), threading.Lock()
-eager_uses = 0
+class Setting:
+    """A setting of the whole process that holds while one or more of its contexts are open.
+
+    PyTorch gives back what was set when a context was entered; uses are counted, so that contexts
+    may be left in any order.
+
+    Parameters
+    ----------
+    make
+        Function that gives a context in which the setting holds.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.make, self.uses = make, 0
+        self.stack, self.lock = ExitStack(), threading.Lock()
+
+    @contextmanager
+    def __call__(self, needed: bool) -> Iterator[None]:
+        """Hold the setting, if it is needed."""
+        if not needed:
+            yield
+            return
+        with self.lock:
+            if not self.uses:
+                self.stack.enter_context(self.make())
+            self.uses += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.uses -= 1
+                if not self.uses:
+                    self.stack.close()
 
 
 @contextmanager
-def eager(needed: bool) -> Iterator[None]:
-    """Run compiled networks as they were before, so that hooks are called.
-
-    PyTorch has one such setting for the whole process, and gives back what was set when a context
-    was entered; uses are counted, so that contexts may be left in any order.
-    """
-    global eager_uses
-    if not needed:
-        yield
-        return
-    with EAGER_LOCK:
-        if not eager_uses:
-            EAGER.enter_context(torch.compiler.set_stance("force_eager"))
-        eager_uses += 1
+def no_fast_path() -> Iterator[None]:
+    """Switch off the fast path of Transformer encoders, which nests the walks of a padded batch."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        with EAGER_LOCK:
-            eager_uses -= 1
-            if not eager_uses:
-                EAGER.close()
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+EAGER = Setting(lambda: torch.compiler.set_stance("force_eager"))
+DENSE = Setting(no_fast_path)
+
+
+@contextmanager
+def seen_by_hooks(network: nn.Module, *, compiled: bool | None = None) -> Iterator[None]:
+    """Run a network so that hooks are called with the output of every layer, as a dense tensor.
+
+    Compiled networks run as they were before; `compiled` says whether this one is. Transformer
+    encoders do not nest the walks of a padded batch.
+    """
+    compiled = is_compiled(network) if compiled is None else compiled
+    nesting = any(getattr(module, "use_nested_tensor", False) for module in network.modules())
+    with EAGER(compiled), DENSE(nesting):
+        yield
 
 
 BLOCK = 2**26

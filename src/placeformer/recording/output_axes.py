@@ -208,8 +208,11 @@ def unreadable(
             f"layers: {layer!r} gave {gave}, and {span} in each: modules that share it cannot be "
             "distinguished; record these modules instead"
         )
+    singly = any(len(calls) == span.walks * span.steps for calls in outputs.values())
+    way = "; pass batch=1 if it is run along one walk after another" if singly else ""
     return (
         f"layers: {layer!r} has no time axis of {span.steps} steps: it gave "
         f"{gave or 'no tensor'} for behaviour of {span}. The output of a layer must have axes of "
         "these lengths for walk and time, or one for both, or the layer be called once per step"
+        + way
     )

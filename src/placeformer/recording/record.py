@@ -76,8 +76,9 @@ def record(
         ``forward(module, batch)``, where `batch` is a Dataset with whole walks of `walks` and
         `inputs`; or ``forward(module, batch, state)``, which is called for `chunk` steps at a time
         and returns the next `state`; `state` is None at the start of walks. The default calls
-        ``module(*inputs)`` on the network's device, with floats in its precision and integers as
-        int64.
+        ``module(**inputs)`` if all names of `inputs` are parameters of its ``forward``, else
+        ``module(*inputs)`` in their order, on the network's device, with floats in its precision
+        and integers as int64.
     inputs
         Mapping of further arrays (walk, time, ...) that the network needs and that are not
         recorded, or of DataArrays (walk, ...) such as the starts of the walks.
@@ -138,6 +139,11 @@ def record(
         how much it is.
     BlockingIOError
         Another process is recording into the store; the stored part can be read.
+
+    Warns
+    -----
+    UserWarning
+        A layer normalises by the batch that runs at once, even in eval mode, and there are several.
 
     See Also
     --------

@@ -273,7 +273,7 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
         sink = open_sink(job, store) if job.axes_known() else None
         point = Point() if sink is None else sink.point
         state = point.state
-        put_back = snapshot(job.network) if plan.batch < plan.n_walks else None
+        put_back = snapshot(job.network, rewind=False) if plan.batch < plan.n_walks else None
         bar.update(plan.passed(point))
         for w, t in plan.parts(point):
             kept = plan.kept(w, t, point)

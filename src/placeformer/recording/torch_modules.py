@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,6 +31,9 @@ AT_ONCE = 2**14
 CHUNK = 1024
 """Default number of steps that run at once if the state of the network is carried."""
 
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+"""Complex numbers of the precision of real ones."""
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -56,8 +60,9 @@ class Feed:
 
     def call(self, inputs: Mapping[str, Tensor]) -> None:
         """Call the network with its inputs; errors get a note with their shapes."""
+        args, kwargs = arguments(self.network, inputs)
         try:
-            self.network(*inputs.values())
+            self.network(*args, **kwargs)
         except Exception as error:
             given = ", ".join(f"{name} {tuple(x.shape)} {x.dtype}" for name, x in inputs.items())
             error.add_note(
@@ -67,7 +72,10 @@ class Feed:
             raise
 
     def tensor(self, name: str, values: np.ndarray) -> Tensor:
-        """Convert values to the network's device: floats in its precision, integers to int64."""
+        """Convert values to the network's device.
+
+        Floats and complex numbers are given in its precision, and integers as int64.
+        """
         if values.dtype.kind not in "fiubc" or values.dtype.itemsize > 16:
             raise ValueError(
                 f"inputs[{name!r}] must be numbers, got dtype {values.dtype}; turn them into "
@@ -76,12 +84,34 @@ class Feed:
         native = values.dtype.newbyteorder("=") if values.dtype != np.longdouble else np.float64
         values = np.require(values, native, ["C", "W"])
         tensor = torch.from_numpy(values).to(device_of(self.network))
-        if tensor.dtype == torch.bool or tensor.is_complex():
+        if tensor.dtype == torch.bool:
             return tensor
-        if not tensor.is_floating_point():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
             return tensor.long()
-        kinds = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-        return tensor.to(next(kinds, tensor.dtype))
+        weights = list(self.network.parameters())
+        real = [p.dtype for p in weights if p.is_floating_point()]
+        if tensor.is_complex():
+            pairs = [p.dtype for p in weights if p.is_complex()]
+            pairs += [COMPLEX[kind] for kind in real if kind in COMPLEX]
+            return tensor.to(next(iter(pairs), tensor.dtype))
+        return tensor.to(next(iter(real), tensor.dtype))
+
+
+def arguments(
+    network: nn.Module, inputs: Mapping[str, Tensor]
+) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
+    """Return the arguments of a call: by name if all are parameters of it, else in their order."""
+    try:
+        call = inspect.signature(network.forward)
+        if all(call.parameters[name].kind in BY_NAME for name in inputs):
+            bound = call.bind(**inputs)
+            return bound.args, bound.kwargs
+    except (KeyError, TypeError, ValueError):  # other names, too few, or no signature
+        pass
+    return list(inputs.values()), {}
+
+
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def module_job(
@@ -104,6 +134,10 @@ def module_job(
     """Prepare a recording of a network's modules along behaviour."""
     if walks is None:
         raise ValueError("walks must hold the behaviour the network is run along, got None")
+    if forward is not None and not callable(forward):
+        raise TypeError(
+            f"forward must be a function (module, batch) that runs the network, got {forward!r:.80}"
+        )
     if forward is None and isinstance(inputs, Mapping) and not inputs:
         raise ValueError("forward or inputs must say how the network is run, got neither")
     check_inputs(inputs)
@@ -129,6 +163,7 @@ def module_job(
     if batch is None:
         batch = max(1, AT_ONCE // max(1, chunk))
     plan = Plan.of(fed, batch=batch, chunk=chunk, burn_in=burn_in)
+    warn_of_statistics(network, plan)
     return Job(
         network=network,
         step=feed,
@@ -159,6 +194,22 @@ def module_job(
     )
 
 
+def warn_of_statistics(network: nn.Module, plan: Plan) -> None:
+    """Warn of layers that normalise by the batch, even in eval mode, if there are several."""
+    names = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+    ]
+    if names and plan.batch < plan.n_walks:
+        warnings.warn(
+            f"{names[0]!r} normalises by the mean of the batch, for want of running statistics: "
+            f"activations depend on which {plan.batch} walks run together; pass "
+            f"batch={plan.n_walks} to run all of them at once",
+            stacklevel=4,
+        )
+
+
 def facts(network: nn.Module) -> dict[str, Any]:
     """Identity of the network for provenance: its class and the sha256 of its weights."""
     return {
@@ -174,8 +225,10 @@ def check_inputs(inputs: object) -> None:
     if not isinstance(inputs, Mapping):
         raise TypeError(
             f"inputs must be a mapping of arrays by name, got {type(inputs).__name__}; a network "
-            'with one input takes {"x": values}, and several are passed in their order'
+            'with one input takes {"x": values}'
         )
+    if wrong := [name for name in inputs if not isinstance(name, str)]:
+        raise TypeError(f"inputs must have names that are text, got {wrong[0]!r}")
 
 
 def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:
@@ -193,7 +246,7 @@ def with_inputs(walks: xr.Dataset, inputs: Mapping[str, Any]) -> xr.Dataset:
         raise ValueError(f"inputs: {', '.join(twice)} is also in walks; name it once")
     n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
     source = f"walks has {n_walks} walks of {n_steps} steps"
-    return walks.assign(arrays.label(inputs, n_walks, n_steps, "inputs", source))
+    return walks.assign(arrays.label(inputs, n_walks, n_steps, "inputs", source, known={}))
 
 
 def name_axes(hooks: Sequence[LayerHook], dims: Dims | Mapping[str, Dims] | None) -> None:

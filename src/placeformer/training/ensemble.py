@@ -23,7 +23,13 @@ from placeformer.models.transformer import ModelConfig, NavigationTransformer, S
 from placeformer.training.batches import Batch, RecentSteps, judge, stack_batches, to_device
 from placeformer.training.optimizers import make_optimizers, set_rate, start_descent
 from placeformer.training.recipe import Recipe, at
-from placeformer.training.trainer import Trainer, autocast, is_finite, proceed
+from placeformer.training.trainer import (
+    Trainer,
+    as_the_recipe_says,
+    autocast,
+    is_finite,
+    proceed,
+)
 
 
 class OwnActivations(nn.Module):
@@ -509,16 +515,16 @@ def train_ensemble(
         `diverged` is the step at which a run was left out, None for the others.
     """
     read = [r if isinstance(r, Recipe) else Recipe.read(r) for r in recipes]
-    ensemble = Ensemble(read, device)
-    name = f"{len(read)} networks"
-    proceed(
-        ensemble,
-        Path(folder).expanduser(),
-        name,
-        stop_at=stop_at,
-        minutes=minutes,
-        progress=progress,
-    )
+    with as_the_recipe_says(device):
+        ensemble = Ensemble(read, device)
+        proceed(
+            ensemble,
+            Path(folder).expanduser(),
+            f"{len(read)} networks",
+            stop_at=stop_at,
+            minutes=minutes,
+            progress=progress,
+        )
     members = {member.recipe.name: member for member in ensemble.members}
     for member in ensemble.members:
         member.model.eval()

@@ -445,7 +445,7 @@ def read_recipe_file(file: Path) -> bytes:
 def read_toml(content: bytes, file: Path) -> dict[str, Any]:
     """Parse the content of a TOML file; an error names it."""
     try:
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))  # editors may begin with a mark
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{file} must be TOML: {error}") from error
 
@@ -498,7 +498,7 @@ def read_recipes(file: str | Path) -> dict[str, str]:
         Name → text of its recipe as a TOML file.
     """
     content = read_recipe_file(Path(file).expanduser())
-    entries, text = read_toml(content, Path(file)), content.decode()
+    entries, text = read_toml(content, Path(file)), content.decode("utf-8-sig")
     if "family" not in entries:
         return {Recipe.from_dict(entries, str(file)).name: text}
     about = f"# A member of the family {Path(file).name}.\n"

@@ -9,7 +9,8 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -138,6 +139,8 @@ def proceed(
 def check_folder(folder: Path) -> None:
     """Raise, before anything is trained, where no folder is and none can be made."""
     for path in (folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            raise ValueError(f"folder must be a folder, got {folder}: {path} is a broken link")
         if path.exists():
             if not path.is_dir():
                 raise ValueError(f"folder must be a folder, got {folder}: {path} is a file")
@@ -396,6 +399,31 @@ def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
+@contextmanager
+def as_the_recipe_says(device: str) -> Iterator[None]:
+    """Train as a recipe says, whatever the process is set to, and leave its random state as it was.
+
+    The default dtype and device, autocast, and gradients that are switched off do not count.
+    """
+    check_device(device)
+    before = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, before)
+        torch.set_default_dtype(torch.float32)
+        if torch.get_default_device().type != "cpu":  # which would slow down every call
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(torch.device(device).type, enabled=False))
+        stack.enter_context(random_state_kept(device))
+        yield
+
+
+def random_state_kept(device: str) -> AbstractContextManager[None]:
+    """Return a context that leaves the random state of torch as it was."""
+    return torch.random.fork_rng([device] if torch.device(device).type == "cuda" else [])
+
+
 def train(
     recipe: Recipe | str | Path,
     folder: str | Path,
@@ -454,6 +482,12 @@ def train(
     UserWarning
         The run is already beyond `stop_at`.
 
+    Notes
+    -----
+    What is trained depends on the recipe alone: the default dtype and device, autocast, the random
+    state of the process, and random numbers that `report` draws, have no effect. The random state
+    is left as it was.
+
     See Also
     --------
     publish : Measure the trained network, and write it to a folder with its card.
@@ -484,15 +518,22 @@ def train(
     if "\0" in os.fspath(folder):
         raise ValueError(f"folder must be a path without a NUL, got {folder!r}")
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    trainer = Trainer(recipe, device, init=init)
-    proceed(
-        trainer,
-        Path(folder).expanduser(),
-        recipe.name,
-        stop_at=stop_at,
-        minutes=minutes,
-        progress=progress,
-        report=report and (lambda: report(trainer)),
-    )
+    with as_the_recipe_says(device):
+        trainer = Trainer(recipe, device, init=init)
+
+        def tell() -> None:
+            if report is not None:
+                with random_state_kept(device):  # for dropout must not depend on what it draws
+                    report(trainer)
+
+        proceed(
+            trainer,
+            Path(folder).expanduser(),
+            recipe.name,
+            stop_at=stop_at,
+            minutes=minutes,
+            progress=progress,
+            report=None if report is None else tell,
+        )
     trainer.model.eval()
     return trainer

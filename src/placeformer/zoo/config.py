@@ -298,7 +298,8 @@ def check_keys(
 ) -> bool:
     """Report unknown and missing keys; False only if `entries` is not an object."""
     if not isinstance(entries, Mapping):
-        problems.append(f"{where}: expected an object, got {brief(entries)}")
+        keys = f" with {' and '.join(expected)}" if len(expected) < 3 else ""
+        problems.append(f"{where}: expected an object{keys}, got {brief(entries)}")
         return False
     for key in entries:
         if key not in expected and key not in optional:
