@@ -269,6 +269,14 @@ def test_timed_recordings_carry_their_seconds():
             from_arrays(ACTIVATION, PLACE, **options)
 
 
+def test_units_of_every_axis_by_its_name():
+    given = {"x": "cm"}
+    got = from_arrays(ACTIVATION, PLACE, position_units=given)
+    assert (got.x.attrs["units"], got.y.attrs["units"]) == ("cm", "1")
+    with pytest.raises(ValueError, match="must name axes of the position, x, y, got 'heading'"):
+        from_arrays(ACTIVATION, PLACE, position_units=given | {"heading": "deg"})
+
+
 def test_timestamps_in_milliseconds_are_warned_of():
     times = 33 * np.arange(50)
     with pytest.warns(UserWarning, match="timestamps are taken as seconds.* 33 s apart") as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,9 +180,9 @@ def from_arrays(
     places = {name: _until_end(place, inside) for name, place in places.items()}
     others = label(behaviour, n_walks, n_steps, "behaviour", source)
     times, attrs = _timing(inside, sample_rate, timestamps, max_gap)
+    by_axis = _by_axis(position_units, places)
     for name, place in places.items():
-        own = position_units.get(name) if isinstance(position_units, Mapping) else position_units
-        stated = stated_units("position_units", own, columns[name])
+        stated = stated_units("position_units", by_axis.get(name), columns[name])
         place.attrs["units"] = _units_of_axis(name, stated, periods)
     running = names_of_speed(places, periods)
     if min_speed is not None:
@@ -214,6 +214,17 @@ def from_arrays(
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)
     return recording
+
+
+def _by_axis(position_units: Any, axes: Iterable[str]) -> Mapping[str, Any]:
+    """Units given for every axis by its name, or for all of them."""
+    if not isinstance(position_units, Mapping):
+        return dict.fromkeys(axes, position_units)
+    if unknown := [name for name in position_units if name not in axes]:
+        raise ValueError(
+            f"position_units must name axes of the position, {', '.join(axes)}, got {unknown[0]!r}"
+        )
+    return position_units
 
 
 def _units_of_axis(name: str, stated: str | None, periods: Mapping[str, float]) -> str:
