@@ -174,5 +174,10 @@ def test_a_jump_is_no_speed():
     got = speed(times, [glitch], np.inf)
     np.testing.assert_allclose(np.delete(got, 150), 10)
     assert np.isnan(got[150])
+    rng = np.random.default_rng(0)
+    runs = np.tile([0.0] * 20 + [30, 90] + [100] * 20 + [70, 10], 10) + rng.normal(0, 0.3, 440)
+    for rate, each in ((1, 1), (30, 30)):  # runs of one move, also where positions are held
+        got = speed(np.arange(440 * each) / rate, [np.repeat(runs, each)], np.inf)
+        assert got[21 * each :: 44 * each].min() > 20
     restless = np.tile([3.0, 4.0], 100)  # all moves are of half the range or more
     assert np.isfinite(speed(times, [restless], np.inf)).all()

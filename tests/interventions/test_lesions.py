@@ -405,3 +405,14 @@ def test_spikes_are_lesioned_by_values_that_they_can_have(dtype):
         net(x)
     with perturb(net, {"fires": [1]}, "gain", 0.5), fractions:
         net(x)
+
+
+def test_whole_numbers_that_stay_are_exact():
+    net = nn.Sequential(nn.Identity())
+    large = torch.full((2, 3, 4), 2**53 + 1)
+    want = large.clone()
+    want[..., 1] = 0
+    with ablate(net, {"0": [1]}, "zero"):
+        assert torch.equal(net(large), want)
+    with perturb(net, {"0": [1]}, "gain", 2.0), pytest.raises(ValueError, match=r"uint8, got 400;"):
+        net(torch.full((2, 3, 4), 200, dtype=torch.uint8))

@@ -1,7 +1,7 @@
 """A network, and the random state, come back as they were on every exit."""
 
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from placeformer.recording.network_state import as_found, original
+from placeformer.recording.network_state import contents, as_found, original
 from placeformer.recording.record import record
 
 
@@ -304,3 +304,45 @@ def test_what_a_hook_has_collected_stays():
     with as_found(network):
         network(torch.randn(2, 3, 1))
     assert hook.shapes == [(2, 3, 2)]
+
+
+class Fixed(dict):
+    """A container that refuses changes."""
+
+    def update(self, *args):
+        raise TypeError("fixed")
+
+
+class Recent(nn.Module):
+    """Keeps what it used last at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.order, self.fixed = OrderedDict(a=1, b=2, c=3), Fixed(a=1)
+        self.chance = random.SystemRandom()
+
+    def forward(self, x):
+        self.order.move_to_end("a")
+        return x
+
+
+def test_the_order_of_entries_comes_back_and_what_is_unchanged_is_left_alone():
+    network = Recent()
+    with as_found(network):
+        network(torch.zeros(1))
+        assert list(network.order) == ["b", "c", "a"]
+    assert list(network.order) == ["a", "b", "c"]
+
+
+class Images(torch.utils.data.Dataset):
+    """A dataset in the same module as the network's class."""
+
+    def __init__(self):
+        self.values = np.zeros(3)
+
+
+def test_datasets_and_files_are_not_copied(tmp_path):
+    file = np.memmap(tmp_path / "values", mode="w+", shape=(3,))
+    array = np.zeros(3)
+    found = contents([{"a": [array, array], "b": Images(), "c": file}], {__name__})
+    assert [each is array for each in found.arrays] == [True]  # and once

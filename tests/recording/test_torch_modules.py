@@ -5,7 +5,7 @@ import pathlib
 import re
 import textwrap
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -294,6 +294,20 @@ def test_outputs_may_be_dataclasses(layer):
         ValueError, match=r"'inner\[hiden\]' is not among its outputs; there are 'in"
     ):
         run(net, layers="inner[hiden]")
+
+
+@dataclass
+class Late:
+    """Outputs of which one is set later, or never."""
+
+    hidden: object
+    later: object = field(init=False)
+
+
+def test_fields_that_are_not_set_are_no_outputs():
+    net = nn.Sequential(nn.Identity())
+    net[0].forward = Late
+    np.testing.assert_array_equal(run(net, layers="0").activation, VELOCITY)
 
 
 class Padded(nn.Module):

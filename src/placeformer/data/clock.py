@@ -32,8 +32,11 @@ MOST_TWICE = 0.05
 SLOWEST = 5.0
 """Interval in seconds above which the times of a position are likely in other units."""
 
-CONTINUOUS = 0.05
-"""Share of its range that a continuous position usually moves between two samples, at most."""
+FAST = 0.99
+"""Quantile of the speeds of an animal that moves, by which it is known how fast it runs."""
+
+CONTINUOUS = 0.1
+"""Share of its range that a continuous position moves between two samples, at most, in a run."""
 
 ROUNDING = 1e-6
 """Share of a distance that differences of times may be off by."""
@@ -232,14 +235,18 @@ def velocity(
 
 
 def _jumps(times: Floats, axis: Floats) -> NDArray[np.bool_]:
-    """Whether a position moves by half its range to the next sample, ten times faster than usual.
+    """Whether a position moves by half its range to the next sample, five times faster than in runs.
 
     An animal in virtual reality is put back to the start, and a tracker takes something else for
-    the animal.
+    the animal. Where samples are so far apart that a run may be one move, nothing is a jump.
     """
     intervals, steps, extent = np.diff(times), np.abs(np.diff(axis)), np.ptp(axis)
-    usual = np.median((steps / intervals)[steps > 0]) if extent > 0 else np.inf
-    return np.asarray((steps > extent / 2) & (usual * intervals < CONTINUOUS * extent))
+    far = steps > extent / 2
+    speeds = (steps / intervals)[(steps > 0) & ~far]
+    if not speeds.size:
+        return np.zeros(len(steps), bool)
+    running = np.quantile(speeds, FAST)
+    return np.asarray(far & (running * intervals < CONTINUOUS * extent))
 
 
 @dataclass(frozen=True)

@@ -492,16 +492,17 @@ class LesionHook:
 
     def whole_numbers(self, output: Tensor) -> Tensor:
         """Replace units of a tensor of whole numbers or booleans, which hold no fractions."""
-        new = self.lesion(output.to(torch.float64))
+        before = output.to(torch.float64)
+        new = self.lesion(before)
         exact = new.to(output.dtype)
         if not torch.equal(exact.to(torch.float64), new):
             wrong = new[exact.to(torch.float64) != new][0].item()
             raise ValueError(
                 f"how must give values that {self.site.layer!r} can hold, which are of type "
-                f"{output.dtype}, got fractions such as {wrong:.3g}; "
+                f"{output.dtype}, got {wrong:g}; "
                 'choose how="zero" or "resample", or a module that gives floating-point numbers'
             )
-        return exact
+        return torch.where(new == before, output, exact)  # large numbers are rounded by float64
 
     def new(
         self, dims: Dims, walk: xr.Dataset | None, output: Tensor, shape: tuple[int, int]

@@ -175,7 +175,8 @@ def as_mapping(output: Any) -> Any:
     """Return a dataclass, such as the output of some networks, as the mapping of its fields."""
     if not is_dataclass(output) or isinstance(output, Mapping | Sequence | type):
         return output
-    return {part.name: getattr(output, part.name) for part in fields(output)}
+    names = (part.name for part in fields(output))
+    return {name: getattr(output, name) for name in names if hasattr(output, name)}
 
 
 def leaves(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -7,9 +7,10 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import is_dataclass
 from functools import partial
+from operator import is_
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ from placeformer.models.threads import suitable_threads
 
 OURS = {"torch", "placeformer"}
 """Packages whose objects hold no state of a network but in modules."""
+
+PLAIN = {type(None), bool, int, float, complex, str, bytes}
+"""Types whose values hold no others."""
 
 SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 
@@ -89,7 +93,7 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
 
     Parameters, buffers, submodules and hooks are stored in dicts among the attributes of a module.
     Lists, sets, tensors and arrays among them are restored too, such as a cache that is no buffer,
-    and, with `rewind`, generators of random numbers.
+    and, with `rewind`, generators of random numbers. What has not changed is left alone.
     """
     attributes = [vars(module) for module in network.modules()]
     own = {type(module).__module__.partition(".")[0] for module in network.modules()}
@@ -145,9 +149,9 @@ class Contents(NamedTuple):
 def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
     """Look into attributes, and into what they hold.
 
-    Objects are looked into that hold a state: dataclasses, namespaces, and those of classes from
-    the packages `own`. The modules themselves are not, and arrays that cannot be written to are
-    left out.
+    Objects are looked into that hold a state in their ``__dict__``: dataclasses, namespaces, and
+    those of classes from the packages `own`. The modules themselves are not, nor are datasets;
+    arrays that cannot be written to, and those in files, are left out.
     """
     found = Contents([], [], [])
     tables, arrays, generators = found
@@ -155,32 +159,32 @@ def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
     todo: list[Any] = list(attributes)
     while todo:
         value = todo.pop()
+        if type(value) in PLAIN or id(value) in seen:
+            continue
+        seen.add(id(value))
         if isinstance(value, Tensor):
             if value.layout == torch.strided and not (value.is_meta or value.is_inference()):
                 arrays.append(value)
         elif isinstance(value, np.ndarray):
-            if value.flags.writeable:
+            if value.flags.writeable and not isinstance(value, np.memmap):
                 arrays.append(value)
-        elif id(value) in seen:
-            continue
         elif isinstance(value, dict | list | set | deque | tuple):
-            seen.add(id(value))
             if not isinstance(value, tuple):
                 tables.append((value, dict(value) if isinstance(value, dict) else list(value)))
             todo += value.values() if isinstance(value, dict) else value
         elif (restore := restoring_generator(value)) is not None:
-            seen.add(id(value))
             generators.append(restore)
         elif holds_state(value, own):
-            seen.add(id(value))
             todo.append(vars(value))
     return found
 
 
 def holds_state(value: object, own: set[str]) -> bool:
-    """Whether an object, but for modules, hooks and our own, may hold a state of the network."""
+    """Whether an object may hold a state, but for modules, hooks, datasets and our own."""
     package = type(value).__module__.partition(".")[0]
     if callable(value) or not hasattr(value, "__dict__") or package in OURS:
+        return False
+    if isinstance(value, torch.utils.data.Dataset):
         return False
     return isinstance(value, SimpleNamespace) or is_dataclass(value) or package in own
 
@@ -193,15 +197,18 @@ def restoring_generator(value: object) -> Callable[[], object] | None:
         return partial(value.set_state, value.get_state())
     if isinstance(value, np.random.Generator):
         return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        return partial(value.setstate, value.getstate())
+    if isinstance(value, random.Random):
+        with suppress(NotImplementedError):  # of the system, which has no state
+            return partial(value.setstate, value.getstate())
     return None
 
 
 def refill(table: Table, before: Entries) -> None:
-    """Give a container the entries that it had, in place."""
+    """Give a container the entries that it had, in their order and in place."""
+    if same(table, before):
+        return
     if isinstance(table, dict):
-        for name in table.keys() - before:
+        for name in list(table):
             del table[name]
         table.update(before)
     elif isinstance(table, list):
@@ -209,6 +216,13 @@ def refill(table: Table, before: Entries) -> None:
     else:
         table.clear()
         (table.update if isinstance(table, set) else table.extend)(before)
+
+
+def same(one: Table, other: Entries) -> bool:
+    """Whether containers hold the same objects in the same order."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return same(list(one), list(other)) and same(list(one.values()), list(other.values()))
+    return len(one) == len(other) and all(map(is_, one, other))
 
 
 def is_compiled(network: nn.Module) -> bool:

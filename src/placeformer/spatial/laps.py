@@ -140,6 +140,7 @@ def _runs(position: NDArray[np.float64], low: float, high: float) -> list[Run]:
     runs = []
     jumps = first[1:] - last[:-1] == 1
     moves = np.abs(np.diff(position))[(zone[:-1] < 0) | (zone[1:] < 0)]
+    moves = moves[moves > 0]
     if not moves.size or np.median(moves) > CONTINUOUS * (high - low):
         jumps[:] = False  # samples so far apart that a run may be one move
     for k in np.flatnonzero((np.diff(end) != 0) & ~jumps):
