@@ -128,6 +128,16 @@ def test_a_compass_direction_beside_the_position_is_a_circular_axis():
         from_nwb(session(), position=["tracker", "heading"], columns={"x": [0, 2], "y": 1})
 
 
+def test_a_direction_named_as_an_axis_replaces_none():
+    file = session()
+    compass = file.processing["behavior"]["CompassDirection"]
+    compass.create_spatial_series(
+        "x", PLACE[:, 0], reference_frame="north", unit="rad", rate=20.0, starting_time=1.0
+    )
+    with pytest.raises(ValueError, match=r"axes of different names, got \['x', 'y', 'x'\]"):
+        from_nwb(file, position=["tracker", "x"])
+
+
 def of_series(*series):
     """An NWBFile of one unit and series of the position, each (name, values, times)."""
     file = pynwb.NWBFile("walk", "session-2", datetime(2026, 1, 1, tzinfo=UTC))

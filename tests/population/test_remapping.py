@@ -205,6 +205,22 @@ def test_edges_may_differ_by_rounding():
         np.testing.assert_allclose(found, 1)
 
 
+def test_places_that_differ_are_no_rounding():
+    place = 10.0 ** -RNG(9).uniform(0, 6, 4000)
+    recording = from_arrays(RNG(8).random((4000, 6)), {"x": place})
+    edges = np.append(0, np.logspace(-6, 0, 7))
+    others = edges * [1, 2, 1, 1, 1, 1, 1, 1]
+    a, b = (rate_maps(recording, by="x", bins={"x": e}) for e in (edges, others))
+    labelled = [xr.concat([a, a], xr.Variable("map", [k, 10**6])) for k in (0, 1)]
+    for pair in ((a, b), labelled):
+        with pytest.raises(ValueError, match="must have the same places"):
+            population_vector_correlation(*pair)
+    plane = recording.assign_coords(y=recording.x % 0.3)
+    bins = ({"x": edges[3:], "y": [0, last]} for last in (0.3, 0.1 + 0.2))  # one bin of y
+    one, rounded = (rate_maps(plane, bins=each) for each in bins)
+    np.testing.assert_allclose(population_vector_correlation(one, rounded), 1)
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [

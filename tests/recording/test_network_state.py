@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from placeformer.recording.network_state import contents, as_found, original
+from placeformer.recording.network_state import as_found, contents, original
 from placeformer.recording.record import record
 
 

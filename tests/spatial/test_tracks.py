@@ -405,6 +405,12 @@ def test_nodes_in_other_units_than_the_position_are_warned_of(scale):
         pf.linearize(recording, nodes, [("start", "end")])
 
 
+def test_an_animal_that_rests_is_not_in_other_units():
+    place = {"x": np.full(5, 70.0), "y": np.linspace(0, 0.1, 5)}
+    got = pf.linearize(pf.from_arrays(np.ones((5, 1)), place), [(0, 0), (100, 0)], [(0, 1)])
+    np.testing.assert_allclose(got.linear, 70)
+
+
 def test_linear_recordings_are_written_and_read(tmp_path):
     place, _ = along(["a", "b", "d"], 100)
     got = pf.linearize(pf.from_arrays(np.ones((100, 1)), place), W_NODES, W_EDGES)

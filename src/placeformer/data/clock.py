@@ -235,7 +235,7 @@ def velocity(
 
 
 def _jumps(times: Floats, axis: Floats) -> NDArray[np.bool_]:
-    """Whether a position moves by half its range to the next sample, five times faster than in runs.
+    """Whether a position moves by half its range between samples, five times faster than in runs.
 
     An animal in virtual reality is put back to the start, and a tracker takes something else for
     the animal. Where samples are so far apart that a run may be one move, nothing is a jump.

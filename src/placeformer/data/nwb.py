@@ -520,10 +520,15 @@ def _track(
             )
         named = len(parts) > 1 and set(own) <= set(AXES) and len(set(own)) == len(own)
         names = iter(own if named else AXES)
-        columns = {
-            each.name if angle else next(names): k
-            for k, (each, angle) in enumerate(zip(made_of, angles, strict=True))
-        }
+        labels = [
+            e.name if angle else next(names) for e, angle in zip(made_of, angles, strict=True)
+        ]
+        if len(set(labels)) < len(labels):
+            raise ValueError(
+                f"position must have axes of different names, got {labels} from {shapes}; name "
+                'them with columns, such as columns={"x": 0, "y": 1, "heading": 2}'
+            )
+        columns = {label: k for k, label in enumerate(labels)}
     wrong = [k for which in columns.values() for k in np.ravel(which) if not 0 <= k < n]
     if wrong or not columns:
         raise ValueError(f"columns must name columns 0 to {n - 1} of {shapes}, got {columns}")

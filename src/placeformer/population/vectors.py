@@ -155,20 +155,22 @@ def _walks(recording: xr.Dataset) -> dict[str, xr.Variable]:
 
 
 def _places(maps: xr.Dataset) -> dict[Hashable, NDArray[Any]]:
-    """Bin centres and edges of every axis, and the values of leading dimensions such as maps."""
+    """Edges, else centres, of every axis, and the values of leading dimensions such as maps."""
     dims = (d for d in maps[schema.RATE].dims if d != schema.UNIT)
     places: dict[Hashable, NDArray[Any]] = {d: maps[d].values for d in dims}
     for dim in schema.place_dims(maps):
         if dim + schema.EDGES_SUFFIX in maps.coords:
-            places[dim + schema.EDGES_SUFFIX] = schema.edges_of(maps, dim)
+            places[dim] = schema.edges_of(maps, dim)
     return places
 
 
 def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether labels are the same, numbers but for rounding: they may be float32."""
-    if one.shape != other.shape or not {one.dtype.kind, other.dtype.kind} <= set("iuf"):
+    """Whether labels are the same, fractions but for rounding: they may be float32."""
+    kinds = {one.dtype.kind, other.dtype.kind}
+    if one.shape != other.shape or one.size < 2 or "f" not in kinds or not kinds <= set("iuf"):
         return np.array_equal(one, other)
-    return bool(np.allclose(one, other, rtol=0, atol=EQUIDISTANT * np.ptp(one) / one.size))
+    narrowest = np.abs(np.diff(one)).min()
+    return bool(np.allclose(one, other, rtol=0, atol=EQUIDISTANT * narrowest))
 
 
 def _shape(maps: xr.Dataset) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ GAP = 0.1
 """Default distance along the axis of edges that do not join, in mean lengths of an edge."""
 
 OTHER_UNITS = 50
-"""Ratio of the spans of position and nodes above which they may be in different units."""
+"""Ratio of the extents of position and nodes above which they may be in different units."""
 
 LEAST_NOISE = 1e-3
 """Least tracking noise, in mean lengths of an edge."""
@@ -92,7 +92,8 @@ def linearize(
     Warns
     -----
     UserWarning
-        The position spans 50 times as much as the nodes, or as little: they may be in other units.
+        The position spans 50 times as much as the nodes, or as little, and its greatest coordinate
+        is as many times that of the nodes: they may be in other units.
 
     See Also
     --------
@@ -128,8 +129,10 @@ def linearize(
     known = np.isfinite(place).all(axis=-1)
     if not known.any():
         raise ValueError(f"recording must have a sample with a position {names}, got none")
-    spans = [float(np.ptp(points, axis=0).max()) for points in (place[known], track.nodes)]
-    if not 1 / OTHER_UNITS < spans[0] / spans[1] < OTHER_UNITS:
+    both = place[known], track.nodes
+    spans = [float(np.ptp(points, axis=0).max()) for points in both]
+    sizes = [float(np.abs(points).max()) for points in both]  # an animal may rest
+    if not any(1 / OTHER_UNITS < a / b < OTHER_UNITS for a, b in (spans, sizes)):
         warnings.warn(
             f"the position spans {spans[0]:.3g} and the nodes span {spans[1]:.3g}; both must be in "
             f"the same units, those of the position ({units})",
