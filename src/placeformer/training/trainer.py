@@ -486,7 +486,8 @@ def train(
     -----
     What is trained depends on the recipe alone: the default dtype and device, autocast, the random
     state of the process, and random numbers that `report` draws, have no effect. The random state
-    is left as it was.
+    is left as it was. Threads of one process share these settings: train several networks in
+    several processes, or with ``placeformer sweep``.
 
     See Also
     --------
