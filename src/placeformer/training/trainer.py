@@ -412,8 +412,7 @@ def as_the_recipe_says(device: str) -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
         if torch.get_default_device().type != "cpu":  # which would slow down every call
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.inference_mode(False))  # which switches gradients on, too
         stack.enter_context(torch.autocast(torch.device(device).type, enabled=False))
         stack.enter_context(random_state_kept(device))
         yield
