@@ -1,8 +1,10 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -131,6 +133,30 @@ def test_a_folder_we_are_in_is_replaced_file_by_file_the_last_one_last(tmp_path,
             (new / name).write_text("new")
     assert replaced[-1] == "page" and sorted(replaced) == ["a", "page", "z"]
     assert sorted(os.listdir(tmp_path)) == ["a", "page", "z"]
+
+
+@pytest.mark.parametrize("when", ["before the lock", "after the lock"])
+def test_a_folder_that_another_process_takes_for_a_leftover_is_made_again(
+    tmp_path, monkeypatch, when
+):
+    lock, taken = FileLock.acquire, []
+
+    def acquire(self, *args, **options):
+        mark = Path(self.lock_file)
+        if mark.name == MARK and not taken:
+            taken.append(mark.parent)
+            if when == "before the lock":
+                shutil.rmtree(mark.parent)
+            else:
+                got = lock(self, *args, **options)
+                shutil.rmtree(mark.parent)
+                return got
+        return lock(self, *args, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert len(taken) == 1 and os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_of_several_that_replace_a_folder_at_once_none_fails(tmp_path):

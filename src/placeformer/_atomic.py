@@ -25,6 +25,9 @@ NO_LOCKS = (OSError, NotImplementedError)
 """What a file system without locks raises; partial folders then have no mark and are not removed
 after a kill."""
 
+ATTEMPTS = 10
+"""Number of partial folders that are made until no other process removes one at once."""
+
 EXCHANGE = 60
 """Seconds to wait for another process that exchanges a folder, which takes much less: some file
 systems keep the lock of a killed process."""
@@ -70,12 +73,28 @@ def partial_folder(target: Path, beside: Path) -> Iterator[Path]:
     """Give a path for new content of `target`, in a partial folder that is removed afterwards."""
     remove_leftovers(target.name, beside)
     with ExitStack() as stack:
-        folder = beside / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        with suppress(*NO_LOCKS):
-            stack.enter_context(FileLock(folder / MARK, timeout=0))
+        for _ in range(ATTEMPTS):
+            folder = beside / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            if marked(folder, stack):
+                break
         yield folder / target.name
+
+
+def marked(folder: Path, stack: ExitStack) -> bool:
+    """Lock the mark of a partial folder while the stack is open, if the file system has locks.
+
+    False if another process found the mark before it was locked, and removes the folder as that of
+    a killed process.
+    """
+    try:
+        stack.enter_context(FileLock(folder / MARK, timeout=0))
+    except (Timeout, FileNotFoundError):
+        return False
+    except NO_LOCKS:
+        return True
+    return (folder / MARK).is_file()
 
 
 def remove_leftovers(name: str, beside: Path) -> None:
