@@ -107,10 +107,10 @@ def optimizers(adamw: xr.Dataset, muon: xr.Dataset) -> Table:
 
 def optimizer_courses(networks: Mapping[str, xr.Dataset], results: Path, target: Path) -> str:
     """Figure of the errors of α = 10 in the course of the training with either optimizer."""
-    file = results / "nmda-a10-muon-history.csv"
+    muon = pd.read_csv(results / "nmda-a10-muon-history.csv")
     courses = {
         "Small world, 8 maps": [course_of(networks["mini"]), course_of(networks["muon"])],
-        "The paper's grid, 16 maps": [course_of(networks["nmda"]), pd.read_csv(file)],
+        "The paper's grid, 16 maps": [course_of(networks["nmda"]), muon],
     }
     drawn, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for ax, (title, pair) in zip(axes, courses.items(), strict=True):
@@ -122,7 +122,7 @@ def optimizer_courses(networks: Mapping[str, xr.Dataset], results: Path, target:
     axes[0].set_ylabel("error on trained maps")
     axes[0].legend(fontsize="small")
     save(drawn, target / "optimizer-courses.svg")
-    return render("optimizer_courses", steps=int(pd.read_csv(file)["step"].iloc[-1]))
+    return render("optimizer_courses", steps=int(muon["step"].iloc[-1]))
 
 
 def course_of(networks: xr.Dataset, alpha: float = 10.0) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.data.circular import circular_of, declare, unwrapped
+from placeformer.data.clock import CONTINUOUS
 from placeformer.data.dwell import sample_times
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
@@ -19,10 +20,6 @@ from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 
 LAP = "lap"
-
-CONTINUOUS = 0.1
-"""Share of the track that an animal moves between samples, at most, where a move from end to end is
-a jump."""
 
 ENDS = 0.1
 """Share of the track at each of its ends that an animal must reach."""
