@@ -14,8 +14,8 @@ project = "placeformer"
 author = "placeformer developers"
 copyright = "placeformer developers"
 release = version = installed_version("placeformer")
-# The addresses of the project stand in pyproject.toml. With a Repository among them, pages get an
-# icon, and with one on GitHub, tutorials get buttons for Binder.
+# pyproject.toml lists the URLs of the project. If there is a Repository among them, pages get an
+# icon that links to it; if it is on GitHub, tutorials get buttons for Binder.
 with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
     urls = tomllib.load(file)["project"]["urls"]
 repository = urls.get("Repository", "")
@@ -54,12 +54,12 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 html_show_sourcelink = False
-# Formulas are MathML; a font goes along for readers whose system has none for them.
+# Formulas are MathML; a font is included for readers whose system has none for formulas.
 font = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
 html_static_path = ["_static", str(font)]
 html_css_files = ["placeformer.css"]
 html_math_renderer = "mathml"
-# Pages beside which there is nothing to list on the left.
+# Pages without a sidebar on the left, which would be empty.
 alone = """index install zoo comparison faq glossary help citing design changelog contributing
 references"""
 html_sidebars = {page: [] for page in alone.split()}
@@ -87,7 +87,7 @@ if repository.startswith("https://github.com/"):
     requirements.parent.mkdir(parents=True, exist_ok=True)
     package = f"placeformer[nwb,pynapple,zarr] @ git+{repository}"
     requirements.write_text(f"{package}\n", encoding="utf-8")
-    # Notebooks start with what Colab needs, where nothing is installed.
+    # Notebooks start with the command that installs placeformer on Colab.
     sphinx_gallery_conf["first_notebook_cell"] = f"# On Colab:\n# %pip install '{package}'"
     org, repo = repository.removeprefix("https://github.com/").strip("/").split("/")
     sphinx_gallery_conf["binder"] = {
@@ -101,13 +101,13 @@ if repository.startswith("https://github.com/"):
 plot_formats = [("png", 160)]
 plot_html_show_formats = False
 plot_html_show_source_link = False
-# Every reference has to resolve; those to other projects do with their inventories (see below).
+# Every reference has to resolve; references to other projects need their inventories (see below).
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(matplotlib|numpy|pandas|sklearn|torch|xarray)\..*")]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-# The documentation builds without a network; PLACEFORMER_DOCS_INTERSPHINX=1 adds the links
+# The documentation builds without a network connection; PLACEFORMER_DOCS_INTERSPHINX=1 adds links
 # to the documentation of other projects, whose inventories have to be downloaded.
 if os.environ.get("PLACEFORMER_DOCS_INTERSPHINX") == "1":
     extensions.append("sphinx.ext.intersphinx")

@@ -16,7 +16,7 @@ HEADING = re.compile(r"^-{3,}$")
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Tell Sphinx to call it: before numpydoc reads docstrings and tables of contents are made."""
+    """Register the extension, to run before numpydoc and before tables of contents are made."""
     app.setup_extension("sphinx.ext.autosummary")
     app.add_directive("autosummary", Table, override=True)
     app.connect("autodoc-process-docstring", complete, priority=100)
@@ -25,7 +25,7 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 class Table(Autosummary):
-    """A table of names and what they are for, without signatures, which make it long."""
+    """A table of names and summaries, without signatures, which would make it long."""
 
     def run(self) -> list[nodes.Node]:
         """Build the table."""
@@ -44,7 +44,7 @@ def name_sections(app: Any, doctree: nodes.document) -> None:
 
 
 def complete(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Complete a docstring, in place."""
+    """Add types and a picture to a docstring, in place."""
     if callable(obj):
         lines[:] = with_types(lines, annotations(obj))
     if inspect.isfunction(obj) and obj.__module__.startswith("placeformer.plot"):
@@ -52,7 +52,7 @@ def complete(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def annotations(obj: Any) -> dict[str, str]:
-    """What the parameters of a function or class are annotated with, as it is written."""
+    """The annotations of the parameters of a function or class, as they are written."""
     try:
         parameters = inspect.signature(obj).parameters.values()
     except (TypeError, ValueError):
@@ -65,7 +65,7 @@ def annotations(obj: Any) -> dict[str, str]:
 
 
 def with_types(lines: Sequence[str], types: dict[str, str]) -> list[str]:
-    """Write the type of each parameter behind its name in the section Parameters."""
+    """Write the type of each parameter after its name in the section Parameters."""
     found, section = [], ""
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if HEADING.match(following):
@@ -83,6 +83,6 @@ def picture(lines: Sequence[str]) -> list[str]:
     examples = doctest.DocTestParser().get_examples("\n".join(lines))
     if not examples:
         return []
-    options = [":include-source: False", ":alt: What the example on this page draws.", ""]
+    options = [":include-source: False", ":alt: The figure drawn by the example below.", ""]
     code = [line for example in examples for line in example.source.splitlines()]
     return ["", ".. plot::", *(f"   {line}" for line in (*options, *code)), ""]

@@ -1,4 +1,4 @@
-"""The page of the command line, made from the commands themselves."""
+"""The page on the command line, generated from the commands themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from placeformer.cli import STATUS, cli
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Tell Sphinx to call it."""
+    """Register the extension with Sphinx."""
     app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "generated"))
     return {"parallel_read_safe": True}
 
@@ -27,7 +27,7 @@ def write(target: Path) -> None:
 
 
 def commands(group: click.Group = cli) -> list[dict[str, Any]]:
-    """What there is to say about each command, in the order of their definition."""
+    """The description of each command, in the order of definition."""
     top = click.Context(group, info_name="placeformer")
     return [describe(click.Context(command, top, name)) for name, command in group.commands.items()]
 
@@ -52,13 +52,13 @@ def describe(context: click.Context) -> dict[str, Any]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Help of click as paragraphs of reStructuredText."""
+    """The help text of click as paragraphs of reStructuredText."""
     parts = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text.replace("\b", ""))]
     return [literal(part) for part in parts if part]
 
 
 def literal(text: str) -> str:
-    """Code in single quotation marks as code; nothing else is markup."""
+    """Turn code between single backquotes into literals, and escape all other markup."""
     pieces = re.split(r"(`[^`]+`)", text)
     return "".join(
         f"`{piece}`" if piece.startswith("`") else re.sub(r"([*|_\\])", r"\\\1", piece)

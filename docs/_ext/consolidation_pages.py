@@ -1,4 +1,4 @@
-"""Tables and figures of the page on consolidation, made from zoo/results at every build."""
+"""Tables and figures of the page on consolidation, generated from zoo/results at every build."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from placeformer.plot.lesions import plain
 from placeformer.stats.intervals import over_seeds
 
 SHOWN = "consolidation-nmda-a10"
-"""Network whose course is drawn."""
+"""Network whose time course is drawn."""
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Tell Sphinx to call it."""
+    """Register the extension with Sphinx."""
     app.connect("builder-inited", lambda app: write_all(Path(app.srcdir) / "generated"))
     return {"parallel_read_safe": True}
 
@@ -35,7 +35,7 @@ def write_all(target: Path, results: Path = RESULTS) -> None:
 
 
 def parts(target: Path, results: Path) -> dict[str, str]:
-    """Tables of the page; its figures are written to the folder."""
+    """Tables of the page by name; the figures are written to the folder."""
     courses, curves, blocked = (
         xr.load_dataset(results / f"{name}.nc") for name in ("consolidation", "amnesia", "windows")
     )
@@ -57,7 +57,7 @@ def parts(target: Path, results: Path) -> dict[str, str]:
 
 
 def sentence(courses: xr.Dataset) -> str:
-    """Which networks there are."""
+    """A sentence that names the measured networks and their seeds."""
     seeds = {
         network: courses["seed"].values[courses["network"].values == network].tolist()
         for network in dict.fromkeys(courses["network"].values.tolist())
@@ -79,7 +79,7 @@ def answers(found: pd.DataFrame, question: str | None = None) -> Table:
 
 
 def by_course(courses: xr.Dataset) -> Table:
-    """One row per network: times of half, and what there is at the end."""
+    """One row per network: the times at half, and the values at the end and at step 0."""
     header = [
         "network", "working memory", "reference memory", "place cells, trained map",
         "novel map", "depend on memory", "trained minus novel",
@@ -162,7 +162,7 @@ def drawn_windows(networks: xr.Dataset) -> Any:
 
 
 def drawn_curves(curves: xr.Dataset) -> Any:
-    """Old and new maps of the first network, without and with rehearsal."""
+    """Errors on old and new maps of the first network, without and with rehearsal."""
     kinds = list(dict.fromkeys(curves["rehearsal"].values.tolist()))
     drawn, axes = plt.subplots(
         1, len(kinds), figsize=(5 * len(kinds), 3.8), layout="constrained", squeeze=False

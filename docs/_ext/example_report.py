@@ -1,4 +1,4 @@
-"""A live report beside the pages: written where the tutorials are run, if the code has changed."""
+"""The example report, written along with the tutorials if the code has changed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SETTINGS = Settings(
     lesion_steps=512,
     n_shuffles=199,
 )
-"""Small, so that the page takes seconds; reports have more walks by default."""
+"""Small settings, so that the page takes seconds; by default, reports use more walks."""
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Tell Sphinx to call it, unless it is told to leave out what takes long."""
+    """Register the extension with Sphinx."""
     app.connect("config-inited", add)
     return {"parallel_read_safe": True}
 
 
 def add(app: Any, config: Any) -> None:
-    """Write the report, and put it beside the pages under ``example-report/``."""
+    """Write the report to ``example-report/`` next to the pages, if tutorials are run at all."""
     if not config.sphinx_gallery_conf.get("plot_gallery", True) or config.plot_gallery in (0, "0"):
         return
     folder = Path(app.srcdir) / "generated" / "beside"

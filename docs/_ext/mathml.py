@@ -1,17 +1,17 @@
-"""Formulas as MathML, which browsers draw themselves: no script and no network are needed."""
+"""Formulas as MathML, which browsers draw without scripts and without a network connection."""
 
 from docutils import nodes
 from latex2mathml.converter import convert
 
 
 def formula(self, node):
-    """Write a formula where the translator of the page stands."""
+    """Write a formula at the current position of the page."""
     self.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
 def displayed(self, node):
-    """Write a formula on lines of its own; a wide one scrolls on a narrow page."""
+    """Write a formula as a block of its own; a wide one scrolls on a narrow page."""
     self.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>')
     raise nodes.SkipNode
 

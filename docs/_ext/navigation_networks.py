@@ -1,4 +1,4 @@
-"""Tables of "Navigation networks compared", from zoo/results whenever the docs are built."""
+"""Tables of "Navigation networks compared", generated from zoo/results at every build."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LEARNT = {
     "seed": "seed",
     "cpu_s": "CPU seconds",
 }
-"""Facts of training that are shown, and what they are called."""
+"""Facts about the training that are shown, and their labels."""
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Tell Sphinx to call it."""
+    """Register the extension with Sphinx."""
     app.connect("builder-inited", lambda app: write_all(Path(app.srcdir) / "generated"))
     return {"parallel_read_safe": True}
 
@@ -86,7 +86,7 @@ def rows(cards: dict[str, xr.Dataset], cells: Any) -> list[list[str]]:
 
 
 def marks_of(one: xr.Dataset) -> list[str]:
-    """Shares with their intervals."""
+    """Fractions of units with their intervals."""
     cells = []
     for mark in MARKS:
         at = one.sel(mark=mark)
@@ -110,7 +110,7 @@ def decoding_of(one: xr.Dataset) -> list[str]:
 
 
 def lesion_rows(cards: dict[str, xr.Dataset]) -> list[list[str]]:
-    """One row per network and layer whose place cells could be lesioned, or why they were not."""
+    """One row per network and layer: the lesion of its place cells, or why there is none."""
     found = []
     for name, card in cards.items():
         for layer in card["layer"].values:
@@ -132,7 +132,7 @@ def lesion_rows(cards: dict[str, xr.Dataset]) -> list[list[str]]:
 
 
 def drawn(cards: dict[str, xr.Dataset]) -> Any:
-    """The last layer of every network."""
+    """Draw the score card of the last layer of every network."""
     n_rows = -(-len(cards) // 2)
     size = {"figsize": (11, 3.3 * n_rows), "layout": "constrained", "squeeze": False}
     figure, axes = plt.subplots(n_rows, 2, **size)

@@ -1,4 +1,4 @@
-"""Templates of the generated parts of the pages, in reStructuredText."""
+"""Templates in reStructuredText for the generated parts of the pages."""
 
 from pathlib import Path
 

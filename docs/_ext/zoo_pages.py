@@ -1,4 +1,4 @@
-"""Tables and figures of the pages on the zoo, made from zoo/results whenever the docs are built."""
+"""Tables and figures of the pages on the zoo, generated from zoo/results at every build."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ MEMORIES = ("reference", "working")
 SETS = {
     "mini": "mini",
     "muon": "consolidation (Muon)",
-    "nmda": "nmda (second load)",
+    "nmda": "nmda (the paper's grid)",
     "paper": "of the paper's size",
 }
-"""Sets of networks that were measured in the same way, and the heads of their columns."""
+"""Sets of networks that were measured in the same way, and the headers of their columns."""
 
 Table = tuple[list[str], list[list[Any]]]
 """Header and rows."""
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Tell Sphinx to call it."""
+    """Register the extension with Sphinx."""
     app.connect("builder-inited", lambda app: write_all(Path(app.srcdir) / "generated"))
     return {"parallel_read_safe": True}
 
@@ -68,7 +68,7 @@ def write_all(target: Path, results: Path = RESULTS) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table alone."""
+    """A table without further text."""
     return render("table", header=header, rows=rows)
 
 
@@ -106,7 +106,7 @@ def optimizers(adamw: xr.Dataset, muon: xr.Dataset) -> Table:
 
 
 def optimizer_courses(networks: Mapping[str, xr.Dataset], results: Path, target: Path) -> str:
-    """Figure of the errors of α = 10 in the course of the training with either optimizer."""
+    """Figure of the errors of networks with α = 10 during training with either optimizer."""
     muon = pd.read_csv(results / "nmda-a10-muon-history.csv")
     courses = {
         "Small world, 8 maps": [course_of(networks["mini"]), course_of(networks["muon"])],
@@ -126,7 +126,7 @@ def optimizer_courses(networks: Mapping[str, xr.Dataset], results: Path, target:
 
 
 def course_of(networks: xr.Dataset, alpha: float = 10.0) -> pd.DataFrame:
-    """Errors of the network of seed 0 with an α in the course of its training."""
+    """Errors during the training of the network with seed 0 and the given α."""
     chosen = (networks["alpha"] == alpha) & (networks["seed"] == 0)
     course = networks["history"].isel(model=int(np.argmax(chosen.values))).dropna("step", how="all")
     columns = {
@@ -137,13 +137,13 @@ def course_of(networks: xr.Dataset, alpha: float = 10.0) -> pd.DataFrame:
 
 
 def subscript(statement: str) -> str:
-    """The statement of a claim, with the number of an activation below the line."""
+    """The statement of a claim, with the α of an activation as a subscript."""
     digits = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
     return re.sub(r"_(\d+)", lambda found: found[1].translate(digits), statement)
 
 
 def tests(claims: pd.DataFrame) -> str:
-    """One row per test, claim by claim."""
+    """One row per test, grouped by claim."""
     groups = []
     for (claim, statement), rows in claims.groupby(["claim", "statement"]):
         cells = [
@@ -166,7 +166,7 @@ def tests(claims: pd.DataFrame) -> str:
 
 
 def silent(row: Any) -> bool:
-    """Whether a row was never meant to be judged."""
+    """Whether a row only describes, so that it has no verdict."""
     return bool(row.verdict == "not tested" and not row.decides)
 
 
@@ -197,10 +197,10 @@ def correlation(one: xr.Dataset) -> str:
 
 
 def specificity(lesions: xr.Dataset) -> str:
-    """What lesions by score cost more than random and stratified ones, by ability."""
+    """Excess cost of lesions by score over random and stratified ones, for each ability."""
     header = [
         "ability", "unlesioned", "all units lesioned", "by score minus random", "p (random sets)",
-        "by score minus stratified", "p (stratified sets)", "as a share of all",
+        "by score minus stratified", "p (stratified sets)", "as a fraction of all",
     ]  # fmt: skip
     rows = []
     for name, value, area, interval, p in abilities(lesions):
@@ -224,7 +224,7 @@ def specificity(lesions: xr.Dataset) -> str:
 
 
 def specific(file: Path, target: Path) -> dict[str, str]:
-    """Tables, figure and verdict of what washout and its controls cost besides reference memory."""
+    """Tables, figure and verdict on the costs of washout and its controls in other abilities."""
     if not file.is_file():
         missing = "Not measured yet: ``python zoo/specificity.py`` measures it.\n"
         return {f"specificity-{part}": missing for part in ("costs", "differences", "verdict")}
@@ -264,7 +264,7 @@ def specific(file: Path, target: Path) -> dict[str, str]:
 
 
 def of_one_map(lesions: xr.Dataset) -> Table:
-    """What lesions of the place cells of a map cost more on it than those of stratified sets."""
+    """Excess cost, on one map, of lesions of its place cells over those of stratified sets."""
     rows = []
     for (alpha, layer), group in lesions.sel(memory="reference").groupby(["alpha", "layer"]):
         for i in range(group.sizes["lesion"]):
@@ -309,9 +309,9 @@ def logit_ratio(one: xr.Dataset) -> float:
 
 
 def at_equal_change(lesions: xr.Dataset) -> xr.DataArray:
-    """Cost beyond the line through the stratified sets, at the place cells' change of the logits.
+    """Cost beyond the regression line of the stratified sets, at the place cells' change of logits.
 
-    The line is that of least squares of the error on the change of the logits over the sets.
+    The line is the least-squares regression, over the sets, of the error on the change of logits.
     """
     x, y = (lesions[name].sel(selection="stratified") for name in ("logit_change", "error"))
     slope = xr.cov(x, y, "repeat") / x.var("repeat", ddof=1)
@@ -349,8 +349,8 @@ def abilities(lesions: xr.Dataset) -> Iterable[tuple[str, Any, Any, Any, Any]]:
 
 WHERE = {
     "chunk_end": "the ends of chunks",
-    "every_step": "every step, also the first ones, when the network cannot yet know where it is: "
-    "its errors are greater than at the ends of chunks",
+    "every_step": "every step, including the first ones, when the network cannot yet know where "
+    "it is, so that errors are larger than at the ends of chunks",
 }
 NAMES = {
     "decoding": "decoding of position (mean distance, places)",
@@ -359,7 +359,7 @@ NAMES = {
 
 
 def errors(name: str, networks: xr.Dataset, claims: pd.DataFrame, target: Path) -> str:
-    """Errors across Mg²⁺ of one set: what there is, figures, tests and the table of networks."""
+    """Errors across Mg²⁺ of one set: its networks, figures, tests and the table of networks."""
     for plot in (pf.plot.activations, pf.plot.training):
         drawn, axes = plt.subplots(2, 1, figsize=(8, 8), layout="constrained")
         for ax, memory in zip(axes, MEMORIES, strict=True):
@@ -419,6 +419,6 @@ def with_interval(value: float, low: float, high: float) -> str:
 
 
 def save(drawn: Any, file: Path) -> None:
-    """Write a figure, the same bytes every time, and close it."""
+    """Write a figure reproducibly, byte for byte, and close it."""
     drawn.savefig(file, metadata={"Date": None})
     plt.close(drawn)

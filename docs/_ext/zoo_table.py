@@ -1,4 +1,4 @@
-"""``.. zoo-table:: PATTERN ...``: networks of the zoo by name, as ``pf.zoo_table`` has them."""
+"""``.. zoo-table:: PATTERN ...``: networks of the zoo whose names match, from ``pf.zoo_table``."""
 
 import pandas as pd
 from rst import render
@@ -65,7 +65,7 @@ class ZooTable(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self):
-        """Make it anew at every build: the zoo may have grown."""
+        """Make the table at every build, since the zoo may have grown."""
         self.env.note_reread()
         tables = [pf.zoo_table(pattern) for pattern in self.arguments[0].split()]
         return self.parse_text_to_nodes(source(pd.concat(tables)))
