@@ -107,7 +107,7 @@ def test_rows_say_activation_and_dose_where_they_change(zoo_table):
 
 def test_the_example_of_a_network_of_your_own_runs(local_hub, tmp_path, monkeypatch):
     text = (DOCS / "hub.rst").read_text("utf-8")
-    section = text[text.index("Networks of your own\n---") : text.index("Fine-tuning\n---")]
+    section = text[text.index("Your own networks\n---") : text.index("Fine-tuning\n---")]
     blocks = re.findall(r":: python\n   :caption: (.+)\n((?:\n|   .*\n)+)", section)
     code = {caption: textwrap.dedent(block) for caption, block in blocks}
     assert list(code) == ["my_networks.py", "save and push it", "load it elsewhere"]
