@@ -11,9 +11,9 @@ predictions come from working memory and which from reference memory.
 # %%
 # The zoo
 # -------
-# A *zoo network* is part of the package and needs no download and no account. Its name states how
-# it differs from the others: ``nmda-a10`` has the NMDA_α activation with α = 10, and
-# ``nmda-a10-s1`` is the same with another seed.
+# Seed 0 of every network of the *zoo* is part of the package and needs no download and no
+# account. A network's name states how it differs from the others: ``nmda-a10`` has the NMDA_α
+# activation with α = 10, and ``nmda-a10-s1`` is the same with another seed.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +41,7 @@ print(f"α = {model.config.alpha} stands for {pf.alpha_to_mg(model.config.alpha)
 # (stay, east, south, north, west) and the letters seen so far, and it predicts the letter at the
 # place it moves to. It is never told where it is.
 #
-# :func:`placeformer.record` lets the network walk and records it as an :class:`xarray.Dataset`.
+# :func:`placeformer.record` runs the network along walks and returns an :class:`xarray.Dataset`.
 
 recording = pf.record(model, n_walks=8, n_steps=256, progress=False)
 recording
@@ -61,8 +61,8 @@ for (y, x), letter in np.ndenumerate(letters):
 plt.show()
 
 # %%
-# There are ten letters for 121 places, so a letter does not reveal where the network is. It has to
-# combine the letters that it has met with its own movements.
+# There are ten letters for 121 places, so a letter does not reveal where the network is. It has
+# to combine the letters that it has seen with its own movements.
 
 # %%
 # How good is its memory?

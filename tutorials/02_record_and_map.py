@@ -26,7 +26,7 @@ activation = recording["activation"]
 print(f"{activation.sizes['unit']} units, {activation.sizes['walk']} walks of 768 steps")
 
 # %%
-# Activations are **signed**. This matters for every measure that was made for firing rates:
+# Activations are **signed**. This matters for every measure that is defined for firing rates:
 
 print(f"{100 * float((activation < 0).mean()):.0f} % of the activations are negative")
 
@@ -43,8 +43,8 @@ maps
 # Measures
 # --------
 # Skaggs' spatial information is defined for rates, so it needs a policy for negative values:
-# ``"rectify"`` sets them to 0, ``"shift"`` subtracts the lowest value of each map. The result keeps
-# the policy in its name. The variance explained by position, η², needs no policy.
+# ``"rectify"`` sets them to 0, ``"shift"`` subtracts the lowest value of each map. The attributes
+# of the result state the policy. The variance explained by position, η², needs no policy.
 
 information = pf.spatial_information(maps, negatives="shift")
 explained = pf.position_variance_explained(recording)

@@ -26,9 +26,10 @@ novel = pf.record(model, familiar=False, **settings)
 # %%
 # What the usual measures show
 # ----------------------------
-# Let the walks exchange their places, so that the activations of a walk meet the course of another,
-# and count how often place explains as much of the variance by chance: that share is p, and q is
-# the false-discovery rate over units. As many shuffles are made as the decisions need.
+# The shuffle test exchanges the places of whole walks, so that the activations of one walk are
+# paired with the trajectory of another, and counts how often place explains as much of the
+# variance by chance: this proportion is p, and q is the false discovery rate over units. The test
+# makes as many shuffles as the decisions need.
 
 test = pf.shuffle_test(trained, seed=0, progress=False)
 print(
@@ -40,14 +41,14 @@ test_novel = pf.shuffle_test(novel, seed=0, progress=False)
 print(f"on a novel map {int((test_novel['q'] <= 0.05).sum())} of {test_novel.sizes['unit']}")
 
 # %%
-# Every unit passes – on a map the network has never seen, too. The test is correct, but it answers
-# another question: whether the activity of the unit is related to place *in any way*, including
-# through the letter.
+# Every unit passes, even on a map that the network has never seen. The test is correct, but it
+# answers a different question: whether the activity of the unit is related to place *in any way*,
+# including through the letter.
 #
 # Negative activations
 # --------------------
-# Spatial information depends on the policy for negatives. Two policies need not even rank the units
-# in the same order:
+# Spatial information depends on the policy for negative values. Two policies may not even rank
+# the units in the same order:
 
 maps = pf.rate_maps(trained)
 rectified = pf.spatial_information(maps, negatives="rectify")
@@ -67,9 +68,9 @@ plt.show()
 # --------------------------
 # :func:`placeformer.place_cells` combines the criteria: variance explained by place compared with
 # shuffled places, variance explained by place beyond the letter, coherence compared with
-# permutations among places with the same letter, a place field that accounts for most of the effect
-# of place, and agreement between two halves. None depends on a policy for negatives. Every unit
-# gets a decision and, if it is not a place cell, the first criterion it failed
+# permutations among places with the same letter, a place field that accounts for most of the
+# effect of place, and agreement between two halves. None depends on a policy for negative values.
+# Every unit gets a decision and, if it is not a place cell, the first criterion that it failed
 # (:doc:`/placecells`).
 
 cells = pf.place_cells(trained, control=novel, progress=False)
@@ -84,8 +85,8 @@ for name in ("is_place_cell", "control_is_place_cell", "depends_on_memory"):
     print(f"{name:<24}{int(cells[name].sum()):>5} of {n}")
 
 # %%
-# Look at them
-# ------------
+# Maps of the place cells
+# -----------------------
 # Among the place cells, these are the units for which place explains most beyond the letter:
 
 order = np.argsort(-cells["eta2_beyond"].where(cells["is_place_cell"], -1).values)[:3]

@@ -50,11 +50,11 @@ ax.set_title("Memory with and without Mg²⁺")
 plt.show()
 
 # %%
-# How long ago?
-# -------------
-# ``visited`` divides the predictions into two kinds. A recording can tell us more: how many steps
-# ago was the place last visited? :func:`placeformer.record` keeps the place, prediction and letter
-# of every step.
+# Error against the time since the last visit
+# -------------------------------------------
+# ``visited`` divides the predictions into two kinds. A recording also shows how many steps ago
+# the place was last visited: :func:`placeformer.record` keeps the place, prediction and letter of
+# every step.
 
 BINS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 

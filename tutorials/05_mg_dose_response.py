@@ -44,9 +44,9 @@ ax.set_title("The same doses: working memory")
 plt.show()
 
 # %%
-# A network changed after training differs from a network trained at that α. The family ``nmda`` has
-# twelve networks that were trained at four values of α, with three seeds each. Every point is one
-# network.
+# A network whose α is changed after training differs from a network trained at that α. The family
+# ``nmda`` has twelve networks that were trained at four values of α, with three seeds each. Every
+# point is one network.
 
 names = [name for name in pf.list_models("nmda-*") if not name.endswith("paper")]
 trained = pf.dose_response(names, n_walks=32, n_steps=512, progress=False)
@@ -55,7 +55,7 @@ ax.set_title("Mg²⁺ changed before training")
 plt.show()
 
 # %%
-# How much is a dose worth?
+# Fit a dose–response curve
 # -------------------------
 # :func:`placeformer.fit_hill` fits a saturating curve and states whether the data identify it. Here
 # we fit the washout only, from 0 to the α of training.
@@ -67,10 +67,10 @@ print(fit["value"].to_series().round(3))
 
 # %%
 # *Not identifiable* means that the measured doses do not determine the curve: curves with quite
-# different values of K, or without any saturation, would fit as well. The printed reason says what
-# is missing. Here, the K of the best fit lies below the smallest positive dose, so more than half
-# of the fitted response falls between α = 0 and 1, where nothing was measured. The numbers above
-# then describe the fit and are not a result: report the doses and their errors, and not K. To learn
-# more, measure where the response changes, that is, between α = 0 and 1.
+# different values of K, or without any saturation, would fit as well. The printed reason says
+# what is missing. Here, the K of the best fit lies below the smallest positive dose, so more than
+# half of the fitted response falls between α = 0 and 1, where nothing was measured. The numbers
+# above describe the fit and are not a result: report the doses and their errors, not K. To
+# identify the curve, measure where the response changes, that is, between α = 0 and 1.
 #
-# Next: :doc:`06_lesion_place_cells` removes units instead of Mg²⁺.
+# Next: :doc:`06_lesion_place_cells` lesions units instead of changing Mg²⁺.

@@ -4,8 +4,9 @@
 
 Lesion the place cells of a map, test the memory of that map, and compare with control units.
 
-That place cells and memory occur together does not show that memory needs place cells. A lesion can
-show this, if there is a control: other units that are as active, and that move the output as much.
+That place cells and memory occur together does not show that memory needs place cells. A lesion
+can show this, if there is a control: other units that are as active, and that affect the output
+as much.
 """
 
 # %%
@@ -26,11 +27,12 @@ print(f"{int(place_cell.sum())} of the {place_cell.size} units of ffn.1 are plac
 
 # %%
 # :func:`placeformer.ablation_curve` replaces exactly these units by their mean, and scores the
-# network before and after. It also lesions as many control units, of two kinds:
+# network before and after. It also lesions the same number of control units, of two kinds:
 #
 # - *random* units of the layer;
-# - *stratified* units: the labels of the place cells are exchanged among units that move the logits
-#   alike and are active alike, so that a control set differs from the place cells in little else.
+# - *stratified* units: the labels of the place cells are exchanged among units that move the
+#   logits by a similar amount and are similarly active, so that a control set resembles the place
+#   cells in these respects.
 #
 # All sets are scored on the same walks, so differences are paired.
 
@@ -42,14 +44,14 @@ table["intact"] = curve["error"].sel(maps="trained", selection="ordered").isel(f
 table.round(3)
 
 # %%
-# "Ordered" are the place cells. Without them the network makes three times as many errors of
-# reference memory, and hardly more of working memory. But any lesion of so many units costs
-# something: are place cells special?
+# The row "ordered" is the lesion of the place cells. Without them the network makes three times
+# as many errors of reference memory, and hardly more of working memory. But any lesion of this
+# many units costs something: are place cells special?
 #
 # The test
 # --------
-# ``p_sets`` is the rank of the place cells among the control sets, an exact test. With 39 sets of
-# each kind it cannot be below 1/40 = 0.025.
+# ``p_sets`` is an exact p-value: the rank of the place cells among the control sets. With 39 sets
+# of each kind it cannot be below 1/40 = 0.025.
 
 reference = lesion.sel(memory="reference")
 for control in reference["control"].values:
@@ -77,27 +79,28 @@ ax.legend(loc="center")
 plt.show()
 
 # %%
-# What came out: the place cells cost more than every set of random units, but not detectably more
-# than stratified units, of which some sets cost as much. Reference memory of this map thus depends
-# on units that are active and move the output, and the place cells are among them; that it depends
-# on place cells *as such* is not shown. The interval of the difference excludes 0, but it holds for
-# these very units on other walks. Only the test over sets is about place cells. :doc:`/claims`
-# repeats the lesion on other maps and seeds, with the same verdict.
+# The result: the lesion of the place cells costs more than that of every set of random units, but
+# not detectably more than that of stratified units, some of which cost as much. Reference memory
+# of this map thus depends on units that are active and affect the output, and the place cells are
+# among them; that it depends on place cells *as such* is not shown. The interval of the
+# difference excludes 0, but it applies to these particular units on other walks. Only the test
+# over sets is about place cells. :doc:`/claims` repeats the lesion on other maps and seeds, with
+# the same verdict.
 #
 # In units of Mg²⁺
 # ----------------
 # Which change of α at test time costs as much reference memory as the lesion?
 # :func:`placeformer.equivalent_curve` interpolates between doses that were measured on the same
-# walks of the same map, or states that none costs as much.
+# walks of the same map, or states that no dose costs as much.
 
 washout = pf.dose_response(model, alphas=[0, 1, 3, 5, 7, 10], **walks)
 same = pf.equivalent_curve(washout, curve).sel(selection="ordered").isel(fraction=1)
 print("equivalent α:", float(same["alpha"]), same["interval"].values, str(same["reason"].item()))
 
 # %%
-# One network is one animal. A claim about place cells and memory needs several networks and seeds,
-# and a criterion that is fixed beforehand.
+# One network is like one animal. A claim about place cells and memory needs several networks and
+# seeds, and a criterion that is fixed beforehand.
 #
-# :doc:`11_is_it_specific` asks what a perturbation costs besides, beside controls.
+# :doc:`11_is_it_specific` measures what else a perturbation costs, compared with controls.
 #
 # Next: :doc:`07_your_own_network`.

@@ -4,8 +4,9 @@
 
 An LSTM that learns where it is, and what its units look like.
 
-Any ``torch.nn.Module`` can be recorded by the names of its layers. Here a small LSTM performs path
-integration: its input is every step of a walk, never a place, and its output is its position.
+Any ``torch.nn.Module`` can be recorded by the names of its layers. Here a small LSTM performs
+path integration: its input is every step of a walk, never a place, and its output is the
+position.
 """
 
 # %%
@@ -110,9 +111,9 @@ for name, table in cells.items():
     print(table["reason"].to_series().value_counts().to_string(), "\n")
 
 # %%
-# Before training, units carry only a trace of the last steps: because the walls reflect the walks,
-# a step contains a little information about the place. After training, place explains most of the
-# variance of nearly every unit. Yet few units are place cells, and the maps show why.
+# Before training, units carry only a trace of the last steps. Because the walls reflect the
+# walks, a step contains a little information about the place. After training, place explains most
+# of the variance of nearly every unit. Yet few units are place cells, and the maps show why.
 
 maps = {name: pf.rate_maps(recording, **bins) for name, recording in recordings.items()}
 units = np.argsort(-cells["trained"]["eta2"].values)[:48:12]
@@ -126,12 +127,12 @@ for row, (name, table) in zip(axes, cells.items(), strict=True):
 plt.show()
 
 # %%
-# Because the network has to output x and y, its units are ramps across the arena. A linear readout
-# adds the ramps to obtain the place, and needs no fields. The units accepted as place cells have
-# the steep end of a ramp at a wall. Tuning to place, knowledge of the place and place cells are
-# three different things.
+# Because the network has to output x and y, its units are ramps across the arena. A linear
+# readout adds the ramps to obtain the place, and needs no fields. The units accepted as place
+# cells have the steep end of a ramp at a wall. Tuning to place, a decodable place and place cells
+# are three different things.
 #
-# The required output shapes the units, too: train the network to output which of 64 places it is
-# near, instead of x and y, and look again.
+# The required output also shapes the units: train the network to output which of 64 places it is
+# near, instead of x and y, and look at the maps again.
 #
 # Next: :doc:`08_your_own_animal`.

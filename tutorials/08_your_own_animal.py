@@ -4,7 +4,7 @@
 
 A session in an NWB file, its place cells, and those of a network in the same table.
 
-Sorted units and a tracked position are a Recording, too. The analyses that the other tutorials
+Sorted units and a tracked position make a Recording, too. The analyses that the other tutorials
 apply to the units of a network also apply to those of an animal, with the same functions and the
 same criteria.
 """
@@ -12,10 +12,10 @@ same criteria.
 # %%
 # A session
 # ---------
-# So that you need not download a session, we simulate an animal: ten minutes in a box of one by one
-# metre, with eight place cells and four cells that fire anywhere. `pynwb
-# <https://pynwb.readthedocs.io>`_ (``pip install 'placeformer[nwb]'``) writes the file; if you have
-# a file of your own, start at "Read it".
+# So that you need not download a session, we simulate an animal: ten minutes in a box of one by
+# one metre, with eight place cells and four cells that fire anywhere. `pynwb
+# <https://pynwb.readthedocs.io>`_ (``pip install 'placeformer[nwb]'``) writes the file; if you
+# have your own file, start at "Read it".
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,15 +61,15 @@ with pynwb.NWBHDF5IO(session, "w") as io:
 # Read it
 # -------
 # :func:`placeformer.from_nwb` finds the units and the position. Every spike is assigned to the
-# nearest position sample, and the counts are divided by ``dwell``, the seconds that each sample
-# stands for, to give rates in Hz.
+# nearest position sample, and the counts are divided by ``dwell``, the duration in seconds that
+# each sample represents, to give rates in Hz.
 
 animal = pf.from_nwb(session, layer="CA1")
 animal
 
 # %%
 # Data that you already have in `pynapple <https://pynapple.org>`_ are converted in the same way,
-# here from the same file. The two agree to the last spike.
+# here from the same file. The two recordings have exactly the same spikes.
 
 import pynapple as nap
 
@@ -80,8 +80,8 @@ for name, recording in (("from_nwb", animal), ("from_pynapple", same)):
     print(f"spikes of {name}:", spikes.values.round().astype(int))
 
 # %%
-# Place cells of both in one table
-# --------------------------------
+# Animal and network in one table
+# -------------------------------
 # Positions in metres are not integers, so the animal's maps need ``bins``: as many per side as the
 # network's world has places.
 
@@ -105,10 +105,10 @@ both.groupby("source")["is_place_cell"].agg(["sum", "size", "mean"]).round(3)
 
 # %%
 # All eight place cells are found, and none of the four cells that fire anywhere is accepted. Some
-# columns of such a table can be compared, and others cannot:
+# columns of such a table can be compared between the animal and the network, and others cannot:
 #
 # - η² depends on noise: in the animal on single spikes in bins of 50 ms, in the network on
-#   everything else that drives a unit. Its test against shuffles (``q_place``) is fair to both.
+#   everything else that drives a unit. Its test against shuffles (``q_place``) is valid for both.
 # - Spatial information in bits per spike does not depend on the scale of the rates, but it does
 #   depend on the number of bins and on the treatment of negative activations.
 # - An animal has no letters, so its criteria for tuning beyond the letter, which most units of the
@@ -131,13 +131,14 @@ plt.show()
 # %%
 # A public recording
 # ------------------
-# Now a rat. Grosmark and Buzsáki (2016, https://doi.org/10.1126/science.aad1935) recorded CA1 while
-# a rat ran to and fro on a track of 1.6 m. The data are public
-# (https://doi.org/10.48324/dandi.000044/0.210812.1516; their licence is stated there), and the
-# authors of pynapple keep session ``Achilles_10252013``, with the position along the track, as a
-# smaller NWB file on OSF. `pooch <https://www.fatiando.org/pooch>`_ (``pip install pooch``)
-# downloads it once and compares it with the checksum that the documentation of `NeMoS
-# <https://nemos.readthedocs.io>`_ uses. Without a connection, this section shows nothing.
+# The next recording is of a rat. Grosmark and Buzsáki (2016,
+# https://doi.org/10.1126/science.aad1935) recorded CA1 while a rat ran back and forth on a track
+# of 1.6 m. The data are public (https://doi.org/10.48324/dandi.000044/0.210812.1516; their
+# licence is stated there), and the authors of pynapple keep session ``Achilles_10252013``, with
+# the position along the track, as a smaller NWB file on OSF. `pooch
+# <https://www.fatiando.org/pooch>`_ (``pip install pooch``) downloads it once and compares it
+# with the checksum that the documentation of `NeMoS <https://nemos.readthedocs.io>`_ uses.
+# Without a connection, this section shows nothing.
 
 import pooch
 
@@ -174,7 +175,7 @@ if achilles:
     print(three.groupby("source")["is_place_cell"].agg(["sum", "size", "mean"]).round(3))
 
 # %%
-# The maps of its place cells, sorted by the place of the highest rate:
+# The maps of the rat's place cells, sorted by the place of the highest rate:
 
 if achilles:
     found = three.loc[three["source"] == "rat", "is_place_cell"].to_numpy(bool)
@@ -182,13 +183,13 @@ if achilles:
     plt.show()
 
 # %%
-# A second animal, with the numbers
-# ---------------------------------
-# Since the section above depends on a download, the same comparison was also made once with another
-# recording, and stored: CA1 on a linear track, published in the repository ``nelpy/example-data``
-# (folder ``linear-track``, commit ``099548c``, MIT licence). ``benchmarks/real_animal.py`` says
-# which arrays of it are needed, reads them and writes this table; where the arrays are at hand, a
-# test measures the animal again and compares it with the table.
+# A second animal, with stored results
+# ------------------------------------
+# Since the section above depends on a download, the results of the same comparison with another
+# recording are stored: CA1 on a linear track, published in the repository ``nelpy/example-data``
+# (folder ``linear-track``, commit ``099548c``, MIT licence). ``benchmarks/real_animal.py`` names
+# the required arrays, reads them and writes this table; if the arrays are available, a test
+# repeats the analysis and compares it with the table.
 #
 # .. csv-table:: Place cells of an animal and of a network; medians are over the place cells
 #    :file: ../../benchmarks/results/real_animal.csv
@@ -196,10 +197,10 @@ if achilles:
 #
 # .. include:: ../../benchmarks/results/real_animal.txt
 #
-# Nearly all units of both are tuned to place. In the network this is mostly tuning to letters, of
-# which the animal has none, so the share of place cells cannot be compared. Information and
-# reliability of the place cells are similar; η² is not, because single spikes are far noisier than
-# activations.
+# Nearly all units of both are tuned to place. In the network this is mostly tuning to letters,
+# which the animal does not have, so the fractions of place cells cannot be compared. Information
+# and reliability of the place cells are similar; η² is not, because single spikes are far noisier
+# than activations.
 #
 # With several sessions or networks, each is a separate Recording, and the table gets more rows.
 # :doc:`/data` explains time bases, trials and gaps.

@@ -12,7 +12,7 @@ commits of it to a hub; the difference between them is consolidation.
 # A recipe
 # --------
 # One TOML file defines a trained network: its seed, its world, its sizes, its activation with α
-# (which has no default), and the training. Three walks in ten are on maps that never occur again,
+# (which has no default), and the training. Three in ten walks are on maps that never occur again,
 # so the network has to look letters up as well as learn them.
 
 # sphinx_gallery_thumbnail_number = -1
@@ -75,7 +75,7 @@ print(f"{recipe.name}: {recipe.write_text(RECIPE)} characters")
 # Train
 # -----
 # :func:`placeformer.train` keeps a checkpoint in its folder. Here it stops at step 200; if called
-# again, it resumes from there, and the result is identical to the bit to an uninterrupted run.
+# again, it resumes from there, and the result is bit-identical to that of an uninterrupted run.
 
 early = pf.train(recipe, folder / "training", stop_at=200, progress=False)
 print(f"step {early.step}, {early.seconds:.0f} s")
@@ -83,12 +83,13 @@ print(f"step {early.step}, {early.seconds:.0f} s")
 # %%
 # A hub
 # -----
-# This page is built offline and cannot push to huggingface.co. Instead, it uses a hub on 127.0.0.1,
-# the one with which this library is tested (``tests/helpers/local_hub.py``, so run this page in a
-# clone of the repository). The real client talks to it over HTTP. ``with as_alice():`` redirects
-# the client to it, with Alice's token and a cache in the temporary folder; your own token and cache
-# are not used. **Without that line, the same code pushes to your account at huggingface.co**: log
-# in once with ``hf auth login`` and replace Alice's name with yours.
+# This page is built offline and cannot push to huggingface.co. Instead, it uses a hub on
+# 127.0.0.1, the same that the tests of this library use (``tests/helpers/local_hub.py``, so run
+# this page in a clone of the repository). The real client talks to it over HTTP. ``with
+# as_alice():`` redirects the client to it, with Alice's token and a cache in the temporary
+# folder; your own token and cache are not used. **Without that line, the same code pushes to your
+# account at huggingface.co**: log in once with ``hf auth login`` and replace Alice's name with
+# yours.
 
 sys.path.append(str(Path(pf.__file__).parents[2] / "tests"))
 from helpers.local_hub import LocalHub
@@ -131,8 +132,8 @@ ax.legend(loc="upper right", bbox_to_anchor=(1, 0.88), fontsize="small")
 plt.show()
 
 # %%
-# Working memory develops first, also on novel maps, where it improves slowly in the few seconds of
-# this training. Reference memory follows, but only for the map that occurs again and again. On
+# Working memory develops first, also on novel maps, where it improves slowly in the few seconds
+# of this training. Reference memory follows, but only for the map that occurs repeatedly. On
 # novel maps it stays at chance, because their letters are not in the weights.
 #
 # Publish
@@ -155,16 +156,16 @@ for name, value in model.info["results"].items():
 # %%
 # Push and load
 # -------------
-# The commit contains the card, the recipe and the history along with the weights. A network that
-# has not been measured, such as the first one, gets a card that says so.
+# The commit contains the card, the recipe and the history along with the weights. A network
+# without measured results, such as the first one, gets a card that says so.
 
 with as_alice():
     print(pf.push(model, "alice/tiny", commit_message="After 800 steps"))
 
 # %%
-# Anybody can load it by name. A name alone means the newest commit, which may change after a paper
-# is published; a commit always means the same weights. Both are checked by size and sha256, and
-# nothing is unpickled.
+# Anybody can load the network by name. A name alone refers to the newest commit, which may change
+# after a paper is published; a commit always refers to the same weights. Both are checked by size
+# and sha256, and nothing is unpickled.
 
 with as_alice():
     loaded = {

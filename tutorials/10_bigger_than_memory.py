@@ -4,9 +4,9 @@
 
 Record to disk, resume after an interruption, and analyse data that do not fit into memory.
 
-Some units show their tuning only after hours. Here each of 64 units has a place field, hidden in
-noise eight times as large, and a short recording shows nothing. The long recording is written to a
-Zarr store block by block, and analysed block by block.
+Some units show their tuning only in hours of recording. Here each of 64 units has a place field,
+hidden in noise eight times as large, and a short recording shows nothing. The long recording is
+written to a Zarr store block by block, and analysed block by block.
 """
 
 # %%
@@ -52,8 +52,8 @@ print(f"{x.size:,} samples of 64 units: {x.size * 64 * 4 / 1e6:.0f} MB of activa
 # %%
 # Record to disk
 # --------------
-# ``store`` is the path of a Zarr store. ``forward`` runs the network for ``chunk`` steps at a time,
-# so neither the network nor the recorder holds more than this and one block of the store.
+# ``store`` is the path of a Zarr store. ``forward`` runs the network for ``chunk`` steps at a
+# time, so memory never holds more than these steps and one block of the store.
 #
 # Long recordings are sometimes interrupted, here by an error after 50,000 steps.
 
@@ -91,10 +91,10 @@ recording["activation"]
 #
 # Analyse block by block
 # ----------------------
-# Every analysis accepts such a recording. It reads a chunk, adds its sums to those of the others,
-# and releases it. We take parts of increasing length, and measure how well the maps of two halves
-# agree and how much memory this takes, with one chunk at a time (by default there are as many as
-# the machine has processors):
+# Every analysis accepts such a recording. It reads a chunk, adds its sums to those of the other
+# chunks, and releases it. We take parts of increasing length, and measure how well the maps of
+# two halves agree and how much memory this takes, with one chunk at a time (by default, dask
+# reads as many chunks at once as the machine has processors):
 
 dask.config.set(scheduler="synchronous")
 lengths = [120_000 // 64, 120_000 // 16, 120_000 // 4, 120_000]

@@ -2,12 +2,12 @@
 11. Is it specific?
 ===================
 
-Perturb a network in several ways, make the cost to reference memory equal, and compare what else is
-lost.
+Perturb a network in several ways, equalise the cost in reference memory, and compare the costs in
+other abilities.
 
-Washing out Mg²⁺ impairs reference memory while working memory hardly changes. This sounds specific.
-But reference memory is the harder task, and almost any damage impairs the harder task first. The
-question needs doses and controls.
+Washing out Mg²⁺ impairs reference memory while working memory hardly changes. This sounds
+specific, but reference memory is the harder task, and almost any damage impairs the harder task
+first. To answer the question, we need doses and controls.
 """
 
 # %%
@@ -45,9 +45,10 @@ with pf.perturb(model, "ffn.1", "gain", 0, steps=lambda walk: walk["observation"
 # The last line acts only at the steps at which the network sees letter 3: `steps` is a mask, or a
 # condition on behaviour.
 #
-# A dose response of anything
-# ---------------------------
-# :func:`placeformer.dose_response` takes any of these as its parameter. Without one it is α.
+# Dose responses of other perturbations
+# -------------------------------------
+# :func:`placeformer.dose_response` takes any of these perturbations as its parameter; the default
+# is α.
 
 gain = pf.dose_response(model, "gain", [1, 0.8, 0.6, 0.4, 0.2], units="ffn.*", **walks)
 by_dose = gain["error"].sel(maps="trained").assign_coords(model=gain["dose"].values)
@@ -64,8 +65,9 @@ print("equivalent gain:", float(same["equivalent"].round(2)), same["interval"].v
 # Equal cost, and controls
 # ------------------------
 # :func:`placeformer.specificity` measures several perturbations in networks that differ in their
-# seed, finds for each the dose that costs a given share of reference memory, and compares what that
-# dose costs of everything else. The first perturbation is tested; the others are its controls.
+# seed, finds for each perturbation the dose that costs a given fraction of reference memory, and
+# compares the costs of that dose in other abilities. The first perturbation is tested; the others
+# are its controls.
 
 result = pf.specificity(
     ["mini-nmda-a10", "mini-nmda-a10-s1", "mini-nmda-a10-s2"],
@@ -84,9 +86,9 @@ ax = pf.plot.specificity(result, measure="working", level=0.25)
 plt.show()
 
 # %%
-# Each line is a perturbation at increasing doses. The lower a line runs, the less working memory is
-# lost per reference memory: at the dotted line all perturbations cost the same share of reference
-# memory.
+# Each line is a perturbation at increasing doses. The lower a line, the less working memory is
+# lost for the same loss of reference memory: at the dotted line all perturbations cost the same
+# fraction of reference memory.
 
 at = result.sel(level=0.25, measure="working")
 print(at["mean_cost"].to_pandas().round(3))
@@ -97,15 +99,15 @@ for control in at["control"].values:
           f"  {one['verdict'].item()}")  # fmt: skip
 
 # %%
-# Only a difference whose whole interval over seeds is below 0 says that washout is more specific
-# than that control, and only if this holds for every control would the claim be shown. The page
-# :doc:`/specificity` has the answer for the larger networks.
+# Only a difference whose whole interval over seeds is below 0 shows that washout is more specific
+# than that control, and the claim would be shown only if this were true for every control. The
+# page :doc:`/specificity` has the answer for the larger networks.
 #
-# What do the units carry?
-# ------------------------
-# :func:`placeformer.patch` asks the question from the other side. It records a network on map B,
-# lets it walk the same paths on map A, and puts activations of B into it. Whose letters does the
-# network then predict?
+# Patch activations between maps
+# ------------------------------
+# :func:`placeformer.patch` tests what information the units carry. It takes a recording on map B,
+# runs the network along the same paths on map A, and replaces activations by those recorded on B.
+# Which map's letters does the network then predict?
 
 on_b = pf.record(
     model, layers=["ffn.*", "residual.*"], maps=[1], n_walks=24, n_steps=128, progress=False
@@ -114,5 +116,6 @@ patched = pf.patch(model, on_b, onto=0, progress=False)
 print(patched["share"].sel(memory="reference").to_pandas().round(2))
 
 # %%
-# Nothing patched: the letters of A. The whole residual stream of the last layer: those of B. What
-# lies between is what a layer passes on about its map.
+# If nothing is patched, the network predicts the letters of A; if the whole residual stream of
+# the last layer is patched, it predicts those of B. The values in between show how much
+# information about the map a layer passes on.

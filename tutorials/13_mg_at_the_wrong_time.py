@@ -2,9 +2,9 @@
 13. Mg²⁺ at the wrong time
 ==========================
 
-α stands for Mg²⁺ at the NMDA receptor. It matters *when* it is wrong: while memories are acquired,
-while they are consolidated, or when they are retrieved. A recipe may change α in the course of
-training, and a trained network can be tested at another α at any step.
+α represents Mg²⁺ at the NMDA receptor. The effect of a wrong α depends on *when* it occurs: while
+memories are acquired, while they are consolidated, or when they are retrieved. A recipe may
+change α during training, and a trained network can be tested at another α at any step.
 """
 
 from tempfile import TemporaryDirectory
@@ -15,9 +15,9 @@ import placeformer as pf
 from placeformer.training.recipe import Recipe
 
 # %%
-# In the smallest world, 4 × 4 places and two maps, a network learns both memories in 600 steps, a
-# quarter of a minute. The recipe is that of ``zoo/families/windows.toml``; ``alpha`` is a
-# schedule.
+# In the smallest world, 4 × 4 places and two maps, a network learns both memories in 600 steps,
+# which take a quarter of a minute. The recipe is that of ``zoo/families/windows.toml``; ``alpha``
+# is a schedule.
 network = {
     "n_letters": 8, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_head": 16, "d_inner": 64,
     "d_rnn": 16, "chunk": 16, "memory": 16, "dropout": 0.0, "activation": "nmda",
@@ -44,8 +44,8 @@ for name, alpha in schedules.items():
         histories[name] = pf.train(recipe, run, progress=False).history
 
 # %%
-# Errors on the trained maps during both trainings. The same seed draws the weights, the walks and
-# the maps, so that the networks are the same until step 200.
+# The figure shows errors on the trained maps during both training runs. The same seed sets the
+# weights, the walks and the maps, so the networks are identical until step 200.
 fig, ax = plt.subplots(layout="constrained")
 for (name, history), line in zip(histories.items(), ("-", "--"), strict=True):
     for color, memory in (("C0", "working"), ("C1", "reference")):
@@ -57,8 +57,8 @@ ax.set(xlabel="optimiser steps", ylabel="share of wrong letters", ylim=(0, 1))
 ax.legend()
 
 # %%
-# One seed shows nothing. Five seeds of every window have been trained, and compared with the
-# control of the same seed: "costs" is said if the whole interval over seeds is above 0.
+# One seed is not evidence. For every window, five seeds were trained and compared with the
+# control of the same seed; the verdict is "costs" if the whole interval over seeds is above 0.
 import xarray as xr
 
 from placeformer.evaluation.consolidation_rules import amnesia_answers, window_answers
@@ -67,9 +67,9 @@ from placeformer.zoo.registry import results_folder
 window_answers(xr.load_dataset(results_folder() / "windows.nc")).round(3)
 
 # %%
-# **At retrieval.** Mg²⁺ that is changed at test time only (:func:`placeformer.magnesium`) changes
-# what the network can recall, not what it has stored. How much that costs depends on how far the
-# training has come.
+# **At retrieval.** Changing Mg²⁺ at test time only (:func:`placeformer.magnesium`) changes what
+# the network can recall, not what it has stored. The cost depends on how far the training has
+# progressed.
 for step in (600, 1300, 3000):
     model = pf.load("consolidation-nmda-a10", step=step)
     response = pf.dose_response(
@@ -82,11 +82,11 @@ for step in (600, 1300, 3000):
     )
 
 # %%
-# **Amnesia.** Networks that have learnt eight maps learn four more. At steps of that further
-# training the old and the new maps are tested: intact (are the old ones forgotten?), at α = 2,
-# and with place cells of an old or of a new map lesioned (which memories suffer more?).
-# :func:`placeformer.amnesia_curve` makes such curves from the folder of a training with snapshots;
-# these were measured beforehand, with and without rehearsal of the old maps.
+# **Amnesia.** Networks that have learnt eight maps learn four more. At several steps of this
+# further training, the old and the new maps are tested with the intact network (are the old ones
+# forgotten?), at α = 2, and with place cells of an old or of a new map lesioned (which memories
+# suffer more?). :func:`placeformer.amnesia_curve` makes such curves from the folder of a training
+# with snapshots; these were measured beforehand, with and without rehearsal of the old maps.
 curves = xr.load_dataset(results_folder() / "amnesia.nc")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
 for ax, i in zip(axes, (0, 3), strict=True):  # one seed, with rehearsal and without
@@ -95,6 +95,6 @@ for ax, i in zip(axes, (0, 3), strict=True):  # one seed, with rehearsal and wit
 axes[0].get_legend().remove()
 
 # %%
-# Over the seeds, at the last step. A gradient is judged only if there is something to lose on both
-# the old and the new maps.
+# The table gives the answers over seeds, at the last step. A gradient is judged only if both the
+# old and the new maps are remembered well enough to lose something.
 amnesia_answers(curves).round(3)

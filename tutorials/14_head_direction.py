@@ -2,12 +2,11 @@
 14. Head direction and grids
 ============================
 
-The compass, the lattice and the speedometer of a simulated animal: cells tuned to the direction of
-the head, grid cells of two modules, and cells that follow the running speed, each with a test, and
-one table of cell types.
+Head-direction cells, grid cells of two modules and speed cells of a simulated animal, each with a
+test, and one table of cell types.
 
-Everything applies to the units of a network as well: all that is needed is a variable for the
-heading, such as the direction of the last move.
+The same analyses apply to the units of a network: they only need a variable for the heading, such
+as the direction of the last move.
 """
 
 # %%
@@ -75,9 +74,9 @@ firing = 0.5 + 15 * np.stack([rate for cells in rates.values() for rate in cells
 spikes = rng.poisson(firing / RATE)
 
 # %%
-# The recording holds the rate of every sample, the place, and as behaviour the heading and the
-# speed. ``circular`` states that the heading returns to its start after 2π. The recording carries
-# this on, and everything that bins the heading goes round.
+# The recording holds the rate of every sample, the place, and, as behaviour, the heading and the
+# speed. ``circular`` states that the heading has a period of 2π. The recording keeps this period,
+# and every function that bins the heading treats it as circular.
 
 animal = pf.from_arrays(
     spikes * float(RATE),
@@ -95,8 +94,8 @@ animal
 # %%
 # Head direction
 # --------------
-# A tuning curve is a rate map by the heading. :func:`placeformer.plot.rate_maps` draws it as a
-# circle.
+# A tuning curve is a rate map over the heading. :func:`placeformer.plot.rate_maps` draws it as a
+# polar plot.
 
 curves = pf.rate_maps(animal, by="head_direction", bins=24)
 fig, axes = plt.subplots(
@@ -109,7 +108,8 @@ for ax, unit in zip(axes, (0, 1, 6, 20), strict=True):
 plt.show()
 
 # %%
-# The first cell prefers the direction 0, where the circle is cut open. It has one field, not two:
+# The first cell prefers the direction 0, at which the period begins and ends. It has one field,
+# not two:
 
 pf.place_fields(curves).n_fields.values[:6]
 
@@ -123,10 +123,10 @@ table = compass[columns].to_dataframe()[columns].assign(kind=kind).round(3)
 table.iloc[[*range(7), 14, 18, 21]]
 
 # %%
-# The six head-direction cells have q of at most .05, and their preferred directions are those of
-# the simulation, steps of π/3 = 1.047. Do not decide by the p of Rayleigh's test, which papers
-# report. It takes samples for independent, and those of an animal are not: a place cell is active
-# while the animal crosses its field in one direction.
+# The six head-direction cells have a q of at most .05, and their preferred directions are those
+# of the simulation, multiples of π/3 = 1.047. Do not decide by the p of Rayleigh's test, which
+# papers often report. The test assumes independent samples, and those of an animal are not
+# independent: a place cell is active while the animal crosses its field in one direction.
 
 tuned = compass.q.values <= 0.05
 rayleigh = compass.rayleigh_p.values <= 0.05
@@ -135,9 +135,9 @@ for name, found in (("shuffles (q)", tuned), ("Rayleigh's p", rayleigh)):
     print(f"by {name}: {found[head].sum()} head-direction cells, {found[~head].sum()} others")
 
 # %%
-# The heading can be decoded from these cells, here in quarters of a second. Errors are the short
-# way round, at most 180 degrees, and a blind guess is off by a right angle. Ten blocks of time
-# take the place of walks, and each is decoded by the others.
+# The heading can be decoded from these cells, here in bins of a quarter of a second. Errors are
+# circular distances, at most 180 degrees, and a random guess is off by 90 degrees on average. Ten
+# blocks of time replace the walks for cross-validation.
 
 WIDTH = 5  # samples
 quarters = pf.from_arrays(
@@ -155,7 +155,7 @@ for name in ("median_error", "chance_error"):
     print(f"{name}: {np.degrees(float(decoded[name])):.0f} degrees")
 
 # %%
-# The decoded heading crosses the seam with the animal:
+# The decoded heading follows the animal across the boundary between 2π and 0:
 
 shown = slice(150, 350)
 fig, ax = plt.subplots(figsize=(9, 3), layout="constrained")
@@ -187,15 +187,16 @@ for column, unit in zip(axes.T, (grids[0], grids[5], 18), strict=True):
 plt.show()
 
 # %%
-# :func:`placeformer.grid_properties` measures them. The simulation has a spacing of 0.3 m at 10
-# degrees and one of 0.45 m at 25 degrees; a unit with fewer than four fields has no lattice, and
-# ``reason`` says so.
+# :func:`placeformer.grid_properties` measures both. The two simulated modules have a spacing of
+# 0.3 m at 10 degrees and of 0.45 m at 25 degrees; a unit with fewer than four fields has no
+# lattice, and ``reason`` says so.
 
 columns = ["grid_score", "spacing", "orientation", "ellipticity", "n_fields", "reason"]
 lattice[columns].to_dataframe()[columns].assign(kind=kind).round(2).iloc[[*grids, 18, 19]]
 
 # %%
-# A score alone does not make a grid cell: noise has scores, too. The types below are tested.
+# A score alone does not make a grid cell, since noise has scores, too. The cell types below are
+# based on tests.
 #
 # Speed
 # -----
@@ -207,9 +208,9 @@ table = tempo[["speed_score", "p", "q"]].to_dataframe()[["speed_score", "q"]].as
 table.groupby("kind").agg(["min", "max"]).round(3)
 
 # %%
-# Types of cells
-# --------------
-# :func:`placeformer.place_cells` tests every unit for all of these and gives each one type: the
+# Cell types
+# ----------
+# :func:`placeformer.place_cells` makes all of these tests and gives every unit one type: the
 # first that applies of head-direction cell, grid cell, border cell, place cell, speed cell, and
 # other.
 
@@ -219,6 +220,6 @@ types = pf.place_cells(animal, bins=20, smooth=1.5, progress=False)
 pd.crosstab(pd.Series(kind, name="simulated"), pd.Series(types.cell_type.values, name="found"))
 
 # %%
-# Tuning is tested against chance, so that a type means the same in an animal and in a network.
-# For tracks, where cells fire in one direction of running, and for other angles see
+# Tuning is tested against chance, so a type means the same in an animal and in a network. For
+# tracks, where cells fire in one running direction, and for other circular variables, see
 # :doc:`/heading`.

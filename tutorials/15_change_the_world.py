@@ -5,18 +5,18 @@
 Morph one map into another, swap letters, and put up walls: when do the maps of the units change,
 and when does memory fail?
 
-In animals, the same cells have one map in one environment and another map in the next (remapping).
-Environments that are changed by degrees tell whether the change comes gradually or at once. A
-network can be put into any world, and its memory can be measured in it.
+In animals, the same cells have different maps in different environments (remapping). Gradual
+changes of the environment show whether the maps change gradually or abruptly. A network can be
+put into any world, and its memory can be measured there.
 """
 
 # %%
 # Morphs
 # ------
-# ``world.morph(a, b, share)`` gives map A with the letters of map B at a share of the places
-# where the two maps differ. ``world.walk`` takes the letters, and
+# ``world.morph(a, b, share)`` gives map A with the letters of map B at a fraction ``share`` of
+# the places where the two maps differ. ``world.walk`` takes the letters, and
 # :func:`placeformer.memory_errors` and :func:`placeformer.record` take the walks. With the same
-# seed all walks have the same course, so that only the letters differ.
+# seed all walks follow the same paths, so that only the letters differ.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,22 +53,23 @@ print(morph.round(3))
 
 # %%
 # Both ends are maps that the network has learnt, so reference memory is good at both. In between,
-# the letters are a mixture that it has never met. ``correlation`` is the mean over units of the
+# the letters are a mixture that it has never seen. ``correlation`` is the mean over units of the
 # correlation of the rate map with that on map A.
 #
 # Swaps
 # -----
-# A swap brings no new letter into the map, and nothing that was learnt elsewhere: pairs of places
-# exchange their letters.
+# In a swap, pairs of places exchange their letters. It brings no new letter into the map, and
+# nothing that was learnt on another map.
 
 swap = dose_response(shares, world.swap(0, shares))
 print(swap.round(3))
 
 # %%
-# Whose letters does it predict?
-# ------------------------------
-# Halfway, a network may hold on to one of the two maps, or see a mixture. At the places where A
-# and B differ, and which were not visited within the attended window, whose letter is predicted?
+# Which map's letters are predicted
+# ---------------------------------
+# Halfway, a network may keep predicting one of the two maps, or a mixture. At the places where A
+# and B differ, and which were not visited within the attended window, which map's letter is
+# predicted?
 
 a, b = world.maps[:2]
 rows = []
@@ -99,15 +100,15 @@ axes[2].legend(fontsize="x-small")
 # %%
 # The maps of the units change gradually with the letters. Reference memory does not: it fails
 # with the first fifth of the letters, whether these come from a map that the network knows or
-# from other places of the same map, and halfway it predicts the letters of A and of B about
-# equally rarely. The network needs most of what it sees to fit a map that it has learnt. Working
-# memory hardly suffers.
+# from other places of the same map, and halfway the network predicts the letters of A and of B
+# about equally rarely. The network can recall a map only if most of the letters that it sees fit
+# this map. Working memory hardly suffers.
 
 # %%
 # Novel walls
 # -----------
-# The letters stay, and the steps through walls are blocked: the network was trained in an open
-# arena. Only the paths are others, and it has to keep its position along them.
+# The letters stay the same, and walls block some steps, although the network was trained in an
+# open arena. Only the paths differ, and the network has to keep track of its position along them.
 
 rows, columns = world.shape
 wall = [(columns * y + 2, columns * y + 3) for y in range(rows) if y != rows // 2]
