@@ -1,7 +1,7 @@
 """Check the zoo: recompute its numbers from the stored weights and compare them.
 
 ``python zoo/check.py`` measures each network in zoo/models again as described in its config.json,
-which takes a few minutes per network on one CPU core; ``--sample`` draws some of them at random.
+which takes a few minutes per network on one CPU core; ``--sample`` measures a random sample.
 For all networks it checks that the pins are up to date, that the recipe, training history and card
 exist and belong to the network, and that all weights together are small enough to ship.
 """

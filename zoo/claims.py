@@ -6,7 +6,7 @@ paper's size. The results are stored in zoo/results: a network is measured again
 or the settings have changed.
 ``python zoo/claims.py lesions`` measures washout and lesions of one network, and lesions of the
 place cells of single maps in several networks, which takes half an hour. The pages of the
-documentation are made from these files whenever it is built.
+documentation are generated from these files at every build.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ CHOSEN_WALKS: dict[str, Any] = {"n_walks": 128, "n_steps": 2048, "repeats": 39, 
 def measure(
     recipes: Sequence[Path], file: Path, models: Path = MODELS, **settings: Any
 ) -> xr.Dataset:
-    """Measure the existing networks of recipes that are missing in the file; write the file."""
+    """Measure the networks of recipes that exist and are missing in the file; write the file."""
     settings = SETTINGS | settings
     names = [name for recipe in recipes for name in read_recipes(recipe)]
     names = [name for name in names if (models / name / CONFIG).is_file()]
@@ -95,7 +95,7 @@ def history(file: Path) -> xr.Dataset:
     table = pd.read_csv(file)
     kinds, memories = ("trained", "novel"), ("working", "reference")
     values = [[table[f"{memory}_error_{kind}"] for memory in memories] for kind in kinds]
-    about = {"units": "1", "long_name": "error in the course of the training"}
+    about = {"units": "1", "long_name": "error during training"}
     course = np.moveaxis(np.array(values, float), -1, 0)[None]
     return xr.Dataset(
         {"history": (("model", "step", "maps", "memory"), course, about)},
@@ -132,7 +132,7 @@ def lesions(
 def chosen(
     names: Sequence[str] = CHOSEN, results: Path = RESULTS, models: Path = MODELS, **settings: Any
 ) -> xr.Dataset:
-    """Lesions of the place cells of one map, scored on other walks of that map, over networks."""
+    """Lesion the place cells of one map in several networks; score other walks of that map."""
     models_by_name = {name: pf.load(models / name) for name in names}
     cases = [(n, layer, m) for n in models_by_name for layer in CHOSEN_LAYERS for m in CHOSEN_MAPS]
     rows = []
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure networks and test the paper's claims.")
     parser.add_argument("what", nargs="?", choices=["networks", "lesions"], default="networks")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is measured")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.what == "lesions":

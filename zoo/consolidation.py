@@ -1,21 +1,22 @@
-"""Measure the networks with snapshots over their training, and what further maps do to them.
+"""Measure networks over their training, and the effects of further maps and of windows of α.
 
 ``python zoo/consolidation.py`` measures every network of zoo/families/consolidation.toml that has
 snapshots and is missing in zoo/results/consolidation.nc, at the STEPS (:func:`consolidation`,
 about a minute per network on one CPU core), and prints the answers
-(``placeformer.evaluation.consolidation_rules``). Memory is tested on the two maps that are in use
-from the first step on, and units are recorded on the first of them.
+(``placeformer.evaluation.consolidation_rules``). Memory is tested on the two maps that are used
+from the first step, and units are recorded on the first of them.
 
 ``python zoo/consolidation.py amnesia`` trains three of them on further maps, with and without
 rehearsal (zoo/recipes/further-maps.toml, three minutes each on an idle core), and tests old and new
-maps intact, at another α and under lesions (:func:`amnesia_curve`), into zoo/results/amnesia.nc.
-The α is the one of DOSES at which the three networks, before they learn anything further, have
-lost most nearly half of their memory of the old maps. The lesions are of the place cells, after the
-further training, of the first old map, of the first new map, and of random units.
+maps in the intact networks, at another α and under lesions (:func:`amnesia_curve`). The results are
+in zoo/results/amnesia.nc. The α is the one of DOSES at which the three networks, before the further
+training, lose closest to half of their memory of the old maps. Three sets of units are lesioned:
+the place cells, after the further training, of the first old map and of the first new map, and
+random units.
 
-``python zoo/consolidation.py windows`` trains the networks of zoo/families/windows.toml, whose α is
-another in a window of their training, and tests them at the end, into zoo/results/windows.nc (six
-minutes on an idle core; ``--minutes 4`` stops before, and the same command goes on).
+``python zoo/consolidation.py windows`` trains the networks of zoo/families/windows.toml, whose α
+differs in a window of their training, tests them at the end and writes zoo/results/windows.nc (six
+minutes on an idle core; with ``--minutes 4`` it stops earlier, and the same command resumes).
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def courses(file: Path = RESULTS / "consolidation.nc", models: Path = MODELS) ->
 
 
 def half_dose(names: Sequence[str]) -> float:
-    """The α that takes most nearly half of the networks' memory of their maps."""
+    """The α at which the networks lose closest to half of their memory of their maps."""
     alphas = [pf.load(names[0]).config.alpha, *DOSES]
     lost = []
     for name in names:
@@ -107,7 +108,7 @@ def half_dose(names: Sequence[str]) -> float:
         error = response["error"].sel(maps="trained", memory="reference").values
         lost.append((error[1:] - error[0]) / (response.attrs["chance"] - error[0]))
     share = np.mean(lost, axis=0)
-    print("share of reference memory lost at α:", dict(zip(DOSES, share.round(3), strict=True)))
+    print("fraction of reference memory lost at α:", dict(zip(DOSES, share.round(3), strict=True)))
     return DOSES[int(np.argmin(abs(share - 0.5)))]
 
 
@@ -137,7 +138,7 @@ def amnesia(file: Path = RESULTS / "amnesia.nc", names: Sequence[str] = OLD) -> 
 
 
 def further_course(name: str, words: str, alpha: float) -> xr.Dataset:
-    """Train one network on further maps, and test its memory on the way."""
+    """Train one network on further maps, and test its memory during this training."""
     recipe = Recipe.read(FURTHER)
     training = replace(recipe.training, rehearsal=((0, REHEARSAL[words]),))
     further = replace(
@@ -197,7 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "what", nargs="?", choices=["course", "amnesia", "windows"], default="course"
     )
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")
-    parser.add_argument("--run", type=Path, default=Path("runs/windows"), help="for checkpoints")
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/windows"), help="folder for checkpoints"
+    )
     parser.add_argument(
         "--minutes", type=float, help="stop the training of windows after this time"
     )

@@ -1,9 +1,9 @@
-"""Measure networks of the zoo again, as they are stored, and write their figures anew.
+"""Measure networks of the zoo again, as they are stored, and rewrite their results.
 
 ``python zoo/measure.py --cache FOLDER`` measures every network in zoo/models that has no result in
 FOLDER yet, so that it can be stopped and started again. With ``--write`` the results, the card and
-the checksums of the measured networks are then written anew and pinned; weights, recipe, history
-and curve stay as they are. It is run after a change of what cards report or how it is measured.
+the checksums of the measured networks are then rewritten and pinned; weights, recipe, history and
+curve are unchanged. Run it if the numbers on cards, or the way they are measured, have changed.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from placeformer.zoo.files import CARD, CURVE, RECIPE
 MODELS = Path(__file__).resolve().parent / "models"
 WALKS = re.compile(r"(\d+) walks of (\d+) steps, seed (\d+)$")
 WALL = re.compile(r"Wall time ([\d.]+) h on (.*)\.\n")
-"""Of a card: the hours and the hardware of the training, which no other file has."""
+"""The hours and the hardware of the training in the text of a card; no other file has them."""
 
 
 def main() -> None:
-    """Measure what is missing, and write it if asked to."""
+    """Measure the networks without results, and write all results with ``--write``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="networks (default: all)")
     parser.add_argument("--cache", type=Path, required=True, help="folder of the measurements")
-    parser.add_argument("--write", action="store_true", help="write cards, results and pins anew")
+    parser.add_argument("--write", action="store_true", help="rewrite cards, results and pins")
     options = parser.parse_args()
     torch.set_num_threads(1)
     there = sorted((file.parent.name for file in MODELS.glob(f"*/{CONFIG}")), key=zoo.natural)
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(folder: Path, cache: Path) -> None:
-    """Measure one network on as many walks as its results name."""
+    """Measure one network on the walks that its stored results name."""
     model, results = hub.read(folder), hub.read_description(folder).results
     found = WALKS.search(results["working_error_trained"]["definition"])
     if found is None:
@@ -90,7 +90,7 @@ def write(folder: Path, cache: Path) -> None:
 
 
 def run_of(folder: Path, text: str) -> Any:
-    """What a card says of a training, from the recipe and the earlier card."""
+    """The facts that a card states about a training, from the recipe and the earlier card."""
     recipe, wall = Recipe.read(folder / RECIPE), WALL.search(text)
     if wall is None:
         raise ValueError(f"{folder / CARD}: it does not say how long the training took")

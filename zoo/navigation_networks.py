@@ -1,18 +1,18 @@
 """Train recurrent path integrators and measure the score cards of "Navigation networks compared".
 
 ``python zoo/navigation_networks.py`` trains three recurrent networks with a fixed seed (seven
-minutes on one CPU core), measures them beside networks of the zoo and cells of RatInABox with
-:func:`placeformer.score_card` (as long again), and writes zoo/results/navigation-networks.json, of
-which the page of the documentation is made. Weights are kept in a folder (``--weights``): a network
-that is there is not trained again. With names only those networks are measured, and the others
-are kept as they are in the file.
+minutes on one CPU core), measures them along with networks of the zoo and cells of RatInABox with
+:func:`placeformer.score_card` (which takes as long again), and writes
+zoo/results/navigation-networks.json, from which the page of the documentation is generated. Weights
+are kept in a folder (``--weights``): a network that is there is not trained again. If names are
+given, only those networks are measured, and the others remain unchanged in the file.
 
-The paths are random walks in a box of one metre. The networks are given where a path starts and
-then its velocity, step by step, and are trained to know where they are:
+The paths are random walks in a box of one metre. The networks receive the start of a path and then
+its velocity, step by step, and are trained to output their position:
 
-- ``LSTM`` and ``GRU`` to give x and y (mean squared error);
-- ``ReLU RNN, place-cell targets`` to give the activity of 128 place cells with centre and surround,
-  the difference of two softmax functions, as Sorscher et al. (2023) did
+- ``LSTM`` and ``GRU`` output x and y (mean squared error);
+- ``ReLU RNN, place-cell targets`` outputs the activity of 128 place cells with centre and surround,
+  the difference of two softmax functions, as in Sorscher et al. (2023)
   (https://doi.org/10.1016/j.neuron.2022.10.003), with fewer units and far fewer steps.
 """
 
@@ -43,7 +43,7 @@ STEP_S, SPEED, PERSISTENCE_S = 0.1, 0.2, 0.7
 """Seconds of a step; s.d. of each velocity component in m/s; its correlation time in seconds."""
 N_STEPS, BATCH = 50, 100
 N_PLACES, WIDTH_M, SURROUND = 128, 0.1, 2.0
-"""Place-cell targets: number, s.d. of the centre in metres, variance of the surround over it."""
+"""Place-cell targets: number, s.d. of the centre in metres, variance of surround over centre."""
 RECORDED, SCORED, BINS = 400, 200, 10
 """Number of paths that are recorded, and that are scored under lesions; bins along each axis."""
 
@@ -52,7 +52,7 @@ RESULT = Path(__file__).resolve().parent / "results" / "navigation-networks.json
 
 
 class Entry(NamedTuple):
-    """A row of the page: a network with what it has learnt, and its card."""
+    """A row of the page: a network with facts about its training, and its card."""
 
     name: str
     what: str
@@ -63,8 +63,8 @@ class Entry(NamedTuple):
 def paths(n_walks: int, seed: int, n_steps: int = N_STEPS) -> xr.Dataset:
     """Random walks in a box of one metre: x and y in m, and the velocity that led there in m/s.
 
-    Each velocity component is an Ornstein-Uhlenbeck process that walls reflect. ``start`` is the
-    place before the first step.
+    Each velocity component is an Ornstein-Uhlenbeck process, reflected by the walls. ``start`` is
+    the place before the first step.
     """
     rng = np.random.default_rng(seed)
     place = rng.random((n_walks, 2))
@@ -94,7 +94,7 @@ def paths(n_walks: int, seed: int, n_steps: int = N_STEPS) -> xr.Dataset:
 
 
 class PlaceTargets(nn.Module):
-    """Place cells with centre and surround, and the place that their activity stands for."""
+    """Place cells with centre and surround, and the place that their activity encodes."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -117,8 +117,8 @@ class PlaceTargets(nn.Module):
 class ReLUCell(nn.RNNCell):
     """Recurrent cell with ReLU whose recurrent weights start as the identity.
 
-    With a random rotation or with the default of torch it does not learn in this time
-    (Le et al. 2015, https://arxiv.org/abs/1504.00941).
+    With a random rotation or the default initialisation of torch, the network does not learn in
+    this time (Le et al. 2015, https://arxiv.org/abs/1504.00941).
     """
 
     def __init__(self, n_inputs: int, width: int) -> None:
@@ -188,11 +188,11 @@ class Task(NamedTuple):
         return network(velocity, self.encoded(start)), place
 
     def encoded(self, place: Tensor) -> Tensor:
-        """A place as the network is told it."""
+        """A place in the form in which the network receives it."""
         return place if self.targets is None else self.targets(place)
 
     def loss(self, walks: xr.Dataset) -> Tensor:
-        """Loss to be trained on."""
+        """The loss that training minimises."""
         outputs, place = self.run(self.network, walks)
         if self.targets is None:
             return nn.functional.mse_loss(outputs, place)
@@ -215,7 +215,7 @@ def task(recipe: Recipe, seed: int) -> Task:
 
 
 def train(recipe: Recipe, seed: int, progress: bool = False) -> tuple[Task, dict[str, Any]]:
-    """Train a network, and return what it has learnt on paths it was not trained on."""
+    """Train a network, and return it with its errors on paths that it was not trained on."""
     new, started = task(recipe, seed), time.process_time()
     test = paths(400, seed=10_000)
     facts: dict[str, Any] = {"error_untrained_m": float(new.errors(new.network, test).mean())}
@@ -254,7 +254,7 @@ def trained(name: str, folder: Path, seed: int = 0) -> tuple[Task, dict[str, Any
     with safe_open(file, "pt") as stored:
         about = stored.metadata()
         if json.loads(about["recipe"]) != list(recipe):
-            raise SystemExit(f"{file} was made with another recipe; delete it to train anew")
+            raise SystemExit(f"{file} was made with another recipe; delete it to train again")
         old = task(recipe, seed)
         old.network.load_state_dict({key: stored.get_tensor(key) for key in list(stored.keys())})
     return old, json.loads(about["facts"])

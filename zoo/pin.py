@@ -1,15 +1,15 @@
 """Pin the zoo: check every network in zoo/models and write its pin to the package.
 
 Run ``python zoo/pin.py`` after adding or replacing a network; it also writes the table of the zoo
-that the package shows for networks on the hub. The pin is the sha256 of its file
-``SHA256SUMS``, and so of all files of the network; ``placeformer.load`` refuses a network of the
-zoo with any other. With ``--sums`` the files ``SHA256SUMS`` are written anew before, after a change
-of files that was meant.
+that the package shows for networks on the hub. The pin is the sha256 of the file ``SHA256SUMS`` of
+the network, and so covers all its files; ``placeformer.load`` raises an error for a network of the
+zoo with a different one. After an intended change of files, ``--sums`` first rewrites the files
+``SHA256SUMS``.
 
-The snapshots in zoo/snapshots are pinned too, each by the sha256 of its file, and the last one by
-that of the weights of the published network, which it is. ``--snapshots FOLDER`` takes those of the
-trainings in FOLDER (``FOLDER/NAME/snapshots``) into zoo/snapshots before, for every network of
-zoo/models that has some there.
+The snapshots in zoo/snapshots are pinned too, each by the sha256 of its file. The last one is the
+published network itself, and is pinned by the sha256 of its weights. ``--snapshots FOLDER`` first
+copies the snapshots of the trainings in FOLDER (``FOLDER/NAME/snapshots``) into zoo/snapshots, for
+every network of zoo/models that has some there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pin(
     *,
     sums: bool = False,
 ) -> dict[str, str]:
-    """Write the pin of every network under `models` to `pins`, and its row to the table beside it.
+    """Write the pins of the networks under `models` to `pins`, and their rows to the table.
 
     The table shows the figures of the networks that are not in the installed package.
     """
@@ -60,7 +60,7 @@ def pin(
 def take_snapshots(
     runs: Path, models: Path = ROOT / "zoo" / "models", snapshots: Path = SNAPSHOTS
 ) -> list[str]:
-    """Copy the snapshots of trainings, but for the last, which must be the published network."""
+    """Copy the snapshots of trainings, except the last, which must be the published network."""
     taken = []
     for manifest in sorted(runs.glob(f"*/snapshots/{MANIFEST}")):
         source, name = manifest.parent, manifest.parents[1].name
@@ -86,7 +86,7 @@ def pin_snapshots(
     snapshots: Path = SNAPSHOTS,
     pins: Path = zoo.SNAPSHOT_PINS,
 ) -> dict[str, dict[int, str]]:
-    """Write the sha256 of every snapshot to the file `pins`, all of them different; return them."""
+    """Write the sha256 of every snapshot, which must all differ, to `pins`, and return them."""
     found: dict[str, dict[int, str]] = {}
     folders = (manifest.parent for manifest in snapshots.glob(f"*/{MANIFEST}"))
     for folder in sorted(folders, key=lambda folder: zoo.natural(folder.name)):
@@ -97,7 +97,7 @@ def pin_snapshots(
         found[name] = of_one | {steps: hub.read_description(models / name).sha256}
     hashes = [sha256 for of_one in found.values() for sha256 in of_one.values()]
     if len(set(hashes)) < len(hashes):
-        raise ValueError("every snapshot must have a sha256 of its own, got some twice")
+        raise ValueError("every snapshot must have a different sha256, got some twice")
     with atomic_file(pins) as file:
         file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
@@ -105,8 +105,8 @@ def pin_snapshots(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sums", action="store_true", help="write every SHA256SUMS anew")
-    parser.add_argument("--snapshots", type=Path, metavar="FOLDER", help="take snapshots from here")
+    parser.add_argument("--sums", action="store_true", help="rewrite every SHA256SUMS first")
+    parser.add_argument("--snapshots", type=Path, metavar="FOLDER", help="copy snapshots from here")
     options = parser.parse_args()
     for name, checksum in pin(sums=options.sums).items():
         print(checksum, name)

@@ -2,9 +2,10 @@
 
 ``python zoo/publish.py --organisation NAME`` pushes every network in zoo/models to NAME/<network>,
 from where ``placeformer.load`` fetches those that are not in the installed package. The files are
-pushed unchanged, so that they have the pins of the package; a repository that holds them already is
-left as it is. The snapshots of a network follow, as the revisions step-0, step-50 and so on, where
-these are missing. It needs a token with write access (``HF_TOKEN``, or that of ``hf auth login``).
+pushed unchanged, so that they match the pins of the package; a repository that holds them already
+is not changed. The snapshots of a network follow as the revisions step-0, step-50 and so on, if
+these are missing. Pushing needs a token with write access (``HF_TOKEN``, or that of
+``hf auth login``).
 """
 
 from __future__ import annotations

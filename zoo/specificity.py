@@ -1,8 +1,9 @@
-"""Measure whether Mg²⁺ washout impairs reference memory specifically, beside controls.
+"""Measure whether Mg²⁺ washout impairs reference memory specifically, compared with controls.
 
 ``python zoo/specificity.py`` measures the three seeds of the network nmda-a10 (a minute or two on
 one CPU core), writes zoo/results/specificity.nc, and prints the tables and the verdict. The page of
-the documentation is made from that file. The rules of the verdict were fixed before it was made.
+the documentation is generated from that file. The rules of the verdict were fixed before the
+measurement.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SETTINGS: dict[str, Any] = {
     "n_resamples": 500, "seed": 0,
 }  # fmt: skip
 LEVEL, MEASURE = 0.25, "working"
-"""What the verdict is about: the cost of working memory on trained maps, at equal cost of reference
+"""The verdict rests on the cost in working memory on trained maps, at an equal cost in reference
 memory."""
 
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print the tables and the verdict."""
     parser = argparse.ArgumentParser(description="Is the loss of reference memory specific?")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder of the networks")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what is measured")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     result = measure(models=options.models, results=options.results)

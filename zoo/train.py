@@ -1,10 +1,11 @@
 """Train networks of a family one after another in this process, each from its checkpoint.
 
 ``python zoo/train.py zoo/families/nmda32.toml --out FOLDER nmda-a10 relu`` trains these members in
-this order; without names it trains all, in the order of the file. A network appears in FOLDER/NAME,
-measured and with its card; its checkpoint is in FOLDER.training/NAME, as with ``placeformer
-sweep``. A network that is there, or that another process is training, is passed over, so several of
-these processes can run at once. After a stop the same command resumes from the checkpoints.
+this order; without names it trains all, in the order of the file. A finished network is in
+FOLDER/NAME, measured and with its card; its checkpoint is in FOLDER.training/NAME, as with
+``placeformer sweep``. Networks that are finished, or that another process is training, are skipped,
+so several of these processes can run at once. After a stop the same command resumes from the
+checkpoints.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ EVERY = 50  # steps between lines
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Train the networks that are missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
