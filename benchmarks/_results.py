@@ -1,4 +1,4 @@
-"""Tables of benchmark results for the documentation, measured and never typed."""
+"""Tables of benchmark results for the documentation, always measured and never typed by hand."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Peak memory of analyses of a recording in a Zarr store, by its length.
 
-``python benchmarks/analysis_length.py`` measures every analysis at every length in a process of its
-own: the peak of its resident memory above that after imports, in MB, and the seconds it took. The
-recordings have 16 units in float32 and two dask threads read them.
+``python benchmarks/analysis_length.py`` measures every analysis at every length in a separate
+process: its peak resident memory above that after imports, in MB, and the time in seconds. The
+recordings have 16 units in float32 and are read by two dask threads.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def store(samples: int, path: Path) -> None:
 
 
 def peak() -> float:
-    """Peak of this process's resident memory in MB (Linux), without what it has of its parent."""
+    """Peak resident memory of this process in MB (Linux), without that of its parent."""
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -1,10 +1,10 @@
-"""Recording and dose-response on a busy machine, compared with the same alone, in one run.
+"""Recordings and dose responses on a busy machine compared with an idle one, in one run.
 
-Each is timed in a process of its own with two threads and with one, first alone and then while
-other processes keep every core busy, in turns. Prints the wall times and their ratio. The least
-that is possible depends on the machine, where cores may share their units: a loop in Python, which
-has one thread and no barriers, is slowed down by what the other processes take. ``--unlimited``
-lets PyTorch use all threads for every network, as it would by itself.
+Each is timed in a separate process with two threads and with one, alternately alone and while other
+processes keep every core busy. The script prints the wall times and their ratio. The smallest
+possible ratio depends on the machine, where cores may share execution units: a loop in Python,
+which has one thread and no barriers, shows how much the other processes slow down any program.
+``--unlimited`` lets PyTorch use all threads for every network, as it does by default.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--unlimited", action="store_true", help="as PyTorch does by itself")
+    parser.add_argument("--unlimited", action="store_true", help="use PyTorch's default threads")
     options = parser.parse_args()
     cores = os.cpu_count() or 1
     for name, work in WORK.items():

@@ -1,7 +1,7 @@
-"""How often tests find what is not there, and how often intervals hold the truth, by simulation.
+"""False-positive rates of tests and coverage of intervals, measured by simulation.
 
 Run with ``python benchmarks/calibration.py`` (a quarter of an hour on one core; ``--quick``: a
-minute and a half, with a twentieth of the simulations). Every simulation has known truth. Where
+minute and a half, with a twentieth of the simulations). The truth of every simulation is known. If
 several units are recorded along one set of walks, the set is the unit of the interval: see
 :class:`Share`.
 """
@@ -35,7 +35,7 @@ from placeformer.stats.rank_correlation import partial_within, trend
 
 Floats = NDArray[np.float64]
 Sample = Callable[[int], Any]
-"""Outcomes of the simulation with a seed: true where the test rejects, or the interval holds."""
+"""Outcomes of the simulation with a seed: true where a test rejects, or an interval is right."""
 
 P, DECISION, COVERAGE, POWER = "p", "decision", "coverage", "power"
 SHUFFLES, ALPHA = 39, 0.05
@@ -43,15 +43,15 @@ SHUFFLES, ALPHA = 39, 0.05
 
 
 QUICK = 0.05
-"""Share of the simulations in the small version."""
+"""Fraction of the simulations in the small version."""
 
 
 @dataclass
 class Share:
-    """Share of simulations in which a test rejects, or an interval holds the truth.
+    """Proportion of simulations in which a test rejects, or an interval contains the truth.
 
     `hits` of `trials` (set,) were counted in every independent set of simulations, such as the
-    units along one set of walks. `warned` is the share of the units that the package warns of, and
+    units along one set of walks. `warned` is the fraction of units for which the package warns, and
     `promised` is false where it says that the test is not valid.
     """
 
@@ -66,7 +66,7 @@ class Share:
 
     @property
     def value(self) -> float:
-        """Share of all simulations."""
+        """Proportion over all simulations."""
         return float(self.hits.sum() / self.trials.sum())
 
     def interval(self, level: float = LEVEL) -> Floats:
@@ -116,7 +116,7 @@ def untuned(rng: np.random.Generator, n_walks: int, n_steps: int, n_each: int) -
 
 
 def lattice(seed: int, n_walks: int, n_steps: int) -> xr.Dataset:
-    """Walks among the letters of a map of their own."""
+    """Walks on the letters of a new map."""
     return pf.GridWorld(n_maps=1, seed=seed).walk(n_walks, n_steps, seed=seed)
 
 
@@ -128,7 +128,7 @@ def on_lattice(walk: xr.Dataset, activation: NDArray[Any]) -> xr.Dataset:
 
 
 def forager(rng: np.random.Generator, n_walks: int, n_steps: int) -> tuple[Floats, Floats]:
-    """Smooth random courses (walk, time) in a box of side 1, which the walls reflect.
+    """Smooth random trajectories (walk, time) in a box of side 1, reflected by the walls.
 
     Velocities are AR(.95); the box is crossed in about a hundred steps.
     """
@@ -173,7 +173,7 @@ BEFORE: dict[tuple[int, int], dict[str, str]] = {
         "white noise": ".064", "AR(0.99)": ".05", "AR(0.998)": ".09", "ramp in every walk": ".10",
     },
 }  # fmt: skip
-"""Shares of circular shifts, which were the default, in the audit of the version before."""
+"""Proportions for circular shifts, then the default, in the audit of an earlier version."""
 
 
 def shuffle_tests(scale: float) -> Iterator[Share]:
@@ -283,7 +283,7 @@ def place_cell_decisions(scale: float) -> Iterator[Share]:
             before,
         )  # fmt: skip
     if scale < 0.5:
-        return  # a minute for each of the following
+        return  # each of the following takes a minute
     sparse = [_sparse(seed) for seed in range(round(6 * scale))]
     for kind, text, part in (
         (POWER, "20 fields 2 high among 2,028 units of white noise, 16 × 512", slice(20)),
@@ -415,7 +415,7 @@ def populations(scale: float) -> Iterator[Share]:
 
 
 def _remapped(seed: int, r: float, apart: float = 0.0) -> bool:
-    """Null of maps that correlate by `r`; those of two layers share a map `apart` as strong."""
+    """Test maps that correlate by `r`; maps of one layer share a map of strength `apart`."""
     layer = np.repeat(["ffn.0", "ffn.1"], 10)
     a, b = (simulation.smooth_maps(20_000 + 2 * seed + i, 20) for i in (0, 1))
     common = apart * simulation.smooth_maps(60_000 + seed, 2).rate.values.repeat(10, axis=0)
@@ -431,7 +431,7 @@ def _similar(a: xr.Dataset, b: xr.Dataset, n_shuffles: int = SHUFFLES) -> xr.Dat
 
 
 def _again(seed: int, rho: float) -> xr.Dataset:
-    """Other noise along the walks of ``lattice_noise(seed)``."""
+    """Different noise along the walks of ``lattice_noise(seed)``."""
     recording = simulation.lattice_noise(seed, 16, 512, rho=rho)
     rng = np.random.default_rng([seed, 6])
     other = noise(rng, *recording.activation.shape, rho)
@@ -499,7 +499,7 @@ def _error(seed: int, n_walks: int, error: float) -> bool:
 
 
 def doses(scale: float) -> Iterator[Share]:
-    """Dose responses: the interval of K, and what counts as a saturation."""
+    """Dose responses: the interval of K, and the decision on a saturation."""
     designs = {
         "5 doses × 3": np.repeat([0, 0.1, 1, 3, 10], 3),
         "11 doses × 3": np.repeat([0, *np.geomspace(0.01, 300, 10)], 3),
@@ -574,9 +574,9 @@ EXPERIMENTS: dict[str, Callable[[float], Iterator[Share]]] = {
 # ---------------------------------------------------------------------------- tables
 
 ABOUT = (
-    "Every row has simulations of its own seeds. In brackets are 95 % intervals: Wilson's, with "
-    "the design effect of sets of walks where several units share a set, and n counts all units. "
-    '"Before" was measured in an audit of the version before, on similar simulations.'
+    "Every row uses its own seeds. Brackets contain Wilson's 95 % intervals, with the design "
+    "effect of sets of walks where several units share a set; n counts all units. "
+    '"Before" was measured in an audit of an earlier version, on similar simulations.'
 )
 
 
@@ -634,7 +634,7 @@ def run(names: Iterable[str], scale: float, *, keep: bool = False) -> list[Share
 
 
 def main() -> None:
-    """Print the shares, and save the tables of the documentation."""
+    """Print the proportions, and save the tables of the documentation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the simulations")
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, help="some of the experiments")

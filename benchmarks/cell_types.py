@@ -22,7 +22,7 @@ KINDS = {"place": 16, "grid": 16, "head direction": 12, "boundary": 16, "speed":
 
 TYPES = ("place cell", "grid cell", "border cell", "head-direction cell", "speed cell", "other")
 MOST_RATE = {"place": 20, "grid": 20, "head direction": 20, "boundary": 20, "speed": 40}
-"""Greatest rate of the cells of each kind, in Hz; that of a speed cell at the greatest speed."""
+"""Maximum rate of the cells of each kind, in Hz; for a speed cell, the rate at maximum speed."""
 
 
 def simulate(minutes: float) -> xr.Dataset:

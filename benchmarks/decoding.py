@@ -99,7 +99,7 @@ def main() -> None:
     ways["decode_position, 5 folds, training included"] = (place.size, whole)
     ways["scikit-learn GaussianNB"] = (1000, lambda: sklearn.predict(counts[:1000]))
     ways |= peers(rate, counts)
-    print(f"{options.units:,} units, {places.size} places, float32; microseconds a sample")
+    print(f"{options.units:,} units, {places.size} places, float32; microseconds per sample")
     first = None
     for name, (n, way) in ways.items():
         with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Networks trained as one ensemble compared with one by one, at equal numbers of steps.
+"""Networks trained as one ensemble or one after the other, at equal numbers of steps.
 
-On a GPU the ensemble's steps are replayed as CUDA graphs, and are also measured without them.
-Prints the milliseconds per step of all networks, and the ratio. Walks have 4 chunks here, so that
+On a GPU the ensemble's steps are replayed as CUDA graphs, and are also measured without them. The
+script prints the milliseconds per step of all networks, and the ratio. Walks have 4 chunks, so that
 every kind of step is captured before timing starts.
 """
 

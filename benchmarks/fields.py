@@ -71,7 +71,7 @@ def detectors() -> Iterator[tuple[str, Detector]]:
 
 
 def main() -> None:
-    """Print the share of units with the correct number of fields, and the times."""
+    """Print the fraction of units with the correct number of fields, and the times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=2_048)
     parser.add_argument("--noise", type=float, default=0.05)

@@ -1,8 +1,8 @@
 """Place, grid and border units of other networks: one row per layer.
 
 Run with ``python benchmarks/foreign.py``; it needs the extra ``twins``. The networks are those of
-``benchmarks/other_networks``. Tuned: q < .05 against circular shifts. Grid and
-border units exceed the usual limits, 0.37 and 0.5, and have q < .05 against such shifts.
+``benchmarks/other_networks``. Tuned units have q < .05 against circular shifts. Grid and border
+units exceed the usual limits, 0.37 and 0.5, and have q < .05 against such shifts.
 """
 
 from __future__ import annotations

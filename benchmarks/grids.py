@@ -1,7 +1,8 @@
-"""Time of grid geometry, variance partition and predictivity, compared with other ways.
+"""Time of grid geometry, variance partition and predictivity, compared with alternatives.
 
-Run with ``python benchmarks/grids.py``. CPU seconds of the same work, all in one run; ways that
-loop are timed on a part of it (*) and scaled up. Packages that are not installed are left out.
+Run with ``python benchmarks/grids.py``. It prints CPU seconds of the same work, all in one run;
+alternatives that loop are timed on a part of it (*) and scaled up. Packages that are not installed
+are left out.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ BINS = {"x": 20, "y": 20, "heading": 12, "speed": 10}
 
 
 def partition(recording: xr.Dataset, n_shuffles: int) -> Callable[[], object]:
-    """Variance partition with so many shuffles."""
+    """Variance partition with the given number of shuffles."""
     options = {"n_shuffles": n_shuffles, "null": "circular", "progress": False}
     return partial(pf.variance_partition, recording, VARIABLES, bins=BINS, **options)
 
@@ -105,7 +106,7 @@ def partition_by_scikit_learn(recording: xr.Dataset) -> float:
 
 
 def arenas(n_units: int, n_cells: int, side: int = 15) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
-    """Maps of a network, of its twin and of an animal."""
+    """Maps of a network, of its untrained twin and of an animal."""
     rng = np.random.default_rng(0)
     sizes = (n_units, n_units, n_cells)
     network, twin, animal = (rng.standard_normal((n, side, side)) for n in sizes)

@@ -60,7 +60,7 @@ def compare_with_loop(model: pf.NavigationTransformer, layer: str, n: int, walks
         lambda: count_errors(model, walk, seed=0, masks={layer: masks}, replacements=fill)
     )
     slow = seconds(loop) / 3
-    print(f"{layer}: {fast / n:.3f} s a lesion in one pass, {slow:.3f} s one after the other")
+    print(f"{layer}: {fast / n:.3f} s per lesion in one pass, {slow:.3f} s one after the other")
     print(f"{layer}: one after the other / one pass: {slow * n / fast:.1f}")
 
 
@@ -77,7 +77,7 @@ def whole_curve(model: pf.NavigationTransformer, layer: str, n_walks: int) -> No
         options = {"fractions": fractions, "repeats": 10, "n_walks": n_walks, "progress": False}
         whole = seconds(lambda: pf.ablation_curve(model, layers=layer, **options))
         wall = time.perf_counter() - begin
-    print(f"{layer}: curve {whole:.1f} s of processor, {wall:.1f} s in all")
+    print(f"{layer}: curve {whole:.1f} s of CPU time, {wall:.1f} s of wall time")
     for name, value in spent.items():
         print(f"{layer}:   {name} {value:.1f} s")
 

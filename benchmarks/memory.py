@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--samples", type=float, nargs="+", default=[1e5, 1e6, 1e7])
     parser.add_argument("--units", type=int, default=32)
     parser.add_argument("--only", nargs="+", help="analyses (default: all)")
-    parser.add_argument("--folder", type=Path, help="where the stores are made, and deleted")
+    parser.add_argument("--folder", type=Path, help="for the stores, which are deleted")
     parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     _results.add_option(parser)

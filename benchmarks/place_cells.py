@@ -1,4 +1,4 @@
-"""Place cells among simulated units of known kinds: the share accepted of each, and the reasons.
+"""Place cells among simulated units of known kinds: the fraction accepted, and the reasons.
 
 Run with ``python benchmarks/place_cells.py``. Recordings have the default size of
 ``placeformer.record``: 64 walks of 1,536 steps on one map of 121 places and 10 letters.
@@ -36,13 +36,13 @@ def tables(seeds: range, n_each: int, noise: float) -> xr.Dataset:
 
 
 def with_interval(found: pd.Series) -> str:
-    """Share of true values with its 95 % interval (Wilson)."""
+    """Proportion of true values with its 95 % interval (Wilson)."""
     low, high = stats.binomtest(int(found.sum()), len(found)).proportion_ci(method="wilson")
     return f"{found.mean():.2f} ({low:.2f}–{high:.2f})"
 
 
 def main() -> None:
-    """Print the share accepted, and the reasons, for every kind of unit."""
+    """Print the fraction accepted, and the reasons, for every kind of unit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=50, help="of each kind and seed")
     parser.add_argument("--seeds", type=int, default=2)
@@ -68,12 +68,12 @@ def main() -> None:
 
 
 def keep(shares: pd.DataFrame, n: int, noise: float, options: argparse.Namespace) -> None:
-    """Save the shares as a table."""
+    """Save the fractions as a table."""
     columns = ["unit", "place cell", "and no border cell", "on the novel map", "depends on memory"]
     rows = ([simulation.KINDS[str(kind)], *row] for kind, row in shares.iterrows())
     about = (
-        f"{n} units a kind ({options.units} on each of {options.seeds} maps), noise of a step "
-        f"{noise:g}, as many shuffles as the decisions needed; in brackets 95 % intervals (Wilson)."
+        f"{n} units per kind ({options.units} on each of {options.seeds} maps), noise per step "
+        f"{noise:g}, as many shuffles as the decisions needed; 95 % intervals (Wilson) in brackets."
     )
     _results.save("place_cells", columns, rows, about)
 

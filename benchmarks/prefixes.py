@@ -1,8 +1,8 @@
-"""One pass over a chunk against one run for every prefix of it, at equal numbers of predictions.
+"""One pass per chunk compared with one run per prefix, at equal numbers of predictions.
 
-The paper's public code takes an optimiser step for every prefix of a chunk and learns from the
-prediction at its end alone. Here both ways train the same network on the same walks; a run of a
-prefix asks at its last step only. Prints predictions a CPU second and the ratio of the times.
+The paper's public code takes an optimiser step for every prefix of a chunk and learns only from the
+prediction at its end. Here both methods train the same network on the same walks; a run of a prefix
+predicts at its last step only. The script prints predictions per CPU second and the ratio of times.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def prefix_steps(trainer: Trainer) -> None:
 
 
 def main() -> None:
-    """Measure both in turn and print them."""
+    """Measure both alternately and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", type=Path, default=RECIPES / "nmda-a10.toml")
     parser.add_argument("--walks", type=int, default=32, help="walks (default: 32)")
@@ -60,8 +60,8 @@ def main() -> None:
         f"{n:,} predictions each, {options.walks} walks, chunks of {chunk}, width {d_model}, "
         f"{torch.get_num_threads()} threads"
     )
-    print(f"one pass a chunk:   {ours:8.2f} CPU s  {n / ours:10,.0f} predictions / CPU s")
-    print(f"one run a prefix:   {theirs:8.2f} CPU s  {n / theirs:10,.0f} predictions / CPU s")
+    print(f"one pass per chunk: {ours:8.2f} CPU s  {n / ours:10,.0f} predictions / CPU s")
+    print(f"one run per prefix: {theirs:8.2f} CPU s  {n / theirs:10,.0f} predictions / CPU s")
     print(f"prefixes / one pass: {theirs / ours:.1f}")
 
 

@@ -20,10 +20,10 @@ import xarray as xr
 import placeformer as pf
 
 MIN_SPEED = 8.0
-"""Least speed that counts as running, in percent of the track per second, as its authors chose."""
+"""Minimum running speed, in percent of the track per second, as chosen by the authors."""
 
 MIN_SPIKES = 30
-"""Least number of spikes during running; units with fewer are left out."""
+"""Minimum number of spikes during running; units with fewer are left out."""
 
 BINS = 40
 COLUMNS = {
@@ -37,7 +37,7 @@ COLUMNS = {
 def animal(file: Path) -> xr.Dataset:
     """The recording of the animal while it runs; positions in percent of the track."""
     with np.load(file) as data:
-        once = np.append(True, np.diff(data["t"]) > 0)  # one frame is there twice
+        once = np.append(True, np.diff(data["t"]) > 0)  # one frame occurs twice
         place = np.stack([data["x"], data["y"]], axis=1)[once].astype(float)
         times, spikes, units = data["t"][once], data["spikes"], data["unit"]
     place -= place.mean(axis=0)
@@ -60,7 +60,7 @@ def animal(file: Path) -> xr.Dataset:
 
 
 def row(recording: xr.Dataset, source: str, **options: object) -> list[str]:
-    """One row of the table: how many units are place cells, and the medians over these."""
+    """One row of the table: the number of place cells, and the medians over them."""
     cells = pf.place_cells(recording, seed=0, progress=False, **options).to_dataframe()
     found: pd.DataFrame = cells[cells["is_place_cell"]]
     tuned = int((cells["q_place"] <= 0.05).sum())

@@ -1,11 +1,11 @@
 """Recording all feed-forward units compared with the plain forward pass, in one run.
 
-Prints positions per CPU second, which a busy machine disturbs less than wall time, and the ratio to
-the plain pass (aim: at most 1.1). Times are the minimum of interleaved repeats. The network has the
-zoo's compact sizes and random weights, on which speed does not depend. The time that the kernel
-takes to allocate as much new memory as the float32 recording fills is also measured, including
-right after a plain pass: a virtual machine that returns idle memory to its host takes ten times as
-long for this as for memory that has just been freed.
+The script prints positions per CPU second, which a busy machine disturbs less than wall time, and
+the ratio to the plain pass (target: at most 1.1). Times are the minimum of interleaved repeats. The
+network has the zoo's compact sizes and random weights; speed does not depend on the weights. The
+script also measures the time that the kernel takes to allocate as much new memory as the float32
+recording fills, including right after a plain pass: a virtual machine that returns idle memory to
+its host takes ten times as long for this as for memory that has just been freed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Memory, compression and speed of recordings written to a Zarr store, by their length.
 
-Each length runs in a separate process. Prints the megabytes of activations, the peak memory and how
-much of it recording added, the size of the activations divided by that of the store, and the speed
-in wall time and CPU time. The network, 1,024 tanh units of position with random weights on random
-walks, needs little computation, so the speed is that of hooks, compression and disk.
+Each length runs in a separate process. The script prints the megabytes of activations, the peak
+memory and the part of it that recording added, the size of the activations divided by that of the
+store, and the speed in wall time and CPU time. The network, 1,024 tanh units of position with
+random weights on random walks, needs little computation, so the speed is that of hooks, compression
+and disk.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=float, nargs="+", default=[1e5, 1e6])
     parser.add_argument("--dtype", nargs="+", default=["float32"])
-    parser.add_argument("--folder", type=Path, help="where the stores are made, and deleted")
+    parser.add_argument("--folder", type=Path, help="for the stores, which are deleted")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

@@ -1,4 +1,4 @@
-"""The table of speed ratios to the peers, in one run: ``python benchmarks/table.py --save``.
+"""Table of speed ratios to other packages, in one run: ``python benchmarks/table.py --save``.
 
 There is one row per comparison, with the CPU seconds of placeformer and of the alternative for the
 same work, their ratio, and the target ratio. Alternatives that loop are timed on a part of the work

@@ -1,4 +1,4 @@
-"""AdamW against Muon: predictions and processor time until reference memory is there.
+"""AdamW against Muon: predictions and CPU time until reference memory is learnt.
 
 The same network is trained by the same recipe with each optimizer, until its reference error on all
 trained maps is at most the target, or to the end of the recipe. Evaluations are not timed. For the
@@ -38,9 +38,9 @@ COLUMNS = (
 ABOUT = (
     "The network {name}, trained until its reference error is at most {target:g}, or to the end of "
     "the recipe; CPU seconds without evaluations. Errors are on all trained maps and, in the last "
-    "column, on novel ones, at every step of 64 walks of 256 steps. The first steps of a walk "
-    "count, in which no network can know the map, so that they are greater than those of the zoo, "
-    "at the ends of chunks."
+    "column, on novel ones, at every step of 64 walks of 256 steps. They include the first steps "
+    "of a walk, at which no network can know the map, and are therefore larger than the errors of "
+    "the zoo, which are measured at the ends of chunks."
 )
 
 
@@ -67,7 +67,7 @@ def train_until(
 
 
 def main() -> None:
-    """Train with each optimizer, and print what it took."""
+    """Train with each optimizer, and print the steps and the CPU time."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

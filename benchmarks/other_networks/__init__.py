@@ -1,1 +1,1 @@
-"""Networks that are not ours, built and trained in seconds, for a benchmark and for tests."""
+"""Networks of other kinds, built and trained in seconds, for a benchmark and for tests."""

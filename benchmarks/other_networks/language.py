@@ -33,6 +33,6 @@ def llama():
 
 
 def run(network, walks, **settings):
-    """Record a language model along walks, the letters as its tokens."""
+    """Record a language model along walks, with the letters as its tokens."""
     ids = {"input_ids": walks.observation}
     return pf.record(network, walks, **{"inputs": ids, "progress": False, **settings})

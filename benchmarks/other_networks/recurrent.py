@@ -13,7 +13,7 @@ SEVEN = {"bins": 7}
 
 
 class Integrator(nn.Module):
-    """Where it starts and how it moves in, where it is out; all of it PyTorch's own."""
+    """Network that receives a start and movements and outputs positions, with PyTorch's layers."""
 
     def __init__(self, kind):
         super().__init__()
@@ -48,7 +48,7 @@ def feed(place):
 
 
 def mirrored(place):
-    """Paths turned and mirrored: the arena is a square, so that each makes eight."""
+    """Rotated and mirrored paths: the arena is a square, so each path gives eight."""
     signs = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
     turned = [(place - 0.5)[..., ::step] * np.float32(s) for step in (1, -1) for s in signs]
     return np.concatenate(turned) + np.float32(0.5)
@@ -94,6 +94,6 @@ def hidden(recording):
 
 
 def beyond_chance(recording, statistic, least, **options):
-    """Units whose score exceeds the usual limit and what shuffles reach."""
+    """Units whose score exceeds the usual limit and the scores of shuffles."""
     test = pf.shuffle_test(recording, statistic, n_shuffles=99, bins=8, **options)
     return int(((test.observed > least) & (test.q < 0.05)).sum())

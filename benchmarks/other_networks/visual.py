@@ -24,7 +24,7 @@ def walks(n_walks, n_steps, seed):
 
 
 def views(x, y, heading, width=32, height=12):
-    """What is seen (..., colour, row, column): walls 115 degrees wide, higher when near."""
+    """Views (..., colour, row, column): a field of view of 115 degrees, walls higher when near."""
     angle = heading[..., None] + np.linspace(-1, 1, width)
     along, up = np.cos(angle), np.sin(angle)
     to_side = ((along > 0) - x[..., None]) / along
@@ -51,7 +51,7 @@ def network():
 
 
 def taught():
-    """A network that has learnt to say where it is."""
+    """A network that has learnt to output its position."""
     x, y, heading = walks(100, 50, 0)
     images = torch.from_numpy(views(x, y, heading)).flatten(0, 1)
     target = torch.from_numpy(np.stack([x, y], -1).astype(np.float32)).flatten(0, 1)
