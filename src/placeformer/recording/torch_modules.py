@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
 from placeformer.data.array_labels import check_labels, labelled, of_columns
-from placeformer.models.fingerprints import function_settings, function_sha256, network_facts
+from placeformer.models.fingerprints import code_sha256, function_settings, network_facts
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
 from placeformer.recording.network_state import dataset_sha256, weights_sha256
 from placeformer.recording.output_axes import Dims
@@ -176,7 +176,7 @@ def module_job(
             "layers": [hook.label for hook in hooks],
             "dims": dims,
             "forward": {} if forward is None else function_settings(forward),
-            **({} if forward is None else {"forward_sha256": function_sha256(forward)}),
+            "code_sha256": code_sha256(network, *([] if forward is None else [forward])),
             "inputs": list(inputs),
             "seed": seed,
             "walks": behaviour(walks).attrs,
