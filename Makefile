@@ -1,4 +1,4 @@
-# Every target sets up what it needs, and no more; only make and Python 3.11 or later have to be there.
+# Every target sets up only what it needs; make and Python 3.11 or later must be installed.
 # PYTHON=python3.12 picks the interpreter, NAME= and OUT= the network and folder of the report,
 # PYTEST_ARGS= adds options to pytest, WORKERS= is the number of test and zoo-check processes,
 # ORGANISATION= is the owner of the repositories that zoo-publish pushes to,
@@ -27,12 +27,12 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 help:
 	@echo 'make install    environment in $(VENV), with placeformer and its test and docs tools'
 	@echo 'make report     record and analyse $(NAME), write the HTML page to $(OUT)/'
-	@echo 'make test       all tests but the slow ones'
+	@echo 'make test       all tests except the slow ones'
 	@echo 'make test-slow  the slow tests'
 	@echo 'make lint       ruff, mypy and the layers of the sub-packages'
 	@echo 'make docs       the documentation, warnings as errors, in docs/_build/html'
-	@echo 'make bench      the table of speed against other programs, in benchmarks/results/'
-	@echo 'make zoo-check  recompute every figure of the zoo from its weights (CHECK_ARGS=)'
+	@echo 'make bench      the table of speed compared with other programs, in benchmarks/results/'
+	@echo 'make zoo-check  recompute every number of the zoo from its weights (CHECK_ARGS=)'
 	@echo 'make zoo-claims measure new networks of the zoo and test claims on them (CLAIMS_ARGS=)'
 	@echo 'make zoo-publish  push the networks of the zoo to a hub (ORGANISATION=)'
 	@echo 'make clean      remove the environment and everything built'
