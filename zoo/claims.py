@@ -109,7 +109,8 @@ def write(data: xr.Dataset, file: Path) -> None:
     numbers = [str(n) for n, v in data.data_vars.items() if v.dtype.kind in "fi" and v.size > 1]
     encoding = {name: {"zlib": True, "complevel": 9} for name in numbers}
     with atomic_file(file) as temporary:
-        data.to_netcdf(temporary, encoding=encoding)
+        # Without the encoding of the file that was read, which would cut longer names of new rows.
+        data.drop_encoding().to_netcdf(temporary, encoding=encoding)
 
 
 def lesions(

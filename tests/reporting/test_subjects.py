@@ -10,7 +10,7 @@ import xarray as xr
 from helpers.networks import CONFIG, network
 
 import placeformer as pf
-from placeformer.reporting import numbers, subjects, unit_measures
+from placeformer.reporting import numbers, subjects, unit_measures, write
 from placeformer.reporting.facts import shown_call
 from placeformer.reporting.measurements import Settings
 
@@ -301,3 +301,14 @@ def test_stored_results_of_a_changed_network_are_left_out():
     assert numbers.stored(subject)
     with pf.magnesium(model, alpha=0.1):
         assert not numbers.stored(subject)
+
+
+def test_labels_are_written_as_long_as_they_are(tmp_path):
+    parts = [
+        xr.Dataset(coords={"unit": ["a/0"]}),
+        xr.Dataset(coords={"unit": ["content.ffn.0/10"]}),
+    ]
+    parts[0].to_netcdf(tmp_path / "a.nc")
+    joined = xr.concat([xr.load_dataset(tmp_path / "a.nc"), parts[1]], "unit")
+    write.write_dataset(joined, tmp_path / "b.nc")
+    assert xr.load_dataset(tmp_path / "b.nc")["unit"].values.tolist() == ["a/0", "content.ffn.0/10"]

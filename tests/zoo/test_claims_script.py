@@ -86,6 +86,14 @@ def test_other_weights_are_measured_again(measure, calls, monkeypatch):
     assert calls == ["tiny", "tiny"]
 
 
+def test_names_are_as_long_as_they_are(tmp_path):
+    rows = [xr.Dataset(coords={"name": ("model", [name])}) for name in ("gelu", "leaky_relu")]
+    claims.write(rows[0], tmp_path / "a.nc")
+    joined = xr.concat([xr.load_dataset(tmp_path / "a.nc"), rows[1]], "model")
+    claims.write(joined, tmp_path / "b.nc")
+    assert xr.load_dataset(tmp_path / "b.nc")["name"].values.tolist() == ["gelu", "leaky_relu"]
+
+
 def test_the_course_of_the_training_is_that_of_the_file(models):
     found = claims.history(models / "tiny" / "history.csv")
     assert found["step"].values.tolist() == [1, 2]

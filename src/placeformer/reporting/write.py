@@ -295,13 +295,17 @@ def measure(measurements: Sequence[Measurement], *, progress: bool = True) -> li
 
 
 def write_dataset(dataset: xr.Dataset, file: Path) -> None:
-    """Write compressed netCDF."""
+    """Write compressed netCDF.
+
+    The encoding of a file that the data were read from is dropped, as it would cut longer labels
+    that were joined to them.
+    """
     small = {
         name: {"zlib": True, "complevel": 4}
         for name, values in dataset.data_vars.items()
         if values.ndim and values.dtype.kind in "fiu"
     }
-    dataset.to_netcdf(file, encoding=small)
+    dataset.drop_encoding().to_netcdf(file, encoding=small)
 
 
 @contextmanager
