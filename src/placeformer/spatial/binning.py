@@ -402,7 +402,7 @@ def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(bins, Mapping):
         unknown = set(bins) - set(names)
         if unknown:
-            raise ValueError(f"bins names {sorted(unknown)}, but by is {names}")
+            raise ValueError(f"bins must map names in by={names} to bins, got {sorted(unknown)}")
         return {name: bins.get(name) for name in names}
     if bins is None or np.ndim(_first_level(bins)) == 0:
         return dict.fromkeys(names, bins)

@@ -380,7 +380,7 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     if isinstance(smooth, Mapping):
         unknown = set(smooth) - set(names)
         if unknown:
-            raise ValueError(f"smooth names {sorted(unknown)}, but by is {names}")
+            raise ValueError(f"smooth must map names in by={names} to bins, got {sorted(unknown)}")
         sigmas = tuple(float(smooth.get(name, 0.0)) for name in names)
     else:
         given = np.atleast_1d(np.asarray(smooth, float))
