@@ -254,7 +254,7 @@ def test_units_have_a_number_or_a_label_and_walks_a_number(ax):
         ):
             with pytest.raises(ValueError, match=f"unit must be .*{words}"):
                 draw(unit)
-    with pytest.raises(ValueError, match="walk must be a number of 0 to 0, got 1"):
+    with pytest.raises(ValueError, match="walk must be a number from 0 to 0, got 1"):
         pf.plot.walk(behaviour().isel(walk=[0]), walk=1, ax=ax)
 
 
@@ -390,7 +390,7 @@ def test_an_autocorrelogram_of_a_track_is_a_curve_and_others_are_refused(ax):
     assert len(ax.lines[0].get_xdata()) == 119
     assert ax.get_xlabel() == "lag along x (bins)"
     several = pf.autocorrelogram(pf.maps_from_arrays(np.ones((2, 3, 8, 8))))
-    with pytest.raises(ValueError, match="r must have the dims .* pick one of several maps"):
+    with pytest.raises(ValueError, match="r must have the dims .* select one of several maps"):
         pf.plot.autocorrelogram(several)
 
 
