@@ -143,7 +143,7 @@ def test_layers_and_forward_may_be_those_of_each_network(code, run):
         ([None], TypeError, "or a Recording, got NoneType"),
         ({"a": 3}, TypeError, r"models\['a'\] must be a network"),
         ({3: "mini-nmda-a10"}, TypeError, "text as keys, got 3"),
-        (nn.GRU(1, 2), TypeError, "behaviour and layers must be given for 'GRU', which is no Nav"),
+        (nn.GRU(1, 2), TypeError, "behaviour and layers must be given for 'GRU', which is not a"),
         ({"mine": nn.GRU(1, 2)}, TypeError, "for 'mine', .* but a GRU: .* Or pass a Recording"),
         ("no-such-network", ValueError, "source must be a network of the zoo"),
         (xr.Dataset({"a": 1}), ValueError, "breaks the Dataset contract"),
