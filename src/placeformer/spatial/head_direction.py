@@ -258,10 +258,10 @@ def _peak(maps: xr.Dataset, by: str) -> dict[str, xr.DataArray]:
     rate = maps[schema.RATE].transpose(schema.UNIT, by)
     known = np.isfinite(rate.values).any(axis=1)
     best = np.where(np.isfinite(rate.values), rate.values, -np.inf).argmax(axis=1)
-    peak = rate.max(by).assign_attrs(rate.attrs, long_name="greatest rate of the tuning curve")
+    peak = rate.max(by).assign_attrs(rate.attrs, long_name="maximum rate of the tuning curve")
     where = np.where(known, maps[by].values[best], np.nan)
     about = {"units": str(maps[by].attrs.get("units", "1"))}
-    about["long_name"] = "direction of the greatest rate"
+    about["long_name"] = "direction of the maximum rate"
     return {"peak_rate": peak, "peak_direction": peak.copy(data=where).assign_attrs(about)}
 
 

@@ -264,8 +264,8 @@ def _columns(
     columns, units = fields.columns, str(maps[schema.RATE].attrs.get("units", "1"))
     about = {
         "size": ("bins of the field", "1"),
-        "peak": ("greatest rate in the field", units),
-        "height": ("greatest rate above the baseline of the map", units),
+        "peak": ("maximum rate in the field", units),
+        "height": ("maximum rate above the baseline of the map", units),
         "contrast": ("mean of 3 x 3 bins above the background, in standard errors", "1"),
         "eccentricity": ("eccentricity of the field", "1"),
     }
