@@ -223,7 +223,7 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
         if store.exists():
             stored = check_same(store, job.provenance())
             job = job.with_stored_axes(stored.get("outputs", {}))
-            if stored.get("forward_sha256") != job.about.get("forward_sha256"):
+            if stored.get("code_sha256") != job.about["code_sha256"]:
                 check_first_part(job, store)
             if is_finished(store):
                 return opened(store)
@@ -231,9 +231,9 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
 
 
 def check_first_part(job: Job, store: Path) -> None:
-    """Refuse a forward function of other code that gives other values than those stored.
+    """Refuse other code, of ``forward`` or the network, that gives other values than those stored.
 
-    Only the first part is run again: a function whose error further on was mended can go on with
+    Only the first part is run again: code in which an error further on was mended can go on with
     the recording.
     """
     point = Point(job.plan.n_walks) if is_finished(store) else load_point(store)
@@ -254,9 +254,10 @@ def check_first_part(job: Job, store: Path) -> None:
     least = 1e-5 * float(np.nanmax(np.abs(there), initial=0))
     if not np.allclose(got, there, rtol=1e-3, atol=least, equal_nan=True):
         raise ValueError(
-            f"store: {store} is a recording of another forward function: its code has changed, and "
-            f"in walks {w.start} to {w.stop - 1} it gives values that differ by up to "
-            f"{np.nanmax(np.abs(got - there)):.3g}. Choose another path, or delete this one"
+            f"store: {store} is a recording of other code: that of forward, or of the network's "
+            f"classes, has changed, and in walks {w.start} to {w.stop - 1} it gives values that "
+            f"differ by up to {np.nanmax(np.abs(got - there)):.3g}. Choose another path, or delete "
+            "this one"
         )
 
 
