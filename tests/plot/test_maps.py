@@ -189,8 +189,8 @@ def test_gallery_draws_the_chosen_units_in_order():
     assert len(pf.plot.gallery(data, data.unit == "a/1", ax=figure.subplots(1, 2))) == 1
     assert [ax.get_visible() for ax in figure.axes] == [True, False]
     for chosen, message in (
-        ([3], "numbers of 0 to 2"), (["c/1"], "do not have"), ([], "1 to 200"),
-        (np.array([True]), "one boolean for each of 3 units"), ([0.5], "numbers of 0 to 2"),
+        ([3], "numbers from 0 to 2"), (["c/1"], "do not have"), ([], "1 to 200"),
+        (np.array([True]), "one boolean for each of 3 units"), ([0.5], "numbers from 0 to 2"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             pf.plot.gallery(data, chosen, ax=Figure().subplots(1, 3))
@@ -248,7 +248,7 @@ def test_units_have_a_number_or_a_label_and_walks_a_number(ax):
                  lambda unit: pf.plot.autocorrelogram(correlogram, unit, ax=ax)):  # fmt: skip
         assert [draw(unit).get_title() for unit in (1, "b/2")] == ["b unit 2"] * 2
         for unit, words in (
-            (2, "numbers of 0 to 1, got .2."),
+            (2, "numbers from 0 to 1, got .2."),
             ("1", "labels of maps"),
             (0.5, "0.5"),
         ):
