@@ -149,7 +149,7 @@ def test_the_interval_of_a_difference_is_students_where_walks_are_alike():
         ({"units": {"ffn.7": [0]}}, "there is no layer 'ffn.7'"),
         ({"units": {"ffn.1": slice(None)}}, "as many other units of ffn.1"),
         ({"repeats": 0}, "repeats must be at least 1"),
-        ({"alpha": 99, "conditions": {"block": None}}, "names of their own, got 'block'"),
+        ({"alpha": 99, "conditions": {"block": None}}, "names other than intact, block, got"),
         ({"alpha": -1}, "alpha must be"),
     ],
 )

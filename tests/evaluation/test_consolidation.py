@@ -170,7 +170,7 @@ def test_turnover_counts_units_by_layer():
     [
         ({"steps": [3, 4]}, "steps must be some of the snapshots of .*0, 3, 6, got 4"),
         ({"steps": []}, "got none"),
-        ({"states": [{}]}, "states are only for a torch.nn.Module"),
+        ({"states": [{}]}, "states must be None unless source is a torch.nn.Module"),
         ({"source": "mini-tanh"}, "source must have snapshots, got 'mini-tanh'"),
         ({"source": nn.Linear(1, 1)}, "states must be the state_dict"),
         ({"source": nn.Linear(1, 1), "states": []}, "at least one state"),

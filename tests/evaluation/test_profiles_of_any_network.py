@@ -132,7 +132,7 @@ def test_layers_and_forward_may_be_those_of_each_network(code, run):
     )
     assert set(calls) == {"PlaceCode", "Linear"}
     assert found["layer"].values.tolist() == ["tuned", "Linear"]
-    with pytest.raises(ValueError, match=r"layers must have an entry .* none for 'b' \(there are "):
+    with pytest.raises(ValueError, match=r"layers must have an entry .* none for 'b' \(entries: "):
         pf.profile_networks({"b": code}, **run | {"layers": {"a": "tuned"}}, **SIZE)
 
 
@@ -142,8 +142,8 @@ def test_layers_and_forward_may_be_those_of_each_network(code, run):
         (None, TypeError, "models must be a network, a source that pf.load accepts, or a Rec"),
         ([None], TypeError, "or a Recording, got NoneType"),
         ({"a": 3}, TypeError, r"models\['a'\] must be a network"),
-        ({3: "mini-nmda-a10"}, TypeError, "names that are text as keys, got 3"),
-        (nn.GRU(1, 2), TypeError, "behaviour and layers must be given for 'GRU', which is no Nav"),
+        ({3: "mini-nmda-a10"}, TypeError, "text as keys, got 3"),
+        (nn.GRU(1, 2), TypeError, "behaviour and layers must be given for 'GRU', which is not a"),
         ({"mine": nn.GRU(1, 2)}, TypeError, "for 'mine', .* but a GRU: .* Or pass a Recording"),
         ("no-such-network", ValueError, "source must be a network of the zoo"),
         (xr.Dataset({"a": 1}), ValueError, "breaks the Dataset contract"),

@@ -198,7 +198,7 @@ def test_place_cells_without_others_like_them_are_not_compared():
         network, "hidden", cells, recording, how, lambda lesioned: 0.0, {"repeats": 3}
     )
     assert np.isnan(found["lesion_cost"]) and found["lesion_n"] == 20
-    assert "no other units of the layer are alike" in found["lesion_reason"].item()
+    assert "no other units of the layer are similar" in found["lesion_reason"].item()
     for none in (cells & False, cells | True):
         found = lesion_of(
             network, "hidden", none, recording, how, lambda lesioned: 0.0, {"repeats": 3}
@@ -231,7 +231,7 @@ def test_a_network_that_cannot_be_initialised_needs_a_twin():
             self.weight = nn.Parameter(torch.ones(3))
 
     network = nn.Sequential(nn.Linear(2, 3), Own())
-    with pytest.raises(ValueError, match=r"no reset_parameters\(\): 1 \(Own\); pass untrained="):
+    with pytest.raises(ValueError, match=r"no reset_parameters\(\): 1 \(Own\); pass as untrained"):
         controls.untrained_twin(network, None, seed=0)
     given = nn.Linear(2, 3)
     assert controls.untrained_twin(network, given, seed=0) is given
@@ -264,7 +264,7 @@ def test_random_fields_are_smooth_as_stated_and_depend_on_place_alone():
     mapped = recording.assign_coords(map=("walk", [0, 1, 0, 1]))
     again = controls.random_fields(mapped, by=("y", "x"), width=width, seed=1)
     np.testing.assert_array_equal(again["activation"], fields["activation"])
-    with pytest.raises(ValueError, match="field_width must lie above 0 and at most 1, got 0"):
+    with pytest.raises(ValueError, match="field_width must be above 0 and at most 1, got 0"):
         controls.random_fields(recording, by=("y", "x"), width=0, seed=1)
 
 
@@ -303,5 +303,5 @@ def test_wrong_arguments_are_named():
         pf.score_card(recording, decoders=["lasso"])
     with pytest.raises(ValueError, match="score must be None for a Recording"):
         pf.score_card(recording, score=lambda network: 0)
-    with pytest.raises(TypeError, match="untrained must be a Recording if network is one"):
+    with pytest.raises(TypeError, match="untrained must be a Recording for a Recording"):
         pf.score_card(recording, untrained=PlaceNetwork())

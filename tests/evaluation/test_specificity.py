@@ -188,6 +188,6 @@ def test_what_is_missing_is_named(networks):
     with pytest.raises(ValueError, match="levels must be positive"):
         specificity(networks, pair, scores=MEASURES, match="first", levels=[0], **FEW)
     models = [network(CONFIG), network(ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 3.0))]
-    with pytest.raises(ValueError, match="models must differ in their seed alone"):
+    with pytest.raises(ValueError, match="models must differ only in their seed"):
         specificity(models, {"w": {"parameter": "nmda", "doses": [0]}, "g": {"parameter": "gain",
                     "doses": [0.5]}}, n_walks=4, n_steps=16, decoding=None, **FEW)  # fmt: skip

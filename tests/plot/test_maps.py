@@ -189,8 +189,8 @@ def test_gallery_draws_the_chosen_units_in_order():
     assert len(pf.plot.gallery(data, data.unit == "a/1", ax=figure.subplots(1, 2))) == 1
     assert [ax.get_visible() for ax in figure.axes] == [True, False]
     for chosen, message in (
-        ([3], "numbers of 0 to 2"), (["c/1"], "do not have"), ([], "1 to 200"),
-        (np.array([True]), "one boolean for each of 3 units"), ([0.5], "numbers of 0 to 2"),
+        ([3], "numbers from 0 to 2"), (["c/1"], "do not have"), ([], "1 to 200"),
+        (np.array([True]), "one boolean for each of 3 units"), ([0.5], "numbers from 0 to 2"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             pf.plot.gallery(data, chosen, ax=Figure().subplots(1, 3))
@@ -248,13 +248,13 @@ def test_units_have_a_number_or_a_label_and_walks_a_number(ax):
                  lambda unit: pf.plot.autocorrelogram(correlogram, unit, ax=ax)):  # fmt: skip
         assert [draw(unit).get_title() for unit in (1, "b/2")] == ["b unit 2"] * 2
         for unit, words in (
-            (2, "numbers of 0 to 1, got .2."),
+            (2, "numbers from 0 to 1, got .2."),
             ("1", "labels of maps"),
             (0.5, "0.5"),
         ):
             with pytest.raises(ValueError, match=f"unit must be .*{words}"):
                 draw(unit)
-    with pytest.raises(ValueError, match="walk must be a number of 0 to 0, got 1"):
+    with pytest.raises(ValueError, match="walk must be a number from 0 to 0, got 1"):
         pf.plot.walk(behaviour().isel(walk=[0]), walk=1, ax=ax)
 
 
@@ -390,7 +390,7 @@ def test_an_autocorrelogram_of_a_track_is_a_curve_and_others_are_refused(ax):
     assert len(ax.lines[0].get_xdata()) == 119
     assert ax.get_xlabel() == "lag along x (bins)"
     several = pf.autocorrelogram(pf.maps_from_arrays(np.ones((2, 3, 8, 8))))
-    with pytest.raises(ValueError, match="r must have the dims .* pick one of several maps"):
+    with pytest.raises(ValueError, match="r must have the dims .* select one of several maps"):
         pf.plot.autocorrelogram(several)
 
 

@@ -40,7 +40,7 @@ def test_walks_are_groups_and_a_gap_is_a_tenth_of_a_block():
     rec = simulation.walks(RNG(0), 3, 100, 1)
     np.testing.assert_array_equal(Groups.of(rec).index, np.arange(3)[:, None] * np.ones(100, int))
     assert Groups.of(rec, 5).gap == 2
-    with pytest.raises(ValueError, match="pass blocks too"):
+    with pytest.raises(ValueError, match="pass blocks as well"):
         Groups.of(rec, gap=3)
 
 

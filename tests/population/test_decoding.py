@@ -455,7 +455,7 @@ def test_laps_cannot_tell_place_from_time():
     ramps = np.stack([time, time**2], -1) + 0.01 * RNG(0).standard_normal((6, 100, 2))
     x = np.broadcast_to(np.arange(100) // 10, (6, 100))
     laps = simulation.recording(ramps.astype(np.float32), x, 0 * x)
-    with pytest.warns(UserWarning, match="share their course"):
+    with pytest.warns(UserWarning, match="follow the same path"):
         found = decode_position(laps, method="knn", by="x", **FEW)
     assert found.p == 1
     assert "time within a walk" in str(found.reason.values)
@@ -536,7 +536,7 @@ def test_an_axis_is_circular_if_it_is_in_either_recording(method):
         found = decode_position(recording, train=train, **options)
         np.testing.assert_array_equal(found.error, want.error)
     other = pf.from_arrays(near, {"x": x}, circular={"x": 120.0})
-    with pytest.raises(ValueError, match="one period of 'x', got 100 and 120; pass it as circular"):
+    with pytest.raises(ValueError, match="same period of 'x', got 100 and 120; pass it"):
         decode_position(ring, train=other, **options)
     decode_position(ring, train=other, circular={"x": 100.0}, **options)
 

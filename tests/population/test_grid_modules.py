@@ -92,7 +92,7 @@ def test_what_cannot_be_clustered_is_refused():
         grid_modules(table.spacing)
     with pytest.raises(ValueError, match=r"properties must have 'spacing' over \(unit,\)"):
         grid_modules(table.drop_vars("spacing"))
-    with pytest.raises(ValueError, match="pick one of several maps"):
+    with pytest.raises(ValueError, match="select one of several maps"):
         grid_modules(table.expand_dims(map=2))
     with pytest.raises(ValueError, match="max_modules .* got 0"):
         grid_modules(table, max_modules=0)

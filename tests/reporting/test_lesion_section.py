@@ -164,14 +164,11 @@ def test_a_linear_network_can_only_be_blocked():
 
 
 def test_a_network_of_the_zoo_is_shown_among_those_trained_alike(monkeypatch, one):
-    assert "trained in the same way" not in written("card", one)
+    assert "with the same training" not in written("card", one)
     monkeypatch.setattr(measurements, "family_results", lambda sha256: measured.networks(seeds=2))
     together = made(4.0).interventions.comparison
     assert together.sizes["model"] == 30 and together.sizes["fraction"] > 2
     results = replace(one.interventions, comparison=together)
     shown = written("card", replace(one, interventions=results))
-    assert (
-        "the 30 networks of the zoo that were trained in the same way, including this one (2 seeds"
-        in shown
-    )
+    assert "the 30 networks of the zoo with the same training, including this one (2 seeds" in shown
     assert shown.count("data:image/svg+xml") == 3

@@ -278,10 +278,10 @@ def test_every_figure_is_there_and_described(made, text):
     )
     distributions = [f"Distribution of the {measure}" for measure in measures]
     harmed = [
-        f"Wrong predictions of reference and of working memory against {x}"
-        for x in ("α", "the share")
+        f"Wrong predictions of reference and working memory against {x}"
+        for x in ("α", "the fraction")
     ]
-    for begin in ("Path of 20 steps", "Share of wrong", *harmed, *distributions):
+    for begin in ("Path of 20 steps", "Fraction of wrong", *harmed, *distributions):
         assert any(alt.startswith(begin) for alt in alts)
     assert len(alts) == 2 * (page.HERO + 1 + 1 + 8 + 2 + len(page.DRAWN))
 
@@ -350,7 +350,7 @@ def test_difference_follows_from_the_errors(made, a, b, words):
         ((0.79, 0.81), "is at chance"),
         ((0.70, 0.75), "is better than chance"),
         ((0.82, 0.86), "is worse than chance"),
-        ((np.nan, np.nan), "was never tested"),
+        ((np.nan, np.nan), "was not tested"),
     ],
 )
 def test_control_follows_from_the_interval(made, bounds, words):

@@ -76,10 +76,10 @@ def test_what_a_recording_does_not_have_is_left_out(plain):
     for word in ("memory", "Mg²⁺", "lesion", "letter", "novel", "nmda"):
         assert (
             word
-            not in re.sub("(beyond the letter, where there are letters)", "", text)
+            not in re.sub("(beyond the letter, if there are letters)", "", text)
             .replace("NMDAR-inspired nonlinearity", "")
             .split("Glossary In", 1)[0]
-            .split("What the columns mean")[0]
+            .split("Definitions of the columns")[0]
         ), word
     assert "1 of the 3 units." in text and "“not tuned to place” (2 units)." in text
     assert "pf.report(recording, bins=8, n_shuffles=99, cell_types=False)" in text
@@ -97,7 +97,7 @@ def test_a_null_recording_has_no_place_cell_and_says_why(tmp_path, monkeypatch):
     noise = pf.from_arrays(rng.normal(size=(8, 200, 4)), place)
     text = text_of(noise.pf.report(out=tmp_path / "out", bins=5, **QUICK))
     assert "0 of the 4 units." in text and "“not tuned to place” (4 units)" in text
-    assert "No place cell: not tuned to place." in text
+    assert "Not a place cell: not tuned to place." in text
     assert "the position was not decoded: there are &lt;few&gt; walks" in text
     assert not list((tmp_path / "out").glob("*decoding*"))
 
@@ -250,19 +250,24 @@ def test_names_are_given_by_a_mapping_or_made_different():
     ("subject", "options", "error", "words"),
     [
         (3, {}, TypeError, "subject must be the name of a network.*got int.*from_arrays"),
-        ("no.nc", {}, ValueError, "must be a file that exists, got 'no.nc'"),
+        ("no.nc", {}, ValueError, "must be an existing file, got 'no.nc'"),
         ("rat.nwb", {}, ValueError, "read it with placeformer.from_nwb"),
         ("mini-nmda-a11", {}, ValueError, "did you mean mini-nmda-a1"),
         ([], {}, ValueError, "at least one network or recording"),
         (torch.nn.Linear(2, 2), {}, ValueError, "behaviour must be the walks.*Linear"),
-        (recording(), {"bins": 8, "score": len}, ValueError, "are for networks other than"),
+        (
+            recording(),
+            {"bins": 8, "score": len},
+            ValueError,
+            "must be None for navigation Transformers and Recordings",
+        ),
         (recording(), {"by": ("x", "y", "time")}, ValueError, "one or two axes"),
         (recording(axes=1).rename(x="depth"), {}, ValueError, r"by=\('heading',\)"),
         (recording().drop_vars("activation"), {}, ValueError, "breaks the Dataset contract"),
         ([recording(), recording()], {"control": [None]}, ValueError, "for each of 2 subjects"),
         ([recording()], {"beside": "mini-gelu"}, ValueError, "add it to the list"),
         (recording(), {"control": torch.nn.Linear(2, 2)}, TypeError, "control must be a Recording"),
-        ("mini-nmda-a10", {"control": recording()}, ValueError, "whose control are its novel maps"),
+        ("mini-nmda-a10", {"control": recording()}, ValueError, "whose control is its novel maps"),
         (recording(), {"control": spikes()}, ValueError, "x|y|unit"),
         ("nmda-a10", {"by": "x", "smooth": 1}, ValueError, "by and smooth must be None for navig"),
     ],

@@ -311,7 +311,7 @@ def test_browser_finds_units_by_conditions(reports, opened):
     opened.run("at('search').value = ''")
     opened.write("scor>0.5")
     assert count(opened)[0] == 2 * N_UNITS
-    assert "“scor>0.5” is no condition: write one of score, eta2" in opened.run(
+    assert "“scor>0.5” is not a condition: write one of score, eta2" in opened.run(
         "at('count').textContent"
     )
 
@@ -351,7 +351,7 @@ def test_browser_saves_what_is_found_and_the_picture_of_a_unit(reports, opened):
 @pytest.mark.browser
 def test_browser_names_a_link_to_a_unit_that_is_not_there(opened):
     opened.run("history.replaceState(null, '', '#unit=ffn.9-1'); recall()")
-    assert "“ffn.9-1”, and no unit on this page" in opened.run("at('count').textContent")
+    assert "“ffn.9-1”, but no unit on this page" in opened.run("at('count').textContent")
 
 
 def saved(folder, pattern, within=120):
@@ -469,7 +469,7 @@ def test_browser_needs_no_mouse(opened):
     opened.run("[...document.querySelectorAll('#detail button')].at(-1).focus()")
     opened.press("Enter")
     assert describe(opened).startswith(column(opened, "unit")[2])
-    assert opened.run("document.activeElement.textContent") == "Unit after"
+    assert opened.run("document.activeElement.textContent") == "Next unit"
 
 
 @pytest.mark.browser

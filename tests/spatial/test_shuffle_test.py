@@ -409,7 +409,7 @@ def test_laps_share_their_course_and_are_shifted():
     assert test.attrs["null"] == "circular"
     assert (test.q <= 0.05).all()
     with (
-        pytest.warns(UserWarning, match="walks of a map share their course"),
+        pytest.warns(UserWarning, match="walks of a map follow the same path"),
         pytest.warns(UserWarning, match="do not change position_variance_explained of 6 of 6"),
     ):
         same = shuffle_test(laps(jitter=0), by=("x",), null="walks", n_shuffles=19)

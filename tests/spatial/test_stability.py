@@ -146,7 +146,7 @@ def test_options_out_of_range_are_refused(options, words):
 
 def test_what_cannot_be_halved_is_refused():
     rec = tuned(RNG(8), n_steps=60)
-    with pytest.raises(ValueError, match="at least 2 samples, got 1; with 3 walks"):
+    with pytest.raises(ValueError, match="at least 2 samples, got 1 in 3 walks"):
         half_maps(rec.isel(time=[0]))
     with pytest.raises(ValueError, match="needs two walks of a map"):
         half_maps(rec.isel(walk=[0]), halves="walks")

@@ -381,7 +381,7 @@ def test_gaps_lost_samples_and_limits():
     [
         ([(0, 0), (1, 0)], [(0, 2)], {}, r"edges must be pairs of the nodes \[0, 1\]"),
         ([(0, 0), (1, 0)], [], {}, "got none"),
-        ([(0, 0), (0, 0)], [(0, 1)], {}, "must have a length"),
+        ([(0, 0), (0, 0)], [(0, 1)], {}, "edges must join nodes at different positions"),
         ([(0, 0), (1, 0), (5, 5), (6, 6)], [(0, 1), (2, 3)], {}, "must be connected"),
         ([(0,), (1,)], [(0, 1)], {}, "on 2 axes"),
         ([(0, 0), (1, 0)], [(0, 1)], {"gap": -1}, "gap must be 0"),

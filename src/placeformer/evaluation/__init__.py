@@ -1,1 +1,1 @@
-"""Networks measured in the same way, and the paper's claims tested on them."""
+"""Measure networks with common protocols, and test the claims of the paper on them."""

@@ -1,4 +1,4 @@
-"""Forgetting and retrograde amnesia: a network that learns further maps, blocked or lesioned."""
+"""Forgetting and retrograde amnesia in a network that learns further maps."""
 
 from __future__ import annotations
 
@@ -50,26 +50,27 @@ def amnesia_curve(
     """Test the memory of old and new maps while a network learns further maps.
 
     A network that has learnt some maps is trained on further ones (``train(recipe, folder,
-    init=...)`` with ``earlier_maps`` and perhaps ``rehearsal`` in the recipe, and `snapshots`). At
-    the snapshots, k steps later, the memory of each set of maps is tested in the intact network,
-    which shows forgetting, and under a block or a lesion at test time, which shows whether recent
-    memories are more vulnerable than old ones: retrograde amnesia with a temporal gradient.
+    init=...)`` with ``earlier_maps``, ``snapshots`` and optionally ``rehearsal`` in the recipe). At
+    each snapshot, the memory of each set of maps is tested in the intact network, which shows
+    forgetting, and under a block or a lesion at test time, which shows whether recent memories are
+    more vulnerable than old ones: retrograde amnesia with a temporal gradient.
 
     Parameters
     ----------
     source
-        What has snapshots of the further training, see :func:`list_steps`.
+        Source with snapshots of the further training, see :func:`list_steps`.
     sets
         Sets of trained maps by name, such as ``{"old": range(8), "new": range(8, 12)}``. The
-        gradient is that of the last set against the first: put the oldest first.
+        gradient compares the last set with the first: put the oldest first.
     steps
-        Snapshots to test, by default all; a step is the time since the further training began.
+        Snapshots to test, by default all. Steps count from the start of the further training.
     alpha
         Also test at this α of NMDA_α, dimensionless, ≥ 0; see :func:`magnesium`. The condition is
         named "washout" if it is below the network's own α, and "block" if it is above.
     units
-        Also test with these units lesioned ("lesion"), and with equally many random other units of
-        the same layers ("random lesion"); see :func:`ablate`, which replaces them by their means.
+        Also test with these units lesioned ("lesion"), and with the same number of other, random
+        units of the same layers ("random lesion"). :func:`ablate` replaces the units by their
+        means.
     conditions
         Further conditions by name: functions of the network that return a context manager, such as
         ``{"no Mg²⁺": lambda model: pf.magnesium(model, alpha=0)}``.
@@ -86,27 +87,28 @@ def amnesia_curve(
     Returns
     -------
     xarray.Dataset
-        Over ``step``, ``condition`` ("intact", then those asked for), ``maps`` (the sets, then
-        "novel", the novel maps, the control) and ``memory`` (working, reference):
+        Over ``step``, ``condition`` ("intact", then the requested conditions), ``maps`` (the sets,
+        then the control "novel", the novel maps) and ``memory`` (working, reference):
 
         - `error`, 0 to 1, with `interval` (95 %, over walks, as in :func:`memory_errors`), and `n`
-          (step, maps, memory), the number of predictions; errors under "random lesion" are means
-          over the lesions;
+          (maps, memory), the number of predictions; errors under "random lesion" are means over the
+          lesions;
         - `forgetting` (step, maps, memory): error of the intact network minus that at the first
           step, paired over walks, with `forgetting_interval`;
         - `cost`: error minus that of the intact network at the same step, paired over walks, with
           `cost_interval` (Student's t over walks);
         - `gradient` (step, condition, memory): cost on the last set minus that on the first, with
-          `gradient_interval`. Above 0, the recent memory suffers more. Where the intact network
-          is near chance on a set, there is nothing to lose: see `error`.
+          `gradient_interval`. Above 0, recent memory suffers more. If the intact network is near
+          chance on a set, it has nothing to lose: see `error`.
 
         NaN where there are no predictions.
 
     Raises
     ------
     ValueError
-        A source without snapshots, a step that is none of them, no sets or sets without maps, an
-        unknown map or unit, or `alpha` for a network without NMDA_α.
+        The source has no snapshots, a step is not one of them, there are no sets or a set has no
+        maps, a map or unit is unknown, two conditions have the same name, or `alpha` is given for a
+        network without NMDA_α.
 
     See Also
     --------
@@ -178,14 +180,16 @@ def amnesia_curve(
 
 
 def check_sets(sets: Any) -> None:
-    """Refuse sets of maps that are none, and names that are taken."""
+    """Refuse anything that is not a mapping of sets of maps, and reserved names."""
     if not isinstance(sets, Mapping) or not sets or not all(len(maps) for maps in sets.values()):
         raise ValueError(
             'sets must be sets of maps by name, such as {"old": range(8), "new": range(8, 12)}, '
             f"got {sets!r:.80}"
         )
     if NOVEL in sets:
-        raise ValueError(f'sets must not be named "{NOVEL}", the name of the control')
+        raise ValueError(
+            f'sets must not be named "{NOVEL}", the name of the control; rename the set'
+        )
 
 
 def conditions_of(
@@ -196,7 +200,7 @@ def conditions_of(
     repeats: int,
     seed: int,
 ) -> dict[str, list[Condition]]:
-    """Name → what is done to a network of this α; several for the mean of random lesions."""
+    """Contexts by name for a network with this α; those of random lesions are averaged."""
     found: dict[str, list[Condition]] = {INTACT: [lambda _: nullcontext()]}
     if alpha is not None:
         name = "washout" if own is not None and alpha < own else "block"
@@ -208,7 +212,9 @@ def conditions_of(
         ]
     for name, context in (conditions or {}).items():
         if name in found:
-            raise ValueError(f"conditions must have names of their own, got {name!r}")
+            raise ValueError(
+                f"conditions must have names other than {', '.join(found)}, got {name!r}; rename it"
+            )
         found[name] = [context]
     return found
 
@@ -217,14 +223,14 @@ def conditions_of(
 def random_lesion(
     model: NavigationTransformer, *, units: Units, draw: int, seed: int
 ) -> Iterator[None]:
-    """Lesion as many other units of the same layers, drawn for the n-th time."""
+    """Lesion the same number of other units of the same layers, in random draw number `draw`."""
     others, rng = {}, np.random.default_rng([seed, draw])
     for layer, chosen in chosen_units(units, layer_widths(model, None)).items():
         rest = np.setdiff1d(np.arange(model.config.d_inner), chosen)
         if len(rest) < len(chosen):
             raise ValueError(
-                f"units must leave as many other units of {layer} for the random lesions, got "
-                f"{len(chosen)} of {model.config.d_inner}"
+                f"units must leave at least as many other units of {layer} for the random lesions, "
+                f"got {len(chosen)} of {model.config.d_inner}; lesion fewer units"
             )
         others[layer] = np.sort(rng.choice(rest, len(chosen), replace=False))
     with ablate(model, others, seed=seed):
@@ -317,7 +323,7 @@ def summarised(
 
 
 class Difference:
-    """Difference of two errors counted on the same walks, with its variance over walks."""
+    """Difference between two errors counted on the same walks, with its variance over walks."""
 
     def __init__(
         self, wrong: NDArray[np.float64], before: NDArray[np.float64], n: NDArray[np.float64]

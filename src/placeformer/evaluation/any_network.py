@@ -1,4 +1,4 @@
-"""Profiles of networks that are no navigation Transformer, and of Recordings: what they have."""
+"""Profiles of Recordings and of networks other than navigation Transformers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from placeformer.recording.record import record
 from placeformer.zoo.registry import load
 
 RECORDED = "recorded"
-"""Kind of map of a network or animal that walked where the user says."""
+"""Kind of map of a network or animal whose behaviour comes from the user."""
 
 
 class Subject(NamedTuple):
-    """One of the things that are profiled: a network or a Recording, with its name if it has one.
+    """A profiled network or Recording, with its name if it has one.
 
     Attributes
     ----------
     name
-        As the caller calls it; "" if not at all.
+        Name that the caller gives; "" without a name.
     network, recording
-        One of them; the other is None.
+        One of the two; the other is None.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Subject(NamedTuple):
 
     @property
     def navigates(self) -> bool:
-        """Whether it is a navigation Transformer, for which walks and errors are known."""
+        """Whether it is a navigation Transformer, which has walks and errors."""
         return isinstance(self.network, NavigationTransformer)
 
     @property
@@ -52,14 +52,14 @@ class Subject(NamedTuple):
 
 
 def subjects_of(models: Any) -> list[Subject]:
-    """Return networks and Recordings from what the caller passed; load those named by a source.
+    """Return networks and Recordings from the argument `models`; load networks from sources.
 
     Raises
     ------
     TypeError
-        Something else is among them.
+        An entry is neither a network, a source nor a Recording.
     ValueError
-        There are none.
+        There are no entries.
     """
     one = isinstance(models, str | os.PathLike | nn.Module | xr.Dataset)
     if not one and not isinstance(models, Iterable):
@@ -78,9 +78,9 @@ WANTED = "a network, a source that pf.load accepts, or a Recording"
 
 
 def subject(name: Any, thing: Any) -> Subject:
-    """Return one network or Recording; load a network that is named by its source."""
+    """Return one network or Recording; load a network from its source."""
     if not isinstance(name, str):
-        raise TypeError(f"models must have names that are text as keys, got {name!r:.80}")
+        raise TypeError(f"models must have text as keys, got {name!r:.80}")
     if isinstance(thing, str | os.PathLike):
         thing = load(thing)
     if isinstance(thing, nn.Module):
@@ -95,7 +95,7 @@ def subject(name: Any, thing: Any) -> Subject:
 def recording_of(
     subject: Subject, run: Mapping[str, Any], *, seed: int, progress: bool = False
 ) -> xr.Dataset:
-    """Return the Recording of a subject, which is made if it is a network.
+    """Return the Recording of a subject; a network is recorded.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def recording_of(
         `behaviour`, `inputs`, `layers` and `forward` of :func:`record`; the last two may be
         mappings from the name of a network.
     seed
-        Random seed of the network's own random numbers.
+        Random seed of the network's random numbers.
     progress
         Show a progress bar.
     """
@@ -116,9 +116,9 @@ def recording_of(
     missing = [key for key in ("behaviour", "layers") if run[key] is None]
     if missing:
         raise TypeError(
-            f"{' and '.join(missing)} must be given for {name!r}, which is no "
-            f"NavigationTransformer but a {kind}: where it was (x and y over walk and time) and "
-            "which layers to record, as in pf.record. Or pass a Recording in its place"
+            f"{' and '.join(missing)} must be given for {name!r}, which is not a "
+            f"NavigationTransformer but a {kind}: its positions (x and y over walk and time) and "
+            "the layers to record, as in pf.record. Or pass a Recording instead"
         )
     return record(
         subject.network,
@@ -132,19 +132,19 @@ def recording_of(
 
 
 def own(option: Any, name: str, argument: str) -> Any:
-    """Return what an option is for one network: itself, or its entry for the name."""
+    """Return the value of an option for one network: the option itself, or its entry."""
     if not isinstance(option, Mapping):
         return option
     if name not in option:
         raise ValueError(
-            f"{argument} must have an entry for every network, got none for {name!r} (there are "
+            f"{argument} must have an entry for every network, got none for {name!r} (entries: "
             f"{', '.join(map(repr, option)) or 'none'})"
         )
     return option[name]
 
 
 def facts_of(subject: Subject) -> dict[str, xr.Variable]:
-    """Coordinates along ``model`` of what is no navigation Transformer; NaN is unknown."""
+    """Coordinates along ``model`` of other networks and Recordings; NaN where unknown."""
     modules = [] if subject.network is None else list(subject.network.modules())
     alphas = {module.alpha for module in modules if isinstance(module, NMDA)}
     alpha = alphas.pop() if len(alphas) == 1 else float("nan")
@@ -170,12 +170,12 @@ def scores_of(subject: Subject, score: Mapping[str, Score]) -> xr.DataArray:
     """Scores of a network in eval mode, (model, metric); NaN for a Recording."""
     network = subject.network
     values = [np.nan] * len(score) if network is None else run_scores(score, network)
-    about = variable(("model", "metric"), [values], "score that the caller defines")
+    about = variable(("model", "metric"), [values], "score defined by the caller")
     return xr.DataArray(about, {"metric": list(score)})
 
 
 def in_order(result: xr.Dataset, rows: Sequence[xr.Dataset], dims: Sequence[str]) -> xr.Dataset:
-    """Put the labels of some dimensions in the order in which they come, not by the alphabet."""
+    """Put the labels of some dimensions in the order of the rows rather than sorted."""
     order = {}
     for dim in dims:
         labels = [label for row in rows if dim in row.dims for label in row[dim].values]

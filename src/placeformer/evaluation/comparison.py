@@ -50,17 +50,17 @@ def memory_comparison(
         - `error`, `interval` (model, maps, memory) against `trained_alpha`;
         - `washout_error`, `washout_interval` (dose, maps, memory) against `dose`;
         - `lesion_error`, `lesion_interval` (maps, memory, selection, fraction), means over repeats,
-          of the units in the order of `lesions` ("ordered") and of the controls of `lesions`;
+          for the units in the order of `lesions` ("ordered") and for its control units;
         - `place_cell_fraction`, `memory_dependent_fraction`, `information` (under each policy for
           negative rates) and `eta2_beyond` of the networks;
         - `correlation`, `correlation_interval` and `correlation_p` (measure, given): Spearman's ρ
-          of the reference error on trained maps and each measure of claim 6
-          (:func:`paper_claims`), the mean over layers, over all networks, and partial on α over
-          those with NMDA_α; bootstrap over activations, as their seeds are alike (NaN for fewer
-          than eight).
+          between the reference error on trained maps and each measure of claim 6
+          (:func:`paper_claims`, mean over layers), over all networks, and partial on α over
+          the networks with NMDA_α. The interval is a bootstrap over activations, because seeds of
+          one activation are similar (NaN for fewer than eight activations).
 
-        The attributes `where`, `where_washout` and `where_lesions` state which predictions are
-        counted, those at chunk ends or at every step.
+        The attributes `where`, `where_washout` and `where_lesions` state whether predictions are
+        counted at chunk ends or at every step.
 
     Raises
     ------
@@ -155,5 +155,5 @@ def correlations(networks: xr.Dataset, n_resamples: int, seed: int) -> dict[str,
 
 
 def givens(networks: xr.Dataset) -> list[np.ndarray | None]:
-    """Variables that the correlations are conditioned on: none, and α."""
+    """Variables on which the correlations are conditioned: none, and α."""
     return [None, networks["trained_alpha"].values.astype(float)]

@@ -1,4 +1,4 @@
-"""A network over its training: memory, place cells and their turnover, and the way to its end."""
+"""A network over its training: memory, place cells and turnover, and similarity to its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ States = Mapping[int, Mapping[str, Tensor]] | Sequence[Mapping[str, Tensor]]
 Behaviour = xr.Dataset | Mapping[str, Any]
 
 COMPARED = ("previous", "first", "final", "retest")
-"""What the place cells of a step are compared with."""
+"""Recordings with which the place cells of a step are compared."""
 
 ABOUT = {
     "error": "share of wrong predictions",
@@ -90,48 +90,48 @@ def consolidation(
     r"""Measure a network at several steps of its training.
 
     When do memory and place cells appear, do units stay place cells, and how soon does the network
-    resemble what it becomes? Every step is measured on the same walks.
+    resemble its final state? Every step is measured on the same walks.
 
     Parameters
     ----------
     source
-        What has snapshots (:func:`list_steps`): a name of the zoo, the folder of a training, or a
-        repository of the hub. Or any network, whose weights at the steps are `states`; it is
-        copied and left as it is.
+        Source with snapshots (:func:`list_steps`): a name in the zoo, the folder of a training run,
+        or a repository of the hub. Or any network, with its weights at the steps in `states`; it is
+        copied and not changed.
     steps
-        Steps to measure, by default all there are. The final step that others are compared with is
-        always the last of all snapshots or `states`.
+        Steps to measure, by default all. The final step with which others are compared is always
+        the last of all snapshots or `states`.
     states
-        For a network of one's own: its ``state_dict()`` at every step, as a mapping from steps or
-        as a list in the order of `steps`.
+        For a network as `source`: its ``state_dict()`` at every step, as a mapping from steps or as
+        a list in the order of `steps`.
     behaviour, layers, forward, inputs, dims
-        For another network than a navigation Transformer with a world: its behaviour and how it is
-        recorded, see :func:`record`. `layers` picks the units of a navigation Transformer as well
-        (default ``"ffn.*"``).
+        For networks other than a navigation Transformer with a world: the behaviour, and how to
+        record the network, see :func:`record`. `layers` also selects the units of a navigation
+        Transformer (default ``"ffn.*"``).
     control, control_inputs
         Behaviour in a novel environment and its inputs, the control for memory; by default none.
-        A navigation Transformer has its novel maps.
+        For a navigation Transformer the control is its novel maps.
     score
-        Function of the network that returns a number, or a mapping of several by name, called at
-        every step with the network in eval mode and without gradients.
+        Function of the network that returns a number, or a mapping from names to such functions.
+        It is called at every step with the network in eval mode and without gradients.
     maps
-        Indices of the trained and of the novel maps that memory is tested on, by default all. A
-        recipe may bring in maps later: restrict it to those in use from the start to see them
-        being consolidated.
+        Indices of the trained and of the novel maps on which memory is tested, by default all. A
+        recipe may add maps later: restrict the indices to the maps in use from the start to follow
+        their consolidation.
     recorded_map
-        Index of the trained and of the novel map that units are recorded on.
+        Index of the trained and of the novel map on which units are recorded.
     n_walks, n_steps
         Number of walks, and of steps in each, for the memory errors (:func:`memory_errors`).
     recorded_walks, recorded_steps
-        The same for the recordings. A second recording of as many other walks gives the share of
-        place cells that are found again (see ``compared``).
+        The same for the recordings. A second recording with the same number of other walks gives
+        the fraction of place cells that are found again (see ``compared``).
     n_shuffles
         Number of shuffles of each test of :func:`place_cells`.
     criteria
         Other options of :func:`place_cells`, such as ``{"smooth": 2, "max_q": 0.01}``. `by`,
-        `bins`, `smooth` and `min_occupancy` hold for the compared rate maps as well.
+        `bins`, `smooth` and `min_occupancy` also apply to the compared rate maps.
     seed
-        Random seed of walks, e₀, shuffles.
+        Random seed of walks, e₀ and shuffles.
     progress
         Show a progress bar (tqdm).
 
@@ -145,34 +145,35 @@ def consolidation(
         - `is_place_cell`, `control_is_place_cell` and `depends_on_memory` (step, unit), see
           :func:`place_cells`; `place_cell_fraction` (step, maps, layer) and
           `memory_dependent_fraction` (step, layer), 0 to 1;
-        - turnover, over ``compared``: the place cells at the step before ("previous") or at the
-          first step ("first") against those at this one, those at this step against those at the
-          end ("final"), and those at this step in two recordings of different walks ("retest", the
-          ceiling that decisions from this much data allow; only with a world): `kept`, the share of
-          the former that are among the latter, 0 to 1, NaN if there are none; `kept_chance`, its
-          expectation if as many units were drawn at random in every layer; `kept_excess`,
-          (kept - chance) / (1 - chance); `kept_p`, exact (hypergeometric).
-          `retest_is_place_cell` (step, unit): the decision of the second recording;
+        - turnover, over ``compared``: the place cells at the previous step ("previous") or at the
+          first step ("first") against those at this step, those at this step against those at the
+          final step ("final"), and those at this step in two recordings of different walks
+          ("retest", the ceiling that decisions from this amount of data allow; only with a world).
+          `kept`, the fraction of the former that are among the latter, 0 to 1, NaN if there are
+          none; `kept_chance`, its expectation if the same number of units were drawn at random in
+          every layer; `kept_excess`, (kept - chance) / (1 - chance); `kept_p`, exact
+          (hypergeometric). `retest_is_place_cell` (step, unit): the decision of the second
+          recording;
         - `eta2_beyond` (step, maps, unit): variance explained by place beyond the observation (by
-          place where there is no observation), less what shuffles explain on average;
-        - `map_correlation` (step, unit), Pearson's r of the rate map with that at the final step,
-          NaN for flat maps; `map_excess` (step), its mean beyond the correlation of different
+          place if there is no observation), corrected by the mean of shuffles;
+        - `map_correlation` (step, unit), Pearson's r of the rate map with the map at the final
+          step, NaN for flat maps; `map_excess` (step), its mean beyond the correlation of different
           units, with `map_excess_interval`, see :func:`remapping`;
         - `cka` and `cka_interval` (step, maps, layer): debiased CKA with the final step, see
-          :func:`similarity`; 0 for unrelated, 1 for equal populations, NaN for one that does not
-          vary;
+          :func:`similarity`; 0 for unrelated and 1 for equal populations, NaN for a population that
+          does not vary;
         - `position_error`, `position_error_interval` and `position_chance` (step, maps): mean
-          distance from the true position of that decoded from other walks by a Gaussian Bayesian
-          decoder (:func:`decode_position`), its 95 % interval over walks, and that of always
-          decoding the mean position.
+          distance between the true position and the position decoded by a Gaussian Bayesian decoder
+          trained on other walks (:func:`decode_position`), its 95 % interval over walks, and the
+          mean distance between the true and the mean position.
 
         Without `control`, entries of novel maps are NaN or false, and `attrs["control"]` says so.
 
     Raises
     ------
     ValueError
-        A source without snapshots, a step that is none of them, `states` that do not fit `steps`,
-        or no `behaviour` for a network that needs one.
+        The source has no snapshots, a step is not one of them, `states` do not fit `steps`, or
+        `behaviour` is missing for a network that needs it.
 
     See Also
     --------
@@ -183,8 +184,8 @@ def consolidation(
 
     Notes
     -----
-    Which units are place cells is decided with error: even an unchanged network does not keep all
-    of them between two recordings. Compare `kept_excess` with that of "retest" at the same step.
+    The classification of place cells has errors: even an unchanged network does not keep all of
+    them between two recordings. Compare `kept_excess` with its value for "retest" at the same step.
 
     Examples
     --------
@@ -214,7 +215,7 @@ def consolidation(
     memory = {"n_walks": n_walks, "n_steps": n_steps, "seed": seed, "maps": maps}
 
     def measured(step: int) -> tuple[dict[str, xr.Dataset], list[xr.Dataset]]:
-        """Recordings of a step by kind of map, and what is measured without them."""
+        """Recordings of a step by kind of map, and the measures that need none."""
         network, alpha = training.at(step), None
         parts: list[xr.Dataset] = []
         recordings: dict[str, xr.Dataset] = {}
@@ -257,7 +258,7 @@ def consolidation(
 
 @dataclass(frozen=True)
 class Training:
-    """The steps to measure, the last of all, and the network at a step."""
+    """The steps to measure, the final step, and the network at a step."""
 
     name: str
     steps: list[int]
@@ -275,7 +276,9 @@ def training_of(source: Any, steps: Sequence[int] | None, states: States | None)
             f"{type(source).__name__}"
         )
     if states is not None:
-        raise ValueError(f"states are only for a torch.nn.Module as source, got {source!r} as well")
+        raise ValueError(
+            f"states must be None unless source is a torch.nn.Module, got source={source!r}"
+        )
     name, found = os.fspath(source), list_steps(source)
     if not found:
         raise ValueError(
@@ -300,7 +303,7 @@ def training_of_states(
         numbers = range(len(states)) if steps is None else list(steps)
         if len(numbers) != len(states):
             raise ValueError(
-                f"steps must number the states, one each, got {len(numbers)} steps for "
+                f"steps must have one entry per state, got {len(numbers)} steps for "
                 f"{len(states)} states"
             )
         states, steps = dict(zip(numbers, states, strict=True)), None
@@ -317,7 +320,7 @@ def training_of_states(
 
 
 def chosen_steps(steps: Sequence[int] | None, found: Sequence[int], name: str) -> list[int]:
-    """Return the steps to measure, ascending; refuse those there are none of."""
+    """Return the steps to measure, ascending; refuse unknown steps."""
     chosen = list(found) if steps is None else sorted({int(step) for step in steps})
     unknown = [step for step in chosen if step not in found]
     if unknown or not chosen:
@@ -351,7 +354,7 @@ class Walks:
 
 @dataclass(frozen=True)
 class Own:
-    """Behaviour that a user gives, in a trained and perhaps in a novel environment."""
+    """Behaviour from the user, in a trained and optionally in a novel environment."""
 
     behaviour: Behaviour | None
     control: Behaviour | None
@@ -365,7 +368,7 @@ class Own:
         """Recordings "trained" and, with a control, "novel"."""
         if self.behaviour is None:
             raise ValueError(
-                "behaviour must be given for a network without a world of its own, got None for a "
+                "behaviour must be given for a network without a world, got None for a "
                 f"{type(network).__name__}; see placeformer.record"
             )
         kinds = {"trained": (self.behaviour, self.inputs)}
@@ -391,7 +394,7 @@ def errors_of(model: NavigationTransformer, options: Mapping[str, Any]) -> xr.Da
 
 
 def cells_of(recordings: Mapping[str, xr.Dataset], options: Mapping[str, Any]) -> xr.Dataset:
-    """Place cells of a step, also on other walks, and those that depend on memory."""
+    """Place cells of a step, also on other walks, and the place cells that depend on memory."""
     trained, novel = recordings["trained"], recordings.get("novel")
     quiet = {"cell_types": False, **options, "progress": False}
     table = place_cells(trained, control=novel, **quiet)
@@ -427,7 +430,7 @@ def compared_with(
     final: Mapping[str, xr.Dataset],
     options: Mapping[str, Any],
 ) -> xr.Dataset:
-    """Maps and populations against those of the final step, decoding, variance explained."""
+    """Compare maps and populations with the final step; decoding and variance explained."""
     seed, binning = int(options["seed"]), {k: options[k] for k in ("by", "bins") if k in options}
     of_maps = binning | {k: options[k] for k in ("smooth", "min_occupancy") if k in options}
     pair = [rate_maps(one["trained"], **of_maps) for one in (recordings, final)]
@@ -484,12 +487,12 @@ def of_layer(recording: xr.Dataset, layer: str) -> xr.Dataset:
 
 
 def turnover(course: xr.Dataset, final_cells: np.ndarray) -> xr.Dataset:
-    """Share of the place cells that are kept, over ``step`` and ``compared``.
+    """Fraction of the place cells that are kept, over ``step`` and ``compared``.
 
     Parameters
     ----------
     course
-        `is_place_cell` (step, unit) and the like of :func:`consolidation`.
+        `is_place_cell` (step, unit) and the other decisions of :func:`consolidation`.
     final_cells
         Whether each unit is a place cell at the final step.
     """
@@ -515,7 +518,7 @@ def turnover(course: xr.Dataset, final_cells: np.ndarray) -> xr.Dataset:
 
 
 def finished(course: xr.Dataset, training: Training, settings: Mapping[str, Any]) -> xr.Dataset:
-    """Label a course."""
+    """Add names, units and attributes to the time course."""
     length = {"position_error", "position_error_interval", "position_chance"}
     for name, text in ABOUT.items():
         if name in course:

@@ -1,4 +1,4 @@
-"""Questions on consolidation, answered over seeds by rules that were fixed before measuring."""
+"""Questions about consolidation, answered over seeds by rules that were fixed in advance."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ OCTAVES = 0.5
 """Difference of two times, in octaves (doublings of steps), that still counts as "with"."""
 
 KEPT = 0.1
-"""Share of place cells below the retest ceiling that still counts as no turnover."""
+"""Fraction of place cells lost below the retest ceiling that still counts as no turnover."""
 
 LEARNT = 0.3
-"""Least difference from chance of the errors on old and on new maps for amnesia to be judged."""
+"""Minimum difference from chance of the errors on old and on new maps for a verdict on amnesia."""
 
 NOTHING = 0.05
-"""Greatest difference from chance of the error on novel maps that still counts as no memory."""
+"""Maximum difference from chance of the error on novel maps that still counts as no memory."""
 
 LEAST_FALL, LEAST_RISE = 0.1, 0.02
-"""Least fall of an error and rise of a share of units for there to be a time of half of it."""
+"""Minimum fall of an error, and rise of a fraction of units, for a half time to be defined."""
 
 
 class Answer(NamedTuple):
@@ -42,9 +42,9 @@ class Answer(NamedTuple):
 
 
 def half_step(steps: NDArray[Any], values: NDArray[Any], least: float) -> float:
-    """Step at which a curve has first made half of its way from its first to its last value.
+    """Step at which a curve first reaches the midpoint of its first and its last value.
 
-    Between two snapshots the curve is taken to be straight. NaN for a rise of less than `least`.
+    The curve is interpolated linearly between snapshots. NaN for a rise of less than `least`.
     """
     way = values[-1] - values[0]
     if not way >= least:
@@ -56,7 +56,7 @@ def half_step(steps: NDArray[Any], values: NDArray[Any], least: float) -> float:
 
 
 def times(course: xr.Dataset) -> dict[str, float]:
-    """Steps at which memories and place cells of one network are half of what they become."""
+    """Steps at which memories and place cells of one network reach half of their change."""
     steps = course["step"].values.astype(float)
     found = {}
     for memory in ("working", "reference"):
@@ -68,7 +68,7 @@ def times(course: xr.Dataset) -> dict[str, float]:
 
 
 def shares(course: xr.Dataset) -> dict[str, NDArray[np.float64]]:
-    """Shares of units over the steps whose time is compared with that of reference memory."""
+    """Fractions of units over steps, whose half time is compared with that of reference memory."""
     cells = course["place_cell_fraction"].mean("layer")
     trained, novel = (cells.sel(maps=kind).values for kind in ("trained", "novel"))
     memory = course["memory_dependent_fraction"].mean("layer").values
@@ -81,10 +81,10 @@ def shares(course: xr.Dataset) -> dict[str, NDArray[np.float64]]:
 
 
 def turnover_of(course: xr.Dataset) -> dict[str, float]:
-    """Place cells lost beyond what two recordings disagree on, in two intervals between snapshots.
+    """Place cells lost beyond the disagreement of two recordings, in two intervals of snapshots.
 
-    "last": the last interval; "half": that in which reference memory comes to half. The loss is
-    the mean of the retest ceilings at both ends of the interval minus what is kept over it.
+    "last" is the last interval, "half" the interval with the half time of reference memory. The
+    loss is the mean of the retest ceilings at both ends of the interval minus the fraction kept.
     """
     kept = course["kept_excess"]
     ceiling = kept.sel(compared="retest").values
@@ -95,7 +95,7 @@ def turnover_of(course: xr.Dataset) -> dict[str, float]:
 
 
 def consolidation_answers(courses: xr.Dataset) -> pd.DataFrame:
-    """Answer when place cells appear, and whether their turnover ends, for every activation.
+    """Answer when place cells appear and whether their turnover ends, for every activation.
 
     Parameters
     ----------
@@ -109,15 +109,15 @@ def consolidation_answers(courses: xr.Dataset) -> pd.DataFrame:
         One row per question, activation and measure: the mean over seeds with its 95 % interval
         (Student's t), `n_seeds` with a value, and the verdict.
 
-        - "when": log2 of the step at which place cells are half of what they become, over that of
-          reference memory on the same maps. "before" or "after" reference memory if the whole
-          interval is beyond 0 and not all of it within half an octave; "with" if it is within half
-          an octave; else "undecided".
+        - "when": log2 of the half time of place cells divided by that of reference memory on the
+          same maps (the half time is the step at which half of the change is reached). "with" if
+          the whole interval is within half an octave of 0; otherwise "before" or "after" if the
+          whole interval is below or above 0; else "undecided".
         - "turnover": place cells lost over the last interval between snapshots, beyond the
           disagreement of two recordings of one network. "ends" if the whole interval is below 0.1,
-          "goes on" if it is above 0, else "undecided". And what more of them are lost in the
-          interval in which reference memory comes to half: "more then" if the whole interval is
-          above 0, "less then" if it is below.
+          "goes on" if it is above 0, else "undecided". Also, the additional loss in the interval
+          with the half time of reference memory: "more then" if the whole interval is above 0,
+          "less then" if it is below.
 
         "not tested" with fewer than two seeds that have a value.
     """
@@ -138,7 +138,7 @@ def consolidation_answers(courses: xr.Dataset) -> pd.DataFrame:
 
 
 def window_answers(networks: xr.Dataset) -> pd.DataFrame:
-    """Answer which window of another α costs most reference memory.
+    """Answer which window of training at another α costs the most reference memory.
 
     Parameters
     ----------
@@ -151,8 +151,9 @@ def window_answers(networks: xr.Dataset) -> pd.DataFrame:
     pandas.DataFrame
         "cost": errors on trained maps at the last α of training minus those of the control of the
         same seed, means over seeds with their 95 % intervals (Student's t). "costs" if the whole
-        interval is above 0, "gains" if below, else "undecided". "most": cost of the costliest of
-        the windows minus that of each other one. "more" if the whole interval is above 0.
+        interval is above 0, "gains" if below, else "undecided". "most": cost of the costliest
+        window minus the cost of each other window; "more" if the whole interval is above 0,
+        "less" if below, else "undecided".
     """
     tested = networks["error"].sel(maps="trained").isel(alpha=0)
     by_seed = tested.set_index(model=["window", "seed"]).unstack("model")
@@ -172,17 +173,17 @@ def window_answers(networks: xr.Dataset) -> pd.DataFrame:
 
 
 def share_lost(curves: xr.Dataset) -> xr.DataArray:
-    """Share of the reference memory that a condition costs: cost / (chance - intact error).
+    """Fraction of reference memory that a condition costs: cost / (chance - intact error).
 
-    0: nothing is lost, 1: all. Sets of maps that are remembered unequally well can be compared by
-    it: a condition that takes away all memory costs more where there was more.
+    0: nothing is lost, 1: everything. The fraction makes sets of maps comparable that are not
+    remembered equally well: a condition that removes all memory costs more if there was more.
     """
     intact = curves["error"].sel(condition="intact", drop=True)
     return ((curves["error"] - intact) / (curves.attrs["chance"] - intact)).sel(memory="reference")
 
 
 def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
-    """Answer what is forgotten, and whether recent memory is the more vulnerable.
+    """Answer what is forgotten, and whether recent memory is more vulnerable.
 
     Parameters
     ----------
@@ -193,20 +194,22 @@ def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        All of reference memory, and at the last step unless it is said:
+        All rows are about reference memory, at the last step unless stated otherwise:
 
         - "learnt": chance minus the error of the intact network on every set of maps but the
-          first, "learnt" if the whole interval over seeds is 0.3 or more; on the novel maps, which
-          nobody has trained, "none" if the whole interval is within 0.05 of 0.
+          first; "learnt" if the whole interval over seeds is at least 0.3, else "not shown". On
+          the novel maps, which were never trained, "none" if the whole interval is within 0.05
+          of 0.
         - "forgetting" of the first set of maps, "forgets" if the whole interval is above 0.
-        - "gradient" of every condition: the share of the memory lost on the last set of maps minus
+        - "gradient" of every condition: the fraction of memory lost on the last set of maps minus
           that on the first, "recent suffers more" if the whole interval is above 0, "old suffers
           more" if it is below. "not tested" unless the mean error of the intact networks is 0.3
           below chance on both.
-        - "hardening": the share of the memory of the last set that is lost at the first step at
+        - "hardening": the fraction of the memory of the last set that is lost at the first step at
           which its mean error is 0.3 below chance, minus that at the last step; "later costs less"
           if the whole interval is above 0, "later costs more" if it is below.
-        - "survival" of place cells beyond chance, "some survive" if above 0.
+        - "survival" of place cells beyond chance, "some survive" if the whole interval is above 0,
+          "fewer than by chance" if it is below.
     """
     rows: list[Answer] = []
     for rehearsal in dict.fromkeys(curves["rehearsal"].values.tolist()):
@@ -216,7 +219,7 @@ def amnesia_answers(curves: xr.Dataset) -> pd.DataFrame:
 
 
 def amnesia_of(curves: xr.Dataset, words: str) -> list[Answer]:
-    """Answer the questions for networks that are trained alike."""
+    """Answer the questions for networks with the same training."""
     old, *later, novel = map(str, curves["maps"].values)
     new, lost = later[-1], share_lost(curves)
     error = curves["error"].sel(memory="reference", condition="intact")
@@ -254,7 +257,7 @@ def learnt(found: Estimate) -> str:
 
 
 def nothing(found: Estimate) -> str:
-    """Verdict on maps that nobody has trained."""
+    """Verdict on maps that were never trained."""
     if np.isnan(found.lower):
         return "not tested"
     return "none" if found.lower >= -NOTHING and found.upper <= NOTHING else "not shown"
@@ -327,7 +330,7 @@ def then(more: Estimate) -> str:
 
 
 def side(found: Estimate, above: str, below: str) -> str:
-    """Side of 0 that the whole interval is on."""
+    """Word for the side of 0 on which the whole interval lies."""
     if np.isnan(found.lower):
         return "not tested"
     return above if found.lower > 0 else below if found.upper < 0 else "undecided"

@@ -1,4 +1,4 @@
-"""Effects across measured networks: one per seed, and their intervals."""
+"""Effects across measured networks: one effect per seed, and intervals over seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from placeformer.stats.rank_correlation import LEAST_DRAWN, spearman
 
 Floats = NDArray[np.float64]
 Effect = tuple[Estimate, str, int]
-"""An estimate, what its interval is over, and the number of seeds."""
+"""An estimate, the sample of its interval (seeds, walks or networks), and the number of seeds."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Networks:
     random: int
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the number of samples and the seed."""
         check_whole("n_resamples", self.n_resamples)
         check_whole("seed", self.random, 0)
 
@@ -41,12 +41,12 @@ class Networks:
 
     @cached_property
     def name(self) -> NDArray[np.str_]:
-        """Activation."""
+        """Name of the activation."""
         return self.data["activation_name"].values.astype(str)
 
     @cached_property
     def activation(self) -> NDArray[np.str_]:
-        """Activation with its α."""
+        """Name of the activation and its α."""
         return np.array([f"{n} {a:g}" for n, a in zip(self.name, self.alpha, strict=True)])
 
     @cached_property
@@ -80,12 +80,12 @@ class Networks:
         return self.alpha == activation
 
     def by_seed(self, statistic: Callable[[NDArray[np.bool_]], float]) -> dict[int, float]:
-        """A statistic of the networks of every seed for which it is defined."""
+        """A statistic of the networks of each seed, for the seeds for which it is defined."""
         values = {int(s): statistic(self.seed == s) for s in np.unique(self.seed)}
         return {s: value for s, value in values.items() if np.isfinite(value)}
 
     def effect(self, values: Floats, samples: Floats, statistic: Callable[..., float]) -> Effect:
-        """Effect with its interval over seeds, or over samples (boot, model) if there is one seed.
+        """Effect with its interval over seeds, or over samples (boot, model) for a single seed.
 
         `statistic` takes values (model,) and a mask of the networks of one seed.
         """
@@ -99,7 +99,7 @@ class Networks:
 
 
 def bounded(estimate: Estimate) -> Estimate:
-    """Limit the interval to -1 and 1, the range of correlations, shares and their differences."""
+    """Limit the interval to -1 to 1, the range of correlations, fractions and their differences."""
     low, high = np.clip([estimate.lower, estimate.upper], -1, 1)
     return estimate._replace(lower=float(low), upper=float(high))
 
@@ -114,7 +114,7 @@ def check(networks: xr.Dataset) -> None:
     if "maps" in networks.dims and "recorded" in networks["maps"].values:
         raise ValueError(
             "networks must be navigation Transformers, got other networks or Recordings among "
-            "them; profile the navigation Transformers in a call of their own"
+            "them; profile the navigation Transformers in a separate call"
         )
     needed = (
         "wrong", "n", "washout_wrong", "place_cell_fraction", "memory_dependent_fraction",
@@ -129,7 +129,7 @@ def check(networks: xr.Dataset) -> None:
 
 
 def dose_trend(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
-    """ρ of α and a value among the networks of one seed; NaN with fewer than four doses."""
+    """ρ of α and a value among the networks of one seed; NaN for fewer than four values of α."""
     mask = mask & np.isfinite(alpha)
     return spearman(alpha[mask], values[mask]) if np.unique(alpha[mask]).size >= 4 else np.nan
 
@@ -153,7 +153,7 @@ def spread(values: Floats, mask: NDArray[np.bool_], alpha: Floats) -> float:
 
 
 def mean_effect(networks: Networks, values: Floats) -> Effect:
-    """Mean of a value of all networks, over seeds; over networks (eight or more) of one seed."""
+    """Mean over all networks, with an interval over seeds, or over (at least 8) networks of one."""
     of_seed = networks.by_seed(lambda mask: float(np.nanmean(values[mask])))
     if len(of_seed) != 1:
         return bounded(over_seeds(np.array(list(of_seed.values())))), "seeds", len(of_seed)
@@ -167,7 +167,7 @@ def mean_effect(networks: Networks, values: Floats) -> Effect:
 
 
 def place_measures(networks: Networks) -> dict[str, Floats]:
-    """Measures of place (model,) on trained maps, by name, the share of place cells first."""
+    """Measures of place (model,) on trained maps, by name; the fraction of place cells is first."""
     policies = map(str, networks.data["negatives"].values)
     return {
         "share of place cells": networks.layers("place_cell_fraction", maps="trained"),

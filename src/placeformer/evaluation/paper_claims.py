@@ -1,4 +1,4 @@
-"""The claims of the paper as hypotheses, and tests of them on a set of networks."""
+"""The claims of the paper as hypotheses, and tests of these on a set of networks."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ STATEMENTS = {
 BEST, LOW = 10.0, 0.1
 """The paper's α, and the maximum α that counts as low."""
 HARDLY = 0.05
-"""Difference of errors below which they count as equal."""
+"""Difference between errors below which they count as equal."""
 BY_CHANCE = 0.01
-"""Share of simulated units without place fields that are classified as place cells."""
+"""Fraction of simulated units without place fields that are classified as place cells."""
 OTHERS: dict[str, float | str] = {
     "linear": 0.0, "silu": 1.0, "relu": "relu", "gelu": "gelu", "leaky_relu": "leaky_relu",
     "tanh": "tanh",
@@ -78,7 +78,7 @@ def row(
 
 
 def judged(result: Effect, *, claimed: int, null: float = 0.0) -> dict[str, Any]:
-    """Verdict of an interval, and the least effect with an interval of this width beyond `null`."""
+    """Verdict of an interval, and the smallest effect that it could have shown beyond `null`."""
     value, lower, upper, _ = result[0]
     reach = float(np.max([value - lower, upper - value]))
     return {
@@ -206,8 +206,8 @@ def place_cells_emerge(networks: Networks) -> Iterator[dict[str, Any]]:
 def better_has_more(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 6.
 
-    α changes both the error and the place cells, so that networks of different α say nothing of
-    how the two are related. The claim is decided among networks of the same activation and α.
+    α changes both the error and the place cells, so networks of different α say nothing about the
+    relation of the two. The claim is decided among networks of the same activation and α.
     """
     error, measures = networks.error("reference"), place_measures(networks)
     for name, values in measures.items():
@@ -284,20 +284,20 @@ COLUMNS = (
 def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Test the claims of Kim, Kwon, Cha and Lee (NeurIPS 2023) on measured networks.
 
-    Seeds of the training are the sample: an effect is computed separately for every seed, on its
-    own maps and walks, and its mean has Student's t interval over seeds, limited to -1 and 1; it is
-    NaN if the effect is the same in all seeds. If only one seed has the networks for it, the
-    interval is a bootstrap interval over walks (claim 5: over networks), which does not generalise
-    to other seeds, and the verdict notes it. Trends over α (claim 1) are decided by permuting α
-    among the networks of one seed, and the relation of memory and place cells (claim 6) by
-    permuting networks of the same activation and α, as α changes both.
+    Training seeds are the sample: an effect is computed separately for every seed, with its own
+    maps and walks, and the mean effect has a Student's t interval over seeds, limited to -1 to 1.
+    The interval is NaN if the effect is equal in all seeds. If only one seed has the networks for
+    an effect, the interval is a bootstrap interval over walks (claim 5: over networks), which does
+    not generalise to other seeds, and the verdict notes it. Trends over α (claim 1) are tested by
+    permuting α among the networks of one seed. The relation between memory and place cells (claim
+    6) is tested by permuting networks of the same activation and α, because α changes both.
 
     Parameters
     ----------
     networks
         Result of :func:`profile_networks`, for networks that differ only in activation, α and seed.
     n_resamples
-        Number of bootstrap samples and of permutations; with fewer than 19 no p is 0.05 or less.
+        Number of bootstrap samples and of permutations; with fewer than 19, no p is 0.05 or less.
     seed
         Random seed of both.
 
@@ -306,33 +306,33 @@ def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0
     pandas.DataFrame
         One row per test:
 
-        - `claim` 1 to 7, `statement`, and `part`, the part of it that is tested;
-        - `decides`: whether the verdict on the claim depends on it, see :func:`claim_verdicts`;
+        - `claim` 1 to 7, `statement`, and `part`, the tested part of the claim;
+        - `decides`: whether the verdict on the claim depends on this row (:func:`claim_verdicts`);
         - `test` and `effect` in words; `value`, `lower`, `upper`: the effect and its 95 % interval;
-          `over`: what the interval is over; `p`, two-sided, if the test has one; `least`, the least
-          effect that would have been "shown" with the same spread (an effect is shown with
-          probability one half if it is this large; with -1 or 1, none could have been shown);
-        - `n_networks`, `n_seeds`: networks and seeds that the effect is computed from;
+          `over`: the sample of the interval (seeds, walks or networks); `p`, two-sided, if the test
+          has one; `least`, the smallest effect that would have been "shown" with the same spread
+          (an effect of this size is shown with probability one half; with -1 or 1, none could have
+          been shown);
+        - `n_networks`, `n_seeds`: numbers of networks and seeds behind the effect;
         - `verdict`: "shown" if the whole interval lies on the claimed side, "opposite" if it lies
-          on the other, else "not shown", with `least` in the `note`; by `p` ≤ 0.05 and the sign for
-          claims 1 and 6; "not tested" without an interval or p; " (one seed: preliminary)" is
-          appended if there is only one seed. `note`: further remarks.
+          on the other side, else "not shown", with `least` in the `note`. Claims 1 and 6 are
+          decided by `p` ≤ 0.05 and the sign. "not tested" without an interval or p; " (one seed:
+          preliminary)" is appended if there is only one seed. `note`: further remarks.
 
-        (1) ρ of α and reference error below 0, mean of the seeds. (2) An identifiable falling
-        :func:`fit_hill`.
-        (3) Reference error of each other activation minus that at α = 10, same seed, above 0.
-        (4) Range of the working error over α below 0.05. (5) Share of place cells
-        on a trained map above 0.01, and more than on a novel map. (6) ρ of reference error and
-        share of place cells, given the activation and α, below 0. (7) Reference error at α ≤ 0.1
-        minus that at α = 10 above 0.
+        The deciding criteria are: (1) ρ of α and reference error below 0, mean of the seeds.
+        (2) An identifiable, falling :func:`fit_hill`. (3) Reference error of each other activation
+        minus that at α = 10 with the same seed, above 0. (4) Range of the working error over α
+        below 0.05. (5) Fraction of place cells on a trained map above 0.01, and larger than on a
+        novel map. (6) ρ of reference error and fraction of place cells, given the activation and α,
+        below 0. (7) Reference error at α ≤ 0.1 minus that at α = 10, above 0.
 
     Raises
     ------
     TypeError
-        ``networks`` is no Dataset.
+        ``networks`` is not a Dataset.
     ValueError
         ``networks`` lacks a variable or coordinate of a result of :func:`profile_networks`, or has
-        networks that are no navigation Transformers.
+        networks that are not navigation Transformers.
 
     See Also
     --------
@@ -341,9 +341,9 @@ def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0
 
     Notes
     -----
-    Claims 3 and 5 need every part: an intersection-union test, which needs no correction. Tests
-    of different claims are not corrected for their number: of seven claims without any effect, one
-    would be "shown" or "opposite" in about 30 % of the families, at 0.05 each.
+    Claims 3 and 5 need every part, an intersection-union test, which needs no correction. Tests of
+    different claims are not corrected for their number: if none of the seven claims had an effect,
+    at least one would be "shown" or "opposite" in about 30 % of cases, at 0.05 each.
 
     Examples
     --------
@@ -374,7 +374,7 @@ def claim_verdicts(claims: pd.DataFrame) -> pd.Series:
     pandas.Series
         By claim: the first of "opposite", "not shown" and "not tested" that is the verdict of a
         deciding row, else "shown"; with " (one seed: preliminary)" if a deciding row has only one
-        seed.
+        seed (and the verdict is not "not tested").
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""Profiles of networks: memory errors, shares of place cells and other measures."""
+"""Profiles of networks: memory errors, fractions of place cells and other measures."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def recorded(
 def place_cell_shares(
     recordings: Recordings, *, n_shuffles: int | Literal["auto"], seed: int, progress: bool = False
 ) -> xr.Dataset:
-    """Shares of units that are place cells according to :func:`place_cells`.
+    """Fractions of units that are place cells according to :func:`place_cells`.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def place_cell_shares(
     Returns
     -------
     xarray.Dataset
-        Shares of the units of every layer, 0 to 1, as means over the recorded maps:
+        Fractions of the units of every layer, 0 to 1, as means over the recorded maps:
         `place_cell_fraction` (maps, layer), place cells on trained and on novel maps, and
         `memory_dependent_fraction` (layer), place cells of the trained maps whose tuning depends on
         memory.
@@ -145,33 +145,33 @@ def profile_networks(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Measure networks by one protocol: memory errors, washout, place cells and information.
+    """Measure networks with one protocol: memory errors, washout, place cells and information.
 
-    Navigation Transformers walk on their own maps, and everything below is measured. Of any other
-    network, and of a Recording (of an animal, for example), what needs no letters is measured:
-    shares of place cells, information and variance explained, and the scores that the caller gives.
+    Navigation Transformers walk on their own maps, and everything below is measured. For any other
+    network, and for a Recording (of an animal, for example), only measures that need no letters are
+    computed: fractions of place cells, information, variance explained, and scores from the caller.
 
     Parameters
     ----------
     models
-        One or several networks, or sources that :func:`load` accepts (names of the zoo, folders),
-        or Recordings; or a mapping of them by name, such as
+        One or several networks, sources that :func:`load` accepts (names in the zoo, folders), or
+        Recordings; or a mapping from names to these, such as
         ``{"GRU": gru, "rat 7": recording, "paper": "nmda-a10"}``.
     behaviour, inputs, layers, forward
-        How networks that are no navigation Transformer are recorded: as `walks`, `inputs`, `layers`
-        and `forward` of :func:`record`. `layers` and `forward` may be mappings by the name of the
+        How to record networks other than navigation Transformers: `walks`, `inputs`, `layers` and
+        `forward` of :func:`record`. `layers` and `forward` may be mappings from the name of the
         network. A Recording that was made beforehand can be passed instead of the network.
     by, bins
-        Position coordinates and bins of the rate maps, see :func:`rate_maps`, where no navigation
-        Transformer walks.
+        Position coordinates and bins of the rate maps, see :func:`rate_maps`, for other networks
+        and Recordings.
     score
-        A function of a network that returns a number, such as its loss, or a mapping of several by
-        name. It is called with every network, in eval mode and without gradients.
+        A function of a network that returns a number, such as its loss, or a mapping from names to
+        such functions. It is called with every network, in eval mode and without gradients.
     n_walks, n_steps
         Walks for the memory errors at the ends of chunks, see :func:`dose_response`.
     recorded_walks, recorded_steps, maps
         Walks on trained and on novel maps along which the feed-forward units are recorded. Place
-        cells are decided per map; with several maps, shares are means over them.
+        cells are decided per map; with several maps, fractions are means over maps.
     n_shuffles
         Number of shuffles of each test of :func:`place_cells`.
     washout
@@ -191,26 +191,26 @@ def profile_networks(
         - `washout_wrong` (as `wrong`): wrong predictions at the test-time α `washout` on the same
           walks; NaN without NMDA_α;
         - `place_cell_fraction` (model, maps, layer), 0 to 1; `memory_dependent_fraction` (model,
-          layer), the share of units that are place cells of the trained maps and depend on
+          layer), the fraction of units that are place cells of the trained maps and depend on
           memory, see :func:`place_cells`;
         - `information` (model, maps, negatives, layer), in bits/spike, under each policy for
           negative rates, mean over the units for which it is defined;
         - `eta2_beyond` (model, maps, layer): variance explained by place beyond the observation,
-          which needs no policy for negative rates, without what shuffles of the places explain on
-          average, which grows with the autocorrelation of a unit.
+          which needs no policy for negative rates. It is corrected by the mean of shuffles of the
+          places, which grows with the autocorrelation of a unit.
 
-        If there are other networks or Recordings, ``maps`` has the entry "recorded" for them, on
-        which what is not defined is NaN (`eta2_beyond`, for example, without an `observation`), and
-        `eta2` (model, maps, layer) is the variance explained by place, less that of shuffles, for
-        all. With `score`: `score` (model, metric), NaN for a Recording.
+        If there are other networks or Recordings, ``maps`` has the entry "recorded" for them, where
+        undefined measures are NaN (`eta2_beyond`, for example, without an `observation`), and
+        `eta2` (model, maps, layer) is the variance explained by place, corrected by the mean of
+        shuffles, for all subjects. With `score`: `score` (model, metric), NaN for a Recording.
 
     Raises
     ------
     TypeError
-        What is neither a network, a source nor a Recording; or a network that needs `behaviour` and
-        `layers` and has none.
+        A subject is neither a network, a source nor a Recording, or `behaviour` or `layers` is
+        missing for a network that needs them.
     ValueError
-        No networks, or invalid settings of one of the functions above.
+        There are no networks, or a setting of one of the functions above is invalid.
 
     See Also
     --------
@@ -259,7 +259,7 @@ def profile_networks(
 
 
 def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, Any]) -> xr.Dataset:
-    """Errors of one network as it was trained, and its wrong predictions after washout."""
+    """Errors of one network at its trained α, and its wrong predictions after washout."""
     row = dose_response(model, **settings)
     wrong = xr.full_like(row["wrong"], np.nan, dtype=float)
     if model.config.alpha is not None:
@@ -277,9 +277,9 @@ def units_of(
     *,
     plain: bool,
 ) -> xr.Dataset:
-    """Shares of place cells, information and partial variance of one network, by layer.
+    """Fractions of place cells, information and partial variance of one network, by layer.
 
-    With `plain`, the variance explained by place without regard to the observation too.
+    With `plain`, also the variance explained by place regardless of the observation.
     """
     recordings = recorded(model, **walks, seed=seed)
     shares = place_cell_shares(recordings, n_shuffles=n_shuffles, seed=seed)
@@ -307,8 +307,8 @@ def labelled(table: Mapping[str, xr.DataArray], kinds: Sequence[str]) -> xr.Data
 def profile_recording(
     recording: xr.Dataset, by: Sequence[str], bins: Any, n_shuffles: Any, seed: int
 ) -> xr.Dataset:
-    """Shares of place cells, information and variance explained of any Recording, by layer."""
-    if "layer" not in recording.coords:  # it may come from elsewhere
+    """Fractions of place cells, information and variance explained of any Recording, by layer."""
+    if "layer" not in recording.coords:  # Recordings from other sources may have no layers
         layer = [RECORDED] * recording.sizes[schema.UNIT]
         recording = recording.assign_coords(layer=(schema.UNIT, layer))
     binned: dict[str, Any] = {"by": by, "bins": bins, "per_map": schema.MAP in recording.variables}
@@ -342,7 +342,7 @@ def information(recording: xr.Dataset, *, per_map: bool = True, **options: Any) 
 def explained(
     recording: xr.Dataset, *, given: str | None = None, per_map: bool = True, **options: Any
 ) -> xr.DataArray:
-    """Variance explained by place, beyond chance and beyond a variable that is `given`."""
+    """Variance explained by place, beyond chance and beyond the variable `given`."""
     test = shuffle_test(
         recording, n_shuffles=CHANCE_SHUFFLES, given=given, per_map=per_map, progress=False,
         **options,

@@ -1,4 +1,4 @@
-"""Score card: the place code of a network beside an untrained twin and random smooth fields."""
+"""Score card: the place code of a network against an untrained twin and random smooth fields."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from placeformer.stats.intervals import error_interval, over_seeds
 NETWORK, UNTRAINED, FIELDS = SUBJECTS = ("network", "untrained twin", "random smooth fields")
 
 MAX_Q, MIN_RELIABILITY = 0.05, 0.5
-"""Limits of :func:`place_cells`, which the marks share."""
+"""Limits of :func:`place_cells` that the marks use."""
 
 MARKS = {
     "tuned": f"place explains variance (q ≤ {MAX_Q} against shuffled places)",
@@ -43,33 +43,33 @@ MARKS = {
     PLACE_CELL: "all criteria of place_cells",
     "remaps": "tuned and stable in two environments, with maps no more alike than other units'",
 }
-"""Shares of units on the card, and what counts."""
+"""Marks of units on the card, and their criteria."""
 
 LESIONS = ("none", "place cells", "control units")
 
 CLASSES, MOST_LEVELS = 64, 16
-"""Number of classes into which a continuous input is cut, and into which each of its components is.
+"""Maximum numbers of classes of a continuous input, and of each of its components.
 
-Fewer classes leave so much of the input within each that units which follow it alone pass as tuned
-to place, since places and inputs are related near walls.
+With fewer classes, so much of the input varies within a class that units that follow the input
+alone pass as tuned to place, because places and inputs are related near walls.
 """
 
 MOST_CLASSES = 256
 """Maximum number of distinct values or classes of an input."""
 
 MIN_UNITS = 20
-"""Minimum number of units of a layer for remapping, whose p is at least 1 over their number."""
+"""Minimum number of units of a layer for remapping, whose p is at least 1 / (number of units)."""
 
 DECODING_SHUFFLES = 19
 
 MOST_OVERLAP = 0.95
-"""Share of the place cells among their control units above which nothing is compared."""
+"""Fraction of place cells among their control units above which no cost is computed."""
 
 Score = Callable[[Any], ArrayLike] | Literal["reference", "working"]
 
 
 class Settings(NamedTuple):
-    """How every subject of a card is measured."""
+    """Options with which every subject of a card is measured."""
 
     by: tuple[str, ...]
     bins: Bins
@@ -81,7 +81,7 @@ class Settings(NamedTuple):
     seed: int
 
     def of_maps(self) -> dict[str, Any]:
-        """Options of everything that computes rate maps."""
+        """Options of all functions that compute rate maps."""
         return {
             "by": self.by, "bins": self.bins, "smooth": self.smooth,
             "min_occupancy": self.min_occupancy,
@@ -117,42 +117,43 @@ def score_card(
     progress: bool = True,
     **options: Any,
 ) -> xr.Dataset:
-    """Measure the place code of every layer of a network, beside two controls.
+    """Measure the place code of every layer of a network, together with two controls.
 
     The controls are an untrained twin of the network, recorded in the same way, and random smooth
-    fields: units that are functions of position alone, as many as the network has, sampled along
-    the same walks. A number of the network means something where it differs from both.
+    fields: units that are functions of position alone, as many as in the network, sampled along the
+    same walks. A number of the network is meaningful where it differs from both.
 
     Parameters
     ----------
     network
         A navigation Transformer, any ``torch.nn.Module``, or a Recording, which has no untrained
-        twin (unless `untrained` is a Recording of one) and no lesions.
+        twin (unless `untrained` is a Recording of it) and no lesions.
     behaviour, layers, inputs, forward
-        As in :func:`record`, whose other arguments (`n_walks`, `maps`, `dims`, …) are passed on as
-        `options`. With several maps, environments in which the network was recorded, shares are
-        means over the maps.
+        As in :func:`record`, whose other arguments (`n_walks`, `maps`, `dims`, …) are passed as
+        `options`. If the network was recorded on several maps (environments), shares are means over
+        the maps.
     untrained
         The untrained twin, or a function that makes it from a seed. By default a copy of the
-        network, of which every module draws new weights (``reset_parameters``).
+        network in which every module draws new weights (``reset_parameters``).
     given
         The input beyond which place must explain variance: the name of a variable (walk, time) or
         (walk, time, component) of `inputs`, of the behaviour or of the recording. Values of a
-        continuous input are cut into at most 64 classes by the quantiles of its components. By
-        default ``"observation"`` where the recording has it.
+        continuous input are divided into at most 64 classes by the quantiles of its components. By
+        default ``"observation"`` if the recording has it.
     score
-        What a lesion of place cells may cost: a function of the lesioned network that returns a
-        number, or one for each of the same trials, the greater the worse; for a navigation
-        Transformer also ``"reference"`` or ``"working"``, its memory error on trained maps. None
-        leaves lesions out.
+        Score by which the cost of a lesion of place cells is measured: a function of the lesioned
+        network that returns one number, or one number for each of the same trials (larger is
+        worse). For a navigation Transformer also ``"reference"`` or ``"working"``, its memory error
+        on trained maps. None leaves lesions out.
     by, bins, smooth, min_occupancy
         Axes and bins of place and rate maps, see :func:`rate_maps`.
     field_width
-        S.d. of the Gaussian that smooths the random fields, as a share of the range of positions.
+        Standard deviation of the Gaussian that smooths the random fields, as a fraction of the
+        range of positions.
     decoders
-        Methods of :func:`decode_position`, cross-validated over walks, map by map. None is best
-        everywhere: ridge regression may be wrong by more than the size of the arena, and a
-        Bayesian decoder is misled by correlated units.
+        Methods of :func:`decode_position` ("ridge", "knn" or "bayes"), cross-validated over walks
+        for each map. None of them is always best: ridge regression may be wrong by more than the
+        size of the arena, and a Bayesian decoder is misled by correlated units.
     n_shuffles
         Number of shuffles of every test, see :func:`shuffle_test`.
     repeats
@@ -170,22 +171,22 @@ def score_card(
         Dims ``subject`` (network, untrained twin, random smooth fields), ``layer``, ``mark``,
         ``decoder``, ``lesion`` and ``bound``:
 
-        - `share` (subject, layer, mark), 0 to 1, of all units of the layer: ``tuned``, ``beyond
-          input``, ``field`` (tuned, with a place field), ``stable`` (tuned, with a reliable map)
-          and ``place cell``, by the criteria of :func:`place_cells`; and ``remaps``, units that
-          are stable (and tuned beyond the input, if one is given) in both of two maps, where
-          their rate maps are no more alike than those of different units (p > 0.05 in
+        - `share` (subject, layer, mark), the fraction of all units of the layer, 0 to 1: ``tuned``,
+          ``beyond input``, ``field`` (tuned, with a place field), ``stable`` (tuned, with a
+          reliable map) and ``place cell``, by the criteria of :func:`place_cells`; and ``remaps``,
+          units that are stable (and tuned beyond the input, if one is given) on both of two maps,
+          with rate maps that are no more alike than those of different units (p > 0.05 in
           :func:`remapping`), mean over pairs of maps. `share_interval` (…, bound), a 95 % Wilson
-          interval over units, which says nothing about other seeds of the network; `share_n`,
-          number of units. The coordinate `criterion` (mark) states what counts;
+          interval over units, which does not cover other seeds of the network; `share_n`, number of
+          units. The coordinate `criterion` (mark) states the criterion;
         - `decoded_error` (subject, layer, decoder), cross-validated mean distance in the units of
           position, mean over walks; `decoded_interval` (…, bound), a 95 % interval over walks
-          (Student's t); `decoded_p`, of the test in which walks exchange their courses, the
-          greatest over maps; `chance_error` (subject, layer), the mean distance from the mean
+          (Student's t); `decoded_p`, p of the test in which walks exchange their paths, the
+          largest over maps; `chance_error` (subject, layer), the mean distance from the mean
           position, which needs no decoder; `decoded_n`, number of walks;
         - `lesion_score` (subject, layer, lesion): the score without a lesion, with all place cells
-          of the layer lesioned, and with as many control units lesioned, exchanged within strata
-          of units that are alike (:func:`ablation_curve`), mean over `repeats` sets;
+          of the layer lesioned, and with the same number of control units lesioned, drawn from
+          strata of similar units (:func:`ablation_curve`), mean over `repeats` sets;
           `lesion_cost` (subject, layer), place cells minus control units, `lesion_interval`
           (…, bound), a bootstrap interval over trials and sets, `lesion_p`, exact over sets, and
           `lesion_n`, number of place cells;
@@ -198,22 +199,23 @@ def score_card(
         The untrained twin cannot be made, `given` is unknown or takes too many values, or an
         option is out of range.
     TypeError
-        `network` is neither a network nor a Recording.
+        `network` is neither a network nor a Recording, or `untrained` or `score` is of a wrong
+        type.
 
     See Also
     --------
-    write_score_card : Write a card as JSON or as a page of HTML.
+    write_score_card : Write a card as JSON or HTML.
     plot.score_card : Draw a card.
-    place_cells, decode_position, ablation_curve : The analyses behind it, with more detail.
+    place_cells, decode_position, ablation_curve : The underlying analyses, with more detail.
 
     Notes
     -----
-    Random smooth fields are tuned, stable and decode position better than most networks: those
-    marks, and the share of place cells, say that position is there, not that a network has
-    computed it. They do not remap, since they do not depend on the map, and no network reads
-    them. An untrained network has the inputs of the trained one: what it shows needs no learning.
-    ``beyond input`` is beyond the input of the same step. Recent inputs are related to place as
-    well, so that units that keep traces of them pass, in an untrained network too.
+    Random smooth fields are tuned and stable, and position is decoded from them better than from
+    most networks: these marks, and the fraction of place cells, show that position is represented,
+    not that a network has computed it. The fields do not remap, because they do not depend on the
+    map, and no network reads them. An untrained network has the inputs of the trained one: what it
+    shows needs no learning. ``beyond input`` refers to the input of the same step. Recent inputs
+    are also related to place, so units that keep traces of them pass, even in an untrained network.
 
     Examples
     --------
@@ -278,7 +280,7 @@ def checked(network: object) -> nn.Module | xr.Dataset:
 
 
 def one_layer(recording: xr.Dataset) -> xr.Dataset:
-    """Put the units of a recording without layers into one."""
+    """Put the units of a recording without layers into a single layer."""
     return recording.assign_coords(layer=(schema.UNIT, ["units"] * recording.sizes[schema.UNIT]))
 
 
@@ -293,18 +295,18 @@ def names_of(decoders: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def twin_of(network: Any, untrained: Any, seed: int) -> nn.Module | xr.Dataset | None:
-    """The untrained twin, None for a Recording without one."""
+    """The untrained twin; None for a Recording without a twin."""
     if isinstance(network, nn.Module):
         return untrained_twin(network, untrained, seed)
     if untrained is not None and not isinstance(untrained, xr.Dataset):
         raise TypeError(
-            "untrained must be a Recording if network is one, got " + type(untrained).__name__
+            "untrained must be a Recording for a Recording, got " + type(untrained).__name__
         )
     return None if untrained is None else checked(untrained)
 
 
 def check_score(network: Any, score: Any) -> None:
-    """Refuse a score that the network does not have."""
+    """Refuse a score that is undefined for the network."""
     if score is None:
         return
     if not isinstance(network, nn.Module):
@@ -318,7 +320,7 @@ def check_score(network: Any, score: Any) -> None:
     elif not callable(score):
         raise TypeError(f"score must be a function, got {type(score).__name__}")
     else:
-        trials("score", score, network, [])  # what fails does so before anything is measured
+        trials("score", score, network, [])  # fail before anything is measured
 
 
 def with_input(
@@ -396,7 +398,7 @@ def card_of(
     found = set(recording["layer"].values.tolist())
     if absent := [layer for layer in layers if layer not in found]:
         raise ValueError(
-            f"untrained must have the layers of the network, but {', '.join(absent)} is missing"
+            f"untrained must have the layers of the network, but lacks {', '.join(absent)}"
         )
     shares, table = marks_of(recording, layers, how)
     decoder = xr.Variable("decoder", list(how.decoders))
@@ -425,7 +427,7 @@ def of_layer(data: xr.Dataset, layer: str) -> xr.Dataset:
 
 
 def map_names(recording: xr.Dataset) -> list[Any]:
-    """Names of the maps, one (None) where the recording does not say."""
+    """Names of the maps; a single None if the recording has no maps."""
     if schema.MAP not in recording.variables:
         return [None]
     return np.unique(recording[schema.MAP].values).tolist()
@@ -434,7 +436,7 @@ def map_names(recording: xr.Dataset) -> list[Any]:
 def marks_of(
     recording: xr.Dataset, layers: Sequence[str], how: Settings
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """Shares (layer, mark), and the table of place cells (unit,) they are taken from."""
+    """Shares (layer, mark), and the table of place cells (unit,) for the lesions."""
     several = len(map_names(recording)) > 1
     tested = recording
     if how.given != OBSERVATION and OBSERVATION in recording.variables:
@@ -474,7 +476,7 @@ def marks_of(
 
 
 def share_of(flag: xr.DataArray | str, table: xr.Dataset, layer: str) -> xr.Dataset:
-    """Share of the units of a layer with a flag (..., unit), its interval, n and the reason."""
+    """Fraction of the units of a layer with a flag (..., unit), its interval, n and reason."""
     here = (table["layer"] == layer).values
     reason = flag if isinstance(flag, str) else ""
     value, bounds, n = np.nan, np.full(2, np.nan), 0
@@ -501,7 +503,7 @@ def share_of(flag: xr.DataArray | str, table: xr.Dataset, layer: str) -> xr.Data
 def remapping_of(
     recording: xr.Dataset, counted: xr.DataArray, layers: Sequence[str], how: Settings
 ) -> xr.DataArray:
-    """Whether every unit remaps, 0 or 1 (pair, unit); NaN in layers of too few units."""
+    """Whether every unit remaps, 0 or 1 (pair, unit); NaN in layers with too few units."""
     maps = rate_maps(recording, per_map=True, **how.of_maps())
     layer = recording["layer"].values
     pairs = []
@@ -523,7 +525,7 @@ def remapping_of(
 
 
 def decoding_of(recording: xr.Dataset, decoder: str, how: Settings) -> xr.Dataset:
-    """Decoding error of a layer, map by map, with its interval over walks and chance."""
+    """Decoding error of a layer, decoded per map, with its interval over walks and chance."""
     walks, blind, p = [], [], []
     for name in map_names(recording):
         part = recording
@@ -561,7 +563,7 @@ def lesion_of(
     score: Score,
     lesion_options: Mapping[str, Any],
 ) -> xr.Dataset:
-    """What the lesion of the place cells of a layer costs beyond that of control units."""
+    """Cost of a lesion of the place cells of a layer, beyond that of control units."""
     cells = table["is_place_cell"]
     n, n_units = int(cells.sum()), cells.size
     if n in (0, n_units):
@@ -578,7 +580,7 @@ def lesion_of(
     )  # fmt: skip
     curve = curve.isel(fraction=[0, -1]).sel(control="stratified")
     if float(curve["overlap"].isel(fraction=-1).sel(selection="stratified").mean()) > MOST_OVERLAP:
-        return no_lesion("no other units of the layer are alike to the place cells", n)
+        return no_lesion("no other units of the layer are similar to the place cells", n)
     if isinstance(score, str):
         curve, prefix = curve.sel(maps="trained", memory=score), ""
         value = curve["error"]
@@ -607,7 +609,7 @@ def lesion_of(
 
 
 def no_lesion(reason: str, n: int = 0) -> xr.Dataset:
-    """The part on lesions where there is none, with the reason."""
+    """The part on lesions if there is none, with the reason."""
     return xr.Dataset(
         {
             "lesion_score": ("lesion", np.full(len(LESIONS), np.nan)),
@@ -656,7 +658,7 @@ def labelled(
     repeats: int,
     seed: int,
 ) -> xr.Dataset:
-    """Name everything on a card, and state how it was made."""
+    """Add names, units and settings to a card."""
     position = str(recording[how.by[0]].attrs.get("units", "1"))
     about = {
         "share": ("1", "share of the units of the layer"),
@@ -667,9 +669,9 @@ def labelled(
         "decoded_interval": (position, "95 % interval of the mean error over walks"),
         "decoded_n": ("1", "walks decoded"),
         "chance_error": (position, "mean distance from the mean position"),
-        "decoded_p": ("1", "p of the decoding error, greatest over maps"),
+        "decoded_p": ("1", "p of the decoding error, largest over maps"),
         "decoded_reason": ("1", "why the decoding error is not known"),
-        "lesion_score": ("1", "score under the lesion, greater is worse"),
+        "lesion_score": ("1", "score under the lesion, larger is worse"),
         "lesion_cost": ("1", "score with place cells lesioned minus with control units lesioned"),
         "lesion_interval": ("1", "95 % bootstrap interval of the cost over trials and sets"),
         "lesion_p": ("1", "exact p of the cost over sets of control units"),

@@ -1,4 +1,4 @@
-"""Score cards as JSON, which other programs read, and as a page of HTML."""
+"""Score cards as JSON, for other programs, and as HTML pages."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ TEMPLATES = Environment(
 
 
 def write_score_card(card: xr.Dataset, file: str | PathLike[str], *, title: str = "") -> Path:
-    """Write a score card as JSON or as a page of HTML, whole or not at all.
+    """Write a score card as JSON or as an HTML page, completely or not at all.
 
     Parameters
     ----------
     card
         Result of :func:`score_card`.
     file
-        Where to write: the suffix ``.json`` or ``.html`` says what. JSON holds all of the card
-        (numbers that are not defined are null) and is read by :func:`read_score_card`; the page
-        is one file with a table per layer, which needs nothing else.
+        File to write; its suffix ``.json`` or ``.html`` determines the format. JSON holds the whole
+        card (undefined numbers are null) and is read by :func:`read_score_card`; the HTML page is a
+        single self-contained file with one table per layer.
     title
         Title of the page, such as the name of the network.
 
@@ -48,7 +48,7 @@ def write_score_card(card: xr.Dataset, file: str | PathLike[str], *, title: str 
     Raises
     ------
     ValueError
-        Another suffix, or a Dataset that is no score card.
+        The suffix is another, or `card` is not a score card.
 
     See Also
     --------
@@ -84,7 +84,7 @@ def read_score_card(file: str | PathLike[str]) -> xr.Dataset:
     Parameters
     ----------
     file
-        A file of JSON.
+        JSON file.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def read_score_card(file: str | PathLike[str]) -> xr.Dataset:
     Raises
     ------
     ValueError
-        The file holds something else.
+        The file does not hold a score card.
 
     See Also
     --------
@@ -117,7 +117,7 @@ def read_score_card(file: str | PathLike[str]) -> xr.Dataset:
 
 
 def check_card(card: object) -> None:
-    """Refuse what is no score card."""
+    """Refuse anything that is not a score card."""
     if not isinstance(card, xr.Dataset) or not {"share", "decoded_error"} <= set(card.variables):
         raise ValueError(f"card must be a result of score_card, got {type(card).__name__}")
 
@@ -128,7 +128,7 @@ def as_json(card: xr.Dataset) -> str:
 
 
 def plain(card: xr.Dataset) -> dict[str, Any]:
-    """A card as lists, numbers and texts; None where a number is not defined."""
+    """A card as lists, numbers and texts; None where a number is undefined."""
     stored = card.to_dict(encoding=False)
     for part in ("coords", "data_vars"):
         for name, entry in stored[part].items():
@@ -142,7 +142,7 @@ def plain(card: xr.Dataset) -> dict[str, Any]:
 
 
 def from_plain(stored: dict[str, Any]) -> xr.Dataset:
-    """The card of :func:`plain`."""
+    """Restore the card from the output of :func:`plain`."""
     variables: dict[str, xr.Variable] = {}
     for part in ("coords", "data_vars"):
         for name, entry in stored[part].items():
@@ -153,7 +153,7 @@ def from_plain(stored: dict[str, Any]) -> xr.Dataset:
 
 
 def as_page(card: xr.Dataset, title: str) -> str:
-    """A page with a table per layer."""
+    """An HTML page with one table per layer."""
     layers = [table_of(card.sel(layer=layer)) for layer in card["layer"].values]
     return TEMPLATES.get_template("score_card.html.jinja").render(
         title=title,
@@ -165,7 +165,7 @@ def as_page(card: xr.Dataset, title: str) -> str:
 
 
 def table_of(one: xr.Dataset) -> dict[str, Any]:
-    """Rows of the table of one layer: the name of a row, and a cell for each subject."""
+    """Rows of the table of one layer: the name of each row, and one cell per subject."""
     subjects = one["subject"].values
     rows = []
     for mark in one["mark"].values:
@@ -205,7 +205,7 @@ def table_of(one: xr.Dataset) -> dict[str, Any]:
 def cell(
     value: float, bounds: NDArray[np.float64], reason: str, kind: str = "", note: str = ""
 ) -> dict[str, str]:
-    """Texts of one cell: value, interval and note; the reason where there is no value."""
+    """Texts of one cell: value, interval and note; the reason if there is no value."""
     if math.isnan(value):
         return {"value": "–", "interval": "", "note": reason}
     shown = "{:.0%}" if kind == "%" else "{:.3g}"

@@ -25,7 +25,7 @@ AT_ONCE = 2**24
 """Number of cells of random fields that are drawn at once."""
 
 TRUNCATE = 3.0
-"""Standard deviations at which the Gaussian that smooths the fields ends."""
+"""Number of standard deviations at which the smoothing Gaussian is truncated."""
 
 
 def untrained_twin(network: nn.Module, untrained: Untrained | None, seed: int) -> nn.Module:
@@ -34,30 +34,30 @@ def untrained_twin(network: nn.Module, untrained: Untrained | None, seed: int) -
     Parameters
     ----------
     network
-        The trained network, which is left as it is.
+        The trained network, which is not changed.
     untrained
         The twin itself, or a function that makes it from a seed; None to copy the network and
-        draw its weights anew.
+        draw new weights.
     seed
-        Seed of the new weights. The global random state is left as it was found.
+        Seed of the new weights. The global random state is restored afterwards.
 
     Returns
     -------
     torch.nn.Module
-        A copy on which ``reset_parameters`` of every module that has weights of its own was
-        called; a navigation Transformer is initialised by ``init_weights``.
+        The given twin, or a copy in which ``reset_parameters`` of every module was called; a
+        navigation Transformer is initialised by ``init_weights``.
 
     Raises
     ------
     ValueError
-        A module has weights of its own and no ``reset_parameters``.
+        A module has its own weights but no ``reset_parameters``, or the twin is the network.
     TypeError
         `untrained` is neither a network nor a function that returns one.
     """
     if untrained is not None:
         twin = untrained if isinstance(untrained, nn.Module) else made(untrained, seed)
         if twin is network:
-            raise ValueError("untrained must be another network than the one measured")
+            raise ValueError("untrained must be another network than the measured network")
         return twin
     twin = copy.deepcopy(network)
     if isinstance(twin, NavigationTransformer):
@@ -70,9 +70,9 @@ def untrained_twin(network: nn.Module, untrained: Untrained | None, seed: int) -
     ]
     if without:
         raise ValueError(
-            "the untrained twin cannot be made: these modules have weights and no "
-            f"reset_parameters(): {', '.join(without)}; pass untrained=, a network with new "
-            "weights or a function that makes one from a seed"
+            "the untrained twin cannot be made: these modules have weights but no "
+            f"reset_parameters(): {', '.join(without)}; pass as untrained a network with new "
+            "weights, or a function that makes one from a seed"
         )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -84,7 +84,7 @@ def untrained_twin(network: nn.Module, untrained: Untrained | None, seed: int) -
 
 
 def made(untrained: object, seed: int) -> nn.Module:
-    """The network that a function makes from a seed."""
+    """Make the untrained network with a function of the seed."""
     if not callable(untrained):
         raise TypeError(
             "untrained must be a torch.nn.Module or a function that makes one from a seed, got "
@@ -102,8 +102,8 @@ def random_fields(
     """Replace the units of a recording by random smooth fields, sampled along its walks.
 
     Every unit is a Gaussian random field over position: independent normal numbers on a lattice
-    of 64 cells along each axis, smoothed by a Gaussian. It has no noise, no memory, no
-    input but position, and is the same on every map.
+    of 64 cells along each axis, smoothed with a Gaussian. It has no noise, no memory and no
+    input except position, and is the same on every map.
 
     Parameters
     ----------
@@ -112,22 +112,27 @@ def random_fields(
     by
         Axes of position.
     width
-        S.d. of the Gaussian as a share of the range of positions on each axis, above 0 and at
-        most 1.
+        Standard deviation of the Gaussian as a fraction of the range of positions on each axis,
+        above 0 and at most 1.
     seed
         Seed of the fields.
 
     Returns
     -------
     xarray.Dataset
-        A Recording whose units have mean 0 and s.d. 1 at every position, over all fields that
-        could be drawn, and a correlation of exp(-d² / 4 w²) between positions at distance d, for
-        a Gaussian of s.d. w; NaN where a position is NaN.
+        A Recording whose units have, over random draws of the fields, mean 0 and standard deviation
+        1 at every position, and a correlation of exp(-d² / 4 w²) between positions at distance d,
+        for a Gaussian of standard deviation w; NaN where a position is NaN.
+
+    Raises
+    ------
+    ValueError
+        `width` is out of range, or there are more than two axes.
     """
     if not 0 < width <= 1:
-        raise ValueError(f"field_width must lie above 0 and at most 1, got {width}")
+        raise ValueError(f"field_width must be above 0 and at most 1, got {width}")
     if len(by) > 2:
-        raise ValueError(f"random smooth fields are made on one or two axes, got by={tuple(by)}")
+        raise ValueError(f"by must name one or two axes for random smooth fields, got {tuple(by)}")
     cell, known = lattice_cells(recording, by)
     sd = width * CELLS
     margin = int(np.ceil(TRUNCATE * sd))  # so that the variance is the same everywhere
@@ -155,7 +160,7 @@ def random_fields(
 def lattice_cells(
     recording: xr.Dataset, by: Sequence[str]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Cell of the lattice that every sample (walk, time) is in, and whether it has a position."""
+    """Lattice cell of every sample (walk, time), and whether the sample has a position."""
     order = (schema.WALK, schema.TIME)
     places = [np.asarray(recording[axis].transpose(*order).values, float) for axis in by]
     known = np.logical_and.reduce([np.isfinite(place) for place in places])

@@ -19,7 +19,7 @@ SIDE = 11
 def recording(
     activation: NDArray[Any], x: ArrayLike, y: ArrayLike, **coords: ArrayLike
 ) -> xr.Dataset:
-    """A Recording of arrays (walk, time, unit) and (walk, time)."""
+    """Make a Recording from arrays (walk, time, unit) and (walk, time)."""
     n_units = activation.shape[2]
     named: dict[str, Any] = {"x": (("walk", "time"), x), "y": (("walk", "time"), y)}
     dims = {1: ("walk",), 2: ("walk", "time")}
@@ -47,7 +47,7 @@ def walks(
 
 
 def maps(rate: ArrayLike, occupancy: ArrayLike | None = None, **attrs: Any) -> xr.Dataset:
-    """RateMaps of an array (unit, y, x)."""
+    """Make RateMaps from an array (unit, y, x)."""
     rate = np.asarray(rate, float)
     if occupancy is None:
         occupancy = np.where(np.isnan(rate).all(axis=0), 0, 25)
@@ -114,7 +114,7 @@ def place_code(
 def hexagons(
     shape: tuple[int, int], spacing: float, turn: float, phase: Sequence[float]
 ) -> NDArray[np.float64]:
-    """A hexagonal lattice of fields (y, x): its spacing, orientation and a peak (y, x)."""
+    """A hexagonal lattice of fields (y, x) with a spacing, an orientation and a peak (y, x)."""
     y, x = (axis - p for axis, p in zip(np.mgrid[: shape[0], : shape[1]], phase, strict=True))
     k = 4 * np.pi / (np.sqrt(3) * spacing)
     angles = turn + np.deg2rad([0, 60, 120])
@@ -135,7 +135,7 @@ KINDS = {
     "untuned": "temporally correlated noise",
     "constant": "the same value at all times",
 }
-"""Units of a simulated population."""
+"""Kinds of units of a simulated population."""
 
 SHAPES = ("wall", "ramp", "waves", "hole")
 """Kinds of units that depend on place but have no place field."""
@@ -144,7 +144,7 @@ PLACE_KINDS = ("place", "two fields", "place and letter", "remembered place")
 
 
 def tuning(rng: np.random.Generator, name: str) -> NDArray[np.float64]:
-    """Rate map (y, x) of a unit of a kind, with a range of 0.6 to 1."""
+    """Rate map (y, x) of a unit of some kind, with a range of rates of 0.6 to 1."""
     if name not in SHAPES:
         return units(rng, 1, 2 if name == "two fields" else 1, noise=0.0)[0]
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
@@ -217,7 +217,7 @@ def _drive(
 def noise(
     rng: np.random.Generator, n_walks: int, n_steps: int, n_units: int, rho: float = 0.0
 ) -> NDArray[np.float32]:
-    """Stationary noise (walk, time, unit) of variance 1 whose next step correlates by `rho`."""
+    """Stationary noise (walk, time, unit) of variance 1; successive steps correlate by `rho`."""
     warm_up = int(np.ceil(5 / (1 - rho))) if rho else 0
     white = rng.standard_normal((n_walks, warm_up + n_steps, n_units))
     slow = lfilter([np.sqrt(1 - rho**2)], [1, -rho], white, axis=1)[:, warm_up:]
@@ -235,7 +235,7 @@ def lattice_noise(
 ) -> xr.Dataset:
     """A Recording of noise along walks on the lattice, plus a place field of some height per unit.
 
-    Without a height it is a true null for whatever relates activations to places.
+    Without a height it is a true null for any relation between activations and places.
     """
     walk = GridWorld(n_maps=1, seed=seed).walk(n_walks, n_steps, seed=seed)
     x, y = walk.x.values, walk.y.values

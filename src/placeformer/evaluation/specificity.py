@@ -1,4 +1,4 @@
-"""Is a perturbation specific: what else it costs at an equal cost of reference memory."""
+"""Specificity of a perturbation: its other costs at an equal cost of reference memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 LEVELS = (0.1, 0.25, 0.5)
 ROOM = 0.1
-"""Least share of the ceiling by which an intact network must be better for a cost to be defined."""
+"""Minimum margin of an intact network, relative to the ceiling, for a cost to be defined."""
 MEASURES = {
     "reference": "reference-memory error, trained maps",
     "working": "working-memory error, trained maps",
@@ -57,7 +57,7 @@ PERTURBATIONS: dict[str, dict[str, Any]] = {
     "attention gain": {"parameter": "gain", "units": "attention.*",
                        "doses": [0.9, 0.8, 0.7, 0.6, 0.5, 0.35, 0.2]},
 }  # fmt: skip
-"""The default perturbations: the one that is tested, and its controls."""
+"""The default perturbations: the tested perturbation and its controls."""
 
 KEYS = ("parameter", "doses", "units", "steps", "reference")
 
@@ -71,10 +71,10 @@ class Measured:
     sums, n
         The error is the sum over clusters of `sums` divided by that of `n`.
     ceiling
-        Error of a network without the ability; NaN if it is not known.
+        Error of a network without the ability; NaN if unknown.
     clusters
-        What the clusters are, "trained" or "novel" maps, walks, or the name of a score: measures of
-        the same clusters are resampled together.
+        Kind of clusters: "trained" or "novel" maps, "decoded walks", or the name of a score.
+        Measures with the same clusters are resampled together.
     """
 
     sums: Floats
@@ -85,9 +85,9 @@ class Measured:
     def cost(self, weights: Floats | None = None) -> Floats:
         """Return the cost (…, dose): from 0, as in the intact network, to 1 at the ceiling.
 
-        In the units of the measure if it has no ceiling; NaN if the intact network is not better
-        than the ceiling by a tenth of it (`ROOM`), as there is then nothing to lose. With
-        `weights`, of every bootstrap sample.
+        Without a ceiling the cost is in the units of the measure. It is NaN unless the intact
+        network is better than the ceiling by a tenth of the ceiling (`ROOM`), because there is then
+        nothing to lose. With `weights`, the cost of every bootstrap sample.
         """
         if weights is None:
             error = ratio(self.sums, self.n)
@@ -118,38 +118,38 @@ def specificity(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Measure what a perturbation costs besides reference memory, beside control perturbations.
+    """Measure the costs of a perturbation besides reference memory, against control perturbations.
 
-    Most perturbations of a network cost it its most difficult ability first. That one of them
-    impairs reference memory says something in particular only if, at the dose at which it costs as
-    much reference memory as a control perturbation, it costs less of everything else. Every
-    perturbation is therefore measured at several doses; the dose that costs a given share of
-    reference memory is found by interpolation; and the costs of working memory, on trained and on
-    novel maps, and of decoding at that dose are compared with those of the controls.
+    Most perturbations of a network impair its most difficult ability first. An impairment of
+    reference memory is specific only if the perturbation costs less of everything else than a
+    control perturbation that costs the same amount of reference memory. Every perturbation is
+    therefore measured at several doses; the dose that costs a given fraction of reference memory is
+    found by interpolation; and the costs of working memory, on trained and on novel maps, and of
+    decoding at that dose are compared with those of the controls.
 
     Parameters
     ----------
     models
         Networks that differ only in their seed, or sources that :func:`load` accepts. The intervals
-        over seeds need at least two, and are wide with few.
+        over seeds need at least two networks, and are wide with few.
     perturbations
-        The perturbation that is tested, followed by its controls: for each name the `parameter`,
-        `doses` and, where they are needed, `units`, `steps` and `reference` of
-        :func:`dose_response`. The dose of the intact network is added, and all doses are on one
-        side of it. By default Mg²⁺ washout beside four controls: a gain of the feed-forward units,
-        noise in them, random units lesioned by their means, and a gain of the attention weights.
+        The tested perturbation, followed by its controls: for each name the `parameter`, `doses`
+        and, if needed, `units`, `steps` and `reference` of :func:`dose_response`. The dose of the
+        intact network is added, and all doses must be on one side of it. By default Mg²⁺ washout
+        with four controls: a gain of the feed-forward units, noise in these units, random units
+        replaced by their means, and a gain of the attention weights.
     match
-        The measure that is made equal.
+        The measure whose cost is made equal.
     levels
-        Costs of `match` at which the others are compared: shares of the way from the intact network
-        to chance, 0 to 1 (for a measure of `scores`, in its own units).
+        Costs of `match` at which the other measures are compared, above 0: fractions of the way
+        from the intact network (0) to chance (1), or, for a measure of `scores`, in its units.
     scores
-        Further measures by name, for a network that is not a navigation Transformer the only ones:
-        functions of the network that return its cost (greater is worse), a number or one for each
-        of the same trials.
+        Further measures by name, which are the only measures of networks other than navigation
+        Transformers: functions of the network that return its cost (larger is worse), one number,
+        or one number for each of the same trials.
     decoding
-        Layers of which position is decoded; ``"ffn"`` is the last feed-forward layer, None skips
-        it. The decoder (:func:`decode_position`, "bayes") is trained anew on every perturbed
+        Layers from which position is decoded; ``"ffn"`` is the last feed-forward layer, None skips
+        decoding. The decoder (:func:`decode_position`, "bayes") is retrained on every perturbed
         network.
     decoded_walks, decoded_steps
         Walks that are recorded for decoding, on the first of the trained maps.
@@ -166,22 +166,22 @@ def specificity(
     -------
     xarray.Dataset
         Dims ``model``, ``perturbation``, ``level``, ``measure`` (reference, working, working_novel,
-        decoding, and the scores), ``control``, ``bound``, ``step`` (of the doses, from the intact
-        network on):
+        decoding, and the scores), ``control``, ``bound``, ``step`` (number of the dose, where 0 is
+        the intact network):
 
         - `cost` (model, perturbation, level, measure): cost at the matched dose, from 0 (intact) to
           1, which is chance for memory errors and, for decoding, always guessing the mean position
           (scores: difference from the intact network); `interval` (…, bound), its 95 % bootstrap
           interval over maps (for decoding over walks), which repeats the matching in every sample;
-          `matched_dose` (model, perturbation, level). NaN where no dose costs as much, and for a
-          measure in which the intact network is not better than a cost of 1 by a tenth (decoding
+          `matched_dose` (model, perturbation, level). NaN if no dose reaches the level, and for a
+          measure in which the intact network is not at least a tenth better than chance (decoding
           from few walks);
         - `mean_cost` and `mean_interval` (perturbation, level, measure): mean over networks, with
           Student's t interval over seeds;
         - `difference`, `difference_interval`, `difference_p` (control, level, measure): cost of the
           tested perturbation minus that of the control, mean over networks, with Student's t
-          interval and p over seeds: negative where the tested perturbation is more specific; and
-          `difference_of_model`, `difference_of_model_interval` (model, …), over maps;
+          interval and p over seeds, negative where the tested perturbation is more specific; also
+          `difference_of_model` and `difference_of_model_interval` (model, …), over maps;
         - `verdict` (control, level, measure): "shown" if the whole interval over seeds is below 0,
           "opposite" if it is above, else "not shown"; "not tested" without an interval;
         - `curve` (model, perturbation, step, measure): cost at every `dose` (perturbation, step).
@@ -189,8 +189,9 @@ def specificity(
     Raises
     ------
     ValueError
-        Networks of different α, unknown perturbations or measures, doses on both sides of the
-        intact network, or fewer than two perturbations.
+        There are no networks, the networks differ in α, a perturbation or measure is unknown, doses
+        are on both sides of the intact network, a level is not positive, or there are fewer than
+        two perturbations.
 
     See Also
     --------
@@ -201,9 +202,9 @@ def specificity(
 
     Notes
     -----
-    Costs are read off the line between two measured doses at the position where the cost of `match`
-    first reaches the level. The interval over seeds holds for other networks of the same recipe, on
-    the maps of these; the intervals over maps hold for these networks on other maps.
+    Costs are interpolated linearly between two measured doses, at the position where the cost of
+    `match` first reaches the level. The interval over seeds generalises to other networks of the
+    same recipe; the intervals over maps generalise to other maps of the same networks.
 
     Examples
     --------
@@ -245,7 +246,7 @@ def specificity(
                 values = dose_range(given, own.intact(network), own)
                 if m and not np.array_equal(doses[p], values):
                     raise ValueError(
-                        "models must differ in their seed alone, got networks whose doses of "
+                        "models must differ only in their seed, got networks whose doses of "
                         f"{name!r} are {doses[p].tolist()} and {values.tolist()}"
                     )
                 doses[p] = values
@@ -343,7 +344,7 @@ def memory_measures(
     where: str,
     walks: dict[str, Any],
 ) -> dict[str, Measured]:
-    """Both memory errors on trained maps, and that of working memory on novel maps."""
+    """Both memory errors on trained maps, and the working-memory error on novel maps."""
     world, found = world_of(model), {}
     chance = 1 - 1 / world.n_letters
     for kind in ("trained", "novel"):
@@ -375,7 +376,7 @@ def decoding_measure(
 ) -> Measured:
     """Error of the decoded position, in grid steps, at every dose, on the first map.
 
-    Units code another place on every map, so that one decoder cannot serve several.
+    Units code different places on different maps, so one decoder cannot serve several maps.
     """
     sums, first = [], [0] if maps is None else list(maps)[:1]
     walks: dict[str, Any] = {"n_walks": n_walks, "n_steps": n_steps, "maps": first, "seed": seed}
@@ -423,9 +424,9 @@ def compared(
 
 
 def at_levels(curves: Floats, match: int, levels: Floats) -> tuple[Floats, Floats]:
-    """Costs (level, measure) where that of one measure first reaches each level, and positions.
+    """Costs (level, measure) where one measure first reaches each level, and the positions.
 
-    `curves` are (dose, measure), from the intact network on; positions are in doses.
+    `curves` are (dose, measure), starting with the intact network; positions are dose numbers.
     """
     cost = np.full((levels.size, curves.shape[1]), np.nan)
     position = np.array([crossing(curves[:, match], level) for level in levels])
@@ -472,7 +473,7 @@ def tables(
             "interval": variable(
                 (*each, "bound"), percentile_interval(boot), of_maps, level=LEVEL
             ),
-            "matched_dose": variable(each[:3], dose, "dose at which the costs are read off"),
+            "matched_dose": variable(each[:3], dose, "dose at which the costs are interpolated"),
             "mean_cost": variable(each[1:], mean, f"mean over networks; {about}"),
             "mean_interval": variable((*each[1:], "bound"), mean_interval, over, level=LEVEL),
             "difference": variable(between, average, f"{versus}, mean over networks"),
@@ -527,8 +528,8 @@ def specificity_verdict(result: xr.Dataset, *, measure: str, level: float) -> st
 
     "shown" if, at an equal cost of the matched measure, the tested perturbation costs less of
     `measure` than every control does: each whole 95 % interval of the difference over seeds is
-    below 0. This needs no correction for the number of controls, as all of them must agree.
-    "opposite" if it costs more than at least one control and less than none, otherwise "not
+    below 0. This needs no correction for the number of controls, because all must agree.
+    "opposite" if it costs more than at least one control and not less than any, otherwise "not
     shown"; "not tested" if the difference from a control has no interval.
     """
     verdicts = set(result["verdict"].sel(measure=measure, level=level).values.tolist())

@@ -1,7 +1,7 @@
-"""Colours, markers and lines of every figure, and the ``ax`` that a figure is drawn into.
+"""Colours, markers and line styles of all figures, and the ``ax`` in which a figure is drawn.
 
 The colours are those of Okabe and Ito, which people with any colour vision can distinguish; groups
-differ in their marker or line style as well.
+also differ in their marker or line style.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def axes(ax: Axes | None, projection: str | None = None) -> Axes:
 
 
 def verbatim(name: object) -> str:
-    """A name as text of a figure, in which dollars would otherwise enclose a formula."""
+    """A name as text of a figure, with escaped dollar signs, which would enclose a formula."""
     return str(name).replace("$", r"\$")
 
 
 def check_result(name: str, data: object, made_by: str, need: Iterable[str]) -> None:
-    """Raise for what is not a Dataset that a function of the library makes."""
+    """Raise for anything that is not a result of the named function of the library."""
     if not isinstance(data, xr.Dataset):
         raise TypeError(
             f"{name} must be an xarray.Dataset, got {type(data).__name__}; compute it with "
@@ -52,7 +52,7 @@ def check_result(name: str, data: object, made_by: str, need: Iterable[str]) -> 
 
 
 def check_choice(result: xr.Dataset, **chosen: object) -> None:
-    """Raise for a choice, such as a memory, that a result has not; before a figure is opened."""
+    """Raise for a choice, such as a memory, that a result lacks; before a figure is opened."""
     for name, value in chosen.items():
         if value is not None and name in result.coords:
             check_option(name, value, result[name].values.tolist())
@@ -61,7 +61,7 @@ def check_choice(result: xr.Dataset, **chosen: object) -> None:
 def named_results(
     name: str, data: object, made_by: str, need: Iterable[str]
 ) -> dict[str, xr.Dataset]:
-    """Results by label, of which a single one has none; see :func:`check_result`."""
+    """Results by label; the label of a single result is "". See :func:`check_result`."""
     several = isinstance(data, Mapping) and not isinstance(data, xr.Dataset)
     named: dict[str, Any] = dict(data) if several else {"": data}  # type: ignore[call-overload]
     if not named:
@@ -72,15 +72,15 @@ def named_results(
 
 
 def shade_windows(ax: Axes, steps: Sequence[float], alphas: Sequence[float]) -> None:
-    """Shade the stretches of a training in which α was another than at first, and name their α.
+    """Shade the parts of a training in which α differed from its first value, and label their α.
 
     Parameters
     ----------
     ax
-        Where to draw, with optimiser steps as its x axis.
+        Axes to draw in, with optimiser steps on the x axis.
     steps, alphas
-        Steps of the training, ascending, and α of the steps that end there. A stretch begins at
-        the last of these steps that still has the α before.
+        Steps of the training, ascending, and the α in force up to each step. A shaded part begins
+        at the last step that still has the previous α.
     """
     first = alphas[0]
     if len(set(alphas)) == 1 or not np.isfinite(alphas).all():

@@ -29,24 +29,24 @@ KINDS = {"trained": "-", "novel": ":"}
 
 
 def consolidation(course: xr.Dataset, *, ax: Any = None) -> np.ndarray:
-    """Draw how memory and place cells come to be in the course of a training.
+    """Draw how memory and place cells develop during training.
 
     Parameters
     ----------
     course
         Result of :func:`placeformer.consolidation`.
     ax
-        Four axes, an array of any shape; by default a new figure.
+        Array of four axes, of any shape; by default a new figure.
 
     Returns
     -------
     numpy.ndarray
         The axes, all against optimiser steps: (a) memory errors on trained maps (lines) and novel
-        maps (dotted), or the scores; (b) share of place cells on the trained and on the novel map,
-        and of those that depend on memory; (c) place cells kept from the step before, kept until
-        the end, and found again on other walks, beyond chance; (d) resemblance with the final
-        network: CKA on both maps, and correlation of the maps beyond that of different units.
-        Intervals are those of the Dataset. Where α changes, the windows are shaded.
+        maps (dotted), or the scores; (b) fraction of place cells on the trained and on the novel
+        map, and of place cells that depend on memory; (c) place cells kept from the previous step,
+        kept until the end, and found again on other walks, beyond chance; (d) resemblance to the
+        final network: CKA on both maps, and correlation of the maps beyond that of different units.
+        Intervals are those of the Dataset. Windows in which α differs are shaded.
 
     See Also
     --------
@@ -155,7 +155,7 @@ def _resemblance(ax: Axes, course: xr.Dataset) -> None:
 
 
 def _steps(ax: Axes, course: xr.Dataset) -> None:
-    """Set the axis of steps, logarithmic but for 0, and shade the windows of α."""
+    """Set the axis of steps, logarithmic except near 0, and shade the windows of α."""
     steps = course["step"].values
     positive = steps[steps > 0]
     least = float(positive.min()) if positive.size else 1.0
@@ -176,7 +176,7 @@ def amnesia_curve(curve: xr.Dataset, *, memory: str = "reference", ax: Axes | No
     memory
         Which error: ``"reference"`` or ``"working"``.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     Returns
     -------

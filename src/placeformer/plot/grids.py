@@ -1,4 +1,4 @@
-"""Figures of grid cells: autocorrelograms with the lattice that was found in them."""
+"""Figures of grid cells: autocorrelograms with their lattice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def autocorrelogram(
     ax: Axes | None = None,
     colorbar: bool = True,
 ) -> Axes:
-    """Draw the spatial autocorrelogram of one unit, with its lattice if this is given.
+    """Draw the spatial autocorrelogram of one unit, optionally with its lattice.
 
     Parameters
     ----------
@@ -39,21 +39,21 @@ def autocorrelogram(
         Result of :func:`placeformer.grid_properties` on the same maps: the six peaks are marked,
         and the ellipse through them is drawn.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
     colorbar
         Draw a colour bar.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Axes with the lags in the units of the maps; the first axis points as in
+        Axes with the lags in the units of the maps; the first axis has the direction of
         :func:`placeformer.plot.rate_maps`.
 
     Raises
     ------
     ValueError
         The array has dimensions other than those of one map, or more than two lags, or the
-        properties are of other units.
+        properties belong to other units.
 
     See Also
     --------
@@ -80,8 +80,8 @@ def autocorrelogram(
     if {*r.dims} != {schema.UNIT, *lags} or len(lags) not in (1, 2):
         raise ValueError(
             f"r must have the dims ({schema.UNIT}, y{LAG}, x{LAG}) or ({schema.UNIT}, x{LAG}), got "
-            f"{r.dims}; compute it with placeformer.autocorrelogram(maps), and pick one of several "
-            "maps with isel"
+            f"{r.dims}; compute it with placeformer.autocorrelogram(maps), and select one of "
+            "several maps with isel"
         )
     unit = unit_number(r, unit)
     if properties is not None:

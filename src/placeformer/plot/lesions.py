@@ -39,10 +39,10 @@ NEED = {
     True: ("fraction", "selection", "error", "interval"),
     False: ("fraction", "selection", "score", "score_interval", "measure"),
 }
-"""What is drawn of a curve: memory errors, or else a score."""
+"""Variables that are drawn of a curve: memory errors (True) or a score (False)."""
 
 WHERE = {"chunk_end": "chunk ends", "every_step": "every step"}
-"""Text for the predictions that were counted."""
+"""Text for the counted predictions."""
 
 LINSCALE = 0.5
 """Number of decades between 0 and the minimum positive dose on the axis of α."""
@@ -56,7 +56,7 @@ def ablation(
     measure: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw errors against the share of units lesioned, together with those of the controls.
+    """Draw errors against the fraction of units lesioned, together with those of the controls.
 
     Parameters
     ----------
@@ -67,13 +67,13 @@ def ablation(
     measure
         One of the `scores` to draw instead of an error.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
         Means over repeats as lines with markers, their 95 % intervals as bands, and the chance
-        level as a dotted line. The label states which predictions were counted, at chunk ends or
+        level as a dotted line. The label states whether predictions were counted at chunk ends or
         at every step.
 
     See Also
@@ -135,30 +135,30 @@ def lesion_points(
     Parameters
     ----------
     curve
-        Result of :func:`placeformer.ablation_curve`, such as one of chosen units
-        (``order=cells.is_place_cell``), or several by label.
+        Result of :func:`placeformer.ablation_curve`, for example for chosen units
+        (``order=cells.is_place_cell``), or a mapping from labels to several results.
     doses
-        Result of :func:`placeformer.dose_response` for the same network at test-time α, drawn
-        beside the lesions, the greatest α first.
+        Result of :func:`placeformer.dose_response` for the same network at test-time α, drawn next
+        to the lesions, with the largest α first.
     fraction
-        Share of the units that is lesioned, one of those of the curves; by default the greatest.
+        Fraction of the units lesioned, one of the fractions of the curves; by default the largest.
     memory, maps
         Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
     measure
         One of the `scores` of the curves, and one of the metrics of the doses, instead of an error.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
         One point per lesion and dose: the mean over sets of units with its 95 % interval, and every
-        set as a small grey point. Metrics have an interval where they were scored by trials.
+        set as a small grey point. Metrics have an interval if they were scored per trial.
 
     Raises
     ------
     ValueError
-        A fraction that is not in a curve.
+        A curve does not have the fraction.
 
     See Also
     --------
@@ -229,7 +229,7 @@ def lesion_points(
 def _set_points(
     ax: Axes, at: float, value: xr.DataArray, bounds: xr.DataArray, color: str, marker: str
 ) -> None:
-    """The mean over sets of units with its interval, and a small point for every set."""
+    """Draw the mean over sets of units with its interval, and a small point for every set."""
     sets = value.values.ravel()
     mean = float(sets.mean())
     if np.unique(sets).size > 1:
@@ -240,7 +240,7 @@ def _set_points(
 
 
 def _values_of(response: xr.Dataset, memory: str, maps: str, metric: str | None) -> tuple[Any, Any]:
-    """Errors, or values of a metric, with the reach of their intervals (None without)."""
+    """Errors, or values of a metric, with the lengths of their error bars (None without)."""
     if metric is None:
         picked = response.sel(maps=maps, memory=memory)
         y, ends = picked["error"], picked["interval"]
@@ -266,16 +266,16 @@ def dose_response(
     Parameters
     ----------
     response
-        Result of :func:`placeformer.dose_response`, or several by label, such as trained and
-        test-time α.
+        Result of :func:`placeformer.dose_response`, or a mapping from labels to several results,
+        such as trained and test-time α.
     memory, maps
         Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
     metric
         A metric of the responses to draw instead of an error.
     fit
-        Result of :func:`placeformer.fit_hill`; its K is drawn where it is identifiable.
+        Result of :func:`placeformer.fit_hill`; its K is drawn if it is identifiable.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     Returns
     -------
@@ -289,13 +289,13 @@ def dose_response(
     Raises
     ------
     ValueError
-        Responses to different parameters.
+        The responses are to different parameters.
 
     See Also
     --------
     placeformer.dose_response : Measure a dose response.
     placeformer.fit_hill : Fit a Hill curve.
-    placeformer.plot.ablation : Draw errors against the share of units lesioned.
+    placeformer.plot.ablation : Draw errors against the fraction of units lesioned.
 
     Examples
     --------
@@ -350,7 +350,7 @@ def specificity(
     level: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw what every perturbation costs besides the measure that is made equal.
+    """Draw the cost of every perturbation besides that of the matched measure.
 
     Parameters
     ----------
@@ -361,21 +361,21 @@ def specificity(
     level
         Level at which the costs are compared; by default the middle one.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The cost of `measure` against the cost of the measure that is made equal: one line per
-        perturbation through its doses (mean over networks), the tested one thick. At the level, a
-        dotted line, the costs of the single networks are points, and their mean has a Student's t
-        interval over seeds. On the dashed diagonal both costs are equal; a perturbation that
-        touches only the matched measure runs along the lower axis.
+        The cost of `measure` against the cost of the matched measure: one line per perturbation
+        through its doses (mean over networks), with a thick line for the tested perturbation. The
+        level is a dotted line; there, the costs of individual networks are points, and their mean
+        has a Student's t interval over seeds. On the dashed diagonal both costs are equal; a
+        perturbation that affects only the matched measure follows the lower axis.
 
     Raises
     ------
     ValueError
-        A measure or a level that the result does not have.
+        The result does not have the measure or the level.
 
     See Also
     --------
@@ -448,7 +448,7 @@ def _responses(
     maps: str,
     metric: str | None,
 ) -> None:
-    """Points with intervals, and a line through the means of the doses, the coordinate `key`."""
+    """Draw points with intervals, and a line through the means, against the coordinate `key`."""
     color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
     with_dose = np.flatnonzero(np.isfinite(response[key].values))
     response = response.isel(model=with_dose).sortby(key)
@@ -472,7 +472,7 @@ def _responses(
 
 
 def _hill(ax: Axes, fit: xr.Dataset) -> None:
-    """Draw the fitted curve, and K where it is identifiable."""
+    """Draw the fitted curve, and K if it is identifiable."""
     dose = str(fit["fitted"].dims[0])
     ax.plot(fit[dose], fit["fitted"], "-", color=GREEN, linewidth=1.5, label="Hill fit")
     if bool(fit["identifiable"]):
@@ -496,7 +496,7 @@ def _chance(ax: Axes, result: xr.Dataset) -> None:
 def errors_label(
     result: xr.Dataset, maps: str, memory: str | None = None, *, of: str = "where"
 ) -> str:
-    """Label of errors: memory, maps and, if known, the predictions that were counted."""
+    """Label of errors: memory, maps and, if known, the counted predictions."""
     which = "errors" if memory is None else f"{memory}-memory errors"
     counted = WHERE.get(str(result.attrs.get(of)))
     return ", ".join([which, f"{maps} maps"] + ([counted] if counted else []))
@@ -515,7 +515,7 @@ def selection_label(selection: str, order: str) -> str:
 
 
 def plain() -> FuncFormatter:
-    """Numbers without powers of ten."""
+    """Formatter of numbers without powers of ten."""
     return FuncFormatter(lambda value, _: f"{value:g}")
 
 

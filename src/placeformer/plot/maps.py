@@ -34,7 +34,7 @@ Edges = tuple[NDArray[Any], NDArray[Any]]
 """Edges of the bins on the axes y and x."""
 
 GRID_STEPS = "grid steps"
-"""Units of places that have no others."""
+"""Units of places without units."""
 
 Segment = tuple[tuple[float, float], tuple[float, float]]
 
@@ -62,7 +62,7 @@ def show_image(
     **options: Any,
 ) -> Any:
     """Show values (y, x) as an image if all bins are equal, else as a mesh."""
-    ax.patch.set(facecolor="0.75", hatch="////", edgecolor="0.4")  # visible where there is no value
+    ax.patch.set(facecolor="0.75", hatch="////", edgecolor="0.4")  # seen where values are missing
     y, x = edges
     if all(np.allclose(np.diff(e), e[1] - e[0]) for e in edges):
         extent = (x[0], x[-1], y[-1], y[0])
@@ -71,9 +71,9 @@ def show_image(
 
 
 def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edges) -> None:
-    """Set axes (y, x): of a grid in whole steps with y downwards, otherwise with y upwards.
+    """Set axes (y, x), with y downwards on a grid of whole steps, otherwise with y upwards.
 
-    Units of length are equally long on both axes, unless the axes are of different units.
+    Both axes have the same scale unless they have different units.
     """
     on_grid = set(units) == {GRID_STEPS} and all(is_grid(e) for e in edges)
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
@@ -85,7 +85,7 @@ def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edg
 
 
 def is_grid(edges: NDArray[Any]) -> bool:
-    """Whether bins are the steps of a grid: of width 1 about whole numbers."""
+    """Whether bins are the steps of a grid: width 1, centred on whole numbers."""
     centres = edges[:-1] + 0.5
     return bool(np.array_equal(np.diff(edges), np.ones(len(centres)))
                 and np.array_equal(centres, np.round(centres)))  # fmt: skip
@@ -101,7 +101,7 @@ def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
 def region_outline(
     inside: NDArray[np.bool_], edges: Edges, wraps: tuple[bool, ...] = (False, False)
 ) -> list[Segment]:
-    """Edges of the lattice between bins inside and bins outside; none where an axis goes round."""
+    """Lattice edges between bins inside and outside; none at the seam of a circular axis."""
     y, x = edges
     padded = inside
     for axis, wrapped in enumerate(wraps):
@@ -118,7 +118,7 @@ def region_outline(
 def offsets_aside(
     x: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets that separate the visits of a place: the first in its centre, others around it."""
+    """Offsets that separate visits to a place: the first is at its centre, others are around it."""
     visit, seen = np.zeros(len(x)), dict[tuple[float, float], int]()
     for i, place in enumerate(zip(x, y, strict=True)):
         visit[i] = seen[place] = seen.get(place, -1) + 1
@@ -180,12 +180,12 @@ def rate_maps(
     Parameters
     ----------
     maps
-        RateMaps of one map, on two axes of place (an image) or one: a curve, and on a circular axis
-        a polar plot, unless ``ax`` is given and not polar.
+        RateMaps of one map, on two axes of place (drawn as an image) or one (a curve; on a circular
+        axis a polar plot, unless ``ax`` is given and not polar).
     unit
         Number of the unit along ``unit``, or its label.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
     limits
         Minimum and maximum rate of the colours, or of the axis of a curve; by default those of the
         map.
@@ -295,15 +295,15 @@ def walk(
     Parameters
     ----------
     recording
-        Recording with ``x`` and ``y`` on a grid, or in an arena of metres, and, for the
-        predictions, ``visited`` and ``correct``; activations are not used. On a grid a few dozen
-        steps are best.
+        Recording with ``x`` and ``y`` on a grid, or in an arena in metres, and, for the
+        predictions, ``visited`` and ``correct``; activations are not used. On a grid, a few dozen
+        steps work best.
     letters
         Letter index of every place (y, x).
     walk
         Number of the walk.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
     legend
         Explain the markers, with the number of each.
 
@@ -331,7 +331,7 @@ def walk(
     """
     check_result("recording", recording, "record", (schema.WALK, "x", "y"))
     if walk not in range(n_walks := recording.sizes[schema.WALK]):
-        raise ValueError(f"walk must be a number of 0 to {n_walks - 1}, got {walk!r}")
+        raise ValueError(f"walk must be a number from 0 to {n_walks - 1}, got {walk!r}")
     steps = recording.isel({schema.WALK: walk})
     x, y = (np.asarray(steps[name].values, float) for name in ("x", "y"))
     start = np.flatnonzero(np.isfinite(x + y))[:1]
@@ -362,9 +362,9 @@ def memory(errors: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = N
     Parameters
     ----------
     errors
-        Result of :func:`placeformer.memory_errors`, or several by label.
+        Result of :func:`placeformer.memory_errors`, or a mapping from labels to several results.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     See Also
     --------
@@ -404,16 +404,16 @@ def distribution(
     ax: Axes | None = None,
     log: bool = False,
 ) -> Axes:
-    """Draw the share of the units above each value, with one curve per group.
+    """Draw the fraction of units above each value, with one curve per group.
 
     Parameters
     ----------
     values
-        Values by label, of any shape; NaN are left out.
+        Values by label, of any shape; NaN values are left out.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
     log
-        Share on a logarithmic axis, for measures that are 0 for most units.
+        Use a logarithmic axis for the fraction, for measures that are 0 for most units.
 
     See Also
     --------
@@ -461,7 +461,7 @@ def check_limits(limits: Any) -> None:
     if limits is not None and not (numbers and ends[0] <= ends[1]):
         raise ValueError(
             "limits must be two finite numbers, the minimum and the maximum, got "
-            f"{limits!r:.80}; None for those of the map"
+            f"{limits!r:.80}; pass None for those of the map"
         )
 
 
@@ -471,7 +471,7 @@ def _rates(maps: xr.Dataset, unit: int | str) -> xr.DataArray:
     space, rate = schema.place_dims(maps), maps[schema.RATE]
     more = [str(d) for d in rate.dims if d not in (schema.UNIT, *space)]
     if more or len(space) > 2:
-        way = f"pick one with isel({more[0]}=0)" if more else "take one or two axes with by="
+        way = f"select one with isel({more[0]}=0)" if more else "compute them with one or two axes"
         raise ValueError(
             f"maps must be of one map on one or two axes of place, got dims {rate.dims}; {way}"
         )
@@ -503,9 +503,9 @@ def _polar(
     limits: tuple[float, float] | None,
     period: float,
 ) -> Axes:
-    """Draw the rates of one unit on a circular axis, as steps round a circle.
+    """Draw the rates of one unit on a circular axis, as steps around a circle.
 
-    The centre is 0, or the least rate where that is negative.
+    The centre is 0, or the lowest rate if that is negative.
     """
     (dim,) = (str(d) for d in rate.dims)
     edges = axis_edges(maps, dim) * (2 * np.pi / period)
@@ -525,7 +525,7 @@ def _polar(
 
 
 def _angle_labels(turns: NDArray[np.float64], period: float, axis: xr.DataArray) -> list[str]:
-    """Labels of parts of a turn: degrees of an angle, else values of the axis."""
+    """Labels of fractions of a turn: degrees for an angle, else values of the axis."""
     angle = str(axis.attrs.get("units", "1")) in circular.PERIODS
     return [f"{360 * t:g}°" if angle else f"{period * t:.3g}" for t in turns]
 
@@ -542,7 +542,7 @@ def _shade_field(ax: Axes, inside: NDArray[np.bool_], maps: xr.Dataset, color: s
 
 
 def unit_number(maps: xr.Dataset | xr.DataArray, unit: int | str) -> int:
-    """Number of the one unit that is chosen by its number or label."""
+    """Number of a single unit, given by its number or label."""
     (number,) = unit_numbers(maps, [unit], "unit")
     return int(number)
 
@@ -567,10 +567,10 @@ def unit_numbers(
         values = np.array([where[str(label)] for label in values])
     if values.ndim != 1 or not 0 < values.size <= MOST:
         raise ValueError(
-            f"{argument} must be 1 to {MOST} units, got {values.size} of {n}; choose some"
+            f"{argument} must be 1 to {MOST} units, got {values.size} of {n}; select some of them"
         )
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= n:
-        raise ValueError(f"{argument} must be numbers of 0 to {n - 1}, got {values[:5].tolist()}")
+        raise ValueError(f"{argument} must be numbers from 0 to {n - 1}, got {values[:5].tolist()}")
     return values.astype(np.intp)
 
 
@@ -610,7 +610,7 @@ def _intervals(ax: Axes, at: NDArray[Any], errors: xr.Dataset, label: str, i: in
     marker, color = MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)]
     ax.errorbar(at, error, reach, fmt=marker, color=color, capsize=3, label=label or None)
     for place, value, (low, high) in zip(at, error, np.nan_to_num(bounds), strict=True):
-        below = value > 0.2  # there is room, and no chance level
+        below = value > 0.2  # below, there is room and no chance level
         at_end, offset = (low, -9) if below else (high, 9)
         if np.isfinite(value):
             ax.annotate(
@@ -620,7 +620,7 @@ def _intervals(ax: Axes, at: NDArray[Any], errors: xr.Dataset, label: str, i: in
 
 
 def _above(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sorted values and the share above each, thinned out if there are very many."""
+    """Sorted values and the fraction above each, thinned if there are very many."""
     x = np.sort(values[np.isfinite(values)])
     n = x.size
     if not n:

@@ -1,4 +1,4 @@
-"""Figures of many networks: Mg²⁺ and lesions, activations, and the course of training."""
+"""Figures of many networks: Mg²⁺ and lesions, activations, and learning curves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHARE = "share of place cells"
 """Measure whose correlation is shown."""
 
 ABOUT = ("activation_name", "trained_alpha", "seed")
-"""What is known of every network."""
+"""Coordinates that every network needs."""
 
 MEMORIES = {"reference": (VERMILION, "D", "-"), "working": (BLUE, "o", "--")}
 """Colour, marker and line of each memory."""
@@ -45,15 +45,15 @@ def comparison(data: xr.Dataset, *, ax: Any = None) -> np.ndarray:
     data
         Result of :func:`placeformer.memory_comparison`.
     ax
-        Six axes, an array of any shape; by default a new figure of two rows.
+        Array of six axes, of any shape; by default a new figure with two rows.
 
     Returns
     -------
     numpy.ndarray
-        The axes: (a) errors against α of training, (b) against test-time α, (c) against the share
-        of units lesioned in their order, with their controls; (d) share of place
-        cells, (e) mean information under each policy for negative rates, against α of training;
-        (f) reference error against the share of place cells over all networks.
+        The axes: errors (a) against α of training, (b) against test-time α, and (c) against the
+        fraction of units lesioned in order, with controls; (d) fraction of place cells and (e) mean
+        information under each policy for negative rates, against α of training; (f) reference error
+        against the fraction of place cells, over all networks.
 
     See Also
     --------
@@ -108,7 +108,7 @@ def activations(
     memory, maps
         Which error: ``"working"`` or ``"reference"``, on ``"trained"`` or ``"novel"`` maps.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def training(
     maps: str = "trained",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw errors in the course of training, with one line per network.
+    """Draw errors over training, with one line per network.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def training(
     if isinstance(networks, xr.Dataset) and "history" not in networks.variables:
         raise ValueError(
             "networks must have the variable 'history' (model, step, maps, memory), got a Dataset "
-            "without; results of the zoo have it (placeformer.zoo.registry.results_folder)"
+            "without it; results of the zoo have it (placeformer.zoo.registry.results_folder)"
         )
     check_result("networks", networks, "profile_networks", ("step", "maps", "memory", *ABOUT))
     ax = axes(ax)
@@ -215,7 +215,7 @@ def training(
 
 
 def _kinds(networks: xr.Dataset) -> list[Kind]:
-    """α of every network with NMDA_α, and the activation of every other one."""
+    """α of every network with NMDA_α, and the name of the activation of every other network."""
     names, alphas = networks["activation_name"].values, networks["trained_alpha"].values
     pairs = zip(names, alphas, strict=True)
     return [float(alpha) if np.isfinite(alpha) else str(name) for name, alpha in pairs]
@@ -258,7 +258,7 @@ def _alphas(ax: Axes, alphas: np.ndarray, label: str) -> None:
 
 
 def _dosed(data: xr.Dataset) -> xr.Dataset:
-    """Networks with NMDA_α, by α."""
+    """Networks with NMDA_α, sorted by α."""
     at = np.flatnonzero(np.isfinite(data["trained_alpha"].values))
     return data.isel(model=at).sortby("trained_alpha")
 

@@ -40,46 +40,46 @@ def population(
     ax: Axes | None = None,
     colorbar: bool = True,
 ) -> Axes:
-    """Draw the rate maps of all units on one axis of place, sorted by where they peak.
+    """Draw the rate maps of all units on one axis of place, sorted by their peak positions.
 
-    Any noise has a diagonal if it is sorted by its own peaks: sort by one half of the data and
-    draw the other.
+    Even noise shows a diagonal if it is sorted by its own peaks: sort by one half of the data and
+    draw the other half.
 
     Parameters
     ----------
     maps
-        RateMaps of one map, on one axis of place; or those of two halves
-        (:func:`placeformer.half_maps`), of which the first sorts the units and the second is drawn.
+        RateMaps of one map, on one axis of place; or the maps of two halves
+        (:func:`placeformer.half_maps`): the first half sorts the units, and the second is drawn.
     sort_by
-        RateMaps of the same units, by whose peaks they are sorted, such as those of other laps. By
-        default the maps that are drawn.
+        RateMaps of the same units whose peaks determine the order, such as maps of other laps. By
+        default the drawn maps.
     order
-        Numbers of the units from the top down, instead of an order by peaks; needed to sort cells
+        Numbers of the units from top to bottom, instead of an order by peaks; needed to sort cells
         that were tracked across sessions by the maps of another session.
     normalize
-        Scale every unit from 0 at its least rate to 1 at its greatest.
+        Scale every unit from 0 at its minimum rate to 1 at its maximum rate.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
     colorbar
         Draw a colour bar.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Axes with one row per unit, the one with the first peak at the top; places that were not
-        visited are hatched. Units without a rate are at the bottom. The title states what sorted
-        the units where it is not what is drawn.
+        Axes with one row per unit, the unit with the first peak at the top; unvisited places are
+        hatched. Units without a rate are at the bottom. The title names the maps that determine the
+        order if these are not the drawn maps.
 
     Raises
     ------
     ValueError
-        Maps of several maps or on more than one axis of place; other units in `sort_by`; both
-        `sort_by` and `order`.
+        The RateMaps hold several maps or more than one axis of place, `sort_by` has other units, or
+        both `sort_by` and `order` are given.
 
     See Also
     --------
     placeformer.half_maps : Rate maps of two halves of a recording.
-    placeformer.plot.gallery : Draw the rate maps of chosen units, on two axes of place too.
+    placeformer.plot.gallery : Draw the rate maps of chosen units, also on two axes of place.
     placeformer.plot.rate_maps : Draw the rate map of one unit.
 
     Examples
@@ -142,7 +142,7 @@ def only_axis(maps: xr.Dataset, argument: str) -> str:
 
 
 def checked_order(maps: xr.Dataset, sort_by: xr.Dataset) -> xr.Dataset:
-    """The maps that sort the units, once they are known to be of the same units."""
+    """The maps that sort the units, after a check that they are of the same units."""
     schema.check_rate_maps(sort_by)
     only_axis(sort_by, "sort_by")
     way = "pass the numbers of the units from the top down as order="
@@ -151,7 +151,7 @@ def checked_order(maps: xr.Dataset, sort_by: xr.Dataset) -> xr.Dataset:
 
 
 def peak_order(maps: xr.Dataset) -> NDArray[np.intp]:
-    """Numbers of the units by the place of their greatest rate; those without a rate last."""
+    """Numbers of the units by the place of their maximum rate; units without a rate are last."""
     rate = maps[schema.RATE].transpose(schema.UNIT, ...).values
     known = np.isfinite(rate)
     peak = np.where(known, rate, -np.inf).argmax(axis=1)
@@ -174,30 +174,31 @@ def gallery(
     maps
         RateMaps of one map, on one or two axes of place.
     units
-        The units, in the order in which they are drawn: numbers along ``unit``, labels such as
-        ``"ffn.1/37"``, or a boolean DataArray over ``unit``, such as ``cells.is_place_cell``. By
-        default all, at most 200.
+        The units in drawing order: numbers along ``unit``, labels such as ``"ffn.1/37"``, or a
+        boolean DataArray over ``unit``, such as ``cells.is_place_cell``. By default all; at most
+        200.
     fields
         Result of :func:`placeformer.place_fields` on these maps, whose outlines are drawn.
     columns
-        Number of maps in a row of a new figure.
+        Number of maps per row of a new figure.
     limits
         Minimum and maximum rate of the colours, or of the axes of curves, of all maps; by default
         those of each map.
     ax
-        Array of at least as many axes as units; by default a new figure. Spare ones are hidden.
+        Array of at least as many axes as units; by default a new figure. Unused axes are hidden.
 
     Returns
     -------
     numpy.ndarray
-        The axes of the units, one after the other. Titles state the unit and, under it, the
-        minimum and maximum of its map. All maps share their places, so that axes of place have no
-        ticks; y points down on a grid and up in an arena, as in :func:`rate_maps`.
+        The axes of the units, in one dimension. Titles state the unit and, below it, the minimum
+        and maximum of its map. All maps have the same places, so the axes of place have no ticks; y
+        points down on a grid and up in an arena, as in :func:`rate_maps`.
 
     Raises
     ------
     ValueError
-        Units that do not exist, no units or too many, too few axes, or fields of other maps.
+        Units do not exist, there are no or too many units or too few axes, or the fields belong to
+        other maps.
 
     See Also
     --------

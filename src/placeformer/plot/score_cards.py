@@ -12,14 +12,14 @@ from matplotlib.ticker import PercentFormatter
 from placeformer.plot._style import COLORS, MARKERS, axes, check_result, verbatim
 
 OFFSET = 0.22
-"""Distance between the subjects of a mark."""
+"""Vertical distance between the subjects of a mark."""
 
 MOST = 1.5
-"""Greatest share that is drawn; greater ones are arrowheads at the edge."""
+"""Largest fraction that is drawn; larger ones are arrowheads at the edge."""
 
 
 def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None) -> Axes:
-    """Draw the marks of one layer of a score card, beside those of both controls.
+    """Draw the marks of one layer of a score card, together with those of both controls.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None
     layer
         Name of the layer, or its number on the card.
     ax
-        Where to draw; by default a new figure.
+        Axes to draw in; by default a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        One row per mark with a point and a 95 % interval per subject, as a share of the units of
-        the layer; in the last rows the decoding errors as shares of chance, with an arrowhead for
-        those above 150 %. Marks that are not known have no point; rows without any are left out.
+        One row per mark with a point and a 95 % interval per subject, as a fraction of the units of
+        the layer. The last rows show the decoding errors as fractions of chance, with an arrowhead
+        for those above 150 %. Unknown marks have no point; rows without any point are left out.
 
     See Also
     --------

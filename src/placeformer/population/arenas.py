@@ -1,4 +1,4 @@
-"""Arenas on one scale: rate maps in the unit square, on the places of another arena."""
+"""Arenas on a common scale: rate maps in the unit square, at the places of another arena."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Floats = NDArray[np.float64]
 Mode = Literal["reflect", "wrap"]
 
 KNOWN = 0.5
-"""Minimum weight of visited bins in an interpolated rate."""
+"""Minimum total weight of the visited bins in an interpolated rate."""
 
 WIDTHS = (0.05, 0.3)
-"""Minimum and maximum width of random smooth fields: standard deviation of a Gaussian, as a share
-of the side."""
+"""Minimum and maximum width of random smooth fields: standard deviation of a Gaussian, as a
+fraction of the side."""
 
 
 def modes_of(maps: xr.Dataset) -> tuple[Mode, ...]:
-    """How a filter goes on beyond the ends of every axis."""
+    """How a filter continues beyond the ends of every axis."""
     return tuple("reflect" if period is None else "wrap" for period in axis_periods(maps))
 
 
 def relative_centres(maps: xr.Dataset) -> list[Floats]:
     """Centres of the bins along every axis, from 0 at the first edge to 1 at the last.
 
-    On a circular axis in turns from its origin, wherever the first edge is.
+    On a circular axis centres are in turns from the origin, regardless of the first edge.
     """
     centres = []
     for dim, period in zip(schema.place_dims(maps), axis_periods(maps), strict=True):
@@ -53,7 +53,7 @@ def relative_centres(maps: xr.Dataset) -> list[Floats]:
 def rates_at(maps: xr.Dataset, centres: list[Floats]) -> Floats:
     """Rates (place, unit) at relative centres along every axis, interpolated linearly.
 
-    Visited bins count alone; NaN where they have less than half of the weight.
+    Only visited bins count; rates are NaN where these have less than half of the weight.
     """
     rate, share = flatten(maps)
     values, known = rate.T, (share > 0).T.astype(float)
@@ -71,7 +71,7 @@ def rates_at(maps: xr.Dataset, centres: list[Floats]) -> Floats:
 def _linear(own: Floats, wanted: Floats, circular: bool) -> sparse.csr_array:
     """Weights (wanted, own) of linear interpolation, constant beyond the first and last centre.
 
-    On a circular axis, whose centres are in turns, the last adjoins the first.
+    On a circular axis, whose centres are in turns, the last bin adjoins the first.
     """
     if circular:
         wanted, own = own[0] + (wanted - own[0]) % 1, np.append(own, own[0] + 1)
@@ -84,7 +84,7 @@ def _linear(own: Floats, wanted: Floats, circular: bool) -> sparse.csr_array:
 
 
 def blocks_of_places(centres: list[Floats], n_blocks: int) -> NDArray[np.intp]:
-    """Block of every place, of ``n_blocks`` along every axis."""
+    """Block of every place, with ``n_blocks`` blocks along every axis."""
     numbers = [np.minimum((c % 1 * n_blocks).astype(int), n_blocks - 1) for c in centres]
     laid_out = np.meshgrid(*numbers, indexing="ij")
     return np.ravel_multi_index(laid_out, (n_blocks,) * len(centres)).ravel()
@@ -93,7 +93,7 @@ def blocks_of_places(centres: list[Floats], n_blocks: int) -> NDArray[np.intp]:
 def near_places(
     fold: NDArray[np.intp], shape: tuple[int, ...], gap: int, modes: tuple[Mode, ...]
 ) -> NDArray[np.bool_]:
-    """Whether a place is at most ``gap`` bins from a fold, diagonally as well (fold, place)."""
+    """Whether a place is at most ``gap`` bins from a fold, also diagonally (fold, place)."""
     own = fold == np.arange(int(fold.max()) + 1)[:, None]
     laid_out = own.reshape(-1, *shape)
     size = (1, *(2 * gap + 1,) * len(shape))
@@ -104,9 +104,9 @@ def near_places(
 def smooth_fields(
     shape: tuple[int, ...], n: int, rng: np.random.Generator, modes: tuple[Mode, ...]
 ) -> Floats:
-    """Random smooth rates (place, unit): white noise that is blurred, each unit by its own width.
+    """Random smooth rates (place, unit): white noise, blurred with a different width per unit.
 
-    The widths are spread evenly over the logarithms of ``WIDTHS``.
+    The widths are spaced logarithmically over the range ``WIDTHS``.
     """
     fields = []
     for width in np.geomspace(*WIDTHS, n):

@@ -30,7 +30,7 @@ Variance = Literal["pooled", "place"]
 Weigh = Callable[..., tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any]]]
 
 FLOOR = 1e-3
-"""Minimum variance of a unit as a share of its total variance, and minimum rate of its mean."""
+"""Minimum variance (rate) of a unit at a place, relative to its total variance (mean rate)."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,24 @@ class Decoder:
     """Log posterior of every place, linear (and quadratic) in the activations of a sample."""
 
     shift: NDArray[Any]
-    """Subtracted from the activations first, shape (unit,)."""
+    """Values subtracted from the activations first, shape (unit,)."""
     rectified: bool
     """Whether negative values are then set to 0."""
     linear: NDArray[Any]
     """Weights (unit, place) of the activations."""
     square: NDArray[Any] | None
-    """Weights (unit, place) of their squares; ``None``: the same at every place."""
+    """Weights (unit, place) of the squared activations; ``None``: equal at all places."""
     constant: NDArray[Any]
-    """Shape (place,); minus infinity at a place without training samples."""
+    """Constant term (place,); minus infinity at a place without training samples."""
     log_prior: NDArray[Any] | None = None
-    """Shape (place,), only of a decoder of rates, whose other terms are those of one second."""
+    """Log prior (place,), only for a decoder of rates, whose other terms refer to one second."""
 
     def log_posterior(
         self, block: NDArray[Any], seconds: NDArray[Any] | None = None
     ) -> NDArray[Any]:
         """Log posterior (sample, place) of activations (sample, unit), up to a constant.
 
-        A decoder of rates needs the seconds (sample,) that every sample stands for.
+        A decoder of rates needs the duration in seconds of every sample (sample,).
         """
         x = _prepared(block, self.shift, self.rectified)
         log = x @ self.linear
@@ -71,7 +71,7 @@ class Decoder:
     def posterior(
         self, block: NDArray[Any], seconds: NDArray[Any] | None = None
     ) -> NDArray[np.float64]:
-        """Posterior (sample, place) of activations (sample, unit); each sample sums to 1."""
+        """Posterior (sample, place) of activations (sample, unit), which sums to 1 over places."""
         log = self.log_posterior(block, seconds).astype(np.float64)
         log -= log.max(axis=1, keepdims=True)
         share = np.exp(log, out=log)
@@ -102,8 +102,8 @@ def gaussian(
     n
         Train for the first n folds only; by default for all.
     prior
-        ``"uniform"`` over the places visited, or their ``"occupancy"``: seconds of a timed
-        recording, else samples.
+        ``"uniform"`` over the visited places, or proportional to their ``"occupancy"``, in seconds
+        for a timed recording, else in samples.
     variance
         Variance of a unit about its mean at a place: ``"pooled"`` over places, or separate for
         every ``"place"``.
@@ -128,9 +128,10 @@ def poisson(
 ) -> list[Decoder]:
     """Train a decoder per fold on all other folds, with independent Poisson units.
 
-    The parameters are those of :func:`gaussian`, and ``negatives``: ``"raise"``, ``"rectify"``
-    or ``"shift"``, which subtracts each unit's minimum activation in the recording. For rates per
-    second in a timed recording, the count of a sample is its rate times its seconds.
+    The parameters are those of :func:`gaussian`, except ``variance``, and ``negatives``:
+    ``"raise"``, ``"rectify"`` or ``"shift"``, which subtracts each unit's minimum activation in the
+    recording. For rates per second in a timed recording, the count of a sample is its rate times
+    its duration.
     """
     least, seconds = _least(recording, negatives), seconds_of_rates(recording)
     sums = _sums(recording, index, size, fold, _rates(least), 1, seconds)
@@ -140,13 +141,13 @@ def poisson(
 
 
 def seconds_of_rates(recording: xr.Dataset) -> NDArray[np.float64] | None:
-    """Seconds of every sample (walk, time), of a timed recording of rates a second alone."""
+    """Seconds of every sample (walk, time); ``None`` unless rates are per second and timed."""
     of_rates = recording[schema.ACTIVATION].attrs.get("units") in PER_SECOND_UNITS
     return seconds_of(recording) if of_rates else None
 
 
 def seconds_of(recording: xr.Dataset) -> NDArray[np.float64] | None:
-    """Seconds of every sample (walk, time), of a timed recording alone."""
+    """Seconds of every sample (walk, time); ``None`` if the recording is not timed."""
     dwell = dwell_of(recording)
     if dwell is None:
         return None
@@ -167,9 +168,9 @@ def predict(
     progress: bool = False,
     seconds: NDArray[np.float64] | None = None,
 ) -> Numbers:
-    """Most probable place of every sample (walk, time), each by the decoder of its fold.
+    """Most probable place of every sample (walk, time), from the decoder of its fold.
 
-    -1 without a fold. Decoders of rates need the seconds (walk, time) of every sample.
+    Samples without a fold are -1. Decoders of rates need the seconds (walk, time) of samples.
     """
     kind = integers(len(decoders[0].constant))
 
@@ -188,7 +189,7 @@ def posteriors(
     progress: bool = False,
     seconds: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Posterior (walk, time, place) of every sample, by the decoder of its fold; 0 without one."""
+    """Posterior (walk, time, place) of every sample, from the decoder of its fold; 0 without."""
 
     def posterior(k: int, samples: NDArray[Any], own: Any) -> NDArray[Any]:
         return decoders[k].posterior(samples, own)
@@ -205,7 +206,7 @@ def means(
     progress: bool = False,
     seconds: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Posterior mean (walk, time, output) of what every place stands for (place, output)."""
+    """Posterior mean (walk, time, output) of the outputs of every place (place, output)."""
 
     def mean(k: int, samples: NDArray[Any], own: Any) -> NDArray[Any]:
         return np.asarray(decoders[k].posterior(samples, own) @ of_place)
@@ -224,7 +225,7 @@ def _sums(
 ) -> list[NDArray[Any]]:
     """Occupancy and counts (fold, place) and sums (fold, place, unit) of every term, in one read.
 
-    Counts and sums are by weight.
+    Counts and sums are weighted.
     """
     n_folds = int(fold.max()) + 1
     n_cells = n_folds * size
@@ -257,11 +258,11 @@ def _decoders(
     check_option("prior", prior, get_args(Prior))
     decoders = []
     for k in range(len(sums[0]) if n_folds is None else n_folds):
-        # Seconds of the other folds are added up, since a difference of them need not be 0.
+        # Sum the seconds of the other folds: after a subtraction, 0 would not be exactly 0.
         time, n = (np.delete(a, k, axis=0).sum(axis=0) for a in sums[:2])
         linear, square, constant = weigh(n, *(a.sum(axis=0) - a[k] for a in sums[2:]))
         visited = time > 0
-        # What all places share does not change the posterior, and takes digits of single precision.
+        # A term common to all places does not change the posterior but costs single precision.
         linear -= linear.mean(axis=1, where=visited, keepdims=True)
         constant -= constant.mean(where=visited)
         weight = time if prior == "occupancy" else visited
@@ -306,7 +307,7 @@ def _poisson(
 
 
 def _inverse(variance: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Precision, with a lower bound on the variance as a share of the total; 0 if constant."""
+    """Precision, with a lower bound on the variance relative to the total; 0 if constant."""
     least = np.maximum(variance, FLOOR * total)
     return np.divide(1.0, least, out=np.zeros_like(least), where=total > 0)
 
@@ -337,7 +338,7 @@ def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
     below = np.flatnonzero(least < 0)
     if negatives == "raise" and below.size:
         raise ValueError(
-            "method='poisson' needs activations >= 0, as a Poisson count is: "
+            "method='poisson' needs activations >= 0, like the counts of a Poisson model: "
             f"{below.size} units have negative ones (units {schema.unit_names(recording, below)}, "
             f"minimum {least.min():.3g}); pass negatives='rectify' or 'shift', or method='bayes', "
             "which is Gaussian and suited to signed activations"

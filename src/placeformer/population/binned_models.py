@@ -1,7 +1,7 @@
 """Additive models of binned variables: ridge regression on one column per bin, from sums.
 
-A sample has one column for its map and one for its bin of every variable. All that a fit, its error
-on a fold and a shuffle of the residuals need are sums of products of columns and of columns with
+A sample has one column for its map and one for its bin of every variable. A fit, its error on a
+fold and a shuffle of the residuals need only sums of products of columns, and of columns with
 activations: the samples are read once for the data and once for every shuffle.
 """
 
@@ -24,16 +24,16 @@ SURE = 1e-9
 """Penalty on the mean of a map, in samples, that keeps a fold without the map solvable."""
 
 EXACT = 1e-6
-"""Penalty, in samples, of a fit whose residuals hold nothing of its own variables."""
+"""Penalty, in samples, of a fit whose residuals must be free of its own variables."""
 
 
 NOTHING = 1e-5
-"""Share of a column that other columns leave, below which it is a rounding error."""
+"""Unexplained fraction of a column below which it is a rounding error."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """Columns of every sample, their fold, and which variable every column belongs to."""
+    """Columns of every sample, the folds of samples, and the variable of every column."""
 
     columns: Numbers
     """Column of every sample's map and of its bin of every variable (sample, 1 + variable)."""
@@ -47,7 +47,7 @@ class Design:
 
     @classmethod
     def of(cls, maps: Numbers, bins: Sequence[Numbers], fold: Numbers, ridge: float) -> Design:
-        """Columns of the maps and of the bins of variables (sample,) that occur."""
+        """Make columns for the maps and for the bins of variables (sample,) that occur."""
         columns, variable, first = [], [], 0
         for number, values in enumerate((maps, *bins), start=-1):
             occurring, rank = np.unique(values, return_inverse=True)
@@ -68,7 +68,7 @@ class Design:
         return len(self.variable)
 
     def rows(self, source: Numbers | None = None) -> sparse.csr_array:
-        """Ones in the columns of every sample or of those in ``source``, by fold.
+        """Ones in the columns of every sample, or of the samples in ``source``, by fold.
 
         Shape (sample, fold and column).
         """
@@ -101,14 +101,14 @@ class Design:
     def with_activations(self, values: Floats, source: Numbers | None = None) -> Floats:
         """Sums over every fold of columns times activations (sample, unit).
 
-        Shape (fold, column, unit). With ``source`` every activation meets the columns of another
-        sample.
+        Shape (fold, column, unit). With ``source`` every activation is paired with the columns of
+        another sample.
         """
         sums = self.rows(source).T @ values
         return np.asarray(sums).reshape(self.n_folds, self.n, -1)
 
     def is_determined(self, variable: int, others: Model) -> bool:
-        """Whether the bin of a variable follows from those of the others, as sums of columns."""
+        """Whether the bin of a variable follows from the bins of the others, as sums of columns."""
         whole = sparse.csr_array(sum(self.products[1:], self.products[0]))
         return others.determines(np.flatnonzero(self.variable == variable), whole)
 
@@ -135,7 +135,7 @@ class Model:
     """Columns of the model."""
     n_columns: int
     tests: list[sparse.csr_array]
-    """Sums of products of its columns over every fold."""
+    """Sums of products of the columns of the model over every fold."""
     trained: list[Any]
     whole: Any
     """Factors of the sums over all samples, for a fit almost without a penalty."""
@@ -147,7 +147,7 @@ class Model:
         return coefficients
 
     def determines(self, columns: Numbers, products: sparse.csr_array) -> bool:
-        """Whether other columns are sums of those of the model, of products (column, column)."""
+        """Whether other columns are linear combinations of the model's (products: all columns)."""
         across = products[self.use][:, columns].toarray()
         left = products[columns][:, columns].diagonal()
         beyond = left - np.einsum("oc,oc->c", across, self.whole.solve(across))
@@ -170,7 +170,7 @@ def _factor(products: sparse.csr_array, penalty: Floats) -> Any:
 
 
 def _ones(where: Numbers, per_row: int, n_columns: int) -> sparse.csr_array:
-    """Matrix with ones in the given columns, equally many in every row."""
+    """Matrix with ones in the given columns, with the same number in every row."""
     n_rows = len(where) // per_row
     start = np.arange(0, len(where) + 1, per_row)
     return sparse.csr_array((np.ones(len(where)), where, start), shape=(n_rows, n_columns))

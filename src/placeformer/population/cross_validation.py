@@ -25,7 +25,7 @@ DEFAULT_FOLDS = 5
 
 @dataclass(frozen=True)
 class Groups:
-    """Walks, or blocks of time of each walk, which are trained on or tested as a whole."""
+    """Walks, or blocks of time of each walk, which are trained on or tested as whole groups."""
 
     n_walks: int
     n_steps: int
@@ -39,7 +39,7 @@ class Groups:
 
     @property
     def length(self) -> int:
-        """Number of steps of a group, including its gaps."""
+        """Number of steps in a group, including its gaps."""
         return self.n_steps // self.blocks
 
     @property
@@ -63,7 +63,7 @@ class Groups:
         return whole.reshape(self.n, self.length, *values.shape[2:])
 
     def as_walks(self, recording: xr.Dataset, every: int = 1) -> xr.Dataset:
-        """A Recording whose walks are the groups, of every n-th step, in memory."""
+        """A Recording in memory whose walks are the groups, with every n-th step."""
         steps = [name for name, v in recording.variables.items() if v.dims == (schema.TIME,)]
         recording = recording.drop_vars(steps)
         starts = range(0, self.blocks * self.length, self.length)
@@ -88,7 +88,7 @@ class Groups:
         if blocks is None:
             if gap is not None:
                 raise ValueError(
-                    f"gap must be None without blocks of time, got {gap}; pass blocks too"
+                    f"gap must be None without blocks of time, got {gap}; pass blocks as well"
                 )
             return cls(n_walks, n_steps, 1, 0)
         check_whole("blocks", blocks)
@@ -114,26 +114,28 @@ def folds(
     groups
         At least two groups.
     cv
-        Number of folds, or a splitter of scikit-learn, which is passed the groups (never their
-        samples) and must test each group once. By default five folds, or one per group if there
-        are fewer than five groups.
+        Number of folds, or a scikit-learn splitter, which receives the groups (never their samples)
+        and must test each group once. By default five folds, or one per group if there are fewer
+        than five groups.
     label
         Label of each group to stratify by: the groups of every label are dealt to the folds in
-        turn, so that labels with equally many groups are equally frequent in each fold. Otherwise
-        a decoder that has learnt nothing predicts the label that is rarer among the tested groups.
+        turn, so that labels with the same number of groups are equally frequent in each fold.
+        Otherwise a decoder that has learnt nothing would predict the label that is rarer among the
+        tested groups.
     seed
         Random seed of the stratified folds.
 
     Raises
     ------
     ValueError
-        A single group, more folds than groups, or a splitter that does not test each group once.
+        There is a single group, there are more folds than groups, or the splitter does not test
+        each group once.
     """
     if groups.n < 2:
         raise ValueError(
-            "recording must have at least 2 walks, since a decoder is tested on walks that it was "
-            "not trained on, got 1; record more walks, or cut the walk into blocks of time with "
-            "decode_position(..., blocks=10), which leaves a gap between them"
+            "recording must have at least 2 walks, because a decoder is tested on other walks than "
+            "it was trained on, got 1; record more walks, or cut the walk into blocks of time with "
+            "decode_position(..., blocks=10), which leaves gaps between the blocks"
         )
     if cv is None or isinstance(cv, int | np.integer):
         n_folds = None if cv is None else int(cv)
@@ -200,7 +202,7 @@ def by_fold(
     seconds: NDArray[np.float64] | None = None,
     progress: bool = False,
 ) -> NDArray[Any]:
-    """Outputs (walk, time, output) of every sample by the decoder of its fold; 0 without a fold.
+    """Outputs (walk, time, output) of every sample from the decoder of its fold; 0 without a fold.
 
     Activations (walk, time, unit) are read block by block, dask arrays chunk by chunk.
     """

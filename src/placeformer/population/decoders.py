@@ -26,7 +26,7 @@ from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import activations, picked, refuse_not_finite
 
 KNN_SAMPLES = 20_000
-"""Default maximum number of training samples of k-nearest neighbours."""
+"""Default maximum number of training samples for k-nearest neighbours."""
 
 BAYES: dict[str, Callable[..., list[bayes_decoder.Decoder]]] = {
     "bayes": bayes_decoder.gaussian,
@@ -48,8 +48,8 @@ class Learner:
     seed: int
     options: Mapping[str, Any]
     of_place: NDArray[np.float64] | None = None
-    """What every place stands for (place, output), of a Bayesian decoder whose estimate is the
-    posterior mean; ``None``: the most probable place."""
+    """Outputs of every place (place, output), for a Bayesian decoder that estimates the posterior
+    mean; ``None``: the decoder estimates the most probable place."""
 
     @classmethod
     def of(
@@ -94,17 +94,17 @@ class Learner:
 
     @property
     def categorical(self) -> bool:
-        """Whether the targets are numbers of classes, not one or more real outputs."""
+        """Whether the targets are class numbers rather than real outputs."""
         return self.is_bayes or (not isinstance(self.method, str) and is_classifier(self.method))
 
     @property
     def joint(self) -> bool:
-        """Whether each output of a fit to many is the same as that of a fit to it alone."""
+        """Whether a fit to several outputs at once equals separate fits to each output."""
         return self.method in ("ridge", "knn") if isinstance(self.method, str) else False
 
     @cached_property
     def estimator(self) -> Any:
-        """Estimator of scikit-learn, on standardised units where the method is named."""
+        """Scikit-learn estimator; a named method works on standardised units."""
         if not isinstance(self.method, str):
             return self.method
         named = {"ridge": Ridge, "knn": KNeighborsRegressor}[self.method]
@@ -156,7 +156,7 @@ class Learner:
     def of_class(self, outputs: NDArray[Any], size: int) -> NDArray[Any]:
         """Outputs (walk, time, 1) of a categorical method as classes (walk, time).
 
-        Posterior means stay outputs.
+        Posterior means are returned as they are.
         """
         if not self.categorical or self.of_place is not None:
             return outputs
@@ -165,7 +165,7 @@ class Learner:
     def _estimators(
         self, values: Any, target: NDArray[Any], fold: Numbers, n: int
     ) -> Sequence[Any]:
-        """A fitted estimator per fold; of a dask array only the training samples are loaded."""
+        """One fitted estimator per fold; only the training samples of a dask array are loaded."""
         rng = np.random.default_rng(self.seed)
         models = []
         for k in range(n):
@@ -187,7 +187,7 @@ class Trained:
     models: Sequence[Any]
 
     def outputs(self, recording: xr.Dataset, fold: Numbers, progress: bool) -> NDArray[Any]:
-        """Outputs (walk, time, output) of every sample by the decoder of its fold."""
+        """Outputs (walk, time, output) of every sample from the decoder of its fold."""
         raise NotImplementedError
 
 
@@ -209,12 +209,12 @@ class Bayes(Trained):
     """Bayesian decoders of places."""
 
     of_place: NDArray[np.float64] | None = None
-    """What every place stands for (place, output), for the posterior mean."""
+    """Outputs of every place (place, output), for the posterior mean."""
 
     def outputs(self, recording: xr.Dataset, fold: Numbers, progress: bool) -> NDArray[Any]:
         """Most probable place (walk, time, 1) of every sample; -1 without a fold.
 
-        With ``of_place`` the posterior mean (walk, time, output).
+        With ``of_place``, the posterior mean (walk, time, output) instead.
         """
         seconds = self._seconds(recording)
         if self.of_place is not None:
@@ -237,7 +237,7 @@ class Bayes(Trained):
         seconds = bayes_decoder.seconds_of(recording)
         if seconds is None:
             raise ValueError(
-                "recording must be timed, as a Poisson decoder of rates per second needs the "
+                "recording must be timed, because a Poisson decoder of rates per second needs the "
                 "seconds of every sample, got neither 'dwell' nor a sample rate; pass "
                 "sample_rate to from_arrays"
             )

@@ -84,10 +84,11 @@ def decode_position(
     Parameters
     ----------
     recording
-        Recording to decode, with at least two walks unless ``train`` is given. Its maps are pooled:
-        select the walks of one map first if positions on different maps are unrelated.
+        Recording to decode, with at least two walks unless ``train`` or ``blocks`` is given. Its
+        maps are pooled: select the walks of one map first if positions on different maps are
+        unrelated.
     train
-        Recording of the same units to train the decoder on, for example before a lesion, on
+        Recording of the same units on which to train the decoder, for example before a lesion, on
         another map, or awake. ``recording`` then needs no positions: where it has none, only
         ``decoded`` and ``posterior`` are known. By default the decoder is cross-validated within
         ``recording``.
@@ -95,43 +96,43 @@ def decode_position(
         ``"ridge"``: linear regression with a penalty; option ``alpha`` (default 1), as in
         :class:`sklearn.linear_model.Ridge`. ``"knn"``: mean position of the nearest training
         samples (:class:`sklearn.neighbors.KNeighborsRegressor`). Both standardise every unit.
-        ``"bayes"``: the most probable bin, units independent and normal about their mean in
-        every bin; options ``prior`` ("uniform" over the bins visited or "occupancy") and
-        ``variance`` ("pooled" over bins or of every "place"). ``"poisson"``: the same with
-        Poisson activations; options ``prior`` and ``negatives`` ("raise", "rectify" or "shift").
-        Or any estimator of scikit-learn: a regressor of several outputs is trained on positions,
-        a classifier on bins.
+        ``"bayes"``: the most probable bin, for units that are independent and normal about their
+        mean in every bin; options ``prior`` ("uniform" over the visited bins or "occupancy") and
+        ``variance`` ("pooled" over bins or separate for every "place"). ``"poisson"``: the same
+        with Poisson activations; options ``prior`` and ``negatives`` ("raise", "rectify" or
+        "shift"). Or any scikit-learn estimator: a regressor with several outputs is trained on
+        positions, a classifier on bins.
     by, bins
         Axes of position and their bins, as in :func:`rate_maps`. A Bayesian decoder or a
         classifier predicts the centre of a bin; a regressor needs no bins.
     cv
-        Number of folds of walks (default 5, or as many as there are walks), or a splitter of
-        scikit-learn, which is passed the walks. The samples of a walk are never in both the
+        Number of folds of walks (default 5, or the number of walks if there are fewer), or a
+        scikit-learn splitter, which receives the walks. The samples of a walk are never in both the
         training and the test set. Not allowed with ``train``.
     blocks, gap
-        Cut every walk into this many blocks of time, which are then used instead of walks; `gap`
+        Cut every walk into this many blocks of time, which are then used instead of walks; ``gap``
         samples at both ends of each block are left out (default a tenth of the block). Nearby
-        blocks share whatever changes slowly, so prefer more walks.
+        blocks share slow changes, so prefer more walks.
     posterior
-        Return the posterior over bins too, of ``"bayes"`` and ``"poisson"``: 4 bytes for each
-        sample and bin. Other methods have none and refuse it.
+        Also return the posterior over bins, for ``"bayes"`` and ``"poisson"``: 4 bytes per sample
+        and bin. Other methods have no posterior and raise an error.
     estimate
         What ``"bayes"`` and ``"poisson"`` decode: the ``"mode"`` of the posterior, the centre of
         its most probable bin, or its ``"mean"``, which is circular on circular axes. The mean is
-        finer than the bins and off by less on average, but lies between two likely places. Other
-        methods have no posterior and refuse ``"mean"``.
+        finer than the bins and has a smaller error on average, but lies between two likely places.
+        Other methods have no posterior and raise an error for ``"mean"``.
     circular
         Period of every circular variable, as in :func:`rate_maps`; with ``train`` an axis that is
-        circular in either recording is circular. On circular axes errors are the short way round,
-        means are circular, and regressors are trained on the sine and the cosine.
+        circular in either recording is circular. On circular axes errors are measured the shorter
+        way round, means are circular, and regressors are trained on the sine and the cosine.
     max_samples
-        Train on at most this many samples for each fold, drawn at random: by default 20,000 with
-        "knn" and all with an estimator. Not allowed for "ridge" and Bayesian decoders, which read
-        all samples once, in blocks.
+        Train on at most this many samples per fold, drawn at random: by default 20,000 with "knn"
+        and all with an estimator. Not allowed for "ridge" and Bayesian decoders, which read all
+        samples once, in blocks.
     n_resamples
         Number of bootstrap samples of the interval.
     n_shuffles
-        Number of shuffles of the null, each of which trains the decoder anew; 0 for none.
+        Number of shuffles of the null, each of which retrains the decoder; 0 for none.
     allow_other_units
         Pair the units of ``recording`` and ``train`` by position even if their labels, networks or
         sessions differ.
@@ -146,36 +147,37 @@ def decode_position(
     -------
     xarray.Dataset
         ``decoded`` (walk, time, axis) and ``error`` (walk, time), the Euclidean distance from the
-        position, both in its units and NaN where the position is NaN, outside explicit bins, or in
-        a gap (with ``train``, ``decoded`` is known at every recorded sample). ``median_error``,
-        ``mean_error`` and ``interval`` (bound), the 95 % bootstrap interval of the median over
-        walks; ``r2`` (axis), 1 minus the squared error over the variance (on a circular axis, over
-        the squared distance from the circular mean), at most 1, negative where the mean is a better
-        prediction, NaN on an axis that does not vary. ``chance_error``: median error of always
-        predicting the mean position of the training walks. ``null_error``, ``null_sd`` and ``p``:
-        mean error when the courses of positions are exchanged among the walks and the decoder is
-        trained and tested anew, and (k + 1) / (n + 1) with k the number of shuffles whose mean
-        error, minus that of always predicting the mean position of the training walks, is as low.
-        ``reason``: why p is NaN (fewer than 20 orders of the walks, hence fewer than 4 walks), or
-        what it cannot tell (walks that share their course); else empty. ``n``, number of samples;
-        ``fold_error``, ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
+        position, both in the units of the position, NaN where the position is NaN, outside explicit
+        bins, or in a gap (with ``train``, ``decoded`` is known at every recorded sample).
+        ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 % bootstrap interval of
+        the median over walks. ``r2`` (axis), 1 minus the squared error over the variance (on a
+        circular axis, over the squared distance from the circular mean), at most 1, negative where
+        the mean is a better prediction, NaN on an axis that does not vary. ``chance_error``: median
+        error of always predicting the mean position of the training walks. ``null_error`` and
+        ``null_sd``: mean error, and its standard deviation over shuffles, when the paths are
+        exchanged among the walks and the decoder is retrained and retested. ``p``: (k + 1) /
+        (n + 1) with k the number of shuffles whose mean error, minus that of always predicting the
+        mean position of the training walks, is at least as low. ``reason``: why p is NaN (fewer
+        than 20 orders of the walks, hence fewer than 4 walks), or what it cannot show (walks that
+        follow the same path); else empty. ``n``, number of samples; ``fold_error``, ``fold_n``
+        (fold). Coordinate ``test_fold`` (walk, time).
 
-        With ``posterior``: ``posterior`` (walk, time, and a dimension for each axis of ``by``), the
-        probability of every bin given the activations of that sample alone, 0 to 1 with sum 1, 0
-        in bins without training samples, NaN where nothing is decoded. The coordinates of these
-        dimensions are the centres of the bins; true positions are named ``true_x``, ....
+        With ``posterior``, also ``posterior`` (walk, time, and one dimension per axis of ``by``),
+        the probability of every bin given the activations of that sample alone, 0 to 1 with sum 1,
+        0 in bins without training samples, NaN where nothing is decoded. The coordinates of these
+        dimensions are the centres of the bins; true positions are renamed ``true_x``, ....
 
     Raises
     ------
     ValueError
-        There is a single walk, activations are not finite or, under ``"poisson"``, negative, the
+        There is a single walk, activations are not finite or, with ``"poisson"``, negative, the
         units of ``train`` differ (the cells or network units, or the units of measure of the
-        activations and the axes), or the period of an axis, or an option is unknown.
+        activations and the axes), the periods of an axis differ, or an option is unknown.
 
     Warns
     -----
     UserWarning
-        Two walks in different folds hold the same activations, or walks share their course.
+        Two walks in different folds hold the same activations, or walks follow the same path.
 
     See Also
     --------
@@ -184,24 +186,24 @@ def decode_position(
     Notes
     -----
     Bayesian decoders and ridge regression read dask arrays block by block. Other estimators load
-    their training samples, at most ``max_samples`` for each fold, and read the others block by
+    their training samples, at most ``max_samples`` per fold, and read the other samples block by
     block. The variance of a unit is at least a thousandth of its total variance, and a Poisson rate
-    a thousandth of the unit's mean rate, so that no activation excludes a place where a unit was
-    silent.
+    at least a thousandth of the unit's mean rate, so that no activation rules out a place where a
+    unit was silent.
 
     The null exchanges whole walks (those that have positions), so it keeps the autocorrelation of
-    positions and activations, and trains the decoder anew, as
-    :func:`sklearn.model_selection.permutation_test_score` does.
-    Exchanging only the tested positions would not be exact: the decoder of each walk has seen the
-    other walks in their own order. Recordings of more than 10,000 samples (2,500 with an estimator)
-    are thinned evenly for the test, the data as well as the shuffles. With ``train`` the decoder
-    stays as it is, and walks of ``recording`` are exchanged.
+    positions and activations, and retrains the decoder, as
+    :func:`sklearn.model_selection.permutation_test_score` does. Exchanging only the tested
+    positions would not be exact, because the decoder of each walk was trained on the other walks in
+    their original order. Recordings of more than 10,000 samples (2,500 with an estimator) are
+    thinned evenly for the test, both the data and the shuffles. With ``train`` the decoder is not
+    retrained, and the walks of ``recording`` are exchanged.
 
     The posterior of a sample is
 
     .. math:: P(\mathrm{bin} \mid a) \propto P(\mathrm{bin}) \prod_u p(a_u \mid \mathrm{bin}),
 
-    without smoothing over time. It is too narrow where the noise of units is correlated.
+    without smoothing over time. It is too narrow if the noise of units is correlated.
 
     References
     ----------
@@ -337,8 +339,9 @@ def decode_map(
     by, bins, circular
         Axes and bins of the places, and periods of circular variables, as in :func:`rate_maps`.
     cv
-        Number of folds, each with its share of every map (default 5, or as many as the map with
-        fewest has walks), or a splitter of scikit-learn, which is passed the walks.
+        Number of folds, each with a proportional number of walks of every map (default 5, or the
+        number of walks of the map with the fewest), or a scikit-learn splitter, which receives the
+        walks.
     max_samples, n_resamples, n_shuffles, seed, progress, options
         As in :func:`decode_position`.
 
@@ -347,18 +350,17 @@ def decode_map(
     xarray.Dataset
         ``decoded`` (walk, time), the map; NaN, or "" for maps with names, where the method needs a
         place and there is none. ``accuracy``, 0 to 1, with the 95 % bootstrap ``interval`` (bound)
-        over walks;
-        ``chance_accuracy``, the accuracy of always predicting the most frequent map of the training
-        walks; ``null_accuracy``, ``null_sd`` and ``p``: accuracy when the maps of walks are
-        exchanged and the decoder is trained and tested anew; ``reason``: why p is NaN (fewer than
-        20 ways to share the maps among the walks), else empty; ``confusion``
-        (map, decoded_map), share of the samples of each map; ``n``;
-        ``fold_accuracy``, ``fold_n`` (fold).
+        over walks. ``chance_accuracy``, the accuracy of always predicting the most frequent map of
+        the training walks. ``null_accuracy``, ``null_sd`` and ``p``: accuracy when the maps of
+        walks are exchanged and the decoder is retrained and retested. ``reason``: why p is NaN
+        (fewer than 20 ways to assign the maps to the walks), else empty. ``confusion`` (map,
+        decoded_map), the fraction of the samples of each map decoded as each map. ``n``, number of
+        samples; ``fold_accuracy``, ``fold_n`` (fold).
 
     Raises
     ------
     ValueError
-        There is a single map or a map with a single walk, or as :func:`decode_position`.
+        There is a single map or a map with a single walk, or as in :func:`decode_position`.
 
     Warns
     -----
@@ -372,11 +374,12 @@ def decode_map(
 
     Notes
     -----
-    The walks of every map are dealt to the folds in turn, so that maps with equally many walks are
-    equally frequent in each fold; otherwise a decoder that has learnt nothing would predict the
-    map that is rarer among the tested walks and be right less often than chance. Maps are exchanged
-    together with the folds, which keeps these shares. Recordings are thinned for the null as in
-    :func:`decode_position`, to 2,500 samples with "ridge" and "knn".
+    The walks of every map are dealt to the folds in turn, so that maps with the same number of
+    walks are equally frequent in each fold; otherwise a decoder that has learnt nothing would
+    predict the map that is rarer among the tested walks and be right less often than chance. Maps
+    are exchanged together with the folds, which keeps these proportions. Recordings are thinned for
+    the null as in :func:`decode_position`, to 10,000 samples with Bayesian decoders and to 2,500
+    with all other methods.
 
     Examples
     --------
@@ -445,7 +448,7 @@ class Positions:
     """Positions of the samples of a recording, and their bins."""
 
     position: NDArray[Any]
-    """Shape (walk, time, axis); NaN without one."""
+    """Positions (walk, time, axis); NaN where there is none."""
     index: Any
     """Bin of every sample (walk, time); ``None``: no bins."""
     known: NDArray[np.bool_]
@@ -477,11 +480,11 @@ class Positions:
         return 0 if self.grid is None else self.grid.size
 
     def target(self, learner: Learner) -> Any:
-        """What a decoder is trained on: bins, or positions."""
+        """Targets of training: bins, or positions."""
         return self.index if learner.categorical else _outputs(self.position, self.periods)
 
     def of_target(self, target: NDArray[Any], learner: Learner) -> NDArray[np.float64]:
-        """Positions of what a decoder gives."""
+        """Positions that correspond to the outputs of a decoder."""
         if self.grid is None or not learner.categorical or learner.of_place is not None:
             return _of_outputs(np.asarray(target), self.periods)
         return _centres(self.grid)[target]
@@ -495,7 +498,7 @@ def _position_trials(
     fold: Numbers,
     progress: bool,
 ) -> Any:
-    """Decode anew with the positions of groups exchanged."""
+    """Repeat the decoding with the positions of groups exchanged."""
     refit = not (learner.is_bayes or learner.joint)
     every = thinning(groups, fold, REFIT_SAMPLES if refit else NULL_SAMPLES)
 
@@ -518,9 +521,9 @@ def _position_trials(
             paired = np.where(both, own, -1)
             if np.unique(paired[both]).size < 2:
                 raise ValueError(
-                    "recording must have positions at the same steps of its walks, or of its "
-                    "blocks, to exchange these for the test, got walks without a step in common; "
-                    "select walks that have, or pass n_shuffles=0"
+                    "recording must have positions at the same steps of its walks or blocks, which "
+                    "are exchanged for the test, got walks without a step in common; "
+                    "select walks that share steps, or pass n_shuffles=0"
                 )
             guess = learner.decode(small, target[order], paired, here.size)
             compared = _compared(position[order], paired, here.periods)
@@ -532,7 +535,7 @@ def _position_trials(
 def _compared(
     position: NDArray[Any], fold: Numbers, periods: Periods
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Positions (group, step, axis), NaN without a fold, and the mean of those of other folds."""
+    """Positions (group, step, axis), NaN without a fold, and the mean position of other folds."""
     blind = mean_positions(position, fold, periods)[fold]
     return np.where((fold >= 0)[..., None], position, np.nan), blind
 
@@ -540,7 +543,7 @@ def _compared(
 def _fixed_trials(
     groups: Groups, fold: Numbers, decoded: NDArray[np.float64], truth: NDArray[np.float64]
 ) -> Any:
-    """Compare what a decoder of another recording gives with the positions of other groups."""
+    """Compare the outputs of a decoder of another recording with positions of other groups."""
     every = thinning(groups, fold, NULL_SAMPLES)
 
     def trials(orders: list[Order]) -> Iterator[Trial]:
@@ -579,7 +582,7 @@ class MapDecoder:
 
 
 def _recorded(recording: xr.Dataset, groups: Groups) -> Numbers:
-    """Fold 0 for the samples with activations, -1 for those after the end of a walk."""
+    """Fold 0 for the samples with activations, -1 for samples after the end of a walk."""
     values = activations(recording)
     fold = groups.spread(np.zeros(groups.n, np.intp))
     for where in _blocks.blocks(values.shape):
@@ -591,7 +594,7 @@ def _recorded(recording: xr.Dataset, groups: Groups) -> Numbers:
 
 
 def _with_posterior(result: xr.Dataset, shares: NDArray[np.float32], grid: Grid) -> xr.Dataset:
-    """The result with the posterior on the bins; positions of samples are renamed."""
+    """Add the posterior over the bins to the result; positions of samples are renamed."""
     taken = {name: f"true_{name}" for name in grid.names if name in result.coords}
     result = result.rename(taken).assign_coords(grid.coords())
     about = "posterior probability of a place"
@@ -634,7 +637,7 @@ def mean_positions(
 
 
 def distance_from_mean(recording: xr.Dataset, by: Sequence[str]) -> NDArray[np.float64]:
-    """Distance (walk, time) of every position from their mean: the error of a constant guess."""
+    """Distance (walk, time) of positions from their mean: the error of a constant guess."""
     circular = _circular.circular_of(recording)
     periods = tuple(circular.get(name) for name in by)
     position = _positions(recording, tuple(by))
@@ -652,7 +655,7 @@ def _mean_of(position: NDArray[Any], periods: Periods) -> NDArray[np.float64]:
 
 
 def _outputs(position: NDArray[Any], periods: Periods) -> NDArray[Any]:
-    """What a regressor is trained on (..., output): sine and cosine on circular axes."""
+    """Targets of a regressor (..., output): positions, or sine and cosine on circular axes."""
     if not any(periods):
         return position
     columns: list[NDArray[Any]] = []
@@ -663,7 +666,7 @@ def _outputs(position: NDArray[Any], periods: Periods) -> NDArray[Any]:
 
 
 def _of_outputs(outputs: NDArray[Any], periods: Periods) -> NDArray[Any]:
-    """Positions (..., axis) of the outputs of a regressor; those of circular axes from 0 on."""
+    """Positions (..., axis) of the outputs of a regressor, in [0, period) on circular axes."""
     if not any(periods):
         return outputs
     axes, columns = [], iter(np.moveaxis(outputs, -1, 0))
@@ -679,7 +682,7 @@ def _of_outputs(outputs: NDArray[Any], periods: Periods) -> NDArray[Any]:
 def _declared(
     recording: xr.Dataset, train: xr.Dataset | None, names: tuple[str, ...], circular: Circular
 ) -> tuple[xr.Dataset, xr.Dataset]:
-    """The recording to decode and the one to train on, with the circular axes of either."""
+    """The recordings to decode and to train on, both with the circular axes of either."""
     source = _circular.declare(recording if train is None else train, circular)
     if train is None:
         return source, source
@@ -688,8 +691,8 @@ def _declared(
     for name in own.keys() & theirs.keys() & {*names}:
         if not np.isclose(own[name], theirs[name]):
             raise ValueError(
-                f"recording and train must have one period of {name!r}, got {own[name]:g} and "
-                f"{theirs[name]:g}; pass it as circular={{{name!r}: period}}"
+                f"recording and train must have the same period of {name!r}, got "
+                f"{own[name]:g} and {theirs[name]:g}; pass it as circular={{{name!r}: period}}"
             )
     periods = {k: v for k, v in {**own, **theirs}.items() if k in names}
     if periods:
@@ -772,7 +775,7 @@ def labelled(columns: Columns, recording: xr.Dataset, fold: Numbers, **coords: A
         for name, values in recording.coords.items()
         if set(values.dims) <= set(SAMPLE) and name not in coords
     }
-    about = "fold that the sample was tested in; -1: left out"
+    about = "fold in which the sample was tested; -1: left out"
     result = xr.Dataset(columns, coords=coords_of_samples | coords | {"bound": ["lower", "upper"]})
     return result.assign_coords(test_fold=variable(SAMPLE, fold, about))
 

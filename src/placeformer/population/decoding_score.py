@@ -22,16 +22,16 @@ from placeformer.stats.intervals import LEVEL, percentile_interval
 from placeformer.stats.permutation import p_value
 
 NULL_SAMPLES = 10_000
-"""Maximum number of samples whose decoding is repeated with exchanged walks."""
+"""Maximum number of samples used for the null, in which decoding is repeated."""
 
 REFIT_SAMPLES = 2_500
-"""The same for decoders that are trained anew sample by sample for every exchange."""
+"""The same maximum for decoders that must be retrained separately for every exchange."""
 
 MIN_ORDERS = 20
 """Minimum number of orders of the walks: with fewer, p cannot be 0.05 or less."""
 
 SHARED_COURSE = 0.9
-"""Share of the error of a blind guess below which exchanged walks share their course."""
+"""Fraction of the error of a blind guess below which exchanged walks follow the same path."""
 
 Score = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 """Score (walk, time) of predictions against the truth, NaN where there is no prediction."""
@@ -41,8 +41,8 @@ Columns = dict[str, xr.Variable]
 
 Order = NDArray[np.intp]
 Trials = Callable[[list[Order]], Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]]]
-"""Yields for every order of the groups the decoded and the true values (group, step, ...), the true
-ones NaN where nothing is compared, and the blind guesses if these depend on the order."""
+"""Yields for every order of the groups the decoded and the true values (group, step, ...), of which
+the true values are NaN where nothing is compared, and the blind guesses if they depend on it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Exchange:
 
     trials: Trials
     known: NDArray[np.bool_]
-    """Whether a group has a sample to compare (group,). The others are not exchanged: training
-    sets would lose their samples to them."""
+    """Whether a group has a sample to compare (group,). Other groups are not exchanged, because
+    training sets would lose samples to them."""
     n_orders: float
     """Number of distinct orders."""
     n_shuffles: int
@@ -81,7 +81,7 @@ class Exchange:
 
 
 def n_orders(label: NDArray[Any]) -> float:
-    """Number of ways to share labels among groups; names of equally frequent ones do not count."""
+    """Number of ways to assign labels to groups; names of equally frequent labels are ignored."""
     counts = np.unique(label, return_counts=True)[1]
     alike = np.unique(counts, return_counts=True)[1] if counts.max(initial=0) > 1 else np.zeros(0)
     log = math.lgamma(len(label) + 1) - sum(math.lgamma(n + 1) for n in (*counts, *alike))
@@ -89,14 +89,14 @@ def n_orders(label: NDArray[Any]) -> float:
 
 
 def thinning(groups: Groups, fold: Numbers, most: int) -> int:
-    """Every how many steps a sample is kept, so that about ``most`` samples are left."""
+    """Interval in steps at which samples are kept, so that about ``most`` samples are left."""
     n_samples = int(np.count_nonzero(fold >= 0))
     return max(1, min(-(-n_samples // most), groups.length // 8))
 
 
 @dataclass(frozen=True)
 class DecodingScore:
-    """Score of decoding: that of a sample, its summary, and whether lower values are better."""
+    """Decoding score: the score of a sample, its summary, and whether lower values are better."""
 
     name: str
     units: str
@@ -135,7 +135,7 @@ class DecodingScore:
         """
         guessed = self._guessed(blind, truth, fold)
         chance, guess = self.summary(guessed), mean(guessed)
-        del guessed  # as long as the recording
+        del guessed  # it has the size of the recording
         score = self.score(prediction, truth)
         number, text = range(int(fold.max()) + 1), self.summary_name
         of_fold = [score[fold == k] for k in number]
@@ -154,11 +154,11 @@ class DecodingScore:
         }
 
     def _test(self, exchange: Exchange, guess: float) -> Columns:
-        """Null distribution and p of the mean score, with the reason why they say little.
+        """Null distribution and p of the mean score, and why they are missing or uninformative.
 
-        What is tested is the mean score minus that of a blind guess, which depends on the walks
-        that fall into a fold: the score alone varies with it, which hides weak codes. The mean,
-        because the median hardly changes as long as most walks keep their own truth.
+        The statistic is the mean score minus that of a blind guess. The score of the guess depends
+        on the walks that fall into a fold, and this variation would hide weak codes. The statistic
+        is a mean because the median hardly changes as long as most walks keep their own truth.
         """
         reason = exchange.why_not()
         null, p = np.empty(0), np.nan
@@ -174,8 +174,8 @@ class DecodingScore:
         spread = null.std(ddof=1) if null.size > 1 else np.nan
         if self.less_is_better and centre < SHARED_COURSE * guess:
             reason = (
-                f"walks share their course: decoders of exchanged walks have a mean error of "
-                f"{centre:.3g}, a blind guess {guess:.3g}; p tells only what differs between "
+                f"walks follow the same path: decoders of exchanged walks have a mean error of "
+                f"{centre:.3g}, a blind guess {guess:.3g}; p reflects only differences between "
                 "walks, and place and the time within a walk cannot be distinguished"
             )
             warnings.warn(reason, stacklevel=4)
@@ -183,7 +183,7 @@ class DecodingScore:
             f"null_{self.name}": self._column(centre, f"mean {self.name} with walks exchanged"),
             "null_sd": self._column(spread, "standard deviation of the null"),
             "p": variable((), p, "p-value"),
-            "reason": variable((), reason, "why there is no p, or what it cannot tell"),
+            "reason": variable((), reason, "why there is no p, or what it cannot show"),
         }
 
     def _guessed(
@@ -221,7 +221,7 @@ def mean(values: NDArray[np.float64]) -> float:
 def distance(
     prediction: NDArray[Any], truth: NDArray[Any], periods: Sequence[float | None]
 ) -> NDArray[np.float64]:
-    """Euclidean distance between positions (..., axis), the short way round on circular axes."""
+    """Euclidean distance of positions (..., axis), the shorter way round on circular axes."""
     squares: Any = 0.0
     for k, period in enumerate(periods):
         apart = np.subtract(prediction[..., k], truth[..., k], dtype=float)
@@ -237,8 +237,8 @@ def same(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
 def warn_of_equal_walks(recording: xr.Dataset, fold: Numbers) -> None:
     """Warn where two walks that are in different folds hold the same activations.
 
-    A decoder that was trained on a copy of the walk that it is tested on decodes noise without
-    error. Walks without any variation, such as those of a silenced layer, are not compared.
+    A decoder trained on a copy of the walk on which it is tested decodes noise without error. Walks
+    without any variation, such as those of a silenced layer, are not compared.
     """
     values = activations(recording)
     n_walks, n_steps = values.shape[:2]
@@ -255,7 +255,7 @@ def warn_of_equal_walks(recording: xr.Dataset, fold: Numbers) -> None:
         if np.array_equal(one, two, equal_nan=one.dtype.kind == "f") and _varies(one):
             warnings.warn(
                 f"walks {other} and {walk} hold the same activations, and a decoder tested on one "
-                "is trained on the other, which decodes even noise; drop one of them, for example "
+                "is trained on the other, so it decodes even noise; drop one of them, for example "
                 f"recording.drop_isel(walk={walk})",
                 stacklevel=3,
             )
@@ -274,6 +274,6 @@ def _varies(values: NDArray[Any]) -> bool:
 
 
 def activity(recording: xr.Dataset) -> xr.Dataset:
-    """The activations alone, and the seconds of every sample."""
+    """The recording reduced to the activations and the seconds of every sample."""
     keep = {schema.ACTIVATION, schema.DWELL, schema.UNIT}
     return recording.drop_vars(set(recording.variables) - keep)

@@ -28,7 +28,7 @@ from placeformer.stats.tolerances import FLAT
 def dimensionality(
     data: xr.Dataset, *, variance: float = 0.9, standardize: bool = False
 ) -> xr.Dataset:
-    r"""Participation ratio, and the number of principal components for a share of the variance.
+    r"""Participation ratio, and the number of components that explain most of the variance.
 
     .. math:: PR = \frac{\left(\sum_i \lambda_i\right)^2}{\sum_i \lambda_i^2}
 
@@ -37,10 +37,10 @@ def dimensionality(
     Parameters
     ----------
     data
-        Recording (rows are samples) or RateMaps (rows are visited places, each counted once, of
-        all maps).
+        Recording (rows are samples) or RateMaps (rows are the visited places of all maps, each
+        counted once).
     variance
-        Share of the variance that the components must explain, above 0 and at most 1.
+        Fraction of the variance that the components must explain, above 0 and at most 1.
     standardize
         Scale every unit to variance 1 first, so that units with large activations do not dominate;
         units that do not vary are left out.
@@ -50,13 +50,13 @@ def dimensionality(
     xarray.Dataset
         ``participation_ratio``, 1 (all variance on one axis) to the minimum of the number of units
         and ``n_rows`` - 1 (equal variance on every axis); unchanged by rotation, shift and
-        isotropic scaling, NaN for a population that does not vary; ``n_components``, 0 for such a
-        population; ``eigenvalues`` (component), descending, in squared units of
-        the activation; ``n_rows`` and ``n_units``. A short recording lowers the ratio: below ten
-        rows per unit report ``participation_ratio_unbiased``, which takes the trace of the
-        covariance and of its square from pairs of different walks (or places). It is nearly
-        unbiased for any length and may lie outside the range above; NaN for fewer than four walks
-        or places.
+        isotropic scaling, NaN for a population that does not vary. ``n_components``, 0 for a
+        population that does not vary. ``eigenvalues`` (component), descending, in squared units of
+        the activation (dimensionless with ``standardize``). ``n_rows`` and ``n_units``. A short
+        recording lowers the ratio: below ten rows per unit, report
+        ``participation_ratio_unbiased``, which takes the trace of the covariance and of its square
+        from pairs of different walks (or places). It is nearly unbiased for any length and may lie
+        outside the range above; NaN for fewer than four walks or places.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def dimensionality(
 
     Notes
     -----
-    The covariance is a sum over blocks of samples, so memory does not grow with the length of a
-    NumPy or dask recording, only with the square of the number of units.
+    The covariance is a sum over blocks of samples, so memory grows only with the square of the
+    number of units and not with the length of a NumPy or dask recording.
 
     References
     ----------
@@ -90,7 +90,7 @@ def dimensionality(
     >>> pf.dimensionality(recording).n_components.item()
     2
 
-    Every layer separately:
+    Measure every layer separately:
 
     >>> recording.groupby("layer").map(pf.dimensionality).n_components.values
     array([2, 2])
@@ -136,10 +136,10 @@ def dimensionality(
 def _moments(
     rows: Any, data: xr.Dataset, *, standardize: bool
 ) -> tuple[NDArray[np.float64], int, float]:
-    """Eigenvalues of the covariance of rows (group, row, unit), descending, and how many rows.
+    """Eigenvalues of the covariance of rows (group, row, unit), descending, and the number of rows.
 
-    Third, the squared trace of the covariance over the trace of its square, both from pairs of
-    different groups.
+    The third value is the squared trace of the covariance divided by the trace of its square, both
+    from pairs of different groups.
     """
     shift, n_groups = centre(rows), rows.shape[0]
     if rows.shape[0] * rows.shape[1] <= max(rows.shape[2], MAX_ROWS * is_maps(data)):

@@ -21,8 +21,8 @@ MIN_UNITS = 10
 """Minimum number of units with a spacing."""
 
 SPREAD = 0.03
-"""Minimum standard deviation of a module's spacings, as a share of the spacing: about as exactly as
-a spacing can be measured."""
+"""Minimum standard deviation of a module's spacings, relative to the spacing: about the precision
+of a measured spacing."""
 
 MODULE, N_MODULES = "module", "n_modules"
 
@@ -40,33 +40,34 @@ def grid_modules(
     Parameters
     ----------
     properties
-        Result of :func:`grid_properties` on one map, of the units that count as grid cells, such
+        Result of :func:`grid_properties` on one map, for the units that count as grid cells, such
         as ``grid.isel(unit=(test.q <= 0.05).values)``. Units whose spacing is NaN belong to no
         module.
     max_modules
         Maximum number of modules, 1 or more.
     max_p
-        Significance of the test that there is more than one module. Above it there is one.
+        Maximum p of the dip test; with a larger p there is a single module.
     n_resamples
-        Number of samples of the test's null distribution.
+        Number of samples from the null distribution of the test.
     seed
         Seed of the null distribution and of the clustering.
 
     Returns
     -------
     xarray.Dataset
-        - ``label`` (unit): number of the unit's module, from 0 in ascending spacing; -1 without.
-        - ``probability`` (unit): of the unit to be of its module, under the mixture.
+        - ``label`` (unit): number of the unit's module, counted from 0 by ascending spacing; -1 for
+          a unit without a module.
+        - ``probability`` (unit): probability under the mixture that the unit belongs to its module.
         - ``spacing``, ``orientation``, ``n_units`` (module): geometric mean of the spacings,
           circular mean of the orientations modulo 60 degrees, and number of units.
-        - ``spread`` (module): standard deviation of the logarithms of the spacings, about the
-          relative one of the spacings.
-        - ``ratio`` (module): spacing divided by that of the module before; NaN for the first.
+        - ``spread`` (module): standard deviation of the logarithms of the spacings, approximately
+          the relative standard deviation of the spacings.
+        - ``ratio`` (module): spacing divided by that of the previous module; NaN for the first.
         - ``orientation_spread`` (module): circular standard deviation of the orientations, in
           degrees. Cells of one module share their orientation.
-        - ``dip``, ``p``: dip statistic of the logarithms of the spacings, and the p-value that they
-          have a single mode.
-        - ``bic`` (n_modules): Bayesian information criterion of 1, 2, ... modules; the least is
+        - ``dip``, ``p``: dip statistic of the logarithms of the spacings, and the p-value under the
+          null hypothesis of a single mode.
+        - ``bic`` (n_modules): Bayesian information criterion of 1, 2, ... modules; the lowest is
           best.
         - ``reason``: why there are no modules (fewer than 10 units with a spacing), else empty.
 
@@ -82,11 +83,11 @@ def grid_modules(
     Notes
     -----
     The modules are the components of a mixture of normal distributions of the logarithm of the
-    spacing (scikit-learn), since spacings differ by a ratio from module to module (Stensola et al.
-    2012), each with a standard deviation of 3 % or more; their number is that of the least BIC. A
-    mixture finds several components in any distribution that is not normal; hence the dip test
-    (Hartigan and Hartigan 1985), whose null hypothesis is any distribution with one mode, a
-    continuum of spacings among them. If its p is above ``max_p`` there is one module. Modules
+    spacing (scikit-learn), because spacings differ by a ratio from module to module (Stensola et
+    al. 2012). Each component has a standard deviation of at least 3 %, and their number minimises
+    the BIC. A mixture finds several components in any distribution that is not normal; hence the
+    dip test (Hartigan and Hartigan 1985), whose null hypothesis is any distribution with one mode,
+    including a continuum of spacings. If its p is above ``max_p`` there is one module. Modules
     whose spacings overlap cannot be distinguished.
 
     References
@@ -163,7 +164,7 @@ def _columns(properties: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.fl
             raise ValueError(
                 f"properties must have {name!r} over ({schema.UNIT},), got "
                 f"{'none' if found is None else found}; compute it with "
-                "placeformer.grid_properties(maps), and pick one of several maps with isel"
+                "placeformer.grid_properties(maps), and select one of several maps with isel"
             )
     spacing, orientation = (
         np.asarray(properties[name].values, float) for name in ("spacing", "orientation")
@@ -176,11 +177,11 @@ def _check(max_modules: int, max_p: float, n_resamples: int) -> None:
     check_whole("n_resamples", n_resamples)
     check_number("max_p", max_p)
     if not 0 < max_p <= 1:
-        raise ValueError(f"max_p must lie above 0 and be at most 1, got {max_p}")
+        raise ValueError(f"max_p must be above 0 and at most 1, got {max_p}")
 
 
 def _mixture(values: NDArray[np.float64], n: int, seed: int) -> GaussianMixture:
-    with warnings.catch_warnings():  # of a component that wanders between two clusters
+    with warnings.catch_warnings():  # a component may wander between two clusters
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(
             n, reg_covar=SPREAD**2, n_init=5, max_iter=500, random_state=seed
@@ -209,7 +210,7 @@ def _labelled(
         "label": variable(schema.UNIT, module, "module of the unit, -1 without a spacing"),
         "spacing": variable(MODULE, mean, "geometric mean of the spacings", units=units),
         "spread": variable(MODULE, spread, "standard deviation of the logarithms of the spacings"),
-        "ratio": variable(MODULE, ratio, "spacing divided by that of the module before"),
+        "ratio": variable(MODULE, ratio, "spacing divided by that of the previous module"),
         "orientation": variable(
             MODULE, direction, "circular mean of the orientations", units="degree"
         ),

@@ -1,4 +1,4 @@
-"""Prediction of rate maps from rate maps: ridge regression and PLS over places, by folds."""
+"""Cross-validated prediction of rate maps from rate maps: ridge regression and PLS over places."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Floats = NDArray[np.float64]
 Held = NDArray[np.bool_]
 
 PENALTIES = np.logspace(-4, 3, 8)
-"""Penalties of ridge regression, relative to the mean square of the features of a place."""
+"""Penalties of ridge regression, relative to the mean square of the features at a place."""
 
 RANK = 1e-6
 """Singular value, relative to the features, below which a component is a rounding error."""
 
 INNER = 4
-"""Maximum number of folds of the training places by which a penalty is chosen."""
+"""Maximum number of folds of the training places that are used to choose a penalty."""
 
 
 def predicted(
@@ -31,7 +31,7 @@ def predicted(
     near: Held,
     fit: Callable[..., Floats],
 ) -> tuple[Floats, Floats]:
-    """Held-out predictions (place, cell), and the mean of the training places for each.
+    """Held-out predictions (place, cell), and the corresponding means of the training places.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def predicted(
     fold
         Fold that tests a place (place,).
     near
-        Whether a place is too near to a fold to train for it (fold, place).
+        Whether a place is too close to a fold to be in its training set (fold, place).
     fit
         Function of features, targets, training and test places, and the folds of all places, that
         returns predictions for the test places.
@@ -71,8 +71,8 @@ def ridge(
     fold: NDArray[np.intp],
     near: Held,
 ) -> Floats:
-    """Ridge regression with the penalty of each cell that predicts its training folds best."""
-    # With more units than places the products of places are all that ridge regression needs.
+    """Ridge regression with, for each cell, the penalty that predicts its training folds best."""
+    # Ridge regression needs only the products of places, which suits few places and many units.
     kernel = features @ features.T / max(features.shape[1], 1)
     folds = np.unique(fold[train])
     error = np.zeros((len(PENALTIES), targets.shape[1]))
@@ -101,7 +101,7 @@ def _by_penalty(
 
 
 def pls(n_components: int) -> Callable[..., Floats]:
-    """Partial least squares with so many components, or as many as the features have."""
+    """Partial least squares with n components, or with the rank of the features if lower."""
 
     def fit(
         features: Floats,
@@ -123,8 +123,8 @@ def pls(n_components: int) -> Callable[..., Floats]:
 def scores(prediction: Floats, mean: Floats, targets: Floats) -> tuple[Floats, Floats]:
     """Correlation and variance explained (cell,) of predictions (place, cell).
 
-    Both are of deviations from the mean of the training places of a fold: predictions that know
-    nothing but these means have a correlation of 0, not below it.
+    Both use deviations from the mean of the training places of a fold, so that predictions that
+    contain only these means have a correlation of 0 rather than a negative one.
     """
     guess, truth = prediction - mean, targets - mean
     variance = ((targets - targets.mean(axis=0)) ** 2).mean(axis=0)

@@ -1,4 +1,4 @@
-"""Rate maps in which every unit is rotated and mirrored on its own."""
+"""Rate maps in which every unit is rotated and mirrored independently."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Places = NDArray[np.intp]
 
 
 def symmetries(shape: tuple[int, ...], n_space: int) -> Places:
-    """Place that comes to lie on every place, shape (symmetry, place), the identity first.
+    """Source place of every place, shape (symmetry, place), with the identity first.
 
-    The symmetries of a lattice are the mirror images along its axes and, on a square, those after
-    an exchange of the two axes, which are its rotations. They keep the neighbours of every place,
-    and with them the spatial autocorrelation of a map, without a seam.
+    The symmetries of a lattice are the reflections along its axes and, on a square, also those
+    after an exchange of the two axes, which include the rotations. They keep the neighbours of
+    every place, and therefore the spatial autocorrelation of a map, without a seam.
 
     Parameters
     ----------
     shape
-        Shape of the maps; the last axes are those of space.
+        Shape of the maps; the last axes are the spatial axes.
     n_space
-        Number of axes of space. Leading axes, such as the maps of several rooms, stay.
+        Number of spatial axes. Leading axes, such as the maps of several rooms, are kept.
     """
     places = np.arange(int(np.prod(shape))).reshape(shape)
     axes = tuple(range(len(shape) - n_space, len(shape)))
@@ -39,6 +39,6 @@ def symmetries(shape: tuple[int, ...], n_space: int) -> Places:
 def mirrored(
     rates: NDArray[np.float64], images: Places, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Rates (place, unit) after a random symmetry of each unit."""
+    """Rates (place, unit) after a random symmetry for each unit."""
     chosen = images[rng.integers(0, len(images), rates.shape[1])].T
     return np.take_along_axis(rates, chosen, axis=0)

@@ -1,4 +1,4 @@
-"""Predictivity: how well the rate maps of a network predict those of an animal, beside controls."""
+"""Predictivity: how well a network's rate maps predict those of an animal, against controls."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ Folds = Literal["blocks", "random"]
 Method = Literal["ridge", "pls"]
 
 NETWORK, UNTRAINED, RANDOM = FEATURES = ("network", "untrained", "random smooth")
-"""What predicts: the network and its two controls."""
+"""Names of the sets of features: the network and its two controls."""
 
 BINS = 20
 """Number of bins along an axis of continuous positions."""
 
 BLOCKS_OF_AXES = {1: 8, 2: 3}
-"""Number of blocks along an axis by the number of axes."""
+"""Number of blocks along each axis, by the number of axes."""
 
 N_RESAMPLES = 1_000
 MIN_PLACES = 20
 LEAST_RELIABLE = 0.1
-"""Minimum correlation of half maps of a cell that has a noise ceiling."""
+"""Minimum correlation of the half maps of a cell for a noise ceiling."""
 
 
 def predictivity(
@@ -65,12 +65,12 @@ def predictivity(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Predict the rate maps of an animal's cells from those of a network, beside two controls.
+    """Predict the rate maps of an animal's cells from a network's maps, and from two controls.
 
-    Every cell's map is regressed on the maps of all units over places, and predicted at places that
-    were held out. The same is done with an untrained network and with random smooth fields: any
-    smooth features interpolate between neighbouring places, so that only what a network predicts
-    beyond them is evidence for its code.
+    Every cell's map is regressed on the maps of all units over places, and predicted at held-out
+    places. The same is done with an untrained network and with random smooth fields. Any smooth
+    features interpolate between neighbouring places, so only what a network predicts beyond them is
+    evidence for its code.
 
     Parameters
     ----------
@@ -81,31 +81,31 @@ def predictivity(
         Recording or RateMaps of the animal, in one arena, or its :func:`half_maps`. Only a
         Recording or half maps have a noise ceiling.
     folds
-        ``"blocks"``: places are held out in compact blocks. ``"random"``: places are held out at
-        random, as many at a time, next to the places that are trained on. This is common and
-        measures smoothness: see the Notes.
+        ``"blocks"``: places are held out in compact blocks. ``"random"``: the same numbers of
+        places are held out at random, next to training places. This is common but measures
+        smoothness; see the Notes.
     untrained
-        Recording or RateMaps of the same network before training. Without it that control is NaN,
-        with a warning.
+        Recording or RateMaps of the same network before training. Without it, this control is NaN
+        and there is a warning.
     method
-        ``"ridge"``: ridge regression, whose penalty is chosen for each cell by folds of the
-        training places. ``"pls"``: partial least squares with ``n_components`` components, of all
-        cells together.
+        ``"ridge"``: ridge regression, whose penalty is chosen for each cell by cross-validation
+        within the training places. ``"pls"``: partial least squares with ``n_components``
+        components, for all cells together.
     by, bins, smooth
         Axes, bins and smoothing of the maps of Recordings, as in :func:`rate_maps`. By default one
-        bin per whole number, and of continuous positions 20 along an axis, or for the animal as
+        bin per whole number; for continuous positions 20 bins along an axis, or for the animal as
         many as the network's maps have.
     n_blocks
-        Number of blocks along an axis, each of which is held out once: by default 3 on two axes (9
+        Number of blocks along an axis; each block is held out once. By default 3 on two axes (9
         folds) and 8 on one.
     gap
-        Number of bins around a block that are not trained on. With ``folds="random"`` none are left
-        out.
+        Width in bins of the margin around a held-out block that is not used for training. Not used
+        with ``folds="random"``.
     n_components
         Number of components of ``"pls"``.
     n_random
-        Number of sets of random smooth fields, 1 or more, each of as many fields as the network has
-        units.
+        Number of sets of random smooth fields, at least 1; each set has one field per unit of the
+        network.
     seed
         Seed of the random fields, of random folds, and of the intervals.
     progress
@@ -116,15 +116,15 @@ def predictivity(
     xarray.Dataset
         Over ``features`` ("network", "untrained", "random smooth") and the animal's ``unit``:
 
-        - ``r``: correlation of predicted and measured rates over the held-out places, -1 to 1, of
-          deviations from the mean of the training places; the mean over sets of random fields.
+        - ``r``: correlation of predicted and measured rates over the held-out places, -1 to 1, both
+          as deviations from the mean of the training places; for random fields, the mean over sets.
         - ``variance_explained``: 1 minus the squared error divided by that of the training mean.
         - ``ceiling`` (unit): correlation that a perfect prediction would reach, from the
-          correlation h of the maps of two halves: sqrt(2 h / (1 + h)).
+          correlation h of the maps of two halves: sqrt(2 h / (1 + h)); NaN for h below 0.1.
         - ``r_normalised``: ``r`` divided by the ceiling.
         - ``r_random`` (draw, unit): ``r`` of every set of random fields.
         - ``r_median`` (features), ``r_interval`` (features, bound): median of ``r`` over cells,
-          with its 95 % interval, a bootstrap over cells.
+          with its 95 % bootstrap interval over cells.
         - ``advantage`` (features), ``advantage_interval``: median over cells of the network's ``r``
           minus that of the control; 0 for the network itself.
         - ``reason`` (unit): why ``r`` or the ceiling is NaN, else empty.
@@ -132,14 +132,13 @@ def predictivity(
     Raises
     ------
     ValueError
-        A Dataset breaks the contract or has several maps, numbers of axes differ, an axis is
-        circular in one of them alone, fewer than 20 places are shared, or an option is out of
-        range.
+        A Dataset breaks the contract or has several maps, the numbers of axes differ, an axis is
+        circular in only one of them, fewer than 20 places are shared, or an option is out of range.
 
     Warns
     -----
     UserWarning
-        Without ``untrained``.
+        ``untrained`` is None.
 
     See Also
     --------
@@ -148,17 +147,17 @@ def predictivity(
 
     Notes
     -----
-    Axes are paired by their names, or in their order where the names differ. Both arenas are
-    brought to the unit square: their first edges are 0 and their last ones 1, along every axis. The
-    network's maps are interpolated linearly at the places of the animal's. Nothing is rotated; a
-    linear fit finds any linear relation between the two. A circular axis has no ends: it is brought
-    to turns from its origin, and interpolation, gaps and random fields go round.
+    Axes are paired by name, or by order if the names differ. Both arenas are scaled to the unit
+    square: along every axis the first edge is 0 and the last edge is 1. The network's maps are
+    interpolated linearly at the places of the animal's maps. Nothing is rotated; a linear fit finds
+    any linear relation between the two. A circular axis has no ends: it is scaled to turns from its
+    origin, and interpolation, gaps and random fields wrap around.
 
-    With places that are held out at random, the neighbours of every place are trained on. For 40
-    simulated place cells on 11 x 11 places the median r was then .98 with random smooth fields, .89
-    with an untrained network and .76 with the same network trained; with blocks .50, .24 and .24. A
-    network is evidence for a code where ``advantage`` is above 0 for *both* controls. The intervals
-    are over cells; cells of one animal are not independent of each other.
+    If places are held out at random, their neighbours are in the training set. For 40 simulated
+    place cells on 11 x 11 places, the median r was then .98 with random smooth fields, .89 with an
+    untrained network and .76 with the same network after training; with blocks it was .50, .24 and
+    .24. A network is evidence for a code if ``advantage`` is above 0 for *both* controls. The
+    intervals are over cells; cells of one animal are not independent of each other.
 
     References
     ----------
@@ -197,8 +196,8 @@ def predictivity(
     check_whole("seed", seed, 0)
     if untrained is None:
         warnings.warn(
-            "untrained=None: without the network before training, what it predicts cannot be told "
-            "from what its architecture does; pass a Recording of an untrained twin",
+            "untrained=None: without the network before training, the effect of training cannot be "
+            "distinguished from that of the architecture; record the untrained network",
             stacklevel=2,
         )
     names = axis_names(by)
@@ -274,7 +273,7 @@ def _maps(
         more = set(data[schema.RATE].dims) - {schema.UNIT, *schema.place_dims(data)}
         if more:
             raise ValueError(
-                f"{argument} must be of one map, got {sorted(map(str, more))}; pick one, such as "
+                f"{argument} must be of one map, got {sorted(map(str, more))}; select one, such as "
                 f"{argument}.isel({sorted(map(str, more))[0]}=0)"
             )
         return data
@@ -292,7 +291,7 @@ def _animal(
     smooth: float | None,
     shape: dict[str, int],
 ) -> tuple[xr.Dataset | None, xr.Dataset]:
-    """Half maps of the animal, if it has them, and its whole maps."""
+    """Half maps of the animal, if available, and its maps of the whole recording."""
     if is_maps(data):
         schema.check_rate_maps(data)
         if HALF not in data[schema.RATE].dims:
@@ -317,10 +316,10 @@ def _animal(
 
 
 def _known_units(argument: str, rates: Floats) -> Floats:
-    """Rates (place, unit) of the units that have a rate anywhere."""
+    """Rates (place, unit) of the units that are not NaN everywhere."""
     known = np.isfinite(rates).any(axis=0)
     if not known.any():
-        raise ValueError(f"{argument} must have units with rates, got NaN alone")
+        raise ValueError(f"{argument} must have units with rates, got only NaN")
     return rates[:, known]
 
 
@@ -329,14 +328,14 @@ def _refuse_several(argument: str, recording: xr.Dataset) -> None:
     if schema.MAP in recording.variables and np.unique(recording[schema.MAP].values).size > 1:
         raise ValueError(
             f"{argument} must be of one map, got {np.unique(recording[schema.MAP].values).size}; "
-            f"pick the walks of one, such as {argument}.isel(walk={argument}.map.values == 0)"
+            f"select the walks of one, such as {argument}.isel(walk={argument}.map.values == 0)"
         )
 
 
 def _bins(
     recording: xr.Dataset, names: tuple[str, ...], bins: Bins, shape: dict[str, int] | None
 ) -> Bins:
-    """Bins of a recording: those given, whole numbers, or so many along every axis."""
+    """Bins of a recording: the given bins, whole numbers, or a number of bins along every axis."""
     if bins is not None:
         return bins
     schema.check_recording(recording, need=names)
@@ -352,7 +351,7 @@ def _bins(
 
 
 def _targets(cells: xr.Dataset) -> tuple[Floats, Any]:
-    """Rates (place, cell), and places where every cell that has rates at all has one."""
+    """Rates (place, cell), and the places where all cells have a rate, except cells without any."""
     rate, share = flatten(cells)
     rates = np.where(share > 0, rate, np.nan).T
     some = np.isfinite(rates).any(axis=0)
@@ -421,7 +420,7 @@ def _labelled(
         "reason": variable(schema.UNIT, reason, "why a value is NaN"),
     }
     coords: dict[Any, Any] = dict(schema.unit_coords(cells))
-    coords["features"] = variable("features", list(FEATURES), "what predicts")
+    coords["features"] = variable("features", list(FEATURES), "features")
     coords["bound"] = variable("bound", ["lower", "upper"], "bound of the interval")
     return xr.Dataset(data, coords)
 

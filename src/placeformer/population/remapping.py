@@ -49,8 +49,8 @@ def remapping(
         Centre of a field: the place of the maximum rate (``"peak"``), or the ``"centroid"`` of
         the rates above the midpoint of the minimum and maximum rates.
     margin
-        Mean correlation beyond that of different units up to which maps count as unrelated in
-        ``global_remapping``, above 0.
+        Excess of the mean correlation, over that of different units, up to which maps count as
+        unrelated in ``global_remapping``; between 0 and 1.
     n_shuffles, seed
         Number and seed of the shuffles of the null, which permutes the units of b within each
         layer.
@@ -61,13 +61,13 @@ def remapping(
     Returns
     -------
     xarray.Dataset
-        Over ``unit``: ``correlation``, Pearson's r of the two maps, -1 to 1; ``p``, the share of
-        the units of b, this unit included, whose maps correlate at least as strongly with the map
-        of this unit in a as its own map in b, among units of its layer; ``field_shift``, the
-        distance of the field's centre in units of position; ``rate_change``, the change of the mean
-        rate from a to b over the root mean square of the two maps' standard deviations over places,
-        which unlike (b - a) / (b + a) is defined for signed rates and unchanged by scaling and
-        shifting a unit. All NaN for a unit that is flat in a or in b.
+        Over ``unit``: ``correlation``, Pearson's r of the two maps, -1 to 1; ``p``, the fraction of
+        the units of its layer, including this unit, whose maps in b correlate at least as strongly
+        with the map of this unit in a as its own map in b; ``field_shift``, the distance between
+        the two centres of the field in units of position; ``rate_change``, the change of the mean
+        rate from a to b divided by the root mean square of the two maps' standard deviations over
+        places, which unlike (b - a) / (b + a) is defined for signed rates and unchanged by scaling
+        and shifting a unit. All are NaN for a unit that is flat in a or in b.
 
         Over ``statistic`` ("correlation", "field_shift"): ``mean`` over units, ``null_mean``,
         ``null_sd``, ``z`` and ``null_p`` = (k + 1) / (n + 1), with k the number of shuffles of unit
@@ -75,8 +75,9 @@ def remapping(
         as small). ``excess``, the mean over units of the correlation minus the mean correlation
         with the maps of the other units of the layer, and ``interval`` (bound), its 95 % interval
         over units (Student's t). ``global_remapping``: 1 if the whole interval is below ``margin``,
-        so that the maps are shown to be all but unrelated; 0 if it is above; NaN, undecided, if it
-        contains ``margin``, for which few units may be the reason. ``n_units``.
+        so that the maps are nearly unrelated; 0 if it is above; NaN (undecided) if it contains
+        ``margin``, possibly because there are few units. ``n_units``: number of units that vary in
+        both.
 
     Raises
     ------
@@ -92,9 +93,10 @@ def remapping(
 
     Notes
     -----
-    Units of different layers have different kinds of maps, whose identity is known from the layer:
-    a null that exchanged them would find every population of two layers to be less remapped than
-    chance. ``null_p`` above 0.05 is no evidence of global remapping, hence ``margin``.
+    Units of different layers have different kinds of maps, so the layer alone reveals part of a
+    unit's identity: with a null that exchanged units between layers, every population of two layers
+    would be less remapped than chance. ``null_p`` above 0.05 is not evidence of global remapping,
+    hence ``margin``.
 
     Units that respond to letters keep their rate maps where the letters are the same: compare maps
     whose letters differ.
@@ -125,7 +127,9 @@ def remapping(
     place = _positions(maps_a)[known]
     vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
     if vary.sum() < 2:
-        raise ValueError(f"maps must have at least 2 units that vary in both, got {vary.sum()}")
+        raise ValueError(
+            f"maps_a and maps_b must have at least 2 units that vary in both, got {vary.sum()}"
+        )
     unit_a, unit_b = (_standard(v[:, vary]).T for v in (a, b))
     periods = axis_periods(maps_a)
     where_a, where_b = (_centres(v[:, vary], place, centre, periods) for v in (a, b))
@@ -172,7 +176,7 @@ def population_vector_correlation(
     maps_a, maps_b
         RateMaps of the same units and places, one map each.
     standardize
-        First bring every unit's rates in each condition to mean 0 and standard deviation 1 over
+        First scale every unit's rates in each condition to mean 0 and standard deviation 1 over
         the places visited in both. Otherwise differences between the mean rates of units make the
         correlation high everywhere, even between unrelated maps.
     cross
@@ -183,13 +187,14 @@ def population_vector_correlation(
     Returns
     -------
     xarray.DataArray
-        (y, x), Pearson's r, -1 to 1; NaN at places not visited in either condition, where a unit
-        is NaN, or where all units have the same rate. With ``cross`` (y, x, y_b, x_b).
+        (y, x), Pearson's r, -1 to 1; NaN at places that were not visited in both conditions, where
+        a unit is NaN, or where all units have the same rate. With ``cross`` (y, x, y_b, x_b).
 
     Raises
     ------
     ValueError
-        Units, places or units of measure differ, or an argument holds several maps.
+        Units, places or units of measure differ, an argument holds several maps, or fewer than 3
+        places are shared.
 
     See Also
     --------
@@ -241,7 +246,9 @@ def _two(
     measured = (schema.RATE, *schema.place_dims(maps_a))
     check_same_measures(maps_a, maps_b, NAMES, measured)
     if known.sum() < 3:
-        raise ValueError(f"maps must share at least 3 visited places, got {known.sum()}")
+        raise ValueError(
+            f"maps_a and maps_b must share at least 3 visited places, got {known.sum()}"
+        )
     return rates, known
 
 
@@ -289,9 +296,9 @@ def _identity(
     Returns
     -------
     correlation, p, chance, null
-        For every unit the correlation, the share of the units of its layer that correlate at least
-        as strongly, and the mean correlation with the other units of its layer (NaN without any);
-        for every shuffle the mean correlation.
+        For every unit the correlation, the fraction of the units of its layer that correlate at
+        least as strongly, and the mean correlation with the other units of its layer (NaN if there
+        are none); for every shuffle the mean correlation.
     """
     own, p, chance = np.empty(len(a)), np.empty(len(a)), np.empty(len(a))
     null = np.zeros(len(orders))
@@ -333,13 +340,13 @@ def _centres(
 def _distance(
     a: NDArray[np.float64], b: NDArray[np.float64], periods: Periods
 ) -> NDArray[np.float64]:
-    """Distances of positions (unit, axis), the short way round on circular axes."""
+    """Distances of positions (unit, axis), the shorter way round on circular axes."""
     apart = [shortest(d, period) for d, period in zip((a - b).T, periods, strict=True)]
     return np.asarray(np.linalg.norm(apart, axis=0))
 
 
 def _change(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Change of the mean over places, over the root mean square of their deviations."""
+    """Change of the mean over places, divided by the root mean square standard deviation."""
     return np.asarray((b.mean(0) - a.mean(0)) / np.sqrt((a.var(0) + b.var(0)) / 2))
 
 
@@ -377,7 +384,7 @@ def _add_nulls(
 
 
 def _add_verdict(result: xr.Dataset, excess: NDArray[np.float64], margin: float) -> None:
-    """Add the mean over units of the correlation beyond chance, and on which side of the margin."""
+    """Add the mean over units of the excess correlation, and on which side of the margin it is."""
     excess = excess[np.isfinite(excess)]
     mean = excess.mean() if excess.size else np.nan
     reach = np.nan

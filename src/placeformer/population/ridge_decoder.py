@@ -1,4 +1,4 @@
-"""Ridge regression by normal equations, summed over blocks of samples for all folds at once."""
+"""Ridge regression with normal equations, summed over blocks of samples for all folds at once."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Linear:
     """Outputs that are linear in the activations of a sample."""
 
     weights: Array
-    """Shape (unit, output)."""
+    """Weights (unit, output)."""
     constant: Array
-    """Shape (output,)."""
+    """Constants (output,)."""
 
     def predict(self, samples: NDArray[Any]) -> Array:
         """Outputs (sample, output) of activations (sample, unit)."""
@@ -42,10 +42,10 @@ def ridge(
     *,
     alpha: float = 1.0,
 ) -> list[Linear]:
-    """Train a ridge regression per fold on all other folds, on units of variance 1.
+    """Train one ridge regression per fold on all other folds, on units of variance 1.
 
-    The sums of products of the samples are exact for any number of samples and need memory for
-    one matrix (unit, unit) per fold.
+    The fit is computed from sums of products over all samples, which need memory for one matrix
+    (unit, unit) per fold.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ def ridge(
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over the samples of every fold (or of all), of x (unit,) and y (output,)."""
+    """Sums over the samples of every fold (or of all folds) of x (unit,) and y (output,)."""
 
     shifts: tuple[Array, Array]
-    """Values near the means, which were subtracted from x and from y."""
+    """Values near the means, which are subtracted from x and from y."""
     n: Array
     x: Array
     y: Array

@@ -38,7 +38,7 @@ NULL_ROWS = 1_000
 """Maximum number of samples that the shuffles of a recording compare pair by pair."""
 
 MIN_ORDERS = 20
-"""Minimum number of shuffles that differ, of walks or of mirrored units, for p <= 0.05."""
+"""Minimum number of distinct shuffles, of walks or of mirrored units, for p <= 0.05."""
 
 MIN_PLACES = 5
 """Minimum number of places that the mirror images of a map must share."""
@@ -62,36 +62,37 @@ def similarity(
               {\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F}
 
     with X and Y the population vectors (row, unit), each unit minus its mean over rows. RSA is
-    Spearman's correlation of the distances between pairs of rows in a with those in b.
+    Spearman's correlation between the distances of pairs of rows in a and in b.
 
     Parameters
     ----------
     a, b
         Two Recordings of the same walks (rows are samples), two RateMaps of the same places (rows
-        are the places visited in both), or the :func:`half_maps` of two recordings, which give a
-        noise ceiling too. On the same walks all variables of samples and walks that both recordings
-        have are equal, apart from the predictions of networks and the clock.
+        are the places visited in both), or the :func:`half_maps` of two recordings, which also give
+        a noise ceiling. Two recordings are of the same walks if all variables of samples and walks
+        that both have are equal, except the predictions of networks and the clock.
     method
         ``"cka"``: linear centred kernel alignment. ``"rsa"``: representational similarity.
     debiased
         Leave out all pairs of samples of the same walk, or of a place with itself, in numerator and
-        denominator. Samples of one walk share slow noise, and a row is always like itself: CKA of
-        all pairs is above 0 for unrelated populations, and near 1 for few rows and many units. The
-        debiased value is 0 on average for populations whose walks are independent, and may be
-        negative. CKA needs four walks, each of which counts equally. By default all pairs count,
-        as published; compare the value with ``null_mean``, and note that ``interval`` is that of
-        the value with its bias.
+        denominator. Samples of one walk share slow noise, and a row equals itself, so CKA of all
+        pairs is above 0 for unrelated populations, and near 1 for few rows and many units. The
+        debiased value is 0 on average for unrelated populations whose walks are independent, and
+        may be negative. CKA then needs at least four walks, each of which counts equally. By
+        default all pairs count, as published; compare the value with ``null_mean``, and note that
+        ``interval`` includes the bias of the value.
     distance
         Distance between rows for RSA: ``"correlation"`` (1 - r), ``"euclidean"`` or ``"cosine"``.
-        The first is not defined from rows in which all units are equal, the last from rows of 0,
+        The first is undefined for rows in which all units are equal, the last for rows of zeros,
         such as samples without a spike.
     every
-        Use every n-th step of a recording, with n this number.
+        Use only every n-th step of a recording, with n this number.
     n_shuffles
-        Number of shuffles of the null; 0 for none. Whole walks of b are exchanged (those of unequal
-        length are paired over the steps that both have), and recordings of more than 1,000 samples
-        are thinned evenly for this test, the data as well as the shuffles. Of rate maps every unit
-        of b is rotated and mirrored on its own, which keeps the spatial autocorrelation of its map.
+        Number of shuffles of the null; 0 for none. For recordings, whole walks of b are exchanged
+        (walks of unequal length are paired over the steps that both have), and recordings of more
+        than 1,000 samples are thinned evenly for this test, both the data and the shuffles. For
+        rate maps, every unit of b is rotated and mirrored independently, which keeps the spatial
+        autocorrelation of its map.
     seed
         Random seed of the shuffles.
     progress
@@ -100,23 +101,23 @@ def similarity(
     Returns
     -------
     xarray.Dataset
-        ``similarity``: CKA up to 1 (from 0 unless debiased), unchanged by rotation, shift and
-        isotropic scaling of either population; RSA -1 to 1, unchanged by the same with Euclidean
-        distances (the correlation distance keeps scaling, the cosine rotation and scaling). NaN
-        for a population that does not vary. ``interval`` (bound): 95 %, by a jackknife that leaves
-        out one walk, or one of a hundred groups of them, at a time; NaN for rate maps, whose places
-        are not independent. ``noise_ceiling``: of half maps, the geometric mean of the
-        similarities of the two halves of a and of b, which two networks with equal codes would
-        reach; else NaN. ``null_mean``, ``null_sd``, ``z`` and ``p`` = (k + 1) / (n + 1);
-        ``reason``: why p is NaN (fewer than 20 orders of the walks or mirror images of the maps),
-        else empty;
-        ``n_rows``, ``n_units`` (population).
+        ``similarity``: CKA at most 1 (at least 0 unless debiased), unchanged by rotation, shift and
+        isotropic scaling of either population; RSA -1 to 1, with Euclidean distances unchanged by
+        the same operations (with the correlation distance by scaling, with the cosine distance by
+        rotation and scaling). NaN for a population that does not vary. ``interval`` (bound): 95 %
+        interval, from a jackknife that leaves out one walk, or one of a hundred groups of walks, at
+        a time; NaN for rate maps, whose places are not independent. ``noise_ceiling``: for half
+        maps, the geometric mean of the similarities of the two halves of a and of b, which two
+        networks with equal codes would reach; else NaN. ``null_mean``, ``null_sd``, ``z`` and
+        ``p`` = (k + 1) / (n + 1), with k the number of shuffles with at least the similarity of
+        the data. ``reason``: why p is NaN (fewer than 20 orders of the walks or mirror images of
+        the maps), else empty. ``n_rows``, ``n_units`` (population).
 
     Raises
     ------
     ValueError
-        Places or walks differ, values are not finite, there are too few walks or rows, or too many
-        rows for RSA, or its distance is not defined from some of them.
+        Places or walks differ, values are not finite, there are too few walks or rows, or there are
+        too many rows for RSA or rows for which its distance is undefined.
 
     See Also
     --------
@@ -127,18 +128,18 @@ def similarity(
     Notes
     -----
     Debiased CKA is a U-statistic over walks: every product is taken from different walks, which are
-    independent, so that its numerator and both factors of its denominator are unbiased. CKA of
-    half maps compares the half of a with the other half of b, and takes the mean of both pairs;
-    noise of the maps lowers it as it lowers the ceiling.
+    independent, so that its numerator and both factors of its denominator are unbiased. With half
+    maps, the similarity is the mean over both pairs of one half of a and the other half of b; noise
+    in the maps lowers it as it lowers the ceiling.
 
     Smooth maps resemble each other even if they are unrelated (CKA of two populations of random
-    smooth maps is about 0.8), since near places are alike in both. Rotated and mirrored units
-    resemble the maps of a for that reason too. p is uniform for units whose maps are drawn
-    independently, and too large where the units of b share a few patterns. A control, such as maps
-    of a novel room, says more.
+    smooth maps is about 0.8), because neighbouring places are alike in both. Rotated and mirrored
+    units resemble the maps of a for the same reason. p is uniform for units whose maps are drawn
+    independently, and too large if the units of b share a few patterns. A control, such as maps of
+    a novel room, is more informative.
 
-    CKA of more rows than units is computed from sums over blocks of walks, NumPy or dask, in
-    memory that does not grow with their number; otherwise, and for RSA, rows are loaded. The
+    CKA of more rows than units is computed from sums over blocks of walks, NumPy or dask, in memory
+    that does not grow with the number of walks; otherwise, and for RSA, rows are loaded. The
     interval is a jackknife because a bootstrap draws walks repeatedly, which biases both measures
     upwards.
 
@@ -180,7 +181,7 @@ def similarity(
 
 @dataclass(frozen=True)
 class Found:
-    """A similarity, and what it is judged by."""
+    """A similarity with its interval, null distribution and noise ceiling."""
 
     value: float
     n_rows: int
@@ -192,7 +193,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Null:
-    """Similarity of shuffled rows, and that of the same rows as they are."""
+    """Similarity of shuffled rows, and of the same rows unshuffled."""
 
     observed: float
     values: NDArray[np.float64]
@@ -278,7 +279,7 @@ def _of_maps(
     first = len(rates) // 2
     null = []
     for _ in tqdm(range(n_shuffles), desc="shuffles", disable=not progress):
-        turn = int(rng.integers(2**32))  # both halves of a unit are turned alike
+        turn = int(rng.integers(2**32))  # both halves of a unit get the same symmetry
         moved = [mirrored(rate, images, np.random.default_rng(turn)) for rate in rates[first:]]
         null.append(mean_of(pairs, [rate[keep] for rate in rates[:first]] + moved))
     observed = mean_of(pairs, [rate[keep] for rate in rates])
@@ -298,7 +299,7 @@ def _why_not(n_shuffles: int, n_orders: float, what: str, remedy: str) -> str:
 
 
 def _exchanged(group: Rows, order: NDArray[np.intp]) -> tuple[Rows, Rows]:
-    """Rows of a, and the rows of b of the walk that takes the place of each walk.
+    """Rows of a, and the rows of b from the walk that replaces each walk.
 
     Walks of unequal length are paired over the rows that both have.
     """
@@ -313,7 +314,7 @@ def _exchanged(group: Rows, order: NDArray[np.intp]) -> tuple[Rows, Rows]:
 
 
 def _images(maps: xr.Dataset, known: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Symmetries (symmetry, place) of the places that are known with all their images.
+    """Symmetries (symmetry, place) of the known places whose images are all known.
 
     Places are numbered among the known ones; the first symmetry is the identity.
     """

@@ -50,7 +50,7 @@ class Measure:
             raise ValueError(f"a and b must have at least 3 rows, got {n_rows}")
 
     def compare(self, x: Any, y: Any, data: tuple[xr.Dataset, xr.Dataset]) -> Matrices | Sums:
-        """Compare rows (group, row, unit): from sums if there are more rows than units."""
+        """Compare rows (group, row, unit), from sums if there are more rows than units."""
         n_rows, maps = x.shape[0] * x.shape[1], is_maps(data[0])
         wide = n_rows > (MAX_ROWS if maps else max(x.shape[2], y.shape[2]))
         if self.method == "cka" and wide:
@@ -83,15 +83,15 @@ class Measure:
         if self.method == "rsa":
             for values, name in zip(rows, NAMES, strict=True):
                 self._check_directions(values, name)
-            with np.errstate(invalid="ignore", divide="ignore"):  # of a population that is constant
+            with np.errstate(invalid="ignore", divide="ignore"):  # for a constant population
                 a, b = (squareform(pdist(values, self.distance)) for values in rows)
         else:
-            off = (r - r[0] for r in rows)  # the mean of equal rates need not be that rate
+            off = (r - r[0] for r in rows)  # the mean of equal rates may differ by rounding
             a, b = (values @ values.T for values in (o - o.mean(axis=0) for o in off))
         return Matrices(a, b, self.method, self.debiased, group)
 
     def _check_directions(self, rows: NDArray[np.float64], name: str) -> None:
-        """Refuse rows (row, unit) from which the distance to others is not defined."""
+        """Refuse rows (row, unit) whose distance to other rows is undefined."""
         largest = np.abs(rows).max(axis=1, initial=0.0)
         if self.distance == "correlation":
             flat, what = np.ptp(rows, axis=1) <= FLAT * largest, "all units are equal"
@@ -100,8 +100,8 @@ class Measure:
         if self.distance != "euclidean" and flat.any() and np.ptp(rows, axis=0).any():
             raise ValueError(
                 f"distance={self.distance!r} needs rows that differ between units, but {what} in "
-                f"{flat.sum():,} of {len(rows):,} rows of {name}; pass distance='euclidean', "
-                "longer bins of time or fewer, wider places, or leave these rows out"
+                f"{flat.sum():,} of {len(rows):,} rows of {name}; pass distance='euclidean', use "
+                "longer time bins or wider bins of place, or leave these rows out"
             )
 
 
@@ -160,7 +160,7 @@ class Matrices:
         return ranks(matrix, pairs) if self.method == "rsa" else np.where(pairs, matrix, 0.0)
 
     def _value(self, a: NDArray[np.float64], b: NDArray[np.float64], group: Rows) -> float:
-        """Cosine of two transformed matrices, or the same of unbiased products."""
+        """Cosine of two transformed matrices, from unbiased products if debiased."""
         return _ratio(*(self._product(*both, group) for both in ((a, b), (a, a), (b, b))))
 
     def _product(self, a: NDArray[np.float64], b: NDArray[np.float64], group: Rows) -> float:
@@ -181,7 +181,7 @@ class Sums:
 
     @cached_property
     def n_rows(self) -> int:
-        """Rows compared."""
+        """Number of rows compared."""
         if self.debiased and not self.single:
             return int(Products.over(self.x, self.y, self.shifts).n)
         return int(self.total[0].n)
@@ -222,7 +222,7 @@ class Sums:
 
 
 def ranks(distances: NDArray[np.float64], pairs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Ranks of the distances (row, row) of some pairs minus their mean; 0 for the others."""
+    """Ranks of the distances (row, row) of some pairs, minus the mean rank; 0 for other pairs."""
     upper = np.triu(pairs)
     ranked = np.zeros(distances.shape)
     order = stats.rankdata(distances[upper])
@@ -237,7 +237,7 @@ def centred(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ratio(ab: float, aa: float, bb: float) -> float:
-    """Product over the root of two squares; NaN where one of them is not above 0."""
+    """Product divided by the root of two squares; NaN if one of the squares is not above 0."""
     if not (aa > 0 and bb > 0):
         return np.nan
     with np.errstate(over="ignore", under="ignore"):

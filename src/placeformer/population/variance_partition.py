@@ -1,4 +1,4 @@
-"""Variance partition: what each of several variables explains of a unit beyond the others."""
+"""Variance partition: variance of a unit that each of several variables explains uniquely."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ BLOCKS = 10
 """Number of blocks of time that a single walk is cut into by default."""
 
 VALUES = 2**23
-"""Maximum number of activations that are held as float64 at once."""
+"""Maximum number of activations that are kept in memory as float64 at once."""
 
 AT_ONCE = 16
-"""Number of shuffles made between two looks at the decisions of units."""
+"""Number of shuffles that are computed together."""
 
 DETERMINED = "follows from the other variables"
 
@@ -83,28 +83,29 @@ def variance_partition(
         Recording. Samples at which a variable is NaN or outside its edges, or at which every unit
         is NaN, are left out.
     by
-        The variables: a name for each, and the coordinate (walk, time), or several, that make its
-        axes, such as ``{"place": ("y", "x"), "heading": "heading", "letter": "observation"}``. One
-        to six. Several coordinates are binned together, so that any map of places is possible;
-        different variables add up. A direction is binned like any other coordinate.
+        One to six variables: the name of each, and the coordinate (walk, time) or coordinates that
+        are its axes, such as ``{"place": ("y", "x"), "heading": "heading", "letter":
+        "observation"}``. The coordinates of one variable are binned jointly, so that any map of
+        places is possible; the contributions of different variables are added. A direction is
+        binned like any other coordinate.
     bins
-        Bins of the coordinates, as in :func:`rate_maps`; a mapping by coordinate serves best:
+        Bins of the coordinates, as in :func:`rate_maps`, best as a mapping by coordinate:
         ``{"x": 20, "y": 20, "heading": 12}``. Coordinates of whole numbers need none.
     maps
-        ``"apart"``: a bin on one map is not the same as on another, and the means of the maps
-        count as explained beforehand. ``"together"``: the coordinate ``map`` is ignored.
+        ``"apart"``: bins of different maps are different bins, and the means of the maps are
+        subtracted first. ``"together"``: the coordinate ``map`` is ignored.
     ridge
-        Penalty, in samples: the height of a bin that was visited n times is drawn towards 0 by the
-        factor n / (n + ridge), were the bins of one variable alone. Above 0.
+        Penalty, in samples, above 0. In a model of a single variable, the height of a bin that was
+        visited n times is shrunk towards 0 by the factor n / (n + ridge).
     cv, blocks, gap
-        Folds of walks, or of blocks of time, as in :func:`decode_position`. By default the walks,
-        and of a single walk 10 blocks.
+        Folds of walks, or of blocks of time, as in :func:`decode_position`. By default walks are
+        used, or 10 blocks of a single walk.
     n_shuffles
-        Number of shuffles per unit, or ``"auto"``: as many as the decisions at ``max_q`` need, as
-        in :func:`shuffle_test`.
+        Number of shuffles per unit, or ``"auto"`` for as many as the decisions at ``max_q`` need,
+        as in :func:`shuffle_test`.
     null
         How the residuals are shuffled in time: ``"circular"`` shifts within every walk,
-        ``"walks"`` (of a map) exchanged, or ``"auto"``, as in :func:`shuffle_test`.
+        ``"walks"`` exchanged within a map, or ``"auto"``, as in :func:`shuffle_test`.
     min_shift
         Minimum circular shift, in samples that are not left out; by default a tenth of the walk.
     max_q
@@ -117,23 +118,23 @@ def variance_partition(
     Returns
     -------
     xarray.Dataset
-        Variance explained of held-out samples, as shares of the unit's variance about the means of
-        maps: at most 1, and below 0 where a model predicts worse than the mean. Unchanged when a
+        Variance explained of held-out samples, as fractions of the unit's variance about the means
+        of maps: at most 1, and below 0 where a model predicts worse than the mean. Unchanged when a
         unit is scaled, shifted or negated. NaN for a unit that does not vary.
 
-        - ``total`` (unit): of all variables together.
-        - ``alone`` (variable, unit): of a variable alone.
-        - ``unique`` (variable, unit): what the total loses without the variable.
-        - ``shared`` (unit): the total without all that is unique.
-        - ``explained`` (subset, unit): of every set of variables.
-        - ``common`` (subset, unit): commonality coefficients: what exactly the variables of the
-          subset share, which sum to the total over subsets (Nimon et al. 2008). They may be
-          negative, where variables suppress each other.
+        - ``total`` (unit): variance explained by all variables together.
+        - ``alone`` (variable, unit): variance explained by one variable alone.
+        - ``unique`` (variable, unit): the loss of the total without the variable.
+        - ``shared`` (unit): the total minus the sum of the unique parts.
+        - ``explained`` (subset, unit): variance explained by every set of variables.
+        - ``common`` (subset, unit): commonality coefficients, the part that is common to exactly
+          the variables of the subset (Nimon et al. 2008). Over subsets they sum to the total. They
+          may be negative, where variables suppress each other.
         - ``p``, ``q``, ``null_mean``, ``n_shuffles`` (variable, unit): test of ``unique`` against
-          shuffles, q being the false discovery rate over units; and ``total_p``, ``total_q``.
-        - ``n_bins`` (variable): bins that were visited.
+          shuffles, where q is the false-discovery rate over units; also ``total_p``, ``total_q``.
+        - ``n_bins`` (variable): number of visited bins.
         - ``reason`` (variable): why p is NaN for all units, else empty: the variable follows from
-          the others, as the letter does from the place. It explains nothing beyond them.
+          the others, as the letter follows from the place, and explains nothing beyond them.
 
     Raises
     ------
@@ -148,18 +149,18 @@ def variance_partition(
 
     Notes
     -----
-    A unit of place seems tuned to heading where an animal looks into the corners; its unique
-    variance tells the two apart. The test of a variable keeps this relation between variables: the
-    residuals of the model of all *other* variables are shuffled in time and added to what that
-    model predicts (Freedman and Lane 1983), and the unique variance is computed anew. The residuals
-    keep their autocorrelation, which would make independent shuffles reject too often. Variables
-    are additive: a conjunctive cell (a head direction within its fields) is explained by one
-    variable of all its axes, ``{"both": ("y", "x", "heading")}``. Wide bins leave differences
-    within them to other variables: a unit with a small field seems tuned to heading in bins of half
-    a metre. Every sample counts once, whatever its ``dwell``. The activations of all units are held
-    in memory (4 bytes a value in float32), also of a recording on disk; units are measured one by
-    one, so a larger recording can be passed in parts, ``recording.isel(unit=slice(0, 1000))``, with
-    ``q`` then over the units of a part.
+    A unit tuned to place seems tuned to heading if an animal looks into the corners; the unique
+    variance separates the two. The test of a variable keeps this relation between variables: the
+    residuals of the model of all *other* variables are shuffled in time and added to the prediction
+    of that model (Freedman and Lane 1983), and the unique variance is recomputed. The shuffled
+    residuals keep their autocorrelation; independent shuffles would reject too often. Variables are
+    additive: a conjunctive cell (a head direction within its fields) is explained by one variable
+    with all its axes, ``{"both": ("y", "x", "heading")}``. Differences within wide bins are left to
+    other variables: with bins of half a metre, a unit with a small field seems tuned to heading.
+    Every sample counts once, regardless of its ``dwell``. The activations of all units are kept in
+    memory (4 bytes per value in float32), even if the recording is on disk. Units are measured
+    independently, so a larger recording can be passed in parts,
+    ``recording.isel(unit=slice(0, 1000))``; ``q`` is then over the units of a part.
 
     References
     ----------
@@ -198,7 +199,9 @@ def variance_partition(
     check_share("max_q", max_q)
     check_number("ridge", ridge)
     if not (np.isfinite(ridge) and ridge > 0):
-        raise ValueError(f"ridge must be above 0 samples, got {ridge}; 1e-6 is nearly no penalty")
+        raise ValueError(
+            f"ridge must be above 0 samples, got {ridge}; pass 1e-6 for nearly no penalty"
+        )
     if min_shift is not None and null == "walks":
         raise ValueError(f"min_shift is an option of null='circular', got null={null!r}")
     binned = _binned(recording, names, bins)
@@ -243,7 +246,7 @@ def _checked_variables(by: By) -> dict[str, tuple[str, ...]]:
         )
     wrong = [name for name in by if JOIN in name]
     if wrong:
-        raise ValueError(f"names in by must not hold {JOIN!r}, which joins them, got {wrong}")
+        raise ValueError(f"names in by must not contain {JOIN!r}, which joins them, got {wrong}")
     return {str(k): (v,) if isinstance(v, str) else tuple(v) for k, v in by.items()}
 
 
@@ -255,7 +258,9 @@ def _binned(
     if isinstance(bins, Mapping):
         unknown = set(bins) - axes
         if unknown:
-            raise ValueError(f"bins names {sorted(unknown)}, but the axes of by are {sorted(axes)}")
+            raise ValueError(
+                f"bins must map axes in by={sorted(axes)} to bins, got {sorted(unknown)}"
+            )
         of = [{axis: bins[axis] for axis in own if axis in bins} for own in names.values()]
         return [
             BinnedRecording.of(recording, by=own, bins=some)
@@ -267,7 +272,7 @@ def _binned(
 def _null(
     binned: list[BinnedRecording], null: Null, min_shift: int | None
 ) -> Literal["walks", "circular"]:
-    """Name of the null, which ``"auto"`` leaves to the variable whose courses agree the most."""
+    """Name of the null; ``"auto"`` uses the variable in which walks agree the most."""
     agreement = [course_agreement(one) for one in binned]
     chosen = choose_null(binned[int(np.argmax(agreement))], null, min_shift)
     return "walks" if chosen == "walks" else "circular"
@@ -275,7 +280,7 @@ def _null(
 
 @dataclass(frozen=True)
 class _Sampled:
-    """The samples that count, walk by walk, with their design."""
+    """The samples that count, ordered by walk, with their design."""
 
     values: NDArray[Any]
     """Activations (sample, unit)."""
@@ -325,7 +330,9 @@ class _Sampled:
         _, own = np.unique(fold[use], return_inverse=True)  # a fold may have lost its samples
         design = Design.of(room, places, own, ridge)
         if design.n_folds < 2:
-            raise ValueError("recording must have samples in at least 2 folds, got 1; pass cv")
+            raise ValueError(
+                "recording must have samples in at least 2 folds, got 1; pass cv or blocks"
+            )
         lengths = use.sum(axis=1)
         number = np.full((len(use), int(lengths.max())), -1)
         number[np.arange(number.shape[1]) < lengths[:, None]] = np.arange(len(values))
@@ -347,7 +354,7 @@ class _Sampled:
             yield np.asarray(moved[..., :, :][0][inside], np.intp)
 
     def of_units(self, units: Numbers) -> _Sampled:
-        """The same samples of some units."""
+        """The same samples for some of the units."""
         return replace(self, values=self.values[:, units])
 
     def parts(self) -> Iterator[Floats]:
@@ -366,9 +373,9 @@ class _Partition:
     subsets: list[tuple[int, ...]]
     models: dict[tuple[int, ...], Model]
     sums: list[Floats]
-    """Sums (fold, column, unit) of columns times activations, of some units at a time."""
+    """Sums (fold, column, unit) of columns times activations, for some units at a time."""
     squares: list[Floats]
-    """Sums of squares (unit,), of some units at a time."""
+    """Sums of squares (unit,), for some units at a time."""
 
     @classmethod
     def of(cls, sampled: _Sampled, n_variables: int) -> _Partition:
@@ -391,7 +398,7 @@ class _Partition:
         )
 
     def tested(self, explained: Floats) -> Floats:
-        """What is tested (variable and total, unit): unique variances and the total."""
+        """Tested statistics (variable and total, unit): the unique variances and the total."""
         total = explained[-1]
         unique = [
             total - (explained[self.subsets.index(rest)] if rest else 0.0) for rest in self.rests
@@ -410,7 +417,7 @@ class _Partition:
 
     @property
     def rests(self) -> list[tuple[int, ...]]:
-        """For every variable the set of the others."""
+        """For every variable the set of the other variables."""
         return [tuple(v for v in self.all if v != own) for own in self.all]
 
     def _explained(
@@ -426,7 +433,7 @@ class _Partition:
         return np.divide(gain, before, out=out, where=np.broadcast_to(known, gain.shape))
 
     def shuffled(self, design: Design, part: int, shuffles: list[_Moved]) -> list[Floats]:
-        """What is tested (variable and total, unit) of some units, in every shuffle."""
+        """Tested statistics (variable and total, unit) of some units, in every shuffle."""
         sums, squares = self.sums[part], self.squares[part]
         values = []
         kept = [self._kept(design, rest, sums) for rest in (*self.rests, ())]
@@ -435,7 +442,7 @@ class _Partition:
             for rest, (fitted, predicted) in zip((*self.rests, ()), kept, strict=True):
                 residual = moved.sums[part] - np.stack([c @ fitted for c in moved.cross])
                 new = predicted + residual
-                # |prediction + residual|², the residuals being those of the data in another order
+                # |prediction + residual|², where the residuals are those of the data, reordered
                 total = np.einsum("cu,cu->u", fitted, (predicted + 2 * residual).sum(axis=0))
                 total += squares - np.einsum(
                     "cu,cu->u", fitted, 2 * sums.sum(axis=0) - predicted.sum(axis=0)
@@ -457,9 +464,9 @@ class _Moved:
     """Sums of one shuffle."""
 
     sums: list[Floats]
-    """Columns times the activations that they meet (fold, column, unit), some units at a time."""
+    """Columns times the paired activations (fold, column, unit), for some units at a time."""
     cross: list[Any]
-    """Columns times the columns of the samples that they meet (column, column), of every fold."""
+    """Columns times the columns of the paired samples (column, column), for every fold."""
 
 
 def _draw(
@@ -471,7 +478,7 @@ def _draw(
     max_q: float,
     bar: Any,
 ) -> None:
-    """Make shuffles of the units whose decision is open until none is."""
+    """Make shuffles for the units whose decision is open until no decision is open."""
     units, n_variables = np.arange(test.observed.shape[-1]), len(partition.all)
     while (n := test.next_draws()) > 0:
         for start in range(0, n, AT_ONCE):
@@ -522,13 +529,13 @@ def _labelled(
     q = benjamini_hochberg(test.p)
     unit, by_variable, by_subset = (schema.UNIT,), (VARIABLE, schema.UNIT), (SUBSET, schema.UNIT)
     held = "variance of held-out samples explained by"
-    p = "share of shuffles that explain at least as much, the data counted"
+    p = "fraction of shuffles, including the data, that explain at least as much"
     data = {
         "total": variable(unit, total, f"{held} all variables"),
         "alone": variable(by_variable, explained[:n], f"{held} the variable alone"),
         "unique": variable(by_variable, tested[:n], f"{held} the variable beyond the others"),
         "shared": variable(
-            unit, total - tested[:n].sum(axis=0), f"{held} all variables, without the unique shares"
+            unit, total - tested[:n].sum(axis=0), f"{held} all variables, without the unique parts"
         ),
         "explained": variable(by_subset, explained, f"{held} the set of variables"),
         "common": variable(by_subset, np.stack(common), "commonality coefficient"),

@@ -23,7 +23,7 @@ from placeformer.stats.tolerances import FLAT
 Array = NDArray[np.float64]
 
 NOT_OF_WALKS = ("prediction", "visited", "correct", "window", schema.DWELL, schema.TIMESTAMP)
-"""Variables of samples that may differ on the same walks: what a network gave, and its clock."""
+"""Variables of samples that may differ on the same walks: outputs of a network, and the clock."""
 
 
 def is_maps(dataset: object) -> bool:
@@ -68,7 +68,7 @@ def pair(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], every: int = 1) -
 def thinned(values: Any, every: int) -> NDArray[Any]:
     """Every n-th step of values (walk, time, unit), NumPy or dask, in memory.
 
-    The steps of a chunk are copied, since a view would keep the whole chunk in memory.
+    The steps of a chunk are copied, because a view would keep the whole chunk in memory.
     """
     part = values[:, ::every]
     return np.asarray(part.map_blocks(np.array) if hasattr(part, "dask") else part)
@@ -79,8 +79,8 @@ def shared_places(
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
     """Rates (place, unit) at the places where no unit of any map is NaN, and a mask of these.
 
-    Places are in the order of the axes of the first maps; those of the others may be in another.
-    A unit that is flat up to rounding has exactly one rate.
+    Places follow the order of the axes of the first maps; the other maps may have another order.
+    The rates of a unit that is flat up to rounding are made exactly equal.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def shared_places(
 
 
 def _levelled(rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rates (place, unit), those of a flat unit without differences of rounding."""
+    """Rates (place, unit) without rounding differences in flat units."""
     flat = np.abs(rates - rates.mean(axis=0)).max(axis=0) <= FLAT * np.abs(rates).max(axis=0)
     return np.where(flat, rates[0], rates)
 
@@ -134,7 +134,7 @@ def _check_same_walks(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -> N
     for name in [] if difference else sorted(here.keys() & there.keys()):
         if not here[name].equals(there[name]):
             difference = f"different {name!r}"
-            way = f"; leave out what is no part of the walks with drop_vars({name!r})"
+            way = f", or drop variables that do not belong to the walks with drop_vars({name!r})"
             break
     if difference:
         raise ValueError(
@@ -165,7 +165,7 @@ def _places(maps: xr.Dataset) -> dict[Hashable, NDArray[Any]]:
 
 
 def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether labels are the same, fractions but for rounding: they may be float32."""
+    """Whether labels are equal; floats may differ by rounding, as some are float32."""
     kinds = {one.dtype.kind, other.dtype.kind}
     if one.shape != other.shape or one.size < 2 or "f" not in kinds or not kinds <= set("iuf"):
         return np.array_equal(one, other)
@@ -179,7 +179,7 @@ def _shape(maps: xr.Dataset) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Products:
-    """Sums over rows x (unit,) and y (unit,) of two populations; the sums of parts can be added."""
+    """Sums over rows x (unit,) and y (unit,) of two populations; sums of parts can be added."""
 
     n: float
     product: Array
@@ -187,7 +187,7 @@ class Products:
     x: Array
     y: Array
     x_square: Array
-    """Sum of |x|^2, a scalar; then those of |y|^2, |x|^2 |y|^2, x |y|^2 and y |x|^2."""
+    """Sum of |x|^2, a scalar; the next fields are sums of |y|^2, |x|^2 |y|^2, x |y|^2, y |x|^2."""
     y_square: Array
     square_square: Array
     x_y_square: Array
@@ -246,7 +246,7 @@ class Products:
         return self._with(other, -1)
 
     def covariance(self) -> Array:
-        """Sum of products of deviations from the means, over n - 1."""
+        """Sum of products of deviations from the means, divided by n - 1."""
         return self._centred() / (self.n - 1)
 
     def independence(self) -> float:
@@ -294,14 +294,16 @@ def refuse_overflow(values: NDArray[Any]) -> None:
 
 
 def missing_rows(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether every unit is NaN, of rows (row, unit)."""
+    """Whether every unit is NaN, for each of the rows (row, unit)."""
     missing = np.isnan(rows[:, 0])
     missing[missing] = np.isnan(rows[missing]).all(axis=1)
     return missing
 
 
 def check_padding(dataset: xr.Dataset, rows: Any, n_rows: float, every: int = 1) -> None:
-    """Refuse rows (group, row, unit) of NaN that do not end a walk, given the rows that count.
+    """Refuse rows (group, row, unit) of NaN that are not at the end of a walk.
+
+    ``n_rows`` is the number of rows that are not missing.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Covariance of two populations from pairs of different walks, without bias by slow noise.
+"""Covariance of two populations from pairs of different walks, without bias from slow noise.
 
-Samples of one walk resemble each other for as long as units and walk remember. Whatever compares
-all pairs of samples therefore counts the same slow noise many times, and two unrelated populations
-seem alike. The estimates here take all samples of a product from different walks, which are
-independent: they are U-statistics whose unit is the walk (Song et al., 2012, is the special case of
-one sample per walk).
+Samples of one walk resemble each other as long as units and walk are correlated in time. A measure
+that compares all pairs of samples therefore counts the same slow noise many times, and two
+unrelated populations seem alike. The estimates here take the samples of a product from different
+walks, which are independent: they are U-statistics over walks (Song et al., 2012, is the special
+case of one sample per walk).
 
 References
 ----------
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from placeformer.population.vectors import Array, Products
 
 MIN_WALKS = 4
-"""Walks that an unbiased product of two covariances is taken from."""
+"""Minimum number of walks for an unbiased product of two covariances."""
 
 
 def u_statistic(both: float, three: float, four: float, n: int) -> float:
@@ -32,8 +32,8 @@ def u_statistic(both: float, three: float, four: float, n: int) -> float:
     Parameters
     ----------
     both
-        Sum of k(i, j) l(i, j), k and l being the products of population vectors of two walks in x
-        and in y.
+        Sum of k(i, j) l(i, j), with k and l the products of the population vectors of two walks in
+        x and in y.
     three
         Sum of k(i, j) l(i, k).
     four
@@ -59,7 +59,7 @@ def between_walks(k: Array, l: Array, walk: NDArray[np.intp]) -> float:  # noqa:
     k, l
         Products of the population vectors of two rows, in x and in y; 0 for rows of one walk.
     walk
-        Walk of every row, 0 to n - 1. Every walk counts equally, whatever its number of rows.
+        Walk of every row, 0 to n - 1. Every walk counts equally, regardless of its number of rows.
     """
     n = int(walk.max()) + 1
     if n < MIN_WALKS:
@@ -106,9 +106,9 @@ class WalkProducts:
     def over(
         cls, x: Any, y: Any, shifts: tuple[Array, Array], scale: Array | None = None
     ) -> WalkProducts:
-        """Sums over rows (walk, row, unit), NumPy or dask, minus a shift of each; walk by walk.
+        """Sums over rows (walk, row, unit), NumPy or dask, minus their shifts; walk by walk.
 
-        With a scale (unit,), which x and y share, the rows are divided by it.
+        The rows are divided by ``scale`` (unit,), which then applies to both x and y.
         """
         n = len(shifts[0]), len(shifts[1])
         total = cls(
@@ -137,7 +137,7 @@ class WalkProducts:
         return len(self.x)
 
     def independence(self) -> float:
-        """Squared norm of the covariance of x and y, without bias; NaN for fewer than 4 walks."""
+        """Unbiased squared norm of the covariance of x and y; NaN for fewer than 4 walks."""
         if self.n < MIN_WALKS:
             return np.nan
         sum_x, sum_y = self.x.sum(axis=0), self.y.sum(axis=0)
@@ -148,7 +148,7 @@ class WalkProducts:
         return u_statistic(float(both), float(three), of_four(k, l), self.n)
 
     def trace(self) -> float:
-        """Trace of the covariance of x, where y is x, without bias; NaN for a single walk."""
+        """Unbiased trace of the covariance of x (y must be x); NaN for a single walk."""
         n, total = self.n, self.x.sum(axis=0)
         if n < 2:
             return np.nan
@@ -156,7 +156,7 @@ class WalkProducts:
         return float(np.trace(self.product) / n - between / (n * (n - 1)))
 
     def without(self, walks: NDArray[np.intp], left_out: WalkProducts) -> WalkProducts:
-        """The sums without some walks, whose own sums are given."""
+        """The sums without some walks, given the sums of these walks."""
         keep = np.setdiff1d(np.arange(self.n), walks)
         return WalkProducts(
             self.x[keep],

@@ -1,1 +1,1 @@
-"""The HTML report on a network."""
+"""The HTML report about networks and recordings."""

@@ -1,4 +1,4 @@
-"""What the report says of a recording and of the call that made it: facts, versions, citation."""
+"""Facts about a recording and about the call that made the report: versions and citation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def facts_of_recording(recording: xr.Dataset, options: MapOptions) -> dict[str, str]:
-    """Facts of a Recording by label: what was recorded, for how long, and how it is binned."""
+    """Facts about a Recording by label: what was recorded, for how long, and how it is binned."""
     sizes = recording.sizes
     facts = {"Units": f"{sizes[schema.UNIT]:,}"}
     if "layer" in recording.coords:
@@ -53,13 +53,13 @@ def facts_of_recording(recording: xr.Dataset, options: MapOptions) -> dict[str, 
 
 
 def said_of(recording: xr.Dataset, key: str) -> Any:
-    """What the provenance of a recording says first under a key; None where it says nothing."""
+    """First value of a key in the provenance of a recording; None if there is none."""
     steps = schema.read_provenance(recording).get("steps", [])
     return next((step[key] for step in steps if step.get(key)), None)
 
 
 def axis(recording: xr.Dataset, name: str, edges: np.ndarray) -> str:
-    """Number of the bins of an axis, and where they lie."""
+    """Number of bins of an axis, and their range."""
     units = schema.shown_units(recording[name], "")
     span = f"{edges[0]:.4g} to {edges[-1]:.4g} {units}".strip()
     return f"{len(edges) - 1} of {name}, {span}"
@@ -71,20 +71,20 @@ def counted(n: int, noun: str) -> str:
 
 
 def facts_of_module(module: nn.Module) -> dict[str, str]:
-    """Facts of any network by label."""
+    """Facts about any network by label."""
     n = sum(weight.numel() for weight in module.parameters())
     return {"Network": type(module).__name__, "Parameters": f"{n:,}"}
 
 
 def shown_call(name: str, positional: list[Any], options: Mapping[str, Any]) -> str:
-    """The call of a function, with its arguments as a reader would write them."""
+    """The call of a function, with its arguments as code."""
     given = [shown(value) for value in positional]
     given += [f"{key}={shown(value)}" for key, value in options.items()]
     return f"{name}({', '.join(given)})"
 
 
 def shown(value: Any) -> str:
-    """An argument as code; Datasets, networks, functions and arrays as what they are."""
+    """An argument as code; Datasets, networks, functions and arrays as a placeholder name."""
     if isinstance(value, Mapping) and not isinstance(value, xr.Dataset):
         return "{" + ", ".join(f"{key!r}: {shown(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -99,7 +99,7 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Made:
-    """When, by what and by which call a page was made, and how to cite it."""
+    """Date, versions and call with which a page was made, and the citation."""
 
     date: str
     versions: str
@@ -108,7 +108,7 @@ class Made:
 
 
 def made_by(call: str) -> Made:
-    """What the page says of how it was made, now."""
+    """Describe how the page is made now."""
     now = datetime.now(UTC)
     versions = [f"Python {sys.version.split()[0]}"]
     versions += [f"{name} {installed(name)}" for name in ("torch", "numpy", "scipy", "xarray")]

@@ -24,7 +24,7 @@ from placeformer.reporting.measurements import ALL_UNITS, NULLS, SubjectReport
 from placeformer.reporting.unit_table import on_grid
 
 INK = "#13579b"
-"""Placeholder for the colour of text, replaced by that of the page, light or dark."""
+"""Placeholder for the text colour, replaced by the colour of the page, light or dark."""
 
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
@@ -43,7 +43,7 @@ STYLE: dict[Any, Any] = {
 }
 SCHEMES = "<style>svg{color:#1c2730}@media(prefers-color-scheme:dark){svg{color:#dfe6ea}}</style>"
 MOST_MAPS = 3
-"""Number of maps of a unit that are drawn next to each other."""
+"""Maximum number of maps of a unit that are drawn next to each other."""
 
 LOGARITHMIC = ("score",)
 """Measures between 0 and 1 that are 0 for most units."""
@@ -55,7 +55,7 @@ PANELS = ("reference", "working")
 """Memories in the figures of lesions and Mg²⁺, from top to bottom."""
 
 CLIPPED = (0.005, 0.995)
-"""Quantiles of every group that lie within the axis limits."""
+"""Quantiles of every group that determine the axis limits."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def memory(subject: SubjectReport) -> Picture:
     errors = {f"{kind} maps": subject.memory.sel(maps=kind) for kind in KINDS}
     with mpl.rc_context(STYLE):
         plots.memory(errors, ax=figure.add_subplot())
-    alt = "Share of wrong predictions of working and reference memory on trained and novel maps."
+    alt = "Fraction of wrong working- and reference-memory predictions on trained and novel maps."
     return _picture(figure, alt)
 
 
 def lesions(subject: SubjectReport) -> Picture:
-    """Draw the errors of both memories against the share of units lesioned."""
+    """Draw the errors of both memories against the fraction of units lesioned."""
     assert subject.interventions is not None
     figure = _figure(4.6, 5.4)
     with mpl.rc_context(STYLE):
@@ -115,20 +115,20 @@ def lesions(subject: SubjectReport) -> Picture:
             else:
                 ax.get_legend().remove()
     alt = (
-        "Wrong predictions of reference and of working memory against the share of units lesioned, "
+        "Wrong predictions of reference and working memory against the fraction of units lesioned, "
         "for place cells first and for control units."
     )
     return _picture(figure, alt)
 
 
 def scored_lesions(subject: SubjectReport) -> Picture:
-    """Draw the score of another network against the share of units lesioned."""
+    """Draw the score of another network against the fraction of units lesioned."""
     assert subject.lesions is not None
     figure = _figure(4.6, 3.4)
     with mpl.rc_context(STYLE):
         measure = str(subject.lesions["measure"].values[0])
         plots.ablation(subject.lesions, measure=measure, ax=figure.add_subplot())
-    alt = "Score against the share of units lesioned, for place cells first and for control units."
+    alt = "Score against the fraction of units lesioned, for place cells first and control units."
     return _picture(figure, alt)
 
 
@@ -139,8 +139,8 @@ def training(subject: SubjectReport) -> Picture:
     with mpl.rc_context(STYLE):
         plots.consolidation(subject.training, ax=figure.subplots(4, 1))
     alt = (
-        "Memory errors, share of place cells, place cells that are kept, and resemblance with the "
-        "final network, against steps of the training."
+        "Memory errors, fraction of place cells, place cells kept, and resemblance to the final "
+        "network, against training steps."
     )
     return _picture(figure, alt)
 
@@ -153,19 +153,19 @@ def washout(response: xr.Dataset) -> Picture:
             plots.dose_response(response, memory=memory, ax=ax)
             ax.set(ylabel="wrong", xlabel=f"α at test time: {memory} memory, first trained map")
             ax.get_legend().remove()
-    alt = "Wrong predictions of reference and of working memory against α at test time."
+    alt = "Wrong predictions of reference and working memory against α at test time."
     return _picture(figure, alt)
 
 
 def comparison(together: xr.Dataset) -> Picture:
-    """Draw the effects of Mg²⁺ and of lesions, and place cells against memory over networks."""
+    """Draw the effects of Mg²⁺ and of lesions, and memory against place cells over networks."""
     figure = _figure(4.6, 14.4)
     with mpl.rc_context(STYLE):
         plots.comparison(together, ax=figure.subplots(6, 1))
     alt = (
-        "Errors against α of training, against α at test time and against the share of units "
-        "lesioned; share of place cells and spatial information against α of training; errors "
-        "against the share of place cells."
+        "Errors against α of training, against α at test time and against the fraction of units "
+        "lesioned; fraction of place cells and spatial information against α of training; errors "
+        "against the fraction of place cells."
     )
     return _picture(figure, alt)
 
@@ -176,7 +176,7 @@ def unit(subject: SubjectReport, number: int) -> Picture:
     rate = maps[schema.RATE].isel({schema.UNIT: number}).values
     one_axis = len(schema.place_dims(maps)) == 1
     figure = Figure(figsize=(0.98 + 1.12 * len(shown), 1.4), facecolor="none")
-    right = 1 - 0.82 / figure.get_figwidth()  # no layout engine: slow for many
+    right = 1 - 0.82 / figure.get_figwidth()  # no layout engine, which is slow for many figures
     with mpl.rc_context(STYLE | {"font.size": 7.5}):
         left = 0.24 if on_grid(subject.rate_maps) else 0.38
         place = {
@@ -203,7 +203,7 @@ def unit(subject: SubjectReport, number: int) -> Picture:
 
 
 def tile(subject: SubjectReport, number: int) -> Picture:
-    """Draw one unit on the first map alone, large."""
+    """Draw a large picture of one unit on the first map only."""
     rate = subject.rate_maps[schema.RATE].isel({schema.UNIT: number, schema.MAP: 0}).values
     one_axis = len(schema.place_dims(subject.rate_maps)) == 1
     figure = Figure(figsize=(1.9, 1.5), facecolor="none")
@@ -238,7 +238,7 @@ def _with_article(name: str) -> str:
 
 
 def _limits(rate: NDArray[Any]) -> tuple[float, float]:
-    """The least and the greatest rate; 0 and 1 where there is none."""
+    """Minimum and maximum rate; 0 and 1 if there is no rate."""
     known = rate[np.isfinite(rate)]
     return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
 
@@ -269,7 +269,7 @@ def distribution(subject: SubjectReport, key: str, limits: tuple[float, float]) 
 
 
 def controls(subject: SubjectReport, units: xr.Dataset, key: str) -> dict[str, xr.DataArray]:
-    """Values of a measure on every map, and in the shuffles of the first."""
+    """Values of a measure on every map, and in the shuffles of the first map."""
     of_maps = enumerate(subject.maps[:MOST_MAPS])
     groups = {name: units[key].isel({schema.MAP: i}) for i, name in of_maps}
     if subject.tests(key):
@@ -278,12 +278,12 @@ def controls(subject: SubjectReport, units: xr.Dataset, key: str) -> dict[str, x
 
 
 def shuffles_of(subject: SubjectReport, key: str) -> str:
-    """Kind of shuffle that a measure is compared with."""
+    """Kind of shuffle with which a measure is compared."""
     return "letters kept" if key == "coherence" else SHUFFLES[str(subject.units.attrs["null"])]
 
 
 def limits_of(subjects: Sequence[SubjectReport], key: str) -> tuple[float, float]:
-    """Axis limits of a measure over all networks, without 0.5 % of the values at either end."""
+    """Axis limits of a measure over all networks, without 0.5 % of the values at each end."""
     if key in LOGARITHMIC:
         return (-0.02, 1.02)
     ends = [
@@ -299,7 +299,7 @@ def limits_of(subjects: Sequence[SubjectReport], key: str) -> tuple[float, float
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Make an empty figure without a background, sizes in inches."""
+    """Make an empty figure without a background; sizes are in inches."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="none")
 
 

@@ -1,4 +1,4 @@
-"""The numbers of the page's cards on lesions and on Mg²⁺ at test time."""
+"""The numbers on the page's cards about lesions and Mg²⁺ at test time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from placeformer.reporting.measurements import InterventionResults, SubjectRepor
 from placeformer.reporting.numbers import Number, percent, points
 
 WITHOUT_CELLS = 0.2
-"""Share of the units whose lesion is described where no unit is a place cell."""
+"""Fraction of units whose lesion is described if no unit is a place cell."""
 
 CONTROL = "stratified"
-"""Controls that decide what is said of the lesion: only their test is about place cells."""
+"""Controls that decide the statement about the lesion: only their test is about place cells."""
 
 SIGNIFICANT = 0.05
 
-SELECTIONS = {"ordered": "place cells first", CONTROL: "alike in logits", "random": "random"}
+SELECTIONS = {"ordered": "place cells first", CONTROL: "stratified", "random": "random"}
 """Headings of the columns of the table of lesions."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The described lesion compared with those of control units.
+    """The described lesion compared with lesions of control units.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ def results_of(network: SubjectReport) -> InterventionResults:
 
 
 def described_fraction(network: SubjectReport) -> float:
-    """Share of the units whose lesion is described: that of the place cells, if any."""
+    """Fraction of units whose lesion is described: that of the place cells, if there are any."""
     lesions = results_of(network).lesions
     return float(lesions.attrs["n_place_cells"] / lesions.sizes["unit"] or WITHOUT_CELLS)
 
@@ -75,14 +75,14 @@ def n_units(network: SubjectReport) -> int:
 
 
 def p_sets(network: SubjectReport) -> Number:
-    """Exact p of the described lesion over the control sets that decide."""
+    """Exact p of the described lesion over the sets of deciding controls."""
     lesion = reference(results_of(network).lesions).sel(control=CONTROL)
     p = float(lesion["p_sets"].sel(fraction=described_fraction(network)))
     return Number(f"{network.name}/lesions/p", p, f"{p:.2g}")
 
 
 def logit_ratio(network: SubjectReport) -> Number:
-    """Expected change of the logits by the described lesion over that by its control sets."""
+    """Expected change of the logits by the described lesion, divided by that of its controls."""
     change = results_of(network).lesions["logit_change"].sel(fraction=described_fraction(network))
     of_sets = change.mean("repeat")
     ratio = float(of_sets.sel(selection="ordered") / of_sets.sel(selection=CONTROL))
@@ -108,7 +108,7 @@ def error(
     maps: str = "trained",
     memory: str = "reference",
 ) -> Number:
-    """Error under a lesion, mean over the sets of units."""
+    """Error under a lesion, as the mean over the sets of units."""
     where = {"maps": maps, "memory": memory, "selection": selection, "fraction": fraction}
     lesion = results_of(network).lesions.sel(where)
     value = float(lesion["error"].mean("repeat", skipna=False))
@@ -123,7 +123,7 @@ def interval(data: xr.Dataset) -> str:
 
 
 def comparisons(network: SubjectReport) -> Iterator[Comparison]:
-    """Compare the described lesion with those of every kind of control unit."""
+    """Compare the described lesion with lesions of every kind of control unit."""
     lesions = reference(results_of(network).lesions).sel(fraction=described_fraction(network))
     for control in lesions["control"].values:
         compared, key = lesions.sel(control=control), f"{network.name}/lesions/{control}"
@@ -204,7 +204,7 @@ def scored(network: SubjectReport) -> tuple[Scored, list[Scored]]:
 
 @dataclass(frozen=True)
 class Scored:
-    """Score under one lesion: that of ordered units and of controls, and p over control sets."""
+    """Scores under one lesion, of ordered and of control units, and p over control sets."""
 
     fraction: float
     n_units: int

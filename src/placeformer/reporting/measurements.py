@@ -1,4 +1,4 @@
-"""What the report shows of one subject, and its settings."""
+"""Measurements of one subject that the report shows, and their settings."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from placeformer.zoo.registry import family_results
 
 @dataclass(frozen=True)
 class Settings:
-    """Amount of data, number of lesions and options of the maps of the report.
+    """Amount of data, number of lesions, and options of the maps of the report.
 
     Attributes
     ----------
     seed
         Random seed of walks, e₀ and shuffles.
     memory_walks, memory_steps
-        Number of walks for the memory errors on each kind of map, and of steps in each.
+        Number of walks for the memory errors on each kind of map, and of steps in each walk.
     walks, steps
-        Number of walks recorded on each map, and of recorded steps in each.
+        Number of walks recorded on each map, and of recorded steps in each walk.
     shown_steps
-        Number of steps of the walk that is drawn.
+        Number of steps of the drawn walk.
     lesion_walks, lesion_steps
         Number of walks under every lesion and test-time α, on each kind of map, and of steps in
-        each.
+        each walk.
     lesion_repeats
         Number of sets of random and of stratified controls that are lesioned for comparison.
     snapshots
-        Number of steps of its training at which a network that has snapshots on this machine is
-        measured, the first and the last among them; 0 to leave this out. Each takes about half a
-        minute on one processor core for 512 units and the amounts that are the defaults.
+        Number of training steps at which a network with snapshots on this machine is measured,
+        including the first and the last; 0 to leave this out. Each takes about half a minute on one
+        processor core for 512 units and the default amounts of data.
     snapshot_walks, snapshot_steps
-        Number of walks recorded at each of them on each map, and of recorded steps in each. The
-        tests take as many shuffles as their decisions need.
+        Number of walks recorded at each snapshot on each map, and of recorded steps in each walk.
+        The tests make as many shuffles as their decisions need.
     by, bins, smooth, min_occupancy, n_shuffles, cell_types
         Options of the maps and tests of Recordings, see :func:`placeformer.report`.
     """
@@ -97,7 +97,7 @@ class InterventionResults:
     equivalents
         Equivalent α of every lesion; None without NMDA_α.
     comparison
-        These results with those of the networks of the zoo that were trained in the same way, see
+        These results together with those of the networks of the zoo with the same training, see
         :func:`memory_comparison`; None without NMDA_α, and for a network that is not in the zoo.
     """
 
@@ -108,7 +108,7 @@ class InterventionResults:
 
     @property
     def datasets(self) -> dict[str, xr.Dataset]:
-        """The existing Datasets, by name."""
+        """The available Datasets, by name."""
         every = {
             "lesions": self.lesions, "washout": self.washout, "equivalents": self.equivalents,
             "comparison": self.comparison,
@@ -126,7 +126,7 @@ def measure_interventions(
     """Lesion units of the last feed-forward layer in order of their score, and change α.
 
     Both are scored on the same walks on the first map, at the ends of chunks, so that every lesion
-    has an equivalent α. Lesions of the last layer are cheap: the layers before it run only once.
+    has an equivalent α. Lesions of the last layer are cheap, because earlier layers run only once.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def test_alphas(trained: float) -> NDArray[np.float64]:
 def curve_of(
     model: NavigationTransformer, units: xr.Dataset, repeats: int, walks: dict[str, Any]
 ) -> xr.Dataset:
-    """Ablation curve of the last layer, with its exact controls."""
+    """Ablation curve of the last layer, with exact controls."""
     last = f"ffn.{model.config.n_layers - 1}"
     order = place_cells_first(units.isel(unit=np.flatnonzero(units["layer"].values == last)))
     options = {"layers": last, "repeats": repeats, **walks}
@@ -174,7 +174,7 @@ def curve_of(
 
 
 def place_cells_first(units: xr.Dataset) -> xr.DataArray:
-    """Order of the units: 2 is added to the scores of place cells, so that they come first."""
+    """Order of the units: scores, plus 2 for place cells, so that these come first."""
     score = units["score"].fillna(0) + 2 * units["is_place_cell"]
     return score.rename("place cells, then score")
 
@@ -184,7 +184,7 @@ NULLS = {
     "eta2_beyond": "null_beyond",
     "coherence": "null_within_observation",
 }
-"""Measures that are tested against chance, and the names of their values in shuffles."""
+"""Measures that are tested against chance, with the names of their values in shuffles."""
 
 NETWORK_MAPS = tuple(f"{kind} map" for kind in KINDS)
 """Names of the maps of a navigation Transformer."""
@@ -202,7 +202,7 @@ class SubjectReport:
     name
         Name of the subject.
     about
-        What it is, in a few words.
+        Short description.
     maps
         Names of the maps, in the order of ``rate_maps`` and ``units``.
     rate_maps
@@ -217,9 +217,9 @@ class SubjectReport:
     lesions
         Ablation curve of the score of another network; None without a score.
     model, memory, walk, interventions, training
-        Of a navigation Transformer: the network, its memory errors over ``maps``, the beginning of
+        For a navigation Transformer: the network, its memory errors over ``maps``, the beginning of
         a recorded walk without activations, the effects of lesions and of Mg²⁺ at test time, and
-        its :func:`placeformer.consolidation`; None for a network without snapshots.
+        the result of :func:`placeformer.consolidation` (None for a network without snapshots).
     """
 
     name: str
@@ -238,7 +238,7 @@ class SubjectReport:
 
     @property
     def datasets(self) -> dict[str, xr.Dataset]:
-        """The Datasets by kind; what a subject does not have is left out."""
+        """The Datasets by kind, without those that the subject does not have."""
         kinds = ("memory", "rate_maps", "units", "walk", "decoding", "lesions", "training")
         every = {kind: getattr(self, kind) for kind in kinds}
         known = {kind: data for kind, data in every.items() if data is not None}
@@ -246,7 +246,7 @@ class SubjectReport:
 
     @property
     def caveats(self) -> list[str]:
-        """Warnings of the tests of the units and of the decoding."""
+        """Warnings from the tests of the units and from the decoding."""
         datasets = (self.units, self.decoding)
         texts = [str(data.attrs["caveats"]) for data in datasets if data is not None]
         return list(dict.fromkeys(line for text in texts for line in text.split("\n") if line))
@@ -270,12 +270,12 @@ class SubjectReport:
 
     @property
     def is_signed(self) -> bool:
-        """Whether a rate is below 0, so that some measures need a policy."""
+        """Whether any rate is negative, so that some measures need a policy."""
         return bool((self.rate_maps[schema.RATE] < 0).any())
 
     @property
     def has_observation(self) -> bool:
-        """Whether tuning to place is separated from responses to what is seen there."""
+        """Whether tuning to place is separated from responses to the observation at the place."""
         return self.has("eta2_beyond")
 
     def has(self, measure: str) -> bool:
@@ -308,11 +308,11 @@ class SubjectReport:
 
 
 def best_units(subject: SubjectReport, layer: str | None, n: int) -> list[int]:
-    """Positions along ``unit`` of a layer's units with the greatest place-cell scores.
+    """Positions along ``unit`` of a layer's units with the highest place-cell scores.
 
-    Scores are those on the first map, the lower of both policies for negative rates; ties,
-    such as the many scores of 0, are broken by the variance that place explains beyond the letter,
-    or by place alone where there are no letters.
+    Scores are those on the first map, the lower of both policies for negative rates. Ties, such as
+    the many scores of 0, are broken by the variance that place explains beyond the letter, or that
+    place explains if there are no letters.
 
     Parameters
     ----------

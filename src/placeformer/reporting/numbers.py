@@ -35,18 +35,18 @@ DEFINITIONS = {
     ),
     "eta2": (
         "variance explained by place (η²)",
-        "share of a unit's variance that its mean at every place explains, corrected for chance; "
-        "needs no policy for negative rates",
+        "fraction of a unit's variance that its mean at every place explains, corrected for "
+        "chance; needs no policy for negative rates",
     ),
     "eta2_beyond": (
         "variance explained by place beyond the letter (partial η²)",
-        "share of the variance within letters that place explains, corrected for chance",
+        "fraction of the variance within letters that place explains, corrected for chance",
     ),
     "score": (
         "place-cell score, lower of both policies",
-        "share of a unit's activity inside its best place field times the share of the map "
+        "fraction of a unit's activity inside its best place field times the fraction of the map "
         "outside that field, with negative rates set to 0 or the lowest rate subtracted, whichever "
-        "is lower: 0 without a field, near 1 for one small field",
+        "gives less: 0 without a field, near 1 for one small field",
     ),
     "n_fields": (
         "place fields",
@@ -57,9 +57,9 @@ DEFINITIONS = {
         "correlation of the rate of each place with the mean rate of its neighbours",
     ),
     "field_share": (
-        "share of the map in fields",
-        "share of the tuning (beyond the letter, where there are letters), as far as two halves of "
-        "the recording agree on it, that lies in the place fields",
+        "fraction of the map in fields",
+        "fraction of the tuning common to two halves of the recording (beyond the letter, if there "
+        "are letters) that lies in the place fields",
     ),
     "stability": (
         "stability",
@@ -68,38 +68,38 @@ DEFINITIONS = {
     ),
     "reliability": (
         "reliability",
-        "correlation expected of two maps with 400 samples per place, extrapolated from the "
-        "stability by the Spearman-Brown formula",
+        "correlation expected between two maps with 400 samples (20 s of timed data) per place, "
+        "extrapolated from the stability with the Spearman-Brown formula",
     ),
     "eta2_corrected": (
         "η² without chance",
-        "variance explained by place without what slow activations explain by chance: "
-        "(η² − m) / (1 − m), m being the mean of the shuffles",
+        "variance explained by place, corrected for the variance that slow activations explain by "
+        "chance: (η² − m) / (1 − m), with m the mean of the shuffles",
     ),
     "mean_rate": ("mean rate", "mean activation over all samples with a place"),
     "grid_score": (
         "grid score",
-        "symmetry of the autocorrelogram of the map under rotations by 60° and 120° compared with "
+        "symmetry of the autocorrelogram of the map under rotations by 60° and 120°, compared with "
         "30°, 90° and 150°",
     ),
     "border_score": (
         "border score",
-        "how far a field lies along a wall; a map without structure scores about 0.5, so only its "
-        "test tells border cells",
+        "how far a field stretches along a wall; a map without structure scores about 0.5, so only "
+        "the test identifies border cells",
     ),
     "q_place": (
         "q of η²",
-        "p of place explaining at least as much when the places are shuffled, adjusted for the "
+        "p-value: place explains at least as much when the places are shuffled; adjusted for the "
         "number of units (false-discovery rate)",
     ),
     "q_beyond": (
         "q of partial η²",
-        "the same for place beyond the letter",
+        "the same p-value for place beyond the letter",
     ),
     "q_within_observation": (
         "q of coherence",
-        "p of the map being at least as coherent when rates are permuted among places with the "
-        "same letter, adjusted for the number of units (false-discovery rate)",
+        "p-value: the map is at least as coherent when rates are permuted among places with the "
+        "same letter; adjusted for the number of units (false-discovery rate)",
     ),
 }
 """Label and definition of every measure."""
@@ -116,7 +116,7 @@ class Number:
     key
         Path of the number: "subject/layer/measure/map".
     value
-        Its full value; NaN if it is not defined.
+        Full value; NaN if undefined.
     text
         The value as text.
     meaning
@@ -130,12 +130,12 @@ class Number:
 
 
 def percent(value: float) -> str:
-    """Per cent with one decimal."""
+    """Percentage with one decimal."""
     return f"{100 * value:.1f}\xa0%"
 
 
 def share(fraction: float) -> str:
-    """Share of the units, in per cent."""
+    """Fraction of units, as a percentage."""
     return f"{100 * fraction:.3g}\xa0%"
 
 
@@ -148,7 +148,7 @@ def error(subject: SubjectReport, kind: str, memory: str) -> Number:
     """Error of one memory on one kind of map."""
     value = float(memory_of(subject)["error"].sel(maps=kind, memory=memory))
     meaning = (
-        f"share of wrong {memory}-memory predictions on {kind} maps, at the end of chunks; "
+        f"fraction of wrong {memory}-memory predictions on {kind} maps, at the ends of chunks; "
         f"n = {n_predictions(subject, kind, memory)}"
     )
     return Number(f"{subject.name}/memory/{kind}/{memory}", value, percent(value), meaning)
@@ -186,7 +186,7 @@ def units_of(layer: str) -> str:
 
 
 def group_name(group: str) -> str:
-    """Where values are from, in words: a map, or the shuffles of the first map."""
+    """Source of values in words: a map, or the shuffles of the first map."""
     return "shuffles" if group == "null" else group
 
 
@@ -199,7 +199,7 @@ def values_of(subject: SubjectReport, layer: str, key: str, group: str) -> xr.Da
 
 
 def policies_agree(a: SubjectReport, b: SubjectReport) -> bool:
-    """Whether both policies for negative rates rank the information of two networks equally."""
+    """Whether both policies for negative rates give the same order of two networks."""
     signs = []
     for key in ("information_rectify", "information_shift"):
         one, other = (
@@ -224,21 +224,21 @@ def compact(subject: SubjectReport, layer: str, kind: str) -> Number:
 
 
 def decided(subject: SubjectReport, layer: str, reason: str, kind: str) -> Number:
-    """Count the units of a layer for which a criterion decided."""
+    """Count the units of a layer with a given decision (the first criterion failed)."""
     n = int((values_of(subject, layer, "reason", kind) == reason).sum())
     meaning = f"{units_of(layer)} ({group_name(kind)}): {reason}"
     return Number(f"{subject.name}/{layer}/{reason}/{kind}", n, str(n), meaning)
 
 
 def reasons(subject: SubjectReport) -> list[str]:
-    """Reasons of the decisions on the units: place cells first, then by frequency."""
+    """Reasons for the decisions on the units: place cells first, then by frequency."""
     names, n = np.unique(subject.units["reason"].values, return_counts=True)
     common = [str(reason) for reason in names[np.argsort(-n, kind="stable")]]
     return [PLACE_CELL, *(reason for reason in common if reason != PLACE_CELL)]
 
 
 def failures(subject: SubjectReport) -> list[tuple[str, Number]]:
-    """Criteria that units of the first map fail first, with the number of units, most first."""
+    """First criterion failed on the first map, with the number of units, in descending order."""
     found = subject.units["reason"].isel({schema.MAP: 0}).values
     names, n = np.unique(found[found != PLACE_CELL], return_counts=True)
     return [
@@ -260,7 +260,7 @@ def remembered(subject: SubjectReport, layer: str) -> Number:
 
 
 def cell_types(subject: SubjectReport) -> list[tuple[str, Number]]:
-    """Types of cells on the first map with the number of units of each, the rarest last."""
+    """Cell types on the first map with the number of units, in descending order; "other" last."""
     types = subject.units["cell_type"].isel({schema.MAP: 0}).values
     names, n = np.unique(types, return_counts=True)
     order = sorted(range(len(names)), key=lambda i: (names[i] == "other", -n[i]))
@@ -271,21 +271,21 @@ def cell_types(subject: SubjectReport) -> list[tuple[str, Number]]:
 
 
 def decoding(subject: SubjectReport) -> SimpleNamespace:
-    """Decoded position: the `error`, its `interval`, that of `chance`, and `p`."""
+    """Decoded position: its `error` and `interval`, the `chance` error, and `p`."""
     data = subject.decoding
     assert data is not None
     maps = subject.rate_maps
     on_grid = all(is_grid(axis_edges(maps, dim)) for dim in schema.place_dims(maps))
     units = schema.shown_units(data["error"], "grid steps" if on_grid else "")
     about = (
-        "median distance between the position and the one decoded from the activations of that "
-        f"{data.attrs['decoded_from']} alone (naive Bayes, trained on other walks or blocks of "
-        f"time); n = {int(data['n'])}"
+        "median distance between the position and the position decoded from the activations of one "
+        f"{data.attrs['decoded_from']} (naive Bayes, trained on other walks or blocks of time); "
+        f"n = {int(data['n'])}"
     )
     blind = "median error of always predicting the mean position of the training samples"
     test = (
-        "p of an error as low when the courses of positions are exchanged among walks or blocks of "
-        "time, and the decoder is trained anew"
+        "p-value: the error is at least as low when the paths are exchanged among walks or blocks "
+        "of time and the decoder is retrained"
     )
 
     def number(key: str, meaning: str, unit: str = units) -> Number:
@@ -332,13 +332,13 @@ def unit(subject: SubjectReport, number: int) -> SimpleNamespace:
 
 
 def link(subject: SubjectReport, number: int) -> str:
-    """Link to a unit within the page, which says its subject too."""
+    """Link to a unit within the page, which also names its subject."""
     found = {"unit": subject.unit_links[number], "of": subject.name}
     return "#" + urlencode(found, quote_via=quote)
 
 
 def network_of(subject: SubjectReport) -> NavigationTransformer:
-    """The navigation Transformer that a subject is."""
+    """The navigation Transformer of a subject."""
     assert subject.model is not None
     return subject.model
 
@@ -350,13 +350,13 @@ def parameters(subject: SubjectReport) -> Number:
 
 
 def alpha(subject: SubjectReport) -> Number:
-    """The α that a network was trained with."""
+    """The α with which a network was trained."""
     value = float(network_of(subject).config.alpha or 0)
     return Number(f"{subject.name}/alpha", value, f"{value:g}", DOSE)
 
 
 def mg_mM(subject: SubjectReport) -> Number:
-    """The concentration of Mg²⁺ that this α stands for, in mM."""
+    """The concentration of Mg²⁺ in mM that corresponds to this α."""
     value = float(alpha_to_mg(network_of(subject).config.alpha or 0))
     return Number(f"{subject.name}/mg_mM", value, f"{value:.3g}", DOSE)
 

@@ -36,7 +36,7 @@ BEST = 8
 """Number of units of each layer in the gallery."""
 
 HERO = 4
-"""Number of units whose maps stand at the top of the page."""
+"""Number of units whose maps are shown at the top of the page."""
 
 DRAWN = ("information_rectify", "information_shift", "eta2", "eta2_beyond", "coherence", "score")
 """Measures whose distributions are drawn."""
@@ -45,13 +45,13 @@ FILES = {
     "memory": "errors, intervals and numbers of predictions",
     "rate_maps": "rate maps, occupancy, fields and letters",
     "units": "every measure of every unit, the tests with their shuffles, and the decision",
-    "walk": "the walk that is drawn",
+    "walk": "the drawn walk",
     "decoding": "the decoded position of every sample, with its error and the test",
     "lesions": "errors or scores under every lesion, compared with those of control units",
     "washout": "errors at every test-time α",
     "equivalents": "the test-time α that costs as much as each lesion",
-    "training": "memory, place cells and their turnover at steps of the training",
-    "comparison": "these results with those of the networks that were trained in the same way",
+    "training": "memory, place cells and their turnover at training steps",
+    "comparison": "these results and those of the networks with the same training",
 }
 """Contents of the netCDF files, by kind of Dataset."""
 
@@ -71,20 +71,20 @@ TEMPLATES.tests["finite"] = math.isfinite
 
 
 def drawn(subject: SubjectReport) -> list[str]:
-    """Measures whose distributions are drawn of a subject; one policy where no rate is negative."""
+    """Measures whose distributions are drawn; only one policy if no rate is negative."""
     spare = () if subject.is_signed else ("information_shift",)
     return [key for key in DRAWN if key not in spare and subject.has(key)]
 
 
 def shuffles(subjects: Sequence[SubjectReport]) -> str:
-    """How the places are shuffled in the tests, in words."""
+    """Describe how the places are shuffled in the tests."""
     nulls = dict.fromkeys(str(subject.units.attrs["null"]) for subject in subjects)
     return "; or ".join(SHUFFLES[null] for null in nulls)
 
 
 SHUFFLES = {
     "walks": "walks exchange their places",
-    "circular": "every walk is shifted in time by its own amount, at least a tenth of its length",
+    "circular": "every walk is shifted in time separately, by at least a tenth of its length",
 }
 """Kinds of shuffles of the places."""
 

@@ -1,4 +1,4 @@
-"""Subjects of a report: what they are, and the stages in which they are measured."""
+"""Subjects of a report, and the stages in which they are measured."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ READERS = {
     ".npy": "placeformer.from_arrays",
     ".npz": "placeformer.from_arrays",
 }
-"""Functions that make Recordings of other files."""
+"""Functions that read other files into Recordings."""
 
 MOST_BYTES = 200
-"""Bytes of a name, to which files add less than 50; most file systems take 255."""
+"""Maximum bytes of a name; file names add less than 50, and most file systems allow 255."""
 
 
 class NetworkMeasurement:
@@ -119,7 +119,7 @@ class NetworkMeasurement:
             familiar=kind == "trained",
             progress=self.progress,
         )
-        del errors.attrs["familiar"]  # it becomes the dimension ``maps``
+        del errors.attrs["familiar"]  # becomes the dimension ``maps``
         self._memory.append(errors)
 
     def _record(self, kind: str) -> None:
@@ -153,7 +153,7 @@ class NetworkMeasurement:
         self._parts.append(replace(part, rate_maps=part.rate_maps.assign(letter=letter)))
 
     def _intervene(self) -> None:
-        """Lesion the network, change its α, and put all results together."""
+        """Lesion the network, change its α, and collect all results."""
         along = xr.Variable("maps", list(KINDS), {"long_name": "kind of maps"})
         memory = xr.concat(self._memory, along, data_vars="all", combine_attrs="override")
         names = [f"{kind} 0" for kind in KINDS]
@@ -167,7 +167,7 @@ class NetworkMeasurement:
             dataset.attrs[schema.PROVENANCE] = schema.provenance(
                 self._recordings[0], "report", **about
             )
-        self._recordings.clear()  # gigabytes, which the lesions and the next subject may need
+        self._recordings.clear()  # frees gigabytes for the lesions and the next subject
         self._parts.clear()
         interventions = measure_interventions(
             self.model, units.isel({schema.MAP: 0}), self.settings, progress=self.progress
@@ -186,7 +186,7 @@ class NetworkMeasurement:
         )
 
     def _train(self) -> None:
-        """Measure the network at steps of its training."""
+        """Measure the network at several training steps."""
         assert self.training is not None
         course = measure_training(self.training, self.settings, progress=self.progress)
         self.report = replace(self.report, training=course)
@@ -207,7 +207,7 @@ class RecordingMeasurement:
     name
         Name in the report.
     recording, control
-        A Recording, and one of the same units on novel maps, or None.
+        A Recording, and a Recording of the same units on novel maps or None.
     settings
         Options of the maps and tests.
     progress
@@ -261,7 +261,7 @@ class RecordingMeasurement:
         self._parts.append(part)
 
     def _decode(self) -> None:
-        """Decode the position, and put all results together."""
+        """Decode the position, and collect all results."""
         names = [
             name for i, part in enumerate(self._parts) for name in map_names(part.recording, i > 0)
         ]
@@ -272,7 +272,7 @@ class RecordingMeasurement:
             )
         try:
             decoded = decode(self.recording, self.options, self.settings, self.progress)
-        except ValueError as error:  # too few walks, for example: the page says so
+        except ValueError as error:  # for example too few walks; shown on the page
             decoded = None
             lines = [units.attrs["caveats"], f"the position was not decoded: {error}"]
             units.attrs["caveats"] = "\n".join(filter(None, lines))
@@ -287,7 +287,7 @@ class RecordingMeasurement:
         )
 
     def _facts(self) -> dict[str, str]:
-        """What is known of the recording, by label."""
+        """Facts about the recording, by label."""
         return facts_of_recording(self.recording, self.options)
 
 
@@ -299,7 +299,7 @@ class ModuleMeasurement(RecordingMeasurement):
     name, settings, progress
         As in :class:`RecordingMeasurement`.
     module, behaviour
-        The network and the walks that it runs along, see :func:`placeformer.record`.
+        The network and the walks along which it runs, see :func:`placeformer.record`.
     score
         Function of the lesioned network that returns a cost, see
         :func:`placeformer.ablation_curve`; None for no lesions.
@@ -331,7 +331,7 @@ class ModuleMeasurement(RecordingMeasurement):
                     f"score must be a function of the network, got {type(score).__name__}; for "
                     "several scores, call placeformer.ablation_curve"
                 )
-            trials("score", score, module, [])  # what fails does so before anything is measured
+            trials("score", score, module, [])  # fail before anything is measured
         self.recorded = dict(recorded)
 
     @property
@@ -365,7 +365,7 @@ class ModuleMeasurement(RecordingMeasurement):
         self.report = replace(self.report, lesions=lesions.assign_attrs(n_place_cells=n))
 
     def _facts(self) -> dict[str, str]:
-        """What is known of the network and of its recording, by label."""
+        """Facts about the network and its recording, by label."""
         return facts_of_module(self.module) | super()._facts()
 
 
@@ -373,7 +373,7 @@ Measurement = NetworkMeasurement | RecordingMeasurement
 
 
 def named_subjects(subject: Any) -> list[tuple[str | None, Any]]:
-    """Subjects with the names that they are given; None where they are given none."""
+    """Subjects with the names given by the caller; None for subjects without a name."""
     if isinstance(subject, Mapping) and not isinstance(subject, xr.Dataset):
         pairs: list[tuple[str | None, Any]] = [(str(name), one) for name, one in subject.items()]
     elif isinstance(subject, list | tuple):
@@ -386,14 +386,14 @@ def named_subjects(subject: Any) -> list[tuple[str | None, Any]]:
 
 
 def opened(subject: Any, argument: str = "subject") -> Any:
-    """The network or the Recording that a name, a repository, a folder or a file stands for.
+    """Open the network or Recording of a name, a repository, a folder or a file.
 
-    Errors name the `argument`.
+    Error messages name the `argument`.
 
     Raises
     ------
     TypeError
-        It is nothing that has a report.
+        The subject is of a type that has no report.
     ValueError
         The network or the file does not exist.
     """
@@ -402,7 +402,7 @@ def opened(subject: Any, argument: str = "subject") -> Any:
     if not isinstance(subject, str | os.PathLike):
         raise TypeError(
             f"{argument} must be the name of a network, a file or folder, a network, or a "
-            f"Recording, got {type(subject).__name__}; make a Recording of arrays with "
+            f"Recording, got {type(subject).__name__}; make a Recording from arrays with "
             "placeformer.from_arrays"
         )
     path = Path(subject).expanduser()
@@ -418,7 +418,7 @@ def opened(subject: Any, argument: str = "subject") -> Any:
             kind = FolderError if isinstance(error, FolderError) else ValueError
             raise kind(f"{argument}: {error}") from error
     if not path.exists():
-        raise ValueError(f"{argument} must be a file that exists, got {os.fspath(subject)!r}")
+        raise ValueError(f"{argument} must be an existing file, got {os.fspath(subject)!r}")
     try:
         if path.suffix == ".zarr":
             return xr.open_zarr(path, consolidated=False, decode_timedelta=False)
@@ -431,7 +431,7 @@ def opened(subject: Any, argument: str = "subject") -> Any:
 
 
 def name_of(source: Any, subject: Any) -> str:
-    """Name of a subject in the report: of the network, the file or the session, else what it is."""
+    """Name of a subject in the report: that of the network, file or session, else its type."""
     if isinstance(subject, NavigationTransformer):
         return str(subject.info.get("name") or "network")
     if isinstance(source, str | os.PathLike):
@@ -444,20 +444,20 @@ def name_of(source: Any, subject: Any) -> str:
 
 
 def file_name(name: str) -> str:
-    """Name without characters that files cannot have, and no longer than they may be."""
+    """Name without characters that are invalid in file names, and not too long."""
     known = re.sub(r"[^\w .()+=-]", "-", name).encode()[:MOST_BYTES].decode(errors="ignore")
     return known.strip(" .") or "subject"
 
 
 def different(names: Iterable[str]) -> list[str]:
-    """Names of which each is different: ``#2``, ``#3``, ... follow from the second on."""
+    """Unique names: ``#2``, ``#3``, ... are appended to repeated names."""
     return [str(name) for name in schema.unit_labels(np.array(list(names), dtype=str)).values]
 
 
 def linear_twin(model: NavigationTransformer) -> str | None:
-    """Name of the network of the package that differs from a network in α = 0 alone; None without.
+    """Name of the network of the package that differs from a network only in α = 0, or None.
 
-    Of several families with such a network, it is that of the network's own.
+    If several families have such a network, the family of the given network is preferred.
     """
     config, world = model.config, model.world
     if world is None or config.alpha in (None, 0):
@@ -472,7 +472,7 @@ def linear_twin(model: NavigationTransformer) -> str | None:
 
 
 def controls_of(control: Any, n: int) -> Sequence[xr.Dataset | None]:
-    """One control or None for every subject."""
+    """Controls of all subjects; None for a subject without a control."""
     several = control if isinstance(control, list | tuple) else [control] * n
     if len(several) != n:
         raise ValueError(

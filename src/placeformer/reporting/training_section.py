@@ -1,4 +1,4 @@
-"""The page's section on a network over its training: how it is measured, and its numbers."""
+"""The page's section on a network over training: the measurement and its numbers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from placeformer.zoo.registry import list_steps, load, snapshots_folder
 def training_of(model: NavigationTransformer) -> str | None:
     """Name or folder of the snapshots of the training that made a network, or None.
 
-    Only snapshots on this machine count, nothing is downloaded, and the last of them has to be the
-    network itself: one that has been changed since has no known past.
+    Only snapshots on this machine count; nothing is downloaded. The last snapshot must equal the
+    network: the training of a network that was changed since is not known.
     """
     info = model.info
     in_zoo = info.get("source") == "zoo"
@@ -35,9 +35,9 @@ def training_of(model: NavigationTransformer) -> str | None:
 
 
 def measure_training(source: str, settings: Settings, *, progress: bool = False) -> xr.Dataset:
-    """Measure a network at some of its snapshots, the first and the last among them.
+    """Measure a network at some of its snapshots, including the first and the last.
 
-    Memory is tested on the walks of the section on memory, so that the last step has its errors.
+    Memory is tested on the walks of the section on memory, so the errors at the last step agree.
     """
     steps = list_steps(source)
     chosen = np.linspace(0, len(steps) - 1, min(settings.snapshots, len(steps)))
@@ -60,7 +60,7 @@ def course_of(network: SubjectReport) -> xr.Dataset:
 
 
 def ends(network: SubjectReport) -> tuple[int, int]:
-    """The first and the last step that were measured."""
+    """The first and the last measured step."""
     steps = course_of(network)["step"].values
     return int(steps[0]), int(steps[-1])
 
@@ -81,7 +81,7 @@ def cells(network: SubjectReport, step: int, maps: str) -> Number:
 
 
 def kept(network: SubjectReport, step: int, compared: str, what: str = "kept") -> Number:
-    """Share of the place cells that is kept at a step, see `compared` of :func:`consolidation`."""
+    """Fraction of place cells kept at a step, see `compared` of :func:`consolidation`."""
     value = float(course_of(network)[what].sel(step=step, compared=compared))
     key = f"{network.name}/training/{step}/{compared}/{what}"
     return Number(key, value, percent(value))
@@ -89,7 +89,7 @@ def kept(network: SubjectReport, step: int, compared: str, what: str = "kept") -
 
 @dataclass(frozen=True)
 class Row:
-    """Numbers of one step: errors, place cells, and place cells that are kept."""
+    """Numbers of one step: errors, place cells, and place cells kept."""
 
     step: int
     errors: list[Number]
@@ -100,7 +100,7 @@ class Row:
 
 
 def rows(network: SubjectReport) -> Iterator[Row]:
-    """Every step that was measured."""
+    """Rows of all measured steps."""
     kinds = ("trained", "novel")
     for step in course_of(network)["step"].values.tolist():
         yield Row(
@@ -115,7 +115,7 @@ def rows(network: SubjectReport) -> Iterator[Row]:
 
 
 def change(network: SubjectReport) -> str:
-    """Whether reference memory on trained maps improved: by the intervals at both ends."""
+    """How the reference error on trained maps changed, judged by the intervals at both ends."""
     course = course_of(network).sel(maps="trained", memory="reference")
     (before_low, before_high), (low, high) = course["interval"].isel(step=[0, -1]).values
     if high < before_low:

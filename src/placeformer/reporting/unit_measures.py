@@ -23,10 +23,10 @@ from placeformer.spatial.place_fields import place_fields
 from placeformer.spatial.rate_maps import Smooth, per_unit, rate_maps
 
 POLICIES: tuple[Negatives, ...] = ("rectify", "shift")
-"""Policies for negative rates of measures that need rates of at least 0."""
+"""Policies for negative rates, for measures that need non-negative rates."""
 
 WIDEST_GRID = 40
-"""Most whole numbers on an axis that have a bin each."""
+"""Maximum number of whole numbers on an axis for one bin per number."""
 
 DEFAULT_BINS = {1: 40, 2: 20}
 """Number of bins on each axis of a track and of an arena."""
@@ -38,8 +38,8 @@ BLOCKS = 10
 """Number of blocks of time into which a single walk is cut for decoding."""
 
 WINDOW = 0.25
-"""Seconds of a timed recording from which each position is decoded: single samples are too short to
-hold more than a few spikes."""
+"""Duration in seconds from which each position of a timed recording is decoded, because single
+samples hold only a few spikes."""
 
 REMEMBERED = ("p_memory", "q_memory", "depends_on_memory")
 """Columns that compare a recording with its control."""
@@ -56,7 +56,7 @@ class MapOptions:
 
     @classmethod
     def of(cls, recording: xr.Dataset, settings: Settings) -> MapOptions:
-        """Options as they are set, and defaults that suit the recording.
+        """The given options, with defaults that suit the recording.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class MapOptions:
 
 
 def _is_small_grid(recording: xr.Dataset, by: Sequence[str]) -> bool:
-    """Whether places are whole numbers, few enough for a bin each."""
+    """Whether places are whole numbers, few enough for one bin each."""
     try:
         shape = grid(recording, by).shape
     except ValueError:
@@ -105,7 +105,7 @@ def _is_small_grid(recording: xr.Dataset, by: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """Maps and measures of one Recording of a subject: its own, or that of its control."""
+    """Maps and measures of one Recording of a subject, or of its control."""
 
     recording: xr.Dataset
     rate_maps: xr.Dataset
@@ -145,12 +145,12 @@ def measure_units(
 
 
 def n_maps(recording: xr.Dataset) -> int:
-    """Number of maps of a Recording; 1 if it does not name any."""
+    """Number of maps of a Recording; 1 if it has no coordinate ``map``."""
     return schema.map_numbers(recording)[0].size if schema.MAP in recording.variables else 1
 
 
 def map_names(recording: xr.Dataset, control: bool = False) -> list[str]:
-    """Name of every map of a Recording, or of that of its control."""
+    """Name of every map of a Recording, or of its control."""
     whose = "control" if control else "recording"
     if n_maps(recording) == 1:
         return [whose]
@@ -178,8 +178,8 @@ def join_parts(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Join the rate maps and the measures of a Recording and of its control along ``map``.
 
-    The measures have the columns of :func:`placeformer.place_cells` with a control, if there is
-    one: over ``unit`` if the Recording has one map.
+    With a control, the measures have the additional columns of :func:`placeformer.place_cells`,
+    which are over ``unit`` if the Recording has one map.
     """
     along = xr.Variable(schema.MAP, list(names), {"long_name": "map"})
     maps = concat([part.rate_maps for part in parts], along)
@@ -197,7 +197,7 @@ def join_parts(
     first, second = (BinnedRecording.of(part.recording, **options.axes) for part in parts)
     columns = memory_columns(own.units, control.units, first, second, own.units.attrs["max_q"])
     remembered = {name: columns[name] for name in REMEMBERED}
-    if schema.MAP in own.units.dims:  # on the maps of the control there is nothing to compare
+    if schema.MAP in own.units.dims:  # the maps of the control have no comparison
         n = own.units.sizes[schema.MAP]
         remembered = {
             name: values.assign_coords({schema.MAP: list(names)[:n]}).reindex(
@@ -210,7 +210,7 @@ def join_parts(
 
 
 def share_outside(recording: xr.Dataset, options: MapOptions) -> float:
-    """Share of the samples with a place that lie outside the bins."""
+    """Fraction of the samples with a place that lie outside the bins."""
     places = {name: recording[name] for name in options.by}
     known = xr.concat([place.notnull() for place in places.values()], "axis").all("axis")
     inside = [
@@ -222,7 +222,7 @@ def share_outside(recording: xr.Dataset, options: MapOptions) -> float:
 
 
 def concat(parts: Sequence[xr.Dataset], along: xr.Variable) -> xr.Dataset:
-    """Join Datasets along a dimension, which some of them may have already."""
+    """Join Datasets along a dimension that some of them may already have."""
     dim = str(along.dims[0])
     wide = [part.drop_vars(dim, errors="ignore") for part in parts]
     wide = [part if dim in part.dims else part.expand_dims(dim) for part in wide]
@@ -236,7 +236,7 @@ def concat(parts: Sequence[xr.Dataset], along: xr.Variable) -> xr.Dataset:
 def decode(
     recording: xr.Dataset, options: MapOptions, settings: Settings, progress: bool
 ) -> xr.Dataset:
-    """Decode the position on the first map: from other walks, or other blocks of a single one."""
+    """Decode the position on the first map, trained on other walks or blocks of a single walk."""
     if n_maps(recording) > 1:
         first = schema.map_of_walk(recording) == 0
         recording = recording.isel({schema.WALK: np.flatnonzero(first)})
@@ -254,10 +254,10 @@ def decode(
 
 
 def in_windows(recording: xr.Dataset, by: Sequence[str]) -> tuple[xr.Dataset, str]:
-    """Sum a timed recording in windows of WINDOW seconds, and name the decoder that suits it.
+    """Sum a timed recording in windows of ``WINDOW`` seconds, and name a suitable decoder.
 
-    Rates in Hz become numbers of spikes, which are Poisson; other activations are averaged.
-    Recordings that count steps stay as they are.
+    Rates in Hz become spike counts, for a Poisson decoder; other activations are averaged.
+    Recordings that count steps are returned unchanged.
     """
     seconds = dwell_of(recording)
     if seconds is None:
@@ -287,5 +287,5 @@ def in_windows(recording: xr.Dataset, by: Sequence[str]) -> tuple[xr.Dataset, st
 
 
 def joined_warnings(caught: Sequence[warnings.WarningMessage]) -> str:
-    """Text of different warnings, one in each line."""
+    """Text of the distinct warnings, one per line."""
     return "\n".join(dict.fromkeys(str(warning.message) for warning in caught))

@@ -1,4 +1,4 @@
-"""The units of the report as compact data, from which the page makes its table and its pictures."""
+"""The units of the report as compact data, from which the page builds its table and pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNVISITED = 255
 """Code of a place without a rate; rates are coded 0 to 254 within the range of each unit."""
 
 FINE = 1e-4
-"""Step of the values of the shuffles, which lie between -1 and 1."""
+"""Quantisation step of the values of the shuffles, which lie between -1 and 1."""
 
 COLUMNS = {
     "score": "score",
@@ -33,7 +33,7 @@ COLUMNS = {
     "eta2_beyond": "η² beyond letter",
     "eta2_corrected": "η² without chance",
     "coherence": "coherence",
-    "field_share": "share in fields",
+    "field_share": "fraction in fields",
     "reliability": "reliability",
     "information_rectify": "information, rectified (bits/spike)",
     "information_shift": "information, shifted (bits/spike)",
@@ -47,27 +47,27 @@ COLUMNS = {
 """Headings of the numeric columns, in order."""
 
 FIRST = 4
-"""Number of numeric columns that the table shows at first."""
+"""Number of numeric columns that are shown initially."""
 
 MOST_SHUFFLES = 6_000_000
-"""Number of values of shuffles in the page, above which they are only in the files."""
+"""Maximum number of shuffle values in the page; above it they are only in the files."""
 
 TESTS = {"eta2": "place", "eta2_beyond": "beyond", "coherence": "within_observation"}
 """Suffixes of the names of p and q of every tested measure."""
 
 
 def known_columns(subjects: Sequence[SubjectReport]) -> dict[str, str]:
-    """Headings of the numeric columns that are defined for some unit."""
+    """Headings of the numeric columns that are defined for at least one unit."""
     return {k: head for k, head in COLUMNS.items() if any(one.has(k) for one in subjects)}
 
 
 def columns(subjects: Sequence[SubjectReport]) -> dict[str, str]:
     """Headings of the columns, with their definitions."""
     heads = {head: DEFINITIONS[key][1] for key, head in known_columns(subjects).items()}
-    heads["type"] = "the first that applies of the types of cells that were tested, else other"
+    heads["type"] = "the first of the tested cell types that applies, else other"
     heads["reason"] = (
         "the first criterion of placeformer.place_cells that the unit fails; a place cell passes "
-        "every one"
+        "all of them"
     )
     if any("depends_on_memory" in one.units for one in subjects):
         heads["memory"] = "whether the tuning of a place cell depends on memory of the map"
@@ -75,7 +75,7 @@ def columns(subjects: Sequence[SubjectReport]) -> dict[str, str]:
 
 
 def key_of(head: str) -> str:
-    """Name of a column in conditions and files; "" for columns of words."""
+    """Name of a column in conditions and files; "" for text columns."""
     return {text: key for key, text in COLUMNS.items()}.get(head, "")
 
 
@@ -147,14 +147,14 @@ def layers(subject: SubjectReport) -> list[str]:
 
 
 def indices(subject: SubjectReport) -> list[str]:
-    """Number of every unit within its layer, or its label, by which it is found."""
+    """Number of every unit within its layer, or its label, for the search."""
     if {"layer", "index"} <= set(subject.units.coords):
         return [str(index) for index in subject.units["index"].values]
     return subject.unit_links
 
 
 def types(units: xr.Dataset) -> list[list[str]]:
-    """Type of every unit on every map; place cell or other where no other type was tested."""
+    """Type of every unit on every map; place cell or other if no other type was tested."""
     if "cell_type" in units:
         return units["cell_type"].transpose(schema.MAP, schema.UNIT).values.astype(str).tolist()
     is_cell = units["reason"].transpose(schema.MAP, schema.UNIT).values == PLACE_CELL
@@ -190,7 +190,7 @@ def packed_axis(maps: xr.Dataset, dim: str) -> dict[str, Any]:
 
 
 def is_plane(maps: xr.Dataset) -> bool:
-    """Whether rate maps have two axes of place, and not one."""
+    """Whether rate maps have two axes of place rather than one."""
     return len(schema.place_dims(maps)) > 1
 
 
@@ -201,14 +201,14 @@ def rate_label(maps: xr.Dataset) -> str:
 
 
 def axis(maps: xr.Dataset, dim: str) -> str:
-    """Name of an axis with its unit; a place of a grid world is a step of its grid."""
+    """Name of an axis with its unit; places of a grid world are in grid steps."""
     steps = "grid steps" if is_grid(axis_edges(maps, dim)) else ""
     units = schema.shown_units(maps[dim], steps)
     return f"{dim} ({units})" if units else dim
 
 
 def shades(rate: NDArray[Any]) -> tuple[NDArray[np.uint8], list[float], list[float]]:
-    """Codes of rates (map, unit, place...) within the range of every unit, and its ends."""
+    """Codes of rates (map, unit, place...) within the range of every unit, and the ranges."""
     axes, known = (0, *range(2, rate.ndim)), np.isfinite(rate)
     low = np.min(rate, axis=axes, where=known, initial=np.inf)
     high = np.max(rate, axis=axes, where=known, initial=-np.inf)
@@ -222,7 +222,7 @@ def shades(rate: NDArray[Any]) -> tuple[NDArray[np.uint8], list[float], list[flo
 
 
 def steps(values: xr.DataArray) -> NDArray[np.int16]:
-    """Values of the shuffles (map, unit, shuffle) in steps of FINE; the least integer for NaN."""
+    """Values of shuffles (map, unit, shuffle) in steps of ``FINE``; the lowest integer for NaN."""
     ordered = values.transpose(schema.MAP, schema.UNIT, ...).values
     kind = np.iinfo(np.int16)
     whole = np.clip(np.round(ordered / FINE), kind.min + 1, kind.max)
@@ -230,7 +230,7 @@ def steps(values: xr.DataArray) -> NDArray[np.int16]:
 
 
 def rounded(values: xr.DataArray) -> list[list[float | None]]:
-    """Values (map, unit) with four digits; None for NaN."""
+    """Values (map, unit) with four significant digits; None for NaN."""
     ordered = values.transpose(schema.MAP, schema.UNIT).values
     return [[float(f"{v:.4g}") if np.isfinite(v) else None for v in row] for row in ordered]
 

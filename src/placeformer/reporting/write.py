@@ -61,48 +61,50 @@ def report(
 ) -> Path:
     """Measure networks and recordings, and write an HTML page with the Datasets behind it.
 
-    The page shows the best rate maps, what was found in words, every unit in a table that can be
-    searched, the controls, and how everything was made. It is one file that works offline. What a
-    subject does not have, such as memory errors or lesions, is left out.
+    The page shows the best rate maps, the findings in words, every unit in a searchable table, the
+    controls, and how everything was made. It is a single file that works offline. Parts that do not
+    apply to a subject, such as memory errors or lesions, are left out.
 
     Parameters
     ----------
     subject
-        What the page is about: a network of the zoo, a repository of the hub or a folder by name;
-        a :class:`NavigationTransformer`; a Recording, of a network or of an animal, or its file
+        Subject of the page: the name of a network in the zoo, a repository of the hub or a folder;
+        a :class:`NavigationTransformer`; a Recording of a network or of an animal, or its file
         (``.nc``, ``.zarr``); any other ``torch.nn.Module``, which needs `behaviour`; a list of
-        these, which are shown side by side; or a mapping of these by name.
+        these, which are shown side by side; or a mapping from names to these.
     control
-        Recording of the same units on novel maps or in another environment (or its file), which
-        shows what depends on memory, as in :func:`place_cells`; for a list of subjects a list,
-        with None where there is none. Navigation Transformers have their novel maps as a control.
+        Recording of the same units on novel maps or in another environment (or its file), used to
+        test which tuning depends on memory, as in :func:`place_cells`. For a list of subjects, a
+        list with None for subjects without a control. The control of a navigation Transformer is
+        its novel maps.
     out
-        Folder for the page and the netCDF files. It is new, or contains an earlier report, whose
-        files are replaced. It is written only when everything has been measured.
+        Folder for the page and the netCDF files. It must be new, or contain an earlier report,
+        whose files are replaced. It is written only after everything has been measured.
     beside
-        Subject to compare a single network with. ``"auto"``: the network of the zoo that differs
-        from it in α = 0 alone, if there is one. None or ``"none"`` for no comparison; a list of
-        subjects is never added to by ``"auto"``.
+        Subject with which to compare a single network. ``"auto"``: the network of the zoo that
+        differs from it only in α = 0, if there is one. None or ``"none"``: no comparison.
+        ``"auto"`` never extends a list of subjects.
     behaviour, layers, forward, inputs, dims
-        Walks along which other networks are recorded, and how, see :func:`record`.
+        Walks along which other networks are recorded, and recording options, see :func:`record`.
     score
-        Function of another network that returns a cost, greater being worse, called in eval mode
-        and without gradients: its place cells are lesioned, and control units, see
-        :func:`ablation_curve`.
+        Function of another network that returns a cost (larger is worse), called in eval mode and
+        without gradients. With a score, the place cells of the network and control units are
+        lesioned, see :func:`ablation_curve`.
     by, bins
         Axes of place, one or two, and their bins, see :func:`rate_maps`. The default axes are y and
-        x, or the one there is. The default bins are one for each whole number on a grid of at most
-        40, otherwise 20 along each axis of an arena and 40 along a track.
+        x, or the only one of the two. The default is one bin per whole number on a grid of at most
+        40 per axis, otherwise 20 bins along each axis of an arena and 40 along a track.
     smooth
-        Standard deviation of the Gaussian that smooths the maps, in bins, see :func:`rate_maps`. By
-        default 1.5 for timed recordings, as of animals; others are not smoothed. 0 for none.
+        Standard deviation in bins of the Gaussian that smooths the maps, see :func:`rate_maps`. By
+        default 1.5 for timed recordings, such as those of animals; others are not smoothed. 0 for
+        no smoothing.
     min_occupancy
         Minimum occupancy of a place, see :func:`rate_maps`.
     n_shuffles, cell_types
-        Options of :func:`place_cells`. Grid, border and head-direction cells are distinguished in
-        recordings by default, and in navigation Transformers if `cell_types` is true. The options
-        from `by` to `min_occupancy` are refused where all subjects are navigation Transformers: the
-        places of a grid world have a bin each.
+        Options of :func:`place_cells`. Cell types are distinguished in recordings by default, and
+        in navigation Transformers if `cell_types` is True. The options from `by` to `min_occupancy`
+        raise an error if all subjects are navigation Transformers, because each place of a grid
+        world has its own bin.
     seed
         Random seed of walks, shuffles and lesions.
     settings
@@ -120,11 +122,11 @@ def report(
     Raises
     ------
     ValueError
-        Unknown networks or files, a network without a world, a recording without places, a control
-        of other units or of trained maps, subjects of the same name, or a folder that cannot be
-        written. These are checked before anything is measured.
+        A network or file is unknown, a network has no world, a recording has no places, a control
+        has other units or was recorded on trained maps, two subjects have the same name, or the
+        folder cannot be written. All are checked before anything is measured.
     TypeError
-        A subject of a type that has no report.
+        A subject is of a type that has no report.
 
     See Also
     --------
@@ -175,7 +177,7 @@ DEFAULTS = {"beside": "auto", "n_shuffles": "auto", "seed": 0}
 """Defaults of options that are not None."""
 
 OF_PLACES = ("by", "bins", "smooth", "min_occupancy")
-"""Options that say how the places of recordings are binned."""
+"""Options for the binning of places in recordings."""
 
 
 def changed(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +200,7 @@ def subjects(
     recorded: Mapping[str, Any],
     progress: bool = False,
 ) -> list[Measurement]:
-    """Load the subjects, and prepare their measurements; everything is checked."""
+    """Load and check the subjects, and prepare their measurements."""
     pairs = [(name, one, opened(one)) for name, one in named_subjects(subject)]
     controls = list(controls_of(control, len(pairs)))
     if not isinstance(subject, list | tuple | Mapping) or isinstance(subject, xr.Dataset):
@@ -206,19 +208,22 @@ def subjects(
             (None, other, opened(other, "beside")) for other in compared_with(pairs[0][2], beside)
         ]
     elif not isinstance(beside, str) or beside not in ("auto", "none"):
-        raise ValueError("beside is for a single subject; add it to the list of subjects")
+        raise ValueError(
+            f"beside must be 'auto' or 'none' for several subjects, got {beside!r:.80}; add it to "
+            "the list of subjects"
+        )
     controls += [None] * (len(pairs) - len(controls))
     modules = [one for _, _, one in pairs if is_other_network(one)]
     if not modules and (behaviour is not None or score is not None or recorded):
         raise ValueError(
-            "behaviour, layers, forward, inputs, dims and score are for networks other than "
-            "navigation Transformers; a Recording holds what was recorded"
+            "behaviour, layers, forward, inputs, dims and score must be None for navigation "
+            "Transformers and Recordings; they are options of other networks"
         )
     of_places = [name for name in OF_PLACES if getattr(settings, name) is not None]
     if of_places and all(isinstance(one, NavigationTransformer) for _, _, one in pairs):
         raise ValueError(
-            f"{' and '.join(of_places)} must be None for navigation Transformers, as the places of "
-            "a grid world have a bin each; pass a Recording of them for other bins"
+            f"{' and '.join(of_places)} must be None for navigation Transformers, because each "
+            "place of a grid world has its own bin; for other bins pass a Recording of the network"
         )
     names = [name or name_of(source, one) for name, source, one in pairs]
     check_names(names, [one for _, _, one in pairs])
@@ -229,8 +234,8 @@ def subjects(
         if isinstance(one, NavigationTransformer):
             if other is not None:
                 raise ValueError(
-                    f"control must be None for {name}, whose control are its novel maps; pass a "
-                    "Recording of it to choose another"
+                    f"control must be None for {name}, whose control is its novel maps; to use "
+                    "another control, pass a Recording of the network"
                 )
             found.append(NetworkMeasurement(one, settings, name=name, progress=progress))
         elif isinstance(one, xr.Dataset):
@@ -241,7 +246,7 @@ def subjects(
             if behaviour is None:
                 raise ValueError(
                     f"behaviour must be the walks along which {name} is recorded (see "
-                    "placeformer.record), got None; or pass a Recording of it"
+                    "placeformer.record), got None; pass them, or a Recording of the network"
                 )
             found.append(
                 ModuleMeasurement(
@@ -264,7 +269,7 @@ def is_other_network(subject: Any) -> bool:
 
 
 def compared_with(subject: Any, beside: Any) -> list[Any]:
-    """The subject to compare a single one with, or none."""
+    """The subject with which to compare a single subject, if any."""
     if not isinstance(beside, str) or beside not in ("auto", "none"):
         return [] if beside is None else [beside]
     if beside == "none" or not isinstance(subject, NavigationTransformer):
@@ -285,7 +290,7 @@ def check_names(names: Sequence[str], found: Sequence[Any]) -> None:
 
 
 def measure(measurements: Sequence[Measurement], *, progress: bool = True) -> list[SubjectReport]:
-    """Measure the subjects in turn, and print the name of every stage."""
+    """Measure the subjects one after another, and print the name of every stage."""
     stages = [(run.name, *stage) for run in measurements for stage in run.stages]
     for i, (name, label, run_stage) in enumerate(stages, start=1):
         if progress:
@@ -295,10 +300,10 @@ def measure(measurements: Sequence[Measurement], *, progress: bool = True) -> li
 
 
 def write_dataset(dataset: xr.Dataset, file: Path) -> None:
-    """Write compressed netCDF.
+    """Write a Dataset as compressed netCDF.
 
-    The encoding of a file that the data were read from is dropped, as it would cut longer labels
-    that were joined to them.
+    The encoding of a file that the data were read from is dropped, because it would truncate longer
+    labels that were joined to them.
     """
     small = {
         name: {"zlib": True, "complevel": 4}
@@ -310,7 +315,7 @@ def write_dataset(dataset: xr.Dataset, file: Path) -> None:
 
 @contextmanager
 def workspace(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder that replaces the report in `out` on success, in one piece."""
+    """Yield a temporary folder that atomically replaces the report in `out` on success."""
     check_folder(out)
     with ExitStack() as stack:
         try:

@@ -18,11 +18,11 @@ MIN_PAIRS = 20
 """Minimum number of pairs of places in a correlation."""
 
 EQUAL = 0.05
-"""Relative difference of the widths of bins that count as equal: an animal comes nearer to one
-wall than to another, so that bins between the extremes of its path differ by a few percent."""
+"""Maximum relative difference of bin widths that count as equal. An animal comes closer to one
+wall than to another, so bins between the extremes of its path differ by a few percent."""
 
 LAG = "_lag"
-"""Suffix of the dimensions of lags."""
+"""Suffix of the lag dimensions."""
 
 BLOCK = 64
 """Number of maps processed at once, small enough for the processor's cache."""
@@ -48,7 +48,7 @@ def autocorrelogram(maps: xr.Dataset, *, min_overlap: int = MIN_PAIRS) -> xr.Dat
     Returns
     -------
     xarray.DataArray
-        (unit, y_lag, x_lag) or (..., unit, ...), -1 to 1, without a unit, symmetric about lag 0.
+        (unit, y_lag, x_lag) or (..., unit, ...), -1 to 1, dimensionless, symmetric about lag 0.
         An axis of n bins has 2 n - 1 lags, in the units of the axis. Unchanged when rates are
         scaled, shifted or negated. NaN at lags with too few pairs and throughout a map that does
         not vary; 0 where the map varies but the overlapping places do not.
@@ -158,7 +158,7 @@ def _of_block(
         pairs, sums, squares = (_over_overlaps(v) for v in (valid.astype(float), off, off**2))
     else:
         there, square = forward(valid.astype(float)), forward(off**2)
-        pairs = np.round(back(there * there.conj()))  # a transform returns whole numbers inexactly
+        pairs = np.round(back(there * there.conj()))  # transforms return inexact whole numbers
         sums, squares = back(of * there.conj()), back(square * there.conj())
     half = (slice(None), slice(lags[0] // 2, None))
     n = np.maximum(pairs, 1)
@@ -176,7 +176,8 @@ def _of_block(
 def _over_overlaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sums of maps (map, y, x, ...) over the places that overlap at every lag.
 
-    Where every place was visited, they are sums from one edge or up to the other, along each axis.
+    Every place must have been visited: the overlap at a lag then runs from one edge of the map
+    along each axis, so that all sums are cumulative sums.
     """
     for axis in range(1, values.ndim):
         up_to = np.cumsum(values, axis)
@@ -240,6 +241,6 @@ def square_width(maps: xr.Dataset, what: str) -> float:
 
 
 def _other_coords(maps: xr.Dataset, space: tuple[str, ...]) -> dict[str, xr.DataArray]:
-    """Coordinates of the rates that have no axis of place."""
+    """Coordinates of the rates that do not lie on an axis of place."""
     coords = maps[schema.RATE].coords
     return {str(k): v for k, v in coords.items() if not set(v.dims) & set(space)}

@@ -23,13 +23,13 @@ from scipy import sparse
 from placeformer.data.blocks import blocks, tree
 
 FLOAT32_SAMPLES = 128
-"""About the number of samples of a bin that are added in float32 rather than float64."""
+"""Approximate number of samples of a bin that are added in float32 rather than float64."""
 
 MAX_PARTS = 4
-"""Maximum number of parts of a block that are added in float32; otherwise all is in float64."""
+"""Maximum number of parts of a block that are added in float32; above it, float64 is used."""
 
 CACHED_VALUES = 2**19
-"""Maximum number of sums that are added to at a time, so that they fit the cache."""
+"""Maximum number of sums that are updated at a time, so that they fit into the cache."""
 
 MAX_THREADS = 4
 
@@ -96,9 +96,9 @@ def bin_sums(
     values
         Activations, shape (walk, time, unit): NumPy or dask, any real dtype.
     index
-        For every term the bin of each sample, shape (walk, time), or (n, walk, time) where a
-        sample counts in n bins, also as ``ShuffledBins``; negative: it counts in no bin. For dask
-        values it may be dask in the same chunks.
+        For every term the bin of each sample: an array (walk, time), or an array or
+        ``ShuffledBins`` (n, walk, time) where a sample counts in n bins. A sample with a negative
+        bin is not counted. With dask values the bins may be dask in the same chunks.
     sizes
         Number of bins of every term.
     terms
@@ -185,7 +185,7 @@ def scatter(
     size
         Number of bins.
     weight
-        What every sample counts, shape (sample,); by default 1.
+        Weight of every sample, shape (sample,); by default 1.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def scatter(
     if len(index) <= n_rows:
         return _product(block, index, size, weight)
     sums = np.zeros((size, block.shape[1]), block.dtype)
-    for start in range(0, len(index), n_rows):  # every sample is added to rows in the cache
+    for start in range(0, len(index), n_rows):  # samples are added to rows that are in the cache
         some = index[start : start + n_rows]
         low = int(np.min(some, where=some >= 0, initial=size))
         below = int(some.max(initial=-1)) + 1 - low
@@ -212,7 +212,7 @@ def _product(
     size: int,
     weight: NDArray[np.float64] | None,
 ) -> Part:
-    """Sums as in :func:`scatter`, of index rows whose sums fit the cache of a processor."""
+    """Sums as in :func:`scatter`, for rows of the index whose sums fit into the cache."""
     chosen, start = index.T.ravel(), np.arange(len(block) + 1) * len(index)
     entries = None if weight is None else np.repeat(weight, len(index))
     if chosen.min(initial=0) < 0:
@@ -226,7 +226,7 @@ def _product(
     entries = np.ones(chosen.size) if entries is None else entries
     parts = 1
     if block.dtype == np.float32:
-        # float32 sums of few samples each are exact enough; those of the parts add up in float64.
+        # float32 sums of few samples are accurate enough; sums of parts are added in float64.
         parts = -(-int(np.bincount(chosen).max(initial=1)) // FLOAT32_SAMPLES)
         if parts > MAX_PARTS:
             block, parts = block.astype(np.float64), 1
@@ -266,7 +266,7 @@ def _dask_sums(
 ) -> list[NDArray[np.float64]]:
     """Compute :func:`bin_sums` of a dask array: one task per chunk, partial sums reduced as a tree.
 
-    Shuffles are applied within the tasks, which share the bins before them.
+    Shuffles are applied within the tasks, which share the bins before the shuffle.
     """
     from dask.base import compute
     from dask.delayed import delayed

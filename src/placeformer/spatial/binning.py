@@ -27,15 +27,15 @@ MAX_BINS = 10_000_000
 """Maximum number of bins; a coordinate that spans more whole numbers is unlikely to be a grid."""
 
 FEW = 0.02
-"""Share of the samples with a position in bins below which bins may be in other units."""
+"""Fraction of the samples inside the bins below which the bins may be in other units."""
 
 LOADED_VALUES = 2**26
-"""Maximum number of activations that are loaded from a disk to be read again: 256 MiB."""
+"""Maximum number of activations that are loaded from disk for repeated reading: 256 MiB."""
 
 Bins = int | ArrayLike | Mapping[str, Any] | Sequence[Any] | None
 
 Circular = Mapping[str, float] | None
-"""Period of every circular variable, beside those that the recording declares."""
+"""Period of every circular variable, in addition to those that the recording declares."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class BinnedRecording:
     index: Any
     """Bin of every sample (walk, time); -1: no bin. Dask where the activations are dask."""
     weights: NDArray[np.float64] | None = None
-    """Seconds that every sample (walk, time) stands for; ``None``: all count equally."""
+    """Seconds that every sample (walk, time) represents; ``None``: all count equally."""
     unit_of_time: float | None = None
-    """Seconds per unit of weight: 1 with ``weights``, else the seconds that every sample stands
-    for; ``None``: the recording counts steps."""
+    """Seconds per unit of weight: 1 with ``weights``, else the seconds that every sample
+    represents; ``None``: the recording counts steps."""
 
     @classmethod
     def of(
@@ -89,7 +89,7 @@ class BinnedRecording:
 
     @property
     def size(self) -> int:
-        """Number of bins, those of all maps together."""
+        """Number of bins of all maps together."""
         return self.grid.size * (1 if self.maps is None else self.maps.size)
 
     @property
@@ -103,19 +103,19 @@ class BinnedRecording:
         return (() if self.maps is None else (self.maps.size,)) + self.grid.shape
 
     def totals(self, index: Any, size: int) -> NDArray[Any]:
-        """What the samples of every bin count together, shape (bin,)."""
+        """Total weight (or number) of the samples in every bin, shape (bin,)."""
         return _blocks.totals(index, size, self.weights)
 
     @cached_property
     def lengths(self) -> NDArray[np.intp]:
-        """Steps of every walk, shape (walk,); the steps that end shorter walks have no bin."""
+        """Steps of every walk, shape (walk,), without the padding of shorter walks."""
         return walk_lengths(self.recording, np.asarray(self.index[:, -1]) < 0)
 
     def check_visited(self, name: str = "recording") -> None:
-        """Refuse bins that hold no sample of the recording, given the name of its argument.
+        """Raise if the bins hold no sample, and warn if they hold few of the known positions.
 
-        Bins that hold few of the samples whose position is known are warned of: they may be in
-        other units.
+        In the second case the bins may be in other units than the recording. ``name`` is the
+        argument that holds the recording, for the message.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class BinnedRecording:
         )
 
     def observed(self) -> BinnedRecording:
-        """The same without samples at which no unit has a finite activation."""
+        """The same recording without samples at which no unit has a finite activation."""
         values = activations(self.recording)
         if hasattr(values, "dask"):
             import dask.array as da
@@ -203,12 +203,12 @@ def of_part(index: Any, part: Any, size: int, n: int) -> Any:
 
 
 def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
-    """Number of the observation in every bin, shape (bin,); -1 where unvisited.
+    """Number of the observation at every bin, shape (bin,); -1 where unvisited.
 
     Raises
     ------
     ValueError
-        A bin shows more than one observation.
+        A bin holds more than one observation.
     """
     observation = samples(binned.recording, "observation")
     known, _ = _blocks.distinct(observation)
@@ -258,7 +258,7 @@ class Axis:
     def index(self, values: NDArray[Any]) -> NDArray[np.intp]:
         """Bin of every value; -1 outside the edges and for NaN. The last bin is closed.
 
-        On a circular axis no value is outside.
+        On a circular axis every value has a bin.
         """
         if values.dtype.kind in "iu" and values.size:
             low, high = int(values.min()), int(values.max())
@@ -279,7 +279,7 @@ class Axis:
         return bins
 
     def coords(self) -> dict[str, xr.Variable]:
-        """Bin centres on the dimension of the axis, edges on a dimension of their own."""
+        """Bin centres on the dimension of the axis, edges on a separate dimension."""
         edges = self.name + schema.EDGES_SUFFIX
         return {
             self.name: xr.Variable(self.name, self.centres, dict(self.attrs)),
@@ -351,9 +351,9 @@ def grid(recording: xr.Dataset, by: Sequence[str], bins: Bins = None) -> Grid:
         ``None``: one bin per whole number, from the minimum to the maximum (for ``x`` and ``y`` of
         a recording that states the size of its world: all its places). A number: that many equal
         bins from the minimum to the maximum. Edges: ascending; the last bin includes its right
-        edge. A mapping from names to any of these, or a sequence of one for each name. RateMaps:
-        the edges of those maps, and their periods. On a circular axis the bins span one period:
-        from 0 on unless edges are given.
+        edge. A mapping from names to any of these, or a sequence with one entry per name. RateMaps:
+        the edges of those maps, and their periods. On a circular axis the bins span one period,
+        which starts at 0 unless edges are given.
 
     Raises
     ------
@@ -396,13 +396,13 @@ def axis_names(by: Sequence[str]) -> tuple[str, ...]:
 
 
 def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
-    """The specification of bins of every name."""
+    """The specification of the bins for every name."""
     if isinstance(bins, xr.Dataset):
         return _edges_of(bins, names)
     if isinstance(bins, Mapping):
         unknown = set(bins) - set(names)
         if unknown:
-            raise ValueError(f"bins names {sorted(unknown)}, but by is {names}")
+            raise ValueError(f"bins must map names in by={names} to bins, got {sorted(unknown)}")
         return {name: bins.get(name) for name in names}
     if bins is None or np.ndim(_first_level(bins)) == 0:
         return dict.fromkeys(names, bins)
@@ -468,7 +468,7 @@ def _axis(recording: xr.Dataset, name: str, bins: Any, period: float | None) -> 
 def _edges_of_period(
     name: str, extent: Extent, bins: Any, period: float, side: int | None
 ) -> NDArray[np.float64]:
-    """Edges of a circular axis: whole numbers without ``bins``, else equal bins from 0 on."""
+    """Edges of a circular axis: whole numbers without ``bins``, else equal bins that start at 0."""
     if bins is not None:
         return _equal(name, Extent(0.0, period, None), bins)
     if period % 1 or (side is not None and period != side):
@@ -481,7 +481,7 @@ def _edges_of_period(
 
 
 def _side(recording: xr.Dataset, name: str) -> int | None:
-    """Places along an axis of the world, from the attributes or provenance of the recording."""
+    """Number of places along an axis of the world, from the attributes or the provenance."""
     if name not in ("x", "y"):
         return None
     known = schema.read_provenance(recording)
@@ -504,7 +504,7 @@ def _edge_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Extent:
-    """Minimum and maximum of a coordinate, and a value that is not a whole number, if any."""
+    """Minimum and maximum of a coordinate, and a value that is not whole, if there is one."""
 
     low: Any
     high: Any
@@ -628,13 +628,13 @@ def unit_sums(
     skipna: bool,
     weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Sums of every unit's activation over the samples of every bin, by weight.
+    """Weighted sums of every unit's activation over the samples of every bin.
 
     Returns
     -------
     sums, finite
-        Arrays (bin, unit); ``finite`` is the number of samples in each sum, by weight, or ``None``
-        without ``skipna``, as every sample of a bin then counts.
+        Arrays (bin, unit). ``finite`` is the total weight of the samples in each sum; it is
+        ``None`` without ``skipna``, because every sample of a bin then counts.
 
     Raises
     ------

@@ -16,10 +16,10 @@ from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, pol
 from placeformer.spatial.rate_maps import flatten, per_unit
 
 VISITED_WALL = 0.25
-"""Least share of the places along a wall that must be visited to go without a warning."""
+"""Fraction of visited places along a wall below which there is a warning."""
 
 LEAST_SHARE = 0.02
-"""Minimum share of the visited places in a field: in the source 200 cm² of a square metre."""
+"""Minimum size of a field as a fraction of the visited places; 200 cm² of 1 m² in the source."""
 
 
 def border_score(
@@ -34,22 +34,22 @@ def border_score(
     .. math:: b = \frac{c_M - d_m}{c_M + d_m}
 
     Fields are sets of places connected by their sides whose rate exceeds ``threshold`` times the
-    maximum rate of the unit. c_M is the maximum share of the visited places along one of the four
-    walls that a single field covers; d_m is the mean distance of the places in fields from the
-    nearest wall, weighted by rate, in halves of the shorter side.
+    maximum rate of the unit. c_M is the largest fraction of the visited places along one of the
+    four walls that a single field covers. d_m is the mean distance of the places in fields from
+    the nearest wall, weighted by rate and divided by half the shorter side.
 
     Parameters
     ----------
     maps
-        RateMaps of two axes that fill a rectangle: the first and last rows and columns with a
-        visited place are the walls, of every ``map`` its own.
+        RateMaps with two axes that fill a rectangle. The first and last rows and columns with a
+        visited place are the walls, separately for every ``map``.
     negatives
         How to treat negative rates: ``"rectify"``, ``"shift"`` or ``"raise"``.
     threshold
-        Share of the maximum rate, 0.3 in the source.
+        Fraction of the maximum rate; 0.3 in the source.
     min_bins
-        Minimum size of a field in bins; by default 2 % of the visited places, which are the
-        200 cm² of the source in a box of a square metre.
+        Minimum size of a field in bins; by default 2 % of the visited places, which corresponds
+        to the 200 cm² of the source in a box of 1 m².
 
     Returns
     -------
@@ -68,7 +68,7 @@ def border_score(
     Warns
     -----
     UserWarning
-        Less than a quarter of the places along a wall was visited.
+        Less than a quarter of the places along a wall were visited.
 
     See Also
     --------
@@ -111,7 +111,7 @@ def border_score(
 def _scores(
     maps: xr.Dataset, negatives: Negatives, threshold: float, min_bins: int | None
 ) -> NDArray[np.float64]:
-    """Border score (..., unit) of maps with the same walls."""
+    """Border score (..., unit) of maps that have the same walls."""
     maps = _within_walls(maps)
     rate, share = flatten(maps)
     rate = apply_negatives(rate, share > 0, negatives, maps[schema.RATE])
@@ -123,7 +123,7 @@ def _scores(
 
 
 def _within_walls(maps: xr.Dataset) -> xr.Dataset:
-    """The maps without margins that nobody visited."""
+    """The maps without unvisited margins."""
     space = schema.place_dims(maps)
     seen = (maps[schema.OCCUPANCY] > 0) & maps[schema.RATE].notnull()
     visited = seen.any([d for d in seen.dims if d not in space]).transpose(*space).values
@@ -141,8 +141,8 @@ def _within_walls(maps: xr.Dataset) -> xr.Dataset:
     if sparse:
         warnings.warn(
             f"less than {VISITED_WALL:.0%} of the places at a wall were visited ({sparse[0]}): the "
-            "border score takes the outermost visited bins for the walls; leave thinly visited "
-            "margins out with maps.isel, or raise min_occupancy",
+            "border score takes the outermost visited bins as the walls; remove sparsely visited "
+            "margins with maps.isel, or raise min_occupancy",
             stacklevel=4,
         )
     return maps.isel(dict(zip(space, part, strict=True)))
@@ -159,7 +159,7 @@ def scores(
     label, owner, size = _fields(rate, valid, threshold)
     least = np.ceil(LEAST_SHARE * valid.sum((1, 2))) if min_bins is None else min_bins
     large_enough = size >= np.broadcast_to(least, len(rate))[owner]
-    large_enough[0] = False  # label 0: outside of fields
+    large_enough[0] = False  # label 0: outside fields
     covered = np.zeros(len(rate))
     np.maximum.at(covered, owner[large_enough], _coverage(label, owner, valid)[large_enough])
     weight = np.where(large_enough[label], rate, 0.0)
@@ -171,7 +171,7 @@ def scores(
 
 
 def wall_distance(maps: xr.Dataset) -> NDArray[np.float64]:
-    """Distance of each bin's centre from the nearest wall, in halves of the shorter side."""
+    """Distance of each bin's centre from the nearest wall, divided by half the shorter side."""
     axes = []
     for name in schema.place_dims(maps):
         edged = name + schema.EDGES_SUFFIX in maps.variables
@@ -199,7 +199,7 @@ def _fields(
 def _coverage(
     label: NDArray[np.intp], owner: NDArray[np.intp], valid: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Maximum share of the visited places along a wall that each field covers."""
+    """Largest fraction of the visited places along a wall that each field covers."""
     best = np.zeros(len(owner))
     for wall in (np.s_[:, 0], np.s_[:, -1], np.s_[:, :, 0], np.s_[:, :, -1]):
         bins = np.bincount(label[wall].ravel(), minlength=len(owner))
@@ -215,6 +215,8 @@ def _check_options(maps: xr.Dataset, threshold: float, min_bins: int | None) -> 
     refuse_circular(maps, "a border score, as it has no wall")
     check_number("threshold", threshold)
     if not 0 < threshold < 1:
-        raise ValueError(f"threshold must lie between 0 and 1 (share of peak), got {threshold}")
+        raise ValueError(
+            f"threshold must lie between 0 and 1 (fraction of the peak), got {threshold}"
+        )
     if min_bins is not None:
         check_whole("min_bins", min_bins)

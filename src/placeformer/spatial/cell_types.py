@@ -1,4 +1,4 @@
-"""Spatial cell types: grid, border, head-direction and speed cells beside place cells, by tests."""
+"""Tests for spatial cell types: grid, border, head-direction and speed cells, and place cells."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from placeformer.spatial.shuffle_test import compare_with_shuffles
 from placeformer.spatial.speed_score import SPEED, speed_columns, speed_varies
 
 LEAST_SCORE = 0.2
-"""Grid or border score up to which a unit is not tested, as noise has as high a score."""
+"""Grid or border score up to which a unit is not tested, because noise can score as high."""
 
 
 OPTIONS: dict[str, dict[str, Any]] = {"grid_score": {}, "border_score": {"negatives": "shift"}}
-"""Options of the scores. Rectified maps of shuffles may hold no rate above 0, hence no score."""
+"""Options of the scores. A rectified map of a shuffle may have no positive rate, hence no score."""
 
 
 def scores_of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -37,7 +37,7 @@ def scores_of_maps(maps: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def _score(score: Callable[..., xr.DataArray], maps: xr.Dataset, **options: Any) -> xr.DataArray:
-    """A score of two-dimensional maps; NaN, with the reason, for maps that have none."""
+    """A score of two-dimensional maps; NaN, with the reason, for maps without such a score."""
     try:
         return score(maps, **options)
     except ValueError as error:
@@ -56,7 +56,7 @@ def cell_type_columns(
     negatives: Negatives,
     of_maps: Mapping[str, Any],
 ) -> dict[str, xr.DataArray]:
-    """Tests of the scores of a table of place cells, and the type of every unit.
+    """Tests of the scores in a table of place cells, and the type of every unit.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ def cell_type_columns(
     table
         Table of place cells (unit,) or (map, unit), with both scores and the decision.
     tests
-        Options of :func:`compare_with_shuffles`, the null among them.
+        Options of :func:`compare_with_shuffles`, including the null.
     max_q
-        Maximum q of a type.
+        Maximum q for a unit to be of a type.
     negatives
-        Policy of the mean vector.
+        Policy for negative rates in the mean vector.
     of_maps
         Options of the maps.
     """
@@ -81,7 +81,8 @@ def cell_type_columns(
         p, q = _tested(binned, name, candidates, tests, max_q, {**own, **of_maps})
         known = np.isfinite(table[name].values)
         for kind, values in (("p", p), ("q", q)):
-            text = f"{kind} of the {name.replace('_', ' ')}: 1 without tuning to place or score"
+            score = name.replace("_", " ")
+            text = f"{kind} of the {score}: 1 without tuning to place or with a low score"
             columns[f"{kind}_{name}"] = _like(table, np.where(known, values, np.nan), text)
         passed[name] = q <= max_q
     is_place_cell = table["is_place_cell"].values
@@ -90,8 +91,8 @@ def cell_type_columns(
         "border cell": passed["border_score"],
         "place cell": is_place_cell,
     }
-    # Slow activations have a greater variance explained by chance the more bins there are, and
-    # place has the most: what chance explains is taken off before they are compared.
+    # The variance of slow activations that is explained by chance grows with the number of bins,
+    # and place has the most bins. The chance level is therefore removed before the comparison.
     explained = table["eta2_corrected"].fillna(0).values
     heading = heading_of(binned.recording)
     if heading is not None and np.isfinite(binned.recording[heading]).any():
@@ -118,14 +119,14 @@ def _tested(
     max_q: float,
     options: Mapping[str, Any],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """P and q (..., unit) of a score; 1 for units that are no candidates on any map."""
+    """P and q (..., unit) of a score; 1 for units that are not a candidate on any map."""
     p, q = np.ones(candidates.shape), np.ones(candidates.shape)
     units = np.flatnonzero(candidates.any(axis=tuple(range(candidates.ndim - 1))))
     if units.size:
         # The other units count as tests with p = 1, which raises q by the ratio of the numbers.
         share = units.size / candidates.shape[-1]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # said of the maps themselves
+            warnings.simplefilter("ignore", UserWarning)  # already given for the maps of the data
             test = compare_with_shuffles(
                 binned.of_units(units), statistic, **{**tests, "max_q": max_q * share}, **options
             )

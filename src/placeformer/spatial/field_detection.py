@@ -27,7 +27,7 @@ SPREAD_OF_NORMAL = 1.1205
 """Difference of these quantiles in a normal distribution, in standard deviations."""
 
 SADDLE_NOISE = 2.5
-"""Minimum depth of a saddle, in standard deviations of the noise of a bin."""
+"""Minimum depth of a saddle, in standard deviations of the noise in a bin."""
 
 SQUARE = (1, 3, 3)
 
@@ -51,7 +51,7 @@ class Criteria:
             check_number(name, getattr(self, name))
         rules = [
             (self.method in get_args(Method), "method", f"be one of {get_args(Method)}"),
-            (0 < self.threshold < 1, "threshold", "lie between 0 and 1 (share of the peak)"),
+            (0 < self.threshold < 1, "threshold", "lie between 0 and 1 (fraction of the peak)"),
             (self.min_bins >= 1, "min_bins", "be at least 1 bin"),
             (self.min_contrast >= 0, "min_contrast", "be at least 0 (standard errors)"),
             (0 < self.min_prominence <= 1, "min_prominence", "lie above 0 and up to 1"),
@@ -79,7 +79,7 @@ Wraps = tuple[bool, ...]
 def detect(
     rate: NDArray[np.float64], valid: NDArray[np.bool_], criteria: Criteria, wraps: Wraps
 ) -> DetectedFields:
-    """Fields of a stack of maps (map, *bins), all maps at once."""
+    """Detect the fields of a stack of maps (map, *bins), all maps at once."""
     (baseline,) = _quantiles(rate, valid, (0.5,)) if criteria.method == "peak" else (0.0,)
     height = np.where(valid, rate - baseline, 0.0)
     noise = _noise(rate, valid, wraps)
@@ -164,7 +164,7 @@ def _beside_peak(
     n: int,
     size: int,
 ) -> NDArray[np.float64]:
-    """Bins of regions on a circular axis, moved by whole turns to beside the region's heaviest."""
+    """Bins of regions on a circular axis, moved by whole periods close to the heaviest bin."""
     heaviest = np.zeros(n, np.intp)
     order = np.argsort(weight, kind="stable")
     heaviest[number[order]] = at[order]
@@ -187,7 +187,7 @@ def _noise(
 ) -> NDArray[np.float64]:
     """Standard deviation of a bin, from the mean square difference of visited neighbours.
 
-    Slow variation hardly contributes, and skewed noise and noise with a floor are covered.
+    Slow variation hardly contributes; skewed noise and noise with a floor are handled too.
     """
     squares, pairs = np.zeros(len(rate)), np.zeros(len(rate))
     for axis in range(1, rate.ndim):
@@ -211,8 +211,8 @@ def _contrast(
 ) -> NDArray[np.float64]:
     """Mean of the 3 x 3 bins around each bin above its median in the map, in standard errors.
 
-    Where the background of these means spreads more than the noise of single bins explains, as in
-    smoothed maps, that spread is used instead.
+    Where the background of these means varies more than the noise of single bins explains, as in
+    smoothed maps, the standard error comes from that variation instead.
     """
     n = np.maximum(np.round(box_sums(valid.astype(float), wraps)), 1.0)
     mean = box_sums(np.where(valid, rate, 0.0), wraps) / n
@@ -269,11 +269,11 @@ def watershed(
     mask
         Bins that belong to a region, same shape.
     depth
-        Minimum rise of a peak that forms a region of its own, shape (map,).
+        Minimum rise of a peak that forms a separate region, shape (map,).
     connectivity
         4: bins are connected by sides; 8: by sides and corners.
     wraps
-        Whether the last bin of every axis is a neighbour of the first; by default of none.
+        Whether the last bin of every axis is a neighbour of the first; by default False for all.
 
     Returns
     -------
@@ -285,9 +285,8 @@ def watershed(
     flat = padded.reshape(len(height), -1)
     inside = np.pad(mask, border).reshape(len(height), -1)
     count = inside.sum(axis=1)
-    rows = np.argsort(
-        -count, kind="stable"
-    )  # fullest first, so the maps with bins left are a prefix
+    # The maps with the most bins come first, so that the maps with bins left are a prefix.
+    rows = np.argsort(-count, kind="stable")
     order = np.argsort(np.where(inside, -flat, np.inf), axis=1, kind="stable")[rows]
     neighbours = _neighbours(padded.shape[1:], connectivity, wraps or (False,) * mask[0].ndim)
     label = np.zeros(flat.shape, np.intp)
@@ -327,7 +326,7 @@ def _flood_next_bin(
 def _neighbours(shape: tuple[int, ...], connectivity: int, wraps: Wraps) -> NDArray[np.intp]:
     """Neighbours (bin, neighbour) of the bins of a flat map with a border of one bin.
 
-    On a circular axis those beyond the border are at its other end.
+    On a circular axis a neighbour beyond the border is at the other end of the axis.
     """
     offsets = np.argwhere(neighbourhood(len(shape), connectivity)[1]) - 1
     offsets = offsets[offsets.any(axis=1)]
@@ -346,7 +345,7 @@ def connected(mask: Mask, connectivity: int, wraps: Wraps) -> NDArray[np.intp]:
     label, n = ndimage.label(np.pad(mask, border, mode="wrap"), structure)
     if not any(wraps):
         return np.asarray(label)
-    # A bin and its copy beyond the seam are of one region.
+    # A bin and its copy beyond the seam belong to the same region.
     inside = tuple(slice(side[0], -side[1] or None) for side in border)
     copy = np.pad(label[inside], border, mode="wrap")
     pairs = (np.ones(label.size), (label.ravel(), copy.ravel()))
@@ -373,7 +372,7 @@ def opexebo_regions(rate: Image, visited: Mask, lowest: float) -> NDArray[np.int
     visited
         Visited bins, same shape; a field may enclose bins that were not visited.
     lowest
-        Lowest threshold, as a share of the peak of a field.
+        Lowest threshold, as a fraction of the peak of a field.
     """
     seed = ndimage.grey_erosion(rate, footprint=CROSS, mode="reflect")
     images = _reconstruct(seed, rate)
@@ -398,7 +397,7 @@ def _regional_maxima(image: Image) -> Mask:
     """Plateaus without a higher neighbour; none in a flat map."""
     top = ndimage.maximum_filter(image, SQUARE) <= image
     while True:
-        # a bin is not a maximum either if an equal neighbour is not one
+        # A bin is not a maximum if an equal neighbour is not one.
         below = np.where(top, -np.inf, image)
         fallen = top & (ndimage.maximum_filter(below, SQUARE) >= image)
         if not fallen.any():

@@ -19,16 +19,16 @@ from placeformer.spatial.rate_maps import flatten
 Floats = NDArray[np.float64]
 
 MIN_FIELDS = 4
-"""Minimum number of fields of a map whose geometry can be told."""
+"""Minimum number of fields of a map whose geometry can be determined."""
 
 MAX_ELLIPTICITY = 1.5
-"""Axis ratio above which the peaks are not those of a hexagonal lattice: a square one has 1.73."""
+"""Axis ratio above which the lattice is not taken as hexagonal; a square lattice has 1.73."""
 
 CANDIDATES = 32
-"""Number of maxima nearest to the centre of an autocorrelogram among which its peaks are found."""
+"""Number of maxima nearest to the centre of an autocorrelogram among which peaks are sought."""
 
 APART = 0.5
-"""Distance of two maxima, as a share of that from the centre, below which they are one peak."""
+"""Distance between two maxima below which they are one peak, relative to that from the centre."""
 
 AXIS, DEGREE = "axis", "degree"
 N_AXES = 3
@@ -47,9 +47,9 @@ def grid_properties(
 ) -> xr.Dataset:
     """Spacing, orientation, ellipticity and grid score of every unit's rate map.
 
-    The six peaks that surround the centre of the autocorrelogram are the lattice: their mean
+    The six peaks that surround the centre of the autocorrelogram define the lattice: their mean
     distance is the spacing, their directions are the three axes, and the ellipse through them
-    tells how far the lattice is stretched.
+    shows how far the lattice is stretched.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ def grid_properties(
         RateMaps of two axes with square bins, whose widths may differ by 5 %. Rates may be signed;
         fields are regions of high activation. Maps of noisy rates should be smoothed first.
     min_fields
-        Minimum number of fields in the map. With fewer, everything else is NaN: two or three
-        fields have peaks in the autocorrelogram, but no lattice.
+        Minimum number of fields in the map. With fewer, everything except ``n_fields`` is NaN:
+        two or three fields make peaks in the autocorrelogram, but no lattice.
     max_ellipticity
         Maximum axis ratio of the ellipse for a corrected score, above 1. A square lattice has √3 =
-        1.73 and would become a hexagonal one by the correction.
+        1.73, and the correction would turn it into a hexagonal one.
 
     Returns
     -------
@@ -69,18 +69,18 @@ def grid_properties(
         Over ``unit`` (and leading dimensions of the maps):
 
         - ``grid_score``: as :func:`grid_score`, -2 to 2.
-        - ``grid_score_corrected``: the same of the autocorrelogram whose ellipse is stretched to a
-          circle, along its minor axis and to the length of the major one.
+        - ``grid_score_corrected``: the grid score of the autocorrelogram after its ellipse has been
+          stretched to a circle, along the minor axis to the length of the major axis.
         - ``spacing``: mean distance of the six peaks from the centre, in the units of the axes.
         - ``orientation``: circular mean of the directions of the three axes of the lattice modulo
-          60 degrees, counted from the second axis of the maps (x) towards the first (y), from 0 up
-          to 60.
-        - ``ellipticity``: major divided by minor axis of the ellipse, 1 or more.
-        - ``ellipse_direction``: direction of its major axis, from 0 up to 180 degrees.
+          60 degrees, measured from the second axis of the maps (x) towards the first (y), in
+          [0, 60).
+        - ``ellipticity``: major divided by minor axis of the ellipse, at least 1.
+        - ``ellipse_direction``: direction of its major axis, in [0, 180) degrees.
         - ``n_fields``: number of fields in the map.
-        - ``axis_spacing``, ``axis_direction`` (..., unit, axis): distance and direction (from 0
-          up to 180 degrees, ascending) of each of the three pairs of peaks.
-        - ``reason``: why something is NaN, else empty.
+        - ``axis_spacing``, ``axis_direction`` (..., unit, axis): distance and direction (in
+          [0, 180) degrees, ascending) of each of the three pairs of peaks.
+        - ``reason``: why a value is NaN, else empty.
 
     Raises
     ------
@@ -100,16 +100,16 @@ def grid_properties(
     Fields are counted by :func:`place_fields` without a criterion for noise
     (``min_contrast=0``), so that fields cut by a wall count. Peaks are maxima of the
     autocorrelogram above 0, beyond the central peak and at most nine tenths of the shorter side
-    from it; of two that are closer to each other than half their distance from the centre the
-    greater counts. Their position between the bins is the vertex of the paraboloid through the 3 x
-    3 bins around the maximum. The three pairs nearest to the centre determine the ellipse, whose
-    centre is lag 0, exactly. A score of a map with a stretched lattice is low for that reason alone
+    from the centre. If two peaks are closer to each other than half their distance from the centre,
+    only the higher one counts. The position of a peak between the bins is the vertex of the
+    paraboloid through the 3 x 3 bins around the maximum. The three pairs nearest to the centre
+    determine exactly the ellipse around lag 0. A stretched lattice alone lowers the grid score
     (Brandon et al. 2011), and the lattices of animals are stretched (Stensola et al. 2015; by 17 %
-    in the median of 28 cells of mice). The correction turns any lattice into a more hexagonal one;
-    compare corrected scores with corrected scores. To test them by :func:`shuffle_test`, pass a
-    function that gives maps without a lattice the least score, ``lambda maps:
-    pf.grid_properties(maps).grid_score_corrected.fillna(-2)``: shuffles that are NaN would be left
-    out.
+    in the median of 28 cells of mice). The correction makes any lattice more hexagonal, so compare
+    corrected scores only with corrected scores. To test them with :func:`shuffle_test`, pass a
+    function that gives maps without a lattice the lowest score, ``lambda maps:
+    pf.grid_properties(maps).grid_score_corrected.fillna(-2)``; shuffles with NaN would otherwise be
+    left out.
 
     References
     ----------
@@ -222,11 +222,12 @@ class _Geometry:
 def lattice_peaks(lags: Floats, beyond: Floats) -> Floats:
     """Three peaks (map, 3, 2) nearest to the centre of autocorrelograms (map, lag_y, lag_x).
 
-    Positions (y, x) in bins, one of every pair of opposite peaks, with y > 0, or y = 0 and x > 0,
-    in ascending direction; NaN for maps with fewer. ``beyond`` is the radius of the central peak.
+    Positions (y, x) are in bins, one of every pair of opposite peaks, with y > 0, or y = 0 and
+    x > 0, sorted by direction; NaN for maps with fewer than three pairs. ``beyond`` is the radius
+    of the central peak.
     """
     n, n_y, n_x = lags.shape
-    rows = lags[:, max(n_y // 2 - 1, 0) :]  # one half of the lags, and what borders on it
+    rows = lags[:, max(n_y // 2 - 1, 0) :]  # one half of the lags and the adjacent lags
     around = np.where(np.isnan(rows), -np.inf, rows)
     # The outermost lags have too few neighbours to be a maximum.
     value = around[:, 1:-1, 1:-1]
@@ -242,7 +243,7 @@ def lattice_peaks(lags: Floats, beyond: Floats) -> Floats:
     away, height = (np.take_along_axis(v.reshape(n, -1), nearest, 1) for v in (away, value))
     place = np.stack([y.ravel()[nearest], x.ravel()[nearest]], axis=-1)
     away = np.where(_main(place, away, height), away, np.inf)
-    first = np.lexsort((-height, away), axis=1)[:, :N_AXES]  # of equally near ones the greatest
+    first = np.lexsort((-height, away), axis=1)[:, :N_AXES]  # the highest of equally near peaks
     peaks = vertices(lags, np.take_along_axis(place, first[..., None], 1))
     found = np.isfinite(np.take_along_axis(away, first, 1))
     peaks = np.where(found[..., None], peaks, np.nan)
@@ -251,7 +252,7 @@ def lattice_peaks(lags: Floats, beyond: Floats) -> Floats:
 
 
 def _main(place: NDArray[np.intp], away: Floats, height: Floats) -> NDArray[np.bool_]:
-    """Whether maxima (map, candidate) are the greatest within half their distance."""
+    """Whether maxima (map, candidate) are the highest within half their distance."""
     found = np.isfinite(away)
     one, other = place[:, :, None], place[:, None]
     gap = np.minimum(*(np.hypot(*np.moveaxis(d, -1, 0)) for d in (one - other, one + other)))
@@ -265,8 +266,8 @@ def _main(place: NDArray[np.intp], away: Floats, height: Floats) -> NDArray[np.b
 def vertices(lags: Floats, place: NDArray[np.intp]) -> Floats:
     """Vertex of the paraboloid through the 3 x 3 values around maxima (map, peak, 2).
 
-    A maximum without eight known neighbours, or a paraboloid without a vertex near it, keeps its
-    place.
+    A maximum keeps its place if it lacks eight known neighbours, or if the paraboloid has no vertex
+    near it.
     """
     n, n_y, n_x = lags.shape
     row, column = place[..., 0] + n_y // 2, place[..., 1] + n_x // 2
@@ -313,9 +314,9 @@ def ellipses(peaks: Floats) -> tuple[Floats, Floats]:
 
 
 def stretches(axes: Floats, vectors: Floats) -> Floats:
-    """Matrices (map, 2, 2) that take lags of a corrected autocorrelogram to those measured.
+    """Matrices (map, 2, 2) that map lags of a corrected autocorrelogram to measured lags.
 
-    The corrected lattice has the major axis as radius, so that no lag leaves the measured ones.
+    The radius of the corrected lattice is the major axis, so that every lag has a measured value.
     """
     share = np.stack([axes[:, 0] / axes[:, 1], np.ones(len(axes))], axis=-1)
     return np.einsum("mij,mj,mkj->mik", vectors, share, vectors)
@@ -324,8 +325,8 @@ def stretches(axes: Floats, vectors: Floats) -> Floats:
 def stretched(lags: Floats, matrices: Floats, wanted: NDArray[np.intp]) -> Floats:
     """Values (lag, map) of autocorrelograms at lags multiplied by matrices, interpolated linearly.
 
-    ``wanted`` are flat indices of lags; matrices must not lengthen a lag. NaN where one of the four
-    lags that count is, and beyond the shorter side.
+    ``wanted`` are flat indices of lags; matrices must not lengthen a lag. Values are NaN beyond the
+    shorter side and where one of the four interpolated lags is NaN.
     """
     n, n_y, n_x = lags.shape
     y, x = np.divmod(wanted, n_x)
@@ -348,7 +349,7 @@ def stretched(lags: Floats, matrices: Floats, wanted: NDArray[np.intp]) -> Float
 
 
 def circular_mean(directions: Floats, period: float, axis: int = -1) -> Floats:
-    """Mean of directions in degrees modulo a period, from 0 up to it."""
+    """Mean of directions in degrees modulo a period, in [0, period)."""
     turn = np.exp(2j * np.pi * directions / period).mean(axis=axis)
     mean = np.angle(turn) * period / (2 * np.pi) % period
     return np.where(np.isclose(mean, period, rtol=0, atol=1e-9), 0.0, mean)

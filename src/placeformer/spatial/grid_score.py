@@ -15,10 +15,10 @@ from placeformer.spatial.rate_maps import flatten, per_unit
 from placeformer.stats.tolerances import FLAT
 
 PEAK_EDGE = 0.2
-"""Mean correlation at a distance below which the central peak has ended."""
+"""Mean correlation at a distance below which the central peak ends."""
 
 MARGIN, REACH = 0.1, 0.9
-"""Minimum width of the ring beyond the central peak and maximum radius, as shares of the side."""
+"""Minimum width of the ring around the central peak, and maximum radius, relative to the side."""
 
 SIXTY, THIRTY = (60, 120), (30, 90, 150)
 
@@ -64,8 +64,8 @@ def grid_score(maps: xr.Dataset) -> xr.DataArray:
     wrap around, and lags with fewer than 20 pairs are left out. Where the overlap is flat, r is 0.
     The central peak ends at the first distance where the mean r is below 0.2 or has a minimum. R
     grows in steps of one bin, from a tenth of the shorter side beyond the peak to nine tenths of
-    the side (in the source 10 cm from either end, in a box of one metre). Maps are rotated by
-    linear interpolation. The maximum over R is above 0 for noise as well: test the score with
+    the side (in the source 10 cm from either end in a box of 1 m). Maps are rotated by
+    linear interpolation. The maximum over R is above 0 even for noise, so test the score with
     :func:`shuffle_test`.
 
     References
@@ -114,23 +114,23 @@ def scores(rate: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.fl
 class Turns:
     """Rotations of an autocorrelogram, which all maps of one size share.
 
-    An autocorrelogram is symmetric, so half of its lags stand for all.
+    An autocorrelogram is symmetric, so half of its lags suffice.
     """
 
     lags: NDArray[np.intp]
-    """Flat indices of the lags, of one half, that count or that turned lags are taken from."""
+    """Flat indices of the lags in one half that count or from which rotated lags are taken."""
     pixels: NDArray[np.intp]
     """Which of these lags lie within reach."""
     ring: sparse.csr_array
     """Which pixels lie at each distance of 1, 2, ... bins (rounded up), (distance, pixel)."""
     turn: dict[int, sparse.csr_array]
-    """For each angle the linear interpolation of the rotated values, (pixel, lag)."""
+    """For each angle, the matrix (pixel, lag) that interpolates the rotated values linearly."""
     margin: int
     """Minimum width of a ring."""
 
     @classmethod
     def of(cls, n_y: int, n_x: int) -> Turns | None:
-        """Rotations for maps of a size; none for maps too small for a ring."""
+        """Rotations for maps of a size; ``None`` for maps too small for a ring."""
         side = min(n_y, n_x)
         reach, margin = int(REACH * side), int(np.ceil(MARGIN * side))
         if reach < 1 + margin:
@@ -151,12 +151,12 @@ class Turns:
 
 
 def ring_scores(value: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
-    """Grid score of autocorrelograms by their values at the lags of the turns (lag, map)."""
+    """Grid score of autocorrelograms from their values at the lags of the turns (lag, map)."""
     value, known = _known(value)
     edge = _peak_edge(turns, value, known)
     own = value[turns.pixels]
     every = None
-    if known.all():  # the sums that no turn changes, once
+    if known.all():  # compute the sums that a rotation does not change only once
         every = [_ring_sums(turns, edge, v) for v in (np.ones_like(own), own, own * own)]
     r = {angle: _ring_r(turns, angle, value, known, edge, every) for angle in turns.turn}
     low, high = (np.stack([r[angle] for angle in group]) for group in (SIXTY, THIRTY))
@@ -168,7 +168,7 @@ def ring_scores(value: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]
 
 
 def peak_radius(value: NDArray[np.float64], turns: Turns) -> NDArray[np.float64]:
-    """Radius in bins where the central peak ends, by the values at the lags of the turns."""
+    """Radius in bins where the central peak ends, from the values at the lags of the turns."""
     return np.asarray(_peak_edge(turns, *_known(value)) + 1.0, np.float64)
 
 
@@ -181,7 +181,7 @@ def _known(value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
 def _peak_edge(
     turns: Turns, value: NDArray[np.float64], known: NDArray[np.bool_]
 ) -> NDArray[np.intp]:
-    """The distance, less 1 as in the rows of ``Turns.ring``, where the central peak ends."""
+    """Row of ``Turns.ring`` (the distance minus 1) where the central peak ends."""
     total, number = (turns.ring @ v[turns.pixels].astype(float) for v in (value, known))
     profile = total / np.maximum(number, 1)
     rises = np.diff(profile, axis=0, append=np.inf) > 0
@@ -193,8 +193,8 @@ def _ring_sums(
 ) -> NDArray[np.float64]:
     """Sums (distance, map) of values (pixel, map) over the rings from the edge to each distance.
 
-    Such a ring is a difference of two discs, and the discs of all radii are a cumulative sum over
-    distance: every ring of a map for the price of one.
+    A ring is the difference of two discs, and the discs of all radii are a cumulative sum over
+    distance, so that all rings of a map cost as much as one.
     """
     discs = np.cumsum(turns.ring @ values, axis=0)
     return np.asarray(discs - discs[edge, np.arange(discs.shape[1])])
@@ -210,7 +210,7 @@ def _ring_r(
 ) -> NDArray[np.float64]:
     """Pearson's r of each map with itself rotated, over rings from the edge to every distance.
 
-    ``every``: number of pixels, and sums of the values and their squares, if all are known.
+    ``every`` holds the number of pixels and the sums of values and squares if all are known.
     """
     # A rotation is linear in the values, so it is one sparse product for all maps. A rotated value
     # counts only if all lags it is interpolated from are known, i.e. their weights sum to 1.
@@ -219,8 +219,8 @@ def _ring_r(
         use = known[turns.pixels] & (turns.turn[angle] @ known.astype(float) > 1 - 1e-9)
         a, b = np.where(use, a, 0.0), np.where(use, b, 0.0)
         every = [_ring_sums(turns, edge, v) for v in (use.astype(float), a, a * a)]
-    # ``pixels`` are half of the lags; the other half has the same values, so the sums are half of
-    # the ring's, which leaves r as it is, but there are 2 n pairs.
+    # ``pixels`` are half of the lags. The other half has the same values, so that r is unchanged,
+    # but the number of pairs is 2 n.
     n, s_a, s_aa = every
     s_b, s_bb, s_ab = (_ring_sums(turns, edge, v) for v in (b, b * b, a * b))
     n = np.maximum(n, 1)
@@ -235,7 +235,7 @@ def _interpolation(
 ) -> sparse.csr_array:
     """Matrix of the linear interpolation of an autocorrelogram at rotated lags (y, x).
 
-    Lags of the other half are taken from their mirrors.
+    Lags of the other half are taken from their mirror images.
     """
     turn = np.deg2rad(angle)
     at_y = np.cos(turn) * y - np.sin(turn) * x + n_y - 1

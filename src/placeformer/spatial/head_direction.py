@@ -29,17 +29,17 @@ from placeformer.spatial.stability import agreement, maps_of_halves
 from placeformer.stats.monte_carlo import check_n
 
 HEADING = "head_direction"
-"""Column of the variance that the heading explains, and the heading's name by default."""
+"""Column of the variance explained by the heading, and the default name of the heading."""
 
 NAMES = (HEADING, "heading")
-"""Variables (walk, time) of a recording that are taken for the heading, the first that is there."""
+"""Variables (walk, time) of a recording that can be the heading; the first one present is used."""
 
 HEADINGS = 24
 """Number of bins of the heading, 15 degrees wide."""
 
 NOT_CALIBRATED = (
-    "p of Rayleigh's test of independent events; samples along a walk are not independent, so that "
-    "it is far too small: decide by p and q"
+    "p of Rayleigh's test of independent events; samples along a walk are not independent, so this "
+    "p is far too small: decide by p and q of the shuffle test"
 )
 
 
@@ -62,52 +62,54 @@ def head_direction(
 ) -> xr.Dataset:
     """Measure and test the tuning of every unit to the direction of the head.
 
-    The samples of all maps are pooled. It serves for any other circular variable, such as the phase
-    of an oscillation, as well.
+    The samples of all maps are pooled. The function also works for any other circular variable,
+    such as the phase of an oscillation.
 
     Parameters
     ----------
     recording
         Recording with a heading.
     by
-        Name of the heading (walk, time), by default ``head_direction``, as loaders call it, or
-        else ``heading``.
+        Name of the heading (walk, time), by default ``head_direction``, the name that loaders use,
+        or else ``heading``.
     bins, smooth, min_occupancy
         Bins of the heading, by default 15 degrees wide, and options of its map (:func:`rate_maps`).
     circular
-        Period of the heading, ``{"heading": 360}``, where the recording does not declare it. By
-        default that of its units (rad, deg), and 2π without units.
+        Period of the heading, such as ``{"heading": 360}``, if the recording does not declare it.
+        By default it follows from the units (rad, deg), and is 2π without units.
     negatives
-        How negative rates enter the mean vector: ``"rectify"``, ``"shift"`` or ``"raise"``.
+        How to treat negative rates in the mean vector: ``"rectify"``, ``"shift"`` or ``"raise"``.
     n_shuffles, null, min_shift, seed, max_q, keep_null, progress
-        The test of the amplitude of a cosine of the heading, as in :func:`shuffle_test`.
+        Options of the test of the cosine amplitude, as in :func:`shuffle_test`.
 
     Returns
     -------
     xarray.Dataset
         Over ``unit``: ``mean_vector_length`` (0 to 1), ``preferred_direction`` (its direction, in
         the units of the heading, NaN for a length of 0), ``peak_rate`` and ``peak_direction`` (of
-        the bin with the greatest rate), ``stability`` (correlation of the maps of two halves,
+        the bin with the highest rate), ``stability`` (correlation of the maps of two halves,
         :func:`stability`), ``cosine_amplitude`` (of a cosine of the heading in the tuning curve, in
         units of the activations) with ``null_mean``, ``null_sd``, ``z``, ``p``, ``q`` and
         ``n_shuffles`` of its shuffle test; ``n_effective``, ``rayleigh_z`` and ``rayleigh_p``. The
-        tuning curves are ``rate_maps(recording, by=by, bins=bins)``, and directions lie between the
-        ends of their bins: with edges from -π to π, in that range.
+        tuning curves are ``rate_maps(recording, by=by, bins=bins)``, and directions lie in the
+        range of their bins, for example -π to π with edges from -π to π.
 
-        The amplitude is twice the mean vector before it is divided by the mean rate. A test of it
-        decides as one of the length for firing rates. It does not depend on ``negatives``, nor on a
-        constant that is added to a unit; the length of maps of which little is above 0 says little.
+        The cosine amplitude is twice the mean vector before its division by the mean rate. For
+        firing rates, a test of the amplitude decides like a test of the length. The amplitude does
+        not depend on ``negatives`` or on a constant that is added to a unit, whereas the length is
+        not informative for maps with few rates above 0.
 
         Rayleigh's test is given because papers report it: z = n R², with R the length of the mean
         vector and n the effective number of samples (Kish: the square of the sum of the activity
-        over the sum of its squares), which is the number of spikes where few samples hold more than
-        one. It takes the samples for independent. They are autocorrelated, so that its p is not
-        calibrated, and small for most units without any tuning. Decide by ``q``.
+        over the sum of its squares), which is close to the number of spikes if few samples hold
+        more than one. The test assumes independent samples. Samples are autocorrelated, so its p is
+        not calibrated and is small even for most untuned units. Decide by ``q``.
 
     Raises
     ------
     ValueError
-        The recording has no such heading, its period does not fit, or as :func:`shuffle_test`.
+        The recording has no such heading, the period of the heading does not fit its values, or
+        for the reasons given in :func:`shuffle_test`.
 
     Warns
     -----
@@ -118,7 +120,7 @@ def head_direction(
     --------
     mean_vector_length : The length alone, of rate maps.
     speed_score : Tuning to the running speed.
-    place_cells : Cell types, head-direction cells among them.
+    place_cells : Cell types, including head-direction cells.
     plot.rate_maps : Draw a tuning curve as a circle.
 
     References
@@ -193,14 +195,14 @@ def head_direction(
 
 
 def _of_varying(maps: xr.Dataset) -> xr.DataArray:
-    """What is tested: the amplitude of curves that vary, as shuffles do not change a constant."""
+    """Tested statistic: the amplitude, NaN for constant curves, which shuffles do not change."""
     return cosine_amplitude(maps).where(varies(maps))
 
 
 def binned_heading(
     recording: xr.Dataset, by: str, bins: Bins, circular: Circular = None
 ) -> BinnedRecording:
-    """A recording binned by a heading, which is circular if not declared otherwise."""
+    """Bin a recording by a heading, whose period follows from its units if not declared."""
     if not isinstance(by, str):
         raise ValueError(f"by must be the name of one circular variable, got {by!r}")
     declared = {**circular_of(recording), **check_periods(circular)}
@@ -227,8 +229,8 @@ def heading_columns(
 ) -> tuple[dict[str, xr.DataArray], NDArray[np.float64]]:
     """Columns of the heading in a table of place cells, over ``unit`` and all maps.
 
-    Beside them, the variance (unit,) that the heading explains beyond chance. The test is of the
-    variance that the heading explains, which is made for signed activations.
+    The second value is the variance (unit,) that the heading explains beyond chance. The test
+    statistic is the variance explained by the heading, which suits signed activations.
     """
     name = heading_of(binned.recording) or HEADING
     declared = circular_of(binned.recording)
@@ -252,14 +254,14 @@ def heading_columns(
 
 
 def _peak(maps: xr.Dataset, by: str) -> dict[str, xr.DataArray]:
-    """Greatest rate and its direction."""
+    """Highest rate and its direction."""
     rate = maps[schema.RATE].transpose(schema.UNIT, by)
     known = np.isfinite(rate.values).any(axis=1)
     best = np.where(np.isfinite(rate.values), rate.values, -np.inf).argmax(axis=1)
-    peak = rate.max(by).assign_attrs(rate.attrs, long_name="greatest rate of the tuning curve")
+    peak = rate.max(by).assign_attrs(rate.attrs, long_name="maximum rate of the tuning curve")
     where = np.where(known, maps[by].values[best], np.nan)
     about = {"units": str(maps[by].attrs.get("units", "1"))}
-    about["long_name"] = "direction of the greatest rate"
+    about["long_name"] = "direction of the maximum rate"
     return {"peak_rate": peak, "peak_direction": peak.copy(data=where).assign_attrs(about)}
 
 

@@ -22,7 +22,7 @@ from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
 LAP = "lap"
 
 ENDS = 0.1
-"""Share of the track at each of its ends that an animal must reach."""
+"""Fraction of the track at each end that an animal must reach."""
 
 Run = tuple[int, int, int]
 """First sample, sample after the last, and number of the direction of a lap."""
@@ -35,35 +35,36 @@ def laps(
 
     A lap on a track with two ends is a run from one end to the other: from the outermost position
     of the last stay in one end zone to the outermost position of the first stay in the other. Runs
-    that turn back are no laps, nor are jumps from end to end without a sample in between, as where
-    an animal in virtual reality is put back to the start. On a circular track it is one turn.
+    that turn back are not laps. Neither are jumps from end to end without a sample in between, as
+    when an animal in virtual reality is put back to the start. On a circular track a lap is one
+    full turn.
 
     Parameters
     ----------
     recording
-        Recording with a position along a track (:func:`linearize` gives one of a maze).
+        Recording with a position along a track (for a maze, :func:`linearize` computes it).
     by
         Name of the position.
     ends
-        Share of the track at each end, from the least to the greatest position, that is an end
-        zone; between 0 and 0.5. Not used on a circular track.
+        Fraction of the track, from the lowest to the highest position, that is the end zone at each
+        end; between 0 and 0.5. Not used on a circular track.
     circular
-        Period of a circular track, as in :func:`rate_maps`: a lap is then complete when the animal
-        is back at a whole number of periods, and one that turns back by a period counts backward.
+        Period of a circular track, as in :func:`rate_maps`. A lap then runs from one whole number
+        of periods to the next, or "backward" to the previous one.
 
     Returns
     -------
     xarray.Dataset
-        ``number`` (walk, time): the lap of every sample, from 0 on, -1 between laps. Over ``lap``:
-        ``direction`` ("forward": towards greater positions, "backward"), ``start`` and ``stop``
-        (seconds of a timed recording, else steps: the times of its first and last sample),
-        ``duration``, their difference, and the coordinate ``walk_of_lap``.
+        ``number`` (walk, time): the lap of every sample, counted from 0, and -1 between laps. Over
+        ``lap``: ``direction`` ("forward": towards higher positions, or "backward"), ``start`` and
+        ``stop`` (times of the first and last sample, in seconds for a timed recording, else in
+        steps), ``duration``, their difference, and the coordinate ``walk_of_lap``.
 
     Raises
     ------
     ValueError
-        The recording has no such position, its times do not ascend within a walk, or ``ends`` is
-        out of range.
+        The recording has no such position or no finite value of it, its times do not ascend within
+        a walk, or ``ends`` is out of range.
 
     See Also
     --------
@@ -85,11 +86,11 @@ def laps(
     """
     schema.check_recording(recording, need=(by,))
     if not 0 < ends < 0.5:
-        raise ValueError(f"ends must lie between 0 and 0.5 (share of the track), got {ends!r}")
+        raise ValueError(f"ends must lie between 0 and 0.5 (fraction of track), got {ends!r}")
     period = circular_of(declare(recording, circular)).get(by)
     position = np.array(samples(recording, by), float)
     if not np.isfinite(position).any():
-        raise ValueError(f"{by!r} holds no finite position")
+        raise ValueError(f"by must name a position with finite values, got {by!r}, all NaN")
     if period is not None:
         position = unwrapped(position, period)
     low, high = np.nanmin(position), np.nanmax(position)
@@ -139,15 +140,15 @@ def _runs(position: NDArray[np.float64], low: float, high: float) -> list[Run]:
     moves = np.abs(np.diff(position))[(zone[:-1] < 0) | (zone[1:] < 0)]
     moves = moves[moves > 0]
     if not moves.size or np.median(moves) > CONTINUOUS * (high - low):
-        jumps[:] = False  # samples so far apart that a run may be one move
+        jumps[:] = False  # samples are so sparse that a run may be a single move
     for k in np.flatnonzero((np.diff(end) != 0) & ~jumps):
         sign = 1 if end[k] == 0 else -1  # forward runs leave the low end
         leaving = sign * position[first[k] : last[k] + 1]
-        start = last[k] - int(np.argmin(leaving[::-1]))  # the last of the outermost
+        start = last[k] - int(np.argmin(leaving[::-1]))  # the last outermost sample
         arriving = sign * position[first[k + 1] : last[k + 1] + 1]
         stop = first[k + 1] + int(np.argmax(arriving))
         runs.append((int(start), int(stop) + 1, 0 if sign > 0 else 1))
-    # Runs that meet at one outermost sample share it: it counts for the later.
+    # Where two runs meet at one outermost sample, it belongs to the later run.
     starts = [*(start for start, _, _ in runs[1:]), len(position)]
     return [
         (start, min(stop, after), direction)
@@ -156,7 +157,7 @@ def _runs(position: NDArray[np.float64], low: float, high: float) -> list[Run]:
 
 
 def _turns(position: NDArray[np.float64], period: float) -> list[Run]:
-    """Whole turns of a continuous position round a circle."""
+    """Full turns of an unwrapped position on a circle."""
     turn = position / period
     runs: list[Run] = []
     if not turn.size:
@@ -192,11 +193,11 @@ def field_rates(
     recording
         Recording that was divided into laps.
     maps
-        RateMaps of the recording: on their bins the fields lie. With a leading ``direction``
+        RateMaps of the recording, with the bins of the fields. With a leading ``direction``
         (``split="direction"``) the fields of a direction are followed on laps in that direction.
     laps
-        Result of :func:`laps`, or any Dataset with ``number`` (walk, time), -1 outside, and for
-        maps with directions ``direction`` (lap).
+        Result of :func:`laps`, or any Dataset with ``number`` (walk, time), -1 outside laps, and,
+        for maps with directions, ``direction`` (lap).
     fields
         Place fields of the maps; by default ``place_fields(maps)``.
 
@@ -204,15 +205,15 @@ def field_rates(
     -------
     xarray.Dataset
         ``rate`` (unit, field, lap), with a leading ``direction`` where the maps have one: the mean
-        activation over the samples of the lap in the field, weighted by their ``dwell``, NaN where
-        there is none, for padding, and on laps in the other direction; ``occupancy``, the seconds
-        or samples of the lap in the field.
+        activation over the samples of the lap in the field, weighted by their ``dwell``. It is NaN
+        where a lap has no sample in the field, for padding, and on laps in the other direction.
+        ``occupancy``: the seconds or samples of the lap in the field.
 
     Raises
     ------
     ValueError
-        Maps, fields and laps do not fit together, their units are others or in another order, or
-        the maps are of several maps of the recording.
+        Maps, fields and laps do not fit together, their units differ or are in another order,
+        activations are not finite, or the RateMaps have another leading dimension, such as ``map``.
 
     See Also
     --------
@@ -237,7 +238,7 @@ def field_rates(
     lead = [str(d) for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space)]
     if lead not in ([], [DIRECTION]):
         raise ValueError(
-            f"maps must be of one map, with or without directions, got leading {lead}; pick one "
+            f"maps must be of one map, with or without directions, got leading {lead}; select one "
             f"with isel({lead[0]}=0)"
         )
     label = labels_of(fields, maps).values.reshape(

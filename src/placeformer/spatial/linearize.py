@@ -22,13 +22,13 @@ from placeformer.spatial.binning import samples
 Floats = NDArray[np.float64]
 
 GAP = 0.1
-"""Default distance along the axis of edges that do not join, in mean lengths of an edge."""
+"""Default distance along the axis between edges that do not join, in mean edge lengths."""
 
 OTHER_UNITS = 50
 """Ratio of the extents of position and nodes above which they may be in different units."""
 
 LEAST_NOISE = 1e-3
-"""Least tracking noise, in mean lengths of an edge."""
+"""Minimum tracking noise, in mean edge lengths."""
 
 BLOCK = 2**14
 """Number of samples whose transitions are computed at once."""
@@ -47,10 +47,10 @@ def linearize(
 ) -> xr.Dataset:
     """Add the position along a track that is given as nodes and edges.
 
-    The edges are laid end to end in the order in which they are listed. A sample is assigned to the
-    edge that it lies on by the likeliest path through the track: the distances from the edges and
-    how far the animal would have run between samples are weighed against each other (as map
-    matching does), so that the position does not jump to another arm near a junction.
+    The edges are laid end to end in the order in which they are listed. Samples are assigned to
+    edges by the likeliest path through the track, which weighs the distance from the edges against
+    the distance that the animal would have run between samples (map matching). The position
+    therefore does not jump to another arm near a junction.
 
     Parameters
     ----------
@@ -59,41 +59,42 @@ def linearize(
     nodes
         Positions of the nodes: an array (node, axis), or a mapping from names to positions.
     edges
-        Pairs of nodes that a straight stretch of track joins, in the order of the linear axis; the
-        axis runs from the first to the second node of each.
+        Pairs of nodes that are joined by a straight piece of track, in the order of the linear
+        axis, which runs from the first to the second node of each pair.
     by
         Axes of the position, in the order of the coordinates of a node.
     name
-        Name of the new variable.
+        Name of the new variable, and the prefix of the other two.
     gap
-        Distance along the axis between edges that do not join (the second node of an edge is not
-        the first of the next), so that maps are not smoothed and fields not joined across arms: by
-        default a tenth of the mean length of an edge. Its bins are not visited.
+        Distance along the axis between edges that do not join (where the second node of an edge is
+        not the first of the next), by default a tenth of the mean length of an edge. Its bins stay
+        unvisited, so that maps are not smoothed and fields not joined across arms.
     noise
-        Standard deviation of the tracking about the track, in units of the position; by default the
-        root mean square distance from the nearest edge.
+        Standard deviation of the tracked position around the track, in units of the position; by
+        default the root mean square distance from the nearest edge.
     max_distance
-        Distance from the track above which a sample has no position along it; by default any.
+        Distance from the track above which a sample has no position along it; by default no limit.
 
     Returns
     -------
     xarray.Dataset
-        The recording with ``linear`` (walk, time), the position along the axis from 0 on, in units
-        of the position, NaN where that is not known; ``linear_edge``, the number of the edge, -1
-        where not known; and ``linear_distance``, the distance from the track. Where the edges make
-        a closed ring, ``linear`` is declared as circular.
+        The recording with three more variables (walk, time), whose names start with ``name``:
+        ``linear``, the position along the axis, which starts at 0, in units of the position, NaN
+        where unknown; ``linear_edge``, the number of the edge, -1 where unknown; and
+        ``linear_distance``, the distance from the track. If the edges make a closed ring,
+        ``linear`` is declared as circular.
 
     Raises
     ------
     ValueError
-        An edge names a node that is not there or has no length, the track is not connected, or an
-        option is out of range.
+        An edge names an unknown node or has length 0, the track is not connected, no sample has a
+        position, or an option is out of range.
 
     Warns
     -----
     UserWarning
-        The position spans 50 times as much as the nodes, or as little, and its greatest coordinate
-        is as many times that of the nodes: they may be in other units.
+        The extents of the position and of the nodes, and also their largest coordinates, differ by
+        a factor of 50 or more: they may be in different units.
 
     See Also
     --------
@@ -131,7 +132,7 @@ def linearize(
         raise ValueError(f"recording must have a sample with a position {names}, got none")
     both = place[known], track.nodes
     spans = [float(np.ptp(points, axis=0).max()) for points in both]
-    sizes = [float(np.abs(points).max()) for points in both]  # an animal may rest
+    sizes = [float(np.abs(points).max()) for points in both]  # an animal at rest spans nothing
     if not any(1 / OTHER_UNITS < a / b < OTHER_UNITS for a, b in (spans, sizes)):
         warnings.warn(
             f"the position spans {spans[0]:.3g} and the nodes span {spans[1]:.3g}; both must be in "
@@ -173,13 +174,13 @@ class Track:
     length: Floats
     start: Floats
     between: Floats
-    """Length of the shortest path (node, node)."""
+    """Length of the shortest path between two nodes (node, node)."""
     closed: bool
-    """Whether the edges make a ring in their order."""
+    """Whether the edges, in their order, make a ring."""
 
     @classmethod
     def of(cls, nodes: Any, edges: Any, n_axes: int, gap: float | None) -> Track:
-        """A track, if nodes and edges fit together."""
+        """Make a track from nodes and edges that fit together."""
         names = list(nodes) if isinstance(nodes, Mapping) else range(len(nodes))
         place = np.asarray(list(nodes.values()) if isinstance(nodes, Mapping) else nodes, float)
         if place.ndim != 2 or place.shape[1] != n_axes or not np.isfinite(place).all():
@@ -197,7 +198,10 @@ class Track:
         joined = np.array([[number[a], number[b]] for a, b in pairs])
         length = np.linalg.norm(place[joined[:, 1]] - place[joined[:, 0]], axis=1)
         if (length <= 0).any():
-            raise ValueError(f"edges must have a length, got {pairs[int(length.argmin())]} of 0")
+            raise ValueError(
+                "edges must join nodes at different positions, got "
+                f"{pairs[int(length.argmin())]} of length 0; remove this edge, or correct its nodes"
+            )
         gap = GAP * float(length.mean()) if gap is None else gap
         if not (np.isfinite(gap) and gap >= 0):
             raise ValueError(f"gap must be 0 or a positive distance, got {gap!r}")
@@ -205,8 +209,8 @@ class Track:
         between = shortest_path(graph, directed=False)
         if not np.isfinite(between[np.ix_(joined.ravel(), joined.ravel())]).all():
             raise ValueError(
-                "edges must be connected, so that every one can be reached from the first; join "
-                "them by an edge, or linearize the parts of the track apart"
+                "edges must be connected, but some cannot be reached from the first; join them by "
+                "an edge, or linearize the parts of the track separately"
             )
         apart = np.where(joined[:-1, 1] == joined[1:, 0], 0.0, gap)
         start = np.concatenate([[0.0], np.cumsum(length[:-1] + apart)])
@@ -214,7 +218,7 @@ class Track:
         return cls(place, joined, length, start, between, closed)
 
     def project(self, place: Floats) -> tuple[Floats, Floats]:
-        """Distance along each edge and from it (sample, edge), of the nearest point on the edge."""
+        """Distance along each edge of its nearest point, and distance from it (sample, edge)."""
         first, last = self.nodes[self.edges[:, 0]], self.nodes[self.edges[:, 1]]
         unit = (last - first) / self.length[:, None]
         along = np.einsum("sea,ea->se", place[:, None] - first, unit)

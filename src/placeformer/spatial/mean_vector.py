@@ -12,7 +12,7 @@ from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, pol
 from placeformer.spatial.rate_maps import flatten, per_unit
 
 SHORTEST = 1e-9
-"""Length of a mean vector up to which it has no direction."""
+"""Length of a mean vector up to which its direction is undefined."""
 
 
 def mean_vector_length(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataArray:
@@ -33,9 +33,9 @@ def mean_vector_length(maps: xr.Dataset, *, negatives: Negatives = "rectify") ->
     Returns
     -------
     xarray.DataArray
-        (unit,) or (..., unit), from 0 (as much activity in opposite directions) to 1 (activity in
-        one bin alone). Every visited bin counts once, however long it was visited. NaN for a unit
-        without a positive rate. ``attrs["negatives"]`` holds the policy.
+        (unit,) or (..., unit), from 0 (activity in all directions cancels) to 1 (activity in a
+        single bin). Every visited bin has the same weight, regardless of its occupancy. NaN for a
+        unit without a positive rate. ``attrs["negatives"]`` holds the policy.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def cosine_amplitude(maps: xr.Dataset) -> xr.DataArray:
 
     .. math:: A = \frac{2}{K} \left| \sum_k (r_k - \bar r) e^{i \theta_k} \right|
 
-    over the K visited bins. It is the mean vector before it is divided by the rates, and does not
-    depend on a constant that is added to them: for rates of at least 0 and of one mean it orders
-    units as the length of the mean vector does, and it is as good for signed activations.
+    over the K visited bins. It is twice the mean vector before the division by the mean rate, and
+    does not depend on a constant that is added to the rates. Non-negative rates of equal mean are
+    ordered as by the length of the mean vector; the amplitude also suits signed activations.
     """
     _, _, angle = _axis(maps)
     rate, share = flatten(maps)

@@ -39,7 +39,7 @@ def spatial_information(
     .. math:: I = \sum_i p_i \frac{r_i}{\bar r} \log_2 \frac{r_i}{\bar r},
               \qquad \bar r = \sum_i p_i r_i
 
-    with p the share of time at place i over the visited places (those with a finite rate),
+    with p_i the fraction of time at place i among the visited places (those with a finite rate),
     renormalised to 1, and r the rate after the policy for negatives; 0 log 0 = 0.
 
     Parameters
@@ -53,7 +53,7 @@ def spatial_information(
         or use :func:`position_variance_explained`.
     per
         ``"spike"``: bits per unit of activation, 0 to log2 of the number of places, unchanged
-        when rates are scaled. ``"second"``: that times the mean rate.
+        when rates are scaled. ``"second"``: the information per spike times the mean rate.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def spatial_information(
 
 
 def sparsity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataArray:
-    r"""Share of the arena over which a unit fires: (sum p r)^2 / sum p r^2.
+    r"""Fraction of the arena in which a unit fires: (sum p r)^2 / sum p r^2.
 
     Parameters
     ----------
@@ -116,8 +116,8 @@ def sparsity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.DataAr
     Returns
     -------
     xarray.DataArray
-        (unit,) or (..., unit), in (0, 1]; 1 for a constant map, and for a unit that fires at a
-        single place the share of time p spent there; NaN for a unit that is 0 everywhere after the
+        (unit,) or (..., unit), in (0, 1]: 1 for a constant map; for a unit that fires at a single
+        place the fraction of time p spent there; NaN for a unit that is 0 everywhere after the
         policy.
 
     See Also
@@ -161,8 +161,8 @@ def selectivity(maps: xr.Dataset, *, negatives: Negatives = "rectify") -> xr.Dat
     Returns
     -------
     xarray.DataArray
-        (unit,) or (..., unit), at least 1 (a constant map); NaN for a unit that is 0 everywhere
-        after the policy.
+        (unit,) or (..., unit), at least 1 (the value of a constant map); NaN for a unit that is 0
+        everywhere after the policy.
 
     See Also
     --------
@@ -209,8 +209,8 @@ def coherence(maps: xr.Dataset, *, fisher: bool = False) -> xr.DataArray:
         (unit,) or (..., unit), -1 to 1, unchanged when rates are scaled, shifted or negated; NaN
         where rates do not vary or fewer than three places have a neighbour. Neighbours are the
         visited places that share a side or a corner with the place, also across the seam of a
-        circular axis; there are none beyond a border (some programs put zeros there, which lowers
-        the values of fields at a border).
+        circular axis. There are no neighbours beyond a border (some programs put zeros there, which
+        lowers the values of fields at a border).
 
     See Also
     --------
@@ -269,7 +269,7 @@ def correlation(
     off = [np.where(valid, v - m, 0.0) for v, m in zip(known, mean, strict=True)]
     largest = [np.abs(v).max(-1) for v in off]
     flat = [top <= FLAT * s for top, s in zip(largest, size, strict=True)]
-    # Squares of values far from 1 would overflow or vanish.
+    # Without this scaling, squares of very large or small values would overflow or vanish.
     off = [v / np.where(top > 0, top, 1)[..., None] for v, top in zip(off, largest, strict=True)]
     spread = np.sqrt(np.prod([(v**2).sum(-1) for v in off], axis=0))
     spread[flat[0] | flat[1] | (number < 3)] = 0.0
@@ -289,7 +289,7 @@ def varies(maps: xr.Dataset) -> xr.DataArray:
 def _rates(
     maps: xr.Dataset, negatives: Negatives
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Non-negative rates and shares of time, both (..., unit, bin)."""
+    """Non-negative rates and fractions of time, both (..., unit, bin)."""
     schema.check_rate_maps(maps)
     rate, share = flatten(maps)
     return apply_negatives(rate, share > 0, negatives, maps[schema.RATE]), share
@@ -308,7 +308,7 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
-    """Factor from the mean rate to a rate per second or step, units of the product, and which."""
+    """Factor from the mean rate to a rate per second or step, its units, and their name."""
     if maps[schema.RATE].attrs.get("units") in PER_SECOND_UNITS:
         return 1.0, "bit/s", "second"
     if SECONDS_PER_SAMPLE in maps.attrs:

@@ -22,7 +22,7 @@ STEP_WINDOW = 2.0
 DIRECTION = "direction"
 
 DIRECTIONS = ("forward", "backward")
-"""Names of the directions of running: towards greater values of an axis, and the other way."""
+"""Names of the directions of running: towards higher and lower values of an axis."""
 
 
 def running_velocity(
@@ -30,9 +30,9 @@ def running_velocity(
 ) -> tuple[NDArray[np.float64], str]:
     """Velocity (axis, walk, time) along some axes, and its units.
 
-    In units of the position per second of a timed recording, else per step; NaN where the position
-    is not known. On circular axes the short way round. As in the loaders it is smoothed with a
-    triangle of 0.5 s, or of two steps.
+    The units are those of the position, per second of a timed recording, else per step. Values are
+    NaN where the position is unknown. On circular axes the animal moves the shorter way round. As
+    in the loaders, the velocity is smoothed with a triangle of 0.5 s, or of two steps.
     """
     names = (by,) if isinstance(by, str) else tuple(by)
     schema.check_recording(recording, need=names)
@@ -59,15 +59,15 @@ def running_velocity(
 def running_speed(
     recording: xr.Dataset, by: Sequence[str] | None = None, *, circular: Circular = None
 ) -> xr.DataArray:
-    """Speed (walk, time) of an animal: that of the recording, or from its position.
+    """Speed (walk, time) of an animal: the recorded speed, or the speed of its position.
 
     Parameters
     ----------
     recording
         Recording.
     by
-        Axes of the position; by default the variable ``speed`` where the recording has it, else
-        those of x, y and z that it has.
+        Axes of the position. By default the variable ``speed`` is used where the recording has it,
+        else those of the axes x, y and z that it has.
     circular
         Period of every circular axis, as in :func:`rate_maps`.
     """
@@ -89,9 +89,9 @@ def running_speed(
 def direction_numbers(
     recording: xr.Dataset, name: str, min_speed: float | None, circular: Circular = None
 ) -> NDArray[np.int8]:
-    """Direction of running (walk, time): 0 towards greater values of an axis, 1 the other way.
+    """Direction of running (walk, time): 0 towards higher values of an axis, 1 the other way.
 
-    -1 where the animal is slower than the least speed, stands, or the position is not known.
+    -1 where the animal is slower than the minimum speed, at rest, or its position is unknown.
     """
     check_positive("min_speed", min_speed)
     (moving,), _ = running_velocity(recording, (name,), circular=circular)
@@ -117,32 +117,32 @@ def running_direction(
     by
         The axis.
     min_speed
-        Minimum speed along the axis, in its units per second (per step without a clock). Tracking
-        noise moves an animal that rests, so recordings of animals need it.
+        Minimum speed along the axis, in its units per second (per step without a clock). Recordings
+        of animals need it, because tracking noise makes a resting animal appear to move.
     circular
         Period of a circular axis, as in :func:`rate_maps`.
 
     Returns
     -------
     xarray.DataArray
-        (walk, time): "forward" towards greater values of the axis, "backward", and "" where the
-        animal is slower, stands, or its position is not known. The velocity is smoothed with a
+        (walk, time): "forward" (towards higher values of the axis), "backward", and "" where the
+        animal is slower or at rest, or its position is unknown. The velocity is smoothed with a
         triangle 0.5 s wide (two steps without a clock).
 
     Raises
     ------
     ValueError
-        The recording has no such axis, its times do not ascend within a walk, or the speed is not
-        positive.
+        The recording has no such axis, its times do not ascend within a walk, or ``min_speed`` is
+        not positive.
 
     See Also
     --------
-    rate_maps : With ``split="direction"`` the maps of both directions.
+    rate_maps : With ``split="direction"``, the maps of both directions.
     laps : Number of the lap of every sample.
 
     Notes
     -----
-    Every analysis of one direction is one of a recording whose other samples have no position:
+    To restrict any analysis to one direction, remove the position of all other samples:
     ``recording.assign_coords(x=recording.x.where(direction == "forward"))``.
 
     Examples

@@ -50,18 +50,19 @@ def mutual_information(
 
     .. math:: I = \sum_{g, c, k} p(c, k) \log_2 \frac{p(k \mid c)}{p(k \mid g)}
 
-    with k the level, c a place on a map and g the map: the information about place beyond that
-    about the map. With ``given``, g is a pair of map and given value. Levels are quantiles of the
-    unit, so activations may be signed and of any scale.
+    with k the level, c a place on a map and g the map: the information about place beyond the
+    information about the map. With ``given``, g is a pair of map and given value. Levels are
+    quantiles of the unit, so activations may be signed and have any scale.
 
     Parameters
     ----------
     recording
         Recording.
     levels
-        Number of levels that each unit's samples are split into, with about equally many samples
-        each; equal values share a level (a unit that is 0 most of the time has fewer levels). More
-        levels resolve finer differences and need more samples: about 8 per place and level.
+        Number of levels into which each unit's samples are split, with about the same number of
+        samples each. Equal values share a level (a unit that is 0 most of the time has fewer
+        levels). More levels resolve finer differences and need more samples: about 8 per place and
+        level.
     given
         Discrete variable (walk, time) to condition on: ``"observation"`` gives the information
         about place beyond the letter.
@@ -75,12 +76,12 @@ def mutual_information(
     circular
         Period of every circular variable, as in :func:`rate_maps`.
     correction
-        The plain estimate from limited samples is biased upwards. ``"shuffle"``: subtract the
-        mean of ``n_shuffles`` circular shifts of the places of every walk; this also subtracts
-        what slow activations and slow walks share by chance. ``"miller_madow"``: subtract
-        :math:`[\sum_c (k_c - 1) - \sum_g (k_g - 1)] / (2 N \ln 2)`, with k_c the levels that occur
-        in c; suited to many independent samples per place, too small along walks. ``"none"``: no
-        correction.
+        The plain estimate from limited samples is biased upwards. ``"shuffle"``: subtract the mean
+        of ``n_shuffles`` circular shifts of the places of every walk; this also removes the
+        information that slow activations and slow walks share by chance. ``"miller_madow"``:
+        subtract :math:`[\sum_c (k_c - 1) - \sum_g (k_g - 1)] / (2 N \ln 2)`, with k_c the levels
+        that occur in c; suited to many independent samples per place, too small for samples along
+        walks. ``"none"``: no correction.
     n_shuffles, min_shift, seed
         Number, minimum size (in steps from either end, by default a tenth of the walk) and seed of
         the shifts.
@@ -89,9 +90,9 @@ def mutual_information(
     -------
     xarray.DataArray
         (unit,) or (map, unit), in bits per sample, at most log2 of ``levels``; at least 0 without
-        correction, around 0 with it for a unit that ignores place. Unchanged by an increasing
-        function of the activation, such as scaling or shifting; negating a unit changes it only
-        through ties and rounding. A constant unit has 0 bits.
+        correction, and around 0 with it for a unit that ignores place. An increasing function of
+        the activation, such as scaling or shifting, leaves the value unchanged; negating a unit
+        changes it only through ties and rounding. A constant unit has 0 bits.
 
     Raises
     ------
@@ -101,15 +102,15 @@ def mutual_information(
 
     See Also
     --------
-    position_variance_explained : Share of the variance that place explains.
+    position_variance_explained : Fraction of the variance that place explains.
     spatial_information : Information per spike of rate maps.
     shuffle_test : Test a statistic against chance.
 
     Notes
     -----
     This is not Skaggs' information (:func:`spatial_information`, which other programs also call
-    mutual information): that is the information per spike of a Poisson unit and undefined for
-    negative rates. The boundaries of the levels come from at most 4,096 samples, evenly spaced.
+    mutual information), the information per spike of a Poisson unit, undefined for negative rates.
+    The boundaries of the levels come from at most 4,096 samples, evenly spaced.
 
     References
     ----------
@@ -150,7 +151,7 @@ def mutual_information(
 
 
 def plain_information(cells: Cells, levels: int, *, per_map: bool) -> xr.DataArray:
-    """Mutual information of cells in memory, without correction of the bias."""
+    """Mutual information of cells in memory, without bias correction."""
     check(levels)
     return _labelled(cells, _bits(cells, level_counts(cells, levels), per_map), levels, "none")
 
@@ -243,7 +244,7 @@ def _of_levels(cells: Cells, above: list[NDArray[np.float64]]) -> NDArray[np.flo
 
 
 def _bits(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[np.float64]:
-    """Plain estimate (unit,) or (map, unit) from numbers of samples (level, cell, unit)."""
+    """Plain estimate (unit,) or (map, unit) from sample counts (level, cell, unit)."""
     of_place = _deviance(counts, cells.counts)
     groups, of_group = _grouped(cells, counts)
     of_map = _deviance(groups, of_group)
@@ -258,7 +259,7 @@ def _bias(cells: Cells, counts: NDArray[np.float64], per_map: bool) -> NDArray[n
 
 
 def _deviance(counts: NDArray[np.float64], total: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Number of samples times minus the entropy of the levels in bits, (cell, unit)."""
+    """Minus the number of samples times the entropy of the levels in bits, (cell, unit)."""
     whole = xlogy(total, total)[:, None]
     return np.asarray((xlogy(counts, counts).sum(axis=0) - whole) / np.log(2))
 
@@ -291,5 +292,5 @@ def check(levels: int, correction: str = "none", n_shuffles: int = 1) -> None:
     check_whole("levels", levels, 2)
     check_option("correction", correction, get_args(Correction))
     if n_shuffles == 0:
-        raise ValueError("n_shuffles must be at least 1, got 0; for none pass correction='none'")
+        raise ValueError("n_shuffles must be at least 1, got 0; pass correction='none' for none")
     check_whole("n_shuffles", n_shuffles)

@@ -1,7 +1,7 @@
 """Policies for negative rates, for which measures of firing rates are undefined.
 
-Activations of a network are signed, and how negative they get depends on the activation
-function itself, so the policy alone can make or remove a difference between networks. Every
+Activations of a network are signed, and how negative they become depends on the activation
+function, so the policy alone can create or remove a difference between networks. Every
 measure that needs non-negative rates therefore takes a policy and records it in its result.
 """
 

@@ -41,7 +41,7 @@ from placeformer.spatial.variance_explained import (
 SHUFFLE = "shuffle"
 
 PAIR_VALUES = 2**24
-"""Maximum number of sums of pairs of walks that are held: 128 MiB."""
+"""Maximum number of sums over pairs of walks that are kept in memory: 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Null:
     observed: xr.DataArray
     """Statistic of the data (unit,) or (map, unit)."""
     draw: Callable[[int], Iterator[NDArray[np.float64]]]
-    """Groups (shuffle, ...) of the values in a number of further shuffles."""
+    """Yields groups (shuffle, ...) of values, in a given number of further shuffles."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def shuffled_measure(
             of_shuffle = moved.reshape(group, size, -1)
             if binned.weights is None:  # every place is used once, so the counts do not change
                 visits = counts[None].repeat(group, 0)
-            else:  # a shuffle brings other samples to a place, and with them their seconds
+            else:  # a shuffle moves samples to other places together with their seconds
                 bins = shuffles.moved(index, moves, size)
                 visits = _moved_seconds(binned.weights, bins).reshape(group, size)
             yield measure.of_shuffles(shuffled_maps(maps, binned, of_shuffle, visits, **options))
@@ -119,13 +119,13 @@ def sums_of_moves(
     """Sums (shuffle and bin, unit) as a function of the moves of shuffles (shuffle, walk).
 
     The sums of exchanged walks are sums over pairs of a walk and the walk whose places it receives.
-    Where those of all pairs fit into memory they are computed once, and a shuffle adds as many rows
-    as there are walks rather than reading all samples.
+    If the sums of all pairs fit into memory, they are computed once, and a shuffle adds one row per
+    walk instead of reading all samples.
 
     Parameters
     ----------
     of_bins
-        Sums of bins that were moved.
+        Function that sums the activations over moved bins.
     shuffles
         Circular shifts, or exchanges of walks.
     index
@@ -194,15 +194,14 @@ def shuffled_variance(
     if given and not complete:
         raise ValueError(
             f"shuffles of places with given={given!r} need a place and a value at every step of a "
-            "walk, got steps without; drop those steps, or load the recording with join=True"
+            "walk, got steps without them; drop these steps, or load the recording with join=True"
         )
     values, size, n_maps = activations(recording), len(cells.counts), len(cells.maps)
     shift, means = centre(values), _group_means(cells, sums)
-    # A shuffle moves the cells relative to the samples. The sum of squares within groups (map,
-    # given) is that of the residuals, which do not move; where every sample has a cell it is
-    # computed once, and a shuffle needs only the sums of the residuals over the moved cells.
-    # Residuals are never stored: their sums are those of the samples minus those of the means of
-    # the samples' groups.
+    # A shuffle moves the cells relative to the samples. The residuals about the means of groups
+    # (map, given) do not move. If every sample has a cell, their sum of squares is computed once,
+    # and a shuffle needs only the sums of the residuals over the moved cells. Residuals are never
+    # stored: their sums are the sums of the samples minus the sums of the group means.
     left = squares - _squares_of_groups(cells, means) if given else squares
 
     held, terms = cells.held(), _kernels.deviations(shift)
@@ -226,8 +225,7 @@ def shuffled_variance(
                 moved = sums_of(moves)
                 rest = np.tile(left, (1, group))
             refuse_hidden(moved)
-            # The shuffles of a group are treated as further units, so that one call handles them
-            # all.
+            # The shuffles of a group are treated as further units, so that one call handles all.
             wide = _side_by_side(moved, group)
             explained = cells.explained(wide, rest, adjusted=adjusted, per_map=per_map)
             yield np.moveaxis(explained.reshape(*explained.shape[:-1], group, -1), -2, 0)
@@ -249,8 +247,8 @@ def shuffled_information(
     if unknown:
         raise ValueError(
             f"options of statistic='mutual_information' must be 'levels' or 'maps', got "
-            f"{sorted(unknown)}: its bias is the mean of the shuffles, and for place beyond the "
-            "observation test 'position_variance_explained'"
+            f"{sorted(unknown)}; its bias is the mean of the shuffles. To test place beyond the "
+            "observation, use statistic='position_variance_explained'"
         )
     check_options(binned.recording, maps, per_map)
     cells = Cells.of(binned, maps=maps).held()

@@ -1,4 +1,4 @@
-"""Share of a unit's activity, or of the structure of its map, inside its place fields."""
+"""Fraction of a unit's activity, or of the structure of its map, inside its place fields."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def place_cell_score(
               \frac{\sum_{i \in F} r_i}{\sum_{i \in B} r_i}
 
     with B the visited places, F a place field (:func:`place_fields`) and r the rate after the
-    policy for negatives. The first factor is the share of the arena outside the field, the
-    second the share of the activity inside it: a unit that fires at only one of 121 places
+    policy for negatives. The first factor is the fraction of the arena outside the field, the
+    second the fraction of the activity inside it. A unit that fires at only one of 121 places
     would score 120/121 if one place were enough for a field.
 
-    The paper that introduced the term gives no formula (nor do its slides or code): this is the
-    definition of this library.
+    The paper that introduced the term gives no formula, and neither do its slides or code; this is
+    the definition of this library.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def place_cell_score(
         How to treat negative rates before they are summed: ``"rectify"``, ``"shift"`` or
         ``"raise"``. Fields are detected in the signed rates and do not depend on it.
     fields
-        Result of :func:`place_fields` for these maps, if it has been computed already.
+        Result of :func:`place_fields` for these maps, if already computed.
     criteria
         Without ``fields``: criteria of :func:`place_fields`, such as ``threshold``,
         ``min_bins``, ``min_contrast``.
@@ -57,7 +57,7 @@ def place_cell_score(
     ------
     ValueError
         The maps break the contract, a criterion is out of range, rates are negative under
-        ``"raise"``, or the fields are not those of the maps.
+        ``"raise"``, criteria are passed together with fields, or the fields belong to other maps.
 
     See Also
     --------
@@ -105,15 +105,15 @@ def place_cell_score(
 def field_share(
     halves: xr.Dataset, fields: xr.Dataset, letters: NDArray[np.intp] | None = None
 ) -> xr.DataArray:
-    r"""Share of the structure common to two halves of a recording that lies in the place fields.
+    r"""Fraction of the structure common to two halves of a recording that lies in place fields.
 
     .. math:: \frac{\sum_{i \in F} h_{1i} h_{2i}}{\sum_{i \in B} h_{1i} h_{2i}}
 
     with h the difference of a rate from the median of its half's map, or from the median over the
-    places that show the same letter, F the places of all fields and B those visited in both
-    halves. The noise of the halves is independent and adds nothing on average; the measure does
-    not depend on the scale, sign and offset of the activations nor, with letters, on what each
-    letter adds to them.
+    places with the same letter, F the places of all fields and B the places visited in both
+    halves. The noise of the halves is independent and cancels on average. The measure does not
+    depend on the scale, sign or offset of the activations or, with letters, on the contribution of
+    each letter to them.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def field_share(
     -------
     xarray.DataArray
         (unit,) or (map, unit): 1 where the map is flat outside the fields, 0 without a field, and
-        above 1 or below 0 only by noise. NaN where the halves have nothing in common (a sum of 0
-        or less).
+        above 1 or below 0 only because of noise. NaN where the halves have nothing in common (a
+        denominator of 0 or less).
     """
     rate, share = flatten(halves)
     visited = np.broadcast_to(share > 0, rate.shape)

@@ -1,4 +1,4 @@
-"""Place cells: criteria for every unit, the first one it fails, and dependence on memory."""
+"""Place cells: criteria for every unit, the first criterion it fails, and dependence on memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from placeformer.stats.multiple_comparisons import benjamini_hochberg
 PLACE_CELL = "place cell"
 
 TESTED = ("place", "beyond", "within_observation")
-"""Tests of every unit, by the end of the names of their columns."""
+"""Tests of every unit, named by the suffix of their columns."""
 
 ASKED: tuple[dict[str, Any], ...] = (
     {"statistic": VARIANCE},
@@ -103,13 +103,13 @@ def place_cells(
 
     A unit is a place cell of a map if, in this order,
 
-    1. place explains more of its variance than when the places are shuffled between walks, or in
+    1. place explains more of its variance than if the places are shuffled between walks, or in
        time,
     2. the same holds for the variance that the observation (the letter) leaves unexplained,
     3. its rate map is more coherent than when the rates of places with the same observation are
        permuted,
     4. it has a place field,
-    5. its fields hold most of the structure that two halves of the recording have in common
+    5. its fields contain most of the structure that two halves of the recording have in common
        beyond the letter, and
     6. its map is reliable: the maps of the halves are similar, given their length.
 
@@ -120,15 +120,15 @@ def place_cells(
     recording
         Recording on one map, or with ``per_map`` on several.
     control
-        Recording of the same units on novel maps, which adds a test of whether the tuning depends
-        on memory.
+        Recording of the same units on novel maps, used to test whether the tuning depends on
+        memory.
     by, bins
         Axes and bins of place, as in :func:`rate_maps`.
     smooth, min_occupancy
         Options of :func:`rate_maps` for all maps: those of the columns, of the halves and of the
-        permuted places in test (3). The tests (1) and (2) are of samples, which are not smoothed.
-        Recordings of animals need it: noise, not the tuning, makes the unsmoothed half maps of
-        many bins differ.
+        permuted places in test (3). Tests (1) and (2) use samples, which are not smoothed.
+        Recordings of animals need smoothing, because noise makes unsmoothed half maps of many bins
+        differ even where the tuning is the same.
     per_map
         Decide for every map of the recording separately.
     circular
@@ -136,36 +136,37 @@ def place_cells(
     split, min_speed
         ``split="direction"``: decide for each direction of running along the one axis of ``by``
         separately, on a leading dimension ``direction``, from the samples in this direction at
-        `min_speed` or more, as in :func:`rate_maps`. The tests of speed and heading are of all
+        ``min_speed`` or more, as in :func:`rate_maps`. The tests of speed and heading use all
         samples.
     negatives
         Policy of the columns ``spatial_information``, ``place_cell_score`` and
         ``mean_vector_length``, which do not enter the decision.
     n_shuffles, null, min_shift, seed
         Number, kind, minimum shift and seed of the shuffles of each test, as in
-        :func:`shuffle_test`. With ``"auto"`` few shuffles decide where many units are tuned, and
-        many are made of the undecided units where few are. The null is that of the tests (1)
+        :func:`shuffle_test`. With ``"auto"``, few shuffles are enough if many units are tuned;
+        otherwise further shuffles are made for the undecided units. The null is that of tests (1)
         and (2), ``"walks"`` or ``"circular"``.
     max_q
-        Maximum q in the tests (1) to (3): the accepted false-discovery rate, 5 % by convention
+        Maximum q in tests (1) to (3): the accepted false-discovery rate, 5 % by convention
         (Benjamini and Hochberg, 1995). The 95 % or 99 % quantile of shuffles that is usual for
-        single cells would accept tens among thousands of untuned units. The family of tests is all
-        units on one map, in one direction: among the units that pass on any of m maps, or in either
-        of two directions, the rate of false discoveries is up to m or two times as high.
+        single cells would accept tens of units among thousands of untuned ones. The family of tests
+        is all units on one map, in one direction. Among the units that pass on any of m maps, or in
+        either of two directions, the false-discovery rate is up to m or two times as high.
     min_fields
         Minimum number of fields (:func:`place_fields`): a place cell has at least one by definition
         (O'Keefe and Dostrovsky, 1971).
     min_field_share
-        Minimum share of the map that lies in fields (of the products of the halves' differences
-        from their medians, taken separately over the places of each observation, summed over
-        places): above 0.5 the fields outweigh all other effects of place on the unit. Criterion
-        (2) accounts for the effect of the observations.
+        Minimum fraction of the structure of the map that lies in fields. The structure is the sum
+        over places of the product of the two halves' differences from their medians, which are
+        taken separately over the places of each observation. Above 0.5 the fields outweigh all
+        other effects of place on the unit. Criterion (2) accounts for the effect of the
+        observations.
     min_reliability
-        Minimum correlation that is expected of two maps with 400 samples per place (20 s of timed
+        Minimum correlation expected between two maps with 400 samples per place (20 s of timed
         data), the length of the halves of a default recording. It is extrapolated from the
-        correlation of the two halves (``stability``) by the Spearman-Brown formula, so that a
-        verdict does not depend on the length of a recording. From 0.5 on, half of the variance
-        of such a map over places is replicable.
+        correlation of the two halves (``stability``) with the Spearman-Brown formula, so that the
+        decision does not depend on the length of the recording. At 0.5, half of the variance of
+        such a map over places is replicable.
     field_criteria
         Criteria of :func:`place_fields`, such as ``{"min_bins": 6}``.
     cell_types
@@ -174,8 +175,8 @@ def place_cells(
     keep_null
         Also return the statistic of every test in every shuffle.
     allow_other_units
-        Accept a control whose units have other labels or are of another network or recording
-        session, and pair them by position.
+        Accept a control whose units have other labels or come from another network or recording
+        session, and pair the units by position.
     progress
         Show progress bars (tqdm).
 
@@ -183,76 +184,74 @@ def place_cells(
     -------
     xarray.Dataset
         Over ``unit`` (with leading ``direction`` and ``map`` where these are separate);
-        ``.to_dataframe()`` gives one row per unit.
-        ``spatial_information`` (bits/spike), ``place_cell_score``, ``mean_rate`` (in the units of
-        the activations), ``grid_score``, ``border_score`` (of maps whose lowest rate is subtracted,
-        so that it is defined for signed activations), ``eta2`` (variance explained by place),
-        ``eta2_beyond`` (beyond the observation), ``eta2_corrected`` and ``eta2_beyond_corrected``
-        (without what slow activations explain by chance: (eta2 - m) / (1 - m), m being the mean of
-        the shuffles; compare these between networks), ``n_fields``, ``field_share``, ``stability``
+        ``.to_dataframe()`` gives one row per unit. ``spatial_information`` (bits/spike),
+        ``place_cell_score``, ``mean_rate`` (in the units of the activations), ``grid_score``,
+        ``border_score`` (of maps whose lowest rate is subtracted, so that it is defined for signed
+        activations), ``eta2`` (variance explained by place), ``eta2_beyond`` (beyond the
+        observation), ``eta2_corrected`` and ``eta2_beyond_corrected`` (corrected for the variance
+        that slow activations explain by chance: (eta2 - m) / (1 - m) with m the mean of the
+        shuffles; compare these between networks), ``n_fields``, ``field_share``, ``stability``
         (correlation of the halves), ``reliability``; p and q of the tests (1) to (3), ``p_place``,
-        ``q_place``, ``p_beyond``, ``q_beyond``, ``p_within_observation``,
-        ``q_within_observation``; ``is_place_cell`` and ``reason``: the first criterion failed, or
-        "place cell". NaN where a measure is undefined; a constant unit is no place cell
-        ("constant").
+        ``q_place``, ``p_beyond``, ``q_beyond``, ``p_within_observation``, ``q_within_observation``;
+        ``is_place_cell`` and ``reason``: the first criterion failed, or "place cell". NaN where a
+        measure is undefined; a constant unit is not a place cell ("constant").
 
-        With ``cell_types`` also ``cell_type``, which is exclusive: "head-direction cell" (where the
-        recording has ``head_direction``, in radians: the heading explains variance, and more than
-        place does), "grid cell", "border cell" (the score is higher than in shuffles of the places,
-        and above 0.2), "place cell", "speed cell" (where the recording has ``speed``: the activity
-        is correlated with it, and it explains more variance than place does), or "other", the first
-        that applies. Which explains more is decided by the variance beyond that explained by chance
-        (``eta2_corrected``). The tests are
-        ``p_grid_score``, ``q_grid_score``, ``p_border_score``, ``q_border_score`` (1 for units
-        that are not tuned to place or score at most 0.2, NaN where the maps have no such score,
-        as on a track), ``head_direction`` (variance explained by the heading),
-        ``p_head_direction``, ``q_head_direction``, and ``speed_score``, ``p_speed_score``,
-        ``q_speed_score``; ``mean_vector_length`` and ``preferred_direction`` describe the heading
-        (:func:`head_direction`, :func:`speed_score`). A grid
-        or border cell that meets the criteria above has ``is_place_cell`` as well.
+        With ``cell_types`` also ``cell_type``, the first of these that applies: "head-direction
+        cell" (where the recording has ``head_direction`` or ``heading``: the heading explains
+        variance, and more than place does), "grid cell", "border cell" (the score is higher than in
+        shuffles of the places, and above 0.2), "place cell", "speed cell" (where the recording has
+        ``speed``: the activity is correlated with it, and it explains more variance than place
+        does), or "other". The variances compared are those beyond the variance explained by chance
+        (``eta2_corrected``). The tests are ``p_grid_score``, ``q_grid_score``, ``p_border_score``,
+        ``q_border_score`` (1 for units that are not tuned to place or score at most 0.2, NaN where
+        the maps have no such score, as on a track), ``head_direction`` (variance explained by the
+        heading), ``p_head_direction``, ``q_head_direction``, and ``speed_score``,
+        ``p_speed_score``, ``q_speed_score``; ``mean_vector_length`` and ``preferred_direction``
+        describe the heading (:func:`head_direction`, :func:`speed_score`). A grid or border cell
+        that meets the criteria above has ``is_place_cell`` as well.
 
         With ``keep_null`` also ``null_place``, ``null_beyond`` and
         ``null_within_observation``: the statistic (eta squared, partial eta squared, coherence) in
         every shuffle, on a leading dimension ``shuffle``; with ``n_shuffles="auto"`` in the first
-        50, which are made of every unit.
+        50, which are made for every unit.
 
         Without ``observation``, criteria (2) and (3) are left out, their columns and
         ``eta2_beyond`` are NaN, and ``attrs["left_out"]`` lists them.
 
         With ``control`` also ``control_is_place_cell`` (on any map of the control),
         ``control_eta2_beyond`` (over its maps), ``p_memory``, ``q_memory`` and
-        ``depends_on_memory``: a place cell that is not one on any map of the control and whose
-        partial eta squared is greater than in the control. The test is Welch's, one-sided, between
-        the values of eight parts of each recording (groups of walks, or parts of the time where
-        there are fewer walks), each corrected by the mean of circular shifts within the part. It
-        generalises to other parts of the recorded maps only: record several maps to generalise to
+        ``depends_on_memory``: a place cell that is not a place cell on any map of the control and
+        whose partial eta squared is larger than in the control. The test is a one-sided Welch test
+        between the values of eight parts of each recording (groups of walks, or parts of the time
+        if there are fewer walks), each corrected by the mean of circular shifts within the part. It
+        generalises only to other parts of the recorded maps: record several maps to generalise to
         other maps.
 
     Raises
     ------
     ValueError
-        The recording holds several maps and ``per_map`` is false, the control has other units, or
-        other units of measure, or was recorded on trained maps, the bins hold no sample, or an
+        The recording holds several maps and ``per_map`` is False, the control has other units or
+        other units of measure or was recorded on trained maps, the bins hold no sample, or an
         option is out of range.
 
     Warns
     -----
     UserWarning
-        The median bin has fewer than 30 samples, there are too few shuffles for the minimum p
-        of a unit to pass ``max_q``, or as in :func:`shuffle_test`.
+        The median bin has fewer than 30 samples and ``smooth`` is None, ``n_shuffles`` is too small
+        for the minimum p of a unit to pass ``max_q``, or as in :func:`shuffle_test`.
 
     See Also
     --------
     shuffle_test : Test one statistic against chance.
     place_fields : Place fields of rate maps.
-    place_cell_score : Share of a unit's activity that lies in one small place field.
+    place_cell_score : How much of a unit's activity lies in one small place field.
     stability : Correlation of the rate maps of two halves of a recording.
 
     Notes
     -----
-    Where every place has an observation of its own, place and observation cannot be distinguished
-    and no unit passes. A unit that responds to the observations at neighbouring places varies
-    smoothly over places and can pass; it does so on novel maps as well.
+    If every place has a different observation, place and observation cannot be distinguished and
+    no unit passes. A unit that responds to the observations at neighbouring places varies smoothly
+    over places and can pass, also on novel maps.
 
     References
     ----------
@@ -288,7 +287,7 @@ def place_cells(
     if _several(recording) and not per_map:
         raise ValueError(
             "a unit is a place cell of one map, but recording holds several: pass per_map=True, "
-            "or pick one with recording.isel(walk=(recording['map'] == 0).values)"
+            "or select one with recording.isel(walk=(recording['map'] == 0).values)"
         )
     n = check_n("n_shuffles", n_shuffles)
     check_option("null", null, ("auto", "walks", "circular"))
@@ -359,7 +358,7 @@ def check_limits(limits: Mapping[str, float]) -> None:
 
 
 def _check_criteria(criteria: Mapping[str, Any] | None) -> None:
-    """Raise for criteria of fields that do not exist, before anything is measured."""
+    """Raise for unknown criteria of fields, before anything is measured."""
     known = list(Criteria.__dataclass_fields__)
     if criteria is not None and not (isinstance(criteria, Mapping) and {*criteria} <= {*known}):
         raise ValueError(
@@ -514,14 +513,14 @@ def _warn_of_few_samples(maps: xr.Dataset) -> None:
     if visits.size and np.median(visits) < SAMPLES_A_BIN:
         warnings.warn(
             f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
-            "makes rate maps of so few samples look spatial; record longer, take wider bins or "
+            "makes rate maps of so few samples look spatial; record longer, use wider bins or "
             "pass smooth",
             stacklevel=4,
         )
 
 
 def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
-    """Warn if units that no shuffle reached fail because there are too few shuffles."""
+    """Warn if units that no shuffle reached fail only because there are too few shuffles."""
     n, q = test.attrs["n_shuffles"], test["q"].values
     if n == "auto":
         return
@@ -547,7 +546,7 @@ def check_control(
     Raises
     ------
     ValueError
-        The units are others (:func:`check_same_units`), the activations or the axes ``by`` are in
+        The units differ (:func:`check_same_units`), the activations or the axes ``by`` are in
         other units of measure, or a walk of the control is on a trained map.
     """
     names = ("recording", "control")
@@ -572,7 +571,7 @@ def memory_columns(
     Parameters
     ----------
     table, control_table
-        Tables of the recording and of the control, each computed on its own.
+        Tables of the recording and of the control, computed separately.
     recording, control
         Recordings of the same units, with the maps pooled.
     max_q
@@ -620,7 +619,7 @@ def _variance_of_parts(binned: BinnedRecording, given: str | None) -> NDArray[np
     """Variance explained (part, unit) in groups of walks, or in parts of the time of all walks.
 
     The variance that place explains by chance grows with the autocorrelation of a unit, which may
-    differ between recordings, so the mean of circular shifts within each part is taken off.
+    differ between recordings, so the mean of circular shifts within each part is removed.
     """
     sizes = binned.recording.sizes
     dim = schema.WALK if sizes[schema.WALK] >= PARTS else schema.TIME
@@ -644,7 +643,7 @@ def _variance_explained(binned: BinnedRecording, given: str | None) -> xr.DataAr
 
 
 def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One-sided p of Welch's test that the first sample (part, unit) has the greater mean."""
+    """One-sided p of Welch's test that the first sample (part, unit) has the larger mean."""
     numbers = [
         (values.mean(axis=0), values.std(axis=0, ddof=1), len(values)) for values in (first, second)
     ]

@@ -19,7 +19,7 @@ FIELD = "field"
 MIN_CONTRAST = 4.5
 
 SIDE_OF_FIELD: dict[str, int] = {"peak": 2, "fraction": 3, "opexebo": 3}
-"""Side in bins of the square that is the least field by default: 4 or 9 bins on two axes."""
+"""Side in bins of the smallest field by default, a square of 4 or 9 bins on two axes."""
 
 
 def place_fields(
@@ -35,10 +35,10 @@ def place_fields(
     """Find the place fields of every unit.
 
     The height of a rate is its distance from the unit's baseline, the median of its map. A
-    field is a connected set of bins of at least ``threshold`` times the maximum height, with
-    one peak, that stands out from the noise of the map; two adjacent peaks are two fields if the
-    saddle between them is deep enough. Only differences of rates count, so activations may be
-    signed and of any scale and offset.
+    field is a connected set of bins of at least ``threshold`` times the maximum height that has
+    one peak and stands out from the noise of the map. Two adjacent peaks are two fields if the
+    saddle between them is deep enough. Only differences of rates matter, so activations may be
+    signed and have any scale and offset.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def place_fields(
         ``threshold``, and bins are connected by sides). Neither uses a baseline or a contrast: a
         map of noise has fields, and with ``"fraction"`` a flat map is one field.
     threshold
-        Share of the unit's maximum height that a bin of a field must reach. 20 % is usual in the
-        literature on place cells.
+        Fraction of the unit's maximum height that a bin of a field must reach. 20 % is usual in
+        the literature on place cells.
     min_bins
         Minimum size in bins; by default 4 for ``"peak"``, because a letter that happens to recur
         nearby can mimic a field of up to three places, and the conventional 9 for the others. These
@@ -60,18 +60,19 @@ def place_fields(
     min_contrast
         For ``"peak"``: how far the maximum mean of 3 x 3 bins in the field must lie above the
         median of all such means, in standard errors. The noise of a bin is the root mean square
-        difference of neighbours (von Neumann and others, 1941), fields included, which limits the
-        contrast of a noiseless field to about 20 on 11 x 11 places; where the background of the
-        means spreads more than that, as in smoothed maps, its spread is used instead: the distance
-        of their 5 % and 30 % quantiles, converted to a normal standard deviation. Of maps of 11 x
-        11 independent normal values fewer than 1 % reach 4.5, of exponential ones 3 %. By default
-        4.5. On one axis of n < 28 bins the flanks of the field are most of the noise, and the
-        default is half the contrast of a noiseless field of three bins, sqrt(3 (n - 1)) / 2: 2.6 on
-        10 bins, which 4 % of maps of normal noise reach, and 3.8 on 20, which fewer than 1 % reach.
-        The half was chosen on one recording (CA1, linear track) and tested on simulated tracks.
+        difference of neighbours (von Neumann and others, 1941). It includes fields, which limits
+        the contrast of a noiseless field to about 20 on 11 x 11 places. Where the background of the
+        means varies more than that, as in smoothed maps, its spread is used instead: the difference
+        between their 5 % and 30 % quantiles, converted to a normal standard deviation. The default
+        is 4.5, which fewer than 1 % of maps of 11 x 11 independent normal values reach, and 3 % of
+        maps of exponential values. On one axis of n < 28 bins the flanks of the field are most of
+        the noise, and the default is half the contrast of a noiseless field of three bins,
+        sqrt(3 (n - 1)) / 2: 2.6 on 10 bins, which 4 % of maps of normal noise reach, and 3.8 on 20,
+        which fewer than 1 % reach. The factor of one half was chosen on one recording (CA1, linear
+        track) and tested on simulated tracks.
     min_prominence
-        For ``"peak"``: minimum depth of the saddle below the lower of two peaks, as a share of the
-        unit's maximum height; it must always be at least 2.5 standard deviations of a bin.
+        For ``"peak"``: minimum depth of the saddle below the lower of two peaks, as a fraction of
+        the unit's maximum height. The depth must also be at least 2.5 standard deviations of a bin.
     connectivity
         Bins of a field are connected by sides (4), or by sides and corners (8).
 
@@ -82,9 +83,10 @@ def place_fields(
         the next. ``n_fields`` (unit). A table over (unit, field), numbered as the labels and
         padded: ``size`` (bins, 0 where padded), ``peak`` (rate), ``height`` (rate above the
         baseline), ``contrast`` (standard errors), ``centroid_y``, ``centroid_x`` (units of the
-        axes, weighted by height) and ``eccentricity`` (0 round to 1 line; NaN on one axis), on one
-        axis also ``start_x``, ``stop_x`` (the edges of its bins; a field across the seam of a
-        circular axis starts above where it stops) and ``width_x``, NaN where padded. A leading
+        axes, weighted by height) and ``eccentricity`` (0 for a circle to 1 for a line; NaN on one
+        axis). On one axis also ``start_x`` and ``stop_x`` (outer edges of the bins; for a field
+        across the seam of a circular axis the start is above the stop) and ``width_x``. All but
+        ``size`` are NaN where padded. A leading
         ``map`` is kept. :func:`field_table` returns it as a DataFrame with one row per field.
 
     Raises
@@ -102,10 +104,10 @@ def place_fields(
 
     Notes
     -----
-    On a circular axis (``circular`` of :func:`rate_maps`) the last bin adjoins the first: a field
-    there is one field, and its centroid is a circular mean. Unvisited places (NaN) belong to no
-    field and separate the places on either side, except under
-    ``"opexebo"``, where their rate is 0. Maps of many fine bins should be smoothed first
+    On a circular axis (``circular`` of :func:`rate_maps`) the last bin adjoins the first: a region
+    across the seam is one field, and its centroid is a circular mean. Unvisited places (NaN) belong
+    to no field and separate the places on either side, except with ``"opexebo"``, where their rate
+    is 0. Maps of many fine bins should be smoothed first
     (``rate_maps(..., smooth=1)``) when their noise is more than a twentieth of the peak.
 
     References
@@ -145,7 +147,7 @@ def place_fields(
     valid = np.broadcast_to(share > 0, rate.shape)
     lead = rate.shape[:-1]
     if method == "opexebo":
-        circular.refuse_circular(maps, "method='opexebo', which does not go round")
+        circular.refuse_circular(maps, "method='opexebo', which does not wrap around")
     wraps = circular.wraps(maps)
     fields = detect(rate.reshape(-1, *sizes), valid.reshape(-1, *sizes), criteria, wraps)
     return _label(maps, fields, lead, criteria)
@@ -169,7 +171,10 @@ def labels_of(fields: xr.Dataset | xr.DataArray, maps: xr.Dataset) -> xr.DataArr
     label = fields["label"] if isinstance(fields, xr.Dataset) else fields
     sizes, expected = dict(label.sizes), dict(maps[schema.RATE].sizes)
     if sizes != expected:
-        raise ValueError(f"fields must be those of maps with rate {expected}, got label {sizes}")
+        raise ValueError(
+            f"fields must be those of maps with rate {expected}, got label {sizes}; compute "
+            "them with place_fields(maps)"
+        )
     space = schema.place_dims(maps)
     for dim in space:
         if dim in label.coords and not np.array_equal(label[dim], maps[dim]):
@@ -215,7 +220,7 @@ def field_table(fields: xr.Dataset) -> Any:
 
 
 def _least_contrast(sizes: tuple[int, ...]) -> float:
-    """Minimum contrast of a field by default."""
+    """Default of the minimum contrast of a field."""
     return min(MIN_CONTRAST, np.sqrt(3 * (sizes[0] - 1)) / 2) if len(sizes) == 1 else MIN_CONTRAST
 
 
@@ -259,8 +264,8 @@ def _columns(
     columns, units = fields.columns, str(maps[schema.RATE].attrs.get("units", "1"))
     about = {
         "size": ("bins of the field", "1"),
-        "peak": ("greatest rate in the field", units),
-        "height": ("greatest rate above the baseline of the map", units),
+        "peak": ("maximum rate in the field", units),
+        "height": ("maximum rate above the baseline of the map", units),
         "contrast": ("mean of 3 x 3 bins above the background, in standard errors", "1"),
         "eccentricity": ("eccentricity of the field", "1"),
     }

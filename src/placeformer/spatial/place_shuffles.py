@@ -1,7 +1,7 @@
 """Shuffles of places relative to activations: circular shifts of walks, and exchanges of walks.
 
-Both keep the activations and the places as they are, with their temporal statistics, and destroy
-the relation between the two. A circular shift rolls the places of a walk in time; an exchange gives
+Both keep the activations and the places, with their temporal statistics, and destroy the
+relation between the two. A circular shift rolls the places of a walk in time; an exchange gives
 a walk the places of another walk on the same map.
 """
 
@@ -32,10 +32,10 @@ MIN_WALKS = 8
 """Minimum number of walks of every map from which walks are exchanged by default."""
 
 COURSE_STEPS = 200
-"""Number of steps, evenly spaced, at which the courses of walks are compared."""
+"""Number of evenly spaced steps at which the paths of walks are compared."""
 
 SHARED_COURSE = 0.1
-"""Agreement of the courses of two walks above which an exchange leaves places much as they are."""
+"""Agreement of the paths of two walks above which an exchange changes the places too little."""
 
 GROUP_VALUES = 2**23
 """Maximum number of values in the sums of shuffles that share one read of the activations."""
@@ -73,7 +73,7 @@ class ShuffledBins:
     index: Bins
     """Bins before the shuffles (walk, time), of any integer type; negative: no bin."""
     moves: Bins
-    """What every shuffle does to every walk (shuffle, walk)."""
+    """Move of every walk in every shuffle (shuffle, walk): a shift, or the walk it receives."""
     size: int
     """Number of bins; the bins of each shuffle are offset by those of the shuffles before."""
     lengths: NDArray[np.integer[Any]] | None = None
@@ -118,7 +118,7 @@ class ExchangedBins(ShuffledBins):
     """
 
     slots: NDArray[np.intp] | None = None
-    """Order in which walks of unequal length are laid end to end: those of a map together."""
+    """Order in which walks of unequal length are laid end to end, grouped by map."""
 
     def source(self, walks: Bins, steps: Bins) -> tuple[Bins, Bins]:
         """See :meth:`ShuffledBins.source`."""
@@ -141,10 +141,10 @@ class ExchangedBins(ShuffledBins):
 
 @dataclass(frozen=True)
 class PairedBins(ExchangedBins):
-    """Bins of walks that were exchanged, those of every walk counted separately."""
+    """Bins of walks that were exchanged, counted separately for every walk."""
 
     n_bins: int = 0
-    """Number of bins of a walk; ``size`` is that of all walks."""
+    """Number of bins of one walk; ``size`` is the number for all walks."""
 
     def offset(self, walks: Bins) -> Any:
         """See :meth:`ShuffledBins.offset`."""
@@ -161,11 +161,11 @@ class CircularShifts:
     lengths
         Steps of every walk (walk,).
     n_steps
-        Steps of the recording, the NaN that end shorter walks included.
+        Steps of the recording, including the NaN at the end of shorter walks.
     min_shift
         Minimum shift in steps, by default a tenth of each walk.
     hint
-        What else can be done, for the message of an error.
+        Alternative way to proceed, for the error message.
 
     Raises
     ------
@@ -224,7 +224,7 @@ class CircularShifts:
         return float(np.exp(np.log(self._number().astype(float)).sum()))
 
     def draw(self, n: int, rng: np.random.Generator) -> Bins:
-        """Random shifts (shuffle, walk), at most as many as are left of a single walk."""
+        """Random shifts (shuffle, walk); a single walk may have fewer than n left."""
         shape = (n, len(self.lengths))
         if np.count_nonzero(self.lengths) == 1:
             if self._left is None:
@@ -249,7 +249,7 @@ class WalkExchange:
     lengths: NDArray[np.intp]
     """Steps of every walk."""
     n_steps: int
-    """Steps of the recording, the NaN that end shorter walks included."""
+    """Steps of the recording, including the NaN at the end of shorter walks."""
     map_of_walk: NDArray[np.intp]
     """Number of the map of every walk."""
 
@@ -300,7 +300,7 @@ class WalkExchange:
 
     @property
     def n_turns(self) -> int:
-        """Number of turns after which every walk has received the places of each of its map."""
+        """Number of turns until every walk has received the places of all walks of its map."""
         return int(np.bincount(self.map_of_walk).max())
 
     def paired(self, index: Bins, size: int) -> PairedBins:
@@ -314,7 +314,7 @@ class WalkExchange:
         return PairedBins(index, moves, n_walks * size, n_bins=size)
 
     def turns(self, moves: Bins) -> Bins:
-        """Turn (shuffle, walk) that gives every walk the places that shuffles give it."""
+        """Turn (shuffle, walk) in which every walk receives the places that a shuffle gives it."""
         rank, walks = self._ranks()
         return (rank[moves] - rank) % walks[self.map_of_walk]
 
@@ -336,8 +336,8 @@ def groups(n: int, values_each: int) -> Iterator[int]:
 def course_agreement(binned: BinnedRecording) -> float:
     """Chance-corrected probability that two walks of a map are in the same bin at the same step.
 
-    It is Cohen's kappa of pairs of walks: 0 where the courses are independent, 1 where all walks
-    of a map follow one course in time, as the laps of an animal on a track do.
+    It is Cohen's kappa of pairs of walks: 0 if the paths are independent, 1 if all walks of a map
+    follow the same path in time, like the laps of an animal on a track.
     """
     steps = np.linspace(0, binned.index.shape[1] - 1, COURSE_STEPS).astype(int)
     bins = np.asarray(binned.index[:, np.unique(steps)]).astype(np.int64)
@@ -360,9 +360,9 @@ def course_agreement(binned: BinnedRecording) -> float:
 def correlation_times(binned: BinnedRecording) -> NDArray[np.intp]:
     """Steps after which the autocorrelation of every unit is below 1/e, shape (unit,).
 
-    From up to 8 walks, evenly spaced, and at most their first 32,768 steps; deviations are from the
-    mean of these walks of each map. 0 for a unit that does not vary, and the number of these steps
-    where it never falls below.
+    It is computed from up to 8 evenly spaced walks and at most their first 32,768 steps;
+    deviations are from the mean over the chosen walks of each map. The value is 0 for a unit that
+    does not vary, and the number of steps used if the autocorrelation never falls below 1/e.
     """
     values, lengths = activations(binned.recording), binned.lengths
     walks = np.flatnonzero(lengths > 0)
@@ -385,7 +385,7 @@ def correlation_times(binned: BinnedRecording) -> NDArray[np.intp]:
         sample = np.where(known, sample, 0.0)
         spectrum = rfft(sample, n_fft, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
-        # the inverse transform of a spectrum that is real is one of cosines
+        # The inverse transform of a real spectrum is a cosine transform.
         covariance = dct(power, 1, axis=0)[:longest] / (n_fft * np.maximum(pairs, 1)[:, None])
         varies = covariance[0] > NO_VARIANCE * size**2
         below = covariance < covariance[0] / np.e
@@ -395,7 +395,7 @@ def correlation_times(binned: BinnedRecording) -> NDArray[np.intp]:
 
 
 def refuse_hidden(sums: NDArray[np.float64]) -> None:
-    """Refuse sums of values that the data leave out for want of a place, and a shuffle brings in.
+    """Refuse non-finite values that have no place in the data but receive one in a shuffle.
 
     Raises
     ------
@@ -407,6 +407,6 @@ def refuse_hidden(sums: NDArray[np.float64]) -> None:
         raise ValueError(
             "activation must be finite at every step of a walk for shuffles of its places, also "
             f"where the place is NaN: {units.size} units are not (first: number {units[0]}). Walks "
-            "may end in NaN but not hold them between other values: load the recording with "
-            "join=True, which leaves out what lies between the epochs, or drop those steps"
+            "may end in NaN but must not have NaN between other values: load the recording with "
+            "join=True, which leaves out the time between epochs, or drop these steps"
         )

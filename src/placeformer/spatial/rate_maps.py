@@ -1,4 +1,4 @@
-"""Rate maps: the mean activation of every unit at every place, with how often it was visited."""
+"""Rate maps: the mean activation of every unit at every place, and the occupancy of the place."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from placeformer.spatial.movement import DIRECTION, DIRECTIONS, direction_number
 Smooth = float | Sequence[float] | Mapping[str, float] | None
 
 RUNNING = xr.Variable(DIRECTION, list(DIRECTIONS), {"units": "1", "long_name": "running direction"})
-"""Coordinate of results of the two directions of running."""
+"""Coordinate of results for the two directions of running."""
 
 ROUNDED_DOWN = 1 - 1e-9
-"""Sums of seconds are rounded: ten times 0.1 s count as 1 s."""
+"""Tolerance for rounding in sums of seconds: ten times 0.1 s counts as 1 s."""
 
 SECONDS_PER_SAMPLE = "seconds_per_sample"
-"""Attribute of maps of timed recordings: turns a mean of samples into one of seconds."""
+"""Attribute of maps of timed recordings: converts samples to seconds."""
 
 OCCUPANCY_ATTRS = {
     False: schema.OCCUPANCY_ENTRY.attrs,
@@ -57,20 +57,20 @@ def rate_maps(
         Recording: ``activation`` (walk, time, unit), NumPy or dask, and the coordinates named
         in ``by`` (walk, time).
     by
-        Coordinates that make the axes of the map, slowest first: one, two or more.
+        Names of the coordinates that are the axes of the map, slowest first: one, two or more.
     bins
         ``None`` for a grid of whole numbers (one bin each, from the minimum to the maximum,
         or all places of its world, where the recording states their number); a number of equal
-        bins; ascending edges, the last bin closed; a mapping or a sequence of these by axis; or
-        other RateMaps, whose edges are used.
+        bins; ascending edges, the last bin closed; a mapping or a sequence with one of these for
+        each axis; or other RateMaps, whose edges are used.
     smooth
         Standard deviation of a Gaussian in bins, one number or one for each axis. Sums and
         occupancy are smoothed separately and then divided, so that a constant map stays constant up
         to the borders; unvisited places contribute nothing and stay NaN. Smoothing is not advised
         on grids as small as 11 x 11.
     min_occupancy
-        Minimum occupancy of a place; below it the rate is NaN: in seconds for a timed recording,
-        otherwise in samples. By default any occupancy is enough. With ``skipna`` it is applied to
+        Minimum occupancy of a place, in seconds for a timed recording, otherwise in samples; below
+        it the rate is NaN. By default any occupancy is enough. With ``skipna`` it is applied to
         every unit separately.
     per_map
         Compute one rate map for every map of the recording, on a leading dimension ``map``.
@@ -81,26 +81,28 @@ def rate_maps(
         which no unit has a finite activation, as after
         ``recording.where(recording.speed > 5)``, does not count in the occupancy either.
     circular
-        Period of every circular variable, such as ``{"heading": 2 * np.pi}``, in its units, beside
-        those that the recording declares (``circular`` of :func:`from_arrays`). Its bins span one
-        period, by default from 0 on; values outside are wrapped, and smoothing goes round. The maps
-        carry it on, so that every analysis of them knows that the last bin adjoins the first.
+        Period of every circular variable, such as ``{"heading": 2 * np.pi}``, in its units, in
+        addition to those that the recording declares (``circular`` of :func:`from_arrays`). Its
+        bins span one period, which starts at 0 by default; values outside are wrapped, and
+        smoothing wraps around. The maps store the period, so that analyses of the maps know that
+        the last bin adjoins the first.
     split
-        ``"direction"``: compute the maps of the two directions of running along the one axis of
-        ``by`` apart, on a leading dimension ``direction`` ("forward": towards greater values,
+        ``"direction"``: compute separate maps for the two directions of running along the one axis
+        of ``by``, on a leading dimension ``direction`` ("forward": towards higher values, and
         "backward"). Samples without a direction are left out: see :func:`running_direction`.
     min_speed
         For ``split``: minimum speed along the axis, in its units per second (per step without a
-        clock). Tracking noise moves an animal that rests, so recordings of animals need it.
+        clock). Recordings of animals need it, because tracking noise makes a resting animal appear
+        to move.
 
     Returns
     -------
     xarray.Dataset
         ``rate`` (unit, y, x), float64, in the units of the activations, NaN where unvisited;
-        ``occupancy`` (y, x), 0 where unvisited, in seconds of a timed recording (the sum of the
-        ``dwell`` of its samples), else in samples; both with a leading ``map`` when ``per_map`` and
-        a leading ``direction`` when ``split``. Coordinates: bin centres on the axes, ``y_edges``
-        and ``x_edges`` on dimensions of their own, and the coordinates of the units.
+        ``occupancy`` (y, x), 0 where unvisited, in seconds for a timed recording (the sum of the
+        ``dwell`` of its samples), else in samples. Both have a leading ``map`` with ``per_map`` and
+        a leading ``direction`` with ``split``. Coordinates: bin centres on the axes, ``y_edges``
+        and ``x_edges`` on separate dimensions, and the coordinates of the units.
 
     Raises
     ------
@@ -118,7 +120,7 @@ def rate_maps(
     See Also
     --------
     half_maps : Rate maps of the two halves of a recording.
-    laps, linearize : Laps on a track, and the position along one.
+    laps, linearize : Laps on a track, and the position along a track.
     maps_from_arrays : Label rate maps from other sources.
     place_fields : Place fields of rate maps.
     spatial_information : Spatial information of rate maps.
@@ -128,9 +130,9 @@ def rate_maps(
     -----
     Samples whose position or ``dwell`` is NaN or whose position is outside explicit edges are left
     out; all others count. The mean over the samples of a timed recording is weighted by their
-    dwell: the rate of spikes is their number divided by the seconds spent at the place. Values are
-    summed in blocks and accumulated in float64: the mean of float32 activations is accurate to
-    about 1e-6 of their size at any length.
+    dwell, so the firing rate is the number of spikes divided by the seconds spent at the place.
+    Values are summed in blocks and accumulated in float64: the mean of float32 activations has a
+    relative error of about 1e-6 for a recording of any length.
 
     References
     ----------
@@ -149,7 +151,7 @@ def rate_maps(
     512
     """
     binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map, circular=circular)
-    if not isinstance(bins, xr.Dataset):  # whose places this recording need not visit
+    if not isinstance(bins, xr.Dataset):  # the recording need not visit the places of other maps
         binned.check_visited()
     options: dict[str, Any] = {
         "smooth": smooth,
@@ -168,21 +170,21 @@ def rate_maps(
 
 
 def check_split(split: str | None, min_speed: float | None) -> None:
-    """Raise for an unknown split, and for an option of a split without one."""
+    """Raise for an unknown split, and for ``min_speed`` without a split."""
     check_option("split", split, (None, DIRECTION))
     if split is None and min_speed is not None:
         raise ValueError(
-            f"min_speed is an option of split='direction', got {min_speed!r} without; the "
-            "loaders leave out slow samples with min_speed"
+            f"min_speed is an option of split='direction', got min_speed={min_speed!r} without it; "
+            "to leave out slow samples, pass min_speed to the loader of the recording"
         )
 
 
 def _directions(binned: BinnedRecording, min_speed: float | None) -> NDArray[np.int8]:
-    """Direction of running (walk, time) along the one axis; -1 for samples without."""
+    """Direction of running (walk, time) along the one axis; -1 for samples without a direction."""
     if len(binned.grid.names) != 1:
         raise ValueError(
-            f"split='direction' needs one axis, got by={binned.grid.names}; pass by='x', or make "
-            "one of a track with linearize(recording, nodes, edges)"
+            f"split='direction' needs one axis, got by={binned.grid.names}; pass by='x', or add "
+            "a position along the track with linearize(recording, nodes, edges)"
         )
     number = direction_numbers(binned.recording, binned.grid.names[0], min_speed)
     number = np.where(np.asarray(binned.index) >= 0, number, np.int8(-1))
@@ -204,13 +206,13 @@ def _maps_of_directions(
 
 
 def of_directions(binned: BinnedRecording, min_speed: float | None) -> list[BinnedRecording]:
-    """Recordings of the two directions of running, whose other samples have no place."""
+    """Recordings of the two directions of running; samples of the other direction have no place."""
     number, (name,) = _directions(binned, min_speed), binned.grid.names
     for direction, there in zip(DIRECTIONS, (0, 1), strict=True):
         if not (number == there).any():
             raise ValueError(
                 f"split='direction' needs samples of both directions along {name!r}, got none "
-                f"{direction}; leave the option out"
+                f"{direction}; leave split out"
             )
     where = xr.DataArray(number, dims=schema.STEP_DIMS)
     place = binned.recording[name]
@@ -225,7 +227,7 @@ def of_directions(binned: BinnedRecording, min_speed: float | None) -> list[Binn
 
 
 def stacked(parts: Sequence[xr.Dataset], coordinate: xr.Variable) -> xr.Dataset:
-    """Results of parts of a recording on a leading dimension."""
+    """Stack the results of parts of a recording on a leading dimension."""
     (dim,) = coordinate.dims
     together = xr.concat(
         parts, dim, data_vars="all", coords="minimal", compat="override", join="override",
@@ -246,8 +248,7 @@ def maps_of_parts(
     """RateMaps of n parts of a recording on the same bins, in one read.
 
     ``part`` holds the part of every sample, shape (walk, 1), (1, time) or (walk, time); ``None``:
-    all samples are in one part.
-    The options are those of :func:`rate_maps`.
+    all samples are in one part. The options are those of :func:`rate_maps`.
     """
     check_options(binned, min_occupancy, smooth)
     binned = binned.observed() if skipna else binned
@@ -268,7 +269,7 @@ def assemble(
     min_occupancy: float | None = None,
     smooth: Smooth = None,
 ) -> xr.Dataset:
-    """Label sums (bin, unit) and what the samples count (bin,) as RateMaps."""
+    """Label sums (bin, unit) and the total weight of the samples (bin,) as RateMaps."""
     per_unit = counts[:, None].astype(float) if finite is None else finite
     rate = mean_rates(binned, sums, per_unit, min_occupancy, smooth)
     unit_last = rate.reshape(*binned.shape, -1)
@@ -296,12 +297,12 @@ def assemble(
 
 
 def occupancy(binned: BinnedRecording, counts: NDArray[Any]) -> NDArray[Any]:
-    """Seconds, or samples of a recording that counts steps, from what the samples count."""
+    """Occupancy from the weights of samples: seconds, or samples if the recording counts steps."""
     return counts if binned.unit_of_time is None else counts * binned.unit_of_time
 
 
 def least_occupancy(binned: BinnedRecording, min_occupancy: float | None) -> float:
-    """Least occupancy of a place that counts: seconds, or samples."""
+    """Minimum occupancy of a place that counts, in seconds or samples."""
     timed = binned.unit_of_time is not None
     if min_occupancy is None:
         return 0.0 if timed else 1
@@ -313,7 +314,7 @@ def least_occupancy(binned: BinnedRecording, min_occupancy: float | None) -> flo
 
 
 def flatten(maps: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rates and the share of time p over the valid bins of each unit, both (..., unit, bin).
+    """Rates and the fraction of time p in the valid bins of each unit, both (..., unit, bin).
 
     A bin is valid where its rate is finite and its occupancy is above 0; p is 0 elsewhere and sums
     to 1. NaN occupancy counts as 0. Both arrays may be views: do not write into them.
@@ -362,7 +363,7 @@ def _check_occupancy(occupancy: xr.DataArray) -> None:
 
 
 def check_options(binned: BinnedRecording, min_occupancy: float | None, smooth: Smooth) -> None:
-    """Refuse options of maps that are out of range."""
+    """Raise if an option of maps is out of range."""
     least_occupancy(binned, min_occupancy)
     _sigmas(smooth, binned.grid.names)
 
@@ -379,7 +380,7 @@ def _sigmas(smooth: Smooth, names: tuple[str, ...]) -> tuple[float, ...] | None:
     if isinstance(smooth, Mapping):
         unknown = set(smooth) - set(names)
         if unknown:
-            raise ValueError(f"smooth names {sorted(unknown)}, but by is {names}")
+            raise ValueError(f"smooth must map names in by={names} to bins, got {sorted(unknown)}")
         sigmas = tuple(float(smooth.get(name, 0.0)) for name in names)
     else:
         given = np.atleast_1d(np.asarray(smooth, float))
@@ -460,7 +461,7 @@ def _attrs(binned: BinnedRecording, min_occupancy: float, smooth: Smooth) -> dic
 
 
 def _seconds_per_sample(binned: BinnedRecording) -> float:
-    """Mean time that the samples with a place stand for."""
+    """Mean duration in seconds of the samples that have a place."""
     if binned.weights is None:
         assert binned.unit_of_time is not None
         return binned.unit_of_time

@@ -67,7 +67,7 @@ OF_POSITIVE_RATES = (
 """Statistics that are undefined for negative rates, and need a policy for them."""
 
 FEWER = 0.6
-"""Share of the units below which further shuffles are made of the undecided units alone."""
+"""Fraction of the units below which further shuffles are made for undecided units only."""
 
 LONG_WALK = 10
 """Minimum length of a walk in correlation times of a unit, for circular shifts."""
@@ -102,34 +102,35 @@ def shuffle_test(
         ``"position_variance_explained"`` (the default, which is made for signed activations),
         ``"spatial_information"``, ``"place_cell_score"``, ``"coherence"``, ``"selectivity"``,
         ``"grid_score"``, ``"border_score"``, ``"mean_vector_length"`` (on one circular axis) or
-        ``"sparsity"`` (high values count as extreme; to
-        test for low sparsity pass a function that negates it), or a function from RateMaps to a
-        DataArray over ``unit``. ``"mutual_information"`` is not corrected, as its bias is the
-        ``null_mean``; each of its shuffles takes ``levels`` - 1 sums.
+        ``"sparsity"`` (high values count as extreme; to test for low sparsity pass a function that
+        negates it), ``"mutual_information"`` (not corrected, because its bias is the
+        ``null_mean``; each shuffle takes ``levels`` - 1 sums), or a function from RateMaps to a
+        DataArray over ``unit``.
     n_shuffles
-        ``"auto"``: shuffles are made until every decision at ``max_q`` is settled, by sequential
-        Monte Carlo tests: a unit that 5 shuffles have reached needs no more (its p is 5 divided by
-        the shuffles made), nor does one whose p is already small enough among all units; at most
-        20,000 are made. A number: as many for every unit; the minimum p-value is then
+        ``"auto"``: shuffles are made until every decision at ``max_q`` is settled, at most 20,000,
+        by sequential Monte Carlo tests. A unit needs no more shuffles once 5 of them have reached
+        its value (its p is 5 divided by the shuffles made), or once its p is small enough among all
+        units. A number: that many shuffles for every unit; the minimum p-value is then
         1 / (n_shuffles + 1), and q cannot be small if few of many units are tuned. A single walk
-        has no more shuffles than it has distinct shifts.
+        has at most as many shuffles as distinct shifts.
     null
         ``"walks"``: the walks of each map exchange their places, so that the activations of a walk
-        meet the places of another. It keeps the statistics of walks and units in time, also what
-        is locked to the start of a walk. ``"circular"``: the places of each walk are shifted in
-        time relative to its activations, every walk by its own shift, wrapping around. It needs
-        walks that are long compared with the time over which activations are correlated: the
-        p-values of slow units are too small if walks are short, as are those of units that change
-        with the time since the start of a walk. ``"auto"``: walks where every map
-        has at least 8 that do not share their course (laps on a track do), unless ``min_shift`` is
-        given; otherwise circular shifts. Both destroy any relation between activations and places,
-        including a tuning to observations. With the option ``given`` of
+        meet the places of another walk. This keeps the temporal statistics of walks and units,
+        including those locked to the start of a walk. ``"circular"``: the places of each walk are
+        shifted in time relative to its activations, with wrap-around and a separate shift for every
+        walk. It needs walks that are long compared with the time over which activations are
+        correlated: in short walks the p-values are too small for slow units and for units that
+        change with the time since the start of a walk. ``"auto"``: ``"walks"`` if every map has at
+        least 8 walks that do not follow the same path (laps on a track do) and ``min_shift`` is not
+        given, otherwise ``"circular"``. Both destroy any relation between activations and places,
+        including tuning to observations. With the option ``given`` of
         ``position_variance_explained``, the means over the given values are subtracted first, so
         that the test is of place beyond them. ``"within_observation"``: rates are permuted among
         the places of a map that show the same ``observation``. This keeps any tuning to
         observations and destroys the layout of the places. It needs a statistic that depends on the
         layout (the place-cell score, coherence, or a function). Temporally correlated noise makes
-        the rates of neighbouring places similar and is not part of this null: use both.
+        the rates of neighbouring places similar and is not part of this null, so test against both
+        kinds of null.
     min_shift
         Minimum circular shift in steps, from either end; it must exceed the time over which
         activations and places are correlated. By default a tenth of the walk. Walks that end in
@@ -140,7 +141,7 @@ def shuffle_test(
         Axes and bins of place, as in :func:`rate_maps`; the bins are those of the recording for
         every shuffle.
     smooth, min_occupancy
-        Options of :func:`rate_maps` for the maps of the data and of every shuffle, of statistics
+        Options of :func:`rate_maps` for the maps of the data and of every shuffle, for statistics
         that are computed from maps.
     per_map
         Test every map (room) separately. Otherwise the samples of all maps are pooled, except
@@ -152,7 +153,7 @@ def shuffle_test(
         False-discovery rate of the decisions that ``n_shuffles="auto"`` settles.
     keep_null
         Also return the statistic in every shuffle, as ``null``; with ``"auto"`` in the first 50,
-        which are made of every unit.
+        which are made for every unit.
     progress
         Show a progress bar (tqdm).
     options
@@ -162,13 +163,13 @@ def shuffle_test(
     -------
     xarray.Dataset
         Over ``unit`` (and ``map``): ``observed``, ``null_mean``, ``null_sd``, ``z``, ``p`` (the
-        share of shuffles, the data included, with a value at least as high as the data: (k + 1) /
-        (n + 1); with ``"auto"`` the sequential p-value, and for units whose rejection was settled
-        early an upper bound of it), ``q`` (p corrected for the number of units, the false discovery
-        rate of Benjamini and Hochberg, for every map separately) and ``n_shuffles`` (the valid
-        shuffles that p rests on). NaN where the statistic is; shuffles in which it is undefined are
-        left out. With ``keep_null`` also ``null``, float32, with a leading dimension ``shuffle``.
-        ``attrs["null"]`` names the null that was used.
+        fraction of shuffles, including the data, with a value at least as high as the data: (k + 1)
+        / (n + 1); with ``"auto"`` the sequential p-value, or an upper bound of it for units whose
+        rejection was settled early), ``q`` (p corrected for the number of units, the false
+        discovery rate of Benjamini and Hochberg, for every map separately) and ``n_shuffles`` (the
+        number of valid shuffles behind p). NaN where the statistic is NaN; shuffles in which it is
+        undefined are left out. With ``keep_null`` also ``null``, float32, with a leading dimension
+        ``shuffle``. ``attrs["null"]`` names the null that was used.
 
     Raises
     ------
@@ -180,9 +181,9 @@ def shuffle_test(
     Warns
     -----
     UserWarning
-        Circular shifts of walks shorter than 10 times the time over which a unit is correlated, an
-        exchange of walks that share their course, or a statistic of firing rates that is undefined
-        for units with negative rates.
+        Walks that are shifted are shorter than 10 correlation times of a unit, walks that are
+        exchanged follow the same path, the shuffles do not change the statistic of a unit, or a
+        statistic of firing rates is undefined for units without a positive rate.
 
     See Also
     --------
@@ -262,8 +263,8 @@ def compare_with_shuffles(
 ) -> xr.Dataset:
     """Run a :func:`shuffle_test` on a binned recording that has the variables it needs.
 
-    ``n_shuffles=None``: as many shuffles as the decisions need. The null is one by name. A function
-    that is ``vectorised`` keeps leading dimensions of the maps, as statistics with a name do.
+    ``n_shuffles=None``: as many shuffles as the decisions need. ``null`` must not be "auto". A
+    ``vectorised`` function keeps leading dimensions of the maps, as named statistics do.
     """
     check_whole("seed", seed, 0)
     check_share("max_q", max_q)
@@ -318,9 +319,11 @@ def compare_with_shuffles(
 
 
 def chance_corrected(test: xr.Dataset) -> xr.DataArray:
-    """Observed variance explained without what is explained by chance: (o - m) / (1 - m).
+    """Observed variance explained, corrected for the variance explained by chance.
 
-    m is the mean of the shuffles, which grows with the autocorrelation of a unit.
+    The value is (o - m) / (1 - m), with o the observed variance.
+
+    The mean of the shuffles, m, grows with the autocorrelation of a unit.
     """
     observed, chance = test["observed"], test["null_mean"]
     text = f"{observed.attrs['long_name']}, corrected by the mean of shuffles"
@@ -337,7 +340,7 @@ def _draw(
     bar: Any,
     keep: list[NDArray[np.float32]] | None,
 ) -> None:
-    """Make shuffles of the units whose decision is open until none is."""
+    """Make shuffles for the units whose decision is open until no decision is open."""
     units = np.arange(test.observed.shape[-1])
     while (n := test.next_draws()) > 0:
         for values in null.draw(n):
@@ -358,12 +361,12 @@ def _draw(
 
 
 def choose_null(binned: BinnedRecording, null: Null, min_shift: int | None) -> Null:
-    """Name of the null of a recording, which ``"auto"`` leaves to its walks.
+    """Name of the null of a recording; ``"auto"`` chooses it from the walks.
 
     Warns
     -----
     UserWarning
-        Walks that are exchanged share their course, or walks that are shifted are short compared
+        Walks that are exchanged follow the same path, or walks that are shifted are short compared
         with the correlation time of a unit.
     """
     if null == "within_observation":
@@ -376,9 +379,9 @@ def choose_null(binned: BinnedRecording, null: Null, min_shift: int | None) -> N
         null = "walks" if enough and shared <= SHARED_COURSE and min_shift is None else "circular"
     elif null == "walks" and shared > SHARED_COURSE:
         warnings.warn(
-            f"null='walks': the walks of a map share their course (agreement {shared:.2f} of two "
-            "walks at the same step, 0 being chance), so that an exchange leaves the places much "
-            "as they were and p is near 1; use null='circular'",
+            f"null='walks': the walks of a map follow the same path (agreement {shared:.2f} of two "
+            "walks at the same step, chance being 0), so an exchange hardly changes the places "
+            "and p is near 1; use null='circular'",
             stacklevel=3,
         )
     if null == "circular":
@@ -418,7 +421,7 @@ def _warn_of_idle_shuffles(test: MonteCarloTest, name: str) -> None:
     if idle.any():
         warnings.warn(
             f"the shuffles do not change {name} of {int(idle.sum())} of {idle.size} units, whose p "
-            "of 1 says nothing: the walks repeat one course exactly, so that place and time in "
+            "of 1 is meaningless: the walks repeat one path exactly, so that place and time in "
             "the walk cannot be distinguished",
             stacklevel=5,
         )
@@ -429,9 +432,9 @@ def _warn_of_undefined(recording: xr.Dataset, observed: xr.DataArray, name: str)
     if undefined.any():
         warnings.warn(
             f"{name} is undefined for {int(undefined.sum())} of {undefined.size} units under "
-            f"negatives={observed.attrs.get('negatives', 'rectify')!r} (rates that are not above 0 "
-            "anywhere), and so are their p-values; pass another policy, such as "
-            f"negatives='shift', or test {VARIANCE!r}, which is made for signed activations",
+            f"negatives={observed.attrs.get('negatives', 'rectify')!r} (no rate is above 0), and "
+            "so are their p-values; pass another policy, such as negatives='shift', or test "
+            f"{VARIANCE!r}, which is made for signed activations",
             stacklevel=4,
         )
 

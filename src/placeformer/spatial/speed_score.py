@@ -51,17 +51,18 @@ def speed_score(
     recording
         Recording with ``speed`` (walk, time), or with a position from which it is computed.
     by
-        Axes of the position to compute the speed from; by default ``speed``, where the recording
-        has it, else x, y and z. The velocity is smoothed with a triangle 0.5 s wide (two steps
-        without a clock).
+        Axes of the position from which to compute the speed. By default ``speed`` is used where the
+        recording has it, else x, y and z. The velocity is smoothed with a triangle 0.5 s wide (two
+        steps without a clock).
     min_speed
-        Leave out slower samples, for example of rest: in units of the speed.
+        Leave out samples below this speed, for example at rest; in units of the speed.
     smooth
-        Standard deviation of a Gaussian in time over which activities are smoothed first: in
-        seconds of a timed recording, else in steps, and not across gaps of the tracking. Spikes
-        need it, 0.25 s being usual (Kropff and others, 2015); it loads the activations.
+        Standard deviation of a Gaussian with which activities are first smoothed in time: in
+        seconds for a timed recording, else in steps. Smoothing stops at gaps in the tracking.
+        Spikes need it; 0.25 s is usual (Kropff and others, 2015). It loads the activations into
+        memory.
     n_shuffles, null, min_shift, seed, max_q, keep_null, progress
-        The test of the absolute covariance with the speed, as in :func:`shuffle_test`.
+        Options of the test of the absolute covariance with the speed, as in :func:`shuffle_test`.
     circular
         Period of every circular axis of the position, as in :func:`rate_maps`.
 
@@ -79,7 +80,7 @@ def speed_score(
     ------
     ValueError
         There is neither a speed nor a position, the speed does not vary, activations are not
-        finite, times do not ascend within a walk, or as :func:`shuffle_test`.
+        finite, times do not ascend within a walk, or for the reasons given in :func:`shuffle_test`.
 
     Warns
     -----
@@ -89,12 +90,12 @@ def speed_score(
     See Also
     --------
     head_direction : Tuning to the direction of the head.
-    place_cells : Cell types, speed cells among them.
+    place_cells : Cell types, including speed cells.
 
     Notes
     -----
-    Where an animal is slow near walls or rewards, a unit tuned to these places has a speed score as
-    well: the test is against chance, not against place.
+    If an animal slows down near walls or rewards, a unit tuned to these places also has a speed
+    score: the test is against chance, not against place.
 
     References
     ----------
@@ -147,7 +148,7 @@ def binned_speed(
     min_speed: float | None = None,
     circular: Circular = None,
 ) -> BinnedRecording:
-    """A recording binned by its speed, which it holds as ``speed``."""
+    """Bin a recording by its speed, and store the speed as ``speed``."""
     schema.check_recording(recording)
     speed = running_speed(recording, by, circular=circular)
     values = np.where(speed.values >= (min_speed or 0.0), speed.values, np.nan)
@@ -175,7 +176,7 @@ def speed_columns(
 ) -> tuple[dict[str, xr.DataArray], NDArray[np.float64]]:
     """Columns of the speed in a table of place cells, over ``unit`` and all maps.
 
-    Beside them, the variance (unit,) that the speed explains beyond chance.
+    The second value is the variance (unit,) that the speed explains beyond chance.
     """
     moving = binned_speed(binned.recording)
     columns, spread = scores(moving)
@@ -262,9 +263,9 @@ def _test(
 
 
 def _covariance(maps: xr.Dataset) -> xr.DataArray:
-    """Absolute covariance (..., unit) with the speed, over its standard deviation.
+    """Absolute covariance (..., unit) with the speed, divided by the speed's standard deviation.
 
-    NaN for a constant, which shuffles do not change.
+    NaN for a constant unit, which shuffles do not change.
     """
     rate, share = flatten(maps)
     speed = maps[SPEED].values.astype(float)
@@ -281,7 +282,7 @@ def _smoothed(binned: BinnedRecording, smooth: float) -> BinnedRecording:
     recording = binned.recording
     times, _ = sample_times(recording)
     values = activations(recording)
-    values = np.array(values, np.result_type(values.dtype, np.float32))  # means are no integers
+    values = np.array(values, np.result_type(values.dtype, np.float32))  # means are not integers
     for walk, stamps in zip(values, times, strict=True):
         known = np.flatnonzero(np.isfinite(stamps) & ~np.isnan(walk).all(axis=1))
         if known.size < 2:

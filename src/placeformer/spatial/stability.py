@@ -26,7 +26,7 @@ from placeformer.spatial.rate_maps import (
 Halves = Literal["odd_even", "first_second", "walks"]
 
 SAMPLES, SECONDS = 400, 20
-"""Exposure per place to which :func:`reliability` refers: samples, or seconds of timed data."""
+"""Occupancy per place to which :func:`reliability` refers: samples, or seconds of timed data."""
 
 HALF = "half"
 NAMES = {
@@ -56,13 +56,12 @@ def half_maps(
     halves
         ``"odd_even"``: alternating blocks of every walk, or of all walks of a map joined end to end
         if their lengths differ. ``"first_second"``: the first and the second half of every walk.
-        ``"walks"``: alternating walks of each map, so that the halves share nothing that lasts for
-        a walk.
+        ``"walks"``: alternating walks of each map, so that the halves share no walk.
     block
-        Number of samples in a block of ``"odd_even"``, at most half a walk. By default a minute
-        where the recording is timed and a walk lasts two, else a tenth of a walk. Blocks should be
-        longer than the memory of the units and of the walk: neighbouring samples resemble each
-        other whether or not a unit is tuned to places.
+        Number of samples in a block of ``"odd_even"``, at most half a walk. The default is one
+        minute if the recording is timed and a walk lasts at least two minutes, else a tenth of a
+        walk. Blocks should be longer than the time over which units and walks are correlated:
+        neighbouring samples resemble each other whether or not a unit is tuned to places.
     by, bins, per_map, circular
         Axes and bins of place, whether every map is halved separately, and the periods of circular
         variables, as in :func:`rate_maps`.
@@ -72,12 +71,12 @@ def half_maps(
     Returns
     -------
     xarray.Dataset
-        RateMaps with a leading dimension ``half`` of two. Every measure of rate maps keeps it.
+        RateMaps with a leading dimension ``half`` of size two, which measures of rate maps keep.
 
     Raises
     ------
     ValueError
-        As :func:`rate_maps`; also if an option is unknown or the walks are too short to be halved.
+        As in :func:`rate_maps`; also if an option is unknown or walks are too short to be halved.
 
     See Also
     --------
@@ -116,7 +115,7 @@ def stability(
 ) -> xr.DataArray:
     """Correlation of the rate maps of two halves of a recording.
 
-    Pearson's r over the places visited in both halves, every place counting once.
+    Pearson's r over the places visited in both halves; every place has the same weight.
 
     Parameters
     ----------
@@ -131,14 +130,14 @@ def stability(
     Returns
     -------
     xarray.DataArray
-        (unit,) or (map, unit), -1 to 1, without a unit; unchanged when a unit is scaled by a
-        positive number, shifted, or negated. NaN where a map of either half does not vary or
-        fewer than three places are shared.
+        (unit,) or (map, unit), -1 to 1, dimensionless; unchanged when a unit is scaled, shifted or
+        negated. NaN where the map of either half does not vary or fewer than three places are
+        shared.
 
     Raises
     ------
     ValueError
-        As :func:`half_maps`.
+        As in :func:`half_maps`.
 
     See Also
     --------
@@ -148,9 +147,9 @@ def stability(
 
     Notes
     -----
-    A unit that responds to the letter at a place is stable as well: stability is evidence for
-    place tuning only together with a test against letters. Each half has half the samples, so the
-    value is lower than the correlation of the whole map with another of its length.
+    A unit that responds to the letter at a place is also stable: stability is evidence of place
+    tuning only together with a test against letters. Each half has half the samples, so the value
+    is lower than the correlation of the whole map with another map of the same length.
 
     References
     ----------
@@ -181,12 +180,13 @@ def agreement(maps: xr.Dataset) -> xr.DataArray:
 
 
 def reliability(maps: xr.Dataset, agreement_of_halves: xr.DataArray) -> xr.DataArray:
-    """Correlation (unit,) or (map, unit) expected of two maps of a stated exposure.
+    """Correlation (unit,) or (map, unit) expected between two maps of a fixed occupancy.
 
-    The Spearman-Brown formula takes the correlation r of the halves to halves that are k times as
-    long: k r / (1 + (k - 1) r), so that recordings of different length are comparable. The length
-    of a half is the harmonic mean of what its places were visited, as the variance of a place's
-    mean rate is inverse to it. Correlations of at most 0 stay as they are.
+    The Spearman-Brown formula predicts from the correlation r of the halves the correlation of
+    halves that are k times as long, k r / (1 + (k - 1) r), so that recordings of different length
+    are comparable. The length of a half is the harmonic mean of the occupancy of its places,
+    because the variance of a place's mean rate is inversely proportional to its occupancy.
+    Correlations of 0 or less are returned unchanged.
     """
     _, share = flatten(maps)
     unit_axis = -2
@@ -217,8 +217,8 @@ def half_numbers(binned: BinnedRecording, halves: str, block: int | None) -> Num
         return (_turns(recording)[:, None] % 2).astype(np.int8)
     if n_steps < 2:
         raise ValueError(
-            f"halves={halves!r} needs walks of at least 2 samples, got {n_steps}; with "
-            f"{n_walks} walks, halves='walks' is a way"
+            f"halves={halves!r} needs walks of at least 2 samples, got {n_steps} in {n_walks} "
+            "walks; record longer walks, or pass halves='walks'"
         )
     length = binned.lengths
     if (length == length[0]).all():  # the walks may all be padded
@@ -236,7 +236,7 @@ def half_numbers(binned: BinnedRecording, halves: str, block: int | None) -> Num
 def _joined(
     length: NDArray[np.intp], map_of_walk: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], int]:
-    """First sample of every walk when those of a map are joined, and samples of the least map."""
+    """Start of every walk when the walks of a map are joined, and samples of the shortest map."""
     first = np.zeros_like(length)
     for number in range(map_of_walk.max() + 1):
         here = map_of_walk == number
@@ -245,7 +245,7 @@ def _joined(
 
 
 def _block(recording: xr.Dataset, block: int | None, n_steps: int) -> int:
-    """Samples per block, given the steps of a walk or of all walks of a map."""
+    """Samples per block, given the number of steps of a walk, or of all walks of a map."""
     if block is None:
         seconds, rate = interval(recording), recording.attrs.get("sample_rate")
         minute = round(60 / seconds) if seconds else round(60 * float(rate or 0))

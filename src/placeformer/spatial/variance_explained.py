@@ -41,14 +41,15 @@ def position_variance_explained(
     circular: Circular = None,
     adjusted: bool = True,
 ) -> xr.DataArray:
-    r"""Share of each unit's variance that is explained by its mean at every place.
+    r"""Fraction of each unit's variance that is explained by its mean at every place.
 
     .. math:: \eta^2 = \frac{SS_0 - SS_1}{SS_0}, \qquad
               \eta^2_{adj} = 1 - \frac{SS_1 / (n - k_1)}{SS_0 / (n - k_0)}
 
     SS1 is the sum of squares about the means of the k1 cells (map, place), SS0 about the k0
-    means of the maps; with ``given``, SS0 is about the means of (map, given value) and SS1 of
-    (map, given value, place): the partial eta squared of place beyond, say, the letter.
+    means of the maps. With ``given``, SS0 is about the means of (map, given value) and SS1 about
+    the means of (map, given value, place): the partial eta squared of place beyond, for example,
+    the letter.
 
     Parameters
     ----------
@@ -69,9 +70,9 @@ def position_variance_explained(
     circular
         Period of every circular variable, as in :func:`rate_maps`.
     adjusted
-        Correct for the variance that k means explain by chance (epsilon squared): with
-        independent samples of a unit that ignores place the expected value is 0, and single values
-        may be negative. Samples along a walk are not independent: for a test against chance use
+        Correct for the variance that the means explain by chance (epsilon squared). The expected
+        value is then 0 for independent samples of a unit that ignores place, and single values may
+        be negative. Samples along a walk are not independent: for a test against chance use
         :func:`shuffle_test`.
 
     Returns
@@ -229,8 +230,9 @@ class Cells:
 def sums_of_squares(cells: Cells) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sums of every cell (cell, unit) and sums of squares of every map (map, unit).
 
-    Both are of deviations from the mean of the unit's first samples. This changes no sum of
-    squares about a mean and avoids rounding errors; a constant unit gives exactly 0.
+    Both are sums over deviations from the mean of the unit's first samples. Sums of squares about
+    a mean are unchanged by this shift, and rounding errors are avoided; a constant unit gives
+    exactly 0.
     """
     values = activations(cells.recording)
     index, sizes = [cells.index, cells.walk_map], [len(cells.counts), len(cells.maps)]
@@ -269,7 +271,7 @@ def _share_explained(
 def add_rows(
     values: NDArray[np.generic], index: NDArray[np.intp], size: int
 ) -> NDArray[np.float64]:
-    """Sum the rows that share an index."""
+    """Sum the rows that have the same index."""
     columns = np.arange(len(index))
     matrix = sparse.csr_array((np.ones(len(index)), (index, columns)), shape=(size, len(index)))
     return np.asarray(matrix @ values)
@@ -304,7 +306,7 @@ def _map_numbers(recording: xr.Dataset, maps: str) -> tuple[NDArray[np.generic],
 
 
 def _given(recording: xr.Dataset, given: str | None) -> tuple[NDArray[Any], Any]:
-    """The given values that occur, ascending, and that of every sample; 0 without ``given``."""
+    """Sorted values of ``given``, and the value at every sample; 0 without ``given``."""
     if given is None:
         return np.zeros(1, np.int8), np.zeros((1, 1), np.int8)
     values = samples(recording, given)
@@ -316,5 +318,6 @@ def check_options(recording: xr.Dataset, maps: str, per_map: bool) -> None:
     check_option("maps", maps, ("apart", "together"))
     if per_map and (maps == "together" or schema.MAP not in recording.variables):
         raise ValueError(
-            "per_map=True needs maps='apart' and a recording with the coordinate 'map'"
+            "per_map=True needs maps='apart' and a recording with the coordinate 'map'; assign the "
+            "coordinate, or pass per_map=False"
         )

@@ -11,7 +11,7 @@ function bytes(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
-/** Unpack the arrays of a network once they are asked for. */
+/** Unpack the arrays of a network on first use. */
 function arrays(network) {
   network.unpacked ??= {
     rates: bytes(network.rates),
@@ -30,7 +30,7 @@ function places(array, network, map, unit) {
   return array.subarray(start, start + size);
 }
 
-/** Values of one unit on one map in the shuffles of a test; those undefined are left out. */
+/** Values of one unit on one map in the shuffles of a test, without undefined values. */
 function shuffled(network, key, map, unit) {
   const view = arrays(network).nulls[key];
   if (!view) return [];
@@ -50,9 +50,9 @@ const show = (value) =>
 
 // --- Pictures ---------------------------------------------------------------------------------
 
-const WIDTH = 124; // of a map, and its greatest height
+const WIDTH = 124; // maximum width and height of a map
 
-/** Every map of a unit in the same colours, and the bar that says what they mean. */
+/** Every map of a unit in the same colours, with a colour bar. */
 function mapsOf(one) {
   const { network } = one;
   const flat = network.axes.length === 1;
@@ -83,7 +83,7 @@ function sizes(network) {
   return [(WIDTH * y) / Math.max(y, x), (WIDTH * x) / Math.max(y, x)];
 }
 
-/** Row in which the bins of a number along y are drawn. */
+/** Row in which the bins with a number along y are drawn. */
 const rowOf = (network, y) => (network.up ? network.axes[0].n - 1 - y : y);
 
 function squares(one, map, [height, width]) {
@@ -130,7 +130,7 @@ function hatching() {
   return pattern;
 }
 
-/** Borders of the fields, between places of different numbers. */
+/** Borders of the fields, between places with different field numbers. */
 function outlines(one, map, [height, width]) {
   const { network } = one;
   const [ny, nx] = network.axes.map((axis) => axis.n);
@@ -160,7 +160,7 @@ function axes(network, [height, width], withY) {
   return [...below, ...(y.ticks.some(([, text]) => text.length > 2) ? [] : beside), name];
 }
 
-/** The bar of colours, with the least, the middle and the greatest rate. */
+/** The colour bar, labelled with the minimum, middle and maximum rate. */
 function bar(network, unit, height) {
   const left = network.maps.length === 1 ? 28 + WIDTH + 16 : 302;
   const group = svg("g", { transform: `translate(${left} 20)` });
@@ -178,7 +178,7 @@ function bar(network, unit, height) {
   return group;
 }
 
-/** A test: the values in the shuffles as bars, and the unit's own as a line. */
+/** A test: the values in the shuffles as bars, and the value of the unit as a line. */
 function test(one, key, map) {
   const values = shuffled(one.network, key, map, one.unit);
   const own = one.network.values[key]?.[map][one.unit] ?? null;

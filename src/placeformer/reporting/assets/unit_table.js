@@ -1,4 +1,4 @@
-// The table of all units: search, filters, order, pages, links, and what is shown of the unit picked.
+// The table of all units: search, filters, order, pages, links, and details of the selected unit.
 "use strict";
 
 const PAGE = 25;
@@ -39,7 +39,7 @@ function byUnit(a, b) {
   return first - second || a.unit - b.unit;
 }
 
-/** Order of two units by a column; values that are undefined come last, ties stay in order. */
+/** Order of two units by a column; undefined values come last, ties keep their order. */
 function order(column, sign) {
   if (column.compare) return (a, b) => sign * column.compare(a, b);
   return (a, b) => {
@@ -63,7 +63,7 @@ const COMPARE = {
 };
 const SHORT = { fields: "n_fields", information: "information_rectify", q: "q_place", "η²": "eta2" };
 
-/** The words of a search and its conditions; those on unknown measures are named. */
+/** The words and conditions of a search, and conditions on unknown measures. */
 function parse(text) {
   const tight = text.toLowerCase().replace(/\s*(<=|>=|[<>=≤≥])\s*/g, "$1");
   const found = { words: [], conditions: [], unknown: [] };
@@ -80,7 +80,7 @@ function parse(text) {
   return found;
 }
 
-/** Whether a unit has every word looked for; a number is that of the unit and nothing else. */
+/** Whether a unit matches every word; a number matches only the number of the unit. */
 function matches(one, words) {
   const { network, unit } = one;
   const text = `${network.name} ${one.name} ${network.types[state.map][unit]} ${reason(one, state.map)}`.toLowerCase();
@@ -117,7 +117,7 @@ function filter() {
 
 function sortBy(column) {
   const i = columns.indexOf(column);
-  const falling = Boolean(column.key); // the most first
+  const falling = Boolean(column.key); // highest values first
   state.sign = state.sort === i ? -state.sign : falling ? -1 : 1;
   state.sort = i;
   filter();
@@ -130,7 +130,7 @@ function draw() {
   const cells = state.found.filter((one) => isPlaceCell(one, state.map)).length;
   const [n, all, yes] = [state.found.length, units.length, cells].map((x) => x.toLocaleString("en"));
   const where = [...new Set(data.networks.map((one) => one.maps[state.map]).filter(Boolean))].join(" / ");
-  const wrong = state.unknown.map((word) => `“${word}” is no condition: write one of ${Object.keys(data.columns).join(", ")}, then >, < or =, and a number.`);
+  const wrong = state.unknown.map((word) => `“${word}” is not a condition: write one of ${Object.keys(data.columns).join(", ")}, then >, < or =, and a number.`);
   at("count").textContent = [`${n} of ${all} units; ${yes} of these are place cells (${where}).`, ...wrong].join(" ");
   at("page").textContent = `page ${state.page + 1} of ${last}`;
   at("back").disabled = state.page === 0;
@@ -179,11 +179,11 @@ function walk(event) {
   next.focus();
 }
 
-// --- The address: the unit picked and the filters -----------------------------------------------
+// --- The address: the selected unit and the filters ---------------------------------------------
 
 const FILTERS = ["search", "network", "layer", "map", "kind"];
 
-/** Write the unit picked and the filters into the address, so that a reload keeps them. */
+/** Write the selected unit and the filters into the address, so that a reload keeps them. */
 function remember() {
   const said = new URLSearchParams();
   if (state.picked && state.linked) {
@@ -196,7 +196,7 @@ function remember() {
   try {
     history.replaceState(null, "", text ? `#${text}` : location.pathname + location.search);
   } catch {
-    // a browser that keeps the address of a file as it is
+    // some browsers do not change the address of a file
   }
 }
 
@@ -212,7 +212,7 @@ function recall() {
   const wanted = said.get("unit");
   const one = units.find(({ network, unit }) => network.links[unit] === wanted && (!said.has("of") || network.name === said.get("of")));
   if (!one) {
-    if (wanted) at("count").textContent += ` The link is to “${wanted}”, and no unit on this page has that name.`;
+    if (wanted) at("count").textContent += ` The link is to “${wanted}”, but no unit on this page has this name.`;
     if (wanted) at("explorer").scrollIntoView({ block: "start" });
     return false;
   }
@@ -227,7 +227,7 @@ function recall() {
   return true;
 }
 
-// --- The unit picked --------------------------------------------------------------------------
+// --- The selected unit ------------------------------------------------------------------------
 
 function pick(one, byReader) {
   state.picked = one;
@@ -248,7 +248,7 @@ function describe(one) {
   const verdicts = network.maps.map((kind, i) => (network.maps.length > 1 ? `${kind}: ${reason(one, i)}` : reason(one, i)));
   if (remembers(one, map)) verdicts.push("its tuning depends on memory");
   const nearby = html("p", { class: "pager" });
-  nearby.append(neighbour(one, -1, "Unit before"), back(), neighbour(one, 1, "Unit after"));
+  nearby.append(neighbour(one, -1, "Previous unit"), back(), neighbour(one, 1, "Next unit"));
   const maps = html("figure");
   maps.append(mapsOf(one), html("figcaption", {}, captionOf(one)));
   const tests = Object.keys(data.tests).filter((key) => key in network.p).map((key) => test(one, key, map));
@@ -267,7 +267,7 @@ function values(one, map) {
   return more;
 }
 
-/** A button back to the unit in the table, or to the search where the table does not hold it. */
+/** A button back to the unit in the table, or to the search if the unit is not in the table. */
 function back() {
   const button = html("button", { type: "button" }, "Table");
   button.addEventListener("click", () => {
@@ -327,7 +327,7 @@ function saving(one) {
   return line;
 }
 
-/** The maps of a unit as an SVG file of their own, in dark ink on white. */
+/** The maps of a unit as a separate SVG file, in dark ink on white. */
 function drawing(one) {
   const picture = mapsOf(one);
   const [, , width, height] = picture.getAttribute("viewBox").split(" ");
@@ -342,7 +342,7 @@ const INK =
   ".frame{fill:none;stroke:#6f7d88}.unvisited{fill:#c2c9ce}.hatching{stroke:#1c2730;stroke-opacity:.7;stroke-width:1.2}" +
   ".curve{fill:none;stroke:#00609a;stroke-width:1.8}.field{fill:#cfe3f1}";
 
-/** The same as a PNG of four times the size. */
+/** The same picture as a PNG of four times the size. */
 function png(one) {
   return new Promise((resolve, reject) => {
     const image = new Image();
@@ -363,7 +363,7 @@ function save(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-/** The units found, with every column, as a table of comma-separated values. */
+/** The units found, with every column, as comma-separated values. */
 function csv() {
   const heads = ["subject", "layer", "unit", "map", "type", "reason", "depends_on_memory", ...numeric.map(({ key }) => key)];
   const lines = state.found.map((one) => [
@@ -380,7 +380,7 @@ function csv() {
   return [heads, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
-/** Copy text; false where the browser does not let a page do so. */
+/** Copy text; false if the browser does not allow it. */
 function copy(text) {
   if (!navigator.clipboard) return Promise.resolve(false);
   return navigator.clipboard.writeText(text).then(
