@@ -331,6 +331,9 @@ def test_score_card():
             "bound": ["lower", "upper"],
         },
     ).expand_dims(layer=["ffn.1"])  # fmt: skip
+    for absent in ("ffn.2", 1, -2):
+        with pytest.raises(ValueError, match=r"layer must be one of \['ffn.1'\]"):
+            pf.plot.score_card(card, absent)
     return pf.plot.score_card(card, ax=blank(6, 3.6)).figure
 
 

@@ -327,6 +327,11 @@ def test_limits_out_of_range_are_refused(recordings, options):
         place_cells(recordings[0], n_shuffles=3, **options)
 
 
+def test_a_shift_is_refused_where_walks_are_exchanged(recordings):
+    with pytest.raises(ValueError, match="min_shift is an option of null='circular'"):
+        place_cells(recordings[0], null="walks", min_shift=5, n_shuffles=3)
+
+
 def test_bins_without_a_sample_are_refused(recordings):
     rec, control = (r.isel(walk=slice(4)) for r in recordings)
     options = {"bins": {k: np.arange(12) - 0.5 for k in "xy"}, "n_shuffles": 9, "progress": False}

@@ -249,6 +249,9 @@ def test_field_rates_of_maps_without_directions_and_wrong_input(track):
         pf.field_rates(track, maps, laps.isel(time=slice(10)))
     with pytest.raises(ValueError, match="got 3 and 1 units"):
         pf.field_rates(track, maps.isel(unit=[0]), laps)
+    both_ways = pf.rate_maps(track, by="x", bins=20, split="direction")
+    with pytest.raises(ValueError, match="laps must have the variable 'direction'"):
+        pf.field_rates(track, both_ways, laps.drop_vars("direction"))
 
 
 def test_field_rates_of_units_in_another_order_are_refused(track):

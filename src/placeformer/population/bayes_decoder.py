@@ -155,12 +155,6 @@ def seconds_of(recording: xr.Dataset) -> NDArray[np.float64] | None:
     return np.broadcast_to(np.asarray(dwell, np.float64), shape)
 
 
-BAYES: dict[str, Callable[..., list[Decoder]]] = {
-    "bayes": gaussian,
-    "poisson": poisson,
-}
-
-
 def predict(
     values: Any,
     decoders: Sequence[Decoder],

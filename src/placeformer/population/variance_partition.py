@@ -202,8 +202,6 @@ def variance_partition(
         raise ValueError(
             f"ridge must be above 0 samples, got {ridge}; pass 1e-6 for nearly no penalty"
         )
-    if min_shift is not None and null == "walks":
-        raise ValueError(f"min_shift is an option of null='circular', got null={null!r}")
     binned = _binned(recording, names, bins)
     sampled = _Sampled.of(recording, binned, maps, ridge, cv, blocks, gap, seed)
     name = _null(binned, null, min_shift)

@@ -241,6 +241,11 @@ def field_rates(
             f"maps must be of one map, with or without directions, got leading {lead}; select one "
             f"with isel({lead[0]}=0)"
         )
+    if lead and DIRECTION not in laps.variables:
+        raise ValueError(
+            "laps must have the variable 'direction', since maps have directions; pass the table "
+            "of placeformer.laps, or maps without directions"
+        )
     label = labels_of(fields, maps).values.reshape(
         len(maps[DIRECTION]) if lead else 1, maps.sizes[schema.UNIT], -1
     )

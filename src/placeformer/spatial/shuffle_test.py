@@ -214,7 +214,7 @@ def shuffle_test(
     0.01
     """
     n = check_n("n_shuffles", n_shuffles)
-    _check(statistic, null, min_shift)
+    _check(statistic, null)
     of_samples = isinstance(statistic, str) and statistic in OF_SAMPLES
     if of_samples and not (smooth is None and min_occupancy is None):
         raise ValueError(
@@ -363,12 +363,22 @@ def _draw(
 def choose_null(binned: BinnedRecording, null: Null, min_shift: int | None) -> Null:
     """Name of the null of a recording; ``"auto"`` chooses it from the walks.
 
+    Raises
+    ------
+    ValueError
+        A `min_shift` for a null that does not shift.
+
     Warns
     -----
     UserWarning
         Walks that are exchanged follow the same path, or walks that are shifted are short compared
         with the correlation time of a unit.
     """
+    if min_shift is not None and null not in ("auto", "circular"):
+        raise ValueError(
+            f"min_shift is an option of null='circular', got null={null!r}; pass null='circular', "
+            "or leave min_shift out"
+        )
     if null == "within_observation":
         return null
     shared = course_agreement(binned)
@@ -446,15 +456,13 @@ def _measure(statistic: Statistic, options: dict[str, Any], vectorised: bool) ->
     return nulls.Measure(partial(function, **options), keeps_dimensions)
 
 
-def _check(statistic: Statistic, null: str, min_shift: int | None) -> None:
+def _check(statistic: Statistic, null: str) -> None:
     if isinstance(statistic, str) and statistic not in (*OF_MAPS, *OF_SAMPLES):
         raise ValueError(
             f"statistic must be one of {(*OF_MAPS, *OF_SAMPLES)} or a function of rate maps, got "
             f"{statistic!r}"
         )
     check_option("null", null, get_args(Null))
-    if min_shift is not None and null not in ("auto", "circular"):
-        raise ValueError(f"min_shift is an option of null='circular', got null={null!r}")
     if null == "within_observation" and statistic in BLIND_TO_LAYOUT:
         raise ValueError(
             f"null='within_observation' permutes places, which does not change {statistic!r}; use "
