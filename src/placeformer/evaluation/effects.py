@@ -179,7 +179,7 @@ def place_measures(networks: Networks) -> dict[str, Floats]:
             for policy in policies
         },
         "η² beyond the letter": networks.layers("eta2_beyond", maps="trained"),
-        "η² beyond the letter, trained less novel map": networks.layers(
+        "η² beyond the letter, trained minus novel map": networks.layers(
             "eta2_beyond", maps="trained"
         )
         - networks.layers("eta2_beyond", maps="novel"),

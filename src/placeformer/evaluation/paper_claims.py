@@ -135,7 +135,7 @@ def saturates(networks: Networks) -> Iterator[dict[str, Any]]:
         )
         yield row(
             2, f"beyond α = {BEST:g}", f"paired by seed; gains below {HARDLY:g} are none",
-            f"reference error at α = {BEST:g} less that at {most:g}", effect,
+            f"reference error at α = {BEST:g} minus that at {most:g}", effect,
             int(sum(map(np.sum, pair))), **judged(effect, claimed=-1, null=HARDLY), decides=False,
         )  # fmt: skip
 
@@ -148,7 +148,7 @@ def beats_others(networks: Networks) -> Iterator[dict[str, Any]]:
         effect = networks.effect(error, drawn, partial(difference, first=other, second=best))
         shown = name if isinstance(activation, str) else f"{name} (α = {activation:g})"
         yield row(
-            3, shown, "paired by seed", f"reference error less that at α = {BEST:g}", effect,
+            3, shown, "paired by seed", f"reference error minus that at α = {BEST:g}", effect,
             int((other | best).sum()), **judged(effect, claimed=1),
         )  # fmt: skip
 
@@ -163,7 +163,7 @@ def working_is_alike(networks: Networks) -> Iterator[dict[str, Any]]:
         decides = memory == "working"
         yield row(
             4, f"{memory} memory", f"below {HARDLY:g}" if decides else "for comparison",
-            f"greatest less least {memory} error over α", effect, dosed, decides=decides,
+            f"maximum minus minimum {memory} error over α", effect, dosed, decides=decides,
             **(judged(effect, claimed=-1, null=null) if decides else {"word": "not tested"}),
         )  # fmt: skip
     effect = networks.effect(
@@ -183,7 +183,7 @@ def place_cells_emerge(networks: Networks) -> Iterator[dict[str, Any]]:
     novel = networks.layers("place_cell_fraction", maps="novel")
     parts = (
         ("on a trained map", f"above {BY_CHANCE:g}", trained, BY_CHANCE, True),
-        ("trained less novel map", "paired by network", trained - novel, 0.0, True),
+        ("trained minus novel map", "paired by network", trained - novel, 0.0, True),
         (
             "depend on memory", f"above {BY_CHANCE:g}",
             networks.layers("memory_dependent_fraction"), BY_CHANCE, False,
@@ -250,7 +250,7 @@ def low_impairs(networks: Networks) -> Iterator[dict[str, Any]]:
     )
     yield row(
         7, f"trained at α ≤ {LOW:g}", "paired by seed",
-        f"reference error, mean, less that at α = {BEST:g}", effect, int((low | best).sum()),
+        f"mean reference error minus that at α = {BEST:g}", effect, int((low | best).sum()),
         **judged(effect, claimed=1),
     )  # fmt: skip
     to = networks.data.attrs.get("washout", 0)
@@ -264,7 +264,7 @@ def low_impairs(networks: Networks) -> Iterator[dict[str, Any]]:
         )
         yield row(
             7, f"washout, {memory} memory", f"α = {to:g} at test time, the same walks",
-            f"{memory} error of networks of α = {BEST:g}, after less before", effect,
+            f"{memory} error of networks of α = {BEST:g}, after minus before", effect,
             int(best.sum()), **judged(effect, claimed=1), decides=False,
         )  # fmt: skip
 
