@@ -100,11 +100,11 @@ def test_a_position_among_several_is_named():
     file = session(series=("tracker", "camera"))
     with pytest.raises(
         ValueError,
-        match=r"position must name one .* got None for 2 of them; the file holds: "
+        match=r"position must name one .* got None, which fits 2 of them; the file holds: "
         r"'behavior/Position/camera', 'behavior/Position/tracker'",
     ):
         from_nwb(file)
-    with pytest.raises(ValueError, match=r"got 'nose' for 0.*CompassDirection/heading'"):
+    with pytest.raises(ValueError, match=r"got 'nose', which fits 0 of them.*CompassDirection/heading'"):
         from_nwb(file, position="nose")
     for name in ("camera", "behavior/Position/camera"):
         assert "y" in from_nwb(file, position=name).coords
@@ -201,7 +201,7 @@ def test_units_are_chosen():
         ("depth > 3", r"query on the columns \['id', 'quality'\], got 'depth > 3'"),
         ("quality == 'mua'", "where must leave at least one of 2 units, got \"quality == 'mua'\""),
         ([7], r"ids of units, got \[7\]; the file holds \[5, 9\]"),
-        ([True], r"true or false or ids of units, got \(1,\)"),
+        ([True], r"booleans, or ids of units, got \(1,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             from_nwb(session(), where=where)
