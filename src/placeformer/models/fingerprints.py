@@ -1,4 +1,4 @@
-"""What decides a network's activations besides its weights: modules, settings, hooks, lesions."""
+"""What determines a network's activations besides its weights: modules, settings, hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from placeformer.models.activation import NMDA
 
 DEPTH = 6
-"""Containers, closures and partial functions within each other that are looked into."""
+"""Greatest depth of nested containers, closures and partial functions that is searched."""
 
 TABLES = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -25,7 +25,7 @@ class Lesion(Protocol):
     """A forward hook that lesions units, and can say which and how."""
 
     def describe(self) -> dict[str, Any]:
-        """Layer, units, and what stands in their place."""
+        """Layer, units, and what replaces them."""
 
 
 def network_facts(network: nn.Module) -> dict[str, Any]:
@@ -46,10 +46,10 @@ def network_facts(network: nn.Module) -> dict[str, Any]:
 
 
 def modules_sha256(network: nn.Module) -> str:
-    """SHA-256 over the class and settings of every module: all that has no weight.
+    """SHA-256 over the class and settings of every module, but not over its weights.
 
     Settings are attributes that are numbers, texts, functions, tensors, or sequences of them;
-    hooks that are not ours count as well. Private attributes and the mode do not.
+    hooks that are not ours count as well. Private attributes and the mode do not count.
     """
     digest = hashlib.sha256()
     for name, module in network.named_modules(remove_duplicate=False):
@@ -99,7 +99,7 @@ def function_settings(function: Any) -> dict[str, Any]:
 
 
 def function_sha256(function: Any) -> str:
-    """SHA-256 over the code of a function, and of the functions of its module that it names."""
+    """SHA-256 over the code of a function, and of the functions of its module that it uses."""
     digest, todo, seen = hashlib.sha256(), [function], set()
     while todo:
         this = todo.pop(0)
