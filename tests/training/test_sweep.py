@@ -169,7 +169,7 @@ def test_without_dask_the_error_says_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "how"),
     [
-        (distributed.KilledWorker("t", SimpleNamespace(address=""), 4), "died again and again"),
+        (distributed.KilledWorker("t", SimpleNamespace(address=""), 4), "died several times"),
         (KeyError("x"), "failed: KeyError: 'x'"),
         (None, "failed: the scheduler was lost"),
     ],
