@@ -1,4 +1,4 @@
-"""Changes of units by a dose: gain, noise, a fixed value, or a share of a replacement."""
+"""Changes of units by a dose: gain, noise, a fixed value, or a partial replacement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Function = Callable[..., Any]
 Condition = ArrayLike | xr.DataArray | Callable[[xr.Dataset], Any] | None
 
 NEUTRAL = {"gain": 1.0, "add": 0.0, "noise": 0.0, "threshold": -math.inf}
-"""Doses that change nothing; of replacements it is a share of 0."""
+"""Doses that change nothing; for replacements it is 0."""
 KINDS = ("gain", "add", "noise", "clamp", "threshold")
 REPLACEMENTS = ("mean", "zero", "position", "resample")
 
@@ -355,7 +355,7 @@ def check_dose(how: str | Function, dose: Any) -> float | xr.DataArray | None:
         share = 1.0 if dose is None else number(dose)
         if not 0 <= share <= 1:
             raise ValueError(
-                f"dose must be a share from 0 (intact) to 1 (replaced) for how={how!r}, got "
+                f"dose must be a fraction from 0 (intact) to 1 (replaced) for how={how!r}, got "
                 f"{dose!r}"
             )
         return share
