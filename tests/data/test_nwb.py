@@ -104,7 +104,9 @@ def test_a_position_among_several_is_named():
         r"'behavior/Position/camera', 'behavior/Position/tracker'",
     ):
         from_nwb(file)
-    with pytest.raises(ValueError, match=r"got 'nose', which fits 0 of them.*CompassDirection/heading'"):
+    with pytest.raises(
+        ValueError, match=r"got 'nose', which fits 0 of them.*CompassDirection/heading'"
+    ):
         from_nwb(file, position="nose")
     for name in ("camera", "behavior/Position/camera"):
         assert "y" in from_nwb(file, position=name).coords

@@ -187,7 +187,7 @@ def check_period(
     values
         Its values (walk, time), NumPy or dask.
     low, high
-        Their least and greatest value.
+        Their minimum and maximum.
     period
         Its period.
     units
