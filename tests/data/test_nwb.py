@@ -126,7 +126,7 @@ def test_a_compass_direction_beside_the_position_is_a_circular_axis():
     named = from_nwb(session(), position=["heading", "tracker"], columns={"hd": 0, "x": 1, "y": 2})
     assert circular_of(named) == {"hd": pytest.approx(2 * np.pi)}
     assert named.x.units == "m"
-    with pytest.raises(ValueError, match=r"in one unit, got \['m', 'rad'\].*circular"):
+    with pytest.raises(ValueError, match=r"in one unit of measure, got \['m', 'rad'\].*circular"):
         from_nwb(session(), position=["tracker", "heading"], columns={"x": [0, 2], "y": 1})
 
 

@@ -140,7 +140,8 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     if not max_gap >= interval * (1 - ROUNDING):
         raise ValueError(
             f"max_gap must be at least the median interval of {argument}, {interval:.6g} s, got "
-            f"{max_gap!r}; pass None for {GAP_INTERVALS} intervals and at least {GAP_SECONDS} s"
+            f"{max_gap!r}; pass None for the default, {GAP_INTERVALS} intervals and at least "
+            f"{GAP_SECONDS} s"
         )
     return float(max_gap)
 

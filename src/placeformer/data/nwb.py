@@ -54,8 +54,8 @@ def from_nwb(
     source
         Path of an NWB file (HDF5), which is closed afterwards, or an open ``pynwb.NWBFile``.
     position
-        The ``SpatialSeries`` (or another time series), by its name or by its path such as
-        ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
+        The ``SpatialSeries`` (or another time series), by name or by path, such as
+        ``"behavior/Position/tracker"``; needed only if the file holds several. Series of
         compass directions and eye positions are used only if named. A list of names, or the name of
         a container, takes several series. With the same times, their columns are put side by side
         (x and y in separate series, or two LEDs), and a compass direction among them keeps its
@@ -242,7 +242,9 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
     rows = _rows(maps, file)
     home = file.processing.get(module)
     if home is not None and name in home.data_interfaces:
-        raise ValueError(f"name must be new in module {module!r}, which already holds {name!r}")
+        raise ValueError(
+            f"name must be new in module {module!r}, which already holds {name!r}; choose another"
+        )
     rate = maps[schema.RATE].transpose(schema.UNIT, *space).values.astype(float)
     seconds = maps[schema.OCCUPANCY].transpose(*space).values
     axes: dict[str, Any] = {}
@@ -542,8 +544,8 @@ def _track(
         differ |= set() if name in periods else {made_of[k].unit for k in np.ravel(which)}
     if len(differ) > 1:
         raise ValueError(
-            f"position must be in one unit, got {sorted(differ)} for {paths}; name angles among "
-            "its axes with circular, such as circular={'heading': 360}"
+            f"position must be in one unit of measure, got {sorted(differ)} for {paths}; name "
+            "angles among its axes with circular, such as circular={'heading': 360}"
         )
     return Track(times, axes, max_gap, support, ends_of(periods, axes)), units
 

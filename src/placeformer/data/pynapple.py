@@ -166,7 +166,10 @@ def from_pynapple(
             for name, timed in (("data", data), ("position", position), ("epochs", epochs))
             if timed is not None
         )
-        raise ValueError(f"data and position must overlap in time, got {', '.join(spans)} s")
+        raise ValueError(
+            f"data and position must overlap in time, got {', '.join(spans)} s; check that all are "
+            "on one clock"
+        )
     track = _track(position, names, max_gap, circular)
     cut = Cut(support.values, join, bin_size, min_speed)
     labels: dict[str, Any] = {

@@ -126,7 +126,10 @@ def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> n
     """Activity (time, unit) of one population, checked against the agent's times."""
     check_option("activity", activity, get_args(Activity))
     if group.Agent is not agent:
-        raise ValueError(f"neurons {group.name!r} must belong to this agent, not another")
+        raise ValueError(
+            f"neurons {group.name!r} must belong to this agent, got those of another; pass the "
+            "agent that they were made with"
+        )
     values, when = group.history[activity], np.asarray(group.history["t"], float)
     if not np.array_equal(when, times):
         raise ValueError(

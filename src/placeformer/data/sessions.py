@@ -107,8 +107,8 @@ class Track:
         """The track with the speed as a further axis."""
         if SPEED in self.axes:
             raise ValueError(
-                f"min_speed computes {SPEED!r} from the position, which already has an axis of "
-                "this name; leave min_speed out and use recording.where(recording.speed >= least)"
+                f"min_speed must be None if the position has an axis {SPEED!r}, the name of the "
+                "speed that it computes; use recording.where(recording.speed >= least) instead"
             )
         assert self.max_gap is not None
         fast = speed(self.times, axes_of_speed(self.axes, self.periods), self.max_gap)
