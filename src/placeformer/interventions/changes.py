@@ -319,7 +319,7 @@ def repeated(mask: xr.DataArray, sizes: tuple[int, int]) -> NDArray[np.bool_] | 
 
 
 def check_steps(steps: Condition) -> Steps | None:
-    """Return the steps as asked for; raise for what is neither a mask nor a condition."""
+    """Return the steps as :class:`Steps`; raise for what is neither a mask nor a condition."""
     if steps is None or isinstance(steps, Steps):
         return steps
     if callable(steps):
@@ -348,7 +348,7 @@ def check_kind(how: str | Function) -> str | Function:
 
 
 def check_dose(how: str | Function, dose: Any) -> float | xr.DataArray | None:
-    """Return the dose as asked for; raise for one that the kind of change does not take."""
+    """Return the dose; raise for one that the kind of change does not take."""
     if callable(how):
         return dose if dose is None or isinstance(dose, xr.DataArray) else number(dose)
     if how in REPLACEMENTS:

@@ -103,7 +103,8 @@ def output_weight(model: nn.Module, units: xr.Dataset) -> NDArray[np.float64]:
     """Norm of the weights that read each unit, (unit,)."""
     if not isinstance(model, NavigationTransformer):
         raise ValueError(
-            'order="output_weight" needs a navigation Transformer; pass the norms as an array'
+            'order="output_weight" needs a navigation Transformer, got a '
+            f"{type(model).__name__}; pass the norms as an array"
         )
     norms = {
         f"ffn.{i}": layer.ffn.fc2.weight.detach().norm(dim=0).cpu().numpy()

@@ -49,7 +49,7 @@ def hardware(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """Model name of the processor, as far as the system tells."""
+    """Model name of the processor, if the system states it."""
     info = Path("/proc/cpuinfo")
     lines: Sequence[str] = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -184,9 +184,14 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             "afresh, or put a copy in its place"
         ) from error
     if not isinstance(saved, dict) or not {"recipe", "members"} & saved.keys():
-        raise ValueError(f"{file} must be a checkpoint of a training, got another file; remove it")
+        raise ValueError(
+            f"{file} must be a checkpoint of a training, got another file; remove it, or choose "
+            "another folder"
+        )
     if not is_finite(saved):
-        raise ValueError(f"{file} must hold finite weights, got NaN or infinity; remove it")
+        raise ValueError(
+            f"{file} must hold finite weights, got NaN or infinity; remove it to start afresh"
+        )
     return saved
 
 

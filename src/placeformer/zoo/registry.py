@@ -165,7 +165,9 @@ def load(
         )
         return found.to(device)
     if revision is not None:
-        raise ValueError(f"revision is only for a repository, got {revision!r} for {name!r}")
+        raise ValueError(
+            f"revision must be None unless source is a repository, got {revision!r} for {name!r}"
+        )
     if is_zoo_name(source):
         name = canonical(name)
         if is_installed(name):
@@ -226,7 +228,9 @@ def load_step(
         model.info["step"] = step
         return model
     if revision is not None:
-        raise ValueError(f"revision is only for a repository, got {revision!r} for {source!r}")
+        raise ValueError(
+            f"revision must be None unless source is a repository, got {revision!r} for {source!r}"
+        )
     steps, name = list_steps(source), canonical(os.path.basename(os.path.abspath(source)))
     if not is_zoo_name(source):
         check_step(step, steps, name)
