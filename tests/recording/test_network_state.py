@@ -238,7 +238,35 @@ class Box:
     value = None
 
 
-@pytest.mark.parametrize("make", [lambda: deque(maxlen=2), Total, SimpleNamespace, Box])
+@dataclass(slots=True)
+class SlottedTotal:
+    """The same without a ``__dict__``."""
+
+    value: object = None
+
+
+class SlottedBox:
+    """Its slot is empty at first, and is that of a base class."""
+
+    __slots__ = "_value"
+
+    @property
+    def value(self):
+        return getattr(self, "_value", None)
+
+    @value.setter
+    def value(self, value):
+        self._value = value
+
+
+class DerivedBox(SlottedBox):
+    """Has a ``__dict__`` as well."""
+
+
+BOXES = [lambda: deque(maxlen=2), Total, SimpleNamespace, Box, SlottedTotal, SlottedBox, DerivedBox]
+
+
+@pytest.mark.parametrize("make", BOXES)
 def test_a_state_in_an_object_is_that_of_the_walks(make):
     box = make()
     if isinstance(box, SimpleNamespace):
@@ -253,6 +281,7 @@ def test_a_state_in_an_object_is_that_of_the_walks(make):
     np.testing.assert_allclose(found.activation.values, want.numpy(), atol=1e-5)
     assert network.box is box
     assert not box if isinstance(box, deque) else box.value is None
+    assert not hasattr(box, "_value")
 
 
 class Noisy(nn.Module):

@@ -1,5 +1,10 @@
 """A store is handed out only to the network, behaviour and settings that it was recorded from."""
 
+import argparse
+import enum
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +56,112 @@ def test_what_decides_the_numbers_is_compared(tmp_path, other):
         record(network(activation), tmp_path / "a.zarr", **options)
 
 
+class Gain(enum.Enum):
+    """Gains by name."""
+
+    one = 1
+    two = 2
+
+
+@dataclass
+class Settings:
+    """Settings of a network in an object of their own."""
+
+    gain: float
+
+
+class Slotted:
+    """The same without a ``__dict__``, and not compared by value."""
+
+    __slots__ = ("gain",)
+
+    def __init__(self, gain):
+        self.gain = gain
+
+
+class Amplified(nn.Module):
+    """Multiplies by a gain that it finds in `settings`."""
+
+    def __init__(self, settings):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.settings = nn.Linear(2, 6), settings
+
+    def forward(self, x):
+        gain = self.settings
+        gain = gain["gain"] if isinstance(gain, dict) else getattr(gain, "gain", gain)
+        return self.layer(x) * float(getattr(gain, "value", gain))
+
+
+SETTINGS = {
+    "dict": lambda gain: {"gain": gain},
+    "dataclass": Settings,
+    "slots": Slotted,
+    "namespace": lambda gain: SimpleNamespace(gain=gain),
+    "arguments": lambda gain: argparse.Namespace(gain=gain),
+    "enumeration": Gain,
+    "number of NumPy": np.float32,
+}
+
+
+@pytest.mark.parametrize("make", SETTINGS.values(), ids=SETTINGS)
+def test_settings_in_objects_are_compared(tmp_path, make):
+    store, options = tmp_path / "a.zarr", {"layers": "Amplified"}
+    want = record(Amplified(make(1)), store, **options).load()
+    assert record(Amplified(make(1)), store, **options).identical(want)
+    with pytest.raises(ValueError, match="modules_sha256 is"):
+        record(Amplified(make(2)), store, **options)
+
+
+def test_a_network_of_other_code_must_give_what_is_stored(tmp_path, monkeypatch):
+    model, store, options = Amplified(1.0), tmp_path / "a.zarr", {"layers": "Amplified"}
+    want = record(model, store, **options).load()
+    monkeypatch.setattr(Amplified, "forward", lambda self, x: self.layer(x) * self.settings)
+    assert record(model, store, **options).identical(want)
+    monkeypatch.setattr(Amplified, "forward", lambda self, x: self.layer(x).relu())
+    with pytest.raises(ValueError, match="the network's classes, has changed"):
+        record(model, store, **options)
+
+
+TABLE = {"gain": 1.0}
+
+
+def by_table(module, batch):
+    return module(TABLE["gain"] * torch.from_numpy(batch["velocity"].values))
+
+
+def by_closure(settings):
+    def inner(x):
+        return settings.gain * x
+
+    return lambda module, batch: module(inner(torch.from_numpy(batch["velocity"].values)))
+
+
+def by_module(gain):
+    first = nn.Linear(2, 2)
+    nn.init.constant_(first.weight, gain)
+    nn.init.zeros_(first.bias)
+    return lambda module, batch: module(first(torch.from_numpy(batch["velocity"].values)))
+
+
+def test_what_forward_holds_must_give_what_is_stored(tmp_path, monkeypatch):
+    model = network(nn.Identity())
+    stores = {make: tmp_path / f"{make.__name__}.zarr" for make in (by_closure, by_module)}
+    for gain in (1, 1, 2):
+        for make, store in stores.items():
+            held = Slotted(gain) if make is by_closure else gain
+            try:
+                record(model, store, forward=make(held))
+            except ValueError as error:
+                assert gain == 2 and "other code" in str(error)
+            else:
+                assert gain == 1
+    record(model, tmp_path / "table.zarr", forward=by_table)
+    monkeypatch.setitem(TABLE, "gain", 2.0)
+    with pytest.raises(ValueError, match="other code"):
+        record(model, tmp_path / "table.zarr", forward=by_table)
+
+
 def twice(module, batch):
     return module(doubled(torch.from_numpy(batch["velocity"].values)))
 
@@ -83,10 +194,10 @@ def test_a_forward_of_other_code_must_give_what_is_stored(tmp_path, monkeypatch)
         lambda module, batch: mended(module, -batch),
         lambda m, b: Doubler()(m, b + 1e-2),
     ):
-        with pytest.raises(ValueError, match="another forward function: its code has changed"):
+        with pytest.raises(ValueError, match="a recording of other code"):
             record(model, store, forward=other)
     monkeypatch.setitem(globals(), "doubled", lambda x: 3 * x)  # a function that it names
-    with pytest.raises(ValueError, match="another forward function"):
+    with pytest.raises(ValueError, match="other code"):
         record(model, store, forward=twice)
 
 

@@ -206,6 +206,17 @@ def test_inputs_named_as_parameters_are_passed_by_name(names, want):
     np.testing.assert_allclose(got.activation, VELOCITY * want, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("names", [("second", "a"), ("second",), ("a", "first"), ("bias", "a")])
+def test_inputs_that_would_be_taken_for_others_are_refused(names):
+    with pytest.raises(ValueError, match=r"would be passed as another one.*first, second, scale"):
+        run(Apart(), layers="out", inputs=dict.fromkeys(names, VELOCITY))
+
+
+def test_inputs_named_in_part_are_passed_in_their_order():
+    got = run(Apart(), layers="out", inputs={"first": 2 * VELOCITY, "b": VELOCITY})
+    np.testing.assert_allclose(got.activation, VELOCITY, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["observation", "action", "unit", "layer", "activation"])
 def test_inputs_may_have_the_names_of_a_recording(name):
     """They are not recorded: what a network observes may be a vector or a picture."""

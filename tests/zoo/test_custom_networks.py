@@ -9,6 +9,7 @@ import sys
 import warnings
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -39,6 +40,7 @@ class RNN(nn.Module):
         self.config = {"n_units": n_units, "sizes": sizes, "options": options, "p": p}
         self.n_steps, self.activation = 7, torch.relu
         self.gains, self.basis, self.last = {"out": 1.0}, torch.ones(2), None
+        self.limits = SimpleNamespace(low=0.0, high=1.0)
         self.rnn = nn.GRU(sizes[0], n_units, batch_first=True)
         self.out = nn.Linear(n_units, sizes[1])
         self.back = nn.Linear(n_units, sizes[1], bias=False)
@@ -508,6 +510,10 @@ def optioned(model):
     model.gains["out"] = 5.0
 
 
+def limited(model):
+    model.limits.high = 2.0
+
+
 def rebased(model):
     model.basis = model.basis * 2
 
@@ -536,6 +542,7 @@ def counted(model):
         (settled, {}, "n_steps: expected 7 in a RNN built from its config, got 8; make it part"),
         (activated, {}, "activation: expected relu in a RNN built from its config, got tanh"),
         (optioned, {}, "gains: expected {'out': 1.0} in a RNN built from its config, got"),
+        (limited, {}, "limits: expected namespace(low=0.0, high=1.0) in a RNN built from its con"),
         (rebased, {}, "basis: expected tensor([1., 1.]) in a RNN"),
         (hooked, {}, "rnn: expected the hooks that it has in a RNN"),
         (replaced, {}, "forward: expected None in a RNN"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
-from types import CodeType, FunctionType, MethodType
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import is_dataclass
+from enum import Enum
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from placeformer.models.activation import NMDA
@@ -48,13 +51,13 @@ def network_facts(network: nn.Module) -> dict[str, Any]:
 def modules_sha256(network: nn.Module) -> str:
     """SHA-256 over the class and settings of every module, but not over its weights.
 
-    Settings are attributes that are numbers, texts, functions, tensors, or sequences of them;
-    hooks that are not ours count as well. Private attributes and the mode do not count.
+    Settings are the attributes of which :func:`is_setting` is true; hooks that are not ours count
+    as well.
     """
     digest = hashlib.sha256()
     for name, module in network.named_modules(remove_duplicate=False):
         digest.update(f"{name} {kind(module)} {module.extra_repr()}\n".encode())
-        own = {k: v for k, v in vars(module).items() if is_setting(k, v)}
+        own = {k: v for k, v in vars(module).items() if is_setting(module, k, v)}
         own |= {k: v for k, v in module._buffers.items() if k in module._non_persistent_buffers_set}
         shapes = {k: (v.shape, v.dtype) for k, v in module._parameters.items() if v is not None}
         hooks = [h for t in TABLES for h in getattr(module, t).values()]
@@ -64,14 +67,52 @@ def modules_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def is_setting(name: str, value: object) -> bool:
-    """Whether an attribute of a module may decide what it computes."""
-    plain = bool | int | float | complex | str | Tensor | np.ndarray | list | tuple
-    public = not name.startswith("_") and name not in ("training", "name_or_path")
-    return public and (value is None or isinstance(value, plain) or callable(value))
-
-
 PLAIN = bool | int | float | complex | str | Tensor | np.ndarray
+
+OURS = {"torch", "placeformer"}
+"""Packages whose modules hold their settings in numbers, texts, functions and tensors."""
+
+UNRELATED = {"torch", "transformers", "tqdm"}
+"""Packages whose objects do not count: their modules hold the settings again."""
+
+
+def is_setting(module: nn.Module, name: str, value: object) -> bool:
+    """Whether an attribute of a module may decide what it computes: data, or a function.
+
+    Private attributes and the mode may not.
+    """
+    if name.startswith("_") or name in ("training", "info", "name_or_path"):
+        return False
+    if value is None or callable(value) or isinstance(value, PLAIN | list | tuple):
+        return True
+    return package(module) not in OURS and is_data(value, package(module))
+
+
+def is_data(value: object, own: str) -> bool:
+    """Whether a value is data: a number, text, an array, a container, or an object that holds some.
+
+    These are objects that are compared by value, such as dataclasses, and those of classes from the
+    package `own`; no functions, modules and classes.
+    """
+    if isinstance(value, PLAIN | list | tuple | Mapping | Set | torch.dtype | Enum):
+        return True
+    by_value = is_dataclass(value) or type(value).__eq__ is not object.__eq__
+    theirs = package(value) not in UNRELATED and (by_value or package(value) == own)
+    return theirs and value is not None and not callable(value)
+
+
+def package(value: object) -> str:
+    """Name of the package that defines the class of a value."""
+    return type(value).__module__.partition(".")[0]
+
+
+def public_attributes(value: object) -> dict[str, Any]:
+    """Attributes of an object that are not private, in its ``__dict__`` or in ``__slots__``."""
+    members = {k: m for cls in reversed(type(value).__mro__) for k, m in vars(cls).items()}
+    slots = [k for k, member in members.items() if isinstance(member, MemberDescriptorType)]
+    own = {k: getattr(value, k) for k in slots if not k.startswith("_") and hasattr(value, k)}
+    own |= getattr(value, "__dict__", {})
+    return {k: v for k, v in own.items() if not k.startswith("_")}
 
 
 def function_settings(function: Any) -> dict[str, Any]:
@@ -83,14 +124,13 @@ def function_settings(function: Any) -> dict[str, Any]:
         bound = {f"argument {i}": value for i, value in enumerate(function.args)}
         found = function_settings(function.func) | bound | function.keywords
     elif isinstance(function, MethodType):
-        own = {k: v for k, v in vars(function.__self__).items() if not k.startswith("_")}
-        found = function_settings(function.__func__) | (
-            {} if isinstance(function.__self__, nn.Module) else own
-        )
+        owner = function.__self__
+        own = {} if isinstance(owner, nn.Module) else public_attributes(owner)
+        found = function_settings(function.__func__) | own
     elif isinstance(function, FunctionType):
         found = held(function)
     else:
-        found = {k: v for k, v in getattr(function, "__dict__", {}).items() if k[0] != "_"}
+        found = public_attributes(function)
     return {
         name: "".join(texts(value)) if isinstance(value, Tensor | np.ndarray) else value
         for name, value in sorted(found.items())
@@ -98,25 +138,53 @@ def function_settings(function: Any) -> dict[str, Any]:
     }
 
 
-def function_sha256(function: Any) -> str:
-    """SHA-256 over the code of a function, and of the functions of its module that it uses."""
-    digest, todo, seen = hashlib.sha256(), [function], set()
+def code_sha256(network: nn.Module, *functions: Any) -> str:
+    """SHA-256 over the code of functions and of the network's own classes of modules."""
+    bases = [base for module in network.modules() for base in type(module).__mro__]
+    own = [base for base in dict.fromkeys(bases) if base.__module__.partition(".")[0] not in OURS]
+    methods = [
+        getattr(value, "fget", getattr(value, "__func__", value))  # of properties, static methods
+        for base in own
+        for value in vars(base).values()
+    ]
+    return function_sha256(*functions, *(m for m in methods if isinstance(m, FunctionType)))
+
+
+def function_sha256(*functions: Any) -> str:
+    """SHA-256 over the code of functions, of functions that they use or hold, and over their data.
+
+    Functions that they use count if they are from the same Python module.
+    """
+    digest = hashlib.sha256()
+    todo: list[tuple[Any, str]] = [(function, "") for function in functions]
+    seen: dict[int, Any] = {}
     while todo:
-        this = todo.pop(0)
+        this, own = todo.pop(0)
+        if is_data(this, own):
+            digest.update("".join(texts(this)).encode())
+            continue
+        if this is None or isinstance(this, type) or id(this) in seen:
+            continue
+        seen[id(this)] = this
         if isinstance(this, functools.partial):
-            todo += [this.func, *this.args, *this.keywords.values()]
+            more = [this.func, *this.args, *this.keywords.values()]
         elif isinstance(this, MethodType):
-            todo.append(this.__func__)
-        elif not isinstance(this, FunctionType):
-            call = vars(type(this)).get("__call__")  # of an object that is used as a function
-            todo += [call] if isinstance(call, FunctionType) else []
-        elif this not in seen:
-            seen.add(this)
+            more = [this.__func__, this.__self__]
+        elif isinstance(this, FunctionType):
+            own = str(this.__module__).partition(".")[0]
             digest.update("".join(texts(this.__code__)).encode())
-            cells = [cell.cell_contents for cell in this.__closure__ or () if _filled(cell)]
             named = [this.__globals__.get(name) for name in this.__code__.co_names]
-            own = [f for f in named if getattr(f, "__module__", None) == this.__module__]
-            todo += [f for f in (*cells, *own) if isinstance(f, FunctionType | functools.partial)]
+            more = [
+                *(f for f in named if getattr(f, "__module__", None) == this.__module__),
+                *held(this).values(),
+            ]
+            more = [value for value in more if callable(value) or is_data(value, own)]
+        elif isinstance(this, nn.Module):
+            digest.update("".join(texts(this.state_dict())).encode())
+            more = []
+        else:  # an object that is used as a function, or whose method is
+            more = [vars(type(this)).get("__call__"), public_attributes(this)]
+        todo += [(value, own) for value in more]
     return digest.hexdigest()
 
 
@@ -125,8 +193,9 @@ def held(function: FunctionType) -> dict[str, Any]:
     code, defaults = function.__code__, inspect.signature(function).parameters.values()
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     outside = {n: function.__globals__[n] for n in code.co_names if n in function.__globals__}
+    own = str(function.__module__).partition(".")[0]
     return (
-        {name: value for name, value in outside.items() if isinstance(value, PLAIN)}
+        {name: value for name, value in outside.items() if is_data(value, own)}
         | {p.name: p.default for p in defaults if p.default is not p.empty}
         | {name: cell.cell_contents for name, cell in cells if _filled(cell)}
     )
@@ -158,6 +227,11 @@ def texts(value: Any, depth: int = DEPTH) -> Iterator[str]:
         yield f"{len(value)};"
     elif isinstance(value, set | frozenset):
         yield "".join(sorted("".join(texts(item, depth - 1)) for item in value))
+    elif hasattr(value, "__array__") and not isinstance(value, type):
+        yield f"{kind(value)} {getattr(value, 'shape', '')} "
+        if getattr(value, "chunks", None) is None:  # not of dask or in a file
+            array = np.asarray(value)
+            yield from texts(array.tolist() if array.dtype == object else array, depth - 1)
     elif isinstance(value, functools.partial):
         yield from texts((value.func, value.args, value.keywords), depth - 1)
     elif isinstance(value, MethodType):
@@ -169,8 +243,10 @@ def texts(value: Any, depth: int = DEPTH) -> Iterator[str]:
         yield from texts(value.co_consts, depth - 1)
     else:
         yield f"{kind(value)} {getattr(value, '__qualname__', '')};"
-        own = getattr(value, "__dict__", {})
-        yield from texts({k: v for k, v in dict(own).items() if not k.startswith("_")}, depth - 1)
+        own = public_attributes(value)
+        yield from texts(own, depth - 1)
+        if not own and " at 0x" not in (text := repr(value)):
+            yield text
         call = vars(type(value)).get("__call__")  # of an object that is used as a function
         if isinstance(call, FunctionType):
             yield from texts(call, depth - 1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import schema
-from placeformer.models.fingerprints import network_facts
+from placeformer.models.fingerprints import code_sha256, network_facts
 from placeformer.models.memory import INPUTS, along, attended_window, places, visited
 from placeformer.models.transformer import Layer, NavigationTransformer, State
 from placeformer.recording.hooks import LayerHook, Layers, match, record_only
@@ -139,6 +139,7 @@ def navigation_job(
             "network": facts(model),
             "walks": dict(walks.attrs),
             "layers": list(points),
+            "code_sha256": code_sha256(model),
             "path_seed": seed,
             "walks_sha256": dataset_sha256(walks),
         },

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import is_dataclass
 from functools import partial
 from operator import is_
-from types import SimpleNamespace
+from types import MemberDescriptorType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,7 +97,7 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
     """
     attributes = [vars(module) for module in network.modules()]
     own = {type(module).__module__.partition(".")[0] for module in network.modules()}
-    tables, arrays, generators = contents(attributes, own)
+    tables, slots, arrays, generators = contents(attributes, own)
     tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
     plain = {id(t): t for t in arrays if isinstance(t, Tensor)} | tensors | grads
@@ -110,6 +110,9 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
             restore()
         for table, before in tables:
             refill(table, before)
+        for slot, holder, before in slots:
+            if slot_value(slot, holder) is not before:
+                slot.__delete__(holder) if before is UNSET else slot.__set__(holder, before)
         for array, known in numbers:
             array[...] = known
         for tensor, flag, grad in flags:
@@ -127,6 +130,9 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
 Table = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
 Entries = dict[Any, Any] | list[Any]
 
+UNSET = object()
+"""Value of a slot that holds none."""
+
 
 class Contents(NamedTuple):
     """All that may change among the attributes of a network.
@@ -135,6 +141,8 @@ class Contents(NamedTuple):
     ----------
     tables
         Nested containers, each with its entries.
+    slots
+        Attributes of objects whose class has ``__slots__``: the descriptor, the object, the value.
     arrays
         Tensors and arrays in them.
     generators
@@ -142,6 +150,7 @@ class Contents(NamedTuple):
     """
 
     tables: list[tuple[Table, Entries]]
+    slots: list[tuple[MemberDescriptorType, object, Any]]
     arrays: list[Tensor | NDArray[Any]]
     generators: list[Callable[[], object]]
 
@@ -149,12 +158,12 @@ class Contents(NamedTuple):
 def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
     """Collect what attributes hold, and what these objects hold.
 
-    This includes objects with a state in their ``__dict__``: dataclasses, namespaces, and objects
-    of classes from the packages `own`. Modules and datasets are not searched; arrays that are
-    read-only or memory-mapped are left out.
+    This includes the attributes of dataclasses, of namespaces, and of objects of classes from the
+    packages `own`, in their ``__dict__`` and their ``__slots__``. Modules and datasets are not
+    searched; arrays that are read-only or memory-mapped are left out.
     """
-    found = Contents([], [], [])
-    tables, arrays, generators = found
+    found = Contents([], [], [], [])
+    tables, slots, arrays, generators = found
     seen: set[int] = set()
     todo: list[Any] = list(attributes)
     while todo:
@@ -175,14 +184,31 @@ def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
         elif (restore := restoring_generator(value)) is not None:
             generators.append(restore)
         elif holds_state(value, own):
-            todo.append(vars(value))
+            todo.append(getattr(value, "__dict__", None))
+            slots += (held := slots_of(value))
+            todo += [content for *_, content in held]
     return found
+
+
+def slots_of(value: object) -> list[tuple[MemberDescriptorType, object, Any]]:
+    """Return the slots of an object, with what they hold."""
+    members = [member for kind in type(value).__mro__ for member in vars(kind).values()]
+    slots = [member for member in members if isinstance(member, MemberDescriptorType)]
+    return [(slot, value, slot_value(slot, value)) for slot in slots]
+
+
+def slot_value(slot: MemberDescriptorType, holder: object) -> Any:
+    """Return what a slot holds; ``UNSET`` if it holds nothing."""
+    try:
+        return slot.__get__(holder)
+    except AttributeError:
+        return UNSET
 
 
 def holds_state(value: object, own: set[str]) -> bool:
     """Whether an object may hold a state; modules, hooks, datasets and our own do not count."""
     package = type(value).__module__.partition(".")[0]
-    if callable(value) or not hasattr(value, "__dict__") or package in OURS:
+    if callable(value) or package in OURS:
         return False
     if isinstance(value, torch.utils.data.Dataset):
         return False

@@ -223,7 +223,7 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
         if store.exists():
             stored = check_same(store, job.provenance())
             job = job.with_stored_axes(stored.get("outputs", {}))
-            if stored.get("forward_sha256") != job.about.get("forward_sha256"):
+            if stored.get("code_sha256") != job.about["code_sha256"]:
                 check_first_part(job, store)
             if is_finished(store):
                 return opened(store)
@@ -231,10 +231,10 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
 
 
 def check_first_part(job: Job, store: Path) -> None:
-    """Refuse a forward function whose code has changed if its values differ from those stored.
+    """Refuse changed code, of ``forward`` or the network, if its values differ from those stored.
 
-    Only the first part is run again, so that a function in which a later error has been fixed can
-    resume the recording.
+    Only the first part is run again, so that code in which a later error has been fixed can resume
+    the recording.
     """
     point = Point(job.plan.n_walks) if is_finished(store) else load_point(store)
     state = None
@@ -254,9 +254,10 @@ def check_first_part(job: Job, store: Path) -> None:
     least = 1e-5 * float(np.nanmax(np.abs(there), initial=0))
     if not np.allclose(got, there, rtol=1e-3, atol=least, equal_nan=True):
         raise ValueError(
-            f"store: {store} is a recording of another forward function: its code has changed, and "
-            f"in walks {w.start} to {w.stop - 1} it gives values that differ by up to "
-            f"{np.nanmax(np.abs(got - there)):.3g}. Choose another path, or delete this one"
+            f"store: {store} is a recording of other code: that of forward, or of the network's "
+            f"classes, has changed, and in walks {w.start} to {w.stop - 1} it gives values that "
+            f"differ by up to {np.nanmax(np.abs(got - there)):.3g}. Choose another path, or delete "
+            "this one"
         )
 
 

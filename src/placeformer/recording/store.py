@@ -346,11 +346,11 @@ def check_same(path: Path, provenance: str) -> dict[str, Any]:
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
     """List settings that differ, with both values; the version of the library may differ.
 
-    Axes that were inferred during the recording are known in the store only. Functions whose code
-    differs are compared by their values instead.
+    Axes that were inferred during the recording are known in the store only. Code that has changed
+    is compared by its values instead.
     """
     found = []
-    skipped = ("placeformer", "outputs", "forward_sha256")
+    skipped = ("placeformer", "outputs", "code_sha256", "forward_sha256")
     for key in [k for k in {**here, **there} if k not in skipped]:
         value, other = here.get(key), there.get(key)
         if isinstance(value, dict) and isinstance(other, dict):

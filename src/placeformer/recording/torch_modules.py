@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
 from placeformer.data.array_labels import check_labels, labelled, of_columns
-from placeformer.models.fingerprints import function_settings, function_sha256, network_facts
+from placeformer.models.fingerprints import code_sha256, function_settings, network_facts
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
 from placeformer.recording.network_state import dataset_sha256, weights_sha256
 from placeformer.recording.output_axes import Dims
@@ -100,14 +102,31 @@ class Feed:
 def arguments(
     network: nn.Module, inputs: Mapping[str, Tensor]
 ) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
-    """Return the arguments of a call: by name if all are parameters of it, else in their order."""
+    """Return the arguments of a call: by name if all are parameters of it, else in their order.
+
+    Raises
+    ------
+    ValueError
+        An input that is named like a parameter would be passed as another one.
+    """
     try:
         call = inspect.signature(network.forward)
-        if all(call.parameters[name].kind in BY_NAME for name in inputs):
+    except (TypeError, ValueError):  # it has none
+        return list(inputs.values()), {}
+    if all(name in call.parameters and call.parameters[name].kind in BY_NAME for name in inputs):
+        with suppress(TypeError):  # a parameter is missing
             bound = call.bind(**inputs)
             return bound.args, bound.kwargs
-    except (KeyError, TypeError, ValueError):  # other names, too few, or no signature
-        pass
+    order = [p.name for p in call.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    for name, parameter in zip_longest(inputs, order[: len(inputs)]):
+        if name in call.parameters and name != parameter:
+            raise ValueError(
+                f"inputs: {name!r} is a parameter of {type(network).__name__}.forward, but would "
+                f"be passed as another one: inputs are passed by name if all of them, "
+                f"{', '.join(inputs)}, are parameters and none is missing, else in order. The "
+                f"parameters are {', '.join(call.parameters):.200}; rename the inputs, or pass "
+                "forward=function(module, batch)"
+            )
     return list(inputs.values()), {}
 
 
@@ -176,7 +195,7 @@ def module_job(
             "layers": [hook.label for hook in hooks],
             "dims": dims,
             "forward": {} if forward is None else function_settings(forward),
-            **({} if forward is None else {"forward_sha256": function_sha256(forward)}),
+            "code_sha256": code_sha256(network, *([] if forward is None else [forward])),
             "inputs": list(inputs),
             "seed": seed,
             "walks": behaviour(walks).attrs,

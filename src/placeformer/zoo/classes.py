@@ -388,8 +388,7 @@ def public_attributes(module: nn.Module) -> dict[str, Any]:
     return {
         key: value
         for key, value in vars(module).items()
-        if key not in ("config", "info", *computed) and not key.startswith("_")
-        if is_setting(key, value) or isinstance(value, Mapping | Set)
+        if key not in ("config", *computed) and is_setting(module, key, value)
     }
 
 
