@@ -36,6 +36,19 @@ def test_repr_says_what_was_loaded(loaded, tmp_path):
     ]
 
 
+def test_results_of_another_network_are_not_shown(loaded):
+    said = repr(loaded)
+    for change in (pf.magnesium(loaded, alpha=0.1), pf.ablate(loaded, {"ffn.1": [0]}, "zero")):
+        with change:
+            assert "working error" not in repr(loaded)
+            assert repr(loaded).endswith("\n  changed: since it was loaded; no stored results")
+            assert loaded.summary()["sha256"] is None and loaded.summary()["changed"]
+    assert repr(loaded) == said and not loaded.summary()["changed"]
+    with torch.no_grad():
+        loaded.read_out.bias += 1
+    assert "working error" not in repr(loaded) and not loaded.summary()["results"]
+
+
 def test_repr_of_a_new_network_without_a_world():
     model = network(alpha=None)
     model.world = None

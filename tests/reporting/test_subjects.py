@@ -1,6 +1,7 @@
 """Reports of recordings and of other networks: what is there, what is left out, what is refused."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import xarray as xr
 from helpers.networks import CONFIG, network
 
 import placeformer as pf
-from placeformer.reporting import subjects, unit_measures
+from placeformer.reporting import numbers, subjects, unit_measures
 from placeformer.reporting.facts import shown_call
 from placeformer.reporting.measurements import Settings
 
@@ -292,3 +293,11 @@ def test_the_call_is_written_as_code():
     call = shown_call("pf.report", ["nmda-a10"], {"bins": 8, "by": ["x"], "score": len})
     assert call == "pf.report('nmda-a10', bins=8, by=['x'], score=<len>)"
     assert shown_call("f", [{"a": recording()}], {"size": (1,)}) == "f({'a': recording}, size=(1,))"
+
+
+def test_stored_results_of_a_changed_network_are_left_out():
+    model = pf.load("mini-nmda-a10")
+    subject = SimpleNamespace(model=model, name="network")
+    assert numbers.stored(subject)
+    with pf.magnesium(model, alpha=0.1):
+        assert not numbers.stored(subject)

@@ -20,6 +20,7 @@ from placeformer.evaluation.any_network import (
 )
 from placeformer.interventions.doses import Score, named_scores
 from placeformer.interventions.magnesium import Source, dose_response
+from placeformer.models.fingerprints import current_info
 from placeformer.models.memory import KINDS
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
@@ -264,7 +265,7 @@ def memory_of(model: NavigationTransformer, washout: float, settings: dict[str, 
     if model.config.alpha is not None:
         wrong.values = dose_response(model, alphas=washout, **settings)["wrong"].values
     wrong.attrs = {"units": "1", "long_name": "wrong predictions after washout"}
-    sha256 = ("model", [str(model.info.get("sha256") or "")])
+    sha256 = ("model", [str(current_info(model).get("sha256") or "")])
     return row.assign(washout_wrong=wrong).assign_coords(sha256=sha256)
 
 

@@ -43,11 +43,12 @@ from placeformer.interventions.units import (
     unused,
     with_units_last,
 )
+from placeformer.models.fingerprints import weights_sha256
 from placeformer.models.memory import CURRENT_WALK, world_of
 from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, layer_and_index, leaves, pick
-from placeformer.recording.network_state import original, seen_by_hooks, weights_sha256
+from placeformer.recording.network_state import original, seen_by_hooks
 from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import is_dataclass
 from enum import Enum
@@ -29,6 +30,45 @@ class Lesion(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Layer, units, and what replaces them."""
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over the names and bytes of all parameters and persistent buffers, by name."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        if isinstance(weight, Tensor):
+            flat = weight.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def network_sha256(network: nn.Module) -> str:
+    """SHA-256 over weights, modules and lesions: all that decides what a network computes."""
+    facts = {"weights_sha256": weights_sha256(network), **network_facts(network)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+LOADED = "_loaded_sha256"
+"""Private attribute with the :func:`network_sha256` of a network when it was loaded."""
+
+
+def remember(network: nn.Module) -> None:
+    """Remember what a network is that has just been loaded."""
+    setattr(network, LOADED, network_sha256(network))
+
+
+def current_info(network: nn.Module) -> dict[str, Any]:
+    """What is stored of a loaded network and is still true of it.
+
+    A network that has been changed since, trained further or lesioned, has neither the results nor
+    the checksum of the file that it was loaded from.
+    """
+    info = dict(getattr(network, "info", {}))
+    if getattr(network, LOADED, None) not in (None, network_sha256(network)):
+        for key in ("results", "definitions", "sha256"):
+            info.pop(key, None)
+    return info
 
 
 def network_facts(network: nn.Module) -> dict[str, Any]:

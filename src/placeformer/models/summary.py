@@ -49,6 +49,7 @@ def labelled(facts: dict[str, Any]) -> dict[str, str]:
         "maps": maps,
         **{spaced(key): f"{value:.4g}" for key, value in facts["results"].items()},
         "recipe": facts["recipe"] or "none",
+        **({"changed": "since it was loaded; no stored results"} if facts["changed"] else {}),
     }
 
 

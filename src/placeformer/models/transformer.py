@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from placeformer.models import paper_weights as paper
 from placeformer.models import summary
 from placeformer.models.activation import alpha_to_mg, check_activation, make_activation
+from placeformer.models.fingerprints import current_info
 from placeformer.models.grid_world import ACTIONS, GridWorld
 
 RECIPE = "recipe.toml"
@@ -542,10 +543,12 @@ class NavigationTransformer(nn.Module):
             `name`, `activation`, `alpha` and `mg_mM` (None for other activations), `parameters`,
             `layers`, `width`, `heads`, `units` (feed-forward units per layer), `world` (side or
             shape, letters, maps, seed, and walls if any; None without a world), `results` (name →
-            number) with their `definitions`, `recipe` (path; None without a recipe), `source` and
-            `sha256` (None for a network that was not loaded).
+            number) with their `definitions`, `recipe` (path; None without a recipe), `source`,
+            `sha256` (None for a network that was not loaded) and `changed`: whether its weights, α
+            or units have been changed since it was loaded, so that the stored `results` and
+            `sha256` are not its own and are left out.
         """
-        config, world, info = self.config, self.world, self.info
+        config, world, info = self.config, self.world, current_info(self)
         recipe = Path(info["folder"], RECIPE) if "folder" in info else None
         return {
             "name": info.get("name"),
@@ -563,6 +566,7 @@ class NavigationTransformer(nn.Module):
             "recipe": str(recipe) if recipe and recipe.is_file() else None,
             "source": info.get("source"),
             "sha256": info.get("sha256"),
+            "changed": "sha256" in self.info and "sha256" not in info,
         }
 
     def __repr__(self) -> str:

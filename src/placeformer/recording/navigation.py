@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from placeformer.data import schema
-from placeformer.models.fingerprints import code_sha256, network_facts
+from placeformer.models.fingerprints import code_sha256, network_facts, weights_sha256
 from placeformer.models.memory import INPUTS, along, attended_window, places, visited
 from placeformer.models.transformer import Layer, NavigationTransformer, State
 from placeformer.recording.hooks import LayerHook, Layers, match, record_only
-from placeformer.recording.network_state import dataset_sha256, weights_sha256
+from placeformer.recording.network_state import dataset_sha256
 from placeformer.recording.runner import Job, Plan
 
 

@@ -326,17 +326,6 @@ BLOCK = 2**26
 """Number of bytes of a Dataset that are read at once."""
 
 
-def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over the names and bytes of all parameters and persistent buffers, by name."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        if isinstance(weight, Tensor):
-            flat = weight.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def dataset_sha256(dataset: xr.Dataset) -> str:
     """SHA-256 over the names, dimensions, types and values of all variables, by name."""
     digest = hashlib.sha256()

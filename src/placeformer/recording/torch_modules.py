@@ -19,9 +19,14 @@ from torch import Tensor, nn
 
 from placeformer.data import arrays, schema
 from placeformer.data.array_labels import check_labels, labelled, of_columns
-from placeformer.models.fingerprints import code_sha256, function_settings, network_facts
+from placeformer.models.fingerprints import (
+    code_sha256,
+    function_settings,
+    network_facts,
+    weights_sha256,
+)
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
-from placeformer.recording.network_state import dataset_sha256, weights_sha256
+from placeformer.recording.network_state import dataset_sha256
 from placeformer.recording.output_axes import Dims
 from placeformer.recording.runner import Job, Plan, device_of
 

@@ -15,6 +15,7 @@ from placeformer.evaluation.comparison import memory_comparison
 from placeformer.interventions.ablation_curve import ablation_curve, reference_of
 from placeformer.interventions.equivalent_alpha import equivalent_curve
 from placeformer.interventions.magnesium import dose_response
+from placeformer.models.fingerprints import current_info
 from placeformer.models.memory import KINDS
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.spatial.binning import Bins
@@ -147,7 +148,7 @@ def measure_interventions(
         return InterventionResults(lesions)
     washout = dose_response(model, alphas=test_alphas(model.config.alpha), **walks)
     equivalents = equivalent_curve(washout, lesions, seed=settings.seed)
-    family = family_results(str(model.info.get("sha256")))
+    family = family_results(str(current_info(model).get("sha256")))
     if family is None:
         return InterventionResults(lesions, washout, equivalents)
     together = memory_comparison(family, washout, lesions, seed=settings.seed)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from placeformer.data import schema
 from placeformer.models.activation import K_MG_MM, alpha_to_mg
+from placeformer.models.fingerprints import current_info
 from placeformer.models.memory import MEMORIES
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.plot.maps import axis_edges, is_grid
@@ -362,7 +363,7 @@ def mg_mM(subject: SubjectReport) -> Number:
 
 def stored(subject: SubjectReport) -> dict[str, Number]:
     """Results stored with the subject, with their definitions."""
-    info, name = network_of(subject).info, subject.name
+    info, name = current_info(network_of(subject)), subject.name
     return {
         key: Number(f"{name}/stored/{key}", value, f"{value:.4g}", info["definitions"].get(key, ""))
         for key, value in info.get("results", {}).items()

@@ -17,6 +17,7 @@ from torch import nn
 from placeformer.data import schema
 from placeformer.interventions.ablation_curve import ablation_curve
 from placeformer.interventions.doses import Score, trials
+from placeformer.models.fingerprints import current_info
 from placeformer.models.memory import KINDS, memory_errors, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.record import record
@@ -160,7 +161,7 @@ class NetworkMeasurement:
         familiar = (schema.MAP, [kind == "trained" for kind in KINDS])
         rate_maps, units = (data.assign_coords(familiar=familiar) for data in joined)
         walk = beginning(self._recordings[0], rate_maps, self.settings.shown_steps)
-        sha256 = self.model.info.get("sha256", "")
+        sha256 = current_info(self.model).get("sha256", "")
         about = {"settings": asdict(self.settings), "file_sha256": sha256}
         for dataset in (memory, rate_maps, units):
             dataset.attrs[schema.PROVENANCE] = schema.provenance(

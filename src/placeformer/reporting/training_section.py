@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from placeformer.evaluation.consolidation import consolidation
+from placeformer.models.fingerprints import weights_sha256
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.network_state import weights_sha256
 from placeformer.reporting.measurements import Settings, SubjectReport
 from placeformer.reporting.numbers import Number, percent
 from placeformer.zoo.registry import list_steps, load, snapshots_folder

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from placeformer.models.fingerprints import weights_sha256
 from placeformer.models.network_checks import navigation_transformer
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
-from placeformer.recording.network_state import weights_sha256
 from placeformer.training.recipe import Recipe
 from placeformer.zoo.config import FolderError
 from placeformer.zoo.registry import is_zoo_name, load

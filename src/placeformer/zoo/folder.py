@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from placeformer._atomic import replaced_folder
+from placeformer.models.fingerprints import remember
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.card import custom_card, default_card
@@ -205,6 +206,7 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Any:
         "definitions": {name: entry["definition"] for name, entry in said.results.items()},
     }
     model.info = info  # type: ignore[assignment]
+    remember(model)
     return model
 
 
