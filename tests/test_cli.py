@@ -98,7 +98,7 @@ def test_list_takes_a_pattern(zoo_of_two, capsys):
     assert cli.main(["list", "gelu*"]) == 0
     out, err = capsys.readouterr()
     assert out == "net-a10\n"
-    assert "no network of the zoo is named like 'gelu*'" in err
+    assert "no network of the zoo has a name like 'gelu*'" in err
 
 
 def test_list_says_that_silu_is_nmda_1(zoo_of_two, capsys):

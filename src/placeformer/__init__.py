@@ -1,8 +1,8 @@
 """Place cells and memory consolidation in Transformers.
 
-Everything public is one attribute away (``import placeformer as pf``; ``pf.load``,
-``pf.rate_maps``, ...) and is imported on first use, so that importing the package itself loads
-neither torch nor matplotlib. The names stand in ``__init__.pyi``.
+All public names are attributes of the package (``import placeformer as pf``; ``pf.load``,
+``pf.rate_maps``, ...). They are imported on first use, so that importing the package itself loads
+neither torch nor matplotlib. ``__init__.pyi`` lists them.
 """
 
 import sys as _sys
@@ -14,8 +14,8 @@ __all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name on first use; Python suggests the nearest for one that is unknown."""
-    if name == "__version__":  # reading the metadata takes half as long as all of this import
+    """Import a public name on first use; for an unknown name, Python suggests a similar one."""
+    if name == "__version__":  # reading the metadata takes half as long as importing the package
         from importlib.metadata import version
 
         return version(__name__)

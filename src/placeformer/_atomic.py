@@ -1,9 +1,9 @@
 """Files and folders that are written whole or not at all, even if the process is killed.
 
-What is written goes to a partial folder on the same file system, is brought to the disk, and is
-then renamed, which an operating system does in one step. A partial folder has a random name and
-holds a locked mark. The lock ends with the process: a folder whose mark is not locked was left by a
-killed process, and the next write to the same place removes it.
+New content is written to a partial folder on the same file system, flushed to the disk, and then
+renamed, which the operating system does in one step. A partial folder has a random name and
+contains a locked mark, a file. The lock ends with the process: a folder whose mark is not locked
+was left by a killed process, and the next write to the same place removes it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from filelock import FileLock, Timeout
 
 MARK = ".placeformer-partial"
 NO_LOCKS = (OSError, NotImplementedError)
-"""What a file system without locks raises; partial folders then have no mark and are not removed
-after a kill."""
+"""Errors raised by a file system without locks. Partial folders then have no mark, and those of a
+killed process are not removed."""
 
 ATTEMPTS = 10
-"""Number of partial folders that are made until no other process removes one at once."""
+"""Number of attempts to make a partial folder that no other process removes at once."""
 
 EXCHANGE = 60
-"""Seconds to wait for another process that exchanges a folder, which takes much less: some file
-systems keep the lock of a killed process."""
+"""Seconds to wait for another process that exchanges a folder. An exchange takes much less, but
+some file systems keep the lock of a killed process."""
 
 
 @contextmanager
 def atomic_file(file: Path) -> Iterator[Path]:
-    """Give a temporary path, the file at which takes the place of `file` if all goes well."""
+    """Yield a temporary path; the file written there replaces `file` if no error occurs."""
     with partial_folder(file, file.parent) as temporary:
         yield temporary
         to_disk(temporary)
@@ -47,14 +47,15 @@ def atomic_file(file: Path) -> Iterator[Path]:
 def atomic_folder(
     target: Path, inside: Path | None = None, *, publish: Callable[[Path, Path], Any] = os.rename
 ) -> Iterator[Path]:
-    """Give a temporary folder whose content takes the place of `target` if all goes well.
+    """Yield a temporary folder whose content takes the place of `target` if no error occurs.
 
     Parameters
     ----------
     target
-        The folder; `os.rename`, the default of `publish`, refuses one with files in it.
+        The folder. `os.rename`, the default of `publish`, fails if it contains files.
     inside
-        Where the temporary folder is made: on the file system of `target`, by default beside it.
+        Folder in which the temporary folder is made, on the file system of `target`; by default
+        the parent of `target`.
     publish
         Called with the temporary folder and `target` when all files are on the disk.
     """
@@ -70,7 +71,7 @@ def atomic_folder(
 
 @contextmanager
 def partial_folder(target: Path, beside: Path) -> Iterator[Path]:
-    """Give a path for new content of `target`, in a partial folder that is removed afterwards."""
+    """Yield a path for new content of `target`, in a partial folder that is removed afterwards."""
     remove_leftovers(target.name, beside)
     with ExitStack() as stack:
         for _ in range(ATTEMPTS):
@@ -85,8 +86,8 @@ def partial_folder(target: Path, beside: Path) -> Iterator[Path]:
 def marked(folder: Path, stack: ExitStack) -> bool:
     """Lock the mark of a partial folder while the stack is open, if the file system has locks.
 
-    False if another process found the mark before it was locked, and removes the folder as that of
-    a killed process.
+    False if another process found the mark before it was locked: it then removes the folder, which
+    looks like one left by a killed process.
     """
     try:
         stack.enter_context(FileLock(folder / MARK, timeout=0))
@@ -114,7 +115,7 @@ def siblings(name: str, beside: Path, ending: str) -> list[Path]:
 
 @contextmanager
 def removed_if_failed(folder: Path) -> Iterator[None]:
-    """Remove the empty folders above and at `folder` again that a failed write has made."""
+    """Remove the empty folders at and above `folder` that a failed write has made."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
@@ -126,7 +127,7 @@ def removed_if_failed(folder: Path) -> Iterator[None]:
 
 
 def must_stay(folder: Path) -> bool:
-    """Whether a folder cannot be renamed: a mount point, one we are in, or a read-only parent."""
+    """Whether a folder cannot be renamed: a mount, one we are in, or one in a read-only folder."""
     return folder.is_dir() and (
         os.path.ismount(folder)
         or Path.cwd().is_relative_to(folder.resolve())
@@ -142,22 +143,23 @@ def replaced_folder(
     *,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Path]:
-    """Give a temporary folder that replaces `target`, which may exist, if all goes well.
+    """Yield a temporary folder that replaces `target`, which may exist, if no error occurs.
 
-    The folder is replaced in one piece: at no time are old and new files in it together. One that
-    cannot be renamed is the exception; its files are replaced one by one.
+    The folder is replaced as a whole: at no time does it contain both old and new files. The
+    exception is a folder that cannot be renamed: its files are replaced one by one.
 
     Parameters
     ----------
     target
         The folder.
     ours
-        Whether a file of this name belongs to what is replaced; all others are kept, unless there
-        is a new one of the same name.
+        Function that tells whether a file of this name belongs to what is replaced. All other files
+        are kept, unless there is a new one of the same name.
     last
         The file that makes the others valid, and is therefore replaced last.
     check
-        Called when all is written and no other process exchanges the folder; raises to refuse it.
+        Called before a folder is exchanged, when everything is written and no other process
+        exchanges it; it raises an error to prevent the exchange.
     """
 
     def publish(new: Path, target: Path) -> None:
@@ -181,7 +183,7 @@ def replaced_folder(
 
     if target.parent.is_dir():
         with exchanging(target):
-            for old in siblings(target.name, target.parent, "old"):  # of a process killed meanwhile
+            for old in siblings(target.name, target.parent, "old"):  # left by a killed process
                 if target.exists():
                     keep_others(old, target, ours)
                 else:
@@ -192,7 +194,7 @@ def replaced_folder(
 
 @contextmanager
 def exchanging(target: Path) -> Iterator[None]:
-    """Let one process at a time exchange a folder; where there are no locks, all of them."""
+    """Let only one process at a time exchange a folder, if the file system has locks."""
     lock = target.with_name(f".{target.name}.lock")
     with ExitStack() as stack:
         with suppress(*NO_LOCKS):
@@ -200,12 +202,12 @@ def exchanging(target: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # Windows removes it when the lock ends
+            with suppress(OSError):  # Windows removes it when the lock is released
                 lock.unlink()
 
 
 def keep_others(old: Path, target: Path, ours: Callable[[str], bool]) -> None:
-    """Move what is not ours from the old folder to the new one, and remove the old one."""
+    """Move all files that are not ours from the old folder to the new one; remove the old one."""
     for entry in old.iterdir():
         if not ours(entry.name) and not (target / entry.name).exists():
             os.rename(entry, target / entry.name)
@@ -213,8 +215,8 @@ def keep_others(old: Path, target: Path, ours: Callable[[str], bool]) -> None:
 
 
 def to_disk(path: Path) -> None:
-    """Bring a file or the names in a folder from the cache to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+    """Flush a file, or the names in a folder, from the cache to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported where they are used, with the way to get them."""
+"""Optional dependencies: imported where used, with an error that says how to install them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Name the extra that brings the package which an import inside does not find.
+    """Name the extra to install if an import inside the block does not find a package.
 
     Parameters
     ----------
@@ -29,6 +29,6 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"this needs the package {error.name!r}, which is not installed; get it with "
+            f"this needs the package {error.name!r}, which is not installed; install it with "
             f"pip install 'placeformer[{name}]'"
         ) from error

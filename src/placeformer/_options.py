@@ -14,7 +14,7 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
     Raises
     ------
     ValueError
-        The value is none of them.
+        The value is not one of them.
     """
     known = tuple(options)
     if value not in known:
@@ -39,7 +39,7 @@ def check_share(name: str, value: object) -> None:
     Raises
     ------
     ValueError
-        The value is no number, or lies outside.
+        The value is not a number, or lies outside this range.
     """
     check_number(name, value)
     if not 0 <= value <= 1:  # type: ignore[operator]
@@ -52,7 +52,7 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     Raises
     ------
     ValueError
-        The value is smaller, or no whole number.
+        The value is smaller, or not a whole number.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise ValueError(f"{name} must be a whole number ≥ {least}, got {value!r}")

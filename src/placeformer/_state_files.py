@@ -1,6 +1,6 @@
-"""Nested states of tensors, numbers and text as safetensors files that notice any damage.
+"""Nested states of tensors, numbers and text, stored in safetensors files that reveal any damage.
 
-Nothing is pickled. A checksum over all of the content is among the metadata of the file.
+Nothing is pickled. The metadata of a file contain a checksum over all of its content.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def load_state(file: Path, device: str | torch.device | None = None) -> Any:
     file
         What :func:`save_state` wrote.
     device
-        Where tensors go; by default, the device of each when it was saved.
+        Device of the tensors; by default, that of each tensor when it was saved.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def load_state(file: Path, device: str | torch.device | None = None) -> Any:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         whole = about.keys() == {"state", "sha256"}
         if not whole or about["sha256"] != checksum(about["state"], tensors):
-            raise DamagedFileError("its checksum is another one")
+            raise DamagedFileError("its checksum does not match its content")
         return unpack(json.loads(about["state"]), tensors, device)
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise DamagedFileError(str(error) or type(error).__name__) from error

@@ -27,7 +27,7 @@ SHORT = {
     "place_cell_fraction_trained": "place_cells",
     "place_cell_fraction_novel": "place_cells_novel",
 }
-"""Columns of measured results, and the shorter heads that the command line prints above them."""
+"""Columns of measured results, and the shorter headers that the command line prints for them."""
 
 Command = Callable[..., Any]
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        By default those of the process.
+        Arguments of the command line; by default those of the process.
 
     Returns
     -------
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success; 2 for bad input; 130 when interrupted; 1 for any other error. An error is
         one message on standard error; ``--debug`` shows its traceback.
     """
-    # Threads that wait for each other sleep, so that other programs do not slow them down: for
-    # the libraries that are imported from here on.
+    # Let threads sleep while they wait for each other, so that other programs do not slow them
+    # down. This applies to libraries that are imported after this line.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     state = {"debug": False}
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # letters that the terminal or file lacks, as code
+        if isinstance(stream, io.TextIOWrapper):  # escape what the stream cannot encode
             stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(arguments, "placeformer", standalone_mode=False, obj=state)
@@ -78,7 +78,7 @@ def fail(message: str, status: int) -> int:
 
 
 def debug_option(command: Command) -> Command:
-    """Add the option ``--debug``, which may stand before or after the name of the command."""
+    """Add the option ``--debug``, which may come before or after the name of the command."""
 
     def remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -103,11 +103,11 @@ def print_version(context: click.Context, parameter: click.Parameter, value: boo
 
 
 def exclusive(**options: object) -> None:
-    """Raise if more than one of some options is given."""
+    """Raise if more than one of these options is given."""
     given = [f"--{name}" for name, value in options.items() if value not in (None, False)]
     if len(given) > 1:
         raise click.UsageError(
-            f"{' and '.join(given)} exclude each other: give one of them",
+            f"{' and '.join(given)} exclude each other: give only one of them",
             click.get_current_context(),
         )
 
@@ -149,8 +149,8 @@ import_option = click.option(
     "modules",
     metavar="MODULE",
     multiple=True,
-    help="Module of yours that registers the class of the network (pf.register), imported first, "
-    "also from the current folder.",
+    help="Your module that registers the class of the network (pf.register). It is imported first, "
+    "from the current folder too.",
 )
 minutes_option = click.option(
     "--minutes",
@@ -174,7 +174,7 @@ def list_networks(pattern: str, names: bool, as_json: bool) -> None:
     exclusive(names=names, json=as_json)
     table = registry.zoo_table(pattern)
     if table.empty:
-        click.echo(f"no network of the zoo is named like {pattern!r}", err=True)
+        click.echo(f"no network of the zoo has a name like {pattern!r}", err=True)
     if as_json:
         click.echo(table.to_json(orient="records", indent=2))
     elif names:
@@ -222,7 +222,7 @@ def info(name: str, as_json: bool, modules: Sequence[str]) -> None:
 
 
 def registered_facts(model: Any) -> dict[str, Any]:
-    """What is known of a network of a registered class, as JSON has it."""
+    """Facts about a network of a registered class, in types that JSON has."""
     from placeformer.zoo.classes import config_of
 
     return {**model.info, "config": config_of(model, [])}
@@ -238,22 +238,29 @@ def registered_facts(model: Any) -> dict[str, Any]:
     "--beside",
     metavar="NAME",
     help="Subject to compare a single network with, or none (default: the network of the zoo that "
-    "differs from it in α = 0 alone, if there is one).",
+    "differs from it only in that its α is 0, if there is one).",
 )
 @click.option(
     "--behaviour",
     metavar="FILE",
-    help="Walks of a network of a class of your own (.nc or .zarr, dims walk and time).",
+    help="Walks for a network of your own class (.nc or .zarr, dims walk and time).",
 )
 @click.option(
-    "--inputs", metavar="NAMES", help="Variables of the behaviour that it is called with: a,b."
+    "--inputs",
+    metavar="NAMES",
+    help="Variables of the behaviour that the network is called with: a,b.",
 )
-@click.option("--layers", metavar="NAMES", help="Its layers to record: names or patterns, a,b.")
+@click.option(
+    "--layers", metavar="NAMES", help="Layers of the network to record: names or patterns, a,b."
+)
 @import_option
-@click.option("--by", metavar="AXES", help="Axes of place of recordings, such as y,x or x.")
+@click.option("--by", metavar="AXES", help="Position axes of recordings, such as y,x or x.")
 @click.option("--bins", type=click.IntRange(min=1), help="Number of bins on each axis.")
 @click.option(
-    "--smooth", type=float, metavar="BINS", help="S.d. of the Gaussian that smooths maps."
+    "--smooth",
+    type=float,
+    metavar="BINS",
+    help="Standard deviation of the Gaussian that smooths maps.",
 )
 @click.option(
     "--seed",
@@ -278,10 +285,10 @@ def report(
 ) -> None:
     """Write an HTML report on networks and recordings.
 
-    Everything is measured; the report is one page and the netCDF files behind it. SUBJECT is a
+    All numbers are measured; the report is one page and the netCDF files behind it. SUBJECT is a
     network of the zoo, a folder, a repository of the model hub, or the file of a Recording (.nc or
-    .zarr); several are shown side by side. A network of a class of your own needs --import,
-    --behaviour and --inputs. The options from --by on are for recordings.
+    .zarr); several are shown side by side. A network of your own class needs --import,
+    --behaviour and --inputs. --by, --bins and --smooth are for recordings.
     """
     from placeformer.reporting import write
 
@@ -304,7 +311,7 @@ def report(
 
 
 def split(names: str | None) -> list[str] | None:
-    """Names that commas separate; None without any."""
+    """Split a list of names at its commas; None stays None."""
     return None if names is None else [name.strip() for name in names.split(",")]
 
 
@@ -351,8 +358,8 @@ def behaviour_and_inputs(
 @click.option(
     "--publish",
     is_flag=True,
-    help="With --minutes: write the network even if it is stopped before the last step, which its "
-    "card then states.",
+    help="With --minutes: write the network even if training stops before the last step; its card "
+    "then says so.",
 )
 def train(
     recipe: str,
@@ -362,7 +369,7 @@ def train(
     minutes: float | None,
     publish: bool,
 ) -> None:
-    """Train a network, or resume a training that was stopped.
+    """Train a network, or resume a run that was stopped.
 
     The trained network is measured and saved with its card as a folder that `placeformer info`,
     `placeformer push` and `pf.load` read.
@@ -374,8 +381,8 @@ def train(
     folder = Path(out or what.name).expanduser().resolve()
     if folder.is_mount():
         raise ValueError(
-            f"--out must be a folder in {folder}, which is a mount, for checkpoints are kept next "
-            f"to it; got the mount itself: choose {folder / what.name}"
+            "--out must not be a mount point, since checkpoints are kept next to it, got "
+            f"{folder}; choose {folder / what.name}"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"--out must be a new or empty folder, got {folder}")
@@ -390,12 +397,12 @@ def train(
 
 
 def stopped(step: int, steps: int, seconds: float, checkpoints: Path) -> str:
-    """Say that a training has stopped, what it still takes, and how it goes on."""
+    """Say that a run has stopped, how long it still takes, and how to continue it."""
     left = (steps - step) * seconds / step / 60
     return (
         f"stopped at step {step:,} of {steps:,}; about {left:,.0f} more minutes are needed. The "
         f"checkpoint is in {checkpoints}: run the same command again to go on, without --minutes "
-        "to finish, or with --publish for a folder of the network as it is now"
+        "to finish, or with --publish to write the network as it is now"
     )
 
 
@@ -447,7 +454,7 @@ def sweep(
     if ensemble:
         table = sweeps.run_ensemble(files, out, device=device, minutes=minutes)
     elif minutes is not None:
-        raise ValueError(f"--minutes stops an ensemble: add --ensemble, got {minutes:g}")
+        raise ValueError(f"--minutes needs --ensemble, got --minutes {minutes:g} without it")
     else:
         table = sweeps.run_sweep(files, out, workers=workers, scheduler=scheduler, device=device)
     if as_json:
@@ -582,7 +589,7 @@ def import_modules(names: Sequence[str]) -> None:
             import_module(name)
         except ModuleNotFoundError as error:
             if not f"{name}.".startswith(f"{error.name}."):
-                raise  # a module that it imports
+                raise  # a module that this one imports is missing
             raise ValueError(
                 f"--import must name a module that can be imported, installed or in {os.getcwd()}, "
                 f"got {name!r}: {error}"

@@ -1,4 +1,4 @@
-"""Versions of what placeformer runs on, for reports of problems."""
+"""Versions of Python, the system and the packages that placeformer uses, for bug reports."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_named_arrays_state_their_units():
     for call, message in (
         (lambda: from_arrays(rates, {"x": [x], "y": [x]}, units=3), "units must be text"),
         (lambda: from_arrays([rates, x.expand_dims(unit=4, axis=1)], {"x": [x, x]}),
-         "units, of which walks state 'Hz', 'cm', must be the same in all"),
+         "units must be the same in all walks, which state 'Hz', 'cm'"),
         (lambda: from_arrays(rates, {"x": x, "y": metres}, **options),
          "min_speed must have axes in the same units.* got 'x' in 'cm', 'y' in 'm'"),
     ):  # fmt: skip
@@ -260,7 +260,7 @@ def test_timed_recordings_carry_their_seconds():
     assert float(maps.occupancy.sum()) == pytest.approx(float(timed.dwell.sum()))
     assert (maps.occupancy.units, maps.attrs["sample_rate"]) == ("s", 1)
     for options, message in (
-        ({"timestamps": times, "sample_rate": 50}, "sample_rate must be None where timestamps"),
+        ({"timestamps": times, "sample_rate": 50}, "sample_rate must be None if timestamps"),
         ({"timestamps": times[:2]}, r"timestamps must be .* \(3, 50\), got \(2, 50\)"),
         ({"timestamps": times[:, ::-1]}, "timestamps of walk 0 must ascend"),
         ({"max_gap": 1.0}, "max_gap needs timestamps"),
@@ -333,9 +333,9 @@ def test_names_that_are_made_here_are_refused(name, options, message):
     x = {"x": np.arange(50.0)}
     own = {name: np.arange(50.0)}
     for place, behaviour in ((x, own), (x | own, {})):
-        with pytest.raises(ValueError, match=f"must have other names than {message}"):
+        with pytest.raises(ValueError, match=f"must not use the name {message}"):
             from_arrays(np.ones((50, 1)), place, behaviour=behaviour, **options)
-    with pytest.raises(ValueError, match="position must have other names than 'x', as behaviour"):
+    with pytest.raises(ValueError, match="position must not use the name 'x', as behaviour"):
         from_arrays(np.ones((50, 1)), x, behaviour=x)
     if name in ("speed", "dwell", "timestamp"):  # names that are free without a clock
         got = from_arrays(np.ones((50, 1)), x, behaviour=own)
@@ -555,10 +555,10 @@ def test_objects_are_numbers_and_none_is_missing():
          r"timestamps must be finite up to the end .* got 27 .* step 31 of walk 1"),
         (np.concatenate([ended(ACTIVATION), ACTIVATION], axis=1)[:, :50 + 10],
          {"position": {k: np.tile(v, 2)[:, :60] for k, v in PLACE.items()}},
-         "all units are NaN at step 31 of walk 1, which goes on after it. Cut such a walk"),
+         "all units are NaN at step 31 of walk 1, which continues after it. Cut such a walk"),
         (ended(ACTIVATION) * [[[1]], [[np.nan]], [[1]]], {}, "all are NaN in walk 1 of 3"),
         ([a[:, 0] for a in SHORT], {}, r"must hold arrays \(time, unit\), got .* pass values\[:"),
-        ([SHORT[0], SHORT[1][:, :2]], {}, r"same shape but for .* \(50, 4\), \(31, 2\)"),
+        ([SHORT[0], SHORT[1][:, :2]], {}, r"same shape except for .* \(50, 4\), \(31, 2\)"),
         (SHORT, {"position": [{"x": PLACES["x"][0]}, {"z": PLACES["x"][1]}, {"x": PLACES["x"][2]}]},
          "must have the same axes in each"),
     ],

@@ -1,4 +1,4 @@
-"""Clocks: the seconds a sample stands for, where a gap begins, whose sample a time is, speed."""
+"""Clocks: the seconds a sample represents, where a gap begins, whose sample a time is, speed."""
 
 import warnings
 
@@ -115,7 +115,7 @@ def test_gaps_out_of_range_are_refused():
         ([5156.8123, 5156.8123, 5157], "got 5156.8123 s and then 5156.8123 .*drop one sample"),
         (
             (1.7e9 + np.arange(300) / 30).astype(np.float32),
-            r"299 of 300 times equal the one before.*float32 \(which tells 1.3e\+02 s apart",
+            r"299 of 300 times equal the one before.*float32 \(with a resolution of 1.3e\+02 s",
         ),
     ],
 )

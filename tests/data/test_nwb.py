@@ -100,11 +100,13 @@ def test_a_position_among_several_is_named():
     file = session(series=("tracker", "camera"))
     with pytest.raises(
         ValueError,
-        match=r"position must name one .* got None for 2 of them; the file holds: "
+        match=r"position must name one .* got None, which fits 2 of them; the file holds: "
         r"'behavior/Position/camera', 'behavior/Position/tracker'",
     ):
         from_nwb(file)
-    with pytest.raises(ValueError, match=r"got 'nose' for 0.*CompassDirection/heading'"):
+    with pytest.raises(
+        ValueError, match=r"got 'nose', which fits 0 of them.*CompassDirection/heading'"
+    ):
         from_nwb(file, position="nose")
     for name in ("camera", "behavior/Position/camera"):
         assert "y" in from_nwb(file, position=name).coords
@@ -124,7 +126,7 @@ def test_a_compass_direction_beside_the_position_is_a_circular_axis():
     named = from_nwb(session(), position=["heading", "tracker"], columns={"hd": 0, "x": 1, "y": 2})
     assert circular_of(named) == {"hd": pytest.approx(2 * np.pi)}
     assert named.x.units == "m"
-    with pytest.raises(ValueError, match=r"in one unit, got \['m', 'rad'\].*circular"):
+    with pytest.raises(ValueError, match=r"in one unit of measure, got \['m', 'rad'\].*circular"):
         from_nwb(session(), position=["tracker", "heading"], columns={"x": [0, 2], "y": 1})
 
 
@@ -201,7 +203,7 @@ def test_units_are_chosen():
         ("depth > 3", r"query on the columns \['id', 'quality'\], got 'depth > 3'"),
         ("quality == 'mua'", "where must leave at least one of 2 units, got \"quality == 'mua'\""),
         ([7], r"ids of units, got \[7\]; the file holds \[5, 9\]"),
-        ([True], r"true or false or ids of units, got \(1,\)"),
+        ([True], r"booleans, or ids of units, got \(1,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             from_nwb(session(), where=where)

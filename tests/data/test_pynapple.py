@@ -217,5 +217,5 @@ def test_angles_go_the_short_way_round():
     assert recording.attrs["circular"] == '{"heading": 360.0}'
     assert recording.heading.attrs["units"] == "deg" and recording.x.attrs["units"] == "m"
     np.testing.assert_allclose(recording.speed[0, 5:-5], 1.5, rtol=0.02)  # metres, not degrees
-    with pytest.raises(ValueError, match=r"circular names \['head'\]"):
+    with pytest.raises(ValueError, match=r"circular must name axes .* got \['head'\]"):
         from_pynapple(spikes, position, circular={"head": 360})

@@ -177,7 +177,7 @@ def test_slow_samples_have_no_position(bin_size):
     assert np.nanmax(got.timestamp.values[0][moving]) == pytest.approx(20, abs=0.15)
     assert got.speed.units == "1/s"
     assert got.attrs["min_speed"] == 5
-    with pytest.raises(ValueError, match="min_speed computes 'speed'"):
+    with pytest.raises(ValueError, match="min_speed must be None .* 'speed'"):
         spikes(times, track=Track(times, {"speed": x}), cut=Cut([0, 40], min_speed=5))
 
 

@@ -138,7 +138,7 @@ def test_fewer_than_the_chosen_units_are_drawn_among_them(model, reference):
             table(SCORE == 1).expand_dims(map=2),
             "order must have only the dimension unit, got map, unit; choose one map",
         ),
-        (SCORE == 1, "fractions must be at most the share .* 0.166667, got 0.5; pass a score"),
+        (SCORE == 1, "fractions must be at most the fraction .* 0.166667, got 0.5; pass a score"),
     ],
 )
 def test_bad_choices_are_refused(model, reference, order, message):

@@ -206,7 +206,7 @@ def test_errors_say_what_is_missing(model, own):
         dose_response(model, "gain", alphas=[1], **SMALL)
     with pytest.raises(ValueError, match="at most one of doses, alphas and mg_mM"):
         dose_response(model, doses=[1], alphas=[1], **SMALL)
-    with pytest.raises(ValueError, match="dose must be a share"):
+    with pytest.raises(ValueError, match="dose must be a fraction"):
         dose_response(model, "random_units", [2], **SMALL)
     with pytest.raises(ValueError, match="at most one of scores and score"):
         ablation_curve(net, scores=cost, score=cost, progress=False)
@@ -214,7 +214,7 @@ def test_errors_say_what_is_missing(model, own):
         dose_response(net, "mean", [1], units={"1": [0]}, score=cost, progress=False)
     with pytest.raises(TypeError, match="score must be a function of the network, or a mapping"):
         dose_response(net, alphas=[1], score={"a": 3}, progress=False)
-    with pytest.raises(ValueError, match="which 'clamp' has not"):
+    with pytest.raises(ValueError, match="got 'clamp', which has none"):
         equivalent_dose(model, {"ffn.1": [0]}, "clamp", [1], **SMALL)
     with pytest.raises(ValueError, match="doses must lie on one side of the intact dose, 1"):
         equivalent_dose(model, {"ffn.1": [0]}, "gain", [0.5, 2], **SMALL)

@@ -255,7 +255,7 @@ def test_outputs_are_named_by_their_path():
         with pf.ablate(network, units, "zero"):
             lesioned = record(network, "LSTM[0]")
         assert not lesioned.activation[..., 1].any()
-    refused = pytest.raises(ValueError, match=r"'LSTM\[7\]' is not among its outputs; there are")
+    refused = pytest.raises(ValueError, match=r"'LSTM\[7\]' must be one of the outputs of 'LSTM'")
     with refused, pf.ablate(network, {"LSTM[7]": [1]}, "zero"):
         network(torch.from_numpy(VELOCITY))
 

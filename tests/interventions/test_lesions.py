@@ -326,7 +326,7 @@ def test_other_bad_arguments_are_refused(model, walk, reference, tagger):
     with ablate(model, {"ffn.1": [0]}, reference=reference[0]):  # nothing reads its letter stream
         pass
     with (
-        pytest.raises(ValueError, match="must know where every walk stands"),
+        pytest.raises(ValueError, match="needs the current place of every walk"),
         ablate(model, SOME, "position", reference=reference),
     ):
         model(torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long))

@@ -549,14 +549,14 @@ def test_recordings_name_the_perturbation(model, reference):
 
 
 WRONG = [
-    (("ffnn.1", "gain", 0.5), {}, "'ffnn.1' is no layer"),
+    (("ffnn.1", "gain", 0.5), {}, "'ffnn.1' is not a layer"),
     (("ffn.1",), {}, "how must be given"),
     (("ffn.1", "gian", 1), {}, "how must be one of"),
     (("ffn.1", "gain"), {}, "dose must be given"),
     (("ffn.1", "gain", np.nan), {}, "dose must be a finite factor"),
     (("ffn.1", "gain", [1, 2]), {}, "dose must be one number"),
     (("ffn.1", "noise", -1), {}, "dose must be a finite number ≥ 0"),
-    (("ffn.1", "mean", 2), {}, "dose must be a share"),
+    (("ffn.1", "mean", 2), {}, "dose must be a fraction"),
     (("attention.4.head.0", "zero"), {}, "attention.0 to attention.1"),
     (("nmda", "noise", 1), {}, "how must be one of clamp, gain, add"),
     (("nmda",), {}, "dose must be the new α"),

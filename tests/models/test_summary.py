@@ -54,7 +54,7 @@ def test_repr_of_a_new_network_without_a_world():
     model.world = None
     said = repr(model)
     assert said.startswith("NavigationTransformer (not loaded)\n  activation: gelu\n")
-    assert "  maps: none: only the network matters" in said and "  recipe: none" in said
+    assert "  maps: none: the network has no world" in said and "  recipe: none" in said
 
 
 def test_modules_are_still_to_be_had(loaded):

@@ -318,7 +318,7 @@ def test_the_other_activations_run(activation):
 
 @pytest.mark.parametrize("seed", [[], "0", -1, 2**63, 0.5])
 def test_a_seed_is_a_whole_number(seed):
-    with pytest.raises(ValueError, match="seed must be a whole number from 0 on"):
+    with pytest.raises(ValueError, match="seed must be a whole number ≥ 0"):
         pf.load("mini-nmda-a10").initial_state(2, seed=seed)
 
 

@@ -285,7 +285,7 @@ def test_wrong_options_are_refused(heading):
     for wrong in ({"heading": 0}, {"heading": np.nan}, {"heading": "360"[:0]}, [1]):
         with pytest.raises(ValueError, match="circular must map names"):
             pf.rate_maps(recording, by="heading", bins=BINS, circular=wrong)
-    with pytest.raises(ValueError, match=r"circular names \['head'\]"):
+    with pytest.raises(ValueError, match=r"circular must name .* got \['head'\]"):
         pf.rate_maps(recording, by="heading", bins=BINS, circular={"head": TURN})
     with pytest.raises(ValueError, match="must span one period"):
         pf.rate_maps(recording, by="heading", bins=np.linspace(0, 3, 9))

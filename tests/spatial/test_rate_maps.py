@@ -364,10 +364,10 @@ def test_a_trained_and_a_novel_map_of_one_number_are_never_merged():
     )
     both = xr.concat([one, other], "walk")
     with pytest.raises(
-        ValueError, match=r"3 occurs as trained and as novel map .*analyse them separately"
+        ValueError, match=r"3 occurs as a trained and as a novel map .*analyse them separately"
     ):
         rate_maps(both, per_map=True)
-    with pytest.raises(ValueError, match="occurs as trained and as novel"):
+    with pytest.raises(ValueError, match="occurs as a trained and as a novel"):
         position_variance_explained(both)
     renumbered = xr.concat([one, other.assign_coords(map=("walk", [4]))], "walk")
     assert rate_maps(renumbered, per_map=True).sizes["map"] == 2

@@ -55,7 +55,7 @@ def test_faster_and_slower_units_are_found(cells):
 
 
 def test_seconds_weigh(cells):
-    """Samples that stand for two seconds count as two samples."""
+    """Samples that represent two seconds count as two samples."""
     values, speed = cells.activation.values[0], cells.speed.values[0]
     times = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04], 4000))
     timed = made(values, speed, timestamps=times)
@@ -138,7 +138,7 @@ def test_walks_on_clocks_of_their_own():
     speed = running_speed(both)
     np.testing.assert_allclose(speed[0, ::2], running_speed(walk(20))[0], rtol=1e-9)
     np.testing.assert_allclose(speed[1], running_speed(walk(40))[0], rtol=1e-9)
-    with pytest.raises(ValueError, match="where the clock starts anew, begin another walk"):
+    with pytest.raises(ValueError, match="where the clock starts again, begin another walk"):
         running_speed(xr.concat([walk(20), walk(20)], "time"))
     together = {"dim": "walk", "join": "override", "combine_attrs": "override"}
     with pytest.raises(ValueError, match="must have one sampling rate.* fill 0.5 to 1 of"):

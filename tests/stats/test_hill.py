@@ -104,7 +104,9 @@ def test_the_last_dose_must_be_near_the_end_of_the_curve():
     doses = np.array([0, 0.01, 0.03, 0.1, 0.3, 1, 3, 5])
     found = fit_hill(response(doses, hill(doses, [0.2, 0.8, 2, -1.0])))
     assert found.saturation == pytest.approx(5 / 7, abs=1e-3)
-    assert found.reason.item().startswith("at the greatest dose, 5, the curve has come 71% of its")
+    assert found.reason.item().startswith(
+        "at the highest dose, 5, the curve has covered 71% of its"
+    )
 
 
 def test_the_curve_without_saturation_is_logarithmic_or_straight():
@@ -119,9 +121,9 @@ def test_the_curve_without_saturation_is_logarithmic_or_straight():
     [
         (0.5 + 0.01 * np.random.default_rng(0).standard_normal(8), "a constant fits as well"),
         (np.full(8, 0.5), "a constant fits as well"),
-        (0.9 - 0.05 * DOSES, "K = .* lies beyond the greatest dose, 10: no saturation"),
+        (0.9 - 0.05 * DOSES, "K = .* lies above the highest dose, 10: no saturation"),
         (np.where(DOSES < 1, 0.9, 0.1), "the response steps between 0.5 and 1"),
-        (hill(DOSES, [0.1, 0.9, 0.0005, -1]), "lies below the least dose, 0.01"),
+        (hill(DOSES, [0.1, 0.9, 0.0005, -1]), "lies below the lowest dose, 0.01"),
     ],
 )
 def test_it_says_when_no_saturation_can_be_told(values, reason):
@@ -168,7 +170,7 @@ def test_bad_input_is_refused():
         fit_hill(good, dose="mg_mM")
     with pytest.raises(ValueError, match="one value per point, got dims"):
         fit_hill(good.expand_dims("memory"))
-    with pytest.raises(ValueError, match="doses must be ≥ 0, got -1"):
+    with pytest.raises(ValueError, match="doses of response must be ≥ 0, got -1"):
         fit_hill(response(DOSES - 1, DOSES))
     with pytest.raises(ValueError, match="got none"):
         fit_hill(response(DOSES, np.nan * DOSES))

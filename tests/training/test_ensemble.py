@@ -178,7 +178,7 @@ def test_a_member_can_go_on_alone(float64):
         (one("b", steps=30), r"training\.steps must be the same .* 24 in a and 30 in b"),
         (one("b", maps=[[0, 2]]), r"training\.maps must be the same"),
         (recipe(), r"network\.dropout must be the same in an ensemble, got 0\.0 in a and 0\.1 in"),
-        (one("a", 1), r"each with a name of its own, got \['a', 'a'\]"),
+        (one("a", 1), r"each with a different name, got \['a', 'a'\]"),
     ],
 )
 def test_recipes_that_do_not_go_together_are_refused_by_name(other, message):
@@ -286,4 +286,4 @@ def test_a_network_that_is_there_is_not_written_again(files, tmp_path):
 
 def test_minutes_without_an_ensemble_are_refused(files, tmp_path, capsys):
     assert cli.main(["sweep", files[0], "--out", str(tmp_path / "x"), "--minutes", "1"]) == 2
-    assert "--minutes stops an ensemble" in capsys.readouterr().err
+    assert "--minutes needs --ensemble" in capsys.readouterr().err

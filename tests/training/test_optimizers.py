@@ -92,7 +92,7 @@ def test_adamw_has_all_weights_unless_the_recipe_asks_for_muon():
             {"snapshots": [-1, 5]},
             r"training\.snapshots must be a list of .* at least 0",
         ),
-        ({"snapshots": [5, 4]}, r"training\.snapshots must be rising steps"),
+        ({"snapshots": [5, 4]}, r"training\.snapshots must be ascending steps"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(training, message):

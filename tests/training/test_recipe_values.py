@@ -39,7 +39,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_key(key, value):
 
 @pytest.mark.parametrize("restarts", [[[10, 0.1], [10, 0.2]], [[24, 0.1]], [[2, 0.1]]])
 def test_restarts_that_could_not_be_are_refused(restarts):
-    with pytest.raises(ValueError, match="restarts and steps must follow each other"):
+    with pytest.raises(ValueError, match="restarts and steps must be in ascending order"):
         recipe(restarts=restarts)
 
 

@@ -143,7 +143,7 @@ def test_what_is_in_the_way_is_refused_before_anything_is_trained(tmp_path, work
 def test_two_recipes_of_one_name_are_refused(tmp_path, no_cluster):
     (tmp_path / "b").mkdir()
     files = [write(folder, recipe("tiny")) for folder in (tmp_path, tmp_path / "b")]
-    with pytest.raises(ValueError, match=r"got 'tiny' in \S+tiny\.toml and \S+tiny\.toml"):
+    with pytest.raises(ValueError, match=r"got 'tiny' in \S+tiny\.toml and in \S+tiny\.toml"):
         sweep.run_sweep(files, tmp_path / "out")
 
 
@@ -169,7 +169,7 @@ def test_without_dask_the_error_says_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "how"),
     [
-        (distributed.KilledWorker("t", SimpleNamespace(address=""), 4), "died again and again"),
+        (distributed.KilledWorker("t", SimpleNamespace(address=""), 4), "died several times"),
         (KeyError("x"), "failed: KeyError: 'x'"),
         (None, "failed: the scheduler was lost"),
     ],

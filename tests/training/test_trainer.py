@@ -305,7 +305,10 @@ def test_misspelt_and_missing_keys_are_refused(tmp_path):
         ({"chunks_per_walk": [[0, 4], [0, 8]]}, r"training\.chunks_per_walk must start"),
         ({"chunks_per_walk": [[0, 0]]}, r"training\.chunks_per_walk must be a list of pairs"),
         ({"fresh_maps": [[0, 1.5]]}, r"training\.fresh_maps must be a list of pairs.* at most 1"),
-        ({"restarts": [[30, 1e-3]]}, r"training\.warmup, restarts and steps must follow"),
+        (
+            {"restarts": [[30, 1e-3]]},
+            r"training\.warmup, restarts and steps must be in ascending order",
+        ),
         ({"precision": "float16"}, 'must be "float32" or "bfloat16"'),
         ({"steps": 0}, r"training\.steps must be a whole number of at least 1"),
         ({"compile": "false"}, r"training\.compile must be true or false, got 'false'"),

@@ -393,17 +393,19 @@ def test_names_that_cannot_be_are_refused(name, error, part):
 
 
 def test_what_cannot_be_registered_is_refused():
-    with pytest.raises(TypeError, match="must decorate a class of torch.nn.Module"):
+    with pytest.raises(TypeError, match="must decorate a subclass of torch.nn.Module"):
         pf.register("x")(lambda: None)
-    with pytest.raises(TypeError, match="must decorate a class of torch.nn.Module"):
+    with pytest.raises(TypeError, match="must decorate a subclass of torch.nn.Module"):
         pf.register("x")(dict)
     with pytest.raises(TypeError, match="saved and loaded without being registered"):
         pf.register("x")(type("Mine", (pf.NavigationTransformer,), {}))
     with pytest.raises(ValueError, match="must not have an attribute info"):
         pf.register("x")(type("Mine", (nn.Module,), {"info": 1}))
-    with pytest.raises(ValueError, match=r"got 'test-rnn', which is \S+\.RNN already"):
+    with pytest.raises(ValueError, match=r"got 'test-rnn', which is already the name of \S+\.RNN"):
         pf.register("test-rnn")(type("Mine", (nn.Module,), {}))
-    with pytest.raises(ValueError, match="must have one name, got 'x' beside 'test-rnn'"):
+    with pytest.raises(
+        ValueError, match="must have one name, got 'x', but it is registered as 'test-rnn'"
+    ):
         pf.register("x")(RNN)
 
 
@@ -421,7 +423,7 @@ def test_a_cell_of_a_notebook_may_be_run_again(tmp_path):
     old = cell("cell")()
     new = cell("cell")()
     pf.save(new, tmp_path / "net")
-    not_saved(old, "its class has been defined anew", error=TypeError)
+    not_saved(old, "its class has been redefined", error=TypeError)
     cell("renamed")
     assert "cell" not in classes.CLASSES
     not_loaded(tmp_path / "net", "'cell'", "defined in the script or notebook that saved")
@@ -473,7 +475,7 @@ def test_a_config_that_is_not_the_networks_is_refused(model, config, part):
 
 def test_a_config_that_contains_itself_is_refused(model):
     model.config["options"] = model.config
-    not_saved(model, "expected at most 32 objects within each other")
+    not_saved(model, "expected at most 32 nested objects")
 
 
 def set_value(name, value):

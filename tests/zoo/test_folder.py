@@ -227,7 +227,7 @@ def test_walls_that_close_places_off_are_refused(folder):
         facts = json.loads(stream.metadata()["placeformer"])
     facts["world.walls"] = [[0, 1], [0, 3]]
     edit_weights(folder, lambda tensors: None, {"placeformer": json.dumps(facts)})
-    refused(folder, "world: walls must leave every place within reach")
+    refused(folder, "world: walls must leave every place reachable")
 
 
 # Damage to the configuration
@@ -657,7 +657,7 @@ def test_file_in_the_way(tmp_path):
 def test_unwritable_place_is_said_before_work_starts(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(hub, "pack", None)
-    with pytest.raises(FolderError, match="must be where files can be written"):
+    with pytest.raises(FolderError, match="must be a place where files can be written"):
         save(network(), tmp_path / "file" / "net")
 
 

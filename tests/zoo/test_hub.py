@@ -442,7 +442,7 @@ def test_a_connection_that_is_always_cut_is_an_error(local_hub, repo, monkeypatc
 
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     local_hub.fault = cut
-    refused(f"model.safetensors of {REPO}", "the transfer failed, nothing half-written is kept")
+    refused(f"model.safetensors of {REPO}", "the transfer failed and nothing half-written is kept")
     assert not list((tmp_path / "cache").rglob("model.safetensors"))
     local_hub.fault = lambda method, path: None
     assert same(pf.load(REPO), network())
@@ -710,7 +710,7 @@ def test_pull_copies_the_whole_network(local_hub, tmp_path, offline):
 
 def test_pull_leaves_nothing_half_written(local_hub, repo, tmp_path):
     local_hub.fault = lambda method, path: {"body": b""} if path.endswith("config.json") else None
-    with pytest.raises(HubError, match="the transfer failed, nothing half-written is kept"):
+    with pytest.raises(HubError, match="the transfer failed and nothing half-written is kept"):
         remote.pull(REPO, tmp_path / "copy")
     assert not any(f.name.startswith((".copy", "copy")) for f in tmp_path.iterdir())
     local_hub.fault = lambda method, path: None

@@ -126,7 +126,9 @@ def test_missing_folder_is_refused_as_a_folder(models, source):
 
 
 def test_revision_is_for_hub_ids(models):
-    with pytest.raises(ValueError, match="revision is only for a repository, got 'v1'"):
+    with pytest.raises(
+        ValueError, match="revision must be None unless source is a repository, got 'v1'"
+    ):
         load("nmda-a10", revision="v1")
 
 

@@ -197,7 +197,7 @@ def test_unknown_sources_and_revisions_are_refused(whole):
         pf.list_steps("no-such-network")
     with pytest.raises(ValueError, match="source must be a network of the zoo or a folder"):
         pf.load("no-such-network", step=2)
-    with pytest.raises(ValueError, match="revision is only for a repository"):
+    with pytest.raises(ValueError, match="revision must be None unless"):
         pf.load(whole, step=2, revision="main")
 
 

@@ -1,4 +1,4 @@
-"""What arrays made elsewhere say about themselves: labels of times and units, units of measure."""
+"""Labels of times and units, and units of measure, that arrays from other sources carry."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ UNIT_ID = "unit_id"
 def labelled(values: Any) -> Any:
     """Tables of pandas and pynapple as DataArrays with labels, also within lists and mappings.
 
-    Rows are times, columns units. The numbers 0, 1, 2, ... that pandas gives to rows and columns
-    without names, and times of several levels, are left out; units of several levels are named by
-    all of them, such as "probe/3". Tensors become arrays. All else is returned as it is.
+    Rows are times, columns are units. The numbers 0, 1, 2, ... that pandas gives to unnamed rows
+    and columns, and times with several levels, are left out; units with several levels are named by
+    all of them, such as "probe/3". Tensors become arrays. Anything else is returned unchanged.
     """
     if isinstance(values, Mapping) and not isinstance(values, xr.Dataset):
         return {name: labelled(each) for name, each in values.items()}
@@ -45,14 +45,14 @@ def labelled(values: Any) -> Any:
 
 
 def _joined(labels: pd.Index) -> pd.Index:
-    """Labels of one level: those of several levels as text."""
+    """Labels with one level; those with several levels are joined as text."""
     if labels.nlevels == 1:
         return labels
     return pd.Index(["/".join(map(str, label)) for label in labels])
 
 
 def of_tensor(values: Any) -> NDArray[Any]:
-    """A tensor of torch, wherever it is and whatever it needs, as an array."""
+    """A torch tensor on any device, with any layout, as an array."""
     dense = values.detach().cpu().to_dense().resolve_conj().resolve_neg()
     try:
         return np.asarray(dense)
@@ -75,7 +75,7 @@ def of_columns(position: Any) -> Any:
 
 
 def check_labels(arguments: Mapping[str, Any], dims: Sequence[str]) -> None:
-    """Refuse DataArrays, or lists of those of walks, whose labels along dimensions differ."""
+    """Refuse DataArrays, or lists with one for every walk, whose labels differ."""
     known: dict[tuple[str, int, int], tuple[str, pd.Index]] = {}
     for argument, values in arguments.items():
         walks = values if isinstance(values, list | tuple) else [values]
@@ -94,7 +94,7 @@ def check_labels(arguments: Mapping[str, Any], dims: Sequence[str]) -> None:
 
 
 def _alike(one: pd.Index, other: pd.Index) -> bool:
-    """Whether labels are the same, numbers but for rounding."""
+    """Whether labels are the same; numbers may differ by rounding."""
     if one.size != other.size or one.equals(other):
         return bool(one.size == other.size)
     if not all(labels.dtype.kind in "iuf" for labels in (one, other)):
@@ -104,7 +104,7 @@ def _alike(one: pd.Index, other: pd.Index) -> bool:
 
 
 def unit_ids(values: Any) -> NDArray[Any] | None:
-    """Ids of the units of a DataArray, or of a list of those of walks; ``None`` without any."""
+    """Ids of the units of a DataArray, or of a list with one for every walk; ``None`` without."""
     walks = values if isinstance(values, list | tuple) else [values]
     arrays = [walk for walk in walks if isinstance(walk, xr.DataArray)]
     coords = [schema.unit_coords(walk) for walk in arrays]
@@ -137,8 +137,9 @@ def stated_units(argument: str, given: str | None, values: Any) -> str | None:
     stated = sorted({str(about["units"]) for about in attrs if "units" in about})
     if len(stated) > 1:
         raise ValueError(
-            f"{argument}, of which walks state {', '.join(map(repr, stated))}, must be the same in "
-            "all; convert some of them, or correct the attribute 'units' where it is wrong"
+            f"{argument} must be the same in all walks, which state "
+            f"{', '.join(map(repr, stated))}; convert some of them, or correct the attribute "
+            "'units' where it is wrong"
         )
     return stated[0] if stated else None
 
@@ -149,5 +150,5 @@ def _is_pynapple(values: Any) -> bool:
 
 
 def _is_numbering(labels: pd.Index) -> bool:
-    """Whether labels are those that pandas gives by itself, or have several levels."""
+    """Whether labels are those that pandas gives by default, or have several levels."""
     return labels.nlevels > 1 or labels.equals(pd.RangeIndex(len(labels)))

@@ -70,7 +70,7 @@ def from_arrays(
         Walks of unequal length are a list of arrays (time, unit), or one array in which shorter
         walks end in NaN.
     position
-        Position: a mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,); one
+        A mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,); one
         array (time, axis) or (walk, time, axis) of x, y and z; a table whose columns are axes; or a
         list of these, one for every walk. Samples whose position is NaN or masked are left out of
         maps.
@@ -88,15 +88,15 @@ def from_arrays(
         ``attrs["max_gap"]`` holds what was taken, unless it differs between walks.
     min_speed
         Minimum speed of a timed recording, in units of the position per second: slower samples get
-        position NaN, which keeps them out of maps. The velocity is that along x, y and z, or of a
-        position without these along all axes but circular ones. It is smoothed with a triangle
-        0.5 s wide and goes the short way round on circular axes; the recording holds the speed as
-        ``speed``.
+        position NaN, which keeps them out of maps. The velocity is that along x, y and z or, if the
+        position has none of these, along all axes that are not circular. It is smoothed with a
+        triangle 0.5 s wide and goes the short way round on circular axes; the recording holds the
+        speed as ``speed``.
     behaviour
         Further variables of every step, as arrays (walk, time) or (time,), or of every walk, such
-        as ``"map"``, as arrays (walk,). Their names are not those of the position, nor of what is
-        made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed`` with
-        ``min_speed``.
+        as ``"map"``, as arrays (walk,). Their names must differ from those of the position and of
+        what is made here: ``time``, ``dwell`` and ``timestamp`` of timed recordings, and ``speed``
+        with ``min_speed``.
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m", or of every
         axis by its name; by default those that a DataArray states in ``attrs["units"]``, else "1".
@@ -120,7 +120,7 @@ def from_arrays(
         DataArray or a table with other labels of `unit` (or `unit_id`), these are `unit`, as text,
         and `unit_id`.
         With ``sample_rate`` or ``timestamps`` it is timed: ``dwell`` (walk, time) holds the seconds
-        that every sample stands for, and with ``timestamps`` these are a coordinate. Position,
+        that every sample represents, and the ``timestamps`` are a coordinate. Position,
         ``dwell`` and ``timestamp`` are NaN after the end of a shorter walk.
 
     Raises
@@ -217,7 +217,7 @@ def from_arrays(
 
 
 def _by_axis(position_units: Any, axes: Iterable[str]) -> Mapping[str, Any]:
-    """Units given for every axis by its name, or for all of them."""
+    """Units given for each axis by name, or for all of them."""
     if not isinstance(position_units, Mapping):
         return dict.fromkeys(axes, position_units)
     if unknown := [name for name in position_units if name not in axes]:
@@ -240,7 +240,7 @@ def _numbers(argument: str, values: Any) -> Any:
     Raises
     ------
     ValueError
-        They are none, such as text, dates or complex numbers.
+        They are not real numbers, but text, dates or complex numbers, for example.
     """
     kind = values.dtype.kind
     try:
@@ -256,7 +256,7 @@ def _numbers(argument: str, values: Any) -> Any:
 
 
 def _walk_lengths(values: Any) -> NDArray[np.intp]:
-    """Steps of every walk (walk,); arrays of dask are not read, and their walks are as long."""
+    """Steps of every walk (walk,); dask arrays are not read, and their walks have equal length."""
     if not isinstance(values, np.ndarray):
         return np.full(values.shape[0], values.shape[1])
     lengths = lengths_of(values)
@@ -294,7 +294,7 @@ def _check_finite(units: xr.DataArray, values: NDArray[Any], inside: NDArray[np.
         walk, step = np.argwhere(wrong.all(axis=2))[0]
         raise ValueError(
             "activation must be finite up to the end of a walk, but all units are NaN at step "
-            f"{step} of walk {walk}, which goes on after it. Cut such a walk into two and pass a "
+            f"{step} of walk {walk}, which continues after it. Cut such a walk into two and pass a "
             "list of arrays, one for every walk; or drop these steps and pass the timestamps of "
             "the rest; or pass check_finite=False, and skipna=True to rate_maps"
         )
@@ -317,8 +317,8 @@ def _timing(
         return {schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs)}, {"sample_rate": sample_rate}
     if sample_rate is not None:
         raise ValueError(
-            f"sample_rate must be None where timestamps are given, got {sample_rate!r}: it is "
-            "taken from them"
+            f"sample_rate must be None if timestamps are given, got {sample_rate!r}: it is "
+            "computed from them"
         )
     if isinstance(timestamps, xr.DataArray):
         timestamps = timestamps.transpose(*STEPS, missing_dims="ignore")
@@ -383,7 +383,7 @@ def _speed(
 def of_moving(
     axes: Mapping[str, NDArray[Any]], moving: NDArray[Any], min_speed: float
 ) -> dict[str, NDArray[Any]]:
-    """Positions with NaN where the speed is below the least or not known."""
+    """Positions with NaN where the speed is below `min_speed` or unknown."""
     return {name: np.where(moving >= min_speed, axis, np.nan) for name, axis in axes.items()}
 
 
@@ -393,11 +393,13 @@ def check_positive(name: str, value: float | None) -> None:
         return
     check_number(name, value)
     if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a positive number, got {value!r}; None for none")
+        raise ValueError(
+            f"{name} must be a positive number, got {value!r}; pass None to leave it out"
+        )
 
 
 def as_array(values: Any) -> Any:
-    """Values as NumPy or dask: files are read, what is masked becomes NaN, walks are padded."""
+    """Values as NumPy or dask: files are read, masked values become NaN, walks are padded."""
     if hasattr(values, "dask"):
         return values
     if hasattr(values, "detach"):  # a tensor of torch
@@ -419,7 +421,7 @@ def padded(walks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         return walks[0][None]
     if len({walk.shape[1:] for walk in walks}) > 1:
         raise ValueError(
-            "arrays of walks must have the same shape but for their length, got "
+            "arrays of walks must have the same shape except for their length, got "
             f"{', '.join(str(walk.shape) for walk in walks[:5])}"
         )
     shape = (len(walks), max(map(len, walks)), *walks[0].shape[1:])
@@ -498,7 +500,8 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
     if schema.TIME not in position.dims or len(others) != 1:
         raise ValueError(
             "position, a DataArray, must have the dimension 'time' and one of axes, got "
-            f"{position.dims}; of several keypoints or animals select one with position.sel"
+            f"{position.dims}; if there are several keypoints or animals, select one with "
+            "position.sel"
         )
     (axis,) = others
     labels = position[axis].values if axis in position.coords else np.empty(0)
@@ -517,7 +520,7 @@ def _named_columns(position: xr.DataArray) -> Mapping[str, Any]:
 def _check_names(
     position: Mapping[str, Any], behaviour: Mapping[str, Any], timed: bool, with_speed: bool
 ) -> None:
-    """Refuse variables with the name of one that :func:`from_arrays` makes, or of another."""
+    """Refuse names of variables that :func:`from_arrays` makes, and names that occur twice."""
     made = dict.fromkeys(OF_UNITS, "the activation and its labels have this name")
     made[schema.TIME] = "the coordinate of the steps has this name: pass times as timestamps"
     if timed:
@@ -532,13 +535,13 @@ def _check_names(
         for name in names:
             if name in made:
                 raise ValueError(
-                    f"{argument} must have other names than {name!r}, as {made[name]}; or rename it"
+                    f"{argument} must not use the name {name!r}, as {made[name]}; or rename it"
                 )
             made[name] = f"{argument} has a variable of this name"
 
 
 def _named(position: Any) -> dict[str, Any]:
-    """The arrays of a position, or lists of those of its walks, by their names in errors."""
+    """The arrays of a position, or lists with one for every walk, by their names in errors."""
     walks = position if isinstance(position, list | tuple) else [position]
     if not all(isinstance(walk, Mapping) for walk in walks):
         return {"position": position}
@@ -549,7 +552,7 @@ def _named(position: Any) -> dict[str, Any]:
 
 
 def _check_not_transposed(shape: tuple[int, ...], position: Mapping[str, Any]) -> None:
-    """Refuse activations (walk, unit, time), which the lengths of the position tell."""
+    """Refuse activations (walk, unit, time), which the lengths of the position reveal."""
     _, n_steps, n_units = shape
     plain = (as_array(a) for a in position.values() if not isinstance(a, xr.DataArray))
     lengths = {axis.shape[-1] for axis in plain if axis.ndim}
@@ -578,7 +581,8 @@ def as_walks(behaviour: xr.Dataset | Mapping[str, Any], argument: str) -> xr.Dat
             if _is_ragged(values):
                 raise ValueError(
                     f"{argument}[{name!r}] must hold walks of one length, got lengths "
-                    f"{[len(walk) for walk in values][:5]}; pass the walks of each length apart"
+                    f"{[len(walk) for walk in values][:5]}; pass the walks of each length "
+                    "separately"
                 )
         check_labels({f"{argument}[{k!r}]": b for k, b in behaviour.items()}, STEPS)
         name, first = next(iter(behaviour.items()))
@@ -606,14 +610,14 @@ def label(
     """Arrays as variables over walk and time and, where they have more axes, further dimensions.
 
     `argument` is the name of the caller's argument, `source` describes the origin of the lengths,
-    and `known` holds the names that have a meaning, and so the dimensions of it.
+    and `known` holds the names that have a defined meaning, with their dimensions.
     """
     sizes = {schema.WALK: n_walks, schema.TIME: n_steps}
     for name in arrays:
         if name in OF_UNITS and name in known:
             raise ValueError(
-                f"{argument} must have other names than {name!r}, as the activation and its labels "
-                "have this name; rename it"
+                f"{argument} must not use the name {name!r}, which the activation and its labels "
+                "have; rename it"
             )
     return {name: _variable(name, arrays[name], sizes, argument, source, known) for name in arrays}
 
@@ -636,7 +640,7 @@ def unit_labels(
 ) -> dict[str, xr.Variable]:
     """`unit`, `layer`, `component` (its first part), `index`; `unit` and `index` without layers.
 
-    Ids that say more than these labels are the labels instead, and `unit_id`.
+    Ids that differ from these labels take the place of `unit`, and are also `unit_id`.
     """
     labels = _layer_labels(layer, n_units)
     if ids is None or np.array_equal(ids.astype(str), labels[schema.UNIT].values):

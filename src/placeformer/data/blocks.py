@@ -16,7 +16,7 @@ BLOCK_VALUES = 2**23
 """Number of values in a block: 32 MiB of float32, small compared with any recording."""
 
 BLOCK_SAMPLES = 2**13
-"""Maximum samples in a block: few bins of a usual grid exceed ``binned_sums.FLOAT32_SAMPLES``."""
+"""Most samples in a block: few bins of a usual grid exceed ``binned_sums.FLOAT32_SAMPLES``."""
 
 PLAIN_SAMPLES = 2**18
 """Number of samples in a block of arrays with one value per sample."""
@@ -25,7 +25,7 @@ MANY = 2**20
 """Number of bins above which a block counts only the bins that occur in it."""
 
 Numbers = NDArray[np.signedinteger[Any]]
-"""Bins or folds of samples, of the smallest integer type that fits; negative: none."""
+"""Bins or folds of samples, of the smallest integer type that fits; negative for none."""
 
 Counted = tuple[NDArray[Any], NDArray[np.int64]]
 """Distinct values, ascending, and how often each occurs."""
@@ -34,7 +34,7 @@ Counted = tuple[NDArray[Any], NDArray[np.int64]]
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
     """Slices of (walk, time) of arrays (walk, time) or (walk, time, unit).
 
-    Samples of units make blocks of about ``BLOCK_VALUES`` values.
+    Blocks of (walk, time, unit) have at most about ``BLOCK_VALUES`` values.
     """
     n_walks, n_times, *units = shape
     rows = PLAIN_SAMPLES
@@ -63,8 +63,8 @@ def mapped(
     function
         Function of blocks of one shape that returns a block of that shape.
     first, others
-        NumPy or dask arrays. Those after the first may have one walk or one step, and are dask only
-        if the first is, with the same chunks.
+        NumPy or dask arrays. Those after the first may have a single walk or step, and may be dask
+        only if the first is, with the same chunks.
     dtype
         Type of the result.
     """

@@ -24,19 +24,19 @@ PERIODS = {"rad": 2 * np.pi, "radian": 2 * np.pi, "radians": 2 * np.pi,
 """Period of an angle by its units."""
 
 TOLERANCE = 1e-6
-"""Share of the period by which edges may miss it."""
+"""Fraction of the period by which edges may miss it."""
 
 MOST_PERIODS = 3
-"""Number of periods that values may span that look like an angle in other units."""
+"""Largest number of periods that values which look like an angle in other units may span."""
 
 CONTINUOUS = 20
-"""Share of a turn, as its inverse, that values move between samples if they are continuous."""
+"""Values are continuous if they typically move by less than a turn divided by this number."""
 
 WRAPPED = 0.85
-"""Share of a turn that values jump by where they are wrapped."""
+"""Fraction of a turn by which wrapped values jump, at least."""
 
 LEAST_SHARE = 0.05
-"""Share of the period that angles and values without units must span."""
+"""Fraction of the period that angles and values without units must span."""
 
 
 def circular_of(dataset: xr.Dataset) -> dict[str, float]:
@@ -66,7 +66,7 @@ def declare(dataset: xr.Dataset, circular: Mapping[str, float] | None) -> xr.Dat
     dataset
         Recording or RateMaps.
     circular
-        Period of every circular variable, in its units; ``None``: those of the attributes.
+        Period of every circular variable, in its units; ``None`` adds none.
 
     Raises
     ------
@@ -79,8 +79,8 @@ def declare(dataset: xr.Dataset, circular: Mapping[str, float] | None) -> xr.Dat
     unknown = sorted(set(periods) - set(map(str, dataset.variables)))
     if unknown:
         raise ValueError(
-            f"circular names {unknown}, which the Dataset lacks; it has "
-            f"{sorted(map(str, dataset.variables))}"
+            "circular must name variables of the Dataset, "
+            f"{', '.join(sorted(map(str, dataset.variables)))}, got {unknown}"
         )
     return dataset.assign_attrs({CIRCULAR: as_text({**circular_of(dataset), **periods})})
 
@@ -91,7 +91,7 @@ def check_periods(circular: Mapping[str, float] | None) -> dict[str, float]:
     Raises
     ------
     ValueError
-        It is no mapping of names to positive numbers.
+        It is not a mapping of names to positive numbers.
     """
     try:
         return {} if circular is None else _checked(circular)
@@ -127,7 +127,7 @@ def axis_periods(maps: xr.Dataset) -> tuple[float | None, ...]:
 def wraps(maps: xr.Dataset) -> tuple[bool, ...]:
     """Whether the last bin of every axis of place is a neighbour of the first.
 
-    It is on circular axes of three bins or more: of two bins each is the other's only neighbour.
+    This is so on circular axes of three bins or more: two bins are each other's only neighbours.
     """
     space = schema.place_dims(maps)
     pairs = zip(space, axis_periods(maps), strict=True)
@@ -187,13 +187,13 @@ def check_period(
     values
         Its values (walk, time), NumPy or dask.
     low, high
-        Their least and greatest value.
+        Their minimum and maximum.
     period
         Its period.
     units
         Its units.
     partly
-        Whether the values may be a small part of the circle, as those of a part of a recording.
+        Whether the values may cover a small part of the circle, as a part of a recording may.
 
     Raises
     ------
@@ -228,8 +228,8 @@ def check_period(
 def _is_other_angle(values: Any, span: float, period: float) -> bool:
     """Whether values (walk, time) that span several periods look like an angle in other units.
 
-    An angle that is counted on over several turns moves continuously, or jumps by any distance
-    where an animal is reflected; one that is wrapped jumps by about a turn.
+    An angle that continues over several turns moves continuously, or jumps by any distance where an
+    animal is reflected; one that is wrapped jumps by about a turn.
     """
     turns = [t for t in set(PERIODS.values()) if t / 2 <= span <= t * (1 + TOLERANCE)]
     if not turns:
@@ -244,7 +244,7 @@ def _is_other_angle(values: Any, span: float, period: float) -> bool:
 
 
 def angle_units(period: float, otherwise: str) -> str:
-    """Units of a circular variable by its period: those of an angle, or others."""
+    """Units of a circular variable by its period: those of an angle, else `otherwise`."""
     for units, turn in (("rad", 2 * np.pi), ("deg", 360.0)):
         if abs(period - turn) <= TOLERANCE * turn:
             return units
@@ -274,15 +274,15 @@ def axes_of_speed(
 def names_of_speed(axes: Iterable[str], periods: Mapping[str, float]) -> list[str]:
     """Names of the axes of a position that its speed is computed from.
 
-    They are x, y and z. Without any of these they are all axes but angles, which are circular axes;
-    without others those.
+    They are x, y and z where these exist. If none of them does, they are all axes that are not
+    circular, and if all axes are circular, all of them.
     """
     named = [name for name in axes if name in schema.AXES]
     return named or [name for name in axes if name not in periods] or list(axes)
 
 
 def wrap(values: Any, low: float, period: float) -> Any:
-    """Values moved by whole periods to between low and one period above it."""
+    """Values shifted by whole periods to between `low` and one period above it."""
     return low + np.mod(np.subtract(values, low), period)
 
 

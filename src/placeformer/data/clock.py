@@ -1,9 +1,9 @@
-"""Sampling times of a session, and the seconds that every sample stands for.
+"""Sampling times of a session, and the seconds that every sample represents.
 
-Times are seconds in ascending order. A sample stands for the time from half-way to the sample
-before it to half-way to the sample after it. Where the next sample is further away than
-``max_gap``, or there is none, it stands for as long on that side as on its other side, so that
-every sample of a regular clock stands for one interval.
+Times are seconds in ascending order. A sample represents the time from halfway to the sample before
+it to halfway to the sample after it. Where the neighbour on one side is further away than
+``max_gap``, or is missing, the sample represents as much time on that side as on its other side, so
+that every sample of a regular clock represents one interval.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ Floats = NDArray[np.floating[Any]]
 
 GAP_INTERVALS = 5
 GAP_SECONDS = 0.25
-"""A gap is longer than this many median intervals and than this many seconds, by default."""
+"""By default, a gap is longer than this many median intervals and than this many seconds."""
 
 SPEED_WINDOW = 0.5
 """Width in seconds of the triangle that smooths the velocity."""
 
 MOST_TWICE = 0.05
-"""Share of times that equal the one before, above which they must have been rounded."""
+"""Fraction of times that equal the one before, above which times must have been rounded."""
 
 SLOWEST = 5.0
 """Interval in seconds above which the times of a position are likely in other units."""
 
 FAST = 0.99
-"""Quantile of the speeds of an animal that moves, by which it is known how fast it runs."""
+"""Quantile of the speeds of a moving animal that is taken as its running speed."""
 
 CONTINUOUS = 0.1
-"""Share of its range that a continuous position moves between two samples, at most, in a run."""
+"""Largest fraction of its range that a continuous position covers between two samples of a run."""
 
 ROUNDING = 1e-6
-"""Share of a distance that differences of times may be off by."""
+"""Relative rounding error that differences of times may have."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Samples, the seconds that they stand for on either side, and how far they reach."""
+    """Samples, the seconds that they represent on either side, and how far they reach."""
 
     times: Floats
     before: Floats
     after: Floats
     reach_before: Floats
-    """Greatest distance at which an earlier time counts as this sample's; infinite where the sample
-    before it takes over."""
+    """Largest distance at which an earlier time is assigned to this sample; infinite where the
+    sample before it takes over."""
     reach_after: Floats
 
     @classmethod
@@ -65,10 +65,10 @@ class Clock:
         times
             Seconds, shape (sample,).
         max_gap
-            Greatest distance of two samples between which time is shared out.
+            Largest distance between two samples that divide the time between them.
         part
-            Number of the stretch of tracking of every sample; between two stretches no time is
-            shared out. By default all samples are of one.
+            Number of the stretch of tracking that every sample belongs to; the time between two
+            stretches is not divided. By default there is one stretch.
         """
         steps = np.diff(times)
         whole = np.ones(len(steps), bool) if part is None else np.diff(part) == 0
@@ -81,8 +81,8 @@ class Clock:
             np.where(np.isnan(side), np.where(np.isnan(other), alone, other), side)
             for side, other in ((before, after), (after, before))
         )
-        # Tracking that ends is no gap: pynapple counts all spikes of its support, here those
-        # within one interval.
+        # The end of the tracking is not a gap: pynapple counts all spikes of its time support;
+        # here those within one interval of the last sample count.
         gap = whole & ~joined
         beyond = (np.where(np.concatenate(edge), 1, 2) for edge in (([False], gap), (gap, [False])))
         reach = (
@@ -93,14 +93,14 @@ class Clock:
 
     @property
     def dwell(self) -> Floats:
-        """Seconds that every sample stands for."""
+        """Seconds that every sample represents."""
         return self.before + self.after
 
     def between(self, start: float, stop: float) -> Clock:
         """Samples from start to stop, both included.
 
-        Where the tracking goes on beyond an end, the samples there stand for the time up to it and
-        no longer: over the samples of an epoch without gaps the seconds add up to its length.
+        Where the tracking continues beyond an end, the sample there represents only the time up to
+        that end: the seconds of the samples of an epoch without gaps add up to its length.
         """
         where = inside(self.times, start, stop)
         part = Clock(*(a[where].copy() for a in vars(self).values()))
@@ -112,7 +112,7 @@ class Clock:
         return part
 
     def number(self, times: Floats) -> NDArray[np.intp]:
-        """Number of the nearest sample of every time, the later of two as near; -1: in a gap."""
+        """Number of the sample nearest to every time, the later one in a tie; -1 in a gap."""
         if not len(self.times):
             return np.full(len(times), -1)
         after = np.searchsorted(self.times, times)
@@ -124,12 +124,12 @@ class Clock:
 
 
 def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
-    """Greatest distance of samples that is no gap: what was asked for, or the default.
+    """Largest interval between samples that is not a gap: `max_gap`, or the default.
 
     Raises
     ------
     ValueError
-        Fewer than two samples, or a ``max_gap`` below their median distance.
+        Fewer than two samples, or a ``max_gap`` below their median interval.
     """
     if len(times) < 2:
         raise ValueError(f"{argument} must have at least two samples, got {len(times)}")
@@ -140,7 +140,8 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     if not max_gap >= interval * (1 - ROUNDING):
         raise ValueError(
             f"max_gap must be at least the median interval of {argument}, {interval:.6g} s, got "
-            f"{max_gap!r}; pass None for {GAP_INTERVALS} intervals and at least {GAP_SECONDS} s"
+            f"{max_gap!r}; pass None for the default, {GAP_INTERVALS} intervals and at least "
+            f"{GAP_SECONDS} s"
         )
     return float(max_gap)
 
@@ -173,7 +174,7 @@ def check_times(times: Floats, argument: str) -> None:
     at = int(faults[0])
     here, later = times[at], times[min(at + 1, len(times) - 1)]
     advice = (
-        "sort the samples and drop those without a time; where the clock starts anew, begin "
+        "sort the samples and drop those without a time; where the clock starts again, begin "
         "another walk"
     )
     twice = np.count_nonzero(steps == 0)
@@ -181,9 +182,9 @@ def check_times(times: Floats, argument: str) -> None:
         advice = f"{twice} times occur twice: drop one sample of each"
     if twice > max(1, MOST_TWICE * len(times)):
         advice = (
-            f"{twice} of {len(times)} times equal the one before, so they were rounded, or held as "
-            f"float32 (which tells {np.spacing(np.float32(abs(here))):.2g} s apart here); pass "
-            "them as float64, or the rate of a regular clock"
+            f"{twice} of {len(times)} times equal the one before, so they were rounded, or stored "
+            f"as float32 (with a resolution of {np.spacing(np.float32(abs(here))):.2g} s here); "
+            "pass them as float64, or the rate of a regular clock"
         )
     raise ValueError(
         f"times of {argument} must ascend and not be NaN, got {here:.9g} s and then {later:.9g} s "
@@ -194,18 +195,18 @@ def check_times(times: Floats, argument: str) -> None:
 def speed(
     times: Floats, axes: list[Floats], max_gap: float, window: float = SPEED_WINDOW
 ) -> Floats:
-    """Speed at every sample, in units of the axes a second; NaN where it is not known."""
+    """Speed at every sample, in units of the axes per second; NaN where it is unknown."""
     return np.asarray(np.sqrt((velocity(times, axes, max_gap, window) ** 2).sum(axis=0)))
 
 
 def velocity(
     times: Floats, axes: list[Floats], max_gap: float, window: float = SPEED_WINDOW
 ) -> Floats:
-    """Velocity (axis, sample), in units of the axes a second; NaN where it is not known.
+    """Velocity (axis, sample), in units of the axes per second; NaN where it is unknown.
 
-    The distance between the mean positions over half a window after and before the sample, over
-    the time between them: the velocity smoothed with a triangle of the width of the window. Between
-    samples the position is taken to be linear; a window ends at a gap, and at a jump.
+    It is the difference between the mean positions over half a window after and before the sample,
+    divided by the time between them: the velocity smoothed with a triangle as wide as the window.
+    Between samples the position is taken to be linear; a window ends at a gap or at a jump.
     """
     known = np.isfinite(axes).all(axis=0)
     t = times[known] - (times[0] if len(times) else 0.0)
@@ -237,8 +238,9 @@ def velocity(
 def _jumps(times: Floats, axis: Floats) -> NDArray[np.bool_]:
     """Whether a position moves by half its range between samples, five times faster than in runs.
 
-    An animal in virtual reality is put back to the start, and a tracker takes something else for
-    the animal. Where samples are so far apart that a run may be one move, nothing is a jump.
+    A position jumps where an animal in virtual reality is put back to the start, or where the
+    tracker mistakes something else for the animal. Where samples are so far apart that a run may
+    cover that distance between two of them, nothing is a jump.
     """
     intervals, steps, extent = np.diff(times), np.abs(np.diff(axis)), np.ptp(axis)
     far = steps > extent / 2

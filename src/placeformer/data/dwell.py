@@ -1,4 +1,4 @@
-"""When the samples of a Recording were taken, and the seconds that each stands for."""
+"""When the samples of a Recording were taken, and the seconds that each represents."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ ALIKE = 1e-6
 """Relative difference of durations that counts as rounding."""
 
 STALE = 0.01
-"""Relative difference of the interval of ``time`` and of ``sample_rate`` that is no rounding."""
+"""Relative difference between the intervals of ``time`` and of ``sample_rate`` that is too large
+for rounding."""
 
 
 def dwell_of(recording: xr.Dataset) -> float | NDArray[np.float64] | None:
-    """Seconds of every sample (walk, time), 0 where there is none; one number if all are equal.
+    """Seconds of every sample (walk, time), 0 for no sample; one number if all are equal.
 
-    ``None`` where the recording counts steps.
+    ``None`` if the recording counts steps.
 
     Raises
     ------
@@ -49,15 +50,15 @@ def dwell_of(recording: xr.Dataset) -> float | NDArray[np.float64] | None:
     if spacing is not None and abs(spacing * rate - 1) > STALE:
         raise ValueError(
             f"sample_rate must fit time, got {rate:g} Hz for samples {spacing:.6g} s apart in a "
-            "recording without dwell, the seconds of every sample: keep that variable in what you "
-            "select and sum, or assign it, for samples side by side "
+            "recording without dwell, the seconds of every sample: keep that variable when you "
+            "select and sum, or assign it; for contiguous samples, use "
             f"recording.assign(dwell=xr.full_like(recording.x, {spacing:.6g}, float))"
         )
     return 1 / float(rate)
 
 
 def interval(recording: xr.Dataset) -> float | None:
-    """Median distance of the samples in seconds; ``None`` where ``time`` counts steps."""
+    """Median interval between samples in seconds; ``None`` if ``time`` counts steps."""
     time: Any = recording.variables.get(schema.TIME)
     if time is None or time.attrs.get("units") != "s" or time.size < 2:
         return None
@@ -73,7 +74,7 @@ def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
     Raises
     ------
     ValueError
-        The times of a walk do not ascend, or walks share ``time`` that were sampled at two rates.
+        The times of a walk do not ascend, or walks that were sampled at two rates share ``time``.
     """
     n_steps = recording.sizes[schema.TIME]
     if schema.TIMESTAMP in recording.variables:
@@ -97,7 +98,7 @@ def sample_times(recording: xr.Dataset) -> tuple[NDArray[np.float64], bool]:
 
 
 def _check_one_clock(recording: xr.Dataset, times: NDArray[Any]) -> None:
-    """Refuse walks whose samples fill other shares of the time between them, as at two rates."""
+    """Refuse walks whose samples fill different fractions of the intervals, as at two rates."""
     if schema.DWELL not in recording.variables:
         return
     shares = []
@@ -109,16 +110,16 @@ def _check_one_clock(recording: xr.Dataset, times: NDArray[Any]) -> None:
         raise ValueError(
             "walks without timestamp must have one sampling rate, as they share the coordinate "
             f"time, got samples that fill {min(shares):.3g} to {max(shares):.3g} of the time to "
-            "the next (dwell): keep timestamp when walks are joined, or analyse each rate apart"
+            "the next (dwell): keep timestamp when walks are joined, or analyse each rate "
+            "separately"
         )
 
 
 def gap_in(recording: xr.Dataset, times: NDArray[np.float64]) -> float:
-    """Greatest distance of ``times`` of a recording that is no gap.
+    """Largest interval between ``times`` of a recording that is not a gap.
 
-    That of the recording, ``attrs["max_gap"]``, k times as far where every k-th sample was
-    selected; the default where it has none, or where its samples are further apart, such as bins of
-    time.
+    It is ``attrs["max_gap"]`` of the recording, times k if every k-th sample was selected; or the
+    default, if the recording has none or its samples, such as time bins, are further apart.
     """
     interval = float(np.median(np.diff(times)))
     taken, rate = (recording.attrs.get(name) for name in ("max_gap", "sample_rate"))

@@ -16,9 +16,9 @@ from placeformer.data.arrays import as_array, unit_labels
 from placeformer.data.circular import check_edges, check_periods, declare
 
 EQUIDISTANT = 1e-4
-"""Share of a bin by which the distances of bin centres may differ: they may be float32."""
+"""Fraction of a bin by which the distances of bin centres may differ: they may be float32."""
 
-ASSUMED = "time per place, taken to be the same at all"
+ASSUMED = "time per place, assumed to be the same at all places"
 """Long name of an occupancy that was not given."""
 
 
@@ -49,7 +49,7 @@ def maps_from_arrays(
     edges
         Ascending edges of the bins, one more than bins: a mapping such as ``{"y": ..., "x": ...}``,
         a sequence of one array for every axis, or one array for axes of one length. By default they
-        lie half-way between the equidistant bin centres of a DataArray; without these, bins are 1
+        lie halfway between the equidistant bin centres of a DataArray; without these, bins are 1
         wide and centred on 0, 1, 2, ...
     by
         Names of the axes, in the order of the array; ``by="x"`` for maps of a track.

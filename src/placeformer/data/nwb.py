@@ -21,13 +21,13 @@ from placeformer.data.sessions import Cut, Track, ends_of, rows_of
 from placeformer.data.unit_identity import nwb_files
 
 UNOBSERVED = 0.01
-"""Share of the time that units may be unobserved without a word."""
+"""Fraction of the time that units may be unobserved without a warning or an error."""
 
 ENDS_OF_EPOCHS = (("start_time", "stop_time"), ("start", "end"), ("start", "stop"))
 """Columns of tables of intervals: those of NWB, those of pynapple, and others."""
 
 SAME_TIME = 1e-6
-"""Seconds that times of series side by side may differ by."""
+"""Largest difference in seconds between the times of series that are put side by side."""
 
 
 def from_nwb(
@@ -54,15 +54,15 @@ def from_nwb(
     source
         Path of an NWB file (HDF5), which is closed afterwards, or an open ``pynwb.NWBFile``.
     position
-        The ``SpatialSeries`` (or another time series), by its name or by its path such as
-        ``"behavior/Position/tracker"``; needed only where the file holds several. Series of
+        The ``SpatialSeries`` (or another time series), by name or by path, such as
+        ``"behavior/Position/tracker"``; needed only if the file holds several. Series of
         compass directions and eye positions are used only if named. A list of names, or the name of
-        a container, takes several series: with the same times their columns are put side by side (x
-        and y in separate series, or two LEDs), and a compass direction beside them keeps its
+        a container, takes several series. With the same times, their columns are put side by side
+        (x and y in separate series, or two LEDs), and a compass direction among them keeps its
         name; series that follow one another in time make one track (for example one series per
         epoch). Compass directions in radians or degrees are circular axes.
     columns
-        Columns that make the axes, where they are not x, y and z: ``{"x": 0, "y": 1}`` are those of
+        Columns that make the axes, if they are not x, y and z: ``{"x": 0, "y": 1}`` takes those of
         the first of two LEDs, ``{"x": [0, 2], "y": [1, 3]}`` their midpoints.
     epochs
         Name of a table of intervals (``"trials"``, ``"epochs"``, ...), a DataFrame with its columns
@@ -70,39 +70,38 @@ def from_nwb(
         seconds; by default from the first to the last sample of the position. Every row becomes a
         walk.
     join, bin_size, min_speed, max_gap
-        As in :func:`from_pynapple`: whether to concatenate the epochs to one walk, in order of time
-        and the time that they share once (otherwise walks that are shorter than the longest end in
-        NaN), the width of time bins in seconds, the
-        minimum speed in units of the series per second, and the longest interval between samples
-        that is not a gap.
+        As in :func:`from_pynapple`: whether to concatenate the epochs to one walk, sorted by time
+        and with the time that they share counted once (otherwise walks that are shorter than the
+        longest end in NaN), the width of time bins in seconds, the minimum speed in units of the
+        series per second, and the longest interval between samples that is not a gap.
     layer
         Brain area or population of all units, or one for each.
     where
-        Which units: a query on their columns, such as ``"quality == 'good' and depth > 500"``; one
-        true or false for every row; or ids.
+        Which units: a query on their columns, such as ``"quality == 'good' and depth > 500"``; a
+        boolean for every row; or ids.
     unit_columns
         Columns of the table of units to keep as coordinates of ``unit``. Columns of objects, such
         as electrode groups, become the names of the objects.
     obs_intervals
         Leave out the time in which the units were not observed, according to the column of this
-        name, where the file has one; units of different observation intervals are refused.
-        ``False`` takes a unit for silent where it was not observed, as pynapple does.
+        name, if the file has one; units whose observed time differs by more than 1 % raise an
+        error. ``False`` counts a unit as silent while it was not observed, as pynapple does.
     session
         Name of the recording session; by default the identifier, session id and start time of the
         file. Units are paired only with those of the same session (:func:`remapping`).
     circular
         Period of every circular axis of the position, such as ``{"heading": 2 * np.pi}``, as in
-        :func:`from_arrays`: means in time bins go the short way round, and an angle is no part of
+        :func:`from_arrays`: means in time bins go the short way round, and an angle does not enter
         the speed.
 
     Returns
     -------
     xarray.Dataset
-        A Recording, as :func:`from_pynapple` makes it of the same spikes and position: a count over
-        ``dwell``, the seconds that a sample stands for, is the rate in Hz. The position is in the
-        units of the series, with its conversion and offset applied and its columns as x, y, z.
-        ``timestamp`` (walk, time) is in seconds on the clock of the session, ``unit_id`` the ids of
-        the units.
+        A Recording, as :func:`from_pynapple` makes it from the same spikes and position: the rate
+        in Hz is the number of spikes divided by ``dwell``, the seconds that a sample represents.
+        The position is in the units of the series, with its conversion and offset applied and its
+        columns as x, y, z. ``timestamp`` (walk, time) is in seconds on the clock of the session,
+        and ``unit_id`` holds the ids of the units.
 
     Raises
     ------
@@ -110,6 +109,8 @@ def from_nwb(
         pynwb is not installed; ``pip install 'placeformer[nwb]'``.
     FileNotFoundError
         There is no such file.
+    TypeError
+        `source` is neither a path nor an ``NWBFile``.
     ValueError
         There are no units with spike times, no position or several (they are listed), the table of
         intervals or a column does not exist, units were not observed at the same time, or spike
@@ -241,7 +242,9 @@ def to_nwb(maps: xr.Dataset, file: Any, *, name: str = "rate_maps", module: str 
     rows = _rows(maps, file)
     home = file.processing.get(module)
     if home is not None and name in home.data_interfaces:
-        raise ValueError(f"name must be new in module {module!r}, which already holds {name!r}")
+        raise ValueError(
+            f"name must be new in module {module!r}, which already holds {name!r}; choose another"
+        )
     rate = maps[schema.RATE].transpose(schema.UNIT, *space).values.astype(float)
     seconds = maps[schema.OCCUPANCY].transpose(*space).values
     axes: dict[str, Any] = {}
@@ -292,14 +295,14 @@ def _units(file: Any) -> Any:
     units = file.units
     if units is None or not len(units) or "spike_times" not in units.colnames:
         raise ValueError(
-            f"file {file.identifier!r} holds no units with spike times; continuous signals go "
-            "through placeformer.from_pynapple or placeformer.from_arrays"
+            f"file {file.identifier!r} holds no units with spike times; for continuous signals use "
+            "placeformer.from_pynapple or placeformer.from_arrays"
         )
     return units
 
 
 def _session(file: Any) -> str:
-    """What tells a session from others, whose files may have the same identifier."""
+    """Text that identifies a session, even if files of others have the same identifier."""
     names = (file.identifier, file.session_id, file.session_start_time.isoformat())
     return ", ".join(name for name in names if name)
 
@@ -332,8 +335,8 @@ def _observed(
         raise ValueError(
             f"units must be observed at the same time, but their obs_intervals have {common:.6g} s "
             f"in common within the epochs (units by what they cover, {listed}). Select units that "
-            "were observed together with where=, or epochs in which all were; or take units for "
-            "silent where they were not observed, as pynapple does, with obs_intervals=False"
+            "were observed together with where=, or epochs in which all were; or count units as "
+            "silent while they were not observed, as pynapple does, with obs_intervals=False"
         )
     if common < (1 - UNOBSERVED) * dwell.sum():
         warnings.warn(
@@ -380,7 +383,7 @@ def _chosen(units: Any, where: str | ArrayLike | None) -> NDArray[np.intp]:
         unknown = [] if given.dtype == bool else np.setdiff1d(given, ids).tolist()
         if unknown or (given.dtype == bool and given.shape != ids.shape):
             raise ValueError(
-                f"where must be a query, {len(ids)} values true or false or ids of units, got "
+                f"where must be a query, {len(ids)} booleans, or ids of units, got "
                 f"{unknown[:5] or given.shape}; the file holds {ids[:5].tolist()} ({len(ids)})"
             )
         chosen = given if given.dtype == bool else np.isin(ids, given)
@@ -405,12 +408,12 @@ def _query(units: Any, query: str) -> NDArray[np.bool_]:
             f"where must be a query on the columns {list(values)}, got {query!r}: {error}"
         ) from error
     if met.shape != (len(table),) or met.dtype != bool:
-        raise ValueError(f"where must say true or false of every unit, got {query!r}")
+        raise ValueError(f"where must be true or false for every unit, got {query!r}")
     return met
 
 
 def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """One value for every unit; of objects with a name, the name."""
+    """One value for every unit; for objects with a name, the name."""
     if name not in units.colnames:
         raise ValueError(
             f"unit_columns must be columns of the units, {list(units.colnames)}, got {name!r}"
@@ -454,16 +457,16 @@ def _position(file: Any, wanted: str | Sequence[str] | None) -> tuple[list[str],
     if not good:
         listed = ", ".join(repr(path) for path in sorted(paths or series)) or "none"
         raise ValueError(
-            f"position must name one SpatialSeries of file {file.identifier!r}, got {wanted!r} "
-            f"for {len(paths)} of them; the file holds: {listed}. Several that belong together are "
-            "named as a list or by their container; anything else goes through "
+            f"position must name one SpatialSeries of file {file.identifier!r}, got {wanted!r}, "
+            f"which fits {len(paths)} of them; the file holds: {listed}. Name several that belong "
+            "together as a list or by their container; for anything else use "
             "placeformer.from_pynapple or placeformer.from_arrays"
         )
     return paths, [others[path] for path in paths]
 
 
 def _containers(path: str) -> list[str]:
-    """Names and paths of what a series lies in, such as Position and behavior/Position."""
+    """Names and paths of the containers of a series, such as Position and behavior/Position."""
     parts = path.split("/")[:-1]
     return [*parts, *("/".join(parts[:k]) for k in range(2, len(parts) + 1))]
 
@@ -541,14 +544,14 @@ def _track(
         differ |= set() if name in periods else {made_of[k].unit for k in np.ravel(which)}
     if len(differ) > 1:
         raise ValueError(
-            f"position must be in one unit, got {sorted(differ)} for {paths}; name angles among "
-            "its axes with circular, such as circular={'heading': 360}"
+            f"position must be in one unit of measure, got {sorted(differ)} for {paths}; name "
+            "angles among its axes with circular, such as circular={'heading': 360}"
         )
     return Track(times, axes, max_gap, support, ends_of(periods, axes)), units
 
 
 def _turn(series: Any, values: Floats) -> float | None:
-    """Period of a compass direction (sample, 1), by its units; ``None`` of other series."""
+    """Period of a compass direction (sample, 1), by its units; ``None`` for other series."""
     from pynwb.behavior import CompassDirection
 
     compass = isinstance(series.parent, CompassDirection) and values.shape[1] == 1

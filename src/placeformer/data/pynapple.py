@@ -41,23 +41,23 @@ def from_pynapple(
     ----------
     data
         ``TsGroup`` or ``Ts`` of spikes: every spike counts at the nearest sample of the position,
-        and a count over the seconds that the sample stands for (``dwell``) is the rate in Hz. Or
-        ``TsdFrame`` or ``Tsd`` of a continuous signal: it keeps its own time base, and every sample
-        takes the nearest position.
+        and the rate in Hz is the count divided by the seconds that the sample represents
+        (``dwell``). Or ``TsdFrame`` or ``Tsd`` of a continuous signal: it keeps its own time base,
+        and every sample takes the nearest position.
     position
         ``TsdFrame``, one column per axis; ``Tsd`` of one axis; or a mapping of ``Tsd`` with the
         same times, such as ``{"x": ..., "y": ...}``.
     epochs
-        ``IntervalSet`` to keep, every interval a walk; by default the time support of the position.
-        As in pynapple, the time support of spikes is not used: a unit is silent where it has no
-        spike. Of a continuous signal only times within its own support are kept.
+        ``IntervalSet`` to keep, each interval as a walk; by default the time support of the
+        position. As in pynapple, the time support of spikes is not used: a unit is silent where it
+        has no spike. For a continuous signal, only times within its own support are kept.
     join
-        Every epoch becomes a walk, and shorter walks are padded with NaN: maps and measures leave
-        the padding out, while analyses that shift activations in time (:func:`shuffle_test`) raise
-        an error. ``join=True`` concatenates all epochs to one walk instead, in order of time; those
-        that adjoin are one epoch.
+        By default every epoch becomes a walk, and shorter walks are padded with NaN: maps and
+        measures leave the padding out, while analyses that shift activations in time
+        (:func:`shuffle_test`) raise an error. ``join=True`` concatenates all epochs to one walk
+        instead, sorted by time; epochs that adjoin are merged.
     bin_size
-        Width in seconds of time bins, which then are the samples: spikes in a bin are counted, a
+        Width in seconds of time bins, which are then the samples: spikes in a bin are counted, a
         signal and the position are averaged. By default the samples are those of the position, or
         of the signal.
     min_speed
@@ -67,7 +67,7 @@ def from_pynapple(
     max_gap
         Interval in seconds between two samples of the position above which the tracking counts as
         lost between them; by default 5 median intervals, and at least 0.25 s. A sample next to a
-        gap stands for as much time on that side as on its other side; spikes within the gap are
+        gap represents as much time on that side as on its other side; spikes within the gap are
         left out.
     names
         Names of the axes; by default the names of the columns, or x, y, z where these are
@@ -84,16 +84,16 @@ def from_pynapple(
         data and other ``epochs`` are of one session, those of parts cut out beforehand are not.
     circular
         Period of every circular axis of the position, such as ``{"heading": 2 * np.pi}``, as in
-        :func:`from_arrays`: means in time bins go the short way round, and an angle is no part of
+        :func:`from_arrays`: means in time bins go the short way round, and an angle does not enter
         the speed.
 
     Returns
     -------
     xarray.Dataset
-        A Recording. ``dwell`` (walk, time) holds the seconds that every sample stands for;
-        activation times dwell, added up, is the number of spikes. ``timestamp`` (walk, time) holds
-        the times on pynapple's clock, ``unit_id`` the keys of the units. ``time`` counts seconds
-        from the start of each walk at the nominal rate ``attrs["sample_rate"]``, 1 over the mean
+        A Recording. ``dwell`` (walk, time) holds the seconds that every sample represents; the sum
+        of activation times ``dwell`` is the number of spikes. ``timestamp`` (walk, time) holds the
+        times on pynapple's clock, ``unit_id`` the keys of the units. ``time`` counts seconds from
+        the start of each walk at the nominal rate ``attrs["sample_rate"]``, 1 over the mean
         interval.
 
     Raises
@@ -121,9 +121,9 @@ def from_pynapple(
     -----
     Maps equal those of ``pynapple.compute_tuning_curves`` on the same edges where samples of the
     position are regular. Three differences are intended. pynapple counts every sample as one mean
-    interval; here a sample counts as the time that it stands for, so that with dropped frames a
+    interval; here a sample counts as the time that it represents, so that with dropped frames a
     place that was sampled rarely keeps its rate. Where ``epochs`` end within the tracking, the
-    samples at their ends stand only for the time within the epoch, about half an interval, where
+    samples at their ends represent only the time within the epoch, about half an interval, where
     pynapple counts a whole one. Spikes in a gap, which pynapple assigns to the nearest sample at
     any distance, are left out, and a sample of a signal has position NaN there.
 
@@ -166,7 +166,10 @@ def from_pynapple(
             for name, timed in (("data", data), ("position", position), ("epochs", epochs))
             if timed is not None
         )
-        raise ValueError(f"data and position must overlap in time, got {', '.join(spans)} s")
+        raise ValueError(
+            f"data and position must overlap in time, got {', '.join(spans)} s; check that all are "
+            "on one clock"
+        )
     track = _track(position, names, max_gap, circular)
     cut = Cut(support.values, join, bin_size, min_speed)
     labels: dict[str, Any] = {
@@ -192,7 +195,7 @@ def from_pynapple(
 def to_pynapple(
     recording: xr.Dataset, *, by: Sequence[str] = AXES[:2], sample_rate: float | None = None
 ) -> tuple[Any, Any]:
-    """Convert a recording to two of pynapple's ``TsdFrame``: activations and position.
+    """Convert a recording to two ``TsdFrame`` of pynapple: activations and position.
 
     Parameters
     ----------
@@ -265,7 +268,7 @@ def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
 
 
 def _fingerprint(data: Any) -> str:
-    """A number that only the same times and values of spikes or signals share."""
+    """Hash of the times and values of spikes or signals."""
     trains = list(data.values()) if hasattr(data, "keys") else [data]
     parts = [np.asarray(train.t) for train in trains]
     if hasattr(data, "d"):
@@ -291,7 +294,7 @@ def _side_by_side(position: Mapping[str, Any]) -> Any:
     if not series or any(not np.array_equal(each.t, series[0].t) for each in series[1:]):
         sizes = {name: len(each) for name, each in position.items()}
         raise ValueError(
-            f"position, a mapping, must hold Tsd with the same times, got {sizes} samples; take "
+            f"position, a mapping, must hold Tsd with the same times, got {sizes} samples; align "
             "one to the times of another with its value_from"
         )
     values = np.stack([each.values for each in series], axis=1)
@@ -300,7 +303,7 @@ def _side_by_side(position: Mapping[str, Any]) -> Any:
 
 
 def _warn_of_support(data: Any, support: Any) -> None:
-    """Say so where spikes were cut to a part of the position's time, which counts as silence."""
+    """Warn if the support of spikes covers only part of the position; the rest is silence."""
     own = data.time_support
     times = [data] if not hasattr(data, "keys") else [data[key] for key in data.keys()]  # noqa: SIM118
     times = [train.t for train in times if len(train)]

@@ -36,17 +36,17 @@ def from_ratinabox(
     activity
         ``"firingrate"``, or ``"spikes"``: the spikes that RatInABox drew, as a rate.
     bin_size, min_speed
-        As in :func:`from_pynapple`: the width in seconds of time bins, which then are the samples,
-        and the minimum speed in metres per second. Across the edge of a periodic environment
-        positions are averaged, and speeds taken, the short way round.
+        As in :func:`from_pynapple`: the width in seconds of time bins, which are then the samples,
+        and the minimum speed in metres per second. In a periodic environment, mean positions and
+        speeds go the short way round across its edges.
 
     Returns
     -------
     xarray.Dataset
-        A Recording of one walk on the agent's own time steps, or in time bins, ``dwell`` the
-        duration of each: activation in Hz, position in metres, ``layer`` the name of the
-        population, ``timestamp`` the agent's time in seconds, and in two dimensions
-        ``head_direction`` in radians, -π to π, from the x axis, which is declared as circular.
+        A Recording of one walk on the agent's own time steps, or in time bins; ``dwell`` is the
+        duration of each. Activation is in Hz and position in metres; ``layer`` is the name of the
+        population and ``timestamp`` the agent's time in seconds; and in two dimensions
+        ``head_direction`` is in radians, -π to π, from the x axis, and declared as circular.
 
     Raises
     ------
@@ -83,12 +83,12 @@ def from_ratinabox(
         raise ValueError(
             f"agent must have a history of at least two updates and some neurons, got "
             f"{len(times)} updates and {len(groups)} populations; call agent.update() and "
-            "neurons.update() in turn, with save_history on"
+            "neurons.update() alternately, with save_history on"
         )
     parts = [_history(agent, group, activity, times) for group in groups]
     values = np.concatenate(parts, axis=1)
     before = 2 * times[0] - times[1]
-    dwell = np.diff(times, prepend=before)  # an update is that of the step before it
+    dwell = np.diff(times, prepend=before)  # an update describes the time step before it
     if activity == "spikes":
         values = values / dwell[:, None].astype(np.float32)
     if bin_size is None:
@@ -126,13 +126,16 @@ def _history(agent: Any, group: Any, activity: Activity, times: np.ndarray) -> n
     """Activity (time, unit) of one population, checked against the agent's times."""
     check_option("activity", activity, get_args(Activity))
     if group.Agent is not agent:
-        raise ValueError(f"neurons {group.name!r} must belong to this agent, not another")
+        raise ValueError(
+            f"neurons {group.name!r} must belong to this agent, got those of another; pass the "
+            "agent that they were made with"
+        )
     values, when = group.history[activity], np.asarray(group.history["t"], float)
     if not np.array_equal(when, times):
         raise ValueError(
             f"neurons {group.name!r} must be updated once after every update of the agent: the "
             f"agent has {len(times)} updates, the neurons {len(when)}; call reset_history() of "
-            "both and update them in turn"
+            "both and update them alternately"
         )
     return np.asarray(values, np.float32)[:, : group.n]  # a SpeedCell keeps copies of its rate
 

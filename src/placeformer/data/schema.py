@@ -56,7 +56,7 @@ RECORDING: Mapping[str, Entry] = {
     "prediction": Entry((WALK, TIME), "1", "letter predicted at the place"),
     "visited": Entry((WALK, TIME), "1", "place lies within the attended window"),
     "correct": Entry((WALK, TIME), "1", "letter was predicted correctly"),
-    DWELL: Entry((WALK, TIME), "s", "time that the sample stands for"),
+    DWELL: Entry((WALK, TIME), "s", "time that the sample represents"),
     MAP: Entry((WALK,), "1", "map the walk was made on"),
     "familiar": Entry((WALK,), "1", "map was trained on"),
     "window": Entry((TIME,), "1", "earlier steps that could be attended to"),
@@ -81,7 +81,7 @@ def variable(
 ) -> xr.Variable:
     """Label values with dimensions, a readable name, and units in the spelling of UDUNITS and pint.
 
-    Counts, shares and arbitrary units are dimensionless, ``"1"``: what is counted is part of the
+    Counts, fractions and arbitrary units are dimensionless, ``"1"``: what is counted is part of the
     long name.
     """
     return xr.Variable(dims, values, {"units": units, "long_name": long_name, **attrs})
@@ -168,14 +168,14 @@ def place_dims(maps: xr.Dataset) -> tuple[str, ...]:
 
 
 def edges_of(maps: xr.Dataset, name: str) -> NDArray[np.float64]:
-    """Edges of the bins that an axis of rate maps has: those that its centres lie between.
+    """Edges of the bins of an axis of rate maps: those that its bin centres lie between.
 
     A selection such as ``maps.isel(x=slice(5, 15))`` leaves the coordinate ``x_edges`` whole.
 
     Raises
     ------
     ValueError
-        The bins are no stretch of those that the edges make.
+        The bins are not consecutive bins of the coordinate of edges.
     """
     edges = np.asarray(maps[name + EDGES_SUFFIX].values, np.float64)
     centres = np.atleast_1d(np.asarray(maps[name].values, np.float64))
@@ -186,7 +186,7 @@ def edges_of(maps: xr.Dataset, name: str) -> NDArray[np.float64]:
     raise ValueError(
         f"{name!r} must be neighbouring bins of {name + EDGES_SUFFIX!r} in ascending order, got "
         f"{len(centres)} centres from {centres[0]:g} to {centres[-1]:g} for {len(edges)} edges "
-        f"from {edges[0]:g} to {edges[-1]:g}; select slices without a step, or map again"
+        f"from {edges[0]:g} to {edges[-1]:g}; select slices without a step, or compute new maps"
     )
 
 
@@ -260,7 +260,7 @@ def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        A map number stands for a trained map in some walks and for a novel one in others.
+        A map number refers to a trained map in some walks and to a novel one in others.
     """
     maps, number = np.unique(recording[MAP].values, return_inverse=True)
     if "familiar" in recording.variables:
@@ -268,9 +268,10 @@ def map_numbers(recording: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
         both = np.intersect1d(number[familiar], number[~familiar])
         if both.size:
             raise ValueError(
-                f"map must stand for one map, but {', '.join(map(str, maps[both]))} occurs as "
-                "trained and as novel map (coordinate 'familiar'); analyse them separately, with "
-                "recording.isel(walk=recording.familiar.values), or renumber one of them"
+                f"a number in map must refer to one map, but {', '.join(map(str, maps[both]))} "
+                "occurs as a trained and as a novel map (coordinate 'familiar'); analyse them "
+                "separately, with recording.isel(walk=recording.familiar.values), or renumber one "
+                "of them"
             )
     return maps, number
 
@@ -328,7 +329,7 @@ def unit_coords(dataset: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArr
 
 
 def _plain(value: Any) -> Any:
-    """Value as a type of JSON; any other type as text."""
+    """Value as a JSON type; anything else as text."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

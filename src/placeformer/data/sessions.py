@@ -1,7 +1,7 @@
 """A session of an animal: spikes or samples and position on one clock, cut into walks.
 
 Times are seconds on the session's clock, in ascending order; epochs are rows of start and stop,
-both ends included. One epoch makes one walk.
+both ends included. Every epoch makes a walk, unless epochs are joined.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from placeformer.data.clock import (
 )
 
 FEW, SOME = 200, 20
-"""Spikes and position seem to be on different clocks where fewer than one spike in 200 lies within
-the tracking, or where all of at least 20 spikes lie within less than 1/200 of it."""
+"""Spikes and position seem to be on different clocks if fewer than one spike in 200 lies within the
+tracking, or if all of at least 20 spikes lie within less than 1/200 of its duration."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Track:
     support: ArrayLike | None = None
     """Rows of start and stop of the tracking; by default from the first to the last sample."""
     periodic: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Ends, of the axes whose ends meet: means and speeds go the short way round.
+    """Ends of the circular axes, on which means and speeds go the short way round.
 
-    The recording declares them as circular. Those that are not x, y or z are no part of the speed,
-    unless there are no others.
+    The recording declares these axes as circular. Those other than x, y and z do not enter the
+    speed, unless there are no other axes.
     """
     clock: Clock = field(init=False, repr=False)
 
@@ -70,7 +70,7 @@ class Track:
         return Frames(clock.times, axes, clock.dwell, clock.number)
 
     def bins(self, start: float, stop: float, width: float) -> Frames:
-        """Bins of time of one epoch, each at the mean position of its samples.
+        """Time bins of one epoch, each at the mean position of its samples.
 
         The last bin ends with the epoch: it is half to one and a half times as wide as the others.
         A bin without a sample takes the position of the sample nearest to its centre.
@@ -95,7 +95,7 @@ class Track:
                 whole = unwrapped(whole, self.periods[name])
             total = np.bincount(bins[known], whole, n)
             count = np.bincount(bins[known], minlength=n)
-            lent = np.append(axis, np.nan)[near]  # the last is that of no sample
+            lent = np.append(axis, np.nan)[near]  # the last value is for bins without a sample
             lent[np.bincount(bins, minlength=n) > 0] = np.nan
             axes[name] = np.divide(total, count, out=lent, where=count > 0)
             if name in self.periodic:
@@ -107,8 +107,8 @@ class Track:
         """The track with the speed as a further axis."""
         if SPEED in self.axes:
             raise ValueError(
-                f"min_speed computes {SPEED!r} from the position, which already has an axis of "
-                "this name; leave min_speed out and use recording.where(recording.speed >= least)"
+                f"min_speed must be None if the position has an axis {SPEED!r}, the name of the "
+                "speed that it computes; use recording.where(recording.speed >= least) instead"
             )
         assert self.max_gap is not None
         fast = speed(self.times, axes_of_speed(self.axes, self.periods), self.max_gap)
@@ -116,7 +116,7 @@ class Track:
 
     @property
     def periods(self) -> dict[str, float]:
-        """Periods of the axes whose ends meet."""
+        """Periods of the circular axes."""
         return {name: high - low for name, (low, high) in self.periodic.items()}
 
 
@@ -127,22 +127,22 @@ def ends_of(
     periods = check_periods(circular)
     unknown = sorted(set(periods) - set(axes))
     if unknown:
-        raise ValueError(f"circular names {unknown}, but the axes of the position are {list(axes)}")
+        raise ValueError(f"circular must name axes of the position, {list(axes)}, got {unknown}")
     return {name: (0.0, period) for name, period in periods.items()}
 
 
 @dataclass(frozen=True)
 class Frames:
-    """What makes the steps of one walk: samples of the position, bins of time, or samples."""
+    """The steps of one walk: samples of the position, time bins, or samples of a signal."""
 
     times: Floats
     axes: Mapping[str, Floats]
     dwell: Floats
     number: Callable[[Floats], NDArray[np.intp]]
-    """Frame of every time within the epoch; -1: it belongs to none."""
+    """Function of times within the epoch that gives the frame of each; -1 for no frame."""
 
     def counts(self, trains: Sequence[Floats], start: float, stop: float) -> NDArray[np.float64]:
-        """Spikes of every frame and unit, those of one epoch."""
+        """Number of spikes of one epoch, (frame, unit)."""
         counts = np.zeros((len(self.times), len(trains)))
         for unit, train in enumerate(trains):
             number = self.number(train[inside(train, start, stop)])
@@ -150,7 +150,7 @@ class Frames:
         return counts
 
     def select(self, frames: NDArray[np.bool_]) -> Frames:
-        """Some of the frames, without a way to number times."""
+        """Some of the frames; `number` still counts all of them."""
         axes = {name: axis[frames] for name, axis in self.axes.items()}
         return Frames(self.times[frames], axes, self.dwell[frames], self.number)
 
@@ -170,9 +170,9 @@ class Cut:
             check_positive(name, getattr(self, name))
 
     def spans(self) -> Floats:
-        """Epochs as an array (epoch, 2); those that end before they start are left out.
+        """Epochs as an array (epoch, 2); those that do not end after they start are left out.
 
-        Epochs to be joined are in order of time, and those that overlap or adjoin are one.
+        Epochs to be joined are sorted by time, and those that overlap or adjoin are merged.
         """
         spans = rows_of(self.epochs)
         good = spans[:, 0] < spans[:, 1]
@@ -199,7 +199,7 @@ def rows_of(epochs: Any) -> Floats:
     Raises
     ------
     ValueError
-        They are no rows of two numbers.
+        They are not rows of two numbers.
     """
     try:
         spans = np.atleast_2d(np.asarray(epochs, float))
@@ -212,7 +212,7 @@ def rows_of(epochs: Any) -> Floats:
 
 
 def _united(spans: Floats) -> Floats:
-    """Epochs in order of time, those that overlap or adjoin as one."""
+    """Epochs sorted by time; those that overlap or adjoin are merged."""
     start, stop = spans[np.argsort(spans[:, 0])].T
     stop = np.maximum.accumulate(stop)
     twice = np.flatnonzero(start[1:] < stop[:-1] - ROUNDING)
@@ -220,8 +220,8 @@ def _united(spans: Floats) -> Floats:
         at = twice[0]
         warnings.warn(
             f"{twice.size} of {len(spans)} epochs start before an earlier one ends (the first at "
-            f"{start[at + 1]:g} s, before {stop[at]:g} s); join=True takes the time that they "
-            "share once. To keep it twice pass join=False, which makes every epoch a walk",
+            f"{start[at + 1]:g} s, before {stop[at]:g} s); join=True counts the time that they "
+            "share once. To count it twice, pass join=False, which makes every epoch a walk",
             stacklevel=5,
         )
     apart = start[1:] > stop[:-1]
@@ -229,10 +229,10 @@ def _united(spans: Floats) -> Floats:
 
 
 def of_spikes(trains: Mapping[Any, ArrayLike], track: Track, cut: Cut, **labels: Any) -> xr.Dataset:
-    """Recording of spike trains, in Hz, on the samples of the position or in bins of time.
+    """Recording of spike trains, in Hz, on the samples of the position or in time bins.
 
-    Every spike counts at the nearest sample of its epoch; a count over the seconds that the sample
-    stands for is the rate. Spikes in gaps of the tracking are left out.
+    Every spike counts at the nearest sample of its epoch; the rate is the count divided by the
+    seconds that the sample represents. Spikes in gaps of the tracking are left out.
 
     Parameters
     ----------
@@ -268,10 +268,10 @@ def of_samples(
     dwell: Floats | None = None,
     **labels: Any,
 ) -> xr.Dataset:
-    """Recording of samples (sample, unit) on their own times, or of their means in bins of time.
+    """Recording of samples (sample, unit) at their own times, or of their means in time bins.
 
-    Every sample takes the position of the nearest sample of the track, NaN in a gap. ``dwell``: the
-    seconds that every sample stands for, where they are known otherwise; they weight the means.
+    Every sample takes the position of the nearest sample of the track, NaN in a gap. `dwell` holds
+    the seconds that every sample represents, if they are known otherwise; they weight the means.
     """
     check_times(times, "data")
     spans = cut.spans()
@@ -341,7 +341,7 @@ def _checked_trains(trains: Mapping[Any, ArrayLike], track: Track) -> list[Float
         warnings.warn(
             f"spike times of {len(shuffled)} units do not ascend and were sorted (units "
             f"{', '.join(map(str, shuffled[:5]))}{', ...' if len(shuffled) > 5 else ''}); times "
-            "that start anew within a unit may be of several clocks",
+            "that start again within a unit may come from several clocks",
             stacklevel=4,
         )
     _check_one_clock(checked, track.times[0], track.times[-1])
@@ -349,7 +349,7 @@ def _checked_trains(trains: Mapping[Any, ArrayLike], track: Track) -> list[Float
 
 
 def _check_one_clock(trains: list[Floats], start: float, stop: float) -> None:
-    """Refuse spikes none of which lies within the tracking; warn where few do."""
+    """Raise if no spike lies within the tracking; warn if only a few do."""
     n = sum(map(len, trains))
     if not n:
         return
@@ -381,7 +381,7 @@ def _label(
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Walks as a Recording; shorter ones end in NaN. Epochs without samples are left out."""
+    """Walks as a Recording; shorter walks end in NaN. Epochs without samples are left out."""
     empty = [span for span, (_, values) in zip(spans, walks, strict=True) if not len(values)]
     walks = [(frames, values) for frames, values in walks if len(values)]
     if not walks:

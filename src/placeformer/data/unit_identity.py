@@ -29,10 +29,10 @@ SPELLINGS = (
     ("rad", "radian", "radians"),
     ("deg", "degree", "degrees"),
 )
-"""Units of measure that are the same."""
+"""Spellings of the same units of measure."""
 
 WORLD = ("world_seed", "familiar", "maps", "n_letters", *schema.WORLD_SIZE, "letters_sha256")
-"""What decides the letters of a grid world's places, as the provenance names it."""
+"""What determines the letters at the places of a grid world, as the provenance names it."""
 
 
 def check_same_units(
@@ -54,7 +54,7 @@ def check_same_units(
     allow_other_units
         Pair the units by their position, whatever their labels and origin.
     otherwise
-        The way out that the error names, of a function without the option ``allow_other_units``.
+        Remedy that the error suggests, for a function without the option ``allow_other_units``.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def check_same_units(
 def check_same_measures(
     a: xr.Dataset, b: xr.Dataset, names: tuple[str, str], variables: Iterable[str]
 ) -> None:
-    """Refuse two Datasets of which a variable is in two units of measure, such as m and cm.
+    """Refuse two Datasets with a variable in different units of measure, such as m and cm.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def check_same_measures(
     names
         Names of the two arguments, for the error.
     variables
-        The variables that are compared. One that a Dataset lacks, or that states no units, is not.
+        The variables to compare; those that a Dataset lacks, or that state no units, are left out.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def nwb_files(dataset: xr.Dataset) -> list[str]:
 
 
 def world(dataset: xr.Dataset) -> dict[str, Any]:
-    """What decides the letters of the places of a Dataset; empty where it is not known."""
+    """What determines the letters at the places of a Dataset; empty if it is not known."""
     walks = _steps(dataset, "walks")
     known = walks[0] if walks and isinstance(walks[0], dict) else {}
     return {name: known[name] for name in WORLD if name in known}
@@ -191,9 +191,9 @@ def warn_of_other_worlds(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -
         values = (", ".join(f"{k}={w.get(k)}" for k in differ) for w in worlds)
         warnings.warn(
             f"{names[0]} and {names[1]} are of two networks in two worlds ({' and '.join(values)}):"
-            " the same place shows other letters, so that the likeness is not one of the networks. "
-            "Record both on the same walks: walks = world.walk(...), then "
-            "placeformer.record(network, walks) of each",
+            " the same place shows other letters, so the similarity of their maps is not that of "
+            "the networks. Record both on the same walks: walks = world.walk(...), then "
+            "placeformer.record(network, walks) for each",
             stacklevel=4,
         )
 

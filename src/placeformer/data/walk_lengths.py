@@ -15,8 +15,8 @@ from placeformer.data.blocks import BLOCK_SAMPLES
 def walk_lengths(recording: xr.Dataset, among: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
     """Steps of every walk up to its last activation, shape (walk,).
 
-    A walk ends before the steps at its end at which every unit is NaN. The activations are read of
-    walks ``among`` alone (walk,), by default of all, and of these from the end.
+    A walk ends before the steps at its end at which every unit is NaN. Activations are read only of
+    the walks ``among`` (walk,), by default all, starting at their end.
     """
     values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).data
     return lengths_of(values, among)

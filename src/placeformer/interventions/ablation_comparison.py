@@ -44,7 +44,7 @@ def compare(
     seed
         Random seed of both.
     shares
-        Whether the scores are shares of wrong predictions, and not costs of any range.
+        Whether the scores are fractions of wrong predictions, rather than costs of any range.
 
     Returns
     -------
@@ -115,8 +115,8 @@ def compare_sets(
     seed
         Random seed of both.
     shares
-        Whether the errors are shares of wrong predictions, with the interval of
-        :func:`error_interval`; otherwise it is a bootstrap interval.
+        Whether the errors are fractions of wrong predictions, with the interval of
+        :func:`error_interval`; otherwise the interval is a bootstrap interval.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def compare_sets(
     about = f"95 % {about}, mean over repeats"
     result = xr.Dataset(
         {
-            "error": variable(error.dims, error.values, "share of wrong predictions"),
+            "error": variable(error.dims, error.values, "fraction of wrong predictions"),
             "interval": variable((*SET_DIMS[:2], "bound"), interval, about),
         }
     )

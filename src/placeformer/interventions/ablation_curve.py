@@ -1,4 +1,4 @@
-"""Memory errors, or any score, against the share of units lesioned, with controls."""
+"""Memory errors, or any score, against the fraction of units lesioned, with controls."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def ablation_curve(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Lesion increasing shares of the units in an order, and equally many control units.
+    """Lesion increasing fractions of the units in an order, and equally many control units.
 
     The controls are random units, units exchanged with the lesioned ones among those that are
     alike, and units matched to them. Every set of units is scored on the same walks, so that all
@@ -88,7 +88,7 @@ def ablation_curve(
         A navigation Transformer with a world, whose working- and reference-memory errors are
         counted on trained and on novel maps; or any other network, which needs `scores`.
     order
-        Score that orders the units, the greatest first: ``"place_cell_score"``,
+        Score that orders the units, the highest first: ``"place_cell_score"``,
         ``"spatial_information"`` (both per map, then averaged over the recorded maps),
         ``"variance"`` (explained by place within maps, η²), ``"activity"`` (mean absolute
         activation), ``"output_weight"`` (norm of the weights that read the unit) or ``"random"``.
@@ -98,8 +98,9 @@ def ablation_curve(
         the table of :func:`place_cells`, chooses units: all of them are lesioned, and as many
         controls.
     fractions
-        Shares of the units that are lesioned, ascending, 0 to 1. The default is 0, 0.05, …, 1; for
-        chosen units, 0 and their share. Smaller sets are drawn at random from the chosen units.
+        Fractions of the units that are lesioned, ascending, 0 to 1. The default is 0, 0.05, …, 1;
+        for chosen units, 0 and their fraction. Smaller sets are drawn at random from the chosen
+        units.
     repeats
         Number of draws of every control. The smallest possible `p_sets` is 1 / (repeats + 1).
     layers
@@ -113,15 +114,15 @@ def ablation_curve(
     controls
         ``"random"``: equally many units drawn from all units of the layers, the ordered ones
         included. ``"stratified"``: each ordered unit is exchanged at random among the units of its
-        stratum, the ordered ones included. Strata have about 16 units of one layer, which move the
-        logits alike and are active alike: quantiles of the expected squared change of the logits
-        when the unit alone is lesioned (by the direct path to the read-out), divided by quantiles
-        of the mean absolute activation. For other networks, whose read-out is not known, the
-        activation alone; ``attrs["stratified_by"]`` names what was used. ``"matched"``: equally
-        many other units, each drawn from the five units of the same layer that are nearest to an
-        ordered unit in mean absolute activation and output-weight norm (other networks: in
-        activation alone). They are a description without `p_sets`, as the ordered units are never
-        among them.
+        stratum, the ordered ones included. A stratum has about 16 units of one layer that move the
+        logits similarly and are similarly active: the layer is divided into quantiles of the
+        expected squared change of the logits when the unit alone is lesioned (by the direct path to
+        the read-out), and these into quantiles of the mean absolute activation. For other networks,
+        whose read-out is not known, only the activation is used; ``attrs["stratified_by"]`` names
+        what was used. ``"matched"``: equally many other units, each drawn from the five units of
+        the same layer that are nearest to an ordered unit in mean absolute activation and
+        output-weight norm (other networks: in activation alone). They are descriptive, without
+        `p_sets`, as the ordered units are never among them.
     caliper
         Largest accepted difference between the means of ordered and matched units, for each
         covariate, in standard deviations over all units. Results are NaN at a fraction where some
@@ -138,8 +139,8 @@ def ablation_curve(
     scores, score
         Further scores by name: functions of the lesioned network that return a number, or one
         number for each of the same trials at every call, which are then paired. A score is a cost:
-        greater is worse. Every function is called once per set of units, with the network in eval
-        mode and without gradients. `score` is another name of it.
+        higher is worse. Every function is called once per set of units, with the network in eval
+        mode and without gradients. `score` is another name for `scores`.
     maps
         Indices of the trained and novel maps to walk on; by default all.
     n_walks, n_steps, where
@@ -183,7 +184,7 @@ def ablation_curve(
         - `logit_change` (selection, fraction, repeat): expected squared change of the logits when
           the whole set is lesioned by its means (by the direct path; NaN for other networks), in
           which controls should equal the ordered units; `overlap` (selection, fraction, repeat):
-          share of the ordered units that are in a set;
+          fraction of the ordered units that are in a set;
         - `balance` (fraction, repeat, covariate): mean of the ordered minus mean of the matched
           units, in standard deviations over all units; `order_score` (unit);
         - with `scores`: `score`, `score_interval` (bootstrap), … (measure, …), as above.
@@ -428,7 +429,7 @@ def recorded_score(
     Parameters
     ----------
     analyse
-        Takes a Recording and returns a cost (greater is worse): a number, or one number for each
+        Takes a Recording and returns a cost (higher is worse): a number, or one number for each
         of the same trials, such as walks.
     settings
         Arguments of :func:`record`: `layers`, `n_walks`, `seed`, …
@@ -443,7 +444,7 @@ def recorded_score(
     --------
     ablation_curve : Takes the function as one of its `scores`.
     novel_working_memory : Working-memory error on novel maps as a score.
-    record : Makes the recording.
+    record : Make the recording.
     decode_position : An analysis that gives a cost.
 
     Examples

@@ -34,7 +34,7 @@ from placeformer.spatial.negatives import Negatives
 SET_DIMS = ("selection", "fraction", "repeat")
 CONTROLS = ("random", "stratified", "matched")
 EXACT = CONTROLS[:2]
-"""Controls of which the ordered units are one more draw if their labels mean nothing."""
+"""Controls of which the ordered units are one more draw under the null hypothesis."""
 ACTIVITY = "activity"
 LOGIT_CHANGE = "logit_change"
 
@@ -70,10 +70,10 @@ def draw_plan(
         not in the set); ``drawn`` (selection, fraction), whether a control has a set in every
         repeat; ``balance`` (fraction, repeat, covariate), the :func:`imbalance` of matched units;
         ``logit_change`` (selection, fraction, repeat), see :mod:`.logit_change`, NaN where it is
-        unknown; ``overlap`` (selection, fraction, repeat), the share of the ordered units in each
-        set; and ``order_score`` (unit). The selections are "ordered" and the controls; ``n_units``
-        (fraction) is the size of a set. ``attrs`` holds `keep`, the name of the order and
-        `stratified_by`, the covariates of the strata.
+        unknown; ``overlap`` (selection, fraction, repeat), the fraction of the ordered units in
+        each set; and ``order_score`` (unit). The selections are "ordered" and the controls;
+        ``n_units`` (fraction) is the size of a set. ``attrs`` holds `keep`, the name of the order
+        and `stratified_by`, the covariates of the strata.
     """
     score = order_scores(model, units, order, negatives, bins)
     fractions = shares_of(score, fractions)
@@ -116,13 +116,13 @@ def draw_plan(
                 SET_DIMS, change, "expected squared change of the logits, direct path"
             ),
             "overlap": variable(
-                SET_DIMS, overlap, "share of the ordered units that are in the set"
+                SET_DIMS, overlap, "fraction of the ordered units that are in the set"
             ),
             "order_score": variable(schema.UNIT, score.astype(float), by),
         },
         {
             "selection": list(selections),
-            "fraction": variable("fraction", fractions, f"share of {counted}"),
+            "fraction": variable("fraction", fractions, f"fraction of {counted}"),
             "n_units": variable("fraction", sizes, counted),
             "covariate": list(matched_on),
             **{str(name): coord for name, coord in schema.unit_coords(units).items()},
@@ -210,7 +210,7 @@ def check_fractions(fractions: ArrayLike | None) -> NDArray[np.float64] | None:
 def check_controls(
     controls: Sequence[str], repeats: int, seed: int, *, keep: bool = False, caliper: float = 0
 ) -> None:
-    """Raise for unknown controls, and for options that no sets can be drawn with."""
+    """Raise for unknown controls, and for options with which no sets can be drawn."""
     if unknown := [c for c in controls if c not in CONTROLS]:
         raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {unknown[0]!r}")
     check_whole("repeats", repeats)

@@ -1,4 +1,4 @@
-"""Changes of α of the NMDA_α modules of a network, for a while."""
+"""Temporary changes of α in the NMDA_α modules of a network."""
 
 from __future__ import annotations
 

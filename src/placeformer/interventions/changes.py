@@ -1,4 +1,4 @@
-"""Changes of units by a dose: gain, noise, a fixed value, or a share of a replacement."""
+"""Changes of units by a dose: gain, noise, a fixed value, or a partial replacement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Function = Callable[..., Any]
 Condition = ArrayLike | xr.DataArray | Callable[[xr.Dataset], Any] | None
 
 NEUTRAL = {"gain": 1.0, "add": 0.0, "noise": 0.0, "threshold": -math.inf}
-"""Doses that change nothing; of replacements it is a share of 0."""
+"""Doses that change nothing; for replacements it is 0."""
 KINDS = ("gain", "add", "noise", "clamp", "threshold")
 REPLACEMENTS = ("mean", "zero", "position", "resample")
 
@@ -319,7 +319,7 @@ def repeated(mask: xr.DataArray, sizes: tuple[int, int]) -> NDArray[np.bool_] | 
 
 
 def check_steps(steps: Condition) -> Steps | None:
-    """Return the steps as asked for; raise for what is neither a mask nor a condition."""
+    """Return the steps as :class:`Steps`; raise for what is neither a mask nor a condition."""
     if steps is None or isinstance(steps, Steps):
         return steps
     if callable(steps):
@@ -348,14 +348,14 @@ def check_kind(how: str | Function) -> str | Function:
 
 
 def check_dose(how: str | Function, dose: Any) -> float | xr.DataArray | None:
-    """Return the dose as asked for; raise for one that the kind of change does not take."""
+    """Return the dose; raise for one that the kind of change does not take."""
     if callable(how):
         return dose if dose is None or isinstance(dose, xr.DataArray) else number(dose)
     if how in REPLACEMENTS:
         share = 1.0 if dose is None else number(dose)
         if not 0 <= share <= 1:
             raise ValueError(
-                f"dose must be a share from 0 (intact) to 1 (replaced) for how={how!r}, got "
+                f"dose must be a fraction from 0 (intact) to 1 (replaced) for how={how!r}, got "
                 f"{dose!r}"
             )
         return share

@@ -36,10 +36,10 @@ NEAREST = 5
 """Number of nearest units from which a matched unit is drawn."""
 
 TRIES = 20
-"""Draws of a matched set before giving up."""
+"""Number of draws of a matched set before giving up."""
 
 UNITS_PER_STRATUM = 16
-"""Number of units of a stratum, about; a smaller layer is one stratum."""
+"""Approximate number of units per stratum; a smaller layer is one stratum."""
 
 Numbers = NDArray[np.intp]
 
@@ -76,7 +76,7 @@ def unit_scores(
 ) -> Floats:
     """Score of every unit that a named order refers to, (unit,).
 
-    ``"place_cell_score"`` and ``"spatial_information"`` are means over the recorded maps, without
+    ``"place_cell_score"`` and ``"spatial_information"`` are means over the recorded maps, ignoring
     NaN; ``"variance"`` is the variance that place explains within maps (η²); ``"activity"`` is the
     mean absolute activation.
     """
@@ -103,7 +103,8 @@ def output_weight(model: nn.Module, units: xr.Dataset) -> NDArray[np.float64]:
     """Norm of the weights that read each unit, (unit,)."""
     if not isinstance(model, NavigationTransformer):
         raise ValueError(
-            'order="output_weight" needs a navigation Transformer; pass the norms as an array'
+            'order="output_weight" needs a navigation Transformer, got a '
+            f"{type(model).__name__}; pass the norms as an array"
         )
     norms = {
         f"ffn.{i}": layer.ffn.fc2.weight.detach().norm(dim=0).cpu().numpy()
@@ -144,7 +145,7 @@ def name_of(order: Order) -> str:
 
 
 def shares_of(scores: NDArray[Any], fractions: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Fractions; by default 21 in equal steps, or 0 and the share of the chosen units."""
+    """Fractions; by default 21 in equal steps, or 0 and the fraction of chosen units."""
     if scores.dtype != bool:
         return np.linspace(0, 1, 21) if fractions is None else fractions
     if not scores.any():
@@ -154,14 +155,14 @@ def shares_of(scores: NDArray[Any], fractions: NDArray[np.float64] | None) -> ND
         return np.array([0, share])
     if fractions[-1] > share:
         raise ValueError(
-            f"fractions must be at most the share of the units that order chooses, {share:g}, "
+            f"fractions must be at most the fraction of units that order chooses, {share:g}, "
             f"got {fractions[-1]:g}; pass a score to lesion other units as well"
         )
     return fractions
 
 
 def ordered(scores: Floats, rng: np.random.Generator) -> Numbers:
-    """Indices of units from the greatest score to the least; ties in random order, NaN last."""
+    """Indices of units from the highest score to the lowest; ties in random order, NaN last."""
     return np.lexsort((rng.random(scores.size), -np.nan_to_num(scores, nan=-np.inf)))
 
 

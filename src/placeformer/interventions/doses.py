@@ -1,4 +1,4 @@
-"""A parameter of a network that is set to several doses, and what the network then costs."""
+"""A parameter of a network that is set to several doses, and the cost of the network at each."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Score = Callable[[Any], ArrayLike]
 Counts = NDArray[np.int64]
 
 RANDOM = "random_units"
-"""Parameter whose dose is the share of units, drawn at random, that are lesioned by their means."""
+"""Parameter whose dose is the fraction of units, drawn at random, lesioned by their means."""
 
 FEED_FORWARD = "ffn.*"
 MEANINGS = {
@@ -58,8 +58,8 @@ MEANINGS = {
     "noise": "noise, in standard deviations of the unit",
     "clamp": "fixed value, in units of the activation",
     "threshold": "threshold, in units of the activation",
-    RANDOM: "share of the units lesioned, drawn at random",
-    **{how: f"share of the way to a lesion ({how})" for how in REPLACEMENTS},
+    RANDOM: "fraction of the units lesioned, drawn at random",
+    **{how: f"fraction of the way to a lesion ({how})" for how in REPLACEMENTS},
 }
 """What the dose of each parameter is."""
 
@@ -145,8 +145,8 @@ class Parameter:
             return trained_alpha(model)
         if callable(self.how) or self.how == "clamp":
             raise ValueError(
-                f"parameter must have a dose at which the network is intact, which {self.name!r} "
-                "has not; choose gain, add, noise, a lesion (mean, zero, ...) or nmda"
+                f"parameter must have a dose at which the network is intact, got {self.name!r}, "
+                "which has none; choose gain, add, noise, a lesion (mean, zero, ...) or nmda"
             )
         return NEUTRAL.get(self.how, 0.0)
 
@@ -280,7 +280,7 @@ def check_score(model: nn.Module, score: object) -> None:
 def run_score(name: str, score: Score, model: nn.Module) -> NDArray[np.float64]:
     """Numbers that a score returns for a network in eval mode, without gradients.
 
-    What the score changes of the network, as one that trains it does, is restored.
+    Whatever the score changes in the network, for example by training it, is restored.
     """
     put_back = snapshot(model)
     try:

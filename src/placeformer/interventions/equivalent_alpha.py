@@ -71,7 +71,7 @@ def equivalent_alpha(
     memory
         ``"reference"`` or ``"working"``.
     score
-        A function of the network that returns its cost (greater is worse), a number or one number
+        A function of the network that returns its cost (higher is worse), a number or one number
         for each of the same trials, in place of the memory error.
     n_walks, n_steps, where, seed
         Walks on all trained maps, see :func:`memory_errors`.
@@ -87,8 +87,8 @@ def equivalent_alpha(
           the range costs as much, for the `reason` given, which is empty otherwise;
         - `interval` (bound): 95 % bootstrap interval of `alpha` over walks, resampled in the
           same way for the lesion and the doses. A bound is NaN if the lesion costs more than any
-          α of the range in that share of the samples, and the α of training if it costs nothing;
-          NaN for a score that is a single number. `found`: share of the samples that have an
+          α of the range in that fraction of the samples, and the α of training if it costs nothing;
+          NaN for a score that is a single number. `found`: fraction of the samples that have an
           equivalent;
         - `lesion_error`, `intact_error`, and `error` (dose) at every test-time α `dose`.
 
@@ -166,12 +166,12 @@ def equivalent_dose(
     parameter, doses, units
         What takes the lesion's place, as in :func:`dose_response`, with doses on one side of the
         one at which the network is intact, which is added: 1 for "gain", −∞ for "threshold", the α
-        of training for "nmda", and 0 for "add", "noise", shares of a lesion and "random_units".
+        of training for "nmda", and 0 for "add", "noise", partial lesions and "random_units".
     how, reference
         Kind of the lesion, and Recordings for it and for the parameter, see :func:`ablate`.
     memory, score
         What it costs: the error of ``"reference"`` or ``"working"`` memory, or a function of the
-        network that returns its cost (greater is worse), a number or one for each of the same
+        network that returns its cost (higher is worse), a number or one for each of the same
         trials.
     n_walks, n_steps, where, seed
         Walks on all trained maps, see :func:`memory_errors`.
@@ -296,16 +296,16 @@ def equivalence(doses: Floats, error: Floats, boot: Floats, *, log: bool = True)
     alpha = alpha_at(doses, at, log=log)
     interval = np.sort([alpha_at(doses, end, log=log) for end in ends])
     if np.isnan(interval).any() and doses[-1] < doses[0]:
-        interval = interval[::-1]  # NaN stands for the far end, which for washout is the lower one
+        interval = interval[::-1]  # NaN means the far end, which for washout is the lower one
     mg = alpha_to_mg(alpha) if log and np.isfinite(alpha) else np.nan
     have = np.mean([not np.isnan(alpha_at(doses, sample, log=log)) for sample in samples])
-    share = "share of wrong predictions"
+    share = "fraction of wrong predictions"
     return xr.Dataset(
         {
             "alpha": variable((), alpha, "equivalent test-time α"),
             "mg_mM": variable((), mg, "[Mg²⁺] of the equivalent α", units="mM"),
             "interval": variable("bound", interval, "equivalent test-time α", level=LEVEL),
-            "found": variable((), have, "share of the samples that have an equivalent"),
+            "found": variable((), have, "fraction of the samples that have an equivalent"),
             "reason": variable((), reason_none(at, doses, error, name), "why there is none"),
             "lesion_error": variable((), error[0], share),
             "intact_error": variable((), error[1], share),
@@ -358,7 +358,7 @@ def crossing(error: Floats, target: float) -> float:
 def alpha_at(doses: Floats, at: float, *, log: bool = True) -> float:
     """Return the dose at a position along the doses; NaN outside of them.
 
-    It is interpolated in its logarithm where both doses are positive, or with `log=False` linearly;
+    It is interpolated in its logarithm if both doses are positive, or linearly with `log=False`;
     NaN next to an infinite dose.
     """
     if not np.isfinite(at):

@@ -112,7 +112,7 @@ def ablate(
     dims
         Names of the axes of the layers' outputs, as in :func:`record`. By default those of the
         reference, or of the Recording that `units` are selected from; without one the units are on
-        the last axis, except in layers of channels, which are refused.
+        the last axis, except in layers with channels, which raise an error.
     seed
         Random seed of the drawn samples and of the walks of the default reference.
 
@@ -129,7 +129,7 @@ def ablate(
 
     See Also
     --------
-    ablation_curve : Lesion growing shares of the units, with controls.
+    ablation_curve : Lesion increasing fractions of the units, with controls.
     equivalent_alpha : The α that costs as much memory as a lesion.
     magnesium : Change α instead of silencing units.
 
@@ -242,7 +242,7 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
 
 
 def attach(hook: LesionHook) -> RemovableHandle:
-    """Attach a hook after those that were attached before, but for hooks of `first` before others.
+    """Attach a hook after those that were attached before; one with `first` goes before all others.
 
     Returns
     -------
@@ -383,8 +383,8 @@ def warn_of_other_network(model: nn.Module, reference: Reference) -> None:
     if known and weights_sha256(model) not in known:
         warnings.warn(
             "reference was recorded from another network, or before the weights of this "
-            f"{type(model).__name__} changed: the values that stand in place of its units are "
-            "those of others; record the reference from this network",
+            f"{type(model).__name__} changed: the values that replace its units are those of "
+            "other units; record the reference from this network",
             stacklevel=5,
         )
 
@@ -444,7 +444,7 @@ class LesionHook:
     """Whether it is called before the other hooks of the module."""
 
     def describe(self) -> dict[str, Any]:
-        """Layer, units, and what stands in their place."""
+        """Layer, units, and what replaces them."""
         units = "all" if self.units is None else self.units.tolist()
         when = {} if self.steps is None else self.steps.describe()
         return {"layer": self.site.name, "units": units, **self.change.describe(), **when}
@@ -534,7 +534,7 @@ class LesionHook:
         return begin
 
     def check_square(self, output: Tensor, walk: xr.Dataset | None) -> None:
-        """Raise if nothing tells the walks of an output from its steps, as there are as many."""
+        """Raise if walks and steps of an output cannot be told apart, as there are equally many."""
         square = walk is not None and walk.sizes[WALK] == walk.sizes[TIME] > 1
         if square and self.site.dims is None and output.ndim == 3:
             raise ValueError(

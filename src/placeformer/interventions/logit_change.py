@@ -1,12 +1,12 @@
-"""How much a lesion of feed-forward units moves the logits, by the direct path to the read-out.
+"""How much a lesion of feed-forward units moves the logits along the direct path to the read-out.
 
 A lesion of a set of units by their means adds -W s (h - mean h) to the residual stream, with W the
 output weights of the layer and s the mask of the set. The final LayerNorm removes the mean over the
 stream and multiplies by its gain, and the read-out turns the result into logits, of which only
 differences matter. With R for these linear steps, the expected squared change of the logits is
-s'Ks, with K = (RW)'(RW) ∘ Cov(h); for a single unit it is an entry of the diagonal of K. What the
-formula leaves out is the change of the LayerNorm's divisor and, for layers before the last, all
-paths through later layers.
+s'Ks, with K = (RW)'(RW) ∘ Cov(h); for a single unit it is an entry of the diagonal of K. The
+formula leaves out the change of the LayerNorm's divisor and, for layers before the last, all paths
+through later layers.
 """
 
 from __future__ import annotations

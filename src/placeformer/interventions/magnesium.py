@@ -132,8 +132,8 @@ def dose_response(
     """Measure memory errors, or any score, at several doses of a perturbation.
 
     By default the parameter is α, the Mg²⁺ of NMDA_α: that of training, or one set at test time.
-    Any other perturbation can take its place (a gain, noise, a share of a lesion, …), for any
-    network that a score is given for.
+    Any other perturbation can take its place (a gain, noise, a partial lesion, …), for any network
+    that a score is given for.
 
     Parameters
     ----------
@@ -143,8 +143,8 @@ def dose_response(
     parameter
         ``"nmda"``, or a kind of :func:`perturb`: "gain", "add", "noise", "clamp", "threshold",
         "zero", "mean", "position", "resample", or a function of the values and the dose; or
-        ``"random_units"``, whose dose is the share of the units that are lesioned by their means,
-        drawn at random (with `seed`), where a greater share includes all units of a smaller one.
+        ``"random_units"``, whose dose is the fraction of the units that are lesioned by their
+        means, drawn at random (with `seed`); a larger fraction includes all units of a smaller one.
     doses
         Doses, in the units of the parameter as in :func:`perturb`; those of ``"nmda"`` are
         test-time α. Without doses every network is measured at its α of training; only then may
@@ -188,6 +188,8 @@ def dose_response(
 
     Raises
     ------
+    TypeError
+        `models` are neither networks nor their sources, or a score is not a function.
     ValueError
         More than one of `doses`, `alphas` and `mg_mM`, a dose out of range, no networks, test-time
         α for a network without NMDA_α, units that do not exist, or a network of another kind
@@ -209,7 +211,7 @@ def dose_response(
     >>> dict(response.error.sizes)
     {'model': 2, 'maps': 2, 'memory': 2}
 
-    Another parameter, and a network of one's own with a score:
+    Another parameter, and your own network with a score:
 
     >>> gain = pf.dose_response("mini-nmda-a10", "gain", [1, 0.5], units="ffn.1", **few)
     >>> gain.dose.values
@@ -365,7 +367,7 @@ def errors_of(
     dims = ("maps", "memory")
     return xr.Dataset(
         {
-            "error": variable(dims, ratio(wrong, n), "share of wrong predictions"),
+            "error": variable(dims, ratio(wrong, n), "fraction of wrong predictions"),
             "interval": variable(
                 (*dims, "bound"), error_interval(wrong, n), ABOUT_INTERVAL, level=LEVEL
             ),

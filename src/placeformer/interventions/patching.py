@@ -1,4 +1,4 @@
-"""Patching: activations recorded on one map, put into walks on another one."""
+"""Patching: activations recorded on one map are put into walks on another one."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def patch(
     seed: int = 0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Put activations recorded on map B into the same walks on map A, and see whose letters follow.
+    """Put activations recorded on map B into the same walks on map A, and count the letters of B.
 
     The network runs along the walks of the Recording, with the same places and actions, but with
     the letters of another map. At every recorded step, the chosen units take the activations that
@@ -138,8 +138,8 @@ def patch(
     units
         What is patched. None: every recorded layer alone, and all of them. Names of layers: these
         alone, and together. Or units, as in :func:`ablate` (a table of :func:`place_cells` chooses
-        its place cells): they are patched together, and beside them, equally many units of the
-        controls, and all units of their layers.
+        its place cells): they are patched together, and for comparison equally many units of each
+        control, and all units of their layers.
     onto
         Map A: index of a trained map, or one for every walk. By default the trained map after that
         of the walk.
@@ -160,8 +160,8 @@ def patch(
         (working: the place is within the attended window; reference), ``letter`` (A, B, neither),
         ``repeat``:
 
-        - `share` (patched, memory, letter): share of the predictions that are the letter of map A,
-          of map B, or neither, 0 to 1, at recorded steps where both maps differ; mean over the
+        - `share` (patched, memory, letter): fraction of the predictions that are the letter of map
+          A, of map B, or neither, 0 to 1, at recorded steps where both maps differ; mean over the
           sets of a control. `interval` (…, bound): 95 % over walks, as in :func:`memory_errors`,
           with the variance between sets added. NaN without such steps;
         - `share_of_set` (patched, repeat, memory, letter): the same for every set;
@@ -184,8 +184,8 @@ def patch(
     See Also
     --------
     perturb : Other perturbations of the units.
-    ablate : Lesion units with "resample", which keeps no map.
-    record : Makes the Recording.
+    ablate : Lesion units with "resample", which keeps no information about a map.
+    record : Make the Recording.
 
     Notes
     -----
@@ -383,7 +383,7 @@ def drawn_controls(
 def patches(
     model: NavigationTransformer, source: Sequence[xr.Dataset], layers: Sequence[str]
 ) -> list[tuple[Site, Change]]:
-    """Sites of the layers with their recorded activations; a stream without any keeps its own."""
+    """Sites of the layers with their recorded activations; a stream without any is left intact."""
     fill: list[tuple[Site, Change]] = []
     for site in (site for layer in layers for site in sites(model, layer)):
         part = find_recording(source, site.name)
@@ -472,7 +472,7 @@ def answers(
         spread = of_set[i, : len(own)].var(0, ddof=1) if len(own) > 1 else 0.0
         interval[i] = error_interval(own.mean(0), n[:, None], of_sets=spread)
     size = {name: sum(int(mask.sum()) for mask in masks.values()) for name, masks in plan}
-    about = "share of predictions that are the letter of A, of B or neither"
+    about = "fraction of predictions that are the letter of A, of B or neither"
     data = {
         "share": variable(dims, share, about),
         "interval": variable((*dims, "bound"), interval, "95 % over walks", level=LEVEL),

@@ -45,7 +45,7 @@ from placeformer.recording.output_axes import Dims
 from placeformer.spatial.binning import Bins
 
 ALPHA = "nmda"
-"""Name that stands for α of the NMDA_α modules."""
+"""Name for α of the NMDA_α modules."""
 
 HEAD = re.compile(r"(.*attention\.[\w*?]+)\.head\.(\d+|\*)")
 """Name of an attention head of a navigation Transformer, "attention.1.head.0"."""
@@ -119,7 +119,7 @@ def perturb(
                    and z standard normal, drawn for every walk, step and unit
         clamp      d                                                                     (none)
         threshold  x where x > d, else 0                                                 −∞
-        zero,      x + d (r − x), with r the value that stands in place of a lesioned    0
+        zero,      x + d (r − x), with r the value that takes the place of a lesioned    0
         mean,      unit (:func:`ablate`); by default d = 1, a lesion
         position,
         resample
@@ -160,8 +160,8 @@ def perturb(
     --------
     ablate, magnesium : Lesions and Mg²⁺, the special cases.
     dose_response : Memory errors, or any score, against the dose.
-    ablation_curve : Perturb growing shares of the units, with controls.
-    specificity : What a perturbation costs besides reference memory, beside controls.
+    ablation_curve : Perturb increasing fractions of the units, with controls.
+    specificity : What a perturbation costs besides reference memory, compared with controls.
     patch : Put activations of another map into the units.
 
     Notes
@@ -262,7 +262,7 @@ def parsed(model: nn.Module, units: Targets, reference: Reference = None) -> Par
             near = nearest(name, [*widths, *weights, ALPHA])
             there = ", ".join(list(widths)[:12]) + (", ..." if len(widths) > 12 else "")
             raise ValueError(
-                f"units: {name!r} is no layer, attention head or weight of the network"
+                f"units: {name!r} is not a layer, attention head or weight of the network"
                 f"{f'; did you mean {near}?' if near else '.'} There are the layers {there}, the "
                 f"names of model.named_parameters(), and {ALPHA!r} for α"
             )
@@ -416,7 +416,7 @@ class AlphaHook(LesionHook):
 
     alpha: Callable[[float], float]
     about: dict[str, Any]
-    first = True  # α acts within the module, and lesions on what it gives
+    first = True  # α acts within the module, lesions act on its output
     now: tuple[Tensor, list[float]] | None = field(default=None, init=False)
     """Number of the α of every element of the present output after this change, and its values."""
 

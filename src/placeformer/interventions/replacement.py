@@ -74,7 +74,7 @@ class Replacement:
         check_units(self.units, layer, numbers)
 
     def describe(self) -> dict[str, Any]:
-        """Say what stands in the place of the units, for the provenance of recordings."""
+        """Say what replaces the units, for the provenance of recordings."""
         values = {} if self.how == "zero" else {"values_sha256": self.sha256}
         return {
             "how": self.how,
@@ -220,7 +220,7 @@ def _current_places(by: Sequence[str], moved: bool) -> xr.Dataset:
     """Places of the walks and steps that the network is running on."""
     if (walk := CURRENT_WALK.get()) is None:
         raise ValueError(
-            'how="position" must know where every walk stands: run the network along walks, as '
+            'how="position" needs the current place of every walk: run the network along walks, as '
             "memory_errors and record do, or pass position"
         )
     steps = (schema.WALK, schema.TIME)
@@ -234,7 +234,7 @@ def _given(
 ) -> xr.Dataset:
     """Return the given places; raise if they do not fit the walks that the network runs on.
 
-    Of places of all walks of a recording, those of the present part are taken.
+    From the places of all walks of a recording, those of the present part are taken.
     """
     arrays = {axis: np.asarray(values) for axis, values in position.items()}
     if (walk := CURRENT_WALK.get()) is not None:

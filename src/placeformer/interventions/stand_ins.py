@@ -1,4 +1,4 @@
-"""Attributes and weights that have another value for now, restored in any order of leaving."""
+"""Attributes and weights that are changed temporarily; the changes may end in any order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Changed:
 
 
 CHANGED: dict[tuple[int, str], Changed] = {}
-"""What is changed now, by the identity of its owner (kept alive meanwhile) and its name."""
+"""What is changed at present, by the identity of its owner (kept alive meanwhile) and its name."""
 
 
 def standing_in(module: nn.Module, name: str, function: Function) -> AbstractContextManager[None]:

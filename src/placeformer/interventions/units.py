@@ -194,7 +194,7 @@ class Site:
         )
 
     def axes(self, output: Tensor, walk: xr.Dataset | None) -> Dims:
-        """Names of an output's axes: recorded, or units last, after walk and time or after both.
+        """Names of an output's axes: those recorded, else units last, after walk, time or both.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class Site:
         if self.dims is not None:
             return self.dims
         sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
-        # Behind a convolution units come before time: then the last axis is as long as the walks.
+        # After a convolution, units come before time: then the last axis is as long as the walks.
         behind = (
             output.ndim == 3
             and sizes is not None
@@ -274,8 +274,8 @@ def sites(
 ) -> list[Site]:
     """Return the sites of the units of a layer in all streams that use them.
 
-    `sources` are Recordings, or selections of one, that may tell the axes of the layer's output;
-    `named` are their names.
+    `sources` are Recordings, or selections of one, that may state the axes of the layer's output;
+    `named` are the names that the user gave.
     """
     if not isinstance(model, NavigationTransformer):
         module = modules_of(model)[PATH.sub("", layer)]

@@ -1,4 +1,4 @@
-"""NMDA_α, the activation whose α stands for the Mg²⁺ concentration."""
+"""NMDA_α, the activation whose α represents the Mg²⁺ concentration."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class NMDA(nn.Module):
     Parameters
     ----------
     alpha
-        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. There is no default: α is the experiment.
+        [Mg²⁺] / K_Mg, dimensionless, ≥ 0. There is no default: α is what experiments vary.
     beta
         Steepness of the Mg²⁺ block, > 0.
 
@@ -128,7 +128,7 @@ def make_activation(name: str, alpha: float | None) -> nn.Module:
 
 
 def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
-    """Return the Mg²⁺ concentration in mM that α stands for: α · K_Mg.
+    """Return the Mg²⁺ concentration in mM that corresponds to α: α · K_Mg.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def alpha_to_mg(alpha: float, *, k_mg: float = K_MG_MM) -> float:
 
 
 def mg_to_alpha(mg_mM: float, *, k_mg: float = K_MG_MM) -> float:
-    """Return the α that a Mg²⁺ concentration stands for: [Mg²⁺] / K_Mg.
+    """Return the α that corresponds to a Mg²⁺ concentration: [Mg²⁺] / K_Mg.
 
     Parameters
     ----------

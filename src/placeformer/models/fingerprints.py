@@ -1,4 +1,4 @@
-"""What decides a network's activations besides its weights: modules, settings, hooks, lesions."""
+"""What determines a network's activations besides its weights: modules, settings, hooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from placeformer.models.activation import NMDA
 
 DEPTH = 6
-"""Containers, closures and partial functions within each other that are looked into."""
+"""Greatest depth of nested containers, closures and partial functions that is searched."""
 
 TABLES = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -29,7 +29,7 @@ class Lesion(Protocol):
     """A forward hook that lesions units, and can say which and how."""
 
     def describe(self) -> dict[str, Any]:
-        """Layer, units, and what stands in their place."""
+        """Layer, units, and what replaces them."""
 
 
 def weights_sha256(network: nn.Module) -> str:
@@ -89,7 +89,7 @@ def network_facts(network: nn.Module) -> dict[str, Any]:
 
 
 def modules_sha256(network: nn.Module) -> str:
-    """SHA-256 over the class and settings of every module: all that has no weight.
+    """SHA-256 over the class and settings of every module, but not over its weights.
 
     Settings are the attributes of which :func:`is_setting` is true; hooks that are not ours count
     as well.
@@ -191,9 +191,9 @@ def code_sha256(network: nn.Module, *functions: Any) -> str:
 
 
 def function_sha256(*functions: Any) -> str:
-    """SHA-256 over the code of functions, of functions that they name or hold, and over their data.
+    """SHA-256 over the code of functions, of functions that they use or hold, and over their data.
 
-    Named functions count if they are from the same Python module.
+    Functions that they use count if they are from the same Python module.
     """
     digest = hashlib.sha256()
     todo: list[tuple[Any, str]] = [(function, "") for function in functions]

@@ -37,7 +37,7 @@ def transitions(shape: tuple[int, int], walls: Walls = ()) -> Transitions:
     moves : (place, 5)
         The actions that exist, packed to the left.
     n_moves : (place,)
-        Number of actions that exist: 5 less the edges and walls of the place.
+        Number of actions that exist: 5 minus the number of edges and walls at the place.
     """
     rows, columns = shape
     place = np.arange(rows * columns)
@@ -123,19 +123,14 @@ class GridWorld:
         Random seed of the letters. The same arguments give the same maps.
     letters
         The letters of the trained maps, such as those of another program, (n_maps, rows, columns)
-        or (n_maps, places), whole numbers from 0 to n_letters - 1; they then give the size, unless
-        it is flat and not a square, and `n_maps`. The novel maps are drawn as without them.
+        or (n_maps, places), whole numbers from 0 to n_letters - 1. They determine `n_maps` and the
+        size; flat maps that are not square also need `shape`. The novel maps are drawn as without
+        them.
     shape
         Rows and columns of a rectangular grid, in place of `side`: ``(1, 20)`` is a linear track.
     walls
         Pairs of neighbouring places (indices y · columns + x) between which no step leads. Every
-        place must remain within reach.
-
-    Raises
-    ------
-    ValueError
-        An argument out of range, letters of another shape, a wall that is not between neighbours,
-        or places that walls close off.
+        place must remain reachable.
 
     Attributes
     ----------
@@ -149,6 +144,12 @@ class GridWorld:
         Number of places.
     walls : tuple of pairs of int
         The walls, each once and in order.
+
+    Raises
+    ------
+    ValueError
+        An argument out of range, letters of another shape, a wall that is not between neighbours,
+        or places that walls close off.
 
     See Also
     --------
@@ -220,14 +221,14 @@ class GridWorld:
         """Places along each edge of a square world."""
         if self.shape[0] != self.shape[1]:
             raise AttributeError(
-                f"side is only that of a square world, this one has {self.shape[0]} × "
+                f"side exists only in a square world, this one has {self.shape[0]} × "
                 f"{self.shape[1]} places; use shape"
             )
         return self.shape[0]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments that make this world, but for given letters, as JSON has them."""
+        """Arguments that make this world, except given letters, in types that JSON has."""
         square = self.shape[0] == self.shape[1]
         return {
             **({"side": self.side} if square else {"shape": list(self.shape)}),
@@ -254,17 +255,17 @@ class GridWorld:
     def morph(
         self, a: int | ArrayLike, b: int | ArrayLike, share: ArrayLike, *, seed: int = 0
     ) -> NDArray[np.uint8]:
-        """Letters between two maps: those of map A, at a share of the places replaced by B's.
+        """Letters between two maps: those of map A, replaced by B's at a fraction of the places.
 
         The places are drawn at random among those where the maps differ, and the places of a
-        smaller share are among those of a greater one.
+        smaller fraction are among those of a larger one.
 
         Parameters
         ----------
         a, b
             Indices of trained maps, or the letters of any map, (places,) or (rows, columns).
         share
-            One or several shares, 0 (map A) to 1 (map B).
+            One or several fractions, 0 (map A) to 1 (map B).
         seed
             Random seed of the order in which the places change.
 
@@ -297,20 +298,19 @@ class GridWorld:
         return morphs
 
     def swap(self, a: int | ArrayLike, share: ArrayLike, *, seed: int = 0) -> NDArray[np.uint8]:
-        """Letters of a map at a share of whose places two different letters changed places.
+        """Letters of a map in which pairs of different letters have changed places.
 
-        Unlike a :meth:`morph`, a swap brings no letter into the map that it did not have: every
-        letter is as frequent as before.
+        Unlike a :meth:`morph`, a swap leaves every letter as frequent as before.
 
         Parameters
         ----------
         a
             Index of a trained map, or the letters of any map, (places,) or (rows, columns).
         share
-            One or several shares of the pairs of places, 0 (map A) to 1 (every place has another
-            letter; of an odd number of places one keeps its own, and of a letter at more than half
-            of the places those that find no other). The pairs of a smaller share are among those
-            of a greater one.
+            One or several fractions of the pairs of places, 0 (map A) to 1 (every place has another
+            letter, except one place if their number is odd, and places that find no partner because
+            their letter is at more than half of the places). The pairs of a smaller fraction are
+            among those of a larger one.
         seed
             Random seed of the pairs and of their order.
 
@@ -402,10 +402,10 @@ class GridWorld:
         letters
             Other maps to walk on, such as those of :meth:`morph` and :meth:`swap`: (map, places)
             or (map, rows, columns). They are not trained maps, and `familiar` of the walks is
-            False. The courses are those of the same number of trained maps.
+            False. The paths are the same as on that number of trained maps.
         walls
-            Walls in place of those of the world, such as novel ones that a network was not trained
-            with, as in :class:`GridWorld`; ``()`` for none. By default those of the world.
+            Walls in place of those of the world, as in :class:`GridWorld`, such as novel ones that
+            a network was not trained with; ``()`` for none. By default those of the world.
 
         Returns
         -------
@@ -479,7 +479,7 @@ def check_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def check_walls(walls: ArrayLike, shape: tuple[int, int]) -> Walls:
-    """Walls, each once and in order; raise for those that are none or close places off."""
+    """Walls, each once and in order; raise for pairs that are not walls, or close places off."""
     pairs = np.asarray(walls)
     if pairs.size == 0:
         return ()
@@ -506,7 +506,7 @@ def check_walls(walls: ArrayLike, shape: tuple[int, int]) -> Walls:
     if n_parts > 1:
         off = np.flatnonzero(part != np.bincount(part).argmax())
         raise ValueError(
-            f"walls must leave every place within reach, but close off {off.size} of the "
+            f"walls must leave every place reachable, but close off {off.size} of the "
             f"{n_places} places, such as {off[0]} (x = {off[0] % columns}, y = "
             f"{off[0] // columns}); leave a door"
         )
@@ -514,7 +514,7 @@ def check_walls(walls: ArrayLike, shape: tuple[int, int]) -> Walls:
 
 
 def check_shares(share: ArrayLike) -> NDArray[np.float64]:
-    """One or several shares as an array; raise for any outside 0–1."""
+    """One or several fractions as an array; raise for any outside 0–1."""
     shares = np.atleast_1d(np.asarray(share, float))
     if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"share must be in 0–1, got {share!r}")

@@ -40,8 +40,8 @@ use. A context variable, unlike a module global, is separate for every thread an
 """
 
 NUMBERS = {WALK: "walk_number", TIME: "step_number"}
-"""Coordinates of the numbers of the walks and steps within all that are run, if the labels walk and
-time of the behaviour are others; see :func:`numbers`."""
+"""Coordinates with the numbers of the walks and steps among all that are run, if the labels walk
+and time of the behaviour differ from them; see :func:`numbers`."""
 
 
 def numbers(walk: xr.Dataset, dim: str) -> NDArray[np.int64]:
@@ -178,7 +178,7 @@ def tally(wrong: NDArray[np.bool_], seen: NDArray[np.bool_], level: float = LEVE
     n, failed = of_memory.sum(-1), (of_memory & wrong).sum(-1)  # (memory, walk)
     return xr.Dataset(
         {
-            "error": variable("memory", ratio(failed, n), "share of wrong predictions"),
+            "error": variable("memory", ratio(failed, n), "fraction of wrong predictions"),
             "n": variable("memory", n.sum(-1), "predictions counted"),
             "interval": variable(
                 ("memory", "bound"), error_interval(failed, n, level=level), ABOUT_INTERVAL,
@@ -204,7 +204,7 @@ def memory_errors(
     """Working- and reference-memory error of a network on its own world, or along given walks.
 
     A prediction is **working memory** if its place is among the places of the steps the network
-    could attend to, else **reference memory**. The error is the share of predictions whose most
+    could attend to, else **reference memory**. The error is the fraction of predictions whose most
     likely letter is wrong; chance is ``1 - 1 / n_letters``. Novel maps are the control: they cannot
     be recalled, so reference memory is at chance there.
 
@@ -225,7 +225,7 @@ def memory_errors(
         Indices of the maps to walk on; by default all.
     walks
         Walks of :meth:`GridWorld.walk` in place of `n_walks`, `n_steps`, `familiar` and `maps`,
-        such as walks on changed letters or among novel walls; `seed` is then that of e₀ alone.
+        such as walks on changed letters or among novel walls; `seed` is then only that of e₀.
     progress
         Show a progress bar.
 
@@ -308,7 +308,7 @@ def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.b
 
 
 def check_walks(walks: object) -> None:
-    """Raise for what is no Dataset of walks on a grid world."""
+    """Raise for anything but a Dataset of walks on a grid world."""
     there = walks.variables if isinstance(walks, xr.Dataset) else ()
     if missing := [name for name in (*INPUTS, "map", "familiar") if name not in there]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Refusals of what is no network, or not the kind that is needed, with what to do instead."""
+"""Errors for what is not a network, or not of the right kind, that say what to do instead."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def navigation_transformer(argument: str, value: Any, instead: str) -> Navigatio
     Raises
     ------
     TypeError
-        It is something else.
+        `value` is something else.
     """
     network = unwrapped(value) if isinstance(value, nn.Module) else value
     if isinstance(network, NavigationTransformer):
@@ -52,7 +52,7 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 
 def found(value: Any) -> str:
-    """Say what was passed in the place of a network, and how it becomes one."""
+    """Say what was passed in place of a network, and how to get a network from it."""
     if isinstance(value, str | os.PathLike):
         return f"{os.fspath(value)!r:.80}, a name or path; pass pf.load of it"
     if isinstance(value, xr.Dataset):

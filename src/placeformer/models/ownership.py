@@ -1,4 +1,4 @@
-"""One network, one thread: what changes a network is refused while another thread uses it."""
+"""One network, one thread: a network cannot be changed while another thread uses it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def in_use(network: nn.Module, *, changed: bool = True) -> Iterator[None]:
     Raises
     ------
     BlockingIOError
-        Another thread uses the network, or a part of it. Waiting could wait for ever: a thread
-        inside a ``with`` block may itself be waiting for this one.
+        Another thread uses the network, or a part of it. Waiting for it might never end, since a
+        thread inside a ``with`` block may itself be waiting for this one.
     """
     me, modules = threading.get_ident(), list(network.modules())
     with LOCK:

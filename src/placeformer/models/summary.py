@@ -31,7 +31,7 @@ def labelled(facts: dict[str, Any]) -> dict[str, str]:
     """Label and text of every line of a summary."""
     world = facts["world"]
     maps = (
-        "none: only the network matters"
+        "none: the network has no world"
         if world is None
         else (
             f"{world['n_maps']} trained and {world['n_maps']} novel, {size_of(world)} places, "

@@ -1,7 +1,7 @@
 """The number of threads that PyTorch uses for a network: no more than a network of its size needs.
 
-Where other programs keep all cores busy, threads wait for each other longer than they compute: two
-of them take 10 to 50 times as long as one for the networks of the zoo.
+While other programs keep all cores busy, threads wait for each other longer than they compute: for
+the networks of the zoo, two threads take 10 to 50 times as long as one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 VARIABLE = "PLACEFORMER_NUM_THREADS"
 WEIGHTS = 2**22
-"""Weights for which one thread more is used."""
+"""Number of weights per thread."""
 
 INSIDE = threading.local()
 LOCK = threading.Lock()

@@ -45,7 +45,7 @@ class ModelConfig:
     chunk, memory
         Number of steps processed at once, and number of earlier steps remembered beyond them.
     dropout
-        Dropout probability, 0 to 1; applied in training only.
+        Dropout probability, at least 0 and below 1; applied in training only.
     activation
         "nmda", "relu", "gelu", "leaky_relu" or "tanh".
     alpha
@@ -54,7 +54,7 @@ class ModelConfig:
     Raises
     ------
     ValueError
-        A size below 1, an odd `d_model`, a `dropout` outside 0–1, an unknown activation, or an
+        A size below 1, an odd `d_model`, a `dropout` out of range, an unknown activation, or an
         `alpha` that does not go with it.
 
     See Also
@@ -267,7 +267,7 @@ class NavigationTransformer(nn.Module):
         Sizes and activation.
     world
         The maps that it is trained on, with the same number of letters; None for a network that
-        is used on walks of the caller.
+        only runs along walks of the caller.
 
     Attributes
     ----------
@@ -343,16 +343,19 @@ class NavigationTransformer(nn.Module):
         """
         config = self.config
         if (seed is None) == (path is None):
-            raise ValueError("exactly one of seed and path must be given: e₀ is random or known")
+            given = "neither" if path is None else "both"
+            raise ValueError(
+                f"exactly one of seed and path must be given, as e₀ is random or known, got {given}"
+            )
         if path is None:
             try:
                 number = index(seed)  # type: ignore[arg-type]
             except TypeError:
                 number = -1
             if not 0 <= number < 2**63:
-                raise ValueError(f"seed must be a whole number from 0 on, got {seed!r:.200}")
+                raise ValueError(f"seed must be a whole number ≥ 0, got {seed!r:.200}")
             generator = torch.Generator().manual_seed(number)
-            # Not of the default dtype, on which the draws depend, and where the generator is.
+            # Not in the default dtype, on which the draws depend, and on the generator's device.
             size = n_walks, config.d_rnn
             path = torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
             path /= config.d_rnn**0.5

@@ -167,7 +167,7 @@ class LayerHook:
 
 
 def unpacked(output: Any, label: str) -> Any:
-    """Return a packed sequence as a tensor, a dataclass as a mapping, all else as it is."""
+    """Return a packed sequence as a tensor, a dataclass as a mapping, anything else as it is."""
     return padded(output, label) if isinstance(output, PackedSequence) else as_mapping(output)
 
 
@@ -202,7 +202,7 @@ def strided(value: Tensor, label: str) -> Tensor:
 
 
 def padded(output: PackedSequence, label: str) -> Tensor:
-    """Put a packed sequence, whose steps stand one after the other, in (walk, time, unit)."""
+    """Arrange a packed sequence, which stores step after step, as (walk, time, unit)."""
     values, lengths = pad_packed_sequence(output, batch_first=True)
     if len(lengths.unique()) > 1:
         raise ValueError(
@@ -214,7 +214,7 @@ def padded(output: PackedSequence, label: str) -> Tensor:
 
 
 def key_of(output: Mapping[Any, Any], text: str) -> Any:
-    """The key of a mapping that stands in a path, such as "[layer4.1]" or "[0]", as text."""
+    """The key of a mapping whose text is in a path, such as "[layer4.1]" or "[0]"."""
     for key in output:
         if str(key) == text:
             return key
@@ -233,7 +233,7 @@ def pick(output: Any, path: str, name: str) -> Any:
     except (LookupError, TypeError, ValueError):
         there = ", ".join(repr(name + other) for other, _ in leaves(output))
         raise ValueError(
-            f"layers: {name + path!r} is not among its outputs; there are {there}"
+            f"{name + path!r} must be one of the outputs of {name!r}, which are {there}"
         ) from None
     return found
 
@@ -386,7 +386,8 @@ def record_only(hooks: Sequence[LayerHook], units: Mapping[str, NDArray[np.int64
     if left:
         recorded = ", ".join(hook.label for hook in hooks)
         raise ValueError(
-            f"units: {', '.join(left)} is not recorded; layers must include it, got {recorded}"
+            f"units must be of recorded layers, {recorded}, got {', '.join(left)}; record these "
+            "with layers as well"
         )
 
 

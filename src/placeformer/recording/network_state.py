@@ -26,10 +26,10 @@ from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
 
 OURS = {"torch", "placeformer"}
-"""Packages whose objects hold no state of a network but in modules."""
+"""Packages whose objects hold no state of a network, except for modules."""
 
 PLAIN = {type(None), bool, int, float, complex, str, bytes}
-"""Types whose values hold no others."""
+"""Types whose values contain no other objects."""
 
 SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
 
@@ -40,7 +40,7 @@ def original(network: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        What is no network.
+        `network` is not a ``torch.nn.Module``.
     ValueError
         A network whose layers hooks cannot see (scripted, exported or sharded), or that has no
         weights: not yet initialised, or on the device "meta".
@@ -51,7 +51,7 @@ def original(network: nn.Module) -> nn.Module:
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(f"{where} is scripted: hooks do not see its layers; pass the original")
         if SHARDED & {kind.__name__ for kind in type(module).__mro__}:
-            raise ValueError(f"{where} is sharded: gather its weights into the original, pass that")
+            raise ValueError(f"{where} is sharded: gather its weights in the original and pass it")
         if any(is_lazy(parameter) for parameter in module._parameters.values()):
             raise ValueError(f"{where} has no weights yet: run the network once")
         if any(t.is_meta for t in [*module.parameters(False), *module.buffers(False)]):
@@ -92,8 +92,8 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
     """Copy the state of a network; the returned function restores everything that has changed.
 
     Parameters, buffers, submodules and hooks are stored in dicts among the attributes of a module.
-    Lists, sets, tensors and arrays among them are restored too, such as a cache that is no buffer,
-    and, with `rewind`, generators of random numbers. What has not changed is left alone.
+    Lists, sets, tensors and arrays among them are restored too, such as a cache that is not a
+    buffer, and, with `rewind`, random number generators. What has not changed is left alone.
     """
     attributes = [vars(module) for module in network.modules()]
     own = {type(module).__module__.partition(".")[0] for module in network.modules()}
@@ -140,13 +140,13 @@ class Contents(NamedTuple):
     Attributes
     ----------
     tables
-        Containers within each other, each with its entries.
+        Nested containers, each with its entries.
     slots
         Attributes of objects whose class has ``__slots__``: the descriptor, the object, the value.
     arrays
         Tensors and arrays in them.
     generators
-        For every generator of random numbers a function that gives it its present state again.
+        For every random number generator, a function that restores its present state.
     """
 
     tables: list[tuple[Table, Entries]]
@@ -156,11 +156,11 @@ class Contents(NamedTuple):
 
 
 def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
-    """Look into attributes, and into what they hold.
+    """Collect what attributes hold, and what these objects hold.
 
-    The attributes of dataclasses, of namespaces, and of objects of classes from the packages `own`
-    are looked into, in their ``__dict__`` and their ``__slots__``. The modules themselves are not,
-    nor are datasets; arrays that cannot be written to, and those in files, are left out.
+    This includes the attributes of dataclasses, of namespaces, and of objects of classes from the
+    packages `own`, in their ``__dict__`` and their ``__slots__``. Modules and datasets are not
+    searched; arrays that are read-only or memory-mapped are left out.
     """
     found = Contents([], [], [], [])
     tables, slots, arrays, generators = found
@@ -206,7 +206,7 @@ def slot_value(slot: MemberDescriptorType, holder: object) -> Any:
 
 
 def holds_state(value: object, own: set[str]) -> bool:
-    """Whether an object may hold a state, but for modules, hooks, datasets and our own."""
+    """Whether an object may hold a state; modules, hooks, datasets and our own do not count."""
     package = type(value).__module__.partition(".")[0]
     if callable(value) or package in OURS:
         return False
@@ -216,7 +216,7 @@ def holds_state(value: object, own: set[str]) -> bool:
 
 
 def restoring_generator(value: object) -> Callable[[], object] | None:
-    """Return a function that gives a generator of random numbers its present state again."""
+    """Return a function that restores the present state of a generator; None for other objects."""
     if isinstance(value, torch.Generator):
         return partial(value.set_state, value.get_state())
     if isinstance(value, np.random.RandomState):
@@ -224,13 +224,13 @@ def restoring_generator(value: object) -> Callable[[], object] | None:
     if isinstance(value, np.random.Generator):
         return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
     if isinstance(value, random.Random):
-        with suppress(NotImplementedError):  # of the system, which has no state
+        with suppress(NotImplementedError):  # SystemRandom has no state
             return partial(value.setstate, value.getstate())
     return None
 
 
 def refill(table: Table, before: Entries) -> None:
-    """Give a container the entries that it had, in their order and in place."""
+    """Restore the entries of a container, in their order and in place."""
     if same(table, before):
         return
     if isinstance(table, dict):
@@ -260,15 +260,15 @@ def is_compiled(network: nn.Module) -> bool:
 
 
 class Setting:
-    """A setting of the whole process that holds while one or more of its contexts are open.
+    """A setting of the whole process that is in force while one or more of its contexts are open.
 
-    PyTorch gives back what was set when a context was entered; uses are counted, so that contexts
-    may be left in any order.
+    PyTorch restores what was set when a context was entered; here, uses are counted, so that
+    contexts may be left in any order.
 
     Parameters
     ----------
     make
-        Function that gives a context in which the setting holds.
+        Function that returns a context in which the setting is in force.
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -277,7 +277,7 @@ class Setting:
 
     @contextmanager
     def __call__(self, needed: bool) -> Iterator[None]:
-        """Hold the setting, if it is needed."""
+        """Keep the setting in force, if it is needed."""
         if not needed:
             yield
             return

@@ -134,19 +134,19 @@ def confirm(
 ) -> None:
     """Check axes against another run over `span`, and one over the same walks in reverse.
 
-    `runs` holds the outputs of each, call by call; it is empty where the network cannot be run so,
-    and the second is there only if walk and time are in one axis.
-    Then lengths alone tell, which is enough unless no axis is left for units, or walk and time are
-    in one axis.
+    `runs` holds the outputs of each run, call by call; the second run is there only if walk and
+    time are in one axis. `runs` is empty if the network cannot be run over `span`: then the axes
+    rest on their lengths alone, which is enough unless no axis is left for units, or walk and time
+    are in one axis.
 
     Raises
     ------
     ValueError
-        The axes are others, or cannot be told.
+        The axes differ, or cannot be determined.
     """
     why = ""
     if not runs and (SAMPLE in dims or not set(dims) - set(ROLES)):
-        why = "and the network cannot be run over fewer steps, which would tell"
+        why = "and the network cannot be run over fewer steps to check this"
     elif runs:
         shapes = [tuple(output.shape) for output in runs[0]]
         units = arrange(runs[0][0], dims, span.walks).shape[2] if fits(dims, shapes, span) else -1
@@ -168,7 +168,7 @@ def fits(dims: Dims, calls: Sequence[Shape], span: Span) -> bool:
 
 
 def walks_first(dims: Dims, runs: Sequence[Sequence[Tensor]], span: Span) -> bool:
-    """Whether walks run in reverse come back in reverse, as they do if their steps are together."""
+    """Whether walks run in reverse come back in reverse, as they do if their steps are adjacent."""
     there, back = (arrange(run[0], dims, span.walks) for run in runs)
     return torch.allclose(there.flip(0).float(), back.float(), rtol=1e-3, atol=1e-5, equal_nan=True)
 

@@ -104,7 +104,8 @@ def record(
         Number of walks, and of steps, that run at once, which limits memory. By default 128 walks
         and the network's own chunk; for other networks about 16,384 samples, in chunks of 1,024
         steps if `forward` takes a state.
-        What the network itself keeps between calls is as it was found at the start of every batch.
+        State that the network itself keeps between calls is reset at the start of every batch to
+        what it was before the recording.
     dtype
         "float32" or "float16".
     store
@@ -130,6 +131,8 @@ def record(
 
     Raises
     ------
+    TypeError
+        `network`, `walks`, `layers`, `units`, `forward` or `inputs` is of another type.
     ValueError
         Unknown layers (similar names are suggested), layers that are never called, outputs whose
         axes do not fit or fit in several ways, different lengths, values that are not finite, or a
@@ -214,5 +217,8 @@ def store_path(store: str | PathLike[str] | None) -> Path | None:
     if store is None:
         return None
     if "://" in fspath(store) or "\0" in fspath(store):
-        raise ValueError(f"store must be a folder on this machine, got {store!r}; copy it there")
+        raise ValueError(
+            f"store must be a folder on this machine, got {store!r}; record to a local folder, and "
+            "copy it there"
+        )
     return Path(store).expanduser()

@@ -65,7 +65,7 @@ class Plan:
         return cls(n_walks, n_steps, min(batch, n_walks), min(chunk, n_steps), burn_in)
 
     def parts(self, point: Point) -> Iterator[tuple[slice, slice]]:
-        """Yield walks and steps of every part from a point on, all parts of a walk in turn."""
+        """Yield walks and steps of every part from a point on, walk by walk."""
         for walk in range(point.walk, self.n_walks, self.batch):
             w = slice(walk, min(walk + self.batch, self.n_walks))
             for step in range(point.step if walk == point.walk else 0, self.n_steps, self.chunk):
@@ -116,7 +116,7 @@ class Job:
     seed
         Seed of the global random numbers, which are reseeded for every part.
     check_finite
-        Whether NaN and infinite activations raise.
+        Whether NaN and infinite activations raise an error.
     """
 
     network: nn.Module
@@ -231,9 +231,9 @@ def run_recording(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset
 
 
 def check_first_part(job: Job, store: Path) -> None:
-    """Refuse other code, of ``forward`` or the network, that gives other values than those stored.
+    """Refuse changed code, of ``forward`` or the network, if its values differ from those stored.
 
-    Only the first part is run again: code in which an error further on was mended can go on with
+    Only the first part is run again, so that code in which a later error has been fixed can resume
     the recording.
     """
     point = Point(job.plan.n_walks) if is_finished(store) else load_point(store)
@@ -281,7 +281,7 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
             part = None if sink is None else PartWriter(job, sink, w, t, kept)
             before = state if t.start else None
             if put_back is not None and w.start and not t.start:
-                put_back()  # a network may keep a state of its own, which is not that of new walks
+                put_back()  # a state that the network keeps itself does not belong to new walks
             here = Point(w.start, t.start, state=None if store is None else copied(before))
             reseed(device_of(job.network), job.seed, w.start, t.start)
             state, values = run_step(job, w, t, before)
@@ -301,7 +301,7 @@ def run_step(
 ) -> tuple[Any, Mapping[str, Tensor]]:
     """Run one part, and tell hooks which walks and steps of the recording it is.
 
-    The part is a copy: a network may work in place on what it is given.
+    The part is a copy, since a network may change its inputs in place.
     """
     part = own_copy(job.inputs.isel(walk=w, time=t))
     walks, steps = np.arange(w.start, w.stop), np.arange(t.start, t.stop)
@@ -315,7 +315,7 @@ def run_step(
 
 
 def own_copy(part: xr.Dataset) -> xr.Dataset:
-    """A part with arrays of its own, in the same order in memory, on which rounding may depend."""
+    """A copy of a part with the same memory layout, on which rounding may depend."""
     own = {
         name: variable.copy(data=variable.data.copy(order="K"))
         for name, variable in part.variables.items()
@@ -348,7 +348,7 @@ def confirm_axes(job: Job, w: slice, t: slice) -> None:
                 reseed(device_of(job.network), job.seed, w.start, t.start)
                 run_step(job, *small, None, reverse=reverse)
             outputs.append([[call[p.path] for call in p.calls] for p in probes])
-    except Exception:  # a network that runs for its own lengths alone
+    except Exception:  # a network that runs only for its own lengths
         outputs = []
     for i, hook in enumerate(hooks):
         calls = [run[i] for run in outputs]

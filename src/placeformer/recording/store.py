@@ -60,8 +60,8 @@ def is_finished(path: Path) -> bool:
 def sole_writer(path: Path) -> Iterator[None]:
     """Lock a store for writing; the system releases the lock when the process ends.
 
-    The lock file is next to the store, which need not exist yet. It remains with an unfinished
-    recording: if it were deleted while other processes open it, two of them could hold a lock.
+    The lock file is next to the store, which need not exist yet. It remains while the recording is
+    unfinished: if it were deleted while other processes open it, two of them could hold a lock.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def sole_writer(path: Path) -> Iterator[None]:
 
 @contextmanager
 def state_of_forward() -> Iterator[None]:
-    """Say whose state cannot be saved."""
+    """Say in the error that it is the state of `forward` that cannot be saved."""
     try:
         yield
     except TypeError as error:
@@ -147,7 +147,7 @@ class Memory:
         self.values = {name: np.empty(shape(frame, name), dtype) for name, dtype in dtypes.items()}
 
     def part(self, walks: slice, steps: slice) -> dict[str, Tensor]:
-        """Where values of these walks and recorded steps are to be written, (walk, time, ...)."""
+        """Tensors (walk, time, ...) that take the values of these walks and recorded steps."""
         return {name: torch.from_numpy(value[walks, steps]) for name, value in self.values.items()}
 
     def done(self, walks: slice, steps: slice, point: Point) -> None:
@@ -175,7 +175,7 @@ class Stream:
         import zarr
 
         self.path = path
-        for stray in path.rglob("*.partial"):  # of a process of ours killed while it wrote
+        for stray in path.rglob("*.partial"):  # left by a process killed while it wrote
             if PARTIAL.search(stray.name) and stray.is_file():
                 stray.unlink()
         group = zarr.open_group(path, mode="r+")
@@ -190,7 +190,7 @@ class Stream:
         self.stored, self.filled = self.point.stored, 0
 
     def part(self, walks: slice, steps: slice) -> dict[str, Tensor]:
-        """Where values of these walks and recorded steps are to be written, (walk, time, ...)."""
+        """Tensors (walk, time, ...) that take the values of these walks and recorded steps."""
         rows = slice(self.filled, self.filled + steps.stop - steps.start)
         n_walks = walks.stop - walks.start
         return {name: torch.from_numpy(b[:n_walks, rows]) for name, b in self.buffers.items()}
@@ -346,8 +346,8 @@ def check_same(path: Path, provenance: str) -> dict[str, Any]:
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
     """List settings that differ, with both values; the version of the library may differ.
 
-    Axes that were inferred during the recording are known in the store only. Other code is compared
-    by what it gives.
+    Axes that were inferred during the recording are known in the store only. Code that has changed
+    is compared by its values instead.
     """
     found = []
     skipped = ("placeformer", "outputs", "code_sha256", "forward_sha256")

@@ -1,4 +1,4 @@
-"""Recording of any other torch network along behaviour."""
+"""Recording along behaviour of any torch network other than a navigation Transformer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CHUNK = 1024
 """Default number of steps that run at once if the state of the network is carried."""
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-"""Complex numbers of the precision of real ones."""
+"""Complex dtype with the precision of each real one."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Feed:
         return None, {}
 
     def call(self, inputs: Mapping[str, Tensor]) -> None:
-        """Call the network with its inputs; errors get a note with their shapes."""
+        """Call the network with its inputs; errors get a note with the shapes of the inputs."""
         args, kwargs = arguments(self.network, inputs)
         try:
             self.network(*args, **kwargs)
@@ -227,7 +227,7 @@ def warn_of_statistics(network: nn.Module, plan: Plan) -> None:
     ]
     if names and plan.batch < plan.n_walks:
         warnings.warn(
-            f"{names[0]!r} normalises by the mean of the batch, for want of running statistics: "
+            f"{names[0]!r} normalises by the mean of the batch, as it has no running statistics: "
             f"activations depend on which {plan.batch} walks run together; pass "
             f"batch={plan.n_walks} to run all of them at once",
             stacklevel=4,
@@ -267,7 +267,9 @@ def with_inputs(walks: xr.Dataset, inputs: Mapping[str, Any]) -> xr.Dataset:
     """Join behaviour and inputs in one Dataset, whose parts are passed to `forward`."""
     twice = sorted(set(inputs) & set(walks.variables))
     if twice:
-        raise ValueError(f"inputs: {', '.join(twice)} is also in walks; name it once")
+        raise ValueError(
+            f"inputs must have other names than walks, got {', '.join(twice)} in both; rename one"
+        )
     n_walks, n_steps = walks.sizes[schema.WALK], walks.sizes[schema.TIME]
     source = f"walks has {n_walks} walks of {n_steps} steps"
     return walks.assign(arrays.label(inputs, n_walks, n_steps, "inputs", source, known={}))
@@ -282,7 +284,8 @@ def name_axes(hooks: Sequence[LayerHook], dims: Dims | Mapping[str, Dims] | None
     if named:
         recorded = ", ".join(hook.label for hook in hooks)
         raise ValueError(
-            f"dims: {', '.join(named)} is not recorded; layers must include it, got {recorded}"
+            f"dims must name recorded layers, {recorded}, got {', '.join(map(str, named))}; record "
+            "these with layers as well"
         )
 
 

@@ -10,16 +10,16 @@ from placeformer.stats.permutation import p_value
 Floats = NDArray[np.float64]
 
 APART = 1e-6
-"""Share of the distance to the next value over which equal values are spread."""
+"""Fraction of the distance to the next value over which equal values are spread."""
 
 
 def dip(values: ArrayLike) -> float:
-    """Greatest distance of the empirical distribution from the nearest unimodal one.
+    """Largest distance of the empirical distribution from the nearest unimodal one.
 
     From 1 / (2 n) to 1 / 4; NaN without values. The algorithm is that of Hartigan (1985): the
     distribution is enclosed between its greatest convex minorant and its least concave majorant,
-    over an interval of modes that shrinks to where these are furthest apart. It takes the values
-    for distinct: equal ones are moved apart by next to nothing, so that one of them may be the
+    over an interval of modes that shrinks to where these are furthest apart. It assumes that values
+    are distinct: equal ones are moved apart by a negligible amount, so that one of them may be the
     mode.
 
     References
@@ -64,7 +64,7 @@ def dip(values: ArrayLike) -> float:
 
 
 def _distinct(values: Floats) -> Floats:
-    """Values in ascending order from 0, equal ones spread over next to nothing."""
+    """Values in ascending order from 0, equal ones moved apart by a negligible amount."""
     x, counts = np.unique(values, return_counts=True)
     room = np.append(np.diff(x), 1.0)
     among = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -88,9 +88,9 @@ def _hull(x: Floats, y: Floats, sign: int) -> NDArray[np.intp]:
 def dip_test(values: ArrayLike, *, n_resamples: int = 999, seed: int = 0) -> tuple[float, float]:
     """Dip of values, and the p-value that they come from a unimodal distribution.
 
-    p is the share of uniform samples of the same size with as great a dip, the data counted: of
-    unimodal distributions the uniform one has the greatest dips, so that p is too large for others,
-    never too small.
+    p is the fraction of uniform samples of the same size with a dip at least as large, the data
+    included. Among unimodal distributions the uniform one has the largest dips, so that p is too
+    large for others, never too small.
     """
     x = np.asarray(values, float).ravel()
     observed = dip(x)

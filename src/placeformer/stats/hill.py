@@ -21,11 +21,11 @@ STEEPEST, FLATTEST = 20.0, 0.1
 BEYOND = 100.0
 """Factor below the minimum positive dose and above the maximum dose that bounds K."""
 GRID, ZOOMS = 81, 12
-"""Number of values of K and of n on a grid, and greatest number of ever finer grids."""
+"""Number of values of K and of n on a grid, and largest number of successively finer grids."""
 LEAST_GAIN = 2.0
-"""Least difference of AICc between a curve without saturation and the Hill curve."""
+"""Smallest difference of AICc between a curve without saturation and the Hill curve."""
 SATURATED = (0.9, 0.8)
-"""Least :func:`saturation` at the greatest dose, and least lower bound of its interval."""
+"""Smallest :func:`saturation` at the highest dose, and smallest lower bound of its interval."""
 Floats = NDArray[np.float64]
 
 
@@ -60,12 +60,12 @@ def fit_hill(
           likelihood under normal errors of equal variance; 0, or infinite, where it reaches the end
           of the search range (K: a hundred times beyond the doses, n: 20). NaN with fewer than five
           doses;
-        - `saturation`, the share of the way between its two ends that the curve has come at the
-          greatest dose, 0 to 1, and `saturation_interval` (bound);
+        - `saturation`, the fraction of the way between its two ends that the curve has covered at
+          the highest dose, 0 to 1, and `saturation_interval` (bound);
         - `identifiable`, and `reason`, why not: fewer than five doses, no dependence on dose
           (`p_flat` ≥ 1 - `level`), K beyond the positive doses, a step between two doses, a curve
           without saturation that fits as well (`delta_aicc` ≤ 2), an unbounded interval of K or n,
-          or a saturation below 0.9 or with an interval from below 0.8;
+          or a saturation below 0.9 or with a lower bound below 0.8;
         - `p_flat`: F test of the curve against a constant, 3 and points - 4 degrees of freedom;
         - `delta_aicc`: AICc of a + b ln(1 + dose / d), the curve without saturation, minus that of
           the Hill curve; infinitely negative with fewer than seven points;
@@ -74,7 +74,7 @@ def fit_hill(
     Raises
     ------
     TypeError
-        Something else than a DataArray, such as the whole Dataset of a dose response.
+        `response` is not a DataArray but, for example, the whole Dataset of a dose response.
     ValueError
         The coordinate does not exist, the response has several dimensions, no finite point or
         negative doses, or the level does not lie between 0 and 1.
@@ -135,9 +135,11 @@ def fit_hill(
         {
             "value": variable("parameter", values, about),
             "interval": variable(("parameter", "bound"), interval[:4], about, level=level),
-            "saturation": variable((), saturation(x, values), "share of the way at the last dose"),
+            "saturation": variable(
+                (), saturation(x, values), "fraction of the way at the last dose"
+            ),
             "saturation_interval": variable(
-                "bound", interval[4], "share of the way at the last dose", level=level
+                "bound", interval[4], "fraction of the way at the last dose", level=level
             ),
             "identifiable": variable((), not reason, "whether the data identify a saturation"),
             "reason": variable((), reason, "why not"),
@@ -145,7 +147,7 @@ def fit_hill(
             "delta_aicc": variable(
                 (), gain, "AICc without saturation minus that of the Hill curve"
             ),
-            "r2": variable((), r2, "share of variance fitted"),
+            "r2": variable((), r2, "fraction of variance explained"),
             "n_points": variable((), x.size, "points"),
             "fitted": variable(dose, hill(doses, values), f"Hill: {name}", units=unit),
         },
@@ -167,7 +169,7 @@ def points(response: Any, dose: str) -> tuple[Floats, Floats]:
         there = f" of {', '.join(map(str, response))}" if isinstance(response, xr.Dataset) else ""
         raise TypeError(
             f"response must be a DataArray, one value per point, got {type(response).__name__}"
-            f"{there}; of a dose response choose one variable, as in "
+            f"{there}; for a dose response choose one variable, as in "
             'response.error.sel(memory="reference", maps="trained")'
         )
     if dose not in response.coords:
@@ -183,7 +185,7 @@ def points(response: Any, dose: str) -> tuple[Floats, Floats]:
     if not finite.any():
         raise ValueError("response must have points with a finite dose and value, got none")
     if (x[finite] < 0).any():
-        raise ValueError(f"doses must be ≥ 0, got {x[finite].min():g}")
+        raise ValueError(f"doses of response must be ≥ 0, got {x[finite].min():g}")
     return x[finite], y[finite]
 
 
@@ -242,7 +244,7 @@ def fit(x: Floats, y: Floats) -> Floats:
 
 
 def saturation(x: Floats, parameters: Floats) -> float:
-    """Share of the way from one end of the curve to the other at the greatest dose, 0 to 1."""
+    """Fraction of the way from one end of the curve to the other at the highest dose, 0 to 1."""
     k, n = np.asarray(parameters[2]), np.asarray(abs(parameters[3]))
     return float(rise(x.max(keepdims=True), k, n)[0])
 
@@ -250,9 +252,9 @@ def saturation(x: Floats, parameters: Floats) -> float:
 def profile_intervals(x: Floats, y: Floats, parameters: Floats, level: float) -> Floats:
     """Profile-likelihood intervals (5, bound) of the parameters and of :func:`saturation`.
 
-    A value is in the interval if the best curve with it has a sum of squared residuals of at most
-    that of the fit times 1 + F / (points - 4), F being the quantile of Fisher's distribution with 1
-    and points - 4 degrees of freedom.
+    A value is in the interval if the sum of squared residuals of the best curve with this value is
+    at most that of the fit times 1 + F / (points - 4), where F is the quantile of Fisher's
+    distribution with 1 and points - 4 degrees of freedom.
     """
     df = x.size - len(PARAMETERS)
     most = ((y - hill(x, parameters)) ** 2).sum() * (1 + stats.f.ppf(level, 1, df) / df)
@@ -302,9 +304,9 @@ def flat_p(rest: float, total: float, n: int) -> float:
 
 
 def logarithmic(x: Floats, y: Floats) -> float:
-    """Least sum of squared residuals of a + b ln(1 + dose / d), which has no upper end.
+    """Smallest sum of squared residuals of a + b ln(1 + dose / d), which has no upper limit.
 
-    It is a straight line in the dose for a great d, and in its logarithm for a small one.
+    It is a straight line in the dose for a large d, and in its logarithm for a small one.
     """
 
     def squares(log_d: Floats) -> Any:
@@ -348,26 +350,25 @@ def why_not(
     if p_flat >= size:
         return f"a constant fits as well (F test, p = {p_flat:.2g})"
     if not low <= k <= high:
-        end = (
-            f"beyond the greatest dose, {high:g}" if k > high else f"below the least dose, {low:g}"
-        )
+        end = f"above the highest dose, {high:g}" if k > high else f"below the lowest dose, {low:g}"
         return f"K = {k:.3g} lies {end}: no saturation within the doses"
     if abs(n) >= STEEPEST * 0.99:
         below, above = x[x <= k].max(), x[x >= k].min()
         return f"the response steps between {below:g} and {above:g}: K may be anywhere between"
     if not gain > LEAST_GAIN:
         return (
-            "a + b ln(1 + dose / d), which never saturates, fits as well (its AICc less that of "
+            "a + b ln(1 + dose / d), which never saturates, fits as well (its AICc minus that of "
             f"the Hill curve is {gain:.2g}, and must be above {LEAST_GAIN:g})"
         )
     if interval[2, 0] == 0 or np.isinf(interval[2, 1]):
-        return f"the interval of K, {interval[2, 0]:.3g} to {interval[2, 1]:.3g}, has no end"
+        return f"the interval of K, {interval[2, 0]:.3g} to {interval[2, 1]:.3g}, is unbounded"
     if np.isinf(interval[3]).any():
-        return f"the interval of n, {interval[3, 0]:.3g} to {interval[3, 1]:.3g}, has no end"
+        return f"the interval of n, {interval[3, 0]:.3g} to {interval[3, 1]:.3g}, is unbounded"
     at_last, least = saturation(x, values), interval[4, 0]
     if at_last < SATURATED[0] or least < SATURATED[1]:
         return (
-            f"at the greatest dose, {high:g}, the curve has come {at_last:.0%} of its way "
-            f"(interval from {least:.0%}); {SATURATED[0]:.0%} (from {SATURATED[1]:.0%}) are needed"
+            f"at the highest dose, {high:g}, the curve has covered {at_last:.0%} of its range "
+            f"(lower bound {least:.0%}); {SATURATED[0]:.0%} (lower bound {SATURATED[1]:.0%}) is "
+            "needed"
         )
     return ""

@@ -57,10 +57,11 @@ def error_interval(
 ) -> Floats:
     """Interval (..., bound) of an error counted on walks, within 0 to 1 and never of width 0.
 
-    Predictions of one walk are alike, so that they count as fewer than they are: the interval is
-    Wilson's for n / deff predictions, with Student's t for walks - 1 degrees of freedom in place of
-    the normal quantile. The design effect deff, at least 1, is the variance of the error between
-    walks over that of independent predictions (Korn and Graubard, 1998, for the exact interval).
+    Predictions of one walk are correlated, so that they count as fewer than they are: the interval
+    is Wilson's for n / deff predictions, with Student's t for walks - 1 degrees of freedom in place
+    of the normal quantile. The design effect deff, at least 1, is the variance of the error between
+    walks divided by that of independent predictions (Korn and Graubard, 1998, for the exact
+    interval).
 
     Parameters
     ----------
@@ -69,8 +70,8 @@ def error_interval(
     level
         Coverage of the interval.
     of_sets
-        Variance (...,) that the error has for another reason, such as the choice of the sets of
-        units of which `wrong` is the mean.
+        Further variance (...,) of the error, such as that between the sets of units over which
+        `wrong` is averaged.
 
     Returns
     -------
@@ -96,9 +97,9 @@ def error_interval(
 def over_seeds(values: Floats, *, level: float = LEVEL) -> Estimate:
     """Mean of one value per seed, with Student's t interval over seeds and p of a mean of 0.
 
-    The interval and p are NaN for a single seed, which says nothing about other seeds, and where
-    all seeds have the same value, as the ranks of a few networks may: their spread is not known to
-    be 0.
+    The interval and p are NaN for a single seed, which says nothing about other seeds, and if all
+    seeds have the same value, as ranks of a few networks may, which does not show that their spread
+    is 0.
     """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]

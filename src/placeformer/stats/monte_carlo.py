@@ -75,7 +75,7 @@ class MonteCarloTest:
         self._squares[..., units] += step * np.where(known, values - mean, 0.0)
 
     def next_draws(self) -> int:
-        """Number of draws to make before the decisions are looked at again."""
+        """Number of draws to make before the decisions are checked again."""
         made = int(self.drawn.max(initial=0))
         wanted = max(FIRST, made // 4) if self.sequential else self.most
         return min(wanted, self.most - made)

@@ -10,12 +10,12 @@ from scipy import stats
 
 
 class Overlap(NamedTuple):
-    """Shared members of two sets, and what chance gives."""
+    """Shared members of two sets, and what is expected by chance."""
 
     kept: float
-    """Share of the first set that the second one has as well; NaN for an empty first set."""
+    """Fraction of the first set that is also in the second one; NaN for an empty first set."""
     chance: float
-    """Its expectation."""
+    """Its expectation by chance."""
     excess: float
     """(kept - chance) / (1 - chance); NaN where chance is 1."""
     p: float
@@ -23,7 +23,7 @@ class Overlap(NamedTuple):
 
 
 def overlap(first: ArrayLike, second: ArrayLike, strata: ArrayLike) -> Overlap:
-    """Share of a set that another one keeps, with its exact distribution under chance.
+    """Fraction of a set that is also in another one, with its exact distribution under chance.
 
     Under the null hypothesis the members of the second set are drawn without regard to the first,
     as many in every stratum: the number shared in a stratum is hypergeometric, and their sum has

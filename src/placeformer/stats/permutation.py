@@ -1,9 +1,10 @@
 """P-values of permutation tests: an observed value among the values of a null distribution.
 
-Every p-value of the package is (k + 1) / (n + 1), k being the values of the null that are at least
-as extreme as the observed one and n all of them (Phipson and Smyth, 2010). Ties count towards k:
-a permutation that leaves the data unchanged must reach the observed value. It does so only up to
-rounding where the two were summed in different orders, hence one relative tolerance for all.
+Every p-value of the package is (k + 1) / (n + 1), where k is the number of values of the null that
+are at least as extreme as the observed one, and n the number of all of them (Phipson and Smyth,
+2010). Ties count towards k: a permutation that leaves the data unchanged must reach the observed
+value. It does so only up to rounding if the two were summed in different orders, hence the relative
+tolerance, which is the same for all tests.
 
 References
 ----------
@@ -40,8 +41,8 @@ def p_value(null: ArrayLike, observed: ArrayLike, *, greater: bool = True, axis:
     -------
     float or numpy.ndarray
         (k + 1) / (n + 1), above 0 and at most 1; NaN where the observed value is NaN or the null
-        has no values. Values count as ties within ``TIES`` of the greatest absolute value among
-        the null and the observed: the size of the terms of which both are sums.
+        has no values. Values that differ by less than ``TIES`` times the largest absolute value
+        among the null and the observed are ties: this is the size of the terms that were summed.
     """
     null = np.moveaxis(np.asarray(null, float), axis, 0)
     value = np.asarray(observed, float)

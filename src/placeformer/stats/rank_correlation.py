@@ -64,9 +64,9 @@ def correlation(
     """Spearman's ρ over points, with a percentile bootstrap interval (of eight or more) and p.
 
     The two-sided p is from Student's t = ρ √(df / (1 - ρ²)) with points - 2 degrees of freedom, or
-    points - 3 for a partial ρ, but not below 2 / n!, the share of the orders of n points whose ρ is
-    1 or -1. If points hang together, `cluster` names the cluster of each: the bootstrap draws
-    clusters, and their number takes the place of that of the points.
+    points - 3 for a partial ρ, but not below 2 / n!, the fraction of the orders of n points whose ρ
+    is 1 or -1. If points are not independent, `cluster` names the cluster of each: the bootstrap
+    draws clusters, and their number takes the place of that of the points.
     """
     variables = [x, y] if given is None else [x, y, given]
     table = np.stack(variables).astype(float)
@@ -100,9 +100,9 @@ def members_of(label: NDArray[Any]) -> list[NDArray[np.intp]]:
 
 
 class Permutation(NamedTuple):
-    """A statistic with its two-sided permutation p, and the least one of p ≤ 1 - LEVEL.
+    """A statistic with its two-sided permutation p and its critical value.
 
-    `least` is the absolute value that the statistic must exceed for such a p.
+    `least` is the absolute value that the statistic must exceed for p ≤ 1 - LEVEL.
     """
 
     value: float
@@ -144,8 +144,8 @@ def partial_within(
 ) -> Permutation:
     """Partial Spearman's ρ given the block, with `y` permuted within blocks.
 
-    It is the correlation of the ranks less their means over the block. Points with NaN are left
-    out; NaN where no block has several points, or a variable is constant within all blocks.
+    It is the correlation of the ranks minus their means over the block. Points with NaN are left
+    out; NaN if no block has several points, or a variable is constant within all blocks.
     """
     finite = np.isfinite(x) & np.isfinite(y)
     blocks = members_of(block[finite])

@@ -5,10 +5,10 @@ agree to about 1e-7 of their terms. The tolerances are one order of magnitude ab
 """
 
 FLAT = 1e-6
-"""A map whose range is below this share of its greatest absolute value is flat."""
+"""A map whose range is below this fraction of its largest absolute value is flat."""
 
 NO_VARIANCE = 1e-6
-"""A variance below this share of the raw sum of squares it was computed from is 0."""
+"""A variance below this fraction of the raw sum of squares it was computed from is 0."""
 
 TIES = 1e-6
-"""Two values of a statistic that differ by less than this share of their scale are equal."""
+"""Two values of a statistic that differ by less than this fraction of their scale are equal."""

@@ -21,8 +21,8 @@ class Batch(NamedTuple):
 
     action: Tensor  # (member, walk, time)
     seen: Tensor  # (member, walk, time), the letters before the actions
-    target: Tensor  # (member, walk, time), the letters after them
-    again: Tensor  # (member, walk, time), was the place moved to among those of the window
+    target: Tensor  # (member, walk, time), the letters after the actions
+    again: Tensor  # (member, walk, time), whether the place moved to is in the attended window
 
 
 class WalkLoader:
@@ -44,7 +44,7 @@ class WalkLoader:
     trail : (walk, ≤ memory + 1)
         Their last places.
     fresh : (walk, place)
-        Letters of the maps never met again, which the first walks are on.
+        Letters of the maps that occur only once, on which the first walks run.
     age
         Chunks since the walks started.
     path_seed
@@ -134,7 +134,7 @@ def stack_batches(loaders: Sequence[WalkLoader], step: int) -> Batch:
 
 
 def to_device(values: NDArray[np.integer], device: torch.device) -> Tensor:
-    """Copy to the device, without waiting for it to come to that."""
+    """Copy to the device, without waiting until it has done so."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -142,7 +142,7 @@ def to_device(values: NDArray[np.integer], device: torch.device) -> Tensor:
 
 
 def remembered(trail: Tensor, steps: int) -> Tensor:
-    """Tell for the last `steps` places whether they occur before in their trail.
+    """Whether each of the last `steps` places occurs earlier in its trail.
 
     The trail, (…, ≤ memory + steps + 1), is what the network can attend to: see
     :func:`placeformer.models.memory.visited`, which takes whole walks.
@@ -157,7 +157,7 @@ def judge(batch: Batch, logits: Tensor, n_fresh: int) -> tuple[Tensor, Tensor]:
     """Loss of every network, (member,), and its counts on trained maps, (member, 4).
 
     The counts are predictions of places seen before, wrong ones among them, predictions of other
-    places, and wrong ones among these. The first `n_fresh` walks are on maps never met again.
+    places, and wrong ones among these. The first `n_fresh` walks are on maps that occur only once.
     """
     target, exact = batch.target.long(), torch.promote_types(logits.dtype, torch.float32)
     loss = F.cross_entropy(logits.flatten(0, 2).to(exact), target.flatten(), reduction="none")
@@ -167,7 +167,7 @@ def judge(batch: Batch, logits: Tensor, n_fresh: int) -> tuple[Tensor, Tensor]:
 
 
 def share(wrong: float, n: float) -> float:
-    """Share of wrong predictions; NaN of none."""
+    """Fraction of wrong predictions; NaN if there are none."""
     return wrong / n if n else float("nan")
 
 
@@ -195,7 +195,7 @@ class RecentSteps:
         return min(self.n, len(self.loss))
 
     def add(self, loss: Tensor, counts: Tensor) -> None:
-        """Take in a step; see :func:`judge`."""
+        """Add a step; see :func:`judge`."""
         here = self.n % len(self.loss)
         self.loss[here], self.counts[here] = loss.detach(), counts
         self.n += 1
@@ -212,7 +212,7 @@ class RecentSteps:
     def describe(self, n_maps: int, n_steps: int = 50) -> str:
         """Put the last steps of all networks into words, for a progress bar.
 
-        Directly after an evaluation there are none, and the words are those before it.
+        Directly after an evaluation there are none, and the words are those from before it.
         """
         if len(self):
             loss, seen, seen_wrong, unseen, unseen_wrong = self.totals(n_steps).reshape(-1, 5).T
@@ -224,7 +224,7 @@ class RecentSteps:
         return self.text
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the whole memory, as it lies."""
+        """The whole memory as it is."""
         return {"n": self.n, "loss": self.loss.cpu(), "counts": self.counts.cpu()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:

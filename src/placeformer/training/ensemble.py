@@ -33,7 +33,7 @@ from placeformer.training.trainer import (
 
 
 class OwnActivations(nn.Module):
-    """The activation of every member, in the place of one: inside vmap, which hides the members."""
+    """The activation of every member, in place of a single one inside vmap, which hides members."""
 
     def __init__(self, configs: Sequence[ModelConfig], device: torch.device) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class OwnActivations(nn.Module):
         self.units = [activation_of_all(group, device) for group in groups]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to (walk, time, unit) of a member."""
+        """Apply to (walk, time, unit) of one member."""
         return Unhidden.apply(x, self.of_all)
 
     def set_alphas(self, alphas: Sequence[float | None]) -> None:
@@ -69,7 +69,7 @@ def activation_of_all(
 
 
 class StackedNMDA:
-    """NMDA_α of several networks with an α of their own."""
+    """NMDA_α of several networks, each with its own α."""
 
     def __init__(self, alphas: Sequence[float | None], device: torch.device) -> None:
         self.shift = torch.zeros(len(alphas), 1, 1, 1, device=device)
@@ -106,7 +106,7 @@ class Unhidden(torch.autograd.Function):
 
 
 def shared_network(configs: Sequence[ModelConfig], own: OwnActivations) -> NavigationTransformer:
-    """Make the network whose weights are given to it: it has none of its own."""
+    """Make the network that all members run with their weights; it has no weights of its own."""
     with torch.device("meta"):
         network = NavigationTransformer(configs[0])
     for layer in network.layers:
@@ -126,7 +126,7 @@ def stack_moments(
 ) -> dict[str, Tensor]:
     """Put the optimizer's state of one weight of every member in one tensor each.
 
-    AdamW's count of steps is the same for all. Before step 1 all is zero.
+    AdamW's count of steps is the same for all. Before step 1 everything is zero.
     """
     count = {"step": torch.zeros((), dtype=torch.float32, device=whole.device)}
     adamw = isinstance(optimizer, torch.optim.AdamW)
@@ -168,9 +168,9 @@ class Captured:
     Parameters
     ----------
     function
-        Takes one hashable argument and tensors, and returns tensors that no gradient is asked of.
-        Whatever else it reads or changes, such as weights and an optimizer's moments, stays at the
-        same place in memory and is changed in place.
+        Takes one hashable argument and tensors, and returns tensors that need no gradient.
+        Everything else that it reads or changes, such as weights and an optimizer's moments, must
+        stay at the same place in memory and be changed in place.
     """
 
     def __init__(self, function: Step) -> None:
@@ -180,7 +180,7 @@ class Captured:
         self.graphs: dict[Any, Graph] = {}
 
     def __call__(self, way: Hashable, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Call the function: as it is at first, by its graph from then on."""
+        """Call the function: directly the first few times, then by replaying its graph."""
         key = (way, *((x.shape, x.dtype) for x in inputs))
         if key not in self.graphs:
             self.calls[key] += 1
@@ -194,7 +194,7 @@ class Captured:
         return tuple(x.clone() for x in graph.outputs)
 
     def plainly(self, way: Hashable, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Call the function on another stream than the usual one, as before a capture it must."""
+        """Call the function on a separate stream, as is required before a capture."""
         usual = torch.cuda.current_stream()
         self.stream.wait_stream(usual)
         with torch.cuda.stream(self.stream):
@@ -203,7 +203,7 @@ class Captured:
         return outputs
 
     def capture(self, way: Hashable, *inputs: Tensor) -> Graph:
-        """Write down the kernels of a call; none of them runs. One pool serves all graphs."""
+        """Record the kernels of a call without running them. All graphs share one memory pool."""
         own, graph = tuple(x.clone() for x in inputs), torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool):
             outputs = self.function(way, *own)
@@ -211,26 +211,26 @@ class Captured:
 
 
 class Ensemble:
-    """Training runs that take every step together, for the sake of a large GPU.
+    """Training runs that take every step together, to make use of a large GPU.
 
-    Each keeps its own seed, world, walks, α or activation, and its gradient is clipped alone: what
-    becomes of it is what :class:`Trainer` would make of it, up to rounding and, where there is
-    dropout, up to the random units dropped.
+    Each keeps its own seed, world, walks, α or activation, and its gradient is clipped separately:
+    the result is the one that :class:`Trainer` would give, up to rounding and, with dropout, up to
+    the random units that are dropped.
 
     Parameters
     ----------
     recipes
-        What to train. Names differ; the training, the size of the world, and the network but for
-        its activation and α, or the schedule of α, are the same for all.
+        What to train. Names must differ; the training, the size of the world, and the network must
+        be the same for all, except for its activation and α, or the schedule of α.
     device
         "cpu", "cuda", …
 
     Attributes
     ----------
     members : list of Trainer
-        The runs, ordered by activation. Their weights are parts of the ensemble's, and they can be
-        evaluated and published like any other. One that has diverged is reported and left out: it
-        gets no more snapshots and rows of history, and the others go on.
+        The runs, ordered by activation. Their weights are views of the ensemble's, and they can be
+        evaluated and published like any other run. One that has diverged is reported and left out:
+        it gets no more snapshots and rows of history, and the others continue.
     """
 
     def __init__(self, recipes: Sequence[Recipe], device: str = "cpu") -> None:
@@ -272,7 +272,7 @@ class Ensemble:
             member.seconds = value
 
     def stack_weights(self) -> None:
-        """Put the members' weights and moments in one tensor each; theirs become parts of it.
+        """Put the members' weights and moments in one tensor each; theirs become views of it.
 
         Graphs read and change these tensors, so they are captured anew.
         """
@@ -300,11 +300,11 @@ class Ensemble:
         self.descent, self.answers = self.captured(self.descend), self.captured(self.answer)
 
     def captured(self, step: Step) -> Step:
-        """On a GPU a graph of it."""
+        """The step itself or, on a GPU, a captured version of it."""
         return Captured(step) if self.device.type == "cuda" else step
 
     def train_step(self) -> None:
-        """One chunk of every walk, one optimiser step of every member; nothing waits for a GPU."""
+        """One chunk of every walk, one optimiser step of every member; no waiting for a GPU."""
         self.set_alphas(self.step)
         loaders = [member.loader for member in self.members]
         batch = stack_batches(loaders, self.step)
@@ -405,7 +405,7 @@ class Ensemble:
                 member.save_snapshot(folder / member.recipe.name)
 
     def goes_on(self, member: Trainer, state: Mapping[str, Any]) -> bool:
-        """Whether a member goes on; one whose state is not finite any more is left out."""
+        """Whether a member goes on; one whose state is no longer finite is left out."""
         if member.diverged is None and not is_finite(state):
             member.diverged = self.step
             warnings.warn(
@@ -435,15 +435,15 @@ class Ensemble:
         if not any(going_on):
             raise FloatingPointError(
                 f"the training has diverged: no member has finite weights after step {self.step}; "
-                "choose a smaller training.learning_rate or training.clip. The checkpoint before "
-                "it stays"
+                "choose a smaller training.learning_rate or training.clip. The previous checkpoint "
+                "is kept"
             )
         for member, state in zip(self.members, states, strict=True):
             state["diverged"] = member.diverged
         return {"members": states}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on where `saved` stopped; a checkpoint of other recipes is refused."""
+        """Go on where `saved` stopped; a checkpoint of other recipes raises ValueError."""
         theirs = {json.loads(one["recipe"])["name"]: one for one in saved.get("members", [saved])}
         names = [member.recipe.name for member in self.members]
         if "members" not in saved or theirs.keys() != set(names):
@@ -467,7 +467,7 @@ def check_alike(recipes: Sequence[Recipe]) -> None:
     names = [recipe.name for recipe in recipes]
     if not names or len(set(names)) < len(names):
         raise ValueError(
-            f"recipes must hold at least one, each with a name of its own, got {names}"
+            f"recipes must hold at least one recipe, each with a different name, got {names}"
         )
     first = common(recipes[0])
     for recipe in recipes[1:]:
@@ -475,7 +475,7 @@ def check_alike(recipes: Sequence[Recipe]) -> None:
             if value != first[key]:
                 raise ValueError(
                     f"{key} must be the same in an ensemble, got {first[key]!r} in {names[0]} and "
-                    f"{value!r} in {recipe.name}; train the one or the other apart"
+                    f"{value!r} in {recipe.name}; train one of them separately"
                 )
 
 
@@ -497,7 +497,7 @@ def train_ensemble(
     minutes: float | None = None,
     progress: bool = True,
 ) -> list[Trainer]:
-    """Train networks together, or go on with an ensemble that was stopped.
+    """Train networks together, or resume an ensemble that was stopped.
 
     Parameters
     ----------
@@ -511,7 +511,7 @@ def train_ensemble(
     Returns
     -------
     list of Trainer
-        One a recipe, in their order, with the trained `model` in eval mode and its `history`;
+        One per recipe, in their order, with the trained `model` in eval mode and its `history`;
         `diverged` is the step at which a run was left out, None for the others.
     """
     read = [r if isinstance(r, Recipe) else Recipe.read(r) for r in recipes]

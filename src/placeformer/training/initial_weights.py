@@ -19,7 +19,7 @@ from placeformer.zoo.config import FolderError
 from placeformer.zoo.registry import is_zoo_name, load
 
 IN_MEMORY = "in memory"
-"""``[init] source`` of a network that was loaded from nowhere, or has changed since."""
+"""``[init] source`` of a network that was not loaded, or has changed since it was."""
 SHOWN = 4  # tensors named in one error
 
 Init = NavigationTransformer | str | os.PathLike[str]
@@ -103,7 +103,7 @@ def shape_of(tensors: Mapping[str, Tensor], name: str) -> object:
 def origin(network: NavigationTransformer, sha256: str) -> dict[str, Any]:
     """Return what loads a network with these weights again: its source, and the step of a snapshot.
 
-    Of a folder only the name is kept, for recipes are published.
+    For a folder only its name is kept, since recipes are published.
     """
     info = network.info
     source, step = str(info.get("source", "")), info.get("step")
@@ -113,7 +113,7 @@ def origin(network: NavigationTransformer, sha256: str) -> dict[str, Any]:
             same = weights_sha256(load(source, step=step)) == sha256
         else:
             same = "folder" in info and weights_sha256(load(Path(info["folder"]))) == sha256
-    except FolderError:  # it is not there any more
+    except FolderError:  # it no longer exists
         same = False
     if not same:
         return {"source": IN_MEMORY}

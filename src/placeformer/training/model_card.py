@@ -80,7 +80,7 @@ def publish(
 ) -> NavigationTransformer:
     """Store a trained network, measure it as stored, and write its card.
 
-    The folder holds the weights (rounded to float16), the measured memory errors and shares of
+    The folder holds the weights (rounded to float16), the measured memory errors and fractions of
     place cells, the recipe, the history of the training and its curve, and a card that states all
     of them. It is what :func:`load` reads and :func:`push` shares.
 
@@ -92,7 +92,7 @@ def publish(
         New or empty folder. It appears complete, with its card, or not at all.
     recipe
         The TOML file it was trained with, whose comments are kept; by default the recipe is written
-        from `trainer`. For a training with `init`, the table ``[init]`` is added.
+        from `trainer`. For a run with `init`, the table ``[init]`` is added.
     n_walks, n_steps
         Number of walks, and of steps in each, on trained and on novel maps.
     progress
@@ -106,9 +106,9 @@ def publish(
     Raises
     ------
     TypeError
-        `trainer` is no result of :func:`train`; :func:`save` writes any other network.
+        `trainer` is not a result of :func:`train`; :func:`save` writes any other network.
     ValueError
-        `recipe` is another one than that of `trainer`, or the training has diverged.
+        `recipe` differs from that of `trainer`, or the training has diverged.
     FolderError
         `folder` is not empty or cannot be written; a subclass of ValueError.
 
@@ -131,7 +131,10 @@ def publish(
             "a network that was trained elsewhere"
         )
     if trainer.diverged is not None:
-        raise ValueError(f"trainer must not have diverged, got a run that did: {trainer.diverged}")
+        raise ValueError(
+            "trainer must not have diverged, got a run whose weights are not finite after step "
+            f"{trainer.diverged}"
+        )
     text_of_recipe = recipe_text(trainer.recipe, recipe)
     target = Path(folder).expanduser().resolve()
     with hub.new_folder(target, overwrite=False) as staging:
@@ -221,7 +224,7 @@ def results(errors: xr.Dataset) -> dict[str, dict[str, Any]]:
 def place_shares(
     model: NavigationTransformer, *, progress: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Shares of place cells as the `results` of a folder: value and definition."""
+    """Fractions of place cells as the `results` of a folder: value and definition."""
     recordings = recorded(model, **PLACE_WALKS, progress=progress)
     shares = place_cell_shares(
         recordings, n_shuffles="auto", seed=PLACE_WALKS["seed"], progress=progress

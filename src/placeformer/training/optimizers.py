@@ -18,7 +18,7 @@ class Muon(torch.optim.Optimizer):
     The update is that of ``torch.optim.Muon`` with Nesterov momentum and
     ``adjust_lr_fn="match_rms_adamw"``, so that AdamW's learning rate and weight decay fit.
     There are two differences. A parameter may be a stack of matrices, (…, rows, columns), each
-    of which is updated alone. And the iteration runs in the precision of the weights, not in
+    of which is updated separately. And the iteration runs in the precision of the weights, not in
     bfloat16, which a processor without bfloat16 instructions emulates 15 times slower than float32.
 
     Parameters
@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
     lr
         Learning rate; a tensor is read at every step of a captured graph.
     weight_decay, momentum
-        Decoupled decay of the weights, and the share of the momentum that a step keeps.
+        Decoupled decay of the weights, and the fraction of the momentum that a step keeps.
 
     References
     ----------
@@ -83,9 +83,9 @@ def make_optimizers(
     weights
         Name → weight.
     config
-        Weight decay is for matrices only.
+        Settings of the training; weight decay applies to matrices only.
     stacked
-        The weights are those of an ensemble and have one axis more, (member, …). On a GPU the
+        Whether the weights are those of an ensemble, with one more axis, (member, …). On a GPU the
         learning rate is then a tensor, which a captured step reads.
     """
     by_muon = muon_weights(weights, config, stacked) if config.optimizer == "muon" else []
@@ -140,7 +140,7 @@ def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
 
 
 def start_descent(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> None:
-    """Compute the gradient; networks do not share any of it."""
+    """Compute the gradients, which are independent between the networks of an ensemble."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.sum().backward()

@@ -24,19 +24,19 @@ WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 
 @dataclass(frozen=True)
 class Value:
-    """What a key of a recipe may hold: a number, text or truth, or a list of them or of pairs."""
+    """What a key of a recipe may hold: a number, text, boolean, or a list of these or of pairs."""
 
     kind: type
     least: float = -np.inf
     most: float = np.inf
     form: str = "one"
-    """"one"; "two", "any", "couples" or "pairs" for lists of two, any number, couples of values,
-    and pairs (step, value)."""
+    """"one" value; or a list of "two" values, of "any" number of values, of "couples" of values, or
+    of "pairs" (step, value)."""
     below: bool = False
-    """Whether `most` itself is too much."""
+    """Whether `most` itself is excluded."""
 
     def checked(self, name: str, value: Any) -> Any:
-        """Return the value, lists as tuples and numbers of the right kind; refuse any other."""
+        """Return the value, with lists as tuples and numbers of the right type; refuse others."""
         if self.form == "one":
             items = [value]
         elif not isinstance(value, list | tuple) or (self.form == "two" and len(value) != 2):
@@ -63,7 +63,7 @@ class Value:
         return items[0] if self.form == "one" else tuple(items)
 
     def is_right(self, item: Any) -> bool:
-        """Whether one item is of the kind and in the range; true is no number."""
+        """Whether one item is of the kind and in the range; a boolean is not a number."""
         kinds = (int, float) if self.kind is float else (self.kind,)
         if type(item) not in kinds:
             return False
@@ -87,10 +87,10 @@ class Value:
                 most = f"{' and' if least else ''} below 2**63"
             wanted += least + most
         forms = {
-            "two": "two times ",
-            "any": "a list of ",
-            "pairs": "a list of pairs (step, value): ",
-            "couples": "a list of pairs, each twice ",
+            "two": "a list of two values, each ",
+            "any": "a list of values, each ",
+            "pairs": "a list of pairs (step, value), each value ",
+            "couples": "a list of pairs of values, each ",
         }
         return ValueError(f"{name} must be {forms.get(self.form, '')}{wanted}, got {value!r:.80}")
 
@@ -145,24 +145,24 @@ class TrainingConfig:
     steps
         Optimiser steps; each learns from ``walks · chunk`` predictions.
     walks
-        Walks at once.
+        Number of walks at once.
     chunks_per_walk
-        Pairs (step, chunks after which all walks start afresh, from that step on). Short walks
-        come first: the path integrator must learn to tell places apart before it can keep that
-        up for thousands of steps.
+        Pairs (step, number of chunks after which all walks start afresh, from that step on). Short
+        walks come first: the path integrator must learn to tell places apart before it can do so
+        over thousands of steps.
     learning_rate, warmup, final_rate
-        Peak of the learning rate, steps of linear warm-up, and the share of the peak that each
-        cosine decay ends at.
+        Peak of the learning rate, steps of linear warm-up, and the fraction of the peak at which
+        each cosine decay ends.
     restarts
         Pairs (step, peak): where the rate rises again and the decay starts afresh (Loshchilov
         & Hutter 2017, https://doi.org/10.48550/arXiv.1608.03983). Empty: one decay to the end.
     betas, weight_decay, clip
-        AdamW's moments, the weight decay (matrices only), and the largest gradient norm.
+        AdamW's betas, the weight decay (matrices only), and the largest gradient norm.
     maps
         Pairs (step, number of trained maps in use from that step on), the first at step 0.
     fresh_maps
-        Pairs (step, share of walks on maps drawn anew for each of them, from that step on). Such a
-        map is never met again, so working memory alone can predict its letters; without them,
+        Pairs (step, fraction of walks on maps drawn anew for each of them, from that step on). Such
+        a map never occurs again, so only working memory can predict its letters; without such maps,
         recall of the trained maps takes the place of working memory.
     precision
         "float32", or "bfloat16" for autocast.
@@ -173,17 +173,17 @@ class TrainingConfig:
     optimizer
         "adamw" for all weights, or "muon" for `muon_matrices` and AdamW for all others.
     muon_momentum, muon_matrices
-        The momentum of Muon, and the layers whose matrices it updates, by the end of their names.
+        The momentum of Muon, and the layers whose matrices it updates, by the ends of their names.
     snapshots
         Steps after which the weights are written to ``snapshots/``; 0 is before the first step.
     earlier_maps
-        Number of trained maps, the first ones, that an earlier training has learnt: `maps` counts
-        the further ones, which come after them.
+        Number of the first trained maps, which an earlier training has learnt; `maps` counts the
+        maps that follow them.
     rehearsal
-        Pairs (step, share of walks on the earlier maps, from that step on). Empty: none.
+        Pairs (step, fraction of walks on the earlier maps, from that step on). Empty: none.
     alpha
-        Pairs (step, α of NMDA_α from that step on), the first at step 0; empty where α does not
-        change. A recipe has them as ``network.alpha``.
+        Pairs (step, α of NMDA_α from that step on), the first at step 0; empty if α does not
+        change. In a recipe they are the value of ``network.alpha``.
     """
 
     steps: int
@@ -232,13 +232,13 @@ class TrainingConfig:
         steps = [self.warmup, *starts, self.steps]
         if steps != sorted(steps) or len({*starts, self.steps}) <= len(starts):
             raise ValueError(
-                "training.warmup, restarts and steps must follow each other, with restarts at "
-                f"steps of their own, got {self.warmup}, {self.restarts}, {self.steps}"
+                "training.warmup, restarts and steps must be in ascending order, with restarts at "
+                f"different steps, got {self.warmup}, {self.restarts}, {self.steps}"
             )
         self.check_optimizer()
         if list(self.snapshots) != sorted({s for s in self.snapshots if s <= self.steps}):
             raise ValueError(
-                f"training.snapshots must be rising steps of 0 to {self.steps}, "
+                f"training.snapshots must be ascending steps from 0 to {self.steps}, "
                 f"got {list(self.snapshots)}"
             )
         if self.precision not in ("float32", "bfloat16"):
@@ -247,7 +247,7 @@ class TrainingConfig:
             )
 
     def check_rehearsal(self) -> None:
-        """Check that there are maps to rehearse, and walks enough for them and for fresh maps."""
+        """Check that there are maps to rehearse, and enough walks for them and for fresh maps."""
         if not self.rehearsal:
             return
         check_schedule("training.rehearsal", self.rehearsal, float, 0, 1)
@@ -280,7 +280,7 @@ class TrainingConfig:
 
     @property
     def between_evaluations(self) -> int:
-        """Most steps between two evaluations, of which the last is after the last step."""
+        """Largest number of steps between evaluations; the last one follows the last step."""
         return min(self.evaluate_every, self.steps)
 
     def rate(self, step: int) -> float:
@@ -300,7 +300,7 @@ DEFAULTS = {f.name: f.default for f in fields(TrainingConfig) if f.default is no
 def check_schedule(
     name: str, pairs: Any, kind: type, least: float, most: float
 ) -> tuple[tuple[int, Any], ...]:
-    """Return pairs (step, value) as tuples: from step 0 on, steps rising, values in range."""
+    """Return pairs (step, value) as tuples; steps must rise from 0, and values be in range."""
     schedule = tuple((int(step), kind(value)) for step, value in pairs)
     starts = [step for step, _ in schedule]
     if not starts or starts[0] != 0 or starts != sorted(set(starts)):
@@ -347,8 +347,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name, re.ASCII):
             raise ValueError(
-                "name must be letters, digits, points, dashes and underscores, for it becomes a "
-                f"folder's, got {self.name!r}"
+                "name must be letters, digits, points, dashes and underscores, and start with a "
+                f"letter or digit, since it becomes the name of a folder, got {self.name!r}"
             )
         if self.training.alpha and self.network.alpha != self.training.alpha[-1][1]:
             raise ValueError(
@@ -358,7 +358,7 @@ class Recipe:
 
     @classmethod
     def read(cls, file: str | Path) -> Recipe:
-        """Read a TOML recipe; unknown and missing keys are refused by name."""
+        """Read a TOML recipe; unknown and missing keys raise an error that names them."""
         file = Path(file).expanduser()
         return cls.from_dict(read_toml(read_recipe_file(file), file), str(file))
 
@@ -416,7 +416,7 @@ class Recipe:
 
 
 def as_toml(value: Any) -> str:
-    """A value as TOML has it: as JSON, but that no letter is written as two codes."""
+    """A value as TOML: the same as JSON, except that no letter is written as two codes."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -434,24 +434,24 @@ def checked_init(entries: Any, source: str) -> dict[str, Any]:
 
 
 def read_recipe_file(file: Path) -> bytes:
-    """Content of a recipe's file, which must be a regular one."""
+    """Content of the file of a recipe, which must be a regular file."""
     if "\0" in str(file):
         raise ValueError(f"recipe must be a path without a NUL, got {str(file)!r}")
     if file.exists() and not file.is_file():
-        raise ValueError(f"recipe must be a TOML file, got {file}, which is no regular file")
+        raise ValueError(f"recipe must be a TOML file, got {file}, which is not a regular file")
     return file.read_bytes()
 
 
 def read_toml(content: bytes, file: Path) -> dict[str, Any]:
     """Parse the content of a TOML file; an error names it."""
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))  # editors may begin with a mark
+        return tomllib.loads(content.decode("utf-8-sig"))  # editors may write a byte-order mark
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{file} must be TOML: {error}") from error
 
 
 def expect_table(entries: Any, where: str) -> None:
-    """Refuse what is no table."""
+    """Refuse anything that is not a table."""
     if not isinstance(entries, Mapping):
         raise ValueError(f"{where} must be a table, got {entries!r:.80}")
 
@@ -514,7 +514,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
         The tables ``world``, ``network`` and ``training`` of a recipe without what the members
         differ in (``name``, ``seed``, ``network.activation``, ``network.alpha``), and the table
         ``family``: ``prefix`` of their names, and the lists ``alphas`` of NMDA_α, ``activations``
-        in its place, and ``seeds``. It may have a table ``schedules`` too: name → schedule of α,
+        in its place, and ``seeds``. It may also have a table ``schedules``: name → schedule of α,
         such as ``{"blocked-late" = [[0, 10.0], [2000, 0.1]]}``. With ``world.seed`` all members
         share one world; without it the maps are drawn from each member's own seed.
     source
@@ -524,7 +524,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
     -------
     list of Recipe
         Seed by seed, each in the order of the lists. A seed is that of the initial weights and the
-        walks; "-s1" follows the name of all but seed 0.
+        walks; names end in the seed, such as "-s1", except for seed 0.
     """
     expect(entries, ("family", "world", "network", "training"), source)
     expect_table(entries["family"], f"{source} [family]")
@@ -565,7 +565,7 @@ def members(entries: Mapping[str, Any], source: str = "family") -> list[Recipe]:
 
 
 def check_lists(family: Mapping[str, Any], source: str) -> None:
-    """Refuse a list that is none, or that holds something else."""
+    """Refuse a value that is not a list, or a list with items of another type."""
     for key, (what, kinds) in LISTS.items():
         value = family[key]
         if not isinstance(value, list) or any(type(item) not in kinds for item in value):

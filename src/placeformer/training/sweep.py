@@ -102,7 +102,7 @@ class SweepProgress:
             how += " (its worker was lost)"
         else:
             if not self.total.n:
-                self.total.unpause()  # the workers' own start took the time until now
+                self.total.unpause()  # until now the workers were starting
             self.bars[name] = self.bar(name, self.steps[name], step)
             self.total.initial += step - 1
         self.line(f"{name}: {how}")
@@ -139,7 +139,7 @@ class SweepProgress:
 
 
 KEEP_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
-"""Without it dask makes its workers return memory at every turn, which more than doubles a step."""
+"""Without it, dask workers keep returning memory, which more than doubles the time of a step."""
 
 
 @contextmanager
@@ -250,10 +250,10 @@ def run_ensemble(
 ) -> pd.DataFrame:
     """Train the networks of some recipes at once, in this process: best for one large GPU.
 
-    Like :func:`run_sweep`, but the recipes share what :class:`.Ensemble` says,
-    and training stops, with a checkpoint, after `minutes` minutes: `state` is then "stopped", and
-    the next call resumes from there. A network that is there already takes part, but is not written
-    again; one whose training diverges has "failed", and the others go on.
+    Like :func:`run_sweep`, but the recipes must have in common what :class:`.Ensemble` says, and
+    training stops, with a checkpoint, after `minutes` minutes: `state` is then "stopped", and the
+    next call resumes from there. A network that exists already takes part, but is not written
+    again; one whose training diverges has "failed", and the others continue.
     """
     target, recipes = checked_target(folder), gather(files)
     states = {name: "found" for name, text in recipes.items() if is_published(text, target)}
@@ -292,20 +292,20 @@ def gather(files: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
         for name, text in read_recipes(file).items():
             if name in found:
                 raise ValueError(
-                    f"every recipe must have a name of its own, got {name!r} in {source[name]} "
-                    f"and {file}"
+                    f"files must hold recipes with different names, got {name!r} in {source[name]} "
+                    f"and in {file}; rename one of them"
                 )
             found[name], source[name] = text, file
     return found
 
 
 def parse(text: str) -> Recipe:
-    """Make a recipe of its text."""
+    """Read a recipe from its text."""
     return Recipe.from_dict(tomllib.loads(text))
 
 
 def is_published(text: str, target: Path) -> bool:
-    """Tell whether the network of a recipe is there; refuse anything else in its place."""
+    """Whether the network of a recipe exists already; refuse anything else in its place."""
     recipe = parse(text)
     place = target / recipe.name
     if not place.exists():
@@ -359,7 +359,7 @@ def ending(task: Any) -> str:
         return "trained"
     error = task.exception()
     if isinstance(error, KilledWorker):
-        return "failed: its worker process died again and again; is there enough memory?"
+        return "failed: its worker process died several times; is there enough memory?"
     text = f"{type(error).__name__}: {error}" if error else "the scheduler was lost"
     return "failed: " + " ".join(text.split())
 
@@ -377,7 +377,7 @@ def train_one(text: str, target: Path, device: str, topic: str) -> None:
     torch.set_num_threads(1)
     place = checkpoints(recipe.name, target)
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / "lock"):  # a worker taken for lost, or another sweep, may be at it
+    with FileLock(place / "lock"):  # a worker taken for lost, or another sweep, may be training it
         if is_published(text, target):
             return
         reporter = ProgressReporter(lambda *news: worker.log_event(topic, [recipe.name, *news]))
@@ -387,7 +387,7 @@ def train_one(text: str, target: Path, device: str, topic: str) -> None:
 
 
 def publish(trainer: training.Trainer, text: str, target: Path, *, progress: bool) -> None:
-    """Publish a trained network with the text of its recipe, which joins the checkpoint."""
+    """Publish a trained network with the text of its recipe, which is kept with the checkpoint."""
     name = trainer.recipe.name
     recipe = checkpoints(name, target) / RECIPE
     recipe.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The trainer: one pass over walks that never repeat, resumable to the bit."""
+"""The trainer: one pass over walks that never repeat, which resumes to exactly the same weights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def hardware(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """Model name of the processor, as far as the system tells."""
+    """Model name of the processor, if the system states it."""
     info = Path("/proc/cpuinfo")
     lines: Sequence[str] = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -73,7 +73,7 @@ class Run(Protocol):
         """Take one optimiser step."""
 
     def evaluate(self) -> None:
-        """Add to the history what the run has reached."""
+        """Add the errors that the run has reached to the history."""
 
     def running(self) -> str:
         """Describe the last steps for the progress bar."""
@@ -137,7 +137,7 @@ def proceed(
 
 
 def check_folder(folder: Path) -> None:
-    """Raise, before anything is trained, where no folder is and none can be made."""
+    """Raise, before anything is trained, if there is no folder and none can be made."""
     for path in (folder, *folder.parents):
         if path.is_symlink() and not path.exists():
             raise ValueError(f"folder must be a folder, got {folder}: {path} is a broken link")
@@ -148,25 +148,25 @@ def check_folder(folder: Path) -> None:
 
 
 def save_checkpoint(run: Run, file: Path) -> None:
-    """Write a checkpoint, unless the training has diverged: then the one before stays.
+    """Write a checkpoint, unless the training has diverged: then the previous one is kept.
 
     Raises
     ------
     FloatingPointError
-        A weight, or what the next step depends on, is not finite.
+        A weight, or another number that the next step depends on, is not finite.
     """
     state = run.state_dict()
     if not is_finite(state):
         raise FloatingPointError(
             f"the training has diverged: weights are not finite after step {run.step}; choose a "
-            "smaller training.learning_rate or training.clip. The checkpoint before it stays in "
+            "smaller training.learning_rate or training.clip. The previous checkpoint is kept in "
             f"{file}"
         )
     save_state(file, state)
 
 
 def is_finite(state: Any) -> bool:
-    """Whether all numbers of all tensors in a state are finite, but for members left out."""
+    """Whether all numbers of all tensors in a state are finite, except for members left out."""
     if isinstance(state, torch.Tensor):
         return not state.is_floating_point() or bool(torch.isfinite(state).all())
     if isinstance(state, Mapping):
@@ -175,7 +175,7 @@ def is_finite(state: Any) -> bool:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """Read a checkpoint; one that is damaged is named."""
+    """Read a checkpoint; the error for a damaged file names it."""
     try:
         saved = load_state(file, "cpu")
     except DamagedFileError as error:
@@ -184,14 +184,19 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             "afresh, or put a copy in its place"
         ) from error
     if not isinstance(saved, dict) or not {"recipe", "members"} & saved.keys():
-        raise ValueError(f"{file} must be a checkpoint of a training, got another file; remove it")
+        raise ValueError(
+            f"{file} must be a checkpoint of a training, got another file; remove it, or choose "
+            "another folder"
+        )
     if not is_finite(saved):
-        raise ValueError(f"{file} must hold finite weights, got NaN or infinity; remove it")
+        raise ValueError(
+            f"{file} must hold finite weights, got NaN or infinity; remove it to start afresh"
+        )
     return saved
 
 
 def take_step(run: Run, folder: Path) -> None:
-    """One step, with the evaluation that is due after it."""
+    """Take one step, and evaluate if it is due."""
     config, begin = run.config, time.perf_counter()
     run.train_step()
     if run.step % config.evaluate_every == 0 or run.step == config.steps:
@@ -211,7 +216,7 @@ def write_history(file: Path, history: list[dict[str, float]]) -> None:
 
 
 class Trainer:
-    """A training run that can stop at any step and go on from there.
+    """A training run that can stop at any step and resume from there.
 
     Parameters
     ----------
@@ -290,7 +295,7 @@ class Trainer:
                 module.alpha = alpha
 
     def start_walks(self) -> None:
-        """Forget the walks before: new states of the path integrator, and no memory."""
+        """Forget the previous walks: new states of the path integrator, and no memory."""
         self.state = self.model.initial_state(self.config.walks, seed=self.loader.path_seed)
 
     def running(self) -> str:
@@ -298,7 +303,7 @@ class Trainer:
         return self.recent.describe(at(self.config.maps, max(0, self.step - 1)))
 
     def evaluate(self, n_walks: int = 64, n_steps: int = 256) -> None:
-        """Add a row to the history: errors in eval mode on all maps of the world and novel ones."""
+        """Add a row to the history: errors in eval mode on all trained and all novel maps."""
         errors = {}
         for kind in KINDS:
             errors[kind] = memory_errors(
@@ -315,7 +320,7 @@ class Trainer:
         self.recent.n = 0
 
     def row(self, total: np.ndarray, errors: Mapping[str, xr.Dataset]) -> dict[str, float]:
-        """One row of history: where the run stands, errors while training and in eval mode."""
+        """One row of history: progress of the run, errors while training and in eval mode."""
         loss, seen, seen_wrong, unseen, unseen_wrong = map(float, total)
         row = {
             "step": self.step,
@@ -360,7 +365,7 @@ class Trainer:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on where `saved` stopped; a checkpoint of another recipe is refused."""
+        """Go on where `saved` stopped; a checkpoint of another recipe raises ValueError."""
         ours = json.dumps(self.recipe.to_dict(), sort_keys=True)
         if "recipe" not in saved:
             raise ValueError(
@@ -401,9 +406,9 @@ def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
 
 @contextmanager
 def as_the_recipe_says(device: str) -> Iterator[None]:
-    """Train as a recipe says, whatever the process is set to, and leave its random state as it was.
+    """Train as a recipe says, whatever the settings of the process, and keep its random state.
 
-    The default dtype and device, autocast, and gradients that are switched off do not count.
+    The default dtype and device, autocast, and gradients that are switched off have no effect.
     """
     check_device(device)
     before = torch.get_default_dtype()
@@ -446,13 +451,13 @@ def train(
         Fine-tune: start from the weights of this network (a :class:`NavigationTransformer`, or a
         source that :func:`load` accepts) instead of random ones. Its sizes must be those of the
         recipe; the world, the activation, α and everything else are the recipe's. A run that is
-        resumed needs the same `init` again. Choose another seed than that of the earlier training,
+        resumed needs the same `init` again. Choose a seed other than that of the earlier training,
         whose walks would otherwise be repeated.
     device
         "cpu", "cuda", …
     stop_at
-        Stop at this step (checkpointed) instead of at the recipe's last. A run that is already
-        beyond it stays where it is, with a warning.
+        Stop at this step (checkpointed) instead of at the recipe's last one. A run that is already
+        beyond it is left as it is, with a warning.
     minutes
         Stop (checkpointed) after this time, at whatever step.
     progress
@@ -469,24 +474,17 @@ def train(
     Raises
     ------
     ValueError
-        An invalid recipe, an `init` of other sizes (which are listed), or a checkpoint of another
-        recipe or `init`.
+        An invalid recipe, an `init` of other sizes (which are listed), a checkpoint of another
+        recipe or `init`, a negative `stop_at` or `minutes`, or a `device` that cannot be used.
     TypeError
-        A `recipe` that is none, or an `init` that is another kind of network.
+        A `recipe` that is neither a Recipe nor a path, or an `init` of another kind of network.
     FloatingPointError
-        The loss is not finite any more; the last checkpoint is kept.
+        The weights are no longer finite; the previous checkpoint is kept.
 
     Warns
     -----
     UserWarning
         The run is already beyond `stop_at`.
-
-    Notes
-    -----
-    What is trained depends on the recipe alone: the default dtype and device, autocast, the random
-    state of the process, and random numbers that `report` draws, have no effect. The random state
-    is left as it was. Threads of one process share these settings: train several networks in
-    several processes, or with ``placeformer sweep``.
 
     See Also
     --------
@@ -494,6 +492,13 @@ def train(
     load : Load a network of the zoo, a folder or the hub; `info["folder"]` holds its recipe.
     save : Write a network as a folder.
     memory_errors : Measure the errors of a network.
+
+    Notes
+    -----
+    What is trained depends on the recipe alone: the default dtype and device, autocast, the random
+    state of the process, and random numbers that `report` draws, have no effect. The random state
+    is left as it was. Threads of one process share these settings: train several networks in
+    several processes, or with ``placeformer sweep``.
 
     Examples
     --------
@@ -523,7 +528,7 @@ def train(
 
         def tell() -> None:
             if report is not None:
-                with random_state_kept(device):  # for dropout must not depend on what it draws
+                with random_state_kept(device):  # dropout must not depend on what it draws
                     report(trainer)
 
         proceed(

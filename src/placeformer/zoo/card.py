@@ -27,7 +27,7 @@ TEMPLATES = Environment(
 
 
 PIPELINE = "feature-extraction"
-"""Task on the hub: what the networks are loaded for is to record their activations."""
+"""Task on the hub: networks are loaded to record their activations."""
 
 
 def head(
@@ -65,7 +65,7 @@ def head(
 
 
 def default_card(name: str, model: NavigationTransformer, results: Results) -> str:
-    """Return a card for a network whose weights and results alone are known."""
+    """Return a card for a network of which only the weights and results are known."""
     return TEMPLATES.get_template("card.md.jinja").render(
         head=head(name, results),
         name=name,

@@ -1,4 +1,4 @@
-"""Networks of the user's own: classes that are registered by name and built from their config."""
+"""The user's own networks: classes that are registered by name and built from their config."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from placeformer.zoo.config import CONFIG, FolderError, brief
 Network = TypeVar("Network", bound=type[nn.Module])
 
 CLASSES: dict[str, type[nn.Module]] = {}
-"""Name → class, of this process."""
+"""Name → class, for the classes registered in this process."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 RESERVED = ("navigation-transformer", "navigationtransformer", "placeformer")
-DEEPEST = 32  # objects within each other in a config
+DEEPEST = 32  # nested objects in a config
 
 
 def register(name: str) -> Callable[[Network], Network]:
     """Register a class of networks, so that they can be saved, pushed and loaded.
 
-    The network tells with its attribute (or property) `config` how it was built: a mapping, or a
+    The attribute (or property) `config` of the network says how it was built: a mapping, or a
     dataclass, of values that JSON has. :func:`save` stores it; :func:`load` builds the network
     again by calling the class with `config` as keyword arguments or, if the class has it, the
     classmethod ``from_config(config)``, and then fills in the weights. Only code that the user has
@@ -56,8 +56,8 @@ def register(name: str) -> Callable[[Network], Network]:
     Raises
     ------
     TypeError
-        What is decorated is no class of ``torch.nn.Module``, or is a NavigationTransformer, which
-        is saved without being registered.
+        What is decorated is not a subclass of ``torch.nn.Module``, or is a NavigationTransformer,
+        which is saved without being registered.
     ValueError
         A name that is reserved or taken by another class, a class that has a name already, or one
         with an attribute `info`, in which :func:`load` states where a network is from.
@@ -74,7 +74,8 @@ def register(name: str) -> Callable[[Network], Network]:
     network from `config` and refuses one that differs in its modules, in the shapes, types and
     sharing of its tensors, in attributes (numbers, texts, functions, tensors, and containers of
     them, whose name does not start with an underscore), in hooks, or in buffers that are not
-    persistent. Tensors and containers that only one of the two has may be what a run has left.
+    persistent. Tensors and containers that only one of the two has are accepted, since a run may
+    have left them.
 
     Examples
     --------
@@ -120,7 +121,7 @@ def check_class(cls: Any, name: str) -> None:
     """Raise for what cannot be registered under a name."""
     if not isinstance(cls, type) or not issubclass(cls, nn.Module):
         raise TypeError(
-            f"@pf.register({name!r}) must decorate a class of torch.nn.Module, got {brief(cls)}"
+            f"@pf.register({name!r}) must decorate a subclass of torch.nn.Module, got {brief(cls)}"
         )
     if issubclass(cls, NavigationTransformer):
         raise TypeError(
@@ -136,12 +137,14 @@ def check_class(cls: Any, name: str) -> None:
     taken = CLASSES.get(name)
     if taken is not None and not same_place(taken, cls):
         raise ValueError(
-            f"name must be free, got {name!r}, which is {place_of(taken)} already; choose "
-            f"another one for {place_of(cls)}"
+            f"name must be free, got {name!r}, which is already the name of {place_of(taken)}; "
+            f"choose another one for {place_of(cls)}"
         )
     known = name_of(cls)
     if known not in (None, name):
-        raise ValueError(f"{cls.__name__} must have one name, got {name!r} beside {known!r}")
+        raise ValueError(
+            f"{cls.__name__} must have one name, got {name!r}, but it is registered as {known!r}"
+        )
 
 
 def same_place(a: type, b: type) -> bool:
@@ -184,7 +187,7 @@ def check_registered(model: object) -> str:
         )
     again = [c for c in CLASSES.values() if place_of(c) == place_of(type(model))]
     if again:
-        how = "its class has been defined anew since it was made; make the network again"
+        how = "its class has been redefined since it was made; make the network again"
     raise TypeError(f"{what}; {how}")
 
 
@@ -203,9 +206,9 @@ def config_of(model: nn.Module, problems: list[str]) -> dict[str, Any]:
 
 
 def as_json(value: Any, where: str, problems: list[str], depth: int = 0) -> Any:
-    """Return a value with lists in the place of tuples; add what JSON has not to `problems`."""
+    """Return a value with lists in place of tuples; add to `problems` what JSON does not have."""
     if depth > DEEPEST:
-        problems.append(f"{where}: expected at most {DEEPEST} objects within each other, got more")
+        problems.append(f"{where}: expected at most {DEEPEST} nested objects, got more")
         return None
     if isinstance(value, Mapping):
         for key in value:
@@ -275,9 +278,9 @@ def build(cls: type[nn.Module], config: Mapping[str, Any]) -> nn.Module:
 
 
 def skeleton(cls: type[nn.Module], config: Mapping[str, Any]) -> nn.Module:
-    """Build a network without memory for its tensors, or, if the class cannot, with it.
+    """Build a network without memory for its tensors or, if the class cannot, with it.
 
-    The sizes in a stranger's `config` thus cannot exhaust the memory before they are compared with
+    The sizes in an untrusted `config` thus cannot exhaust the memory before they are compared with
     the weights.
     """
     try:
@@ -290,7 +293,7 @@ def skeleton(cls: type[nn.Module], config: Mapping[str, Any]) -> nn.Module:
 
 
 def check_rebuilt(model: nn.Module, rebuilt: nn.Module, problems: list[str]) -> None:
-    """Check that a network built from `config` computes what the network does, but for weights."""
+    """Check that a network built from `config` computes the same, apart from the weights."""
     kind = f"in a {type(model).__name__} built from its config"
     if as_json(getattr(rebuilt, "config", None), "config", []) != as_json(model.config, "c", []):
         problems.append(
@@ -332,7 +335,7 @@ def settings_of(model: nn.Module) -> dict[str, str]:
 
 
 def sharing(model: nn.Module) -> set[frozenset[str]]:
-    """Sets of the names that parameters and buffers with several names have."""
+    """Sets of names of the same parameter or buffer, if it has several."""
     names: dict[int, set[str]] = {}
     for tensors in (model.named_parameters, model.named_buffers):
         for name, tensor in tensors(remove_duplicate=False):
@@ -345,8 +348,8 @@ def compare_attributes(
 ) -> None:
     """Compare attributes, hooks, and buffers that are not saved, of one module in two networks.
 
-    A tensor or a container that is there in one of them and None, or missing, in the other may be
-    what a run has left, and passes.
+    A tensor or a container that is None or missing in one of the two networks is accepted, since a
+    run may have left it in the other.
     """
     a, b = public_attributes(ours), public_attributes(theirs)
     for key in dict.fromkeys([*b, *a]):
@@ -378,7 +381,7 @@ def compare_attributes(
 def public_attributes(module: nn.Module) -> dict[str, Any]:
     """Attributes that may decide what a module computes: no private ones, and not the mode.
 
-    Weights that ``weight_norm`` and ``spectral_norm`` compute at every call are none.
+    Weights that ``weight_norm`` and ``spectral_norm`` compute at every call do not count.
     """
     hooks = module._forward_pre_hooks.values()
     computed = [hook.name for hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]

@@ -65,7 +65,7 @@ class Description:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What decides the network besides its weights, which is also stored in the weight file."""
+        """What determines the network besides its weights; the weight file stores it as well."""
         raise NotImplementedError
 
 
@@ -97,9 +97,10 @@ class CustomDescription(Description):
     Attributes
     ----------
     name
-        What the class is registered as.
+        Name under which the class is registered.
     module, qualname
-        Where the class was when the network was saved: for a hint, nothing is imported by it.
+        Where the class was defined when the network was saved. This is only for a hint: nothing is
+        imported from there.
     config
         What the network is built from.
     """
@@ -185,7 +186,7 @@ def check_config(entries: Any, problems: list[str]) -> Description | None:
 
 
 def check_class_entries(entries: Mapping[str, Any], problems: list[str]) -> None:
-    """Check what is said of a registered class."""
+    """Check the entries that describe a registered class."""
     about = entries["class"]
     if check_section(about, CLASS, "class", problems):
         problems += [

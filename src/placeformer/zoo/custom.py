@@ -1,4 +1,4 @@
-"""Weights of networks of registered classes: what is stored of them, and what is read back."""
+"""Weights of networks of registered classes: what is stored, and how it is read back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CODES = {
     torch.float16: "F16", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
-"""What is stored, and its names in safetensors."""
+"""Dtypes that can be stored, and their names in safetensors."""
 
 
 class CustomLayout:
@@ -157,12 +157,13 @@ def contents(
     Returns
     -------
     config, dtype, tensors
-        As JSON has it, the dtype of the floats, and all tensors by name, on the CPU.
+        The config in types that JSON has, the dtype of the floats, and all tensors by name, on the
+        CPU.
 
     Raises
     ------
     FolderError
-        The class cannot be built from `config` as the network is, or a value cannot be stored.
+        The class does not build the same network from `config`, or a value cannot be stored.
     """
     what, problems = f"the network ({name}) cannot be saved", list[str]()
     config = config_of(model, problems)

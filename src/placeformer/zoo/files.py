@@ -1,7 +1,7 @@
 """The files of a network's folder: regular files of bounded size, with the checksums of them all.
 
-Nothing in a folder of another person's may lead out of it: a link would make its reader copy or
-push a file of his own, and a pipe or device would make him wait for ever.
+Nothing in a folder from somebody else may lead out of it: a link would make readers copy or push
+files of their own, and a pipe or device would make them wait forever.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def opened(folder: Path, name: str, limit: int | None = SMALL) -> Iterator[Buffe
     Raises
     ------
     FileProblem
-        The file is missing, is no regular file, or has more than `limit` bytes.
+        The file is missing, is not a regular file, or has more than `limit` bytes.
     """
     path = folder / name
     name_of_blob = None
@@ -55,7 +55,7 @@ def opened(folder: Path, name: str, limit: int | None = SMALL) -> Iterator[Buffe
         path, name_of_blob = blob_of(path)
     with open_regular(path, limit) as stream:
         if name_of_blob and hash_of_blob(stream, name_of_blob) != name_of_blob:
-            raise FileProblem(f"expected the content that {path} is named by, got another one")
+            raise FileProblem(f"expected the content that {path} is named by, got other content")
         stream.seek(0)
         yield stream
 
@@ -84,7 +84,7 @@ def open_regular(
     with stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise FileProblem("expected a regular file, got another one in its place")
+            raise FileProblem("expected a regular file, got another kind of file in its place")
         if limit is not None and found.st_size > limit:
             raise FileProblem(f"expected at most {limit:,} bytes, got {found.st_size:,}")
         yield stream
@@ -103,7 +103,7 @@ def blob_of(link: Path) -> tuple[Path, str]:
 
 
 def in_cache(folder: Path) -> bool:
-    """Whether a folder is one of the hub's client: …/models--org--name/snapshots/commit."""
+    """Whether a folder is in the hub's cache: …/models--org--name/snapshots/commit."""
     commit = folder.resolve()
     return commit.parent.name == "snapshots" and commit.parents[1].name.startswith("models--")
 
@@ -142,7 +142,7 @@ def read_sums(folder: Path, pin: str | None, problems: list[str]) -> dict[str, s
     pin
         sha256 that the list itself must have.
     problems
-        What is wrong is added to it.
+        List to which everything that is wrong is added.
     """
     try:
         content = read_file(folder, SUMS, 2**16)
@@ -204,7 +204,7 @@ def compare(name: str, found: str, sums: Mapping[str, str], problems: list[str])
 
 
 def refuse_special(folder: Path, names: Collection[str], problems: list[str]) -> None:
-    """Report what is no regular file under these names, before it is replaced."""
+    """Report everything under these names that is not a regular file, before it is replaced."""
     for name in names:
         if os.path.lexists(folder / name):
             try:

@@ -110,25 +110,25 @@ def save(
     overwrite
         Replace a network that is in the folder; other files in it are kept.
 
+    Raises
+    ------
+    FolderError
+        If the folder is not empty or cannot be written, a weight is not finite in `dtype`, or the
+        network does not compute what its config says (another activation, a hook, a lesion); a
+        subclass of ValueError.
+    TypeError, ValueError
+        If the class of `model` is not registered, or `dtype` is unknown.
+
     See Also
     --------
     load : Read the folder.
     push : Push a network to a model hub.
-    register : Save networks of a class of your own.
+    register : Save networks of your own class.
 
     Notes
     -----
     A network whose weights have not changed since it was loaded keeps its card, history, recipe and
     results, unless one of them is given.
-
-    Raises
-    ------
-    FolderError
-        If the folder is not empty or cannot be written, a weight is not finite in `dtype`, or the
-        network computes otherwise than its config says (another activation, a hook, a lesion); a
-        subclass of ValueError.
-    TypeError, ValueError
-        If the class of `model` is not registered, or `dtype` is unknown.
 
     Examples
     --------
@@ -176,7 +176,8 @@ def read(folder: str | os.PathLike[str], *, pin: str | None = None) -> Any:
     Raises
     ------
     FolderError
-        With every file and entry that is wrong, what was expected and what it got.
+        A file or an entry is wrong; all of them are listed, with what was expected and what was
+        found.
     """
     path, problems = Path(folder).expanduser(), list[str]()
     if "\0" in os.fspath(folder) or not path.is_dir():
@@ -280,8 +281,8 @@ class Stored(NamedTuple):
 def tagged_as_pytorch(content: bytes) -> bytes:
     """Add ``"format": "pt"`` to a weight file, without which other libraries do not read it.
 
-    The library itself writes several entries in an order that differs from call to call, and so
-    would the checksum.
+    The safetensors library itself writes several entries in an order that differs from call to
+    call, which would change the checksum.
     """
     begin = 8 + int.from_bytes(content[:8], "little")
     opening, tag = b'{"__metadata__":{', b'"format":"pt",'
@@ -439,7 +440,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         with replaced_folder(target, FILES.__contains__, SUMS, check=check) as new:
             yield new
     except OSError as error:
-        raise FolderError(f"folder must be where files can be written: {error}") from error
+        raise FolderError(f"folder must be a place where files can be written: {error}") from error
 
 
 def write_sums(folder: Path) -> None:

@@ -199,13 +199,13 @@ def reason(error: Exception, *, writing: bool = False) -> str:
         return f"the hub has a fault of its own ({status}); try again later"
     if isinstance(error, ValueError | TypeError | KeyError | AssertionError):
         return (
-            "the answer is not what a hub gives (is it a login page of the network, or a proxy?); "
+            "the answer is not that of a hub (is it the login page of a network, or a proxy?); "
             f"open {constants.ENDPOINT} in a browser ({type(error).__name__}: {error})"
         )
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
         return f"the cache cannot be written ({text}); choose another, cache_dir= or HF_HUB_CACHE"
-    return f"the transfer failed, nothing half-written is kept, try again later ({text})"
+    return f"the transfer failed and nothing half-written is kept; try again later ({text})"
 
 
 def load(
@@ -313,11 +313,11 @@ def fetch(
 ) -> None:
     """Download only the files of a network; the weights last, if their size is right.
 
-    The files go to the cache of the hub's client, as it would put them there. The client itself is
-    not asked to, since it believes what a server answers: ``hf_hub_download`` of huggingface_hub
-    2.4.0 names a blob by the ETag header, so that an ETag with slashes writes to any file of the
-    user's or links to it, and compares neither the content with its hash nor, while it downloads,
-    the size with the one that was listed.
+    The files go to the cache of the hub's client, where it would put them itself. The client is not
+    used for this, since it trusts the answers of a server: ``hf_hub_download`` of huggingface_hub
+    2.4.0 names a blob by the ETag header, so that an ETag with slashes can write or link to any
+    file of the user, and it compares neither the content with its hash nor, while it downloads, the
+    size with the one that was listed.
     """
     siblings = api.model_info(repo_id, revision=commit, files_metadata=True).siblings or []
     files = {s.rfilename: listed(s) for s in siblings if s.rfilename in FILES}
@@ -360,7 +360,7 @@ def listed(sibling: Any) -> Listed:
 
 
 def is_here(repository: Path, pointer: Path, file: Listed) -> bool:
-    """Whether a blob with the right content is in the cache, or is in the place of its link."""
+    """Whether a blob with the right content is in the cache, or in place of its link."""
     blob = repository / "blobs" / file.blob
     for path in (blob, pointer):
         with suppress(FileProblem), open_regular(path, file.size) as stream:
@@ -461,11 +461,11 @@ def push(
     commit_message
         Message of the commit; by default it names this library and its version.
     create_pr
-        Open a pull request on `revision` instead of changing it, as is usual for a repository of
-        somebody else. The repository must exist.
+        Open a pull request on `revision` instead of changing it, as is usual for somebody else's
+        repository. The repository must exist.
     license
         Licence that the card states, by the hub's short name such as "mit", "apache-2.0" or
-        "cc-by-4.0". By default that of the card which the network has; the card of a new
+        "cc-by-4.0". By default the one in the network's card; the card of a new
         NavigationTransformer states "mit", and that of a network of a registered class none.
 
     Returns
@@ -479,6 +479,8 @@ def push(
         If the hub cannot be reached or rejects the commit; a subclass of ValueError.
     FolderError
         If the network cannot be saved as it is.
+    TypeError, ValueError
+        If the class of `model` is not registered, or `repo_id`, `revision` or `license` is invalid.
 
     See Also
     --------
@@ -490,7 +492,7 @@ def push(
     -----
     The card has the metadata by which the hub finds networks: library, licence, task, tags and, for
     a network that was fine-tuned from a repository, its base model. Results are in the card's
-    ``model-index`` and, as the hub reads them since 2026, in ``.eval_results/placeformer.yaml``.
+    ``model-index`` and in ``.eval_results/placeformer.yaml``, which the hub reads since 2026.
 
     Examples
     --------
@@ -502,8 +504,8 @@ def push(
     check_license(license)
     if create_pr and private:
         raise ValueError(
-            "private must be False with create_pr=True, for the repository of a pull request "
-            "exists, got True"
+            "private must be False with create_pr=True, since the repository of a pull request "
+            "exists already, got True"
         )
     files, api = packed(model, repo_id.rpartition("/")[2]), client(token)
     with explained(f"{repo_id} cannot be pushed to", writing=True):
@@ -543,7 +545,7 @@ def make_repository(api: HfApi, repo_id: str, *, private: bool, branch: str | No
 
 
 def check_license(license: str | None) -> None:
-    """Raise for what is no short name of a licence."""
+    """Raise for anything that is not a short name of a licence."""
     if license is not None and not (isinstance(license, str) and LICENSE.fullmatch(license)):
         raise ValueError(
             'license must be a short name in lower case, such as "mit", "apache-2.0" or '

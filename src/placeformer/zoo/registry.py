@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 PINS = Path(__file__).with_name("pins.json")
 TABLE = "table.json"
-"""File beside the pins: rows of :func:`zoo_table`, for networks that are not in the package."""
+"""File next to the pins: rows of :func:`zoo_table`, for networks that are not in the package."""
 ORGANISATION = "PLACEFORMER_ORGANISATION"
-"""Environment variable: whose repositories hold the networks that are not in the package."""
+"""Environment variable: organisation whose repositories hold networks not in the package."""
 SNAPSHOT_PINS = Path(__file__).with_name("snapshot_pins.json")
 STEP = "step-"
 """Beginning of the revision of a repository that holds a snapshot, before the step."""
@@ -81,8 +81,8 @@ def load(
     Parameters
     ----------
     source
-        A name from :func:`list_models` such as "nmda-a10" ("silu" in a name stands for "nmda-a1",
-        which is the same function), a folder, or a repository of the hub ("org/name" or
+        A name from :func:`list_models` such as "nmda-a10" ("silu" in a name means "nmda-a1", which
+        is the same function), a folder, or a repository of the hub ("org/name" or
         "hf:org/name", optionally with "@revision"). A name of the zoo takes precedence over a
         folder (write "./nmda-a10" for the folder), and a folder over a repository (write "hf:").
     step
@@ -102,8 +102,8 @@ def load(
     organisation
         Where networks of the zoo that are not in the installed package are downloaded from: the
         repository "organisation/name" of the hub. By default the environment variable
-        ``PLACEFORMER_ORGANISATION``, or "placeformer". They must be the files that this version of
-        the package has pinned, whoever publishes them.
+        ``PLACEFORMER_ORGANISATION``, or "placeformer". Whoever publishes them, the files must be
+        those that this version of the package has pinned.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def load(
     list_models, zoo_table : The networks of the zoo.
     list_steps : The snapshots of a network.
     save, push : Write a network to a folder, or push it to a hub.
-    register : Load networks of a class of your own.
+    register : Load networks of your own class.
 
     Examples
     --------
@@ -165,7 +165,9 @@ def load(
         )
         return found.to(device)
     if revision is not None:
-        raise ValueError(f"revision is only for a repository, got {revision!r} for {name!r}")
+        raise ValueError(
+            f"revision must be None unless source is a repository, got {revision!r} for {name!r}"
+        )
     if is_zoo_name(source):
         name = canonical(name)
         if is_installed(name):
@@ -198,7 +200,7 @@ def check_source(source: object) -> None:
 
 
 def owner(organisation: str | None) -> str:
-    """Whose repositories hold the networks that are not in the installed package."""
+    """Organisation whose repositories hold the networks that are not in the installed package."""
     return organisation or os.environ.get(ORGANISATION) or LIBRARY
 
 
@@ -226,7 +228,9 @@ def load_step(
         model.info["step"] = step
         return model
     if revision is not None:
-        raise ValueError(f"revision is only for a repository, got {revision!r} for {source!r}")
+        raise ValueError(
+            f"revision must be None unless source is a repository, got {revision!r} for {source!r}"
+        )
     steps, name = list_steps(source), canonical(os.path.basename(os.path.abspath(source)))
     if not is_zoo_name(source):
         check_step(step, steps, name)
@@ -337,6 +341,11 @@ def list_models(pattern: str = "*") -> list[str]:
     list of str
         Names that :func:`load` accepts; empty if none matches.
 
+    Raises
+    ------
+    TypeError
+        If `pattern` is not text.
+
     See Also
     --------
     load : Load a network by its name.
@@ -378,11 +387,11 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
         - `seed` of the initial weights and walks, from the recipe; <NA> without a recipe;
         - `parameters`: number of weights, all of them trained;
         - `working_error_trained`, `reference_error_trained`, `working_error_novel`,
-          `reference_error_novel`: share of wrong letters, 0 to 1, of working and reference memory,
-          on trained and on novel maps, measured on the stored weights at the ends of chunks, see
-          :func:`memory_errors`; NaN if it was not measured. ``load(name).info["definitions"]``
-          contains the walks and the interval of each;
-        - `place_cell_fraction_trained`, `place_cell_fraction_novel`: share of the feed-forward
+          `reference_error_novel`: fraction of wrong letters, 0 to 1, of working and reference
+          memory, on trained and on novel maps, measured on the stored weights at the ends of
+          chunks, see :func:`memory_errors`; NaN if it was not measured.
+          ``load(name).info["definitions"]`` contains the walks and the interval of each;
+        - `place_cell_fraction_trained`, `place_cell_fraction_novel`: fraction of the feed-forward
           units, 0 to 1, that are place cells according to :func:`place_cells` on one trained and
           on one novel map; NaN if it was not measured;
         - `sha256` of the weight file, which :func:`load` checks;
@@ -392,12 +401,14 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
 
     Raises
     ------
+    TypeError
+        If `pattern` is not text.
     FolderError
         If a configuration is not exactly as expected; a subclass of ValueError.
 
     See Also
     --------
-    list_models : The names alone.
+    list_models : Only the names.
     load : Load a network by its name.
     profile_networks : Measure networks again.
 
@@ -464,7 +475,7 @@ def natural(name: str) -> list[str | float]:
 
 
 def is_zoo_name(source: str | os.PathLike[str]) -> bool:
-    """Return whether it is text and the name or alias of a network in the zoo."""
+    """Return whether `source` is text and the name or alias of a network in the zoo."""
     return isinstance(source, str) and canonical(source) in list_models()
 
 
@@ -480,7 +491,7 @@ def alias_of(name: str) -> str:
 
 
 def is_path(name: str) -> bool:
-    """Return whether it looks like a path rather than a name."""
+    """Return whether `name` looks like a path rather than a name."""
     return name.startswith((".", "~")) or "/" in name or os.sep in name
 
 

@@ -100,7 +100,7 @@ def check_pin(model: NavigationTransformer, sha256: str, name: str, step: int) -
     if found != sha256:
         raise FolderError(
             f"{name} at step {step} must have the sha256 that the package has pinned, {sha256}, "
-            f"got {found}: the weights, the network or the world are others"
+            f"got {found}: the weights, the network or the world differ"
         )
 
 
@@ -110,7 +110,7 @@ def read_manifest(folder: Path) -> dict[int, str]:
     Raises
     ------
     FolderError
-        The manifest is none.
+        The file is not a manifest.
     """
     file = folder / MANIFEST
     if not file.exists():
@@ -127,7 +127,7 @@ def read_manifest(folder: Path) -> dict[int, str]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FolderError(
             f"{file} must list snapshots, each with its step and sha256, got {error!r:.200}; "
-            "train again to write it anew"
+            "train again to write a new one"
         ) from error
     return dict(sorted(found.items()))
 

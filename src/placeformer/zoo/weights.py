@@ -171,7 +171,7 @@ def exact_dtype(model: NavigationTransformer) -> str:
 
 
 def check_network(model: NavigationTransformer, problems: list[str]) -> None:
-    """Check that `config` still describes the network, but for its weights and its world."""
+    """Check that `config` still describes the network, apart from its weights and its world."""
     expected = shapes(model.config, None)
     compare_shapes({k: tuple(v.shape) for k, v in model.state_dict().items()}, expected, problems)
     if problems:
@@ -180,7 +180,10 @@ def check_network(model: NavigationTransformer, problems: list[str]) -> None:
         built = NavigationTransformer(model.config)
     check_modules(model, built, "in a NavigationTransformer built from its config", problems)
     if problems:
-        problems.append("config says all but weights and world: save the network as it was trained")
+        problems.append(
+            "config must describe all but the weights and the world: save the network as it was "
+            "trained"
+        )
 
 
 def weights_of(model: NavigationTransformer, dtype: str, problems: list[str]) -> dict[str, Tensor]:
@@ -217,7 +220,7 @@ def read_tensors(
 ) -> dict[str, Tensor]:
     """Read the weight file; its header is checked before memory is allocated for tensors.
 
-    `listed` is its sha256 according to the list of checksums, beside the one in ``config.json``.
+    `listed` is its sha256 in the list of checksums, in addition to the one in ``config.json``.
     """
     try:
         with opened(folder, WEIGHTS, None) as file:
@@ -257,17 +260,17 @@ def check_hash(
 
 
 def check_unique_names(file: BufferedReader) -> None:
-    """Refuse a header that names a tensor twice, of which safetensors would take the last one."""
+    """Refuse a header that names a tensor twice, since safetensors would use the last one."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    if length <= HEADER:  # safe_open refuses what is no header
+    if length <= HEADER:  # safe_open refuses what is not a header
         parse(file.read(length).decode())
 
 
 def check_facts(metadata: Mapping[str, str], said: Description, problems: list[str]) -> None:
     """Check that network and world are those that the weights were saved with.
 
-    The shapes of the tensors do not depend on all settings: α, for example, has none.
+    The shapes of the tensors do not depend on all settings, for example not on α.
     """
     try:
         saved = dict(parse(metadata[LIBRARY]))
