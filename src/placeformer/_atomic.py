@@ -80,6 +80,11 @@ def partial_folder(target: Path, beside: Path) -> Iterator[Path]:
             folder.mkdir(parents=True)
             if marked(folder, stack):
                 break
+        else:
+            raise BlockingIOError(
+                f"{target} could not be written: other processes removed the partial folder "
+                f"{ATTEMPTS} times; write again, or to another place"
+            )
         yield folder / target.name
 
 

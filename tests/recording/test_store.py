@@ -61,21 +61,22 @@ def carry(module, batch, state):
     return module(torch.from_numpy(batch["velocity"].values), state)[1]
 
 
-def counted(calls, limit=(None,)):
+class Counted:
     """A forward that notes its calls, and is killed in the one after a limit."""
 
-    def forward(module, batch, state):
-        if len(calls) == limit[0]:
-            raise Killed
-        calls.append(batch.time.values[0])
-        return carry(module, batch, state)
+    def __init__(self, calls, limit=None):
+        self._calls, self._limit = calls, limit  # private: no data of what it computes
 
-    return forward
+    def __call__(self, module, batch, state):
+        if len(self._calls) == self._limit:
+            raise Killed
+        self._calls.append(batch.time.values[0])
+        return carry(module, batch, state)
 
 
 def killed_after(n):
     """A forward that is killed in its n-th call."""
-    return counted([], (n,))
+    return Counted([], n)
 
 
 def run(net, **settings):
@@ -113,7 +114,7 @@ PROBES = 1
 @pytest.mark.parametrize("calls", [0, 1, 2, 3, 4, 7, 11, 18, 27])
 def test_a_killed_recording_is_gone_on_with(net, small_blocks, tmp_path, calls):
     path = tmp_path / "a.zarr"
-    want = run(net, burn_in=3, forward=counted([]))
+    want = run(net, burn_in=3, forward=Counted([]))
     with pytest.raises(Killed):
         run(net, burn_in=3, store=path, forward=killed_after(calls))
     if calls > PROBES:
@@ -127,12 +128,12 @@ def test_a_killed_recording_is_gone_on_with(net, small_blocks, tmp_path, calls):
         )
         np.testing.assert_array_equal(stored[done], want.activation.values[done])
     runs = []
-    got = run(net, burn_in=3, store=path, forward=counted(runs))
+    got = run(net, burn_in=3, store=path, forward=Counted(runs))
     xr.testing.assert_identical(got.load(), want)
     parts = 27 - max(0, calls - PROBES - 3)  # what is stored is not run again
     assert len(runs) <= parts + PROBES * (calls <= PROBES)
     again = []
-    xr.testing.assert_identical(run(net, burn_in=3, store=path, forward=counted(again)), got)
+    xr.testing.assert_identical(run(net, burn_in=3, store=path, forward=Counted(again)), got)
     assert not again
 
 

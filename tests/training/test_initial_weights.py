@@ -9,7 +9,7 @@ from helpers.recipes import RECIPE, assert_bit_equal, recipe, weights
 from torch import nn
 
 import placeformer as pf
-from placeformer.recording.network_state import weights_sha256
+from placeformer.models.fingerprints import weights_sha256
 from placeformer.training.recipe import Recipe
 from placeformer.training.trainer import Trainer, train
 

@@ -52,12 +52,12 @@ def score_card(card: xr.Dataset, layer: int | str = 0, *, ax: Axes | None = None
     'decoded error, bayes'
     """
     check_result("card", card, "score_card", ("layer", "mark", "subject", "share"))
-    ax = axes(ax)
     names = card["layer"].values.tolist()
     if layer not in (range(-len(names), len(names)) if isinstance(layer, int) else names):
         raise ValueError(
             f"layer must be one of {names}, or a number below {len(names)}, got {layer!r}"
         )
+    ax = axes(ax)
     one = card.isel(layer=layer) if isinstance(layer, int) else card.sel(layer=layer)
     marks = [str(m) for m in one["mark"].values if np.isfinite(one["share"].sel(mark=m)).any()]
     decoders = [str(name) for name in one["decoder"].values]

@@ -123,9 +123,9 @@ RANGES = {
 """Every key of a recipe's [training], and the schedule of α, which is written in [network]."""
 
 WORLD = {
-    "side": Value(int, 1),
+    "side": Value(int, 2),
     "shape": Value(int, 1, form="two"),
-    "n_letters": Value(int, 1),
+    "n_letters": Value(int, 2),
     "n_maps": Value(int, 1),
     "seed": Value(int, 0),
     "walls": Value(int, 0, form="couples"),
