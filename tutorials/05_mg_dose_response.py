@@ -45,8 +45,8 @@ plt.show()
 
 # %%
 # A network whose α is changed after training differs from a network trained at that α. The family
-# ``nmda`` has twelve networks that were trained at four values of α, with three seeds each. Every
-# point is one network.
+# ``nmda`` has networks that were trained at six values of α: four with three seeds each, and α = 5
+# and 50 with one. Every point is one network.
 
 names = [name for name in pf.list_models("nmda-*") if not name.endswith("paper")]
 trained = pf.dose_response(names, n_walks=32, n_steps=512, progress=False)
