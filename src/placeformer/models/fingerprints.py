@@ -46,7 +46,7 @@ def weights_sha256(network: nn.Module) -> str:
 def network_sha256(network: nn.Module) -> str:
     """SHA-256 over weights, modules and lesions: all that decides what a network computes."""
     facts = {"weights_sha256": weights_sha256(network), **network_facts(network)}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 LOADED = "_loaded_sha256"
