@@ -534,7 +534,7 @@ class LesionHook:
         return begin
 
     def check_square(self, output: Tensor, walk: xr.Dataset | None) -> None:
-        """Raise if walks and steps of an output cannot be told apart, as there are equally many."""
+        """Raise if the axes of walks and steps are ambiguous because both have the same length."""
         square = walk is not None and walk.sizes[WALK] == walk.sizes[TIME] > 1
         if square and self.site.dims is None and output.ndim == 3:
             raise ValueError(

@@ -110,7 +110,8 @@ def modules_sha256(network: nn.Module) -> str:
 PLAIN = bool | int | float | complex | str | Tensor | np.ndarray
 
 OURS = {"torch", "placeformer"}
-"""Packages whose modules hold their settings in numbers, texts, functions and tensors."""
+"""Packages whose modules hold their settings in numbers, texts, functions and tensors, and whose
+other objects hold no state of a network."""
 
 UNRELATED = {"torch", "transformers", "tqdm"}
 """Packages whose objects do not count: their modules hold the settings again."""
@@ -146,11 +147,15 @@ def package(value: object) -> str:
     return type(value).__module__.partition(".")[0]
 
 
+def slots_of(value: object) -> dict[str, MemberDescriptorType]:
+    """Return the slots of an object's class and of its bases, by name."""
+    members = {k: m for cls in reversed(type(value).__mro__) for k, m in vars(cls).items()}
+    return {k: m for k, m in members.items() if isinstance(m, MemberDescriptorType)}
+
+
 def public_attributes(value: object) -> dict[str, Any]:
     """Attributes of an object that are not private, in its ``__dict__`` or in ``__slots__``."""
-    members = {k: m for cls in reversed(type(value).__mro__) for k, m in vars(cls).items()}
-    slots = [k for k, member in members.items() if isinstance(member, MemberDescriptorType)]
-    own = {k: getattr(value, k) for k in slots if not k.startswith("_") and hasattr(value, k)}
+    own = {k: getattr(value, k) for k in slots_of(value) if hasattr(value, k)}
     own |= getattr(value, "__dict__", {})
     return {k: v for k, v in own.items() if not k.startswith("_")}
 

@@ -21,12 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from placeformer.models.fingerprints import OURS, package, slots_of
 from placeformer.models.network_checks import check_module, unwrapped
 from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
-
-OURS = {"torch", "placeformer"}
-"""Packages whose objects hold no state of a network, except for modules."""
 
 PLAIN = {type(None), bool, int, float, complex, str, bytes}
 """Types whose values contain no other objects."""
@@ -96,7 +94,7 @@ def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
     buffer, and, with `rewind`, random number generators. What has not changed is left alone.
     """
     attributes = [vars(module) for module in network.modules()]
-    own = {type(module).__module__.partition(".")[0] for module in network.modules()}
+    own = {package(module) for module in network.modules()}
     tables, slots, arrays, generators = contents(attributes, own)
     tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
     grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
@@ -185,16 +183,10 @@ def contents(attributes: Sequence[dict[str, Any]], own: set[str]) -> Contents:
             generators.append(restore)
         elif holds_state(value, own):
             todo.append(getattr(value, "__dict__", None))
-            slots += (held := slots_of(value))
+            held = [(s, value, slot_value(s, value)) for s in slots_of(value).values()]
+            slots += held
             todo += [content for *_, content in held]
     return found
-
-
-def slots_of(value: object) -> list[tuple[MemberDescriptorType, object, Any]]:
-    """Return the slots of an object, with what they hold."""
-    members = [member for kind in type(value).__mro__ for member in vars(kind).values()]
-    slots = [member for member in members if isinstance(member, MemberDescriptorType)]
-    return [(slot, value, slot_value(slot, value)) for slot in slots]
 
 
 def slot_value(slot: MemberDescriptorType, holder: object) -> Any:
@@ -207,12 +199,11 @@ def slot_value(slot: MemberDescriptorType, holder: object) -> Any:
 
 def holds_state(value: object, own: set[str]) -> bool:
     """Whether an object may hold a state; modules, hooks, datasets and our own do not count."""
-    package = type(value).__module__.partition(".")[0]
-    if callable(value) or package in OURS:
+    if callable(value) or package(value) in OURS:
         return False
     if isinstance(value, torch.utils.data.Dataset):
         return False
-    return isinstance(value, SimpleNamespace) or is_dataclass(value) or package in own
+    return isinstance(value, SimpleNamespace) or is_dataclass(value) or package(value) in own
 
 
 def restoring_generator(value: object) -> Callable[[], object] | None:

@@ -351,7 +351,7 @@ def compare_attributes(
     A tensor or a container that is None or missing in one of the two networks is accepted, since a
     run may have left it in the other.
     """
-    a, b = public_attributes(ours), public_attributes(theirs)
+    a, b = compared_attributes(ours), compared_attributes(theirs)
     for key in dict.fromkeys([*b, *a]):
         x, y = a.get(key), b.get(key)
         one = y if x is None else x if y is None else None
@@ -378,7 +378,7 @@ def compare_attributes(
             )
 
 
-def public_attributes(module: nn.Module) -> dict[str, Any]:
+def compared_attributes(module: nn.Module) -> dict[str, Any]:
     """Attributes that may decide what a module computes: no private ones, and not the mode.
 
     Weights that ``weight_norm`` and ``spectral_norm`` compute at every call do not count.
