@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from placeformer import _atomic
 from placeformer._atomic import MARK, atomic_file, atomic_folder, replaced_folder
 
 
@@ -115,6 +116,16 @@ def test_partial_folders_of_others_stay(tmp_path):
     with FileLock(held / MARK), atomic_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("x")
     assert sorted(os.listdir(tmp_path)) == [held.name, theirs.name, "a.txt"]
+
+
+def test_a_partial_folder_that_is_always_removed_by_others_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(_atomic, "marked", lambda folder, stack: False)
+    with (
+        pytest.raises(BlockingIOError, match="other processes removed the partial folder 10 times"),
+        atomic_file(tmp_path / "a.txt"),
+    ):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_failure_removes_the_folders_it_has_made(tmp_path):

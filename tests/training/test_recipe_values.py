@@ -37,6 +37,12 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_key(key, value):
         recipe(**{key: value})
 
 
+@pytest.mark.parametrize("key", ["side", "n_letters"])
+def test_a_world_of_one_is_refused_by_the_name_of_its_key(key):
+    with pytest.raises(ValueError, match=rf"world\.{key} must be a whole number of at least 2"):
+        Recipe.from_dict(RECIPE | {"world": RECIPE["world"] | {key: 1}})
+
+
 @pytest.mark.parametrize("restarts", [[[10, 0.1], [10, 0.2]], [[24, 0.1]], [[2, 0.1]]])
 def test_restarts_that_could_not_be_are_refused(restarts):
     with pytest.raises(ValueError, match="restarts and steps must be in ascending order"):
