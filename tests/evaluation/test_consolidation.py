@@ -204,3 +204,32 @@ def test_the_result_survives_netcdf_and_the_figure_has_its_parts(course, bumps, 
     with pytest.raises(ValueError, match="ax must hold 4 axes"):
         pf.plot.consolidation(course, ax=plt.subplots()[1])
     plt.close("all")
+
+
+class Scaled(nn.Module):
+    """Units that are tuned to the heading, or silent with a gain of 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.gain = nn.Identity(), nn.Parameter(torch.ones(()))
+
+    def forward(self, rates):
+        return self.layer(self.gain * rates)
+
+
+def test_a_silent_first_step_and_any_axis_are_measured():
+    rng = np.random.default_rng(0)
+    heading = rng.uniform(0, 2 * np.pi, (4, 60))
+    rates = np.cos(heading[..., None] - np.arange(6)) + 0.1 * rng.standard_normal((4, 60, 6))
+    network, behaviour = (
+        Scaled(),
+        xr.Dataset(coords={"heading": (("walk", "time"), heading, {"units": "rad"})}),
+    )
+    course = pf.consolidation(
+        network, [0, 1], states=[{"gain": torch.zeros(())}, {"gain": torch.ones(())}],
+        behaviour=behaviour, layers="layer", inputs={"rates": rates.astype(np.float32)},
+        criteria={"by": "heading", "bins": 6}, n_shuffles=19, progress=False,
+    )  # fmt: skip
+    assert course.attrs["position_units"] == course.position_error.attrs["units"] == "rad"
+    assert np.isnan(course.map_excess[0]) and np.isnan(course.map_correlation[0]).all()
+    assert course.map_correlation[1].values == pytest.approx(1)

@@ -19,7 +19,9 @@ from placeformer.evaluation.score_card import (
     Settings,
     input_classes,
     lesion_of,
+    remapping_of,
 )
+from placeformer.evaluation.score_card_files import table_of
 
 SIDE, N = 7, 20
 KINDS = ("place", "same place", "letter", "noise")
@@ -266,6 +268,42 @@ def test_random_fields_are_smooth_as_stated_and_depend_on_place_alone():
     np.testing.assert_array_equal(again["activation"], fields["activation"])
     with pytest.raises(ValueError, match="field_width must be above 0 and at most 1, got 0"):
         controls.random_fields(recording, by=("y", "x"), width=0, seed=1)
+
+
+@pytest.mark.parametrize("width", [0.1, 0.9])
+def test_random_fields_of_a_direction_have_no_seam(width):
+    heading = np.linspace(-180, 180, 100)[None]
+    recording = pf.from_arrays(
+        np.zeros((1, 100, 400)), {"heading": heading}, circular={"heading": 360}, sample_rate=20
+    )
+    fields = controls.random_fields(recording, by=("heading",), width=width, seed=1)
+    values = fields["activation"].values[0].astype(float)
+    assert np.abs(values[0] - values[-1]).max() == 0  # -180 and 180 degrees are one place
+    assert np.square(values).mean() == pytest.approx(1, abs=0.15)
+    kept = {name: recording.attrs[name] for name in ("circular", "sample_rate")}
+    assert fields.attrs == kept
+
+
+def test_units_remap_only_among_enough_units_that_vary():
+    # 24 units of which 6 vary and have the same fields in both environments
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (2, 8, 150))
+    room = np.arange(8) % 2
+    fields = np.array([simulation.bump(c, 1.2, 5) for c in rng.uniform(0, 4, (6, 2))])
+    values = np.zeros((8, 150, 24))
+    values[..., :6] = np.moveaxis(fields, 0, -1)[y, x]
+    recording = simulation.recording(values, x, y, map=room)
+    recording = recording.assign_coords(layer=("unit", ["one"] * 24))
+    how = Settings(("y", "x"), None, None, None, None, ("bayes",), 19, 0)
+    counted = xr.DataArray(np.tile(np.arange(24) < 6, (2, 1)), dims=("map", "unit"))
+    assert np.isnan(remapping_of(recording, counted, ["one"], how)).all()
+
+
+def test_a_page_has_no_p_where_there_was_no_test(card):
+    one = card.sel(layer="place").copy(deep=True)
+    assert ", p = " in table_of(one)["rows"][-2][1][0]["note"]
+    one["decoded_p"][:] = np.nan
+    assert not any("p =" in cell["note"] for _, cells in table_of(one)["rows"] for cell in cells)
 
 
 def test_a_continuous_input_is_cut_into_classes():

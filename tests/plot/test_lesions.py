@@ -193,3 +193,32 @@ def test_points_of_scores_and_of_several_curves(ax, curve):
     labels = [label.get_text() for label in ax.get_xticklabels()]
     assert len(labels) == 7 and labels[4] == "b: by place-cell score"
     assert ax.get_ylabel() == "decoding"
+
+
+def test_a_course_shows_every_layer_and_tells_scores_apart():
+    layers = [f"$h_{i}$ $\\x$" for i in range(5)]
+    both = ["trained", "novel"]
+    cka = np.random.default_rng(0).random((3, 2, 5))
+    course = xr.Dataset(
+        {
+            "place_cell_fraction": (("step", "maps", "layer"), cka),
+            "memory_dependent_fraction": (("step", "layer"), cka[:, 0]),
+            "kept_excess": (("step", "compared"), cka[:, 0, :3]),
+            "cka": (("step", "maps", "layer"), cka),
+            "cka_interval": (("step", "maps", "layer", "bound"), np.stack([cka, cka], -1)),
+            "map_excess": ("step", cka[:, 0, 0]),
+            "map_excess_interval": (("step", "bound"), cka[:, :, 0]),
+            "score": (("step", "metric"), cka[:, 0, :2]),
+        },
+        {
+            "step": [0, 1, 2], "maps": both, "layer": layers, "metric": ["loss $1$", "gain"],
+            "compared": ["previous", "final", "retest"],
+        },
+    )  # fmt: skip
+    panels = pf.plot.consolidation(course, ax=Figure(figsize=(9, 9)).subplots(2, 2))
+    scores, *_, alike = panels.ravel()
+    scores.figure.canvas.draw()
+    assert len({line.get_color() for line in scores.get_lines()}) == 2 and scores.get_ylabel()
+    shown = [line for line in alike.get_lines() if line.get_label().startswith("CKA")]
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in shown}
+    assert len(shown) == len(looks) == 2 * len(layers)

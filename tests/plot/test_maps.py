@@ -55,6 +55,14 @@ def drawn(ax):
     ax.figure.canvas.draw()
 
 
+def test_maps_are_drawn_the_same_with_any_origin_of_images(ax):
+    image = pf.plot.rate_maps(maps(), ax=ax, colorbar=False).images[0]
+    with mpl.rc_context({"image.origin": "lower"}):
+        other = pf.plot.rate_maps(maps(), ax=Figure().add_subplot(), colorbar=False).images[0]
+    drawn = [np.asarray(one.make_image(one.figure._get_renderer())[0]) for one in (image, other)]
+    np.testing.assert_array_equal(*drawn)
+
+
 def by_label(ax):
     return {line.get_label(): line for line in ax.get_lines()}
 
@@ -409,3 +417,30 @@ def test_names_with_dollars_are_no_formulas():
     for ax in axes:
         ax.figure.canvas.draw()  # a formula that is none fails here
         assert ax.get_title() == r"a\$x_{b\$c unit 0"
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.1, 0.0), (1.0, -1.0)])
+def test_a_walk_off_the_grid_is_seen_as_a_whole(ax, scale, shift):
+    moved = behaviour().drop_attrs(deep=False)
+    moved = moved.assign_coords(x=moved.x * scale + shift, y=moved.y * scale + shift)
+    pf.plot.walk(moved, ax=ax)
+    for values, limits in ((moved.x, ax.get_xlim()), (moved.y, ax.get_ylim())):
+        assert min(limits) < values.min() and values.max() < max(limits)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
+
+
+def test_only_bins_of_a_grid_are_grid_steps(ax):
+    on_grid, halves = maps().drop_attrs(), maps().drop_attrs()
+    halves = halves.assign_coords(x=halves.x / 2)
+    assert pf.plot.rate_maps(on_grid, ax=ax).get_xlabel() == "x (grid steps)"
+    axes = pf.plot.rate_maps(halves, ax=Figure().add_subplot())
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("x", "y (grid steps)")
+
+
+def test_groups_differ_in_their_looks_and_names_are_no_formulas(ax):
+    groups = {f"$a^$ {i} $\\x$": np.arange(5.0) + i for i in range(9)}
+    lines = pf.plot.distribution(groups, ax=ax).get_lines()
+    drawn(ax)
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 9
+    several = {name: errors() for name in groups}
+    drawn(pf.plot.memory(several, ax=Figure().add_subplot()))

@@ -195,3 +195,24 @@ def test_dask_gives_the_same(kind):
     found = bayes.predict(lazy.activation.data, kind(lazy, index, size, fold), fold)
     np.testing.assert_array_equal(found, want)
     assert (found[fold < 0] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("variance", ["pooled", "place"])
+def test_a_unit_that_is_constant_in_training_does_not_count(variance, dtype):
+    # the unit fires in the first walk only, from which the mean of all walks is estimated
+    coded = simulation.place_code(RNG(2), 4, 200, 6, side=3, noise=0.4)
+    burst = np.full(coded.activation.shape[:2], 0.1)
+    burst[0, ::5] = 50
+    values = np.concatenate([coded.activation, burst[..., None]], axis=2).astype(dtype)
+    both = simulation.recording(values, coded.x.values, coded.y.values)
+    index, size, _ = setting(both)
+    fold = np.broadcast_to(np.arange(4)[:, None] > 0, index.shape).astype(int)
+    options = {"n": 1, "variance": variance}
+    decoder = bayes.gaussian(both, index, size, fold, **options)[0]
+    without = bayes.gaussian(both.isel(unit=slice(6)), index, size, fold, **options)[0]
+    np.testing.assert_allclose(
+        relative(decoder.log_posterior(values[0])),
+        relative(without.log_posterior(values[0, :, :6])),
+        atol=1e-3,
+    )

@@ -5,9 +5,11 @@ import pytest
 import xarray as xr
 from scipy import stats
 from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, PredefinedSplit, cross_val_predict
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -591,3 +593,38 @@ def test_a_constant_guess_goes_the_short_way_round():
     np.testing.assert_allclose(distance_from_mean(ring, ["heading"]), [[10, 10, np.nan], [5, 5, 0]])
     line = pf.from_arrays(np.zeros((2, 3, 1)), {"x": x, "y": x * 4 / 3})
     np.testing.assert_allclose(distance_from_mean(line, ["x", "y"]), [[0, 0, 0], [5, 5, 0]])
+
+
+def test_an_interval_over_walks_needs_two_walks_with_positions(coded):
+    first, two, one = (coded.isel(walk=which) for which in ([0, 1, 2], [3, 4], [3]))
+    options = NONE | {"train": first, "method": "bayes"}
+    assert np.isfinite(decode_position(two, **options).interval).all()
+    assert np.isnan(decode_position(one, **options).interval).all()
+    half = without_places(two, [0])
+    assert np.isnan(decode_position(half, **options).interval).all()
+
+
+@pytest.mark.parametrize("by", [("y", "x"), ("x",)])
+def test_estimators_of_one_output_are_for_one_axis(coded, by):
+    method = GradientBoostingRegressor(n_estimators=2, random_state=0)
+    small = coded.isel(unit=slice(5), time=slice(30))
+    several = decode_position(small, by=by, method=MultiOutputRegressor(method), **NONE)
+    if len(by) == 1:
+        found = decode_position(small, by=by, method=method, **NONE)
+        np.testing.assert_array_equal(found.decoded, several.decoded)
+        return
+    words = r"method must learn 2 outputs at once .*MultiOutputRegressor\(GradientBoosting"
+    with pytest.raises(ValueError, match=words):
+        decode_position(small, by=by, method=method, **NONE)
+
+
+def test_negative_activations_are_refused_in_the_decoded_recording_too(coded):
+    counts = coded.assign(activation=np.abs(coded.activation))
+    options = NONE | {"train": counts, "method": "poisson"}
+    with pytest.raises(ValueError, match="'poisson' needs activations >= 0"):
+        decode_position(coded, **options)
+    rectified = coded.assign(activation=np.maximum(coded.activation, 0))
+    xr.testing.assert_equal(
+        decode_position(coded, negatives="rectify", **options).decoded,
+        decode_position(rectified, **options).decoded,
+    )

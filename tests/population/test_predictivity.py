@@ -322,3 +322,10 @@ def test_several_maps_and_few_places_are_refused():
         of(simulation.walks(rng), places(rng, 4))
     with pytest.raises(ValueError, match="at least 20 places, got 16"):
         of(waves(rng, 20), places(rng, 4, 4))
+
+
+@pytest.mark.parametrize("options", [{"gap": 6}, {"gap": 6, "n_blocks": 2}])
+def test_a_gap_that_leaves_no_training_place_is_refused(options):
+    maps = simulation.maps(waves(RNG(0), 5))
+    with pytest.raises(ValueError, match=r"gap must leave at least 2 training places .* got gap="):
+        predictivity(maps, maps, untrained=maps, **options, **quiet)

@@ -431,3 +431,18 @@ def test_cka_does_not_change_with_the_scale(scale, n_steps):
     assert found == pytest.approx(expected, rel=1e-9)
     with pytest.raises(ValueError, match="small enough"):
         pf.similarity(pf.from_arrays(values[0] * 1e100, place), two, n_shuffles=0, progress=False)
+
+
+@pytest.mark.parametrize("distance", ["correlation", "euclidean", "cosine"])
+def test_distances_that_differ_by_rounding_are_ties(distance):
+    # eight places on a ring have four different distances, apart from rounding
+    place = RNG(3).integers(0, 8, (2, 30))
+    apart = np.abs(place[..., None] - np.arange(8))
+    code = np.exp(-(np.minimum(apart, 8 - apart) ** 2) / 2)
+    a, scaled, permuted = (
+        simulation.recording(values, place, place)
+        for values in (code, 0.3 * code, code[..., [3, 1, 0, 5, 4, 2, 7, 6]])
+    )
+    for b in (scaled, permuted):
+        found = of_all_pairs(a, b, method="rsa", distance=distance, n_shuffles=0)
+        assert found.similarity == pytest.approx(1, abs=1e-12)

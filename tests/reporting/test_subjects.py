@@ -167,6 +167,20 @@ def test_windows_hold_the_spikes_and_the_mean_position():
     assert unit_measures.in_windows(steps, ("y", "x")) == (steps, "bayes")
 
 
+def test_windows_hold_the_mean_direction_and_decoding_goes_the_short_way_round():
+    heading = np.arange(2, 4000, 4.0) % 360  # five samples of a window span 16 degrees
+    rate = np.exp(4 * np.cos(np.deg2rad(heading[:, None] - np.arange(0, 360, 30))))
+    made = pf.from_arrays(
+        rate, {"heading": heading}, sample_rate=20, circular={"heading": 360}, units="Hz"
+    )
+    windows, _ = unit_measures.in_windows(made, ("heading",))
+    middle = heading.reshape(-1, 5)[:, 2]
+    np.testing.assert_allclose(windows["heading"].values[0], middle)
+    options = unit_measures.MapOptions.of(made, Settings(by=("heading",), bins=36))
+    decoded = unit_measures.decode(made, options, Settings(), progress=False)
+    assert decoded["error"].max() <= 10 and decoded["chance_error"] <= 180
+
+
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_files_are_read_and_name_the_subject(tmp_path, suffix):
     if suffix == ".zarr":

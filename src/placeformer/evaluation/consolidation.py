@@ -20,9 +20,10 @@ from placeformer.interventions.doses import Score, named_scores, run_scores
 from placeformer.models.memory import KINDS, memory_errors
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.population.decoding import decode_position, distance_from_mean
-from placeformer.population.remapping import remapping
+from placeformer.population.remapping import n_varying, remapping
 from placeformer.population.similarity import similarity
 from placeformer.recording.record import record
+from placeformer.spatial.binning import axis_names
 from placeformer.spatial.place_cells import OBSERVATION, place_cells
 from placeformer.spatial.rate_maps import rate_maps
 from placeformer.spatial.shuffle_test import chance_corrected, shuffle_test
@@ -158,7 +159,8 @@ def consolidation(
           place if there is no observation), corrected by the mean of shuffles;
         - `map_correlation` (step, unit), Pearson's r of the rate map with the map at the final
           step, NaN for flat maps; `map_excess` (step), its mean beyond the correlation of different
-          units, with `map_excess_interval`, see :func:`remapping`;
+          units, with `map_excess_interval`, see :func:`remapping` (all NaN if fewer than two units
+          vary);
         - `cka` and `cka_interval` (step, maps, layer): debiased CKA with the final step, see
           :func:`similarity`; 0 for unrelated and 1 for equal populations, NaN for a population that
           does not vary;
@@ -249,7 +251,8 @@ def consolidation(
         alpha=variable("step", [alphas[step] for step in training.steps], "α of NMDA_α in force"),
     )
     course = course.merge(turnover(course, final_cells["is_place_cell"].values))
-    course.attrs["position_units"] = str(final["trained"]["x"].attrs.get("units", "1"))
+    axis = axis_names(options.get("by", ("y", "x")))[0]
+    course.attrs["position_units"] = str(final["trained"][axis].attrs.get("units", "1"))
     settings = memory | {"recorded_map": recorded_map, "recorded_walks": recorded_walks,
                          "recorded_steps": recorded_steps, **options}  # fmt: skip
     settings["control"] = "novel" if "novel" in final else "none"
@@ -434,7 +437,13 @@ def compared_with(
     seed, binning = int(options["seed"]), {k: options[k] for k in ("by", "bins") if k in options}
     of_maps = binning | {k: options[k] for k in ("smooth", "min_occupancy") if k in options}
     pair = [rate_maps(one["trained"], **of_maps) for one in (recordings, final)]
-    maps = remapping(*pair, n_shuffles=2, allow_other_units=True, seed=seed)
+    n_units = recordings["trained"].sizes[schema.UNIT]
+    correlation, excess, interval = (np.full(n, np.nan) for n in (n_units, (), 2))
+    if n_varying(*pair) > 1:  # a network may be silent at its first step
+        maps = remapping(*pair, n_shuffles=2, allow_other_units=True, seed=seed)
+        correlation, excess, interval = (
+            maps[name].values for name in ("correlation", "excess", "interval")
+        )
     layers = np.unique(recordings["trained"]["layer"].values.astype(str)).tolist()
     of_kind = {
         kind: of_one_map(recordings[kind], final[kind], layers, seed, binning)
@@ -444,9 +453,9 @@ def compared_with(
     nothing = xr.full_like(of_kind["trained"], np.nan)
     together = xr.concat([of_kind.get(kind, nothing) for kind in KINDS], "maps")
     return together.assign(
-        map_correlation=(schema.UNIT, maps["correlation"].values),
-        map_excess=((), maps["excess"].values),
-        map_excess_interval=("bound", maps["interval"].values),
+        map_correlation=(schema.UNIT, correlation),
+        map_excess=((), excess),
+        map_excess_interval=("bound", interval),
     ).assign_coords(maps=list(KINDS))
 
 

@@ -21,7 +21,7 @@ from placeformer.interventions.doses import trials
 from placeformer.models.memory import MEMORIES
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.population.decoding import decode_position, distance_from_mean
-from placeformer.population.remapping import remapping
+from placeformer.population.remapping import n_varying, remapping
 from placeformer.recording.network_state import original
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins, axis_names
@@ -58,7 +58,8 @@ MOST_CLASSES = 256
 """Maximum number of distinct values or classes of an input."""
 
 MIN_UNITS = 20
-"""Minimum number of units of a layer for remapping, whose p is at least 1 / (number of units)."""
+"""Minimum number of units of a layer whose maps vary, for remapping, whose p is at least 1 divided
+by their number."""
 
 DECODING_SHUFFLES = 19
 
@@ -517,6 +518,8 @@ def remapping_of(
             both = counted.isel({schema.MAP: a}) & counted.isel({schema.MAP: b})
             flags = both.values[here]
             if flags.any():
+                if n_varying(*of_two) < MIN_UNITS:
+                    continue
                 p = remapping(*of_two, n_shuffles=2, seed=how.seed)["p"].values
                 flags = flags & (p > MAX_Q)
             values[here] = flags

@@ -180,7 +180,7 @@ def table_of(one: xr.Dataset) -> dict[str, Any]:
     for decoder in one["decoder"].values:
         cells = []
         for at in (part.sel(decoder=decoder) for part in parts):
-            note = f"chance {float(at['chance_error']):.3g}, p = {float(at['decoded_p']):.2g}"
+            note = f"chance {float(at['chance_error']):.3g}{p_text(at['decoded_p'])}"
             bounds, reason = at["decoded_interval"].values, str(at["decoded_reason"].item())
             cells.append(cell(float(at["decoded_error"]), bounds, reason, note=note))
         title = f"decoded error, {decoder}" + ("" if units == "1" else f" ({units})")
@@ -193,13 +193,18 @@ def table_of(one: xr.Dataset) -> dict[str, Any]:
                     float(at["lesion_cost"]),
                     at["lesion_interval"].values,
                     str(at["lesion_reason"].item()),
-                    note=f"p = {float(at['lesion_p']):.2g}, {int(at['lesion_n'])} units",
+                    note=f"{int(at['lesion_n'])} units{p_text(at['lesion_p'])}",
                 )
                 for at in parts
             ],
         )
     )
     return {"name": str(one["layer"].item()), "n": int(one["n_units"]), "rows": rows}
+
+
+def p_text(p: xr.DataArray) -> str:
+    """Text of a p-value after a comma; empty if there was no test."""
+    return "" if np.isnan(p) else f", p = {float(p):.2g}"
 
 
 def cell(

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torch import nn
 
 from placeformer.data import schema
+from placeformer.data.circular import circular_of, wrap
 from placeformer.models.transformer import NavigationTransformer
 
 Untrained = nn.Module | Callable[[int], nn.Module]
@@ -103,12 +104,13 @@ def random_fields(
 
     Every unit is a Gaussian random field over position: independent normal numbers on a lattice
     of 64 cells along each axis, smoothed with a Gaussian. It has no noise, no memory and no
-    input except position, and is the same on every map.
+    input except position, and is the same on every map. Circular axes have no seam, and their
+    range is the period.
 
     Parameters
     ----------
     recording
-        Recording, whose walks, units and labels are kept.
+        Recording, whose walks, units, labels and attributes except the provenance are kept.
     by
         Axes of position.
     width
@@ -122,7 +124,8 @@ def random_fields(
     xarray.Dataset
         A Recording whose units have, over random draws of the fields, mean 0 and standard deviation
         1 at every position, and a correlation of exp(-d² / 4 w²) between positions at distance d,
-        for a Gaussian of standard deviation w; NaN where a position is NaN.
+        for a Gaussian of standard deviation w (on an axis that is not circular); NaN where a
+        position is NaN.
 
     Raises
     ------
@@ -134,12 +137,16 @@ def random_fields(
     if len(by) > 2:
         raise ValueError(f"by must name one or two axes for random smooth fields, got {tuple(by)}")
     cell, known = lattice_cells(recording, by)
+    turns = [name in circular_of(recording) for name in by]
     sd = width * CELLS
     margin = int(np.ceil(TRUNCATE * sd))  # so that the variance is the same everywhere
-    lattice = [CELLS + 2 * margin] * len(by)
-    inside = (slice(None), *[slice(margin, margin + CELLS)] * len(by))
+    margins = [0 if turn else margin for turn in turns]
+    lattice = [CELLS + 2 * m for m in margins]
+    inside = (slice(None), *(slice(m, m + CELLS) for m in margins))
+    modes = ["constant", *("wrap" if turn else "constant" for turn in turns)]
     kernel = gaussian_filter1d(np.eye(1, 2 * margin + 1, margin)[0], sd, truncate=TRUNCATE)
-    scale = np.square(kernel).sum() ** (len(by) / 2)
+    around = np.bincount(np.arange(kernel.size) % CELLS, kernel)  # the kernel may overlap itself
+    scale = np.prod([np.square(around if turn else kernel).sum() for turn in turns]) ** 0.5
     n_units = recording.sizes[schema.UNIT]
     activation = np.full((*known.shape, n_units), np.nan, np.float32)
     rng = np.random.default_rng([seed, 18])
@@ -147,26 +154,29 @@ def random_fields(
     for first in range(0, n_units, step):
         units = slice(first, min(n_units, first + step))
         white = rng.standard_normal((units.stop - units.start, *lattice), np.float32)
-        field = gaussian_filter(white, (0, *[sd] * len(by)), mode="constant", truncate=TRUNCATE)
+        field = gaussian_filter(white, (0, *[sd] * len(by)), mode=modes, truncate=TRUNCATE)
         field = (field[inside] / scale).reshape(units.stop - units.start, -1)
         activation[known, units] = field[:, cell[known]].T
     dims = (schema.WALK, schema.TIME, schema.UNIT)
     about: dict[str, Any] = {"units": "1", "long_name": "random smooth field of position"}
-    return recording.drop_attrs(deep=False).assign(
-        {schema.ACTIVATION: xr.Variable(dims, activation, about)}
-    )
+    kept = {name: value for name, value in recording.attrs.items() if name != schema.PROVENANCE}
+    fields = recording.assign({schema.ACTIVATION: xr.Variable(dims, activation, about)})
+    return fields.drop_attrs(deep=False).assign_attrs(kept)
 
 
 def lattice_cells(
     recording: xr.Dataset, by: Sequence[str]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Lattice cell of every sample (walk, time), and whether the sample has a position."""
-    order = (schema.WALK, schema.TIME)
+    order, periods = (schema.WALK, schema.TIME), circular_of(recording)
     places = [np.asarray(recording[axis].transpose(*order).values, float) for axis in by]
     known = np.logical_and.reduce([np.isfinite(place) for place in places])
     cell = np.zeros(known.shape, np.intp)
-    for place in places:
+    for name, place in zip(by, places, strict=True):
         low, high = np.min(place[known]), np.max(place[known])
+        if name in periods:
+            low, high = 0.0, periods[name]
+            place = wrap(place, low, high)
         share = (np.where(known, place, low) - low) / (high - low if high > low else 1.0)
         cell = cell * CELLS + np.minimum((share * CELLS).astype(np.intp), CELLS - 1)
     return cell, known

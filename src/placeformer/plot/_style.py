@@ -23,6 +23,12 @@ LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "D", "s", "^")
 
 
+def looks(i: int) -> tuple[str, str, str]:
+    """Colour, line and marker of group number `i`, different for the first 16 groups."""
+    turn = i + i // len(COLORS)
+    return COLORS[i % len(COLORS)], LINES[turn % len(LINES)], MARKERS[turn % len(MARKERS)]
+
+
 def axes(ax: Axes | None, projection: str | None = None) -> Axes:
     """Return ``ax``, or the axes of a new pyplot figure, which notebooks show."""
     if ax is not None and not isinstance(ax, Axes):
@@ -61,14 +67,17 @@ def check_choice(result: xr.Dataset, **chosen: object) -> None:
 def named_results(
     name: str, data: object, made_by: str, need: Iterable[str]
 ) -> dict[str, xr.Dataset]:
-    """Results by label; the label of a single result is "". See :func:`check_result`."""
+    """Results by label, as text of a figure; the label of a single result is "".
+
+    See :func:`check_result`.
+    """
     several = isinstance(data, Mapping) and not isinstance(data, xr.Dataset)
     named: dict[str, Any] = dict(data) if several else {"": data}  # type: ignore[call-overload]
     if not named:
         raise ValueError(f"{name} must hold at least one result of placeformer.{made_by}, got none")
     for label, one in named.items():
         check_result(f"{name}[{label!r}]" if several else name, one, made_by, need)
-    return named
+    return {verbatim(label): one for label, one in named.items()}
 
 
 def shade_windows(ax: Axes, steps: Sequence[float], alphas: Sequence[float]) -> None:

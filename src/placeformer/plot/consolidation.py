@@ -20,12 +20,17 @@ from placeformer.plot._style import (
     VERMILION,
     axes,
     check_result,
+    looks,
     shade_windows,
+    verbatim,
 )
 from placeformer.plot.lesions import plain
 
 MEMORIES = {"reference": (VERMILION, "D"), "working": (BLUE, "o")}
 KINDS = {"trained": "-", "novel": ":"}
+
+MORE = ("0.45", "#E69F00", "#56B4E9")
+"""Further colours, for sets of maps."""
 
 
 def consolidation(course: xr.Dataset, *, ax: Any = None) -> np.ndarray:
@@ -101,8 +106,10 @@ def _line(
 def _memory(ax: Axes, course: xr.Dataset) -> None:
     if "error" not in course:
         ax.set_title("scores", loc="left")
-        for metric in course["metric"].values if "score" in course else ():
-            _line(ax, course["score"].sel(metric=metric), None, str(metric), BLUE)
+        ax.set_ylabel("score")
+        for i, metric in enumerate(course["metric"].values if "score" in course else ()):
+            score = course["score"].sel(metric=metric)
+            _line(ax, score, None, verbatim(metric), *looks(i))
         return
     for memory, (color, marker) in MEMORIES.items():
         for kind, line in KINDS.items():
@@ -143,11 +150,12 @@ def _turnover(ax: Axes, course: xr.Dataset) -> None:
 
 def _resemblance(ax: Axes, course: xr.Dataset) -> None:
     for kind, line in KINDS.items():
-        for layer, color in zip(course["layer"].values, (BLUE, GREEN, PURPLE), strict=False):
+        for i, layer in enumerate(course["layer"].values):
             here = course.sel(maps=kind, layer=layer)
             if here["cka"].notnull().any():
-                label = f"CKA, {layer}, {kind}"
-                _line(ax, here["cka"], here["cka_interval"], label, color, line)
+                label = f"CKA, {verbatim(layer)}, {kind}"
+                color, marker = (BLUE, GREEN, PURPLE)[i % 3], "o^vD"[i // 3 % 4]
+                _line(ax, here["cka"], here["cka_interval"], label, color, line, marker)
     excess, interval = course["map_excess"], course["map_excess_interval"]
     _line(ax, excess, interval, "maps of the same units", VERMILION, "-", "s")
     ax.set(ylim=(None, 1.05), ylabel="similarity or correlation")
@@ -200,11 +208,12 @@ def amnesia_curve(curve: xr.Dataset, *, memory: str = "reference", ax: Axes | No
     need = ("maps", "condition", "memory", "error", "interval")
     check_result("curve", curve, "amnesia_curve", need)
     ax = axes(ax)
-    for maps, color in zip(curve["maps"].values, itertools.cycle(COLORS)):
-        looks = zip(itertools.cycle(LINES), itertools.cycle("os^Dv"), strict=False)
-        for condition, (line, marker) in zip(curve["condition"].values, looks, strict=False):
+    for maps, color in zip(curve["maps"].values, itertools.cycle((*COLORS, *MORE)), strict=False):
+        styles = zip(itertools.cycle(LINES), itertools.cycle("os^Dv"), strict=False)
+        for condition, (line, marker) in zip(curve["condition"].values, styles, strict=False):
             here = curve.sel(maps=maps, condition=condition, memory=memory)
-            _line(ax, here["error"], here["interval"], f"{maps}, {condition}", color, line, marker)
+            label = verbatim(f"{maps}, {condition}")
+            _line(ax, here["error"], here["interval"], label, color, line, marker)
     ax.axhline(curve.attrs["chance"], color="0.5", linestyle="--", linewidth=0.8, label="chance")
     ax.set(
         ylim=(-0.02, 1.02), xlabel="optimiser steps of the further training",

@@ -23,6 +23,7 @@ from placeformer.plot._style import (
     axes,
     check_choice,
     check_result,
+    looks,
     named_results,
     verbatim,
 )
@@ -111,7 +112,7 @@ def ablation(
         _share_axis(ax, errors_label(curve, maps, memory))
         _chance(ax, curve)
     else:
-        ax.set_ylabel(measure)
+        ax.set_ylabel(verbatim(measure))
     action = "kept" if curve.attrs.get("keep") else "lesioned"
     layers = verbatim(curve.attrs.get("layers", ""))
     ax.set(xlim=(-0.02, 1.02), xlabel=f"share of units {action} ({layers})")
@@ -218,7 +219,7 @@ def lesion_points(
         _share_axis(ax, errors_label(first, maps, memory))
         _chance(ax, first)
     else:
-        ax.set_ylabel(measure)
+        ax.set_ylabel(verbatim(measure))
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False)
     ax.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
@@ -333,7 +334,7 @@ def dose_response(
         _share_axis(ax, errors_label(first, maps, memory))
         _chance(ax, first)
     else:
-        ax.set_ylabel(metric)
+        ax.set_ylabel(verbatim(metric))
     if of_alpha:
         _alpha_axis(ax, float(least), float(np.nanmax(doses)), first)
     else:
@@ -416,11 +417,12 @@ def specificity(
     at = result.sel(level=level, measure=measure)
     lines = result["curve"].mean("model", skipna=False)
     for i, name in enumerate(names):
+        label = verbatim(name)
         color, marker = (*COLORS, "0.45")[i % 5], (*MARKERS, "v")[i % 5]
         x, y = (lines.sel(perturbation=name, measure=m).values for m in (match, measure))
         first = i == 0
         ax.plot(x, y, LINES[i % len(LINES)], color=color, linewidth=2.2 if first else 1.2,
-                marker=marker, markersize=3, label=str(name), zorder=3 if first else 2)  # fmt: skip
+                marker=marker, markersize=3, label=label, zorder=3 if first else 2)  # fmt: skip
         here = level * (1 + 0.02 * (i - (len(names) - 1) / 2))  # side by side
         single, mean = (at[key].sel(perturbation=name).values for key in ("cost", "mean_cost"))
         ax.plot(np.full(single.size, here), single, ".", color=color, markersize=4, alpha=0.6)
@@ -431,7 +433,7 @@ def specificity(
     top = float(np.nanmax(lines.sel(measure=match)))
     ax.axline((0, 0), slope=1, color=ink, linestyle="--", linewidth=0.8)
     texts = dict(zip(result["measure"].values, result["about"].values, strict=True))
-    labels = {m: m if texts[m] == "score" else texts[m] for m in (match, measure)}
+    labels = {m: verbatim(m) if texts[m] == "score" else texts[m] for m in (match, measure)}
     ax.set(xlabel=f"cost: {labels[match]}", ylabel=f"cost: {labels[measure]}")
     ax.set(xlim=(-0.02 * top, 1.03 * top))
     ax.legend(frameon=False, fontsize="small")
@@ -449,12 +451,11 @@ def _responses(
     metric: str | None,
 ) -> None:
     """Draw points with intervals, and a line through the means, against the coordinate `key`."""
-    color, style = COLORS[i % len(COLORS)], LINES[i % len(LINES)]
+    color, style, marker = looks(i)
     with_dose = np.flatnonzero(np.isfinite(response[key].values))
     response = response.isel(model=with_dose).sortby(key)
     x = response[key].values
     y, reach = _values_of(response, memory, maps, metric)
-    marker = MARKERS[i % len(MARKERS)]
     ax.errorbar(x, y, reach, fmt=marker, markersize=4, color=color, capsize=2, label=label or None)
     doses = np.unique(x)
     ax.plot(doses, [y[x == dose].mean() for dose in doses], style, color=color, linewidth=1)
@@ -505,7 +506,7 @@ def errors_label(
 def selection_label(selection: str, order: str) -> str:
     """Text for a selection of units."""
     given = {"chosen": "chosen units", "given": "by given score", "random": "in random order"}
-    by = f"by {order.replace('_', ' ').replace('place cell score', 'place-cell score')}"
+    by = f"by {verbatim(order).replace('_', ' ').replace('place cell score', 'place-cell score')}"
     words = {
         "matched": "matched units",
         "random": "random units",

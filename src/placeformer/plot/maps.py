@@ -20,10 +20,9 @@ from placeformer.data import circular, schema
 from placeformer.plot._style import (
     BLUE,
     COLORS,
-    LINES,
-    MARKERS,
     VERMILION,
     check_result,
+    looks,
     named_results,
     verbatim,
 )
@@ -66,7 +65,8 @@ def show_image(
     y, x = edges
     if all(np.allclose(np.diff(e), e[1] - e[0]) for e in edges):
         extent = (x[0], x[-1], y[-1], y[0])
-        return ax.imshow(values, cmap="viridis", extent=extent, interpolation="none", **options)
+        look: dict[str, Any] = {"cmap": "viridis", "interpolation": "none", "origin": "upper"}
+        return ax.imshow(values, extent=extent, **look, **options)
     return ax.pcolormesh(x, y, values, cmap="viridis", edgecolors="face", **options)
 
 
@@ -77,7 +77,7 @@ def set_axes(ax: Axes, dims: tuple[str, str], units: tuple[str, str], edges: Edg
     """
     on_grid = set(units) == {GRID_STEPS} and all(is_grid(e) for e in edges)
     for axis, dim, unit in zip((ax.yaxis, ax.xaxis), dims, units, strict=True):
-        axis.set_label_text(f"{dim} ({unit})")
+        axis.set_label_text(with_units(dim, unit))
         axis.set_major_locator(MaxNLocator(nbins=4, integer=on_grid))
     y, x = edges
     ylim = (y[-1], y[0]) if on_grid else (y[0], y[-1])
@@ -94,7 +94,7 @@ def is_grid(edges: NDArray[Any]) -> bool:
 def set_axes_of(ax: Axes, maps: xr.Dataset, edges: Edges) -> None:
     """Set the axes of rate maps."""
     ydim, xdim = schema.place_dims(maps)
-    units = [schema.shown_units(maps[dim], GRID_STEPS) for dim in (ydim, xdim)]
+    units = [place_units(maps, dim) for dim in (ydim, xdim)]
     set_axes(ax, (ydim, xdim), (units[0], units[1]), edges)
 
 
@@ -295,9 +295,9 @@ def walk(
     Parameters
     ----------
     recording
-        Recording with ``x`` and ``y`` on a grid, or in an arena in metres, and, for the
-        predictions, ``visited`` and ``correct``; activations are not used. On a grid, a few dozen
-        steps work best.
+        Recording with ``x`` and ``y`` on a grid (whole numbers from 0, without units), or in an
+        arena, and, for the predictions, ``visited`` and ``correct``; activations are not used. On a
+        grid, a few dozen steps work best.
     letters
         Letter index of every place (y, x).
     walk
@@ -342,12 +342,15 @@ def walk(
     ax.plot(x[start], y[start], "s", color="0.55", markersize=7, zorder=1, label="start")
     if {"visited", "correct"} <= set(recording.variables):
         _outcomes(ax, steps, x, y)
-    if {schema.shown_units(steps[name], GRID_STEPS) for name in ("x", "y")} == {GRID_STEPS}:
-        side = int(np.nanmax([x, y]) + 1)
+    units = {name: schema.shown_units(steps[name], "") for name in ("x", "y")}
+    known = np.concatenate([values[np.isfinite(values)] for values in (x, y)])
+    if not any(units.values()) and (known >= 0).all() and (known == np.round(known)).all():
+        side = int(known.max() + 1)
         walls = json.loads(recording.attrs.get(schema.WALLS, "[]"))
         draw_world(ax, schema.world_shape(recording.attrs) or (side, side), letters, walls)
     else:
-        ax.set(xlabel=place_label(steps, "x"), ylabel=place_label(steps, "y"), aspect="equal")
+        ax.set(xlabel=with_units("x", units["x"]), ylabel=with_units("y", units["y"]))
+        ax.set_aspect("equal")
     if legend:
         ax.legend(  # below the label of the axis, whatever the size of the figure
             loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4, ncols=2, columnspacing=1,
@@ -440,8 +443,9 @@ def distribution(
     ax = _axes(ax)
     for i, (label, group) in enumerate(values.items()):
         x, share = _above(np.asarray(group, float))
-        style = LINES[i % len(LINES)]
-        ax.plot(x, share, style, color=COLORS[i % len(COLORS)], drawstyle="steps-post", label=label)
+        color, line, _ = looks(i)
+        label = verbatim(label)
+        ax.plot(x, share, line, color=color, drawstyle="steps-post", label=label)
     first = next(iter(values.values()))
     if isinstance(first, xr.DataArray):
         ax.set_xlabel(_axis_label(first))
@@ -574,9 +578,19 @@ def unit_numbers(
     return values.astype(np.intp)
 
 
-def place_label(data: xr.Dataset, dim: str) -> str:
+def place_units(maps: xr.Dataset, dim: str) -> str:
+    """Units of an axis of place: grid steps if it has none and its bins are those of a grid."""
+    return schema.shown_units(maps[dim], GRID_STEPS if is_grid(axis_edges(maps, dim)) else "")
+
+
+def place_label(maps: xr.Dataset, dim: str) -> str:
     """Name and units of an axis of place."""
-    return f"{dim} ({schema.shown_units(data[dim], GRID_STEPS)})"
+    return with_units(dim, place_units(maps, dim))
+
+
+def with_units(name: str, units: str) -> str:
+    """Label of an axis; the name alone if there are no units."""
+    return f"{name} ({units})" if units else name
 
 
 def map_title(maps: xr.Dataset, unit: int) -> str:
@@ -607,7 +621,7 @@ def _intervals(ax: Axes, at: NDArray[Any], errors: xr.Dataset, label: str, i: in
     """Draw points with their intervals and their values as text."""
     error, bounds = errors["error"].values, errors["interval"].values
     reach = np.nan_to_num(np.abs(bounds.T - error))
-    marker, color = MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)]
+    color, _, marker = looks(i)
     ax.errorbar(at, error, reach, fmt=marker, color=color, capsize=3, label=label or None)
     for place, value, (low, high) in zip(at, error, np.nan_to_num(bounds), strict=True):
         below = value > 0.2  # below, there is room and no chance level

@@ -13,14 +13,14 @@ from matplotlib.ticker import PercentFormatter
 
 from placeformer.plot._style import (
     BLUE,
-    COLORS,
     GREEN,
     LINES,
-    MARKERS,
     PURPLE,
     VERMILION,
     axes,
     check_result,
+    looks,
+    verbatim,
 )
 from placeformer.plot.lesions import LINSCALE, SELECTIONS, errors_label, plain, selection_label
 
@@ -233,9 +233,10 @@ def _order(kind: Kind) -> tuple[bool, Kind]:
 def _points(ax: Axes, x: np.ndarray, errors: xr.Dataset, i: int, label: str) -> None:
     """Draw errors with their intervals."""
     y, ends = errors["error"].values, errors["interval"].transpose("bound", "model").values
+    color, _, marker = looks(i)
     ax.errorbar(
-        x, y, np.abs(ends - y), fmt=MARKERS[i % len(MARKERS)], color=COLORS[i % len(COLORS)],
-        markersize=4, capsize=2, linewidth=1, label=label,
+        x, y, np.abs(ends - y), fmt=marker, color=color, markersize=4, capsize=2, linewidth=1,
+        label=label,
     )  # fmt: skip
 
 
@@ -294,7 +295,7 @@ def _washout(ax: Axes, data: xr.Dataset) -> None:
     label = errors_label(data, "trained", of="where_washout")
     _errors(ax, data, label, "chance_lesioned")
     _alphas(ax, x, "α at test time")
-    ax.set_title(f"{data.attrs['lesioned']}, α changed (line: training)", loc="left")
+    ax.set_title(f"{verbatim(data.attrs['lesioned'])}, α changed (line: training)", loc="left")
 
 
 def _lesions(ax: Axes, data: xr.Dataset) -> None:
@@ -339,8 +340,8 @@ def _information(ax: Axes, data: xr.Dataset) -> None:
     x = selected["trained_alpha"].values
     for i, policy in enumerate(selected["negatives"].values):
         y = selected["information"].sel(negatives=policy).mean("layer").values
-        style = (COLORS[i % 4], MARKERS[i % 4], LINES[i % 4])
-        _means(ax, x, y, style, f"negatives: {policy}")
+        color, line, marker = looks(i)
+        _means(ax, x, y, (color, marker, line), f"negatives: {policy}")
     _alphas(ax, x, "α of training")
     ax.set(ylabel="mean information (bits/spike)", ylim=(0, None))
     ax.set_title("information, trained map", loc="left")

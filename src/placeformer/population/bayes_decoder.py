@@ -22,6 +22,7 @@ from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import activations, refuse_not_finite
 from placeformer.spatial.negatives import Negatives
 from placeformer.spatial.variance_explained import centre
+from placeformer.stats.tolerances import NO_VARIANCE
 
 Prior = Literal["uniform", "occupancy"]
 
@@ -133,11 +134,40 @@ def poisson(
     recording. For rates per second in a timed recording, the count of a sample is its rate times
     its duration.
     """
-    least, seconds = _least(recording, negatives), seconds_of_rates(recording)
+    least, seconds = lowest(recording, negatives), seconds_of_rates(recording)
     sums = _sums(recording, index, size, fold, _rates(least), 1, seconds)
     shift = least.astype(_precision(activations(recording)))
     of_rates = seconds is not None
     return _decoders(sums, n, _poisson, shift, prior, rectified=True, of_rates=of_rates)
+
+
+def lowest(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
+    """Shift subtracted from every unit before negative values are set to 0, shape (unit,).
+
+    Raises
+    ------
+    ValueError
+        Activations are negative, with ``negatives="raise"``.
+    """
+    check_option("negatives", negatives, get_args(Negatives))
+    values = activations(recording)
+    if hasattr(values, "dask"):
+        import dask.array as da
+
+        least = np.asarray(da.nanmin(values, axis=(0, 1)), float)
+    else:
+        least = np.asarray(np.fmin.reduce(values, axis=(0, 1)), float)
+    if negatives == "shift":
+        return least
+    below = np.flatnonzero(least < 0)
+    if negatives == "raise" and below.size:
+        raise ValueError(
+            "method='poisson' needs activations >= 0, like the counts of a Poisson model: "
+            f"{below.size} units have negative ones (units {schema.unit_names(recording, below)}, "
+            f"minimum {least.min():.3g}); pass negatives='rectify' or 'shift', or method='bayes', "
+            "which is Gaussian and suited to signed activations"
+        )
+    return np.zeros_like(least)
 
 
 def seconds_of_rates(recording: xr.Dataset) -> NDArray[np.float64] | None:
@@ -280,7 +310,9 @@ def _gaussian(
     visits = np.maximum(n, 1)[:, None]
     mean = sums / visits
     spread = np.maximum(squares - sums * mean, 0.0)
-    total = squares.sum(axis=0) / n.sum() - (sums.sum(axis=0) / n.sum()) ** 2
+    square = squares.sum(axis=0) / n.sum()
+    total = square - (sums.sum(axis=0) / n.sum()) ** 2
+    total = np.where(total > NO_VARIANCE * square, total, 0.0)  # else it is a rounding error
     if variance == "pooled":
         spread = spread.sum(axis=0) / max(n.sum() - np.count_nonzero(n), 1)
         precision = _inverse(spread, total)
@@ -315,29 +347,6 @@ def _prepared(block: NDArray[Any], shift: NDArray[Any], rectified: bool) -> NDAr
 def _rates(least: NDArray[np.float64]) -> _kernels.Terms:
     """Terms of sums: activations above their minimum, or above 0."""
     return lambda block, units: iter([_prepared(block, least[units].astype(block.dtype), True)])
-
-
-def _least(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
-    """Shift subtracted from every unit before negative values are set to 0, shape (unit,)."""
-    check_option("negatives", negatives, get_args(Negatives))
-    values = activations(recording)
-    if hasattr(values, "dask"):
-        import dask.array as da
-
-        least = np.asarray(da.nanmin(values, axis=(0, 1)), float)
-    else:
-        least = np.asarray(np.fmin.reduce(values, axis=(0, 1)), float)
-    if negatives == "shift":
-        return least
-    below = np.flatnonzero(least < 0)
-    if negatives == "raise" and below.size:
-        raise ValueError(
-            "method='poisson' needs activations >= 0, like the counts of a Poisson model: "
-            f"{below.size} units have negative ones (units {schema.unit_names(recording, below)}, "
-            f"minimum {least.min():.3g}); pass negatives='rectify' or 'shift', or method='bayes', "
-            "which is Gaussian and suited to signed activations"
-        )
-    return np.zeros_like(least)
 
 
 def _precision(values: Any) -> type[np.floating]:

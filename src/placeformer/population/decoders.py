@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
+from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
@@ -174,8 +176,23 @@ class Learner:
                 train = np.sort(rng.choice(train, self.max_samples, replace=False))
             where = np.unravel_index(train, fold.shape)
             wanted = target[where] if self.categorical else target[where].astype(float)
-            models.append(clone(self.estimator).fit(picked(values, where), wanted))
+            models.append(self._fitted(picked(values, where), wanted))
         return models
+
+    def _fitted(self, samples: NDArray[Any], wanted: NDArray[Any]) -> Any:
+        """The estimator, trained on samples (sample, unit)."""
+        with warnings.catch_warnings():  # a regressor of one output prefers one dimension
+            warnings.simplefilter("ignore", DataConversionWarning)
+            try:
+                return clone(self.estimator).fit(samples, wanted)
+            except ValueError as error:
+                if isinstance(self.method, str) or wanted.ndim == 1 or wanted.shape[1] == 1:
+                    raise
+                raise ValueError(
+                    f"method must learn {wanted.shape[1]} outputs at once (one for each axis, two "
+                    f"for a circular one), but {self.name} says: {error}; if it has one output, "
+                    f"pass sklearn.multioutput.MultiOutputRegressor({self.name}(...))"
+                ) from error
 
 
 @dataclass(frozen=True)

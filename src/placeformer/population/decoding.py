@@ -19,6 +19,7 @@ from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_measures, check_same_units, common_units
+from placeformer.population.bayes_decoder import lowest
 from placeformer.population.cross_validation import Groups, folds
 from placeformer.population.decoders import Bayes, Learner
 from placeformer.population.decoding_score import (
@@ -150,17 +151,17 @@ def decode_position(
         position, both in the units of the position, NaN where the position is NaN, outside explicit
         bins, or in a gap (with ``train``, ``decoded`` is known at every recorded sample).
         ``median_error``, ``mean_error`` and ``interval`` (bound), the 95 % bootstrap interval of
-        the median over walks. ``r2`` (axis), 1 minus the squared error over the variance (on a
-        circular axis, over the squared distance from the circular mean), at most 1, negative where
-        the mean is a better prediction, NaN on an axis that does not vary. ``chance_error``: median
-        error of always predicting the mean position of the training walks. ``null_error`` and
-        ``null_sd``: mean error, and its standard deviation over shuffles, when the paths are
-        exchanged among the walks and the decoder is retrained and retested. ``p``: (k + 1) /
-        (n + 1) with k the number of shuffles whose mean error, minus that of always predicting the
-        mean position of the training walks, is at least as low. ``reason``: why p is NaN (fewer
-        than 20 orders of the walks, hence fewer than 4 walks), or what it cannot show (walks that
-        follow the same path); else empty. ``n``, number of samples; ``fold_error``, ``fold_n``
-        (fold). Coordinate ``test_fold`` (walk, time).
+        the median over walks (NaN for a single walk). ``r2`` (axis), 1 minus the squared error over
+        the variance (on a circular axis, over the squared distance from the circular mean), at most
+        1, negative where the mean is a better prediction, NaN on an axis that does not vary.
+        ``chance_error``: median error of always predicting the mean position of the training walks.
+        ``null_error`` and ``null_sd``: mean error, and its standard deviation over shuffles, when
+        the paths are exchanged among the walks and the decoder is retrained and retested. ``p``:
+        (k + 1) / (n + 1) with k the number of shuffles whose mean error, minus that of always
+        predicting the mean position of the training walks, is at least as low. ``reason``: why p is
+        NaN (fewer than 20 orders of the walks, hence fewer than 4 walks), or what it cannot show
+        (walks that follow the same path); else empty. ``n``, number of samples; ``fold_error``,
+        ``fold_n`` (fold). Coordinate ``test_fold`` (walk, time).
 
         With ``posterior``, also ``posterior`` (walk, time, and one dimension per axis of ``by``),
         the probability of every bin given the activations of that sample alone, 0 to 1 with sum 1,
@@ -268,6 +269,8 @@ def decode_position(
         both = ("recording", "train")
         check_same_units(recording, train, both, allow_other_units=allow_other_units)
         check_same_measures(recording, train, both, (schema.ACTIVATION, *names))
+        if learner.name == "poisson":  # the negative values of train are refused in training
+            lowest(recording, learner.options.get("negatives", "raise"))
         here, fold = Positions.of(recording, names, grid), _recorded(recording, groups)
         training_fold, n_folds = np.where(to_train.known, 1, -1), 1
         if not to_train.known.any():

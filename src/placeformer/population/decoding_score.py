@@ -196,9 +196,16 @@ class DecodingScore:
         return score
 
     def _interval(self, score: NDArray[Any], n: int, seed: int) -> NDArray[np.float64]:
-        """Percentile interval of the summary of scores (group, step) over resampled groups."""
+        """Percentile interval of the summary of scores (group, step) over resampled groups.
+
+        Groups without a score are not drawn. NaN for a single group, which does not show how much
+        groups differ.
+        """
         rng = np.random.default_rng([seed, 1])
+        score = score[np.isfinite(score).any(axis=1)]
         size = len(score)
+        if size < 2:
+            return np.full(2, np.nan)
         draws = [self.summary(score[rng.integers(0, size, size)]) for _ in range(n)]
         return percentile_interval(draws)
 

@@ -240,6 +240,13 @@ def predictivity(
     near = near_places(fold, size, int(gap) if folds == "blocks" else 0, modes)[:, use]
     if folds == "random":
         near[:] = False
+    n_train = ((fold[use] != np.arange(len(near))[:, None]) & ~near).sum(axis=1)
+    if n_train.min() < 2:
+        raise ValueError(
+            f"gap must leave at least 2 training places for every block, got gap={gap} and "
+            f"n_blocks={most}, which leave {n_train.min()} of {use.sum()}; pass a smaller gap, "
+            "more blocks or more bins"
+        )
     fit = ridge if method == "ridge" else pls(n_components)
     found: dict[str, tuple[Floats, Floats]] = {}
     for name, values in tqdm(rates.items(), desc="features", disable=not progress):

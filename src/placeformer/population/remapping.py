@@ -125,7 +125,7 @@ def remapping(
     (a, b), known = _two(maps_a, maps_b, allow_other_units)
     units = common_units(maps_a, schema.place_dims(maps_a), "remapping, for the shift of fields,")
     place = _positions(maps_a)[known]
-    vary = (_standard(a) != 0).any(axis=0) & (_standard(b) != 0).any(axis=0)
+    vary = _vary(a, b)
     if vary.sum() < 2:
         raise ValueError(
             f"maps_a and maps_b must have at least 2 units that vary in both, got {vary.sum()}"
@@ -258,6 +258,16 @@ def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
     norm = np.linalg.norm(off, axis=0)
     varies = np.abs(off).max(axis=0) > FLAT * np.abs(values).max(axis=0)
     return np.divide(off, norm, out=np.zeros_like(off), where=varies)
+
+
+def _vary(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the rates (place, unit) of a unit vary in both conditions."""
+    return np.logical_and(*((_standard(v) != 0).any(axis=0) for v in (a, b)))
+
+
+def n_varying(maps_a: xr.Dataset, maps_b: xr.Dataset) -> int:
+    """Number of units whose maps vary in both conditions, which :func:`remapping` compares."""
+    return int(_vary(*shared_places(maps_a, maps_b, names=NAMES)[0]).sum())
 
 
 def _layers(maps: xr.Dataset) -> NDArray[np.intp]:

@@ -16,7 +16,7 @@ from placeformer.data import schema
 from placeformer.population.vectors import Products, is_maps, missing_rows, refuse_overflow
 from placeformer.population.walk_products import MIN_WALKS, WalkProducts, between_walks
 from placeformer.spatial.variance_explained import centre
-from placeformer.stats.tolerances import FLAT
+from placeformer.stats.tolerances import FLAT, TIES
 
 Method = Literal["cka", "rsa"]
 Distance = Literal["correlation", "euclidean", "cosine"]
@@ -222,10 +222,15 @@ class Sums:
 
 
 def ranks(distances: NDArray[np.float64], pairs: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Ranks of the distances (row, row) of some pairs, minus the mean rank; 0 for other pairs."""
+    """Ranks of the distances (row, row) of some pairs, minus the mean rank; 0 for other pairs.
+
+    Distances that differ only by rounding are ties.
+    """
     upper = np.triu(pairs)
     ranked = np.zeros(distances.shape)
-    order = stats.rankdata(distances[upper])
+    chosen = distances[upper]
+    step = TIES * chosen.max(initial=0.0)
+    order = stats.rankdata(np.round(chosen / step) if step > 0 else chosen)
     ranked[upper] = order - order.mean() if order.size else order
     return ranked + ranked.T
 

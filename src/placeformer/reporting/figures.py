@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from placeformer import plot as plots
 from placeformer.data import schema
 from placeformer.models.memory import KINDS
+from placeformer.plot._style import verbatim
 from placeformer.reporting import unit_table
 from placeformer.reporting.measurements import ALL_UNITS, NULLS, SubjectReport
 from placeformer.reporting.unit_table import on_grid
@@ -191,7 +192,7 @@ def unit(subject: SubjectReport, number: int) -> Picture:
         row = figure.subplots(1, len(shown), sharey=True, squeeze=False, gridspec_kw=place)[0]
         for i, (ax, name) in enumerate(zip(row, shown, strict=True)):
             draw_map(subject, number, i, ax, _limits(rate))
-            ax.set(title=name if len(subject.maps) > 1 else "")
+            ax.set(title=verbatim(name) if len(subject.maps) > 1 else "")
         if not one_axis:
             bar = figure.add_axes((right + 0.03, 0.14, 0.08 / figure.get_figwidth(), 0.74))
             figure.colorbar(
@@ -258,7 +259,8 @@ def distribution(subject: SubjectReport, key: str, limits: tuple[float, float]) 
             groups = controls(subject, subject.of_layer(layer), key)
             plots.distribution(groups, ax=ax, log=key in LOGARITHMIC)
             n = subject.of_layer(layer).sizes[schema.UNIT]
-            ax.set(xlim=limits, title=f"{n} units" if layer == ALL_UNITS else f"{layer}, {n} units")
+            title = f"{n} units" if layer == ALL_UNITS else f"{verbatim(layer)}, {n} units"
+            ax.set(xlim=limits, title=title)
             if key in LOGARITHMIC:
                 ax.set_ylim(0.3 / n, 1.3)
             if ax is not column[-1]:

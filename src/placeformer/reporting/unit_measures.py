@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from placeformer.data import schema
+from placeformer.data import circular, schema
 from placeformer.data.dwell import dwell_of
 from placeformer.population.decoding import decode_position
 from placeformer.reporting.measurements import Settings
@@ -256,8 +257,9 @@ def decode(
 def in_windows(recording: xr.Dataset, by: Sequence[str]) -> tuple[xr.Dataset, str]:
     """Sum a timed recording in windows of ``WINDOW`` seconds, and name a suitable decoder.
 
-    Rates in Hz become spike counts, for a Poisson decoder; other activations are averaged.
-    Recordings that count steps are returned unchanged.
+    Rates in Hz become spike counts, for a Poisson decoder; other activations and positions are
+    averaged, those on circular axes as directions. Recordings that count steps are returned
+    unchanged.
     """
     seconds = dwell_of(recording)
     if seconds is None:
@@ -271,13 +273,18 @@ def in_windows(recording: xr.Dataset, by: Sequence[str]) -> tuple[xr.Dataset, st
     weighted = (activation * dwell).coarsen(windows, boundary="trim").reduce(np.sum)
     total = dwell.coarsen(windows, boundary="trim").reduce(np.sum)
     values = weighted if spikes else weighted / total.where(total > 0)
+    periods = {k: v for k, v in circular.circular_of(recording).items() if k in by}
+    means = {k: partial(circular.mean_direction, period=period) for k, period in periods.items()}
     places = {
-        name: recording[name].coarsen(windows, boundary="trim").reduce(np.mean).variable
+        name: recording[name]
+        .coarsen(windows, boundary="trim")
+        .reduce(means.get(name, np.mean))
+        .variable
         for name in by
     }
     coords = {name: places[name] for name in by} | schema.unit_coords(recording)
     data = values.drop_vars(list(values.coords)).transpose(*schema.RECORDING_DIMS).astype("float32")
-    result = xr.Dataset({schema.ACTIVATION: data}, coords=coords)
+    result = circular.declare(xr.Dataset({schema.ACTIVATION: data}, coords=coords), periods)
     result[schema.ACTIVATION].attrs = {
         "units": "1" if spikes else activation.attrs.get("units", "1")
     }
