@@ -8,7 +8,7 @@ from helpers.recipes import RECIPE, recipe
 from scipy import stats
 
 import placeformer as pf
-from placeformer.evaluation.amnesia import Difference
+from placeformer.evaluation.amnesia import Difference, summarised
 from placeformer.training.recipe import Recipe
 from placeformer.training.trainer import Trainer
 
@@ -173,3 +173,14 @@ def test_the_result_survives_netcdf_and_is_drawn(curve, tmp_path):
     labels = ax.get_legend_handles_labels()[1]
     assert labels[:2] == ["old, intact", "old, washout"] and "chance" in labels
     plt.close("all")
+
+
+def test_a_gradient_needs_two_sets():
+    rng = np.random.default_rng(0)
+    n = np.full((3, 2, 4), 50.0)
+    wrong = rng.integers(0, 50, (1, 2, 3, 2, 4)).astype(float)
+    two = summarised(wrong, n, [0], ["intact", "block"], ["old", "new", "novel"])
+    one = summarised(wrong[:, :, 1:], n[1:], [0], ["intact", "block"], ["new", "novel"])
+    xr.testing.assert_equal(one.cost, two.cost.sel(maps=["new", "novel"]))
+    assert np.isfinite(two.gradient).all() and np.isfinite(two.gradient_interval).all()
+    assert np.isnan(one.gradient).all() and np.isnan(one.gradient_interval).all()

@@ -20,6 +20,7 @@ from placeformer.evaluation.score_card import (
     input_classes,
     lesion_of,
     remapping_of,
+    with_input,
 )
 from placeformer.evaluation.score_card_files import table_of
 
@@ -127,6 +128,9 @@ def test_files_hold_all_of_a_card(card, tmp_path):
     with pytest.raises(ValueError, match="card must be a result of score_card"):
         pf.write_score_card(xr.Dataset(), tmp_path / "card.json")
     (tmp_path / "other.json").write_text(json.dumps({"format": "other"}))
+    with pytest.raises(ValueError, match="not a score card"):
+        pf.read_score_card(tmp_path / "other.json")
+    (tmp_path / "other.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="not a score card"):
         pf.read_score_card(tmp_path / "other.json")
 
@@ -325,6 +329,16 @@ def test_a_continuous_input_is_cut_into_classes():
         input_classes("step", np.arange(600).reshape(3, 200), recording)
     with pytest.raises(ValueError, match="must have values"):
         input_classes("letter", letters[:2], recording)
+
+
+def test_an_input_may_have_any_order_of_dimensions():
+    recording = population().rename(observation="letter")
+    how = Settings(("y", "x"), None, None, None, "letter", ("bayes",), 19, 0)
+    classes = [
+        with_input(one, how, None, None)[0]["input_class"].values
+        for one in (recording, recording.transpose("unit", "time", "walk"))
+    ]
+    np.testing.assert_array_equal(*classes)
 
 
 def test_wrong_arguments_are_named():

@@ -222,3 +222,8 @@ def test_a_course_shows_every_layer_and_tells_scores_apart():
     shown = [line for line in alike.get_lines() if line.get_label().startswith("CKA")]
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in shown}
     assert len(shown) == len(looks) == 2 * len(layers)
+
+
+def test_doses_of_networks_without_alpha_are_refused_before_a_figure_is_opened(response):
+    with pytest.raises(ValueError, match="at least one network with a finite alpha, got none"):
+        pf.plot.dose_response(response.isel(model=[3]))

@@ -161,8 +161,9 @@ def test_population_is_sorted_by_peaks(ax):
     np.testing.assert_array_equal(plain.images[0].get_array(), rate[[2, 0]])
     with pytest.raises(ValueError, match="one axis of place"):
         pf.plot.population(maps(), ax=ax)
-    with pytest.raises(ValueError, match="order must hold numbers of units, 0 to 2"):
-        pf.plot.population(data, order=[3], ax=ax)
+    for wrong in ([3], [0.7, 1.2], [True, False, True], []):
+        with pytest.raises(ValueError, match="order must hold .* whole numbers from 0 to 2"):
+            pf.plot.population(data, order=wrong, ax=ax)
 
 
 def test_population_of_one_half_is_sorted_by_the_other(ax):

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, LeaveOneOut, ShuffleSplit
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    LeaveOneOut,
+    ShuffleSplit,
+    StratifiedKFold,
+)
 
 from placeformer.evaluation import simulation
 from placeformer.population.cross_validation import Groups, folds
@@ -72,3 +79,10 @@ def test_every_fold_has_a_share_of_every_label():
 def test_what_cannot_be_tested_is_refused(groups, cv, label, words):
     with pytest.raises(ValueError, match=words):
         folds(groups, cv, None if label is None else np.array(label))
+
+
+@pytest.mark.parametrize("cv", [StratifiedKFold(2), KFold(9)])
+def test_a_splitter_that_cannot_split_the_walks_is_named(cv):
+    groups = Groups.of(simulation.walks(RNG(0), n_walks=4, n_steps=10))
+    with pytest.raises(ValueError, match=r"cv must split 4 walks or blocks, but .*KFold"):
+        folds(groups, cv)

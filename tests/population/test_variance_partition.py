@@ -270,6 +270,11 @@ def test_what_cannot_be_partitioned_is_refused(options, message):
         variance_partition(session(RNG(12)), **{"by": BY, "progress": False} | options)
 
 
+def test_names_of_variables_may_be_numbers():
+    found = variance_partition(session(RNG(12)), {1: BY["place"]}, **quiet | {"n_shuffles": 1})
+    assert found["variable"].values.tolist() == ["1"]
+
+
 def test_values_that_are_not_finite_are_refused():
     rec = session(RNG(13))
     values = rec.activation.values.copy()

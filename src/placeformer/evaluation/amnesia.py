@@ -98,8 +98,8 @@ def amnesia_curve(
         - `cost`: error minus that of the intact network at the same step, paired over walks, with
           `cost_interval` (Student's t over walks);
         - `gradient` (step, condition, memory): cost on the last set minus that on the first, with
-          `gradient_interval`. Above 0, recent memory suffers more. If the intact network is near
-          chance on a set, it has nothing to lose: see `error`.
+          `gradient_interval`; NaN for a single set. Above 0, recent memory suffers more. If the
+          intact network is near chance on a set, it has nothing to lose: see `error`.
 
         NaN where there are no predictions.
 
@@ -281,6 +281,8 @@ def summarised(
     forgetting = Difference(wrong[:, 0], wrong[:1, 0], n)
     cost = Difference(wrong, wrong[:, :1], n)
     gradient = cost.value[:, :, -2] - cost.value[:, :, 0]
+    if len(maps) == 2:  # a single set, and the novel maps
+        gradient = np.full_like(gradient, np.nan)
     reach = np.sqrt(cost.variance[:, :, -2] + cost.variance[:, :, 0]) * cost.quantile
     about = f"{LEVEL:.0%} interval over walks (Student's t)"
     change = "minus that of the intact network at the same step"

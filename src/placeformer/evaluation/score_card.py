@@ -339,7 +339,10 @@ def with_input(
         return recording, how
     for source in (inputs, behaviour, recording):
         if source is not None and name in source:
-            classes = input_classes(name, np.asarray(source[name]), recording)
+            values = source[name]
+            if isinstance(values, xr.DataArray):
+                values = values.transpose(*schema.STEP_DIMS, ..., missing_dims="ignore")
+            classes = input_classes(name, np.asarray(values), recording)
             label = "input_class"
             about = variable((schema.WALK, schema.TIME), classes, f"class of the input {name}")
             return recording.assign_coords({label: about}), how._replace(given=label)

@@ -112,7 +112,7 @@ def read_score_card(file: str | PathLike[str]) -> xr.Dataset:
         if stored["format"] != FORMAT:
             raise KeyError(stored["format"])
         return from_plain(stored["card"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is not a score card written by write_score_card") from error
 
 

@@ -312,7 +312,6 @@ def dose_response(
     named = named_results("response", response, "dose_response", need)
     for item in named.values():
         check_choice(item, memory=memory, maps=maps, metric=metric)
-    ax = axes(ax)
     first = next(iter(named.values()))
     kinds = {str(item.attrs.get("parameter", "nmda")) for item in named.values()}
     if len(kinds) > 1:
@@ -322,6 +321,12 @@ def dose_response(
     of_alpha = kinds == {"nmda"}
     key = "alpha" if of_alpha else "dose"
     doses = np.concatenate([item[key].values for item in named.values()])
+    if not np.isfinite(doses).any():
+        raise ValueError(
+            f"response must have at least one network with a finite {key}, got none; draw networks "
+            "without α with placeformer.plot.activations"
+        )
+    ax = axes(ax)
     positive = doses[doses > 0]
     least = positive.min() if positive.size else 1.0
     if of_alpha:

@@ -109,11 +109,17 @@ def population(
     rate = np.ma.masked_invalid(maps[schema.RATE].transpose(schema.UNIT, dim).values)
     if order is None:
         order = peak_order(maps if sort_by is None else checked_order(maps, sort_by))
-    numbers = np.asarray(order, int)
-    if numbers.ndim != 1 or (
-        numbers.size and not (numbers >= 0).all() & (numbers < len(rate)).all()
+    numbers = np.asarray(order)
+    if (
+        numbers.ndim != 1
+        or not numbers.size
+        or numbers.dtype.kind not in "iu"
+        or not (numbers >= 0).all() & (numbers < len(rate)).all()
     ):
-        raise ValueError(f"order must hold numbers of units, 0 to {len(rate) - 1}, got {order!r}")
+        raise ValueError(
+            f"order must hold numbers of units, whole numbers from 0 to {len(rate) - 1}, got "
+            f"{order!r:.80}; np.flatnonzero gives those of a boolean array"
+        )
     rate = rate[numbers]
     if normalize:
         least, greatest = (f(axis=1, keepdims=True) for f in (rate.min, rate.max))

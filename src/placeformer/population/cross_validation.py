@@ -153,7 +153,13 @@ def folds(
     tested = np.zeros(groups.n, int)
     with warnings.catch_warnings():  # some splitters warn that they ignore groups
         warnings.filterwarnings("ignore", "The groups parameter is ignored")
-        splits = list(cv.split(np.zeros((groups.n, 1)), label, number))
+        try:
+            splits = list(cv.split(np.zeros((groups.n, 1)), label, number))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"cv must split {groups.n} walks or blocks{'' if label is None else ' by label'}, "
+                f"but {cv!r} says: {error}; use a number of folds, GroupKFold or LeaveOneGroupOut"
+            ) from error
     for fold, (_, test) in enumerate(splits):
         fold_of_group[test] = fold
         tested[test] += 1

@@ -242,7 +242,7 @@ def _checked_variables(by: By) -> dict[str, tuple[str, ...]]:
             f"by must be a mapping of 1 to {MAX_VARIABLES} variables, such as "
             f"{{'place': ('y', 'x'), 'heading': 'heading'}}, got {by!r}"
         )
-    wrong = [name for name in by if JOIN in name]
+    wrong = [name for name in by if JOIN in str(name)]
     if wrong:
         raise ValueError(f"names in by must not contain {JOIN!r}, which joins them, got {wrong}")
     return {str(k): (v,) if isinstance(v, str) else tuple(v) for k, v in by.items()}
