@@ -58,6 +58,25 @@ def test_names_beyond_the_contract_must_lie_along_walk_and_time(recording):
         schema.check_recording(recording.assign_coords(heading=("unit", range(5))), ["heading"])
 
 
+@pytest.mark.parametrize(
+    ("name", "dim", "values"),
+    [
+        ("map", "walk", np.array([0, np.nan, 1])),
+        ("map", "walk", np.array(["box", None, "track"], object)),
+        ("layer", "unit", np.array(["CA1", np.nan, "CA1", "CA3", "CA3"], object)),
+    ],
+)
+def test_a_missing_map_or_layer_is_named_with_the_ways_out(recording, name, dim, values):
+    recording = recording.assign_coords({name: (dim, values)})
+    words = f"'{name}' must be known for every {dim}, got NaN or None for 1 .*dropna"
+    with pytest.raises(ValueError, match=words):
+        schema.check_recording(recording)
+    schema.check_recording(recording.assign_coords({name: recording[name].fillna("none")}))
+    rest = recording.dropna(dim, subset=[name])
+    schema.check_recording(rest)
+    assert rest.sizes[dim] == recording.sizes[dim] - 1
+
+
 @pytest.mark.parametrize("check", [schema.check_recording, schema.check_rate_maps])
 def test_other_types_are_refused_by_name(check):
     with pytest.raises(TypeError, match=r"xarray\.Dataset, got ndarray"):

@@ -139,7 +139,7 @@ def test_maps_of_a_recording_stand_side_by_side(tmp_path):
     np.testing.assert_array_equal(units["eta2"][:2], table["eta2"])
     np.testing.assert_array_equal(units["p_memory"][:2], table["p_memory"])
     assert units["p_memory"][2:].isnull().all() and not units["depends_on_memory"].values[2:].any()
-    assert "on map 3" in text_of(found)
+    assert "on map 3" in text_of(found) and "Position on map 3 is decoded" in text_of(found)
 
 
 def test_an_animal_on_a_track_has_rates_smoothed_maps_and_spikes_in_windows(tmp_path):

@@ -357,11 +357,19 @@ def _activation_problems(recording: xr.Dataset) -> list[str]:
 
 
 def _label_problems(recording: xr.Dataset) -> list[str]:
-    index = recording.indexes.get(UNIT)
-    if index is None or index.is_unique:
-        return []
-    twice = ", ".join(repr(str(label)) for label in index[index.duplicated()].unique()[:3])
-    return [f"labels of {UNIT!r} must be unique, but {twice} occurs several times"]
+    problems, index = [], recording.indexes.get(UNIT)
+    if index is not None and not index.is_unique:
+        twice = ", ".join(repr(str(label)) for label in index[index.duplicated()].unique()[:3])
+        problems.append(f"labels of {UNIT!r} must be unique, but {twice} occurs several times")
+    for name, dim in ((MAP, WALK), ("layer", UNIT)):
+        missing = int(recording[name].isnull().sum()) if name in recording.variables else 0
+        if missing:
+            problems.append(
+                f"{name!r} must be known for every {dim}, got NaN or None for {missing} (name it "
+                f"with fillna, or select the others with recording.dropna({dim!r}, "
+                f"subset=[{name!r}]))"
+            )
+    return problems
 
 
 def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
