@@ -168,7 +168,7 @@ def test_windows_hold_the_spikes_and_the_mean_position():
 
 
 def test_windows_hold_the_mean_direction_and_decoding_goes_the_short_way_round():
-    heading = np.arange(2, 4000, 4.0) % 360  # five samples of a window span 16 degrees
+    heading = np.arange(10, 4010, 4.0) % 360  # five samples of a window, also across 0 degrees
     rate = np.exp(4 * np.cos(np.deg2rad(heading[:, None] - np.arange(0, 360, 30))))
     made = pf.from_arrays(
         rate, {"heading": heading}, sample_rate=20, circular={"heading": 360}, units="Hz"
