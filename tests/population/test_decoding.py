@@ -410,6 +410,7 @@ def without_places(rec, walks):
                               for k in "xy"})  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:walk 0 of recording holds the same activations")
 @pytest.mark.parametrize("method", ["ridge", "knn", "bayes"])
 @pytest.mark.parametrize("train", [False, True])
 def test_walks_without_positions_are_not_exchanged(coded, method, train):
@@ -472,6 +473,17 @@ def test_a_copied_walk_is_named(untuned):
     decode_position(silent, **NONE)  # warnings are errors
 
 
+def test_a_walk_of_training_that_is_decoded_is_named(untuned):
+    train, test = untuned.isel(walk=slice(3)), untuned.isel(walk=[5, 1])
+    words = "walk 1 of recording holds the same activations as walk 1 of train"
+    with pytest.warns(UserWarning, match=words):
+        decode_position(test, train=train, method="knn", **NONE)
+    for other in (test.isel(walk=[0]), without_places(test, [1]), test.isel(time=slice(9))):
+        decode_position(other, train=train, **NONE)  # warnings are errors
+    silent = untuned.assign(activation=untuned.activation * 0)
+    decode_position(silent, train=silent, **NONE)
+
+
 # Posteriors, and decoders of other recordings
 
 
@@ -526,6 +538,7 @@ def test_posteriors_of_another_recording(coded):
         decode_position(sleep, train=train, cv=2)
 
 
+@pytest.mark.filterwarnings("ignore:walk 0 of recording holds the same activations")
 @pytest.mark.parametrize("method", ["ridge", "knn", "bayes"])
 def test_an_axis_is_circular_if_it_is_in_either_recording(method):
     rng = RNG(8)

@@ -111,6 +111,7 @@ def test_decoding_does_not_change_with_the_origin(heading, method):
     assert a.median_error < 0.2 < 1 < a.chance_error  # a blind guess is off by about a right angle
 
 
+@pytest.mark.filterwarnings("ignore:walk 0 of recording holds the same activations")
 def test_the_mean_of_a_posterior_is_circular(heading):
     """It is that of the posterior that is returned, turns with the origin, and is off by less."""
     one = made(heading[:1600], preferred=np.arange(6.0), walks=8, noise=0.3)

@@ -37,6 +37,7 @@ from placeformer.population.decoding_score import (
     same,
     thinning,
     warn_of_equal_walks,
+    warn_of_trained_walks,
 )
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import (
@@ -178,7 +179,8 @@ def decode_position(
     Warns
     -----
     UserWarning
-        Two walks in different folds hold the same activations, or walks follow the same path.
+        Two walks in different folds, or of ``recording`` and ``train``, hold the same activations,
+        or walks follow the same path.
 
     See Also
     --------
@@ -281,6 +283,8 @@ def decode_position(
     decoded = here.of_target(outputs, learner)
     decoded[fold < 0] = np.nan
     compared = here.known & (fold >= 0)
+    if train is not None:
+        warn_of_trained_walks(recording, train, compared)
     truth = here.position
     if not compared.all():
         truth = np.where(compared[..., None], truth, np.nan)

@@ -248,18 +248,13 @@ def warn_of_equal_walks(recording: xr.Dataset, fold: Numbers) -> None:
     without any variation, such as those of a silenced layer, are not compared.
     """
     values = activations(recording)
-    n_walks, n_steps = values.shape[:2]
-    probes = [0, n_steps // 4, n_steps // 2, 3 * n_steps // 4]
-    rows = np.asarray(values[:, probes]).reshape(n_walks, -1)
-    known = np.isfinite(rows).any(axis=1)
-    rows = np.ascontiguousarray(np.nan_to_num(rows))
+    rows, known = _probes(values)
     first: dict[bytes, int] = {}
     for walk, row in enumerate(rows):
         other = first.setdefault(row.tobytes(), walk)
         if other == walk or not known[walk] or not _compared(fold, other, walk):
             continue
-        one, two = (np.asarray(values[w]) for w in (other, walk))
-        if np.array_equal(one, two, equal_nan=one.dtype.kind == "f") and _varies(one):
+        if _equal(values[other], values[walk]):
             warnings.warn(
                 f"walks {other} and {walk} hold the same activations, and a decoder tested on one "
                 "is trained on the other, so it decodes even noise; drop one of them, for example "
@@ -267,6 +262,41 @@ def warn_of_equal_walks(recording: xr.Dataset, fold: Numbers) -> None:
                 stacklevel=3,
             )
             return
+
+
+def warn_of_trained_walks(
+    recording: xr.Dataset, train: xr.Dataset, compared: NDArray[np.bool_]
+) -> None:
+    """Warn where a walk with compared samples (walk, time) is also in the recording of training."""
+    values, trained = activations(recording), activations(train)
+    if values.shape[1] != trained.shape[1]:
+        return
+    (rows, known), (others, _) = _probes(values), _probes(trained)
+    where = {row.tobytes(): walk for walk, row in enumerate(others)}
+    for walk in np.flatnonzero(known & compared.any(axis=1)):
+        other = where.get(rows[walk].tobytes())
+        if other is not None and _equal(values[walk], trained[other]):
+            warnings.warn(
+                f"walk {walk} of recording holds the same activations as walk {other} of train, so "
+                "the decoder is tested on samples that it was trained on and decodes even noise; "
+                "leave the walk out of one of them, or pass no train, which cross-validates",
+                stacklevel=3,
+            )
+            return
+
+
+def _probes(values: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Activations of every walk at four steps (walk, ...), and whether any is finite (walk,)."""
+    n_walks, n_steps = values.shape[:2]
+    steps = [0, n_steps // 4, n_steps // 2, 3 * n_steps // 4]
+    rows = np.asarray(values[:, steps], float).reshape(n_walks, -1)
+    return np.ascontiguousarray(np.nan_to_num(rows)), np.isfinite(rows).any(axis=1)
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Whether two walks (time, unit) hold the same activations, which vary."""
+    one, two = np.asarray(one), np.asarray(two)
+    return np.array_equal(one, two, equal_nan=one.dtype.kind == "f") and _varies(one)
 
 
 def _compared(fold: Numbers, one: int, two: int) -> bool:
