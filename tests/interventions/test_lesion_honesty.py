@@ -409,3 +409,75 @@ def test_axes_that_agree_by_chance_are_refused():
     with torch.no_grad():
         values = want(torch.from_numpy(VELOCITY)).view(WALKS, STEPS, -1)
     np.testing.assert_allclose(record(want, "cell").activation, values, rtol=1e-6)
+
+
+def test_channels_are_not_steps_where_there_are_as_many_as_walks():
+    network = nn.Sequential(Channels(), nn.ReLU())
+    network[0].conv = nn.Conv1d(2, WALKS, 3, padding=1)
+    axes = {"dims": ("walk", "unit", "time")}
+    with pytest.raises(ValueError, match="dims"), pf.ablate(network, {"1": [2]}, "zero"):
+        record(network, "1", **axes)
+    with pf.ablate(network, {"1": [2]}, "zero", **axes):
+        silent = ~(record(network, "1", **axes).activation != 0).any(("walk", "time"))
+    assert silent[2]
+
+
+def test_axes_without_the_walks_are_refused():
+    network = nn.Sequential(nn.Linear(2, 5))
+    refused = pytest.raises(ValueError, match=r"dims must name the axis of '0' .*\(batch, time")
+    with refused, pf.ablate(network, {"0": [2]}, "zero", dims=("batch", "time", "unit")):
+        record(network, "0")
+
+
+def test_resampling_draws_no_padding():
+    network = nn.Sequential(nn.Linear(2, 5))
+    reference = record(network, "0").copy(deep=True)
+    reference.activation[1, 3:] = np.nan  # a shorter walk
+    with torch.no_grad(), pf.ablate(network, {"0": [2]}, "resample", reference=reference):
+        drawn = network(torch.from_numpy(VELOCITY))[..., 2]
+    assert np.isin(drawn, reference.activation[..., 2]).all()
+    reference.activation[::2, :, 0] = reference.activation[1::2, :, 1] = np.nan
+    with pytest.raises(ValueError, match='reference must hold samples .* how="resample"'):
+        pf.ablate(network, {"0": [2]}, "resample", reference=reference).__enter__()
+
+
+def test_places_on_a_line_need_no_second_axis():
+    network = nn.Sequential(nn.Linear(2, 5))
+    line = {"x": np.tile(np.arange(STEPS) // 2, (WALKS, 1))}
+    options = {"layers": "0", "inputs": {"velocity": VELOCITY}, "progress": False}
+    intact = pf.record(network, line, **options)
+    with pf.ablate(network, {"0": [2]}, "position", reference=intact):
+        got = pf.record(network, line, **options).activation[..., 2]
+    want = intact.activation[..., 2].values.reshape(WALKS, -1, 2).mean((0, 2))
+    np.testing.assert_allclose(got, np.tile(want.repeat(2), (WALKS, 1)), rtol=1e-5)
+    curve = pf.ablation_curve(
+        network, "variance", layers="0", reference=intact, fractions=[0, 0.2], repeats=2,
+        controls=["random"], scores=lambda _: 0.0, n_resamples=10, progress=False,
+    )  # fmt: skip
+    eta2 = pf.position_variance_explained(intact, by=("x",))
+    np.testing.assert_allclose(curve.order_score, eta2)
+    refused = pytest.raises(ValueError, match="rename the axis of place to x")
+    with refused, pf.ablate(network, {"0": [2]}, "position", reference=intact.rename(x="linear")):
+        pass
+
+
+def test_a_layer_that_works_in_place_is_lesioned_in_its_input_too():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.act = nn.Linear(2, 5), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            hidden = self.linear(x)
+            self.act(hidden)
+            return hidden
+
+    network = Net()
+    with torch.no_grad():
+        intact = network(torch.from_numpy(VELOCITY))
+        with pf.ablate(network, {"act": [1, 3]}, "zero"):
+            lesioned = network(torch.from_numpy(VELOCITY))
+    want = intact * torch.tensor([1, 0, 1, 0, 1])
+    torch.testing.assert_close(lesioned, want, rtol=0, atol=0)
+    with pf.ablate(network.requires_grad_(), {"act": [1, 3]}, "zero"):
+        network(torch.from_numpy(VELOCITY)).sum().backward()  # gradients can be computed

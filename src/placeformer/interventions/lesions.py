@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -49,7 +48,7 @@ from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, layer_and_index, leaves, pick
 from placeformer.recording.network_state import original, seen_by_hooks
-from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
+from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims, as_dims, show
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
 
@@ -221,8 +220,7 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
         On leaving, a layer that was never called although the network was run.
     """
     ran: list[None] = []
-    compiled = "torch._dynamo" in sys.modules  # by now or by then
-    with in_use(model), seen_by_hooks(model, compiled=compiled), ExitStack() as stack:
+    with in_use(model), seen_by_hooks(model), ExitStack() as stack:
         for hook in hooks:
             stack.callback(attach(hook).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
@@ -271,7 +269,7 @@ def axes_by_layer(
         raise ValueError(
             f"dims must name lesioned layers, {', '.join(layers)}, got {', '.join(unknown)}"
         )
-    return {layer: tuple(axes) for layer, axes in named.items()}
+    return {layer: as_dims(axes) for layer, axes in named.items()}
 
 
 def new_pass(
@@ -286,6 +284,15 @@ def new_pass(
         hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
         if CURRENT_WALK.get() is None:
             hook.seen = 0
+
+
+def works_in_place(module: nn.Module, inputs: Sequence[Any], output: Any) -> bool:
+    """Whether a module changed its input, which other parts of the network may then read.
+
+    Where gradients are computed its output is replaced instead, since they need what it gave.
+    """
+    own = bool(getattr(module, "inplace", False)) and any(output is value for value in inputs)
+    return own and not (torch.is_grad_enabled() and output.requires_grad)
 
 
 def witness(ran: list[None]) -> Callable[..., None]:
@@ -457,17 +464,21 @@ class LesionHook:
         if path is None:
             path = next(leaves(there))[0]
         pick(there, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
-        return changed(output, PATH.findall(path), self.lesion)
+        new = changed(output, PATH.findall(path), self.lesion)
+        if works_in_place(module, [*args, *kwargs.values()], output):
+            return output.copy_(new)
+        return new
 
     def lesion(self, output: Any) -> Any:
         """Replace the units of one tensor."""
         if output is None:  # the letter stream of the last layer, where no prediction needs it
             return output
-        if output.is_nested or output.layout != torch.strided:
+        if output.is_nested or output.is_quantized or output.layout != torch.strided:
+            kind = "quantized" if output.is_quantized else output.layout
             raise ValueError(
                 f"units: {self.site.layer!r} must give an ordinary dense tensor, got a "
-                f"{'nested' if output.is_nested else output.layout} one; choose a module that "
-                "gives the dense tensor"
+                f"{'nested' if output.is_nested else kind} one; choose a module that gives the "
+                "dense tensor"
             )
         if not (output.is_floating_point() or output.is_complex()):  # spikes, or letters
             return self.whole_numbers(output)
@@ -484,6 +495,12 @@ class LesionHook:
         if self.steps is not None:
             self.check_square(output, walk)
         dims = self.site.axes(output, walk)
+        if walk is not None and walk.sizes[WALK] > 1 and not {WALK, SAMPLE} & set(dims):
+            raise ValueError(
+                f"dims must name the axis of {self.site.layer!r} along which its "
+                f'{walk.sizes[WALK]} walks lie "walk" (or "sample", with the steps), got '
+                f"{show(dims)} for {tuple(output.shape)}: all other axes are units"
+            )
         if output.ndim != len(dims):
             raise ValueError(
                 f"reference must be of the network as it is run: {self.site.layer!r} was recorded "

@@ -205,10 +205,12 @@ class Site:
             return self.dims
         sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
         # After a convolution, units come before time: then the last axis is as long as the walks.
+        turned = output.ndim == 3 and sizes is not None and output.shape[:2] == sizes[::-1] != sizes
         behind = (
             output.ndim == 3
             and sizes is not None
-            and (output.shape[2] == sizes[1] and output.shape[1] not in sizes)
+            and (output.shape[2] == sizes[1] != output.shape[1])
+            and not turned
         )
         plain = output.ndim < 2 or (output.ndim == 2 and isinstance(self.module, OF_SAMPLES))
         first = not plain and isinstance(self.module, CHANNELS_FIRST)
@@ -219,7 +221,6 @@ class Site:
                 'name its axes with dims, such as dims=("walk", "unit", "time")'
             )
         if output.ndim == 3:
-            turned = sizes is not None and tuple(output.shape[:2]) == sizes[::-1] != sizes
             return (TIME, WALK, UNIT) if turned else (WALK, TIME, UNIT)
         if output.ndim == 2:
             step = sizes is not None and output.shape[0] == sizes[0]
