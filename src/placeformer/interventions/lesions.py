@@ -136,6 +136,11 @@ def ablate(
     -----
     Attention weights (units head × lag) are replaced after the softmax and not renormalised.
 
+    Units of ``nn.RNN``, ``nn.LSTM`` and ``nn.GRU`` are replaced in the sequence that the layer
+    returns, and not within the layer: its recurrence runs on intact values, and so does a network
+    that reads the final state, which is another output ("rnn[1]", or "rnn[1][0]" of an LSTM) and
+    can be lesioned as well. A cell that is called once per step is lesioned within the recurrence.
+
     Examples
     --------
     >>> import placeformer as pf

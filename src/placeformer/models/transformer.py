@@ -393,8 +393,8 @@ class NavigationTransformer(nn.Module):
         Raises
         ------
         ValueError
-            Inputs of different or wrong shapes, and actions or letters that are not whole numbers or
-        out of range.
+            Inputs of different or wrong shapes, and actions or letters that are not whole numbers
+            or are out of range.
         """
         if action.shape != observation.shape or action.ndim != 2 or not action.shape[1]:
             raise ValueError(
