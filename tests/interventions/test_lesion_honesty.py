@@ -481,3 +481,21 @@ def test_a_layer_that_works_in_place_is_lesioned_in_its_input_too():
     torch.testing.assert_close(lesioned, want, rtol=0, atol=0)
     with pf.ablate(network.requires_grad_(), {"act": [1, 3]}, "zero"):
         network(torch.from_numpy(VELOCITY)).sum().backward()  # gradients can be computed
+
+
+def test_what_layers_of_images_share_is_refused():
+    class Images(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.conv(self.act(x)))
+
+    network, dims = Images(), ("sample", "unit", "row", "column")
+    with torch.no_grad(), pytest.raises(ValueError, match="'act' was called 2 times"):
+        with pf.ablate(network, {"act": [1]}, "zero", dims=dims):
+            network(torch.zeros(7, 3, 4, 4))
+    with torch.no_grad(), pf.ablate(network, {"conv": range(16)}, "zero", dims=dims):
+        for _ in range(2):  # two passes
+            assert not network(torch.ones(7, 3, 4, 4))[:, 0].any()

@@ -918,3 +918,17 @@ def test_a_compiled_forward_that_has_run_is_recorded():
         net(velocity)
         want = net[0](velocity)
     np.testing.assert_array_equal(run(net, layers="0").activation, want)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"store": b"a.zarr"}, "store must be the path of a folder"),
+        ({"store": 3}, "store must be the path of a folder"),
+        ({"units": 3}, "units must be labels"),
+        ({"position_units": 3}, "position_units must be text"),
+    ],
+)
+def test_arguments_of_other_types_are_named(path, settings, message):
+    with pytest.raises(TypeError, match=message):
+        run(path, layers="head.0", **settings)

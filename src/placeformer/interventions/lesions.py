@@ -547,13 +547,20 @@ class LesionHook:
             self.part, self.seen, self.whole = walk, 0, 0
         timed = bool({TIME, SAMPLE} & set(dims))
         spans = self.spans if walk is None else {(walk.sizes[WALK], walk.sizes[TIME])}
-        if whole := timed and shape in spans and shape[1] > 1:
+        whole = timed and shape in spans and shape[1] > 1
+        if whole or (walk is None and self.holds_all_samples(shape[1])):
             self.whole += 1
             self.check_whole()
         if whole or (timed and not spans):
             return None
         begin, self.seen = self.seen, self.seen + shape[1]
         return begin
+
+    def holds_all_samples(self, n: int) -> bool:
+        """Whether `n` samples, along an axis that the user named, are all that were passed."""
+        return (
+            SAMPLE in (self.site.dims or ()) and n > 1 and n in {first for first, _ in self.spans}
+        )
 
     def check_square(self, output: Tensor, walk: xr.Dataset | None) -> None:
         """Raise if the axes of walks and steps are ambiguous because both have the same length."""

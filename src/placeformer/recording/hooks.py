@@ -373,6 +373,11 @@ def layer_and_index(
                 'a mapping such as {"ffn.1": [3, 5]} needs none'
             )
         units = np.atleast_1d(units[UNIT].values).tolist()
+    if not isinstance(units, Iterable):
+        raise TypeError(
+            f'{argument} must be labels such as ["ffn.1/37"], a mapping such as {{"ffn.1": [3, 5]}}, '
+            f"or a Dataset or DataArray of units, got {units!r:.80}"
+        )
     labels = [units] if isinstance(units, str) else list(units)
     if not all(isinstance(label, str) for label in labels):
         raise TypeError(

@@ -216,6 +216,8 @@ def store_path(store: str | PathLike[str] | None) -> Path | None:
     """Folder of a store, which must be local to be written atomically."""
     if store is None:
         return None
+    if not isinstance(store, str | PathLike) or not isinstance(fspath(store), str):
+        raise TypeError(f"store must be the path of a folder, got {store!r:.80}")
     if "://" in fspath(store) or "\0" in fspath(store):
         raise ValueError(
             f"store must be a folder on this machine, got {store!r}; record to a local folder, and "

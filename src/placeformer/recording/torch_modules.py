@@ -275,6 +275,8 @@ def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:
     """Set the units of x and y; None keeps those of the behaviour."""
     if units is None:
         return walks
+    if not isinstance(units, str):
+        raise TypeError(f'position_units must be text such as "m", got {units!r:.80}')
     axes = [axis for axis in ("x", "y") if axis in walks.variables]
     return walks.assign_coords({axis: walks[axis].assign_attrs(units=units) for axis in axes})
 
