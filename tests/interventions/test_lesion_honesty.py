@@ -493,9 +493,9 @@ def test_what_layers_of_images_share_is_refused():
             return self.act(self.conv(self.act(x)))
 
     network, dims = Images(), ("sample", "unit", "row", "column")
-    with torch.no_grad(), pytest.raises(ValueError, match="'act' was called 2 times"):
-        with pf.ablate(network, {"act": [1]}, "zero", dims=dims):
-            network(torch.zeros(7, 3, 4, 4))
+    refused = pytest.raises(ValueError, match="'act' was called 2 times")
+    with refused, pf.ablate(network, {"act": [1]}, "zero", dims=dims):
+        network(torch.zeros(7, 3, 4, 4))
     with torch.no_grad(), pf.ablate(network, {"conv": range(16)}, "zero", dims=dims):
         for _ in range(2):  # two passes
             assert not network(torch.ones(7, 3, 4, 4))[:, 0].any()

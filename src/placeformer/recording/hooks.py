@@ -375,7 +375,7 @@ def layer_and_index(
         units = np.atleast_1d(units[UNIT].values).tolist()
     if not isinstance(units, Iterable):
         raise TypeError(
-            f'{argument} must be labels such as ["ffn.1/37"], a mapping such as {{"ffn.1": [3, 5]}}, '
+            f'{argument} must be labels such as ["ffn.1/37"], a mapping such as {{"ffn.1": [3]}}, '
             f"or a Dataset or DataArray of units, got {units!r:.80}"
         )
     labels = [units] if isinstance(units, str) else list(units)
