@@ -201,6 +201,9 @@ def test_all_files_are_written(tmp_path):
     assert (tmp_path / "copy" / "history.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n"
     assert (tmp_path / "copy" / "README.md").read_text() == "mine"
     read(tmp_path / "copy")
+    (tmp_path / "bom.toml").write_text('name = "net"\n', encoding="utf-8-sig")
+    save(network(), tmp_path / "marked", recipe=tmp_path / "bom.toml")
+    assert (tmp_path / "marked" / "recipe.toml").read_bytes() == b'name = "net"\n'
 
 
 @settings(max_examples=20, deadline=None)

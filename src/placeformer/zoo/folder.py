@@ -432,7 +432,7 @@ def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
     """Text of a file; a problem is added if it cannot be read."""
     try:
         with open_regular(file.expanduser(), follow=True) as stream:
-            return stream.read(SMALL).decode()
+            return stream.read(SMALL).decode("utf-8-sig")  # without a byte-order mark
     except ValueError as error:
         problems.append(f"{argument}: expected a text file, got {file}: {error}")
         return None
