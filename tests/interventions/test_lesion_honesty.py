@@ -499,3 +499,15 @@ def test_what_layers_of_images_share_is_refused():
     with torch.no_grad(), pf.ablate(network, {"conv": range(16)}, "zero", dims=dims):
         for _ in range(2):  # two passes
             assert not network(torch.ones(7, 3, 4, 4))[:, 0].any()
+
+
+def test_a_curve_takes_one_of_several_outputs_of_a_layer():
+    network, velocity = nn.GRU(2, 6, batch_first=True), torch.from_numpy(VELOCITY)
+    curve = pf.ablation_curve(
+        network, "activity", layers="GRU[0]", reference=record(network, "GRU[0]"), how="zero",
+        fractions=[0, 0.5, 1], repeats=2, controls=["random"], n_resamples=10, progress=False,
+        scores=lambda net: -float(net(velocity)[0].abs().sum()),
+    )  # fmt: skip
+    cost = curve.score.sel(selection="ordered").squeeze("measure").isel(repeat=0)
+    assert cost.dims == ("fraction",) and (np.diff(cost) > 0).all()
+    assert cost[-1] == 0  # nothing is left
