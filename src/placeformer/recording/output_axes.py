@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,7 +37,9 @@ def as_dims(dims: object) -> Dims:
     TypeError
         They are not a sequence of names.
     """
-    names = [*dims] if isinstance(dims, Iterable) and not isinstance(dims, str) else [None]
+    names: list[Any] = [None]
+    if isinstance(dims, Iterable) and not isinstance(dims, str):
+        names = list(dims)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(
             'dims must be the names of the axes, such as ("walk", "time", "unit"), or a mapping '
