@@ -303,10 +303,10 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
     return list(chosen.values())
 
 
-def checked_layers(layers: object) -> list[str | nn.Module]:
+def checked_layers(layers: Any) -> list[str | nn.Module]:
     """Return layers as a list; refuse what is neither a name nor a module."""
-    given = [layers] if isinstance(layers, str | nn.Module) else layers
-    found = list(given) if isinstance(given, Iterable) else [given]
+    one = isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable)
+    found: list[Any] = [layers] if one else list(layers)
     if not all(isinstance(x, str | nn.Module) for x in found):
         raise TypeError(
             f"layers must be names of layers, patterns of them, or modules, got {layers!r:.80}"

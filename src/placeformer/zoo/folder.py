@@ -318,7 +318,7 @@ def pack(
     dtype: str | None,
     history: Any,
     recipe: Any,
-    card: str | None,
+    card: Any,
     results: Results | None,
 ) -> dict[str, bytes]:
     """Contents of every file of the folder `name`."""
@@ -389,7 +389,7 @@ def history_text(history: Any, problems: list[str]) -> str | None:
         return None
     if isinstance(history, str | os.PathLike):
         return file_text(Path(history), "history", problems)
-    rows = list(history) if isinstance(history, Sequence) else [None]
+    rows: list[Any] = list(history) if isinstance(history, Sequence) else [None]
     if not all(isinstance(row, Mapping) for row in rows):
         problems.append(
             "history: expected a list of rows, one mapping each, or the path of a CSV file, got "
