@@ -323,10 +323,11 @@ class Rotation(nn.Module):
     [
         lambda other: Packed(2.0 if other else 1.0),
         lambda other: Rotation(torch.tensor(1 + 2j if other else 1 + 1j)),
+        lambda other: Rotation(torch.tensor(1 + 1j if other else 2j, dtype=torch.cdouble).conj()),
         lambda other: Rotation(torch.tensor(2**40 + other)),
         lambda other: Rotation(torch.tensor(1 + other * 1e-12, dtype=torch.float64)),
     ],
-    ids=["packed", "complex", "integer", "double"],
+    ids=["packed", "complex", "conjugate", "integer", "double"],
 )
 def test_numbers_of_any_kind_are_compared(tmp_path, make):
     record(network(make(False)), tmp_path / "a.zarr")

@@ -54,7 +54,7 @@ def dense_parts(tensor: Tensor) -> list[Tensor]:
     if tensor.is_quantized:
         return [tensor.dequantize()]
     if tensor.layout == torch.strided:
-        return [tensor]
+        return [tensor.resolve_conj().resolve_neg()]
     if tensor.layout == torch.sparse_coo:
         tensor = tensor.coalesce()
         return [tensor.indices(), tensor.values()]
