@@ -511,3 +511,17 @@ def test_a_curve_takes_one_of_several_outputs_of_a_layer():
     cost = curve.score.sel(selection="ordered").squeeze("measure").isel(repeat=0)
     assert cost.dims == ("fraction",) and (np.diff(cost) > 0).all()
     assert cost[-1] == 0  # nothing is left
+
+
+def test_a_table_of_place_cells_says_which_of_its_units_are_meant():
+    network, velocity = nn.Sequential(nn.Linear(2, 4)), torch.from_numpy(VELOCITY)
+    recording = record(network, "0")
+    table = recording.drop_vars("activation").assign(is_place_cell=("unit", [True, False] * 2))
+    refused = pytest.raises(ValueError, match=r"pass table.is_place_cell .* table.unit for all")
+    with refused, pf.ablate(network, table, "zero"):
+        pass
+    chosen = table.isel(unit=table.is_place_cell.values)
+    for units, lesioned in ((table.is_place_cell, 2), (table.unit, 4), (chosen, 2)):
+        with torch.no_grad(), pf.ablate(network, units, "zero"):
+            silent = ~network(velocity).any(0).any(0)
+        assert silent.sum() == lesioned and silent[0]

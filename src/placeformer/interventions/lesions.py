@@ -87,10 +87,11 @@ def ablate(
     units
         A mapping such as ``{"ffn.1": [3, 5], "ffn.0": slice(None)}`` (indices, slices or boolean
         arrays by layer), labels such as ``["ffn.1/3", "ffn.1/5"]``, a boolean DataArray over
-        ``unit`` such as ``score > 0.5``, or a Dataset of units. The layers of a navigation
-        Transformer have the names that :func:`record` uses; "content.ffn.0" and "ffn.0" are the
-        same units. The layers of another network are names of its modules, as in :func:`record`
-        ("encoder.2", "lstm[0]"; without a path, the first output).
+        ``unit`` such as ``score > 0.5`` or ``cells.is_place_cell``, or a Dataset of units. The
+        layers of a navigation Transformer have the names that :func:`record` uses;
+        "content.ffn.0" and "ffn.0" are the same units. The layers of another network are names of
+        its modules, as in :func:`record` ("encoder.2", "lstm[0]"; without a path, the first
+        output).
     how
         ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which may be far from the
         usual range of a signed activation. ``"position"``: the unit's mean at the current place,
