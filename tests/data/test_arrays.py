@@ -584,3 +584,17 @@ def test_behaviour_as_walks():
         as_walks(PLACES, "walks")
     with pytest.raises(ValueError, match=r"walks must hold arrays"):
         as_walks({}, "walks")
+
+
+def test_a_dataset_gives_its_coordinates_too():
+    place, letter = np.arange(40) % 5, np.arange(40) % 3
+    data = {"letter": ("time", letter)}
+    coords = {"x": ("time", place), "y": ("time", place), "window": ("time", letter), "animal": "a"}
+    walk = xr.Dataset(data, coords)
+    values = RNG.random((40, 2))
+    recording = from_arrays(values, walk[["x", "y"]], behaviour=walk)
+    for name, want in (("x", place), ("y", place), ("letter", letter)):
+        np.testing.assert_array_equal(recording[name].values[0], want)
+    np.testing.assert_array_equal(recording.window, letter)
+    with pytest.raises(ValueError, match="position must hold at least one axis"):
+        from_arrays(values, {})

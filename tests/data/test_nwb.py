@@ -377,3 +377,26 @@ def test_tables_of_epochs_are_taken_by_their_columns():
     for wrong in ([["a", "b"]], {"start_time": [2], "stop_time": [12]}):
         with pytest.raises(ValueError, match="epochs must be rows of start and stop in seconds"):
             from_nwb(session(), epochs=wrong)
+
+
+def test_units_of_one_id_are_all_read():
+    file = session(units=False)
+    for number, unit_id in enumerate([4, 7, 4], start=1):
+        file.add_unit(spike_times=np.linspace(1, 5, 10 * number), id=unit_id)
+    recording = from_nwb(file)
+    assert recording.unit.values.tolist() == ["4", "7", "4#2"]
+    assert recording.unit_id.values.tolist() == [4, 7, 4]
+    counts = (recording.activation * recording.dwell).sum(("walk", "time"))
+    np.testing.assert_allclose(counts, [10, 20, 30], rtol=1e-6)
+    maps = rate_maps(recording, bins=4)
+    with pytest.raises(ValueError, match=r"one unit of every id of maps, but \[4, 4\] occur"):
+        to_nwb(maps, file)
+
+
+@pytest.mark.parametrize("name", ["x", "activation", "time", "map", "speed"])
+def test_columns_of_units_with_the_name_of_another_variable_are_refused(name):
+    file = session(units=False)
+    file.add_unit_column(name, "a column")
+    file.add_unit(spike_times=[1.0, 2.0], **{name: 3.0})
+    with pytest.raises(ValueError, match=rf"unit_columns must not name \['{name}'\]"):
+        from_nwb(file, unit_columns=[name])

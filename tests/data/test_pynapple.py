@@ -219,3 +219,32 @@ def test_angles_go_the_short_way_round():
     np.testing.assert_allclose(recording.speed[0, 5:-5], 1.5, rtol=0.02)  # metres, not degrees
     with pytest.raises(ValueError, match=r"circular must name axes .* got \['head'\]"):
         from_pynapple(spikes, position, circular={"head": 360})
+
+
+def test_walks_without_samples_are_no_epochs():
+    walks = [np.ones((n, 2)) for n in (40, 30)]
+    recording = from_arrays(walks, {"x": [np.arange(len(w)) for w in walks]}, sample_rate=10)
+    activation, _ = to_pynapple(recording.isel(time=slice(35, None)), by=["x"])
+    assert len(activation) == 5
+    assert len(activation.time_support) == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([[0.0, 1, 2], [1.5, 2.5, 3.5]], "must not overlap in time.* starts at 1.5 s.* ends at 2"),
+        ([[0.0, 1, 2], [9.0, np.nan, np.nan]], "at least two samples .*, got one at 9 s"),
+    ],
+)
+def test_walks_that_pynapple_would_drop_or_join_are_refused(times, message):
+    times = np.array(times)
+    values = np.where(np.isnan(times), np.nan, 1.0)
+    recording = from_arrays(values[..., None], {"x": values})
+    recording = recording.assign_coords(timestamp=(("walk", "time"), times))
+    with pytest.raises(ValueError, match=message):
+        to_pynapple(recording, by=["x"])
+
+
+def test_two_axes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"with different names, got \['x', 'x'\]"):
+        from_pynapple(SPIKES, POSITION, names=["x", "x"])

@@ -416,3 +416,17 @@ def test_results_go_to_netcdf(tmp_path):
     result.to_netcdf(tmp_path / "a.nc")
     with xr.open_dataset(tmp_path / "a.nc") as back:
         xr.testing.assert_identical(result, back.load())
+
+
+@pytest.mark.parametrize("units", ["spikes/sec", "events per second", "hertz", "s**-1", " Hz"])
+def test_rates_per_second_in_any_spelling_are_not_multiplied_by_the_sample_rate(units):
+    rng = RNG(0)
+    rates, place = rng.random((200, 2)), {"x": rng.integers(0, 4, 200), "y": np.zeros(200)}
+    bits = [
+        spatial_information(
+            rate_maps(pf.from_arrays(rates, place, sample_rate=30, units=u)), per="second"
+        ).values
+        for u in ("Hz", units, "1")
+    ]
+    np.testing.assert_allclose(bits[1], bits[0])
+    np.testing.assert_allclose(bits[2], bits[0] * 30)  # activity per sample

@@ -71,8 +71,9 @@ def from_arrays(
         walks end in NaN.
     position
         A mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,); one
-        array (time, axis) or (walk, time, axis) of x, y and z; a table whose columns are axes; or a
-        list of these, one for every walk. Samples whose position is NaN or masked are left out of
+        array (time, axis) or (walk, time, axis) of x, y and z; a table whose columns are axes; a
+        Dataset whose variables, and coordinates x, y and z, are axes; or a list of arrays, mappings
+        or tables, one for every walk. Samples whose position is NaN or masked are left out of
         maps.
     layer
         The layer, population or brain area of all units, or one for each.
@@ -148,8 +149,10 @@ def from_arrays(
     """
     periods = check_periods(circular)
     activation, timestamps = labelled(activation), labelled(timestamps)
-    position = labelled(of_columns(position))
-    behaviour = {} if behaviour is None else labelled(of_columns(behaviour))
+    position = labelled(of_columns(_of_dataset(position, schema.AXES)))
+    columns = _columns(position)
+    behaviour = {} if behaviour is None else _of_dataset(behaviour, _of_steps(behaviour, columns))
+    behaviour = labelled(of_columns(behaviour))
     given = {f"behaviour[{name!r}]": b for name, b in behaviour.items()}
     given = {"activation": activation, **_named(position), **given, "timestamps": timestamps}
     check_labels(given, STEPS)
@@ -164,7 +167,6 @@ def from_arrays(
         )
     n_walks, n_steps, n_units = values.shape
     lengths = _walk_lengths(values)
-    columns = _columns(position)
     timed = sample_rate is not None or timestamps is not None
     _check_names(columns, behaviour, timed, min_speed is not None)
     _check_not_transposed(values.shape, columns)
@@ -214,6 +216,24 @@ def from_arrays(
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)
     return recording
+
+
+def _of_dataset(values: Any, coords: Iterable[Any]) -> Any:
+    """Variables of a Dataset and some of its coordinates; anything else is returned unchanged."""
+    if not isinstance(values, xr.Dataset):
+        return values
+    names = dict.fromkeys([*values.data_vars, *coords])
+    return {name: values[name] for name in names if name in values.variables}
+
+
+def _of_steps(behaviour: Any, position: Mapping[str, Any]) -> list[Any]:
+    """Coordinates of a Dataset that vary over walks or steps, without those of the position."""
+    coords = behaviour.coords.items() if isinstance(behaviour, xr.Dataset) else ()
+    return [
+        name
+        for name, values in coords
+        if values.dims and set(values.dims) <= set(STEPS) and name not in (*STEPS, *position)
+    ]
 
 
 def _by_axis(position_units: Any, axes: Iterable[str]) -> Mapping[str, Any]:
@@ -464,6 +484,11 @@ def _in_order(activation: Any) -> Any:
 def _columns(position: Any) -> Mapping[str, Any]:
     """Position as a mapping of its axes."""
     if isinstance(position, Mapping):
+        if not position:
+            raise ValueError(
+                'position must hold at least one axis, such as {"x": ...}, got none; of units '
+                "without a position pass one that is constant"
+            )
         return position
     if isinstance(position, list | tuple) and (
         _is_ragged(position) or any(isinstance(walk, Mapping | xr.DataArray) for walk in position)

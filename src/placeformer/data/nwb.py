@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
+from placeformer.data.arrays import SPEED
 from placeformer.data.circular import PERIODS
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
@@ -155,8 +156,13 @@ def from_nwb(
         paths, series = _position(file, position)
         track, units_of_axes = _track(paths, series, columns, max_gap, circular)
         spans = rows_of(track.support if epochs is None else _epochs(file, epochs))
-        ids = np.asarray(units.id[:])
-        trains = {ids[row]: np.asarray(units["spike_times"][row], float) for row in rows}
+        ids = np.asarray(units.id[:])[rows]
+        names = schema.unit_labels(ids).values  # ids may occur twice, as those of two probes
+        trains = {
+            name: np.asarray(units["spike_times"][row], float)
+            for name, row in zip(names, rows, strict=True)
+        }
+        _check_unit_columns(unit_columns, track)
         if obs_intervals and "obs_intervals" in units.colnames:
             track, trains = _observed(units, rows, track, spans, trains)
         return sessions.of_spikes(
@@ -167,7 +173,7 @@ def from_nwb(
             layer=layer,
             position_units=units_of_axes,
             unit_labels={
-                "unit_id": ids[rows],
+                "unit_id": ids,
                 **{name: _column(units, name, rows) for name in unit_columns},
             },
             settings={
@@ -412,6 +418,19 @@ def _query(units: Any, query: str) -> NDArray[np.bool_]:
     return met
 
 
+def _check_unit_columns(names: Sequence[str], track: Track) -> None:
+    """Refuse columns of units with the names of other variables of a recording."""
+    others = {name for name, entry in schema.RECORDING.items() if entry.dims != (schema.UNIT,)}
+    others |= {*track.axes, schema.WALK, schema.TIME, schema.TIMESTAMP, SPEED, "unit_id"}
+    taken = [name for name in names if name in {*others, schema.UNIT}]
+    if taken:
+        raise ValueError(
+            f"unit_columns must not name {taken}, as a recording has other variables of these "
+            "names; add the column under another name, with recording.assign_coords(unit_"
+            f"{taken[0]}=('unit', values))"
+        )
+
+
 def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
     """One value for every unit; for objects with a name, the name."""
     if name not in units.colnames:
@@ -635,5 +654,11 @@ def _rows(maps: xr.Dataset, file: Any) -> list[int]:
         raise ValueError(
             f"maps must carry the ids of the file's units as coordinate 'unit_id', got "
             f"{wanted if wanted is None else wanted[:5]}; the file holds {ids[:5]} ({len(ids)})"
+        )
+    twice = [unit_id for unit_id in wanted if ids.count(unit_id) > 1]
+    if twice:
+        raise ValueError(
+            f"file must have one unit of every id of maps, but {twice[:5]} occur several times in "
+            "its table of units; leave these units out with maps.isel(unit=...)"
         )
     return [ids.index(unit_id) for unit_id in wanted]

@@ -212,15 +212,16 @@ def to_pynapple(
     activation, position
         ``TsdFrame`` each, on the recording's ``timestamp`` where it has one; else the walks
         follow one another with one sample left out between them. Every walk is an epoch of the
-        time support. Columns are ``unit_id`` where there is one, else the number of the unit;
-        layers are metadata of the columns.
+        time support; a walk without samples is left out. Columns are ``unit_id`` where there is
+        one, else the number of the unit; layers are metadata of the columns.
 
     Raises
     ------
     ImportError
         pynapple is not installed; ``pip install 'placeformer[pynapple]'``.
     ValueError
-        The recording breaks the contract, or the duration of a step in seconds is not known.
+        The recording breaks the contract, the duration of a step in seconds is not known, or the
+        walks cannot be epochs: they overlap in time, or one has a single sample.
 
     See Also
     --------
@@ -243,7 +244,7 @@ def to_pynapple(
     times = _times(recording, sample_rate)
     times = np.where(inside_walks(walk_lengths(recording), times.shape[1]), times, np.nan)
     known = np.isfinite(times)
-    support = nap.IntervalSet(np.nanmin(times, axis=1), np.nanmax(times, axis=1))
+    support = nap.IntervalSet(*_support(times[known.any(axis=1)]))
     values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values[known]
     place = [recording[name].transpose(schema.WALK, schema.TIME).values[known] for name in by]
     ids = recording.get("unit_id")
@@ -256,6 +257,29 @@ def to_pynapple(
     )
     axes = np.stack(place, axis=-1)
     return activation, nap.TsdFrame(t=times[known], d=axes, time_support=support, columns=list(by))
+
+
+def _support(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and stop of the walks (walk, time), which must be epochs of pynapple.
+
+    pynapple drops epochs of no duration, and joins those that overlap.
+    """
+    starts, stops = np.nanmin(times, axis=1), np.nanmax(times, axis=1)
+    if not (starts < stops).all():
+        raise ValueError(
+            f"walks must have at least two samples to be epochs of pynapple, got one at "
+            f"{starts[starts == stops][0]:g} s; leave such walks out with recording.isel(walk=...)"
+        )
+    order = np.argsort(starts, kind="stable")
+    first, last = starts[order][1:], np.maximum.accumulate(stops[order])[:-1]
+    if (first < last).any():
+        at = int(np.argmax(first < last))
+        raise ValueError(
+            "walks must not overlap in time to be epochs of pynapple, got one that starts at "
+            f"{first[at]:g} s, before another ends at {last[at]:g} s; convert them separately, or "
+            "lay them one after another with recording.drop_vars('timestamp')"
+        )
+    return starts, stops
 
 
 def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -334,9 +358,10 @@ def _track(
     if names is None:
         textual = all(isinstance(column, str) for column in columns)
         names = [str(c) for c in columns] if textual else AXES[: values.shape[1]]
-    if len(names) != values.shape[1]:
+    if len(names) != values.shape[1] or len(set(names)) < len(names):
         raise ValueError(
-            f"names must name each of the {values.shape[1]} axes of the position, got {list(names)}"
+            f"names must name each of the {values.shape[1]} axes of the position, with different "
+            f"names, got {list(names)}"
         )
     axes = dict(zip(names, values.T, strict=True))
     periodic = ends_of(circular, axes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.circular import wraps
-from placeformer.data.unit_identity import PER_SECOND_UNITS
+from placeformer.data.unit_identity import is_per_second
 from placeformer.spatial.field_detection import box_sums
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, flatten, per_unit
@@ -309,7 +309,7 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
 
 def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
     """Factor from the mean rate to a rate per second or step, its units, and their name."""
-    if maps[schema.RATE].attrs.get("units") in PER_SECOND_UNITS:
+    if is_per_second(maps[schema.RATE].attrs.get("units")):
         return 1.0, "bit/s", "second"
     if SECONDS_PER_SAMPLE in maps.attrs:
         return 1 / float(maps.attrs[SECONDS_PER_SAMPLE]), "bit/s", "second"

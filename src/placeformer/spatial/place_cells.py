@@ -401,7 +401,8 @@ def _decided(
     columns = ("p", "q", "null") if keep_null else ("p", "q")
     for name, test in tests.items():
         table = table.assign({f"{column}_{name}": test[column] for column in columns})
-    table = table.assign(decide(table, limits)).assign_attrs(null=shuffles["null"])
+    letters = OBSERVATION in binned.recording.variables
+    table = table.assign(decide(table, limits, letters)).assign_attrs(null=shuffles["null"])
     if not cell_types:
         return table
     types = cell_type_columns(
@@ -446,6 +447,7 @@ def _measures(
         "stability": stability,
         "reliability": reliability(halves, stability),
     }
+    schema.refuse_names(binned.recording, columns)
     return xr.Dataset(columns)
 
 
@@ -482,9 +484,13 @@ def _tests(
     return tests
 
 
-def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
-    """Whether each unit is a place cell, and the first criterion it fails."""
-    letters = not np.isnan(table["q_beyond"]).all()
+def decide(
+    table: xr.Dataset, limits: Mapping[str, float], letters: bool
+) -> dict[str, xr.DataArray]:
+    """Whether each unit is a place cell, and the first criterion it fails.
+
+    ``letters``: whether the recording has observations, without which criteria are left out.
+    """
     above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
     failed = {
         "constant": np.isnan(table["eta2"].values),

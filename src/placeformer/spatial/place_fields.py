@@ -240,6 +240,7 @@ def _label(
         )
         for name, values, text, units in _columns(maps, fields, space)
     }
+    schema.refuse_names(rate, ("label", "n_fields", FIELD, *table))
     label = fields.label.reshape(*lead, *fields.label.shape[1:])
     result = xr.Dataset(
         {

@@ -66,6 +66,9 @@ OF_POSITIVE_RATES = (
 )
 """Statistics that are undefined for negative rates, and need a policy for them."""
 
+COLUMNS = ("observed", "null_mean", "null_sd", "z", "p", "q", "n_shuffles", "null", nulls.SHUFFLE)
+"""Names of the variables of a test, and of the dimension of its shuffles."""
+
 FEWER = 0.6
 """Fraction of the units below which further shuffles are made for undecided units only."""
 
@@ -268,6 +271,7 @@ def compare_with_shuffles(
     """
     check_whole("seed", seed, 0)
     check_share("max_q", max_q)
+    schema.refuse_names(binned.recording, COLUMNS)
     rng = np.random.default_rng(seed)
     of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
     check_options(binned, min_occupancy, smooth)

@@ -230,13 +230,17 @@ def grid(box: Floats) -> tuple[Floats, Floats]:
 
 
 def fit(x: Floats, y: Floats) -> Floats:
-    """Least squares over K and n, with linear floor and top, started at the best of a grid."""
+    """Least squares over K and n, with linear floor and top, started at the best of a grid.
+
+    Residuals are divided by the range of the response, as the tolerances of SciPy are absolute.
+    """
+    extent = np.ptp(y) or 1.0
     edges = search_range(x)
     k, n = grid(edges)
     best = (residuals(rise(x, k, n), y) ** 2).sum(-1).argmin()
     start = np.clip(np.log([k[best], n[best]]), edges[:, 0] + 1e-9, edges[:, 1] - 1e-9)
     solution = optimize.least_squares(
-        lambda logs: residuals(rise(x, *np.exp(logs)), y), start, bounds=edges.T
+        lambda logs: residuals(rise(x, *np.exp(logs)), y) / extent, start, bounds=edges.T
     )
     k, n = np.exp(solution.x)
     a, b = line(rise(x, k, n), y)
