@@ -598,3 +598,17 @@ def test_a_dataset_gives_its_coordinates_too():
     np.testing.assert_array_equal(recording.window, letter)
     with pytest.raises(ValueError, match="position must hold at least one axis"):
         from_arrays(values, {})
+
+
+def test_dates_and_masked_texts_of_walks():
+    times = np.datetime64("2026-01-01") + np.arange(5).astype("m8[s]")
+    letters = np.ma.array(list("abcab"), mask=[0, 1, 0, 0, 0])
+    walks = [RNG.random((n, 1)) for n in (5, 3)]
+    behaviour = {"when": [times, times[:3]], "letter": [letters, letters[:3]]}
+    place = {"x": [np.arange(5.0), np.arange(3.0)]}
+    recording = from_arrays(walks, place, behaviour=behaviour)
+    assert recording.when.dtype.kind == "M"
+    assert np.isnat(recording.when.values[1]).tolist() == [False, False, False, True, True]
+    one = from_arrays(walks[0], {"x": place["x"][0]}, behaviour={"letter": letters})
+    for found in (recording.letter.values[0], one.letter.values[0]):
+        assert [str(letter) for letter in found] == ["a", "nan", "c", "a", "b"]

@@ -400,3 +400,11 @@ def test_columns_of_units_with_the_name_of_another_variable_are_refused(name):
     file.add_unit(spike_times=[1.0, 2.0], **{name: 3.0})
     with pytest.raises(ValueError, match=rf"unit_columns must not name \['{name}'\]"):
         from_nwb(file, unit_columns=[name])
+
+
+def test_a_path_may_start_at_the_home_folder(path, monkeypatch):
+    monkeypatch.setenv("HOME", str(path.parent))
+    monkeypatch.setenv("USERPROFILE", str(path.parent))
+    assert from_nwb(f"~/{path.name}", position="tracker").sizes["unit"] == 2
+    with pytest.raises(FileNotFoundError, match=r"there is a folder at .*hdmf_zarr\.NWBZarrIO"):
+        from_nwb("~")

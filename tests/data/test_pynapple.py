@@ -248,3 +248,11 @@ def test_walks_that_pynapple_would_drop_or_join_are_refused(times, message):
 def test_two_axes_of_one_name_are_refused():
     with pytest.raises(ValueError, match=r"with different names, got \['x', 'x'\]"):
         from_pynapple(SPIKES, POSITION, names=["x", "x"])
+
+
+def test_an_epoch_of_one_sample_of_a_signal_has_its_interval():
+    epochs = nap.IntervalSet([10, 22.98], [15, 23.02])
+    recording = from_pynapple(SIGNAL, POSITION, epochs=epochs)
+    known = np.isfinite(recording.timestamp.values)
+    assert known.sum(axis=1).tolist() == [76, 1]
+    np.testing.assert_allclose(recording.dwell.values[known], 1 / 15, rtol=1e-6)

@@ -534,3 +534,30 @@ def test_coordinates_of_units_with_the_name_of_a_result_are_refused(name, call):
     with pytest.raises(ValueError, match=rf"coordinate '{name}' of the units must have another"):
         call(named)
     call(named.rename({name: f"unit_{name}"}))
+
+
+@pytest.mark.parametrize("n_shuffles", [19, "auto"])
+def test_the_order_of_the_dimensions_of_a_function_does_not_matter(n_shuffles):
+    recording = xr.concat([lattice(RNG(k), n_walks=1, n_steps=300) for k in (0, 1)], "walk")
+    recording = recording.assign_coords(map=("walk", [0, 1]))
+    options = {"per_map": True, "n_shuffles": n_shuffles, "progress": False}
+    found = [
+        shuffle_test(
+            recording, lambda maps, dims=dims: maps.rate.max(("y", "x")).transpose(*dims), **options
+        )
+        for dims in (("map", "unit"), ("unit", "map"))
+    ]
+    xr.testing.assert_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda maps: maps.rate.values.max((1, 2)), "got ndarray;"),
+        (lambda maps: maps.rate.max("x"), "got DataArray of {'unit': 4, 'y': 7};"),
+        (pf.place_fields, "got Dataset of {"),
+    ],
+)
+def test_functions_that_return_something_else_are_refused(function, found):
+    with pytest.raises(ValueError, match="function that returns a DataArray of .*" + found):
+        shuffle_test(lattice(RNG(0), n_walks=1), function, n_shuffles=9, progress=False)

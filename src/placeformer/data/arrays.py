@@ -429,8 +429,9 @@ def as_array(values: Any) -> Any:
         return padded([as_array(walk) for walk in values])
     if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
         values = values[...]
-    if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
-        kind = np.result_type(values.dtype, np.float32)
+    if np.ma.isMaskedArray(values):
+        number = values.dtype.kind in "biuf"
+        kind = np.result_type(values.dtype, np.float32) if number else object
         return np.ma.filled(values.astype(kind), np.nan)
     return np.asarray(values)
 
@@ -445,7 +446,9 @@ def padded(walks: Sequence[NDArray[Any]]) -> NDArray[Any]:
             f"{', '.join(str(walk.shape) for walk in walks[:5])}"
         )
     shape = (len(walks), max(map(len, walks)), *walks[0].shape[1:])
-    out = np.full(shape, np.nan, np.result_type(np.float32, *walks))
+    kind = np.result_type(*walks)
+    dates = kind.kind in "mM"
+    out = np.full(shape, *(("NaT", kind) if dates else (np.nan, np.result_type(np.float32, kind))))
     for row, walk in zip(out, walks, strict=True):
         row[: len(walk)] = walk
     return out

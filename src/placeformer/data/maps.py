@@ -219,7 +219,7 @@ def _edges(
         )
     if isinstance(edges, Mapping):
         given = dict(edges)
-    elif np.ndim(edges[0]) == 0:
+    elif np.ndim(next(iter(edges))) == 0:
         given = dict.fromkeys(names, edges)
     else:
         given = dict(zip(names, edges, strict=False)) if len(edges) == len(names) else {}

@@ -288,11 +288,14 @@ def _open(source: Any) -> Iterator[Any]:
         return
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be a path or a pynwb.NWBFile, got {type(source).__name__}")
-    if not os.path.isfile(source):
+    path = os.path.expanduser(os.fspath(source))
+    if not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "nothing"
         raise FileNotFoundError(
-            f"source must be an NWB file; there is nothing at {os.fspath(source)}"
+            f"source must be an NWB file (HDF5); there is {what} at {path}. Open a Zarr store with "
+            "hdmf_zarr.NWBZarrIO, or a remote file with remfile, and pass the NWBFile that is read"
         )
-    with pynwb.NWBHDF5IO(os.fspath(source), "r") as io:
+    with pynwb.NWBHDF5IO(path, "r") as io:
         yield io.read()
 
 

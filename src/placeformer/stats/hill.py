@@ -175,9 +175,10 @@ def points(response: Any, dose: str) -> tuple[Floats, Floats]:
     if dose not in response.coords:
         coords = sorted(map(str, response.coords))
         raise ValueError(f"response must have the coordinate {dose!r}, got {coords}")
-    if response.ndim != 1:
+    if response.ndim != 1 or response[dose].dims != response.dims:
         raise ValueError(
-            f"response must have one value per point, got dims {response.dims}; select one, as in "
+            f"response must have one value per point, each with its {dose!r}, got dims "
+            f"{response.dims}, and {response[dose].dims} of {dose!r}; select one, as in "
             '.sel(memory="reference", maps="trained")'
         )
     x, y = np.asarray(response[dose], float), np.asarray(response, float)
