@@ -612,3 +612,13 @@ def test_dates_and_masked_texts_of_walks():
     one = from_arrays(walks[0], {"x": place["x"][0]}, behaviour={"letter": letters})
     for found in (recording.letter.values[0], one.letter.values[0]):
         assert [str(letter) for letter in found] == ["a", "nan", "c", "a", "b"]
+
+
+def test_timestamps_that_state_other_units_are_refused():
+    times = xr.DataArray(np.arange(20.0), dims="time", attrs={"units": "ms"})
+    values, place = RNG.random((20, 1)), {"x": np.arange(20.0)}
+    with pytest.raises(ValueError, match="timestamps must be in seconds, but state the units 'ms'"):
+        from_arrays(values, place, timestamps=times)
+    for units in ("s", "seconds since 2026-01-01"):
+        recording = from_arrays(values, place, timestamps=times.assign_attrs(units=units))
+        assert recording.attrs["sample_rate"] == 1

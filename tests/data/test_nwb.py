@@ -361,7 +361,7 @@ def test_maps_that_the_table_cannot_hold_are_refused():
         ValueError, match="units of this file, 'session-1, 2026-01-02.*got those of"
     ):
         to_nwb(maps, other)
-    to_nwb(maps, file)
+    to_nwb(maps.assign(rate=maps.rate.assign_attrs(units="spikes/s")), file)  # Hz as well
     with pytest.raises(ValueError, match="name must be new in module 'ecephys'"):
         to_nwb(maps, file)
 
@@ -388,6 +388,7 @@ def test_units_of_one_id_are_all_read():
     assert recording.unit_id.values.tolist() == [4, 7, 4]
     counts = (recording.activation * recording.dwell).sum(("walk", "time"))
     np.testing.assert_allclose(counts, [10, 20, 30], rtol=1e-6)
+    pytest.importorskip("ndx_rate_maps")
     maps = rate_maps(recording, bins=4)
     with pytest.raises(ValueError, match=r"one unit of every id of maps, but \[4, 4\] occur"):
         to_nwb(maps, file)
@@ -408,3 +409,11 @@ def test_a_path_may_start_at_the_home_folder(path, monkeypatch):
     assert from_nwb(f"~/{path.name}", position="tracker").sizes["unit"] == 2
     with pytest.raises(FileNotFoundError, match=r"there is a folder at .*hdmf_zarr\.NWBZarrIO"):
         from_nwb("~")
+
+
+def test_times_that_the_file_states_as_invalid_are_warned_of():
+    file = session(series=["tracker"])
+    file.add_invalid_time_interval(start_time=10.0, stop_time=15.0)
+    with pytest.warns(UserWarning, match=r"states 2\.0\d* s of the epochs as invalid"):
+        from_nwb(file, position="tracker", epochs=[[2, 12]])
+    assert from_nwb(file, position="tracker", epochs=[[2, 9], [20, 30]]).sizes["walk"] == 2

@@ -443,3 +443,12 @@ def test_rates_on_some_of_the_laps(track):
 def test_options_that_are_text_are_refused_by_name(track, call, message):
     with pytest.raises(ValueError, match=message):
         call(track)
+
+
+def test_the_one_axis_of_a_track_may_be_in_a_list(track):
+    xr.testing.assert_identical(pf.laps(track, by=["x"]), pf.laps(track))
+    named = pf.running_direction(track, by=("x",))
+    xr.testing.assert_identical(named, pf.running_direction(track))
+    for function in (pf.laps, pf.running_direction):
+        with pytest.raises(ValueError, match=r"by must name one position.*got \['x', 'y'\]"):
+            function(track, by=["x", "y"])

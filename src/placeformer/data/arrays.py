@@ -37,6 +37,9 @@ STEPS = (schema.WALK, schema.TIME)
 
 OF_UNITS = (schema.ACTIVATION, schema.UNIT, UNIT_ID, "layer", "component", "index")
 
+SECONDS = ("s", "sec", "secs", "second", "seconds", "1", "")
+"""Units that timestamps may state."""
+
 SPEED = "speed"
 SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
 
@@ -339,6 +342,12 @@ def _timing(
         raise ValueError(
             f"sample_rate must be None if timestamps are given, got {sample_rate!r}: it is "
             "computed from them"
+        )
+    units = stated_units("timestamps", None, timestamps)
+    if units is not None and units.split(" since ")[0] not in SECONDS:
+        raise ValueError(
+            f"timestamps must be in seconds, but state the units {units!r}; convert them, or correct "
+            "the attribute 'units'"
         )
     if isinstance(timestamps, xr.DataArray):
         timestamps = timestamps.transpose(*STEPS, missing_dims="ignore")

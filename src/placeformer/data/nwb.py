@@ -19,7 +19,7 @@ from placeformer.data.circular import PERIODS
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track, ends_of, rows_of
-from placeformer.data.unit_identity import nwb_files
+from placeformer.data.unit_identity import is_per_second, nwb_files
 
 UNOBSERVED = 0.01
 """Fraction of the time that units may be unobserved without a warning or an error."""
@@ -121,8 +121,9 @@ def from_nwb(
     -----
     UserWarning
         Spike times do not ascend (they are sorted), epochs do not end after they start (they are
-        left out), epochs to be joined overlap, few spikes lie within the tracking (two clocks?), or
-        the units were not observed during more than 1 % of the epochs (this time is left out).
+        left out), epochs to be joined overlap, few spikes lie within the tracking (two clocks?),
+        the units were not observed during more than 1 % of the epochs (this time is left out), or
+        the epochs hold times that the file states as invalid (these are kept).
 
     See Also
     --------
@@ -163,6 +164,7 @@ def from_nwb(
             for name, row in zip(names, rows, strict=True)
         }
         _check_unit_columns(unit_columns, track)
+        _warn_of_invalid_times(file, track, spans)
         if obs_intervals and "obs_intervals" in units.colnames:
             track, trains = _observed(units, rows, track, spans, trains)
         return sessions.of_spikes(
@@ -316,6 +318,29 @@ def _session(file: Any) -> str:
     return ", ".join(name for name in names if name)
 
 
+def _warn_of_invalid_times(file: Any, track: Track, spans: Floats) -> None:
+    """Warn of epochs that hold times which the file states as invalid."""
+    table = file.invalid_times
+    if table is None or not len(table):
+        return
+    intervals = _intervals(np.stack([table["start_time"][:], table["stop_time"][:]], axis=1))
+    seconds = track.clock.dwell @ (_of_epochs(track, spans) & _within(track.times, intervals))
+    if seconds > 0:
+        warnings.warn(
+            f"file {file.identifier!r} states {seconds:.6g} s of the epochs as invalid "
+            "(invalid_times), and they are kept; to leave them out pass epochs without them",
+            stacklevel=3,
+        )
+
+
+def _of_epochs(track: Track, spans: Floats) -> NDArray[np.bool_]:
+    """Whether samples lie within epochs."""
+    within = np.zeros(len(track.times), bool)
+    for start, stop in spans:
+        within[inside(track.times, start, stop)] = True
+    return within
+
+
 def _observed(
     units: Any, rows: NDArray[np.intp], track: Track, spans: Floats, trains: dict[Any, Floats]
 ) -> tuple[Track, dict[Any, Floats]]:
@@ -328,9 +353,7 @@ def _observed(
     if not rows_of:
         return track, trains
     groups = [(np.frombuffer(key).reshape(-1, 2), which) for key, which in rows_of.items()]
-    within = np.zeros(len(track.times), bool)
-    for start, stop in spans:
-        within[inside(track.times, start, stop)] = True
+    within = _of_epochs(track, spans)
     dwell = np.where(within, track.clock.dwell, 0.0)
     seconds = [dwell @ _within(track.times, intervals) for intervals, _ in groups]
     kept = np.logical_and.reduce([_within(track.times, intervals) for intervals, _ in groups])
@@ -628,7 +651,7 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
     schema.check_rate_maps(maps)
     space = schema.place_dims(maps)
     problems = []
-    if maps[schema.RATE].attrs.get("units") != "Hz":
+    if not is_per_second(maps[schema.RATE].attrs.get("units")):
         problems.append(f"rates must be in Hz, got {maps[schema.RATE].attrs.get('units')!r}")
     if len(space) > 2 or maps[schema.RATE].ndim != 1 + len(space):
         problems.append(f"rate must be (unit, 1 or 2 axes), got {maps[schema.RATE].dims}")

@@ -395,6 +395,14 @@ def axis_names(by: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def axis_name(by: str | Sequence[str]) -> str:
+    """Name of the one axis of a track."""
+    names = axis_names(by)
+    if len(names) > 1:
+        raise ValueError(f"by must name one position, along a track, got {by!r}")
+    return names[0]
+
+
 def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
     """The specification of the bins for every name."""
     if isinstance(bins, xr.Dataset):

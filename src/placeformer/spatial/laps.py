@@ -16,7 +16,14 @@ from placeformer.data.clock import CONTINUOUS
 from placeformer.data.dwell import sample_times
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
-from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
+from placeformer.spatial.binning import (
+    BinnedRecording,
+    Circular,
+    axis_name,
+    of_part,
+    samples,
+    unit_sums,
+)
 from placeformer.spatial.movement import DIRECTION, DIRECTIONS
 from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
@@ -86,6 +93,7 @@ def laps(
     >>> float(table.duration[1])
     4.9
     """
+    by = axis_name(by)
     schema.check_recording(recording, need=(by,))
     check_number("ends", ends)
     if not 0 < ends < 0.5:

@@ -137,7 +137,7 @@ def place_fields(
     """
     schema.check_rate_maps(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
-    least = SIDE_OF_FIELD.get(method, 1) ** len(sizes) if min_bins is None else min_bins
+    least = SIDE_OF_FIELD.get(str(method), 1) ** len(sizes) if min_bins is None else min_bins
     contrast = _least_contrast(sizes) if min_contrast is None else min_contrast
     criteria = Criteria(method, threshold, least, contrast, min_prominence, connectivity)
     criteria.check()
