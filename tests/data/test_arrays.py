@@ -622,3 +622,17 @@ def test_timestamps_that_state_other_units_are_refused():
     for units in ("s", "seconds since 2026-01-01"):
         recording = from_arrays(values, place, timestamps=times.assign_attrs(units=units))
         assert recording.attrs["sample_rate"] == 1
+
+
+def test_quantities_keep_their_units():
+    pq = pytest.importorskip("quantities")
+    values, place = RNG.random((20, 2)), np.arange(20.0)
+    recording = from_arrays(values * pq.mV, {"x": place * pq.cm}, timestamps=place * pq.s)
+    assert (recording.activation.units, recording.x.units) == ("mV", "cm")
+    assert type(recording.activation.data) is np.ndarray
+    assert from_arrays(values * pq.dimensionless, values * pq.m).y.units == "m"
+    assert maps_from_arrays(values[None] * pq.Hz).rate.units == "Hz"
+    with pytest.raises(ValueError, match="timestamps must be in seconds, but state the units 'ms'"):
+        from_arrays(values, {"x": place}, timestamps=place * pq.ms)
+    with pytest.raises(ValueError, match="sample_rate must be a number without units, got .*kHz"):
+        from_arrays(values, {"x": place}, sample_rate=1 * pq.kHz)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer._options import check_number
+from placeformer._options import check_number, has_units
 from placeformer.data import schema
 from placeformer.data.array_labels import (
     UNIT_ID,
@@ -103,7 +103,8 @@ def from_arrays(
         with ``min_speed``.
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m", or of every
-        axis by its name; by default those that a DataArray states in ``attrs["units"]``, else "1".
+        axis by its name; by default those that a DataArray states in ``attrs["units"]``, or an
+        array of the package quantities has, else "1".
         A circular axis that is not x, y or z is in "rad" or "deg" where that is its period.
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
@@ -346,8 +347,8 @@ def _timing(
     units = stated_units("timestamps", None, timestamps)
     if units is not None and units.split(" since ")[0] not in SECONDS:
         raise ValueError(
-            f"timestamps must be in seconds, but state the units {units!r}; convert them, or correct "
-            "the attribute 'units'"
+            f"timestamps must be in seconds, but state the units {units!r}; convert them, or "
+            "correct the attribute 'units'"
         )
     if isinstance(timestamps, xr.DataArray):
         timestamps = timestamps.transpose(*STEPS, missing_dims="ignore")
@@ -523,7 +524,8 @@ def _columns(position: Any) -> Mapping[str, Any]:
             f"position must be a mapping of arrays, or an array (time, axis) or (walk, time, axis) "
             f"of at most {len(schema.AXES)} axes, got shape {tuple(values.shape)}; {advice}"
         )
-    return {name: values[..., k] for k, name in enumerate(schema.AXES[:n])}
+    source = position if has_units(position) else values
+    return {name: source[..., k] for k, name in enumerate(schema.AXES[:n])}
 
 
 def _unless_labelled(values: Any) -> Any:
