@@ -256,3 +256,14 @@ def test_an_epoch_of_one_sample_of_a_signal_has_its_interval():
     known = np.isfinite(recording.timestamp.values)
     assert known.sum(axis=1).tolist() == [76, 1]
     np.testing.assert_allclose(recording.dwell.values[known], 1 / 15, rtol=1e-6)
+
+
+def test_walks_in_any_order_keep_their_samples():
+    values, place = np.arange(6.0).reshape(2, 3, 1), np.arange(10.0, 16).reshape(2, 3)
+    times = np.array([[5.0, 6, 7], [0, 1, 2]])
+    recording = from_arrays(values, {"x": place}, timestamps=times)
+    activation, position = to_pynapple(recording, by=["x"])
+    assert activation.t.tolist() == [0, 1, 2, 5, 6, 7]
+    assert activation.values[:, 0].tolist() == [3, 4, 5, 0, 1, 2]
+    assert position.values[:, 0].tolist() == [13, 14, 15, 10, 11, 12]
+    assert activation.time_support.values.tolist() == [[0, 2], [5, 7]]

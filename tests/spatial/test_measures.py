@@ -430,3 +430,12 @@ def test_rates_per_second_in_any_spelling_are_not_multiplied_by_the_sample_rate(
     ]
     np.testing.assert_allclose(bits[1], bits[0])
     np.testing.assert_allclose(bits[2], bits[0] * 30)  # activity per sample
+
+
+def test_rates_that_have_lost_their_units_have_no_information_per_second():
+    place = {"x": np.arange(40) % 4}
+    maps = rate_maps(pf.from_arrays(np.ones((40, 1)), place, sample_rate=30, units="Hz"), by="x")
+    lost = maps.assign(rate=maps.rate.drop_attrs())
+    with pytest.raises(ValueError, match="rate must state its units for per='second', got none"):
+        spatial_information(lost, per="second")
+    np.testing.assert_array_equal(spatial_information(lost), spatial_information(maps))

@@ -245,33 +245,36 @@ def to_pynapple(
     times = np.where(inside_walks(walk_lengths(recording), times.shape[1]), times, np.nan)
     known = np.isfinite(times)
     support = nap.IntervalSet(*_support(times[known.any(axis=1)]))
-    values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values[known]
-    place = [recording[name].transpose(schema.WALK, schema.TIME).values[known] for name in by]
+    order = np.argsort(times[known], kind="stable")  # walks may be in any order
+    stamps = times[known][order]
+    values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values[known][order]
+    place = [recording[k].transpose(schema.WALK, schema.TIME).values[known][order] for k in by]
     ids = recording.get("unit_id")
     activation = nap.TsdFrame(
-        t=times[known],
+        t=stamps,
         d=values,
         time_support=support,
         columns=np.arange(values.shape[1]) if ids is None else ids.values,
         metadata={"layer": recording["layer"].values} if "layer" in recording.coords else None,
     )
     axes = np.stack(place, axis=-1)
-    return activation, nap.TsdFrame(t=times[known], d=axes, time_support=support, columns=list(by))
+    return activation, nap.TsdFrame(t=stamps, d=axes, time_support=support, columns=list(by))
 
 
 def _support(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Start and stop of the walks (walk, time), which must be epochs of pynapple.
+    """Start and stop of the walks (walk, time) in order, which must be epochs of pynapple.
 
     pynapple drops epochs of no duration, and joins those that overlap.
     """
     starts, stops = np.nanmin(times, axis=1), np.nanmax(times, axis=1)
+    order = np.argsort(starts, kind="stable")
+    starts, stops = starts[order], stops[order]
     if not (starts < stops).all():
         raise ValueError(
             f"walks must have at least two samples to be epochs of pynapple, got one at "
             f"{starts[starts == stops][0]:g} s; leave such walks out with recording.isel(walk=...)"
         )
-    order = np.argsort(starts, kind="stable")
-    first, last = starts[order][1:], np.maximum.accumulate(stops[order])[:-1]
+    first, last = starts[1:], np.maximum.accumulate(stops)[:-1]
     if (first < last).any():
         at = int(np.argmax(first < last))
         raise ValueError(

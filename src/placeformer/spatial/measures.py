@@ -66,7 +66,8 @@ def spatial_information(
     Raises
     ------
     ValueError
-        The maps break the contract, an option is unknown, or rates are negative under ``"raise"``.
+        The maps break the contract, an option is unknown, rates are negative under ``"raise"``, or
+        rates of a timed recording have lost their units and ``per="second"``.
 
     See Also
     --------
@@ -309,9 +310,15 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
 
 def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
     """Factor from the mean rate to a rate per second or step, its units, and their name."""
-    if is_per_second(maps[schema.RATE].attrs.get("units")):
+    units = maps[schema.RATE].attrs.get("units")
+    if is_per_second(units):
         return 1.0, "bit/s", "second"
     if SECONDS_PER_SAMPLE in maps.attrs:
+        if units is None:
+            raise ValueError(
+                "rate must state its units for per='second', got none, which arithmetic of xarray "
+                "may drop; set maps.rate.attrs['units'] to 'Hz', or to '1' for activity per sample"
+            )
         return 1 / float(maps.attrs[SECONDS_PER_SAMPLE]), "bit/s", "second"
     if "sample_rate" in maps.attrs:
         return float(maps.attrs["sample_rate"]), "bit/s", "second"
