@@ -523,6 +523,7 @@ def test_observations_that_are_text_may_be_missing():
         ("field", lambda r: pf.place_fields(rate_maps(r))),
         ("z", lambda r: shuffle_test(r, n_shuffles=9, progress=False)),
         ("n_fields", lambda r: pf.place_cells(r, n_shuffles=9, progress=False)),
+        ("is_place_cell", lambda r: pf.place_cells(r, n_shuffles=9, progress=False)),
         ("slope", lambda r: pf.speed_score(r, n_shuffles=9, progress=False)),
         ("spacing", lambda r: pf.grid_properties(rate_maps(r))),
     ],

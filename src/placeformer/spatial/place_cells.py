@@ -326,7 +326,7 @@ def place_cells(
         )
         if other is not None:
             there = _decided(other, _several(other.recording), limits, settings, **options)
-            table = table.assign(memory_columns(table, there, part, other, max_q))
+            table = _with(table, memory_columns(table, there, part, other, max_q))
         tables.append(table)
     table = tables[0] if split is None else stacked(tables, RUNNING)
     table.attrs = {
@@ -400,9 +400,9 @@ def _decided(
     table = _measures(binned, maps, tests, negatives, field_criteria, of_maps)
     columns = ("p", "q", "null") if keep_null else ("p", "q")
     for name, test in tests.items():
-        table = table.assign({f"{column}_{name}": test[column] for column in columns})
+        table = _with(table, {f"{column}_{name}": test[column] for column in columns})
     letters = OBSERVATION in binned.recording.variables
-    table = table.assign(decide(table, limits, letters)).assign_attrs(null=shuffles["null"])
+    table = _with(table, decide(table, limits, letters)).assign_attrs(null=shuffles["null"])
     if not cell_types:
         return table
     types = cell_type_columns(
@@ -413,7 +413,13 @@ def _decided(
         negatives=negatives,
         of_maps=of_maps,
     )
-    return table.assign(types)
+    return _with(table, types)
+
+
+def _with(table: xr.Dataset, columns: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """The table with further columns, which no coordinate of the units may be named like."""
+    schema.refuse_names(table, columns)
+    return table.assign(columns)
 
 
 def _measures(
