@@ -177,8 +177,8 @@ def points(response: Any, dose: str) -> tuple[Floats, Floats]:
         raise ValueError(f"response must have the coordinate {dose!r}, got {coords}")
     if response.ndim != 1 or response[dose].dims != response.dims:
         raise ValueError(
-            f"response must have one value per point, each with its {dose!r}, got dims "
-            f"{response.dims}, and {response[dose].dims} of {dose!r}; select one, as in "
+            f"response must have one value per point, got dims {response.dims}, and "
+            f"{response[dose].dims} of its {dose!r}; select one, as in "
             '.sel(memory="reference", maps="trained")'
         )
     x, y = np.asarray(response[dose], float), np.asarray(response, float)
