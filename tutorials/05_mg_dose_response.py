@@ -45,8 +45,8 @@ plt.show()
 
 # %%
 # A network whose α is changed after training differs from a network trained at that α. The family
-# ``nmda`` has networks that were trained at six values of α: four with three seeds each, and α = 5
-# and 50 with one. Every point is one network.
+# ``nmda`` has networks that were trained at eight values of α: 0, 0.1, 1 and 10 with three seeds
+# each, and the others with one. Every point is one network.
 
 names = [name for name in pf.list_models("nmda-*") if not name.endswith("paper")]
 trained = pf.dose_response(names, n_walks=32, n_steps=512, progress=False)

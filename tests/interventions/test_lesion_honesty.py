@@ -409,3 +409,119 @@ def test_axes_that_agree_by_chance_are_refused():
     with torch.no_grad():
         values = want(torch.from_numpy(VELOCITY)).view(WALKS, STEPS, -1)
     np.testing.assert_allclose(record(want, "cell").activation, values, rtol=1e-6)
+
+
+def test_channels_are_not_steps_where_there_are_as_many_as_walks():
+    network = nn.Sequential(Channels(), nn.ReLU())
+    network[0].conv = nn.Conv1d(2, WALKS, 3, padding=1)
+    axes = {"dims": ("walk", "unit", "time")}
+    with pytest.raises(ValueError, match="dims"), pf.ablate(network, {"1": [2]}, "zero"):
+        record(network, "1", **axes)
+    with pf.ablate(network, {"1": [2]}, "zero", **axes):
+        silent = ~(record(network, "1", **axes).activation != 0).any(("walk", "time"))
+    assert silent[2]
+
+
+def test_axes_without_the_walks_are_refused():
+    network = nn.Sequential(nn.Linear(2, 5))
+    refused = pytest.raises(ValueError, match=r"dims must name the axis of '0' .*\(batch, time")
+    with refused, pf.ablate(network, {"0": [2]}, "zero", dims=("batch", "time", "unit")):
+        record(network, "0")
+
+
+def test_resampling_draws_no_padding():
+    network = nn.Sequential(nn.Linear(2, 5))
+    reference = record(network, "0").copy(deep=True)
+    reference.activation[1, 3:] = np.nan  # a shorter walk
+    with torch.no_grad(), pf.ablate(network, {"0": [2]}, "resample", reference=reference):
+        drawn = network(torch.from_numpy(VELOCITY))[..., 2]
+    assert np.isin(drawn, reference.activation[..., 2]).all()
+    reference.activation[::2, :, 0] = reference.activation[1::2, :, 1] = np.nan
+    with pytest.raises(ValueError, match='reference must hold samples .* how="resample"'):
+        pf.ablate(network, {"0": [2]}, "resample", reference=reference).__enter__()
+
+
+def test_places_on_a_line_need_no_second_axis():
+    network = nn.Sequential(nn.Linear(2, 5))
+    line = {"x": np.tile(np.arange(STEPS) // 2, (WALKS, 1))}
+    options = {"layers": "0", "inputs": {"velocity": VELOCITY}, "progress": False}
+    intact = pf.record(network, line, **options)
+    with pf.ablate(network, {"0": [2]}, "position", reference=intact):
+        got = pf.record(network, line, **options).activation[..., 2]
+    want = intact.activation[..., 2].values.reshape(WALKS, -1, 2).mean((0, 2))
+    np.testing.assert_allclose(got, np.tile(want.repeat(2), (WALKS, 1)), rtol=1e-5)
+    curve = pf.ablation_curve(
+        network, "variance", layers="0", reference=intact, fractions=[0, 0.2], repeats=2,
+        controls=["random"], scores=lambda _: 0.0, n_resamples=10, progress=False,
+    )  # fmt: skip
+    eta2 = pf.position_variance_explained(intact, by=("x",))
+    np.testing.assert_allclose(curve.order_score, eta2)
+    refused = pytest.raises(ValueError, match="rename the axis of place to x")
+    with refused, pf.ablate(network, {"0": [2]}, "position", reference=intact.rename(x="linear")):
+        pass
+
+
+def test_a_layer_that_works_in_place_is_lesioned_in_its_input_too():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.act = nn.Linear(2, 5), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            hidden = self.linear(x)
+            self.act(hidden)
+            return hidden
+
+    network = Net()
+    with torch.no_grad():
+        intact = network(torch.from_numpy(VELOCITY))
+        with pf.ablate(network, {"act": [1, 3]}, "zero"):
+            lesioned = network(torch.from_numpy(VELOCITY))
+    want = intact * torch.tensor([1, 0, 1, 0, 1])
+    torch.testing.assert_close(lesioned, want, rtol=0, atol=0)
+    with pf.ablate(network.requires_grad_(), {"act": [1, 3]}, "zero"):
+        network(torch.from_numpy(VELOCITY)).sum().backward()  # gradients can be computed
+
+
+def test_what_layers_of_images_share_is_refused():
+    class Images(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.conv(self.act(x)))
+
+    network, dims = Images(), ("sample", "unit", "row", "column")
+    refused = pytest.raises(ValueError, match="'act' was called 2 times")
+    with refused, pf.ablate(network, {"act": [1]}, "zero", dims=dims):
+        network(torch.zeros(7, 3, 4, 4))
+    with torch.no_grad(), pf.ablate(network, {"conv": range(16)}, "zero", dims=dims):
+        for _ in range(2):  # two passes
+            assert not network(torch.ones(7, 3, 4, 4))[:, 0].any()
+
+
+def test_a_curve_takes_one_of_several_outputs_of_a_layer():
+    network, velocity = nn.GRU(2, 6, batch_first=True), torch.from_numpy(VELOCITY)
+    curve = pf.ablation_curve(
+        network, "activity", layers="GRU[0]", reference=record(network, "GRU[0]"), how="zero",
+        fractions=[0, 0.5, 1], repeats=2, controls=["random"], n_resamples=10, progress=False,
+        scores=lambda net: -float(net(velocity)[0].abs().sum()),
+    )  # fmt: skip
+    cost = curve.score.sel(selection="ordered").squeeze("measure").isel(repeat=0)
+    assert cost.dims == ("fraction",) and (np.diff(cost) > 0).all()
+    assert cost[-1] == 0  # nothing is left
+
+
+def test_a_table_of_place_cells_says_which_of_its_units_are_meant():
+    network, velocity = nn.Sequential(nn.Linear(2, 4)), torch.from_numpy(VELOCITY)
+    recording = record(network, "0")
+    table = recording.drop_vars("activation").assign(is_place_cell=("unit", [True, False] * 2))
+    refused = pytest.raises(ValueError, match=r"pass table.is_place_cell .* table.unit for all")
+    with refused, pf.ablate(network, table, "zero"):
+        pass
+    chosen = table.isel(unit=table.is_place_cell.values)
+    for units, lesioned in ((table.is_place_cell, 2), (table.unit, 4), (chosen, 2)):
+        with torch.no_grad(), pf.ablate(network, units, "zero"):
+            silent = ~network(velocity).any(0).any(0)
+        assert silent.sum() == lesioned and silent[0]

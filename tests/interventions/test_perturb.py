@@ -19,6 +19,7 @@ from placeformer.interventions.perturbation import perturb
 from placeformer.models.activation import NMDA, nmda
 from placeformer.models.memory import forward_chunks
 from placeformer.recording.record import record
+from placeformer.zoo.registry import load
 
 SOME = {"ffn.0": [1, 4], "ffn.1": [0, 7, 11]}
 UNITS = [SOME, "ffn.*", "attention.*", "attention.1.head.0", "position", "ffn.1"]
@@ -618,3 +619,15 @@ def test_draws_and_zeros_are_where_the_network_is(model, walk):
         assert torch.equal(measured(), want)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_weights_that_were_made_in_inference_mode_are_perturbed_and_loaded_ones_are_none():
+    with torch.inference_mode():
+        network, loaded = nn.Linear(2, 2, bias=False), load("mini-nmda-a10")
+    assert network.weight.is_inference()
+    before = network.weight.clone()
+    with perturb(network, "weight", "gain", 2.0):
+        assert torch.equal(network.weight, 2 * before)
+    assert torch.equal(network.weight, before)
+    assert not any(weight.is_inference() for weight in loaded.parameters())
+    loaded(torch.zeros(1, 2, dtype=int), torch.zeros(1, 2, dtype=int))[0].sum().backward()

@@ -150,3 +150,17 @@ def test_given_walks_are_those_that_are_measured():
         memory_errors(model, walks=same.drop_vars(["next_x", "next_y"]))
     with pytest.raises(ValueError, match="walks must be .* got list without action"):
         memory_errors(model, walks=[])
+
+
+def test_walks_are_read_by_the_names_of_their_axes_and_have_letters_of_the_network():
+    world = GridWorld(side=4, n_letters=10, n_maps=2, seed=0)
+    model = NavigationTransformer(CONFIG, world).init_weights(seed=0)
+    walks = world.walk(3, 40, seed=1)
+    options = {"where": "every_step", "progress": False}
+    want = memory_errors(model, walks=walks, **options)
+    assert memory_errors(model, walks=walks.transpose("time", "walk"), **options).equals(want)
+    with pytest.raises(ValueError, match=r"none named walk; select .* walks.isel\(walk=\[0\]\)"):
+        memory_errors(model, walks=walks.isel(walk=0), **options)
+    others = walks.assign(observation=walks.observation + 1)
+    with pytest.raises(ValueError, match="walks must have letters of the network, 0–9, got 10"):
+        memory_errors(model, walks=others, **options)

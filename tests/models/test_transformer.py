@@ -299,6 +299,8 @@ def test_bad_input_is_refused():
         model(action, observation[:, :-1])
     with pytest.raises(ValueError, match="observation must be in 0–3, got 0 to 4"):
         model(action, torch.where(observation == 3, 4, observation))  # 4 would be the mask
+    with pytest.raises(ValueError, match="action must hold whole numbers, got torch.float32"):
+        model(action.float(), observation)
     with pytest.raises(ValueError, match="action must be in 0–4, got -1"):
         model(action - 1, observation)
     with pytest.raises(ValueError, match="exactly one of seed and path"):

@@ -375,3 +375,11 @@ def test_datasets_and_files_are_not_copied(tmp_path):
     array = np.zeros(3)
     found = contents([{"a": [array, array], "b": Images(), "c": file}], {__name__})
     assert [each is array for each in found.arrays] == [True]  # and once
+
+
+def test_a_buffer_of_nan_is_left_alone():
+    net = nn.Linear(2, 2)
+    net.register_buffer("unknown", torch.full((1,), torch.nan).expand(4))  # cannot be written
+    with as_found(net):
+        net(torch.ones(1, 2))
+    assert net.unknown._version == 0

@@ -396,3 +396,37 @@ def test_a_damaged_resume_point_is_named(net, tmp_path):
     save_file.write_bytes(content)
     with pytest.raises(ValueError, match=r"resume\.safetensors must be the point .* record again"):
         load_point(path)
+
+
+class Stateful(nn.Module):
+    """A recurrent network that keeps its state itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.state = nn.GRU(2, 6, batch_first=True), None
+
+    def forward(self, x):
+        out, self.state = self.rnn(x, self.state)
+        return out
+
+
+def test_a_state_that_the_network_keeps_is_that_of_its_walks_after_a_kill(small_blocks, tmp_path):
+    torch.manual_seed(0)
+    net, path, calls = Stateful(), tmp_path / "a.zarr", []
+
+    def forward(module, batch, state):
+        if len(calls) == 8:
+            raise Killed
+        calls.append(batch.time.values[0])
+        module(torch.from_numpy(batch["velocity"].values))
+
+    with pytest.raises(Killed):
+        run(net, store=path, forward=forward)
+    point = load_point(path)
+    assert point.stored > 0  # in the middle of walks
+    calls.clear()
+    calls += [None] * 9
+    got = run(net, store=path, forward=forward).load()
+    with torch.no_grad():
+        want = net.rnn(torch.from_numpy(INPUTS["velocity"]))[0]
+    np.testing.assert_allclose(got.activation, want, atol=1e-6)

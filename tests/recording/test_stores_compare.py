@@ -288,3 +288,58 @@ def test_draws_do_not_depend_on_the_default_dtype(monkeypatch):
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+class Packed(nn.Module):
+    """Keeps its weight, as quantized layers do, in an entry of the state that is no tensor."""
+
+    def __init__(self, gain):
+        super().__init__()
+        self._gain = gain
+
+    def forward(self, x):
+        return self._gain * x
+
+    def get_extra_state(self):
+        return {"gain": self._gain}
+
+    def set_extra_state(self, state):
+        self._gain = state["gain"]
+
+
+class Rotation(nn.Module):
+    """Holds a number as a tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def forward(self, x):
+        return x * self.number.abs().float()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda other: Packed(2.0 if other else 1.0),
+        lambda other: Rotation(torch.tensor(1 + 2j if other else 1 + 1j)),
+        lambda other: Rotation(torch.tensor(1 + 1j if other else 2j, dtype=torch.cdouble).conj()),
+        lambda other: Rotation(torch.tensor(2**40 + other)),
+        lambda other: Rotation(torch.tensor(1 + other * 1e-12, dtype=torch.float64)),
+    ],
+    ids=["packed", "complex", "conjugate", "integer", "double"],
+)
+def test_numbers_of_any_kind_are_compared(tmp_path, make):
+    record(network(make(False)), tmp_path / "a.zarr")
+    record(network(make(False)), tmp_path / "a.zarr")  # the same: opened
+    with pytest.raises(ValueError, match="is a recording with other settings"):
+        record(network(make(True)), tmp_path / "a.zarr")
+
+
+def test_a_recording_under_autocast_is_another_one(tmp_path):
+    record(network(nn.ReLU()), tmp_path / "a.zarr")
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(ValueError, match=r"autocast is None there, 'torch.bfloat16' here"):
+            record(network(nn.ReLU()), tmp_path / "a.zarr")
+        record(network(nn.ReLU()), tmp_path / "b.zarr")
+        record(network(nn.ReLU()), tmp_path / "b.zarr")

@@ -18,6 +18,7 @@ from torch import nn
 from placeformer.data.arrays import from_arrays
 from placeformer.data.schema import check_recording, read_provenance
 from placeformer.interventions.lesions import ablate
+from placeformer.models.fingerprints import weights_sha256
 from placeformer.recording.record import record
 
 RNG = np.random.default_rng(0)
@@ -817,3 +818,117 @@ def test_networks_that_run_one_walk_after_another_are_told_of_batch():
             np.testing.assert_allclose(got.activation[:, t], hidden, atol=1e-5)
     with pytest.raises(TypeError, match="forward must be a function"):
         run(cell, layers="GRUCell", forward=3)
+
+
+class Graph(nn.Module):
+    """Mixes its units by a sparse matrix that is a buffer."""
+
+    def __init__(self, layout):
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+        edges = torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
+        self.register_buffer("edges", edges.to_sparse(layout=layout))
+
+    def forward(self, velocity):
+        units = self.linear(velocity)
+        return (self.edges @ units.flatten(0, 1).T).T.reshape(units.shape)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support:UserWarning")
+def test_networks_with_sparse_buffers_are_recorded_and_told_apart(layout):
+    net = Graph(layout)
+    got = run(net, layers="Graph")
+    with torch.no_grad():
+        want = net.linear(torch.from_numpy(VELOCITY)) @ net.edges.to_dense().T
+    np.testing.assert_allclose(got.activation, want, atol=1e-6)
+    before = weights_sha256(net)
+    net.edges.values().mul_(2) if layout != torch.sparse_coo else net.edges.mul_(2)
+    assert weights_sha256(net) != before
+
+
+class Quantized(nn.Module):
+    """A layer that gives quantized numbers, in steps of 1/8."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Identity()
+
+    def forward(self, velocity):
+        return self.inner(torch.quantize_per_tensor(velocity, 0.125, 0, torch.qint8)).dequantize()
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_quantized_numbers_are_recorded_as_the_numbers_they_stand_for():
+    velocity = RNG.integers(-9, 9, VELOCITY.shape).astype(np.float32) / 8
+    got = run(Quantized(), layers="inner", inputs={"velocity": velocity})
+    np.testing.assert_array_equal(got.activation, velocity)
+    net, refused = Quantized(), pytest.raises(ValueError, match="'inner' must .* a quantized one")
+    with refused, ablate(net, {"inner": [0]}, "zero"):
+        net(torch.from_numpy(velocity))
+
+
+def test_outputs_that_only_some_calls_give_are_left_out():
+    class Cell(nn.Module):
+        def forward(self, x, first):
+            return {"hidden": 2 * x, **({"first": x} if first else {})}
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = Cell()
+
+        def forward(self, velocity):
+            for t in range(velocity.shape[1]):
+                self.cell(velocity[:, t], not t)
+
+    np.testing.assert_allclose(run(Net(), layers="cell").activation, 2 * VELOCITY)
+
+
+def test_layers_may_come_from_a_generator_or_be_a_wrapped_network():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    want = run(net, layers=["0", "1"])
+    xr.testing.assert_identical(run(net, layers=(name for name in "01")), want)
+    wrapped = nn.DataParallel(net)
+    got = run(wrapped, layers=wrapped)
+    np.testing.assert_array_equal(got.activation, want.activation[..., 3:])
+
+
+@pytest.mark.parametrize("dims", ["walk", 3, ("walk", 1)])
+def test_names_of_axes_are_not_letters_of_a_text(dims):
+    net = nn.Sequential(nn.Linear(2, 3))
+    with pytest.raises(TypeError, match="dims must be the names of the axes"):
+        run(net, layers="0", dims=dims)
+    refused = pytest.raises(TypeError, match="dims must be the names of the axes")
+    with refused, ablate(net, {"0": [1]}, "zero", dims={"0": dims}):
+        pass
+
+
+@pytest.mark.parametrize("forward", [lambda module, batch, hidden: None, lambda module: None])
+def test_a_function_of_other_parameters_is_refused(forward):
+    with pytest.raises(TypeError, match="third parameter is named state"):
+        run(nn.GRU(2, 3), layers="GRU", forward=forward)
+
+
+@pytest.mark.slow  # torch.compile takes seconds to import
+def test_a_compiled_forward_that_has_run_is_recorded():
+    net, velocity = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).eval(), torch.from_numpy(VELOCITY)
+    net.forward = torch.compile(net.forward, backend="eager")
+    with torch.no_grad():
+        net(velocity)
+        want = net[0](velocity)
+    np.testing.assert_array_equal(run(net, layers="0").activation, want)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"store": b"a.zarr"}, "store must be the path of a folder"),
+        ({"store": 3}, "store must be the path of a folder"),
+        ({"units": 3}, "units must be labels"),
+        ({"position_units": 3}, "position_units must be text"),
+    ],
+)
+def test_arguments_of_other_types_are_named(path, settings, message):
+    with pytest.raises(TypeError, match=message):
+        run(path, layers="head.0", **settings)

@@ -226,3 +226,9 @@ def test_another_runs_recipe_and_other_networks_are_refused(trainer, tmp_path):
     with pytest.raises(TypeError, match=r"result of pf\.train, got Nav.*; pf\.save writes"):
         pf.publish(trainer.model, tmp_path / "net")
     assert not (tmp_path / "net").exists()
+
+
+def test_a_recipe_is_kept_without_a_byte_order_mark(tmp_path):
+    file = tmp_path / "marked.toml"
+    file.write_text(toml(RECIPE), encoding="utf-8-sig")
+    assert card.recipe_text(Recipe.read(file), file) == toml(RECIPE)

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import networks
@@ -200,6 +201,9 @@ def test_all_files_are_written(tmp_path):
     assert (tmp_path / "copy" / "history.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n"
     assert (tmp_path / "copy" / "README.md").read_text() == "mine"
     read(tmp_path / "copy")
+    (tmp_path / "bom.toml").write_text('name = "net"\n', encoding="utf-8-sig")
+    save(network(), tmp_path / "marked", recipe=tmp_path / "bom.toml")
+    assert (tmp_path / "marked" / "recipe.toml").read_bytes() == b'name = "net"\n'
 
 
 @settings(max_examples=20, deadline=None)
@@ -808,6 +812,11 @@ def test_network_that_left_its_config_is_not_saved(tmp_path):
         ({"dtype": "float64"}, ValueError, "dtype must be"),
         ({"history": []}, FolderError, "history: expected rows"),
         ({"history": "no/such.csv"}, FolderError, "history: expected a text file"),
+        ({"history": [{"step": 1}, {"loss": 1}]}, FolderError, "history: expected the columns"),
+        ({"history": iter([{"step": 1}])}, FolderError, "history: expected a list of rows"),
+        ({"history": pd.DataFrame({"step": [1]})}, FolderError, "(?s)history: .* to_dict"),
+        ({"recipe": {"name": "x"}}, FolderError, "recipe: expected the path of a TOML file"),
+        ({"card": b"text"}, FolderError, "card: expected the text of the model card"),
         ({"recipe": "no/such.toml"}, FolderError, "recipe: expected a text file"),
         ({"recipe": __file__}, FolderError, "recipe: expected TOML"),
         (

@@ -28,6 +28,7 @@ from placeformer.interventions.logit_change import logit_change, logit_kernels
 from placeformer.interventions.replacement import Reference, find_recording
 from placeformer.interventions.units import layer_widths
 from placeformer.models.transformer import NavigationTransformer
+from placeformer.recording.hooks import literal_brackets
 from placeformer.spatial.binning import Bins
 from placeformer.spatial.negatives import Negatives
 
@@ -166,13 +167,16 @@ def layer_names(model: nn.Module, layers: str | Sequence[str], reference: Refere
     ours = isinstance(model, NavigationTransformer)
     known = [n for n, w in widths.items() if (n.startswith("ffn.") if ours else w is not None)]
     patterns = [layers] if isinstance(layers, str) else list(layers)
-    if bad := [p for p in patterns if not any(fnmatchcase(name, p) for name in known)]:
+    found = {
+        p: {name for name in known if fnmatchcase(name, literal_brackets(p))} for p in patterns
+    }
+    if bad := [p for p, names in found.items() if not names]:
         kind = "feed-forward layers" if ours else "layers that the reference holds"
         raise ValueError(
             f"layers must name {kind} ({', '.join(known) or 'there are none'}), got "
             f"{', '.join(map(repr, bad))}; other layers can be lesioned with placeformer.ablate"
         )
-    return [name for name in known if any(fnmatchcase(name, p) for p in patterns)]
+    return [name for name in known if any(name in names for names in found.values())]
 
 
 def recorded_units(layers: Sequence[str], reference: Reference) -> xr.Dataset:

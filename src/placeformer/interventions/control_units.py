@@ -13,6 +13,7 @@ from torch import nn
 
 from placeformer._options import check_option
 from placeformer.data import schema
+from placeformer.interventions.replacement import place_axes
 from placeformer.models.transformer import Layer, NavigationTransformer
 from placeformer.recording.hooks import layer_and_index
 from placeformer.spatial.binning import Bins
@@ -83,11 +84,13 @@ def unit_scores(
     if order == "activity":
         return activity(recording)
     if order == "variance":
-        return position_variance_explained(recording, bins=bins).values
+        by = place_axes(recording)
+        return position_variance_explained(recording, by=by, bins=bins).values
     measures = {"place_cell_score": place_cell_score, "spatial_information": spatial_information}
     if order not in measures:
         check_option("order", order, get_args(NamedOrder))
-    maps = rate_maps(recording, bins=bins, per_map="map" in recording.variables)
+    per_map = "map" in recording.variables
+    maps = rate_maps(recording, by=place_axes(recording), bins=bins, per_map=per_map)
     score = measures[order](maps, negatives=negatives)
     lead = [dim for dim in score.dims if dim != schema.UNIT]
     return score.mean(lead).values

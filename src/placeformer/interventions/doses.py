@@ -42,7 +42,7 @@ from placeformer.interventions.units import Site, chosen_units, layer_widths, on
 from placeformer.models.activation import NMDA
 from placeformer.models.memory import untouched
 from placeformer.models.transformer import NavigationTransformer
-from placeformer.recording.network_state import snapshot
+from placeformer.recording.network_state import Snapshot
 
 Score = Callable[[Any], ArrayLike]
 Counts = NDArray[np.int64]
@@ -282,7 +282,7 @@ def run_score(name: str, score: Score, model: nn.Module) -> NDArray[np.float64]:
 
     Whatever the score changes in the network, for example by training it, is restored.
     """
-    put_back = snapshot(model)
+    before = Snapshot(model)
     try:
         with untouched(model):
             value: object = score(model)
@@ -290,7 +290,7 @@ def run_score(name: str, score: Score, model: nn.Module) -> NDArray[np.float64]:
                 value = value.to("cpu", torch.float64 if value.is_floating_point() else None)
             found = np.asarray(value).copy()
     finally:
-        put_back()
+        before.put_back()
     if found.dtype.kind not in "biuf":
         raise TypeError(
             f"score[{name!r}] must return a number, or one for each trial, got "

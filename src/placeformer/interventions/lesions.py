@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -49,7 +48,7 @@ from placeformer.models.ownership import in_use
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, layer_and_index, leaves, pick
 from placeformer.recording.network_state import original, seen_by_hooks
-from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims
+from placeformer.recording.output_axes import SAMPLE, TIME, WALK, Dims, as_dims, show
 from placeformer.recording.record import record
 from placeformer.spatial.binning import Bins
 
@@ -88,10 +87,11 @@ def ablate(
     units
         A mapping such as ``{"ffn.1": [3, 5], "ffn.0": slice(None)}`` (indices, slices or boolean
         arrays by layer), labels such as ``["ffn.1/3", "ffn.1/5"]``, a boolean DataArray over
-        ``unit`` such as ``score > 0.5``, or a Dataset of units. The layers of a navigation
-        Transformer have the names that :func:`record` uses; "content.ffn.0" and "ffn.0" are the
-        same units. The layers of another network are names of its modules, as in :func:`record`
-        ("encoder.2", "lstm[0]"; without a path, the first output).
+        ``unit`` such as ``score > 0.5`` or ``cells.is_place_cell``, or a Dataset of units. The
+        layers of a navigation Transformer have the names that :func:`record` uses;
+        "content.ffn.0" and "ffn.0" are the same units. The layers of another network are names of
+        its modules, as in :func:`record` ("encoder.2", "lstm[0]"; without a path, the first
+        output).
     how
         ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which may be far from the
         usual range of a signed activation. ``"position"``: the unit's mean at the current place,
@@ -136,6 +136,11 @@ def ablate(
     Notes
     -----
     Attention weights (units head × lag) are replaced after the softmax and not renormalised.
+
+    Units of ``nn.RNN``, ``nn.LSTM`` and ``nn.GRU`` are replaced in the sequence that the layer
+    returns, and not within the layer: its recurrence runs on intact values, and so does a network
+    that reads the final state, which is another output ("rnn[1]", or "rnn[1][0]" of an LSTM) and
+    can be lesioned as well. A cell that is called once per step is lesioned within the recurrence.
 
     Examples
     --------
@@ -221,8 +226,7 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
         On leaving, a layer that was never called although the network was run.
     """
     ran: list[None] = []
-    compiled = "torch._dynamo" in sys.modules  # by now or by then
-    with in_use(model), seen_by_hooks(model, compiled=compiled), ExitStack() as stack:
+    with in_use(model), seen_by_hooks(model), ExitStack() as stack:
         for hook in hooks:
             stack.callback(attach(hook).remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
@@ -271,7 +275,7 @@ def axes_by_layer(
         raise ValueError(
             f"dims must name lesioned layers, {', '.join(layers)}, got {', '.join(unknown)}"
         )
-    return {layer: tuple(axes) for layer, axes in named.items()}
+    return {layer: as_dims(axes) for layer, axes in named.items()}
 
 
 def new_pass(
@@ -286,6 +290,15 @@ def new_pass(
         hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
         if CURRENT_WALK.get() is None:
             hook.seen = 0
+
+
+def works_in_place(module: nn.Module, inputs: Sequence[Any], output: Any) -> bool:
+    """Whether a module changed its input, which other parts of the network may then read.
+
+    Where gradients are computed its output is replaced instead, since they need what it gave.
+    """
+    own = bool(getattr(module, "inplace", False)) and any(output is value for value in inputs)
+    return own and not (torch.is_grad_enabled() and output.requires_grad)
 
 
 def witness(ran: list[None]) -> Callable[..., None]:
@@ -457,17 +470,21 @@ class LesionHook:
         if path is None:
             path = next(leaves(there))[0]
         pick(there, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
-        return changed(output, PATH.findall(path), self.lesion)
+        new = changed(output, PATH.findall(path), self.lesion)
+        if works_in_place(module, [*args, *kwargs.values()], output):
+            return output.copy_(new)
+        return new
 
     def lesion(self, output: Any) -> Any:
         """Replace the units of one tensor."""
         if output is None:  # the letter stream of the last layer, where no prediction needs it
             return output
-        if output.is_nested or output.layout != torch.strided:
+        if output.is_nested or output.is_quantized or output.layout != torch.strided:
+            kind = "quantized" if output.is_quantized else output.layout
             raise ValueError(
                 f"units: {self.site.layer!r} must give an ordinary dense tensor, got a "
-                f"{'nested' if output.is_nested else output.layout} one; choose a module that "
-                "gives the dense tensor"
+                f"{'nested' if output.is_nested else kind} one; choose a module that gives the "
+                "dense tensor"
             )
         if not (output.is_floating_point() or output.is_complex()):  # spikes, or letters
             return self.whole_numbers(output)
@@ -484,6 +501,12 @@ class LesionHook:
         if self.steps is not None:
             self.check_square(output, walk)
         dims = self.site.axes(output, walk)
+        if walk is not None and walk.sizes[WALK] > 1 and not {WALK, SAMPLE} & set(dims):
+            raise ValueError(
+                f"dims must name the axis of {self.site.layer!r} along which its "
+                f'{walk.sizes[WALK]} walks lie "walk" (or "sample", with the steps), got '
+                f"{show(dims)} for {tuple(output.shape)}: all other axes are units"
+            )
         if output.ndim != len(dims):
             raise ValueError(
                 f"reference must be of the network as it is run: {self.site.layer!r} was recorded "
@@ -525,13 +548,20 @@ class LesionHook:
             self.part, self.seen, self.whole = walk, 0, 0
         timed = bool({TIME, SAMPLE} & set(dims))
         spans = self.spans if walk is None else {(walk.sizes[WALK], walk.sizes[TIME])}
-        if whole := timed and shape in spans and shape[1] > 1:
+        whole = timed and shape in spans and shape[1] > 1
+        if whole or (walk is None and self.holds_all_samples(shape[1])):
             self.whole += 1
             self.check_whole()
         if whole or (timed and not spans):
             return None
         begin, self.seen = self.seen, self.seen + shape[1]
         return begin
+
+    def holds_all_samples(self, n: int) -> bool:
+        """Whether `n` samples, along an axis that the user named, are all that were passed."""
+        return (
+            SAMPLE in (self.site.dims or ()) and n > 1 and n in {first for first, _ in self.spans}
+        )
 
     def check_square(self, output: Tensor, walk: xr.Dataset | None) -> None:
         """Raise if the axes of walks and steps are ambiguous because both have the same length."""

@@ -127,7 +127,7 @@ def make_replacement(
     how: How,
     recording: xr.Dataset | None,
     *,
-    by: Sequence[str] = ("y", "x"),
+    by: Sequence[str] | None = None,
     bins: Bins = None,
     position: Position = None,
     moved: bool = False,
@@ -142,7 +142,7 @@ def make_replacement(
     recording
         Recording of the units of the layer; not needed for zeros.
     by, bins
-        Axes and bins of place.
+        Axes and bins of place; by default the axes that :func:`place_axes` finds.
     position
         Places (walk, time) that the network will run on; by default those of the walks that it
         runs along.
@@ -162,7 +162,15 @@ def make_replacement(
     if how == "resample":
         samples = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values
         samples = samples.reshape(-1, samples.shape[-1])
+        known = np.isfinite(samples).all(1)  # walks of unequal length end in NaN
+        if not known.any():
+            raise ValueError(
+                'reference must hold samples of all units of a layer for how="resample", got none '
+                "without a NaN"
+            )
+        samples = samples if known.all() else samples[known]
         return Replacement(_table(samples, recording), _drawn(len(samples), seed), **about)
+    by = place_axes(recording) if by is None else by
     grid = BinnedRecording.of(recording, by=by, bins=bins, per_map=False).grid
     maps = rate_maps(recording, by=by, bins=bins)[schema.RATE].transpose(*by, schema.UNIT)
     rate = maps.values.reshape(grid.size, -1)
@@ -174,6 +182,18 @@ def make_replacement(
 
     place = "".join(texts([tuple(by), moved, *(axis.edges for axis in grid.axes), position]))
     return Replacement(_table(table, recording), rows, **about, place=place)
+
+
+def place_axes(recording: xr.Dataset) -> tuple[str, ...]:
+    """Axes of place of a reference: y and x, or the one of them that it has."""
+    axes = tuple(axis for axis in ("y", "x") if axis in recording.variables)
+    if not axes:
+        raise ValueError(
+            "reference must hold the place as x and y, or x alone, got the coordinates "
+            f"{', '.join(map(str, recording.coords))}; rename the axis of place to x in the "
+            'reference, as in reference.rename(linear="x"), and in the behaviour'
+        )
+    return axes
 
 
 def unit_spread(recording: xr.Dataset) -> Tensor:

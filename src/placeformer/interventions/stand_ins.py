@@ -48,7 +48,7 @@ def weight_changed(weight: Tensor, function: Function) -> AbstractContextManager
     """Change the values of a parameter, which remains the same object; see :func:`standing_in`."""
 
     def write(values: Tensor) -> None:
-        with torch.no_grad():
+        with torch.inference_mode() if weight.is_inference() else torch.no_grad():
             weight.copy_(values)
 
     return changing(weight, "", function, lambda: weight.detach().clone(), write)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from placeformer.data import schema
+from placeformer.interventions.control_units import DECISION
 from placeformer.interventions.replacement import Reference, find_recording, recordings
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import PATH, as_mapping, key_of, selected_units
@@ -118,8 +119,19 @@ def _labelled(units: object) -> list[tuple[str, NDArray[np.int64]]]:
             f"units must be boolean or labels when it is a DataArray, got {units.dtype}; compare "
             "it with a threshold, as in score > 0.5"
         )
+    if isinstance(units, xr.Dataset) and DECISION in units:
+        check_decided(units[DECISION])
     layer, index = selected_units(units)
     return [(str(name), index[layer == name]) for name in np.unique(layer)]
+
+
+def check_decided(decision: xr.DataArray) -> None:
+    """Refuse a whole table of :func:`place_cells`, of which only some units are place cells."""
+    if decision.dtype == bool and decision.any() and not decision.all():
+        raise ValueError(
+            f"units must say whether all {decision.sizes[schema.UNIT]} units of the table are "
+            f"chosen or only its place cells: pass table.{DECISION} for these, table.unit for all"
+        )
 
 
 def _numbers(numbers: Any, width: int | None) -> NDArray[np.int64]:
@@ -205,10 +217,12 @@ class Site:
             return self.dims
         sizes = None if walk is None else (walk.sizes[schema.WALK], walk.sizes[schema.TIME])
         # After a convolution, units come before time: then the last axis is as long as the walks.
+        turned = output.ndim == 3 and sizes is not None and output.shape[:2] == sizes[::-1] != sizes
         behind = (
             output.ndim == 3
             and sizes is not None
-            and (output.shape[2] == sizes[1] and output.shape[1] not in sizes)
+            and (output.shape[2] == sizes[1] != output.shape[1])
+            and not turned
         )
         plain = output.ndim < 2 or (output.ndim == 2 and isinstance(self.module, OF_SAMPLES))
         first = not plain and isinstance(self.module, CHANNELS_FIRST)
@@ -219,7 +233,6 @@ class Site:
                 'name its axes with dims, such as dims=("walk", "unit", "time")'
             )
         if output.ndim == 3:
-            turned = sizes is not None and tuple(output.shape[:2]) == sizes[::-1] != sizes
             return (TIME, WALK, UNIT) if turned else (WALK, TIME, UNIT)
         if output.ndim == 2:
             step = sizes is not None and output.shape[0] == sizes[0]

@@ -33,14 +33,44 @@ class Lesion(Protocol):
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over the names and bytes of all parameters and persistent buffers, by name."""
+    """SHA-256 over the names and bytes of all parameters and persistent buffers, by name.
+
+    Other values of the state, such as the packed weights of a quantized layer, count by their
+    description.
+    """
     digest = hashlib.sha256()
     for name, weight in sorted(network.state_dict().items()):
         digest.update(name.encode())
-        if isinstance(weight, Tensor):
-            flat = weight.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
+        if not isinstance(weight, Tensor):
+            digest.update("".join(texts(weight)).encode())
+            continue
+        for part in dense_parts(weight.detach().cpu()):
+            digest.update(part.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def dense_parts(tensor: Tensor) -> list[Tensor]:
+    """Return the dense tensors that hold the values of a tensor: itself, unless it is sparse."""
+    if tensor.is_quantized:
+        return [tensor.dequantize()]
+    if tensor.layout == torch.strided:
+        return [tensor.resolve_conj().resolve_neg()]
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return [tensor.indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+
+
+def same_values(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors have the same values, NaN included."""
+    x, y = x.detach().cpu(), y.detach().cpu()
+    return all(
+        a.shape == b.shape
+        and (torch.equal(a, b) or bool(torch.all((a == b) | ((a != a) & (b != b)))))
+        for a, b in zip(dense_parts(x), dense_parts(y), strict=True)
+    )
 
 
 def network_sha256(network: nn.Module) -> str:
@@ -108,6 +138,9 @@ def modules_sha256(network: nn.Module) -> str:
 
 
 PLAIN = bool | int | float | complex | str | Tensor | np.ndarray
+
+WIDE = (torch.int64, torch.float64, torch.complex128)
+"""Dtypes in which tensors are described, so that only their values count."""
 
 OURS = {"torch", "placeformer"}
 """Packages whose modules hold their settings in numbers, texts, functions and tensors, and whose
@@ -256,7 +289,9 @@ def texts(value: Any, depth: int = DEPTH) -> Iterator[str]:
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         yield f"{value!r};"
     elif isinstance(value, Tensor):
-        yield from texts(value.detach().cpu().float().numpy() if value.numel() else None, depth)
+        for part in dense_parts(value.detach().cpu()):
+            wide = next(d for d in WIDE if torch.can_cast(part.dtype, d))
+            yield from texts(part.to(wide).numpy() if part.numel() else None, depth)
     elif isinstance(value, np.ndarray) and value.dtype != object:
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         yield f"{value.dtype}{value.shape}{content};"

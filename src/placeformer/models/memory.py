@@ -273,7 +273,7 @@ def memory_errors(
         "pf.profile_networks measures the units, and any score that you give",
     )
     if walks is not None:
-        check_walks(walks)
+        walks = checked_walks(walks, model.config.n_letters)
         n_walks, n_steps = walks["action"].shape
         familiar = bool(walks["familiar"].values.all())
     counted = counted_steps(n_steps, model.config, where)
@@ -307,8 +307,16 @@ def counted_steps(n_steps: int, config: ModelConfig, where: str) -> NDArray[np.b
     return attended_window(n_steps, config.chunk, config.memory) == full
 
 
-def check_walks(walks: object) -> None:
-    """Raise for anything but a Dataset of walks on a grid world."""
+def checked_walks(walks: object, n_letters: int) -> xr.Dataset:
+    """Return walks on a grid world, (walk, time); raise for anything else, and for other letters.
+
+    Parameters
+    ----------
+    walks
+        A Dataset of :meth:`GridWorld.walk`, or a part of one.
+    n_letters
+        Number of letters of the network that runs along them.
+    """
     there = walks.variables if isinstance(walks, xr.Dataset) else ()
     if missing := [name for name in (*INPUTS, "map", "familiar") if name not in there]:
         raise ValueError(
@@ -316,6 +324,19 @@ def check_walks(walks: object) -> None:
             f"{', '.join(missing)} (a Recording does not hold the walks it was made along: keep "
             "these, and use them for every network)"
         )
+    assert isinstance(walks, xr.Dataset)  # for the type checker: it has variables
+    if lost := [dim for dim in (WALK, TIME) if dim not in walks["action"].dims]:
+        raise ValueError(
+            f"walks must have the dimensions {WALK} and {TIME}, got none named {lost[0]}; select "
+            f"one of them as walks.isel({lost[0]}=[0])"
+        )
+    last = max(int(walks[name].max()) for name in ("observation", "target"))
+    if last >= n_letters:
+        raise ValueError(
+            f"walks must have letters of the network, 0–{n_letters - 1}, got {last}: they are of a "
+            "world with more letters"
+        )
+    return walks.transpose(WALK, TIME, ...)
 
 
 def places(walk: xr.Dataset) -> NDArray[np.int64]:

@@ -393,7 +393,8 @@ class NavigationTransformer(nn.Module):
         Raises
         ------
         ValueError
-            Inputs of different or wrong shapes, and actions or letters out of range.
+            Inputs of different or wrong shapes, and actions or letters that are not whole numbers
+            or are out of range.
         """
         if action.shape != observation.shape or action.ndim != 2 or not action.shape[1]:
             raise ValueError(
@@ -577,6 +578,8 @@ class NavigationTransformer(nn.Module):
 
 
 def check_range(name: str, values: Tensor, n: int) -> None:
-    """Raise for indices outside 0 to n - 1."""
+    """Raise for indices that are not whole numbers from 0 to n - 1."""
+    if values.is_floating_point() or values.is_complex():
+        raise ValueError(f"{name} must hold whole numbers, got {values.dtype}; use {name}.long()")
     if values.min() < 0 or values.max() >= n:
         raise ValueError(f"{name} must be in 0–{n - 1}, got {values.min()} to {values.max()}")

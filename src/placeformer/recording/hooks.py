@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from placeformer.data.schema import UNIT
-from placeformer.recording.output_axes import Dims, Span, arrange, choose, readings
+from placeformer.models.network_checks import unwrapped
+from placeformer.recording.output_axes import Dims, Shape, Span, arrange, choose, readings
 
 Lay = Callable[[Tensor, int], Tensor]
 """Function of one output of a layer and the number of walks → (walk, time, unit)."""
@@ -90,22 +91,27 @@ class LayerHook:
                 for path, x in found.items():
                     if x.is_nested:  # and has no shape
                         strided(x, self.name + path)
-                self.calls.append({path: x.clone() for path, x in found.items()})
+                plain = {k: x.dequantize() if x.is_quantized else x for k, x in found.items()}
+                self.calls.append({path: x.clone() for path, x in plain.items()})
             elif self.out is not None:
                 self.write(self.out, self.lay(strided(value, self.label), len(self.out)))
 
     def has_steps(self, span: Span) -> bool:
         """Whether an output of one forward pass over `span` has steps, or its axes are named."""
-        shapes = [[tuple(call[path].shape) for call in self.calls] for path in self.calls[0]]
-        return bool(self.dims) or any(readings(calls, span) for calls in shapes)
+        return bool(self.dims) or any(readings(c, span) for c in self.shapes().values())
+
+    def shapes(self) -> dict[str, list[Shape]]:
+        """Shapes of the outputs that every call gave, by their paths."""
+        first, *others = self.calls
+        paths = [path for path in first if all(path in call for call in others)]
+        return {path: [tuple(call[path].shape) for call in self.calls] for path in paths}
 
     def infer_axes(self, span: Span) -> None:
         """Infer the output and its axes from one forward pass over `span`."""
         if self.lay is None:
             self.check_called()
             self.inferred = self.dims is None
-            shapes = {path: [tuple(c[path].shape) for c in self.calls] for path in self.calls[0]}
-            path, dims = choose(self.name, shapes, span, self.dims, self.path)
+            path, dims = choose(self.name, self.shapes(), span, self.dims, self.path)
             strided(self.calls[0][path], self.name + path)
             self.set_axes(path, dims, arrange(self.calls[0][path], dims, span.walks).shape[2])
 
@@ -190,15 +196,20 @@ def leaves(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from leaves(value, f"{path}[{key}]")
 
 
-def strided(value: Tensor, label: str) -> Tensor:
-    """Refuse a tensor that holds more, or something else, than one real number for each unit."""
+def strided(value: Any, label: str) -> Tensor:
+    """Refuse a tensor that holds more, or something else, than one real number for each unit.
+
+    The values of a quantized tensor are the numbers that it stands for.
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(f"layers: {label!r} must give a tensor, got {type(value).__name__}")
     if value.is_complex() or value.is_nested or value.layout != torch.strided:
         what = "complex" if value.is_complex() else "nested" if value.is_nested else value.layout
         raise ValueError(
             f"layers: {label!r} must give an ordinary tensor of real numbers, got a {what} one; "
             "record a module that gives its real part or magnitude, or the dense tensor"
         )
-    return value
+    return value.dequantize() if value.is_quantized else value
 
 
 def padded(output: PackedSequence, label: str) -> Tensor:
@@ -273,10 +284,10 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
     modules = dict(network.named_modules(remove_duplicate=False))
     modules = {name or type(network).__name__: module for name, module in modules.items()}
     chosen: dict[tuple[int, str], LayerHook] = {}
-    check_layers(layers)
-    for layer in [layers] if isinstance(layers, str | nn.Module) else layers:
+    for layer in checked_layers(layers):
         if isinstance(layer, nn.Module):
-            names, path = [name for name, module in modules.items() if module is layer][:1], ""
+            known = [module for module in (layer, unwrapped(layer)) if module in modules.values()]
+            names, path = [n for n, module in modules.items() if module in known[:1]][:1], ""
             if not names:
                 raise ValueError(f"layers: {type(layer).__name__} is not a module of the network")
             pattern = names[0]
@@ -292,13 +303,15 @@ def select(network: nn.Module, layers: Layers) -> list[LayerHook]:
     return list(chosen.values())
 
 
-def check_layers(layers: object) -> None:
-    """Refuse layers that are neither names nor modules."""
-    given = [layers] if isinstance(layers, str | nn.Module) else layers
-    if not isinstance(given, Iterable) or not all(isinstance(x, str | nn.Module) for x in given):
+def checked_layers(layers: Any) -> list[str | nn.Module]:
+    """Return layers as a list; refuse what is neither a name nor a module."""
+    one = isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable)
+    found: list[Any] = [layers] if one else list(layers)
+    if not all(isinstance(x, str | nn.Module) for x in found):
         raise TypeError(
             f"layers must be names of layers, patterns of them, or modules, got {layers!r:.80}"
         )
+    return found
 
 
 def by_layer(units: Units | None) -> dict[str, NDArray[np.int64]]:
@@ -360,6 +373,11 @@ def layer_and_index(
                 'a mapping such as {"ffn.1": [3, 5]} needs none'
             )
         units = np.atleast_1d(units[UNIT].values).tolist()
+    if not isinstance(units, Iterable):
+        raise TypeError(
+            f'{argument} must be labels such as ["ffn.1/37"], a mapping such as {{"ffn.1": [3]}}, '
+            f"or a Dataset or DataArray of units, got {units!r:.80}"
+        )
     labels = [units] if isinstance(units, str) else list(units)
     if not all(isinstance(label, str) for label in labels):
         raise TypeError(

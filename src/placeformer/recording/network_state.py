@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from placeformer.models.fingerprints import OURS, package, slots_of
+from placeformer.models.fingerprints import OURS, package, same_values, slots_of
 from placeformer.models.network_checks import check_module, unwrapped
 from placeformer.models.ownership import in_use
 from placeformer.models.threads import suitable_threads
@@ -73,7 +74,7 @@ def as_found(network: nn.Module) -> Iterator[None]:
 
 def restoring(network: nn.Module) -> Iterator[None]:
     """Generate the part of :func:`as_found` during which the network is in use."""
-    put_back = snapshot(network)
+    before = Snapshot(network)
     numbers, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
@@ -83,46 +84,57 @@ def restoring(network: nn.Module) -> Iterator[None]:
     finally:
         random.setstate(numbers)
         np.random.set_state(legacy)  # noqa: NPY002
-        put_back()
+        before.put_back()
 
 
-def snapshot(network: nn.Module, *, rewind: bool = True) -> Callable[[], None]:
-    """Copy the state of a network; the returned function restores everything that has changed.
+class Snapshot:
+    """A copy of the state of a network, with which it can be compared, and to which it returns.
 
     Parameters, buffers, submodules and hooks are stored in dicts among the attributes of a module.
     Lists, sets, tensors and arrays among them are restored too, such as a cache that is not a
     buffer, and, with `rewind`, random number generators. What has not changed is left alone.
     """
-    attributes = [vars(module) for module in network.modules()]
-    own = {package(module) for module in network.modules()}
-    tables, slots, arrays, generators = contents(attributes, own)
-    tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
-    grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
-    plain = {id(t): t for t in arrays if isinstance(t, Tensor)} | tensors | grads
-    kept = [(t, t.detach().to("cpu", copy=True)) for t in plain.values()]
-    numbers = [(a, a.copy()) for a in arrays if isinstance(a, np.ndarray)]
-    flags = [(t, t.requires_grad, t.grad) for t in tensors.values()]
 
-    def put_back() -> None:
-        for restore in generators if rewind else ():
+    def __init__(self, network: nn.Module, *, rewind: bool = True) -> None:
+        attributes = [vars(module) for module in network.modules()]
+        own = {package(module) for module in network.modules()}
+        self.tables, self.slots, arrays, generators = contents(attributes, own)
+        self.generators = generators if rewind else []
+        tensors = {id(t): t for t in [*network.parameters(), *network.buffers()]}
+        grads = {id(t.grad): t.grad for t in tensors.values() if t.grad is not None}
+        plain = {id(t): t for t in arrays if isinstance(t, Tensor)} | tensors | grads
+        self.kept = [(t, t.detach().to("cpu", copy=True)) for t in plain.values()]
+        self.numbers = [(a, a.copy()) for a in arrays if isinstance(a, np.ndarray)]
+        self.flags = [(t, t.requires_grad, t.grad) for t in tensors.values()]
+
+    def changed(self) -> bool:
+        """Whether the network holds another state; its generators do not count."""
+        return not (
+            all(same(table, before) for table, before in self.tables)
+            and all(slot_value(slot, holder) is before for slot, holder, before in self.slots)
+            and all(np.array_equal(array, known) for array, known in self.numbers)
+            and all(same_values(tensor, values) for tensor, values in self.kept)
+        )
+
+    def put_back(self) -> None:
+        """Restore everything that has changed."""
+        for restore in self.generators:
             restore()
-        for table, before in tables:
+        for table, before in self.tables:
             refill(table, before)
-        for slot, holder, before in slots:
+        for slot, holder, before in self.slots:
             if slot_value(slot, holder) is not before:
                 slot.__delete__(holder) if before is UNSET else slot.__set__(holder, before)
-        for array, known in numbers:
+        for array, known in self.numbers:
             array[...] = known
-        for tensor, flag, grad in flags:
+        for tensor, flag, grad in self.flags:
             if tensor.requires_grad != flag:
                 tensor.requires_grad_(flag)
             tensor.grad = grad
         with torch.no_grad():
-            for tensor, values in kept:
-                if not torch.equal(tensor.cpu(), values):
+            for tensor, values in self.kept:
+                if not same_values(tensor, values):
                     tensor.copy_(values)
-
-    return put_back
 
 
 Table = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
@@ -242,14 +254,6 @@ def same(one: Table, other: Entries) -> bool:
     return len(one) == len(other) and all(map(is_, one, other))
 
 
-def is_compiled(network: nn.Module) -> bool:
-    """Whether a network, or a module of it, is compiled."""
-    return any(
-        hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
-        for module in network.modules()
-    )
-
-
 class Setting:
     """A setting of the whole process that is in force while one or more of its contexts are open.
 
@@ -301,13 +305,14 @@ DENSE = Setting(no_fast_path)
 
 
 @contextmanager
-def seen_by_hooks(network: nn.Module, *, compiled: bool | None = None) -> Iterator[None]:
+def seen_by_hooks(network: nn.Module) -> Iterator[None]:
     """Run a network so that hooks are called with the output of every layer, as a dense tensor.
 
-    Compiled networks run as they were before; `compiled` says whether this one is. Transformer
-    encoders do not nest the walks of a padded batch.
+    What is compiled, the network, a part of it or its ``forward``, runs as it was before; nothing
+    is if the compiler has not been imported. Transformer encoders do not nest the walks of a padded
+    batch.
     """
-    compiled = is_compiled(network) if compiled is None else compiled
+    compiled = "torch._dynamo" in sys.modules
     nesting = any(getattr(module, "use_nested_tensor", False) for module in network.modules())
     with EAGER(compiled), DENSE(nesting):
         yield

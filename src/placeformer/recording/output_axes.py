@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,25 @@ class Span(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.walks} walks of {self.steps} steps"
+
+
+def as_dims(dims: object) -> Dims:
+    """Return names of axes as a tuple; refuse a single text, whose letters are no names.
+
+    Raises
+    ------
+    TypeError
+        They are not a sequence of names.
+    """
+    names: list[Any] = [None]
+    if isinstance(dims, Iterable) and not isinstance(dims, str):
+        names = list(dims)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            'dims must be the names of the axes, such as ("walk", "time", "unit"), or a mapping '
+            f"from layers to such names, got {dims!r:.80}"
+        )
+    return tuple(names)
 
 
 def choose(

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import nn
 
 from placeformer._options import check_whole
-from placeformer.models.memory import check_walks, world_of
+from placeformer.models.memory import checked_walks, world_of
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.recording.hooks import Layers, Units, by_layer
 from placeformer.recording.navigation import navigation_job
@@ -195,7 +195,7 @@ def record(
         if walks is None:
             steps = burn_in + n_steps
             walks = world_of(network).walk(n_walks, steps, seed=seed, familiar=familiar, maps=maps)
-        check_walks(walks)
+        walks = checked_walks(walks, network.config.n_letters)
         job = navigation_job(network, walks, burn_in=burn_in, **common)
     else:
         job = module_job(
@@ -216,6 +216,8 @@ def store_path(store: str | PathLike[str] | None) -> Path | None:
     """Folder of a store, which must be local to be written atomically."""
     if store is None:
         return None
+    if not isinstance(store, str | PathLike) or not isinstance(fspath(store), str):
+        raise TypeError(f"store must be the path of a folder, got {store!r:.80}")
     if "://" in fspath(store) or "\0" in fspath(store):
         raise ValueError(
             f"store must be a folder on this machine, got {store!r}; record to a local folder, and "

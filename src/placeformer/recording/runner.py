@@ -21,7 +21,7 @@ from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.models.memory import NUMBERS, along
 from placeformer.recording.hooks import LayerHook, attached
-from placeformer.recording.network_state import as_found, snapshot
+from placeformer.recording.network_state import Snapshot, as_found
 from placeformer.recording.output_axes import SAMPLE, Span, confirm
 from placeformer.recording.store import (
     Memory,
@@ -152,6 +152,9 @@ class Job:
             "dtype": self.dtype,
             "check_finite": self.check_finite,
         }
+        kind = device_of(self.network).type
+        if torch.is_autocast_enabled(kind):
+            settings["autocast"] = str(torch.get_autocast_dtype(kind))
         return schema.provenance(self.base, "record", **settings, **inferred)
 
     def frame(self) -> xr.Dataset:
@@ -274,17 +277,24 @@ def run_parts(job: Job, store: Path | None, *, progress: bool) -> xr.Dataset:
         sink = open_sink(job, store) if job.axes_known() else None
         point = Point() if sink is None else sink.point
         state = point.state
-        put_back = snapshot(job.network, rewind=False) if plan.batch < plan.n_walks else None
+        several = plan.batch < plan.n_walks
+        resumable = store is not None and plan.chunk < plan.n_steps
+        found = Snapshot(job.network, rewind=False) if several or resumable else None
+        own_state: bool | None = None
         bar.update(plan.passed(point))
         for w, t in plan.parts(point):
             kept = plan.kept(w, t, point)
             part = None if sink is None else PartWriter(job, sink, w, t, kept)
             before = state if t.start else None
-            if put_back is not None and w.start and not t.start:
-                put_back()  # a state that the network keeps itself does not belong to new walks
+            if found is not None and w.start and not t.start:
+                found.put_back()  # a state that the network keeps itself is not of new walks
             here = Point(w.start, t.start, state=None if store is None else copied(before))
             reseed(device_of(job.network), job.seed, w.start, t.start)
             state, values = run_step(job, w, t, before)
+            if own_state is None and found is not None:
+                own_state = resumable and found.changed()
+            if own_state:
+                here = Point(w.start)  # that state is not stored: these walks are run again
             if sink is None or part is None:
                 job = job.with_inferred_axes(Span(w.stop - w.start, t.stop - t.start))
                 confirm_axes(job, w, t)

@@ -27,7 +27,7 @@ from placeformer.models.fingerprints import (
 )
 from placeformer.recording.hooks import LayerHook, Layers, record_only, select
 from placeformer.recording.network_state import dataset_sha256
-from placeformer.recording.output_axes import Dims
+from placeformer.recording.output_axes import Dims, as_dims
 from placeformer.recording.runner import Job, Plan, device_of
 
 Forward = Callable[..., Any]
@@ -162,6 +162,7 @@ def module_job(
         raise TypeError(
             f"forward must be a function (module, batch) that runs the network, got {forward!r:.80}"
         )
+    check_parameters(forward)
     if forward is None and isinstance(inputs, Mapping) and not inputs:
         raise ValueError("forward or inputs must say how the network is run, got neither")
     check_inputs(inputs)
@@ -218,6 +219,21 @@ def module_job(
     )
 
 
+def check_parameters(forward: Forward | None) -> None:
+    """Refuse a function that cannot be called as (module, batch) or (module, batch, state)."""
+    if forward is None:
+        return
+    parameters = inspect.signature(forward).parameters
+    state = {"state": None} if "state" in parameters else {}
+    try:
+        inspect.signature(forward).bind(None, None, **state)
+    except TypeError as error:
+        raise TypeError(
+            "forward must be a function (module, batch) or (module, batch, state), where the third "
+            f"parameter is named state, got one of ({', '.join(parameters)}): {error}"
+        ) from None
+
+
 def warn_of_statistics(network: nn.Module, plan: Plan) -> None:
     """Warn of layers that normalise by the batch, even in eval mode, if there are several."""
     names = [
@@ -259,6 +275,8 @@ def in_units(walks: xr.Dataset, units: str | None) -> xr.Dataset:
     """Set the units of x and y; None keeps those of the behaviour."""
     if units is None:
         return walks
+    if not isinstance(units, str):
+        raise TypeError(f'position_units must be text such as "m", got {units!r:.80}')
     axes = [axis for axis in ("x", "y") if axis in walks.variables]
     return walks.assign_coords({axis: walks[axis].assign_attrs(units=units) for axis in axes})
 
@@ -280,7 +298,7 @@ def name_axes(hooks: Sequence[LayerHook], dims: Dims | Mapping[str, Dims] | None
     named = dict(dims) if isinstance(dims, Mapping) else {hook.label: dims for hook in hooks}
     for hook in hooks:
         axes = named.pop(hook.label, None)
-        hook.dims = None if axes is None else tuple(axes)
+        hook.dims = None if axes is None else as_dims(axes)
     if named:
         recorded = ", ".join(hook.label for hook in hooks)
         raise ValueError(

@@ -173,7 +173,7 @@ def recipe_text(recipe: Recipe, file: str | os.PathLike[str] | None) -> str:
             f"recipe must be the one that trainer was made with ({recipe.name}), got another one, "
             f"{said.name}, in {os.fspath(file)}"
         )
-    text = Path(file).expanduser().read_text(encoding="utf-8")
+    text = Path(file).expanduser().read_text(encoding="utf-8-sig")
     if recipe.init is None or said.init is not None:
         return text
     whole = recipe.to_toml()

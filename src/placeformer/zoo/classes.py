@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from placeformer.models.fingerprints import TABLES, is_setting, texts
+from placeformer.models.fingerprints import TABLES, is_setting, same_values, texts
 from placeformer.models.transformer import NavigationTransformer
 from placeformer.zoo.config import CONFIG, FolderError, brief
 
@@ -371,7 +371,9 @@ def compare_attributes(
         )
     for key in sorted(ours._non_persistent_buffers_set & ours._buffers.keys()):
         x, y = ours._buffers[key], theirs._buffers.get(key)
-        if (x is None) != (y is None) or (x is not None and y is not None and not same(x, y)):
+        if (x is None) != (y is None) or (
+            x is not None and y is not None and not same_values(x, y)
+        ):
             problems.append(
                 f"{prefix}{key}: expected the values {kind}, got others; a buffer with "
                 "persistent=False is not saved"
@@ -406,12 +408,6 @@ def shown(value: Any) -> str:
 def described(value: Any) -> str:
     """A value as text, by which it is compared: code for functions, checksums for arrays."""
     return "".join(texts(value))
-
-
-def same(x: torch.Tensor, y: torch.Tensor) -> bool:
-    """Whether two tensors have the same values, NaN included."""
-    x, y = x.detach().cpu(), y.detach().cpu()
-    return x.shape == y.shape and bool(torch.all((x == y) | ((x != x) & (y != y))))
 
 
 def explain_missing(name: str, module: str, qualname: str) -> str:

@@ -37,6 +37,7 @@ from placeformer.zoo.config import (
     FolderError,
     NavigationDescription,
     Results,
+    brief,
     check_results,
     custom_facts,
     exact,
@@ -317,13 +318,15 @@ def pack(
     dtype: str | None,
     history: Any,
     recipe: Any,
-    card: str | None,
+    card: Any,
     results: Results | None,
 ) -> dict[str, bytes]:
     """Contents of every file of the folder `name`."""
     problems, old = list[str](), dict[str, bytes]()
     check_results({} if results is None else results, problems)
     extra = {HISTORY: history_text(history, problems), RECIPE: recipe_text(recipe, problems)}
+    if not isinstance(card, str | None):
+        problems.append(f"card: expected the text of the model card, got {brief(card)}")
     refuse("the network cannot be saved", problems)
     content = stored(model, dtype, problems)
     refuse("the network cannot be saved", problems)
@@ -386,18 +389,37 @@ def history_text(history: Any, problems: list[str]) -> str | None:
         return None
     if isinstance(history, str | os.PathLike):
         return file_text(Path(history), "history", problems)
-    if not history:
+    rows: list[Any] = list(history) if isinstance(history, Sequence) else [None]
+    if not all(isinstance(row, Mapping) for row in rows):
+        problems.append(
+            "history: expected a list of rows, one mapping each, or the path of a CSV file, got "
+            f'{brief(history)}; a DataFrame gives rows by to_dict("records")'
+        )
+        return None
+    if not rows:
         problems.append("history: expected rows or a CSV file, got no rows")
         return None
+    if other := [row for row in rows if row.keys() != rows[0].keys()]:
+        problems.append(
+            f"history: expected the columns {brief(list(rows[0]))} in every row, got "
+            f"{brief(list(other[0]))} in one"
+        )
+        return None
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(history[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(history)
+    writer.writerows(rows)
     return stream.getvalue()
 
 
 def recipe_text(recipe: Any, problems: list[str]) -> str | None:
     """Text of a TOML file."""
+    if not isinstance(recipe, str | os.PathLike | None):
+        problems.append(
+            f"recipe: expected the path of a TOML file, got {brief(recipe)}; write the text of a "
+            "Recipe, its to_toml(), to a file"
+        )
+        return None
     text = None if recipe is None else file_text(Path(recipe), "recipe", problems)
     try:
         tomllib.loads(text or "")
@@ -410,7 +432,7 @@ def file_text(file: Path, argument: str, problems: list[str]) -> str | None:
     """Text of a file; a problem is added if it cannot be read."""
     try:
         with open_regular(file.expanduser(), follow=True) as stream:
-            return stream.read(SMALL).decode()
+            return stream.read(SMALL).decode("utf-8-sig")  # without a byte-order mark
     except ValueError as error:
         problems.append(f"{argument}: expected a text file, got {file}: {error}")
         return None

@@ -64,6 +64,7 @@ COLUMNS = {
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@\S+)?")
 
 
+@torch.inference_mode(False)  # the network can be trained, wherever it is loaded
 def load(
     source: str | os.PathLike[str],
     *,
