@@ -21,14 +21,24 @@ def check_option(name: str, value: object, options: Iterable[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
 
 
+def has_units(values: object) -> bool:
+    """Whether values are a quantity with units, of the packages quantities and neo."""
+    return isinstance(getattr(values, "units", None), np.ndarray)
+
+
 def check_number(name: str, value: object) -> None:
     """Refuse a value that is not one real number.
 
     Raises
     ------
     ValueError
-        The value is text, a truth value, or several values.
+        The value is text, a truth value, or several values, or has units.
     """
+    if has_units(value):
+        raise ValueError(
+            f"{name} must be a number without units, got {value!r}; convert it to the units that "
+            "are asked for, and pass its magnitude, float(value)"
+        )
     if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":  # type: ignore[arg-type]
         raise ValueError(f"{name} must be a number, got {value!r}")
 

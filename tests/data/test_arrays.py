@@ -584,3 +584,55 @@ def test_behaviour_as_walks():
         as_walks(PLACES, "walks")
     with pytest.raises(ValueError, match=r"walks must hold arrays"):
         as_walks({}, "walks")
+
+
+def test_a_dataset_gives_its_coordinates_too():
+    place, letter = np.arange(40) % 5, np.arange(40) % 3
+    data = {"letter": ("time", letter)}
+    coords = {"x": ("time", place), "y": ("time", place), "window": ("time", letter), "animal": "a"}
+    walk = xr.Dataset(data, coords)
+    values = RNG.random((40, 2))
+    recording = from_arrays(values, walk[["x", "y"]], behaviour=walk)
+    for name, want in (("x", place), ("y", place), ("letter", letter)):
+        np.testing.assert_array_equal(recording[name].values[0], want)
+    np.testing.assert_array_equal(recording.window, letter)
+    with pytest.raises(ValueError, match="position must hold at least one axis"):
+        from_arrays(values, {})
+
+
+def test_dates_and_masked_texts_of_walks():
+    times = np.datetime64("2026-01-01") + np.arange(5).astype("m8[s]")
+    letters = np.ma.array(list("abcab"), mask=[0, 1, 0, 0, 0])
+    walks = [RNG.random((n, 1)) for n in (5, 3)]
+    behaviour = {"when": [times, times[:3]], "letter": [letters, letters[:3]]}
+    place = {"x": [np.arange(5.0), np.arange(3.0)]}
+    recording = from_arrays(walks, place, behaviour=behaviour)
+    assert recording.when.dtype.kind == "M"
+    assert np.isnat(recording.when.values[1]).tolist() == [False, False, False, True, True]
+    one = from_arrays(walks[0], {"x": place["x"][0]}, behaviour={"letter": letters})
+    for found in (recording.letter.values[0], one.letter.values[0]):
+        assert [str(letter) for letter in found] == ["a", "nan", "c", "a", "b"]
+
+
+def test_timestamps_that_state_other_units_are_refused():
+    times = xr.DataArray(np.arange(20.0), dims="time", attrs={"units": "ms"})
+    values, place = RNG.random((20, 1)), {"x": np.arange(20.0)}
+    with pytest.raises(ValueError, match="timestamps must be in seconds, but state the units 'ms'"):
+        from_arrays(values, place, timestamps=times)
+    for units in ("s", "seconds since 2026-01-01"):
+        recording = from_arrays(values, place, timestamps=times.assign_attrs(units=units))
+        assert recording.attrs["sample_rate"] == 1
+
+
+def test_quantities_keep_their_units():
+    pq = pytest.importorskip("quantities")
+    values, place = RNG.random((20, 2)), np.arange(20.0)
+    recording = from_arrays(values * pq.mV, {"x": place * pq.cm}, timestamps=place * pq.s)
+    assert (recording.activation.units, recording.x.units) == ("mV", "cm")
+    assert type(recording.activation.data) is np.ndarray
+    assert from_arrays(values * pq.dimensionless, values * pq.m).y.units == "m"
+    assert maps_from_arrays(values[None] * pq.Hz).rate.units == "Hz"
+    with pytest.raises(ValueError, match="timestamps must be in seconds, but state the units 'ms'"):
+        from_arrays(values, {"x": place}, timestamps=place * pq.ms)
+    with pytest.raises(ValueError, match="sample_rate must be a number without units, got .*kHz"):
+        from_arrays(values, {"x": place}, sample_rate=1 * pq.kHz)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -153,3 +154,16 @@ def test_the_grid_cells_of_a_published_set():
     score = pf.grid_score(maps_from_arrays(cells["rate"], units="Hz")).values
     assert np.corrcoef(score, cells["opexebo"])[0, 1] > 0.97
     np.testing.assert_allclose(score, cells["placeformer"], atol=1e-6)
+
+
+def test_names_of_maps_are_kept():
+    rate = xr.DataArray(RATE[None].repeat(2, 0), dims=("map", "unit", "y", "x"))
+    named = maps_from_arrays(rate.assign_coords(map=["linear", "box"]))
+    assert named["map"].values.tolist() == ["linear", "box"]
+    assert maps_from_arrays(rate)["map"].values.tolist() == [0, 1]
+
+
+def test_edges_may_be_a_series_with_any_index():
+    edges = pd.Series(np.arange(5.0), index=np.arange(3, 8))
+    maps = maps_from_arrays(RATE[:, 0, :4], edges=edges, by="x")
+    assert maps.x.values.tolist() == [0.5, 1.5, 2.5, 3.5]

@@ -361,7 +361,7 @@ def test_maps_that_the_table_cannot_hold_are_refused():
         ValueError, match="units of this file, 'session-1, 2026-01-02.*got those of"
     ):
         to_nwb(maps, other)
-    to_nwb(maps, file)
+    to_nwb(maps.assign(rate=maps.rate.assign_attrs(units="spikes/s")), file)  # Hz as well
     with pytest.raises(ValueError, match="name must be new in module 'ecephys'"):
         to_nwb(maps, file)
 
@@ -377,3 +377,43 @@ def test_tables_of_epochs_are_taken_by_their_columns():
     for wrong in ([["a", "b"]], {"start_time": [2], "stop_time": [12]}):
         with pytest.raises(ValueError, match="epochs must be rows of start and stop in seconds"):
             from_nwb(session(), epochs=wrong)
+
+
+def test_units_of_one_id_are_all_read():
+    file = session(units=False)
+    for number, unit_id in enumerate([4, 7, 4], start=1):
+        file.add_unit(spike_times=np.linspace(1, 5, 10 * number), id=unit_id)
+    recording = from_nwb(file)
+    assert recording.unit.values.tolist() == ["4", "7", "4#2"]
+    assert recording.unit_id.values.tolist() == [4, 7, 4]
+    counts = (recording.activation * recording.dwell).sum(("walk", "time"))
+    np.testing.assert_allclose(counts, [10, 20, 30], rtol=1e-6)
+    pytest.importorskip("ndx_rate_maps")
+    maps = rate_maps(recording, bins=4)
+    with pytest.raises(ValueError, match=r"one unit of every id of maps, but \[4, 4\] occur"):
+        to_nwb(maps, file)
+
+
+@pytest.mark.parametrize("name", ["x", "activation", "time", "map", "speed"])
+def test_columns_of_units_with_the_name_of_another_variable_are_refused(name):
+    file = session(units=False)
+    file.add_unit_column(name, "a column")
+    file.add_unit(spike_times=[1.0, 2.0], **{name: 3.0})
+    with pytest.raises(ValueError, match=rf"unit_columns must not name \['{name}'\]"):
+        from_nwb(file, unit_columns=[name])
+
+
+def test_a_path_may_start_at_the_home_folder(path, monkeypatch):
+    monkeypatch.setenv("HOME", str(path.parent))
+    monkeypatch.setenv("USERPROFILE", str(path.parent))
+    assert from_nwb(f"~/{path.name}", position="tracker").sizes["unit"] == 2
+    with pytest.raises(FileNotFoundError, match=r"there is a folder at .*hdmf_zarr\.NWBZarrIO"):
+        from_nwb("~")
+
+
+def test_times_that_the_file_states_as_invalid_are_warned_of():
+    file = session(series=["tracker"])
+    file.add_invalid_time_interval(start_time=10.0, stop_time=15.0)
+    with pytest.warns(UserWarning, match=r"states 2\.0\d* s of the epochs as invalid"):
+        from_nwb(file, position="tracker", epochs=[[2, 12]])
+    assert from_nwb(file, position="tracker", epochs=[[2, 9], [20, 30]]).sizes["walk"] == 2

@@ -219,3 +219,51 @@ def test_angles_go_the_short_way_round():
     np.testing.assert_allclose(recording.speed[0, 5:-5], 1.5, rtol=0.02)  # metres, not degrees
     with pytest.raises(ValueError, match=r"circular must name axes .* got \['head'\]"):
         from_pynapple(spikes, position, circular={"head": 360})
+
+
+def test_walks_without_samples_are_no_epochs():
+    walks = [np.ones((n, 2)) for n in (40, 30)]
+    recording = from_arrays(walks, {"x": [np.arange(len(w)) for w in walks]}, sample_rate=10)
+    activation, _ = to_pynapple(recording.isel(time=slice(35, None)), by=["x"])
+    assert len(activation) == 5
+    assert len(activation.time_support) == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([[0.0, 1, 2], [1.5, 2.5, 3.5]], "must not overlap in time.* starts at 1.5 s.* ends at 2"),
+        ([[0.0, 1, 2], [9.0, np.nan, np.nan]], "at least two samples .*, got one at 9 s"),
+    ],
+)
+def test_walks_that_pynapple_would_drop_or_join_are_refused(times, message):
+    times = np.array(times)
+    values = np.where(np.isnan(times), np.nan, 1.0)
+    recording = from_arrays(values[..., None], {"x": values})
+    recording = recording.assign_coords(timestamp=(("walk", "time"), times))
+    with pytest.raises(ValueError, match=message):
+        to_pynapple(recording, by=["x"])
+
+
+def test_two_axes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match=r"with different names, got \['x', 'x'\]"):
+        from_pynapple(SPIKES, POSITION, names=["x", "x"])
+
+
+def test_an_epoch_of_one_sample_of_a_signal_has_its_interval():
+    epochs = nap.IntervalSet([10, 22.98], [15, 23.02])
+    recording = from_pynapple(SIGNAL, POSITION, epochs=epochs)
+    known = np.isfinite(recording.timestamp.values)
+    assert known.sum(axis=1).tolist() == [76, 1]
+    np.testing.assert_allclose(recording.dwell.values[known], 1 / 15, rtol=1e-6)
+
+
+def test_walks_in_any_order_keep_their_samples():
+    values, place = np.arange(6.0).reshape(2, 3, 1), np.arange(10.0, 16).reshape(2, 3)
+    times = np.array([[5.0, 6, 7], [0, 1, 2]])
+    recording = from_arrays(values, {"x": place}, timestamps=times)
+    activation, position = to_pynapple(recording, by=["x"])
+    assert activation.t.tolist() == [0, 1, 2, 5, 6, 7]
+    assert activation.values[:, 0].tolist() == [3, 4, 5, 0, 1, 2]
+    assert position.values[:, 0].tolist() == [13, 14, 15, 10, 11, 12]
+    assert activation.time_support.values.tolist() == [[0, 2], [5, 7]]

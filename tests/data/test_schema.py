@@ -180,3 +180,11 @@ def test_provenance_is_json_text_that_keeps_what_came_before(recording):
 def test_provenance_that_is_no_json_object_is_refused(text):
     with pytest.raises(ValueError, match="provenance"):
         schema.read_provenance(xr.Dataset(attrs={"provenance": text}))
+
+
+def test_dates_are_no_timestamps(recording):
+    dates = np.datetime64("2026-01-01") + np.arange(40).astype("m8[s]")
+    dated = recording.assign_coords(timestamp=(("walk", "time"), [dates] * recording.sizes["walk"]))
+    words = r"'timestamp' must hold real numbers, got dtype datetime64\[s\]: turn times into sec"
+    with pytest.raises(ValueError, match=words):
+        schema.check_recording(dated)

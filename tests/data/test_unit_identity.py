@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import placeformer as pf
-from placeformer.data.unit_identity import check_same_units
+from placeformer.data.unit_identity import check_same_units, is_per_second
 from placeformer.evaluation import simulation
 
 NAMES = ("maps_a", "maps_b")
@@ -198,3 +198,8 @@ def test_maps_of_two_networks_in_two_worlds_are_warned_of():
         pf.similarity(a, other, n_shuffles=0)
     pf.similarity(a, same, n_shuffles=0)  # warnings are errors
     pf.similarity(a, novel, n_shuffles=0)
+
+
+@pytest.mark.parametrize("units", ["s", "1", "m/s", "1/ms", "kHz", "", "s-2", None])
+def test_what_is_no_number_per_second(units):
+    assert not is_per_second(units)

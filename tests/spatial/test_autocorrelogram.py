@@ -91,3 +91,17 @@ def test_a_border_of_unvisited_places_changes_no_lag(shape):
     inner = correlograms(wide, valid, 4)[(slice(None), *(slice(3, -3),) * len(shape))]
     np.testing.assert_allclose(whole, inner, rtol=0, atol=1e-12)
     np.testing.assert_allclose(whole, np.flip(whole, range(1, whole.ndim)), rtol=0, atol=1e-12)
+
+
+def test_options_and_axes_that_do_not_fit_are_refused_by_name():
+    maps = pf.maps_from_arrays(RNG(0).random((1, 9, 9)))
+    for least in (None, "20"):
+        with pytest.raises(ValueError, match="min_overlap must be a number, got"):
+            autocorrelogram(maps, min_overlap=least)
+    with pytest.raises(ValueError, match="min_overlap must be a whole number .*, got nan"):
+        autocorrelogram(maps, min_overlap=np.nan)
+    turned = maps.drop_vars(["x_edges", "y_edges"]).isel(y=slice(None, None, -1))
+    for function in (pf.grid_score, pf.grid_properties):
+        with pytest.raises(ValueError, match=r"sort them with maps.sortby\('y'\)"):
+            function(turned)
+    np.testing.assert_array_equal(pf.grid_score(turned.sortby("y")), pf.grid_score(maps))

@@ -181,3 +181,10 @@ def test_walls_are_where_something_was_visited(beyond):
     wide = np.pad(WALL, beyond, constant_values=np.nan)
     want = border_score(simulation.maps(WALL[None]))
     np.testing.assert_allclose(border_score(simulation.maps(wide[None])), want)
+
+
+def test_axes_in_different_units_are_refused():
+    maps = simulation.maps(RNG(0).random((1, 8, 8)))
+    maps["x"].attrs["units"], maps["y"].attrs["units"] = "cm", "m"
+    with pytest.raises(ValueError, match=r"axes in the same units.*'y' in 'm', 'x' in 'cm'"):
+        border_score(maps)

@@ -324,3 +324,23 @@ def test_maps_of_an_angle_are_drawn_round(heading):
     assert ax.name == "polar" and len(ax.patches) == 2  # the field at the seam has two parts
     flat = mpl.figure.Figure().add_subplot()
     assert pf.plot.place_fields(maps, pf.place_fields(maps), ax=flat).name == "rectilinear"
+
+
+def test_infinite_angles_have_no_bin_and_small_integers_do_not_overflow():
+    angle = np.linspace(0.1, 6, 60)
+    angle[[3, 40]] = np.inf, -np.inf
+    known = np.isfinite(angle)
+    options = {"by": "a", "bins": 5, "circular": {"a": 2 * np.pi}}
+    values = np.random.default_rng(0).random((60, 2))
+    got = pf.rate_maps(pf.from_arrays(values, {"a": angle}), **options)
+    want = pf.rate_maps(pf.from_arrays(values[known], {"a": angle[known]}), **options)
+    xr.testing.assert_allclose(got.drop_attrs(), want.drop_attrs())
+    degrees = np.tile(np.arange(-128, 128), 2)
+    of_type = [
+        pf.rate_maps(
+            pf.from_arrays(np.ones((512, 1)), {"a": degrees.astype(kind)}),
+            by="a", bins=4, circular={"a": 256},
+        ).occupancy.values
+        for kind in (np.int8, float)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*of_type)

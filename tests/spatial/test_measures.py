@@ -416,3 +416,26 @@ def test_results_go_to_netcdf(tmp_path):
     result.to_netcdf(tmp_path / "a.nc")
     with xr.open_dataset(tmp_path / "a.nc") as back:
         xr.testing.assert_identical(result, back.load())
+
+
+@pytest.mark.parametrize("units", ["spikes/sec", "events per second", "hertz", "s**-1", " Hz"])
+def test_rates_per_second_in_any_spelling_are_not_multiplied_by_the_sample_rate(units):
+    rng = RNG(0)
+    rates, place = rng.random((200, 2)), {"x": rng.integers(0, 4, 200), "y": np.zeros(200)}
+    bits = [
+        spatial_information(
+            rate_maps(pf.from_arrays(rates, place, sample_rate=30, units=u)), per="second"
+        ).values
+        for u in ("Hz", units, "1")
+    ]
+    np.testing.assert_allclose(bits[1], bits[0])
+    np.testing.assert_allclose(bits[2], bits[0] * 30)  # activity per sample
+
+
+def test_rates_that_have_lost_their_units_have_no_information_per_second():
+    place = {"x": np.arange(40) % 4}
+    maps = rate_maps(pf.from_arrays(np.ones((40, 1)), place, sample_rate=30, units="Hz"), by="x")
+    lost = maps.assign(rate=maps.rate.drop_attrs())
+    with pytest.raises(ValueError, match="rate must state its units for per='second', got none"):
+        spatial_information(lost, per="second")
+    np.testing.assert_array_equal(spatial_information(lost), spatial_information(maps))

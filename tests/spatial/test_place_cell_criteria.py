@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+import placeformer as pf
 from placeformer.spatial.place_cells import decide
 
 
@@ -19,9 +20,26 @@ def test_the_reason_is_the_first_criterion_that_fails():
     want = ["not tuned to place", "follows the observation", "places scattered"]
     want += ["too few fields", "active outside its fields", "unstable"]
     want += ["place cell", "constant"]
-    found = decide(xr.Dataset(columns), limits)
+    found = decide(xr.Dataset(columns), limits, letters=True)
     assert found["reason"].values.tolist() == want
     assert found["is_place_cell"].values.tolist() == [r == "place cell" for r in want]
     nothing = {name: ("unit", np.full(8, np.nan)) for name in names[1:3]}
-    found = decide(xr.Dataset(columns | nothing), limits)
+    found = decide(xr.Dataset(columns | nothing), limits, letters=False)
     assert found["reason"].values.tolist()[:3] == [want[0], want[3], want[3]]
+    found = decide(xr.Dataset(columns | nothing), limits, letters=True)
+    assert set(found["reason"].values.tolist()[1:7]) == {"follows the observation"}
+
+
+def test_the_reason_of_a_unit_does_not_depend_on_the_others():
+    """Unit 0 is its letter and nothing else, so that nothing is left to explain beyond it."""
+    rng = np.random.default_rng(3)
+    letters = rng.permutation(np.repeat(np.arange(5), 5)).reshape(5, 5)
+    x, y = rng.integers(0, 5, (2, 4000))
+    letter = letters[y, x]
+    noisy = np.exp(-((x - 2) ** 2 + (y - 2) ** 2) / 2) + 0.1 * rng.standard_normal(x.size)
+    values = np.stack([letter == 2, noisy], axis=-1).astype(float)
+    recording = pf.from_arrays(values, {"x": x, "y": y}, behaviour={"observation": letter})
+    options = {"n_shuffles": 49, "cell_types": False, "progress": False}
+    for units in ([0], [0, 1]):
+        table = pf.place_cells(recording.isel(unit=units), **options)
+        assert table.reason.values[0] == "follows the observation"

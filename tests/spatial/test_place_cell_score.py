@@ -209,3 +209,10 @@ def test_score_lies_between_0_and_1_and_is_free_of_scale(seed, scale):
         assert ((scores >= 0) & (scores <= 1)).all()
         scaled = place_cell_score(simulation.maps(scale * rates), negatives=policy)
         np.testing.assert_allclose(scaled, scores, rtol=1e-9)
+
+
+def test_labels_alone_give_the_score_of_the_fields():
+    maps = simulation.maps(RNG(0).random((3, 9, 9)) ** 4)
+    fields = place_fields(maps, min_contrast=0)
+    want = place_cell_score(maps, fields=fields)
+    np.testing.assert_array_equal(place_cell_score(maps, fields=fields.label), want)

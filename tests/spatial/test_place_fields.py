@@ -313,8 +313,9 @@ def test_criteria_out_of_range_are_named_together():
     maps = simulation.maps(np.zeros((1, 4, 4)))
     with pytest.raises(ValueError, match=r"threshold must .*1\.5; min_bins must .*; connectivity"):
         place_fields(maps, threshold=1.5, min_bins=0, connectivity=6)
-    with pytest.raises(ValueError, match="method must"):
-        place_fields(maps, method="laplace")
+    for method in ("laplace", ["peak"]):
+        with pytest.raises(ValueError, match="method must"):
+            place_fields(maps, method=method)
 
 
 @settings(max_examples=12, deadline=None)

@@ -413,3 +413,9 @@ def test_bins_in_other_units_than_the_position_are_noticed():
     assert maps.occupancy.sum() == 11
     here = recording.assign_coords(x=recording.x.where(recording.x < 1.05))
     assert rate_maps(here, by="x", bins={"x": metres}).occupancy.sum() == 11  # all that is known
+
+
+def test_bins_that_are_an_array_without_axes_are_refused_by_name():
+    recording = from_arrays(np.ones((9, 1)), {"x": np.arange(9)})
+    with pytest.raises(ValueError, match=r"bins of 'x' must be None, a number .*, got array\(4\)"):
+        rate_maps(recording, by="x", bins=np.array(4))

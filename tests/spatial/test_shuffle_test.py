@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import placeformer as pf
 from placeformer.evaluation import simulation
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial import place_shuffles
@@ -489,3 +490,75 @@ def test_sums_of_pairs_of_walks_give_the_same_shuffles(options, monkeypatch):
     direct = shuffle_test(rec, n_shuffles=12, null="walks", keep_null=True, **options)
     np.testing.assert_allclose(pairs["null"], direct["null"], rtol=1e-4, atol=1e-6)
     assert np.unique(pairs["null"].values.round(6), axis=0).shape[0] == 12
+
+
+def test_the_shifts_of_many_walks_are_countless():
+    shifts = CircularShifts(np.full(500, 1000), 1000, None)
+    assert shifts.distinct > 1e300
+
+
+def test_observations_that_are_text_may_be_missing():
+    """Walks of unequal length that xarray joins end in NaN among the texts."""
+    rng = RNG(0)
+    x = rng.integers(0, 6, (2, 200))
+    values = rng.random((2, 200, 2)) + x[..., None]
+    values[1, 150:] = np.nan
+    text = np.array(list("abcabc"), object)[x]
+    text[1, 150:] = np.nan
+    found = []
+    for observation in (text, x % 3):
+        behaviour = {"observation": observation}
+        recording = pf.from_arrays(values, {"x": x}, behaviour=behaviour)
+        beyond = position_variance_explained(recording, by="x", given="observation")
+        options = {"null": "within_observation", "n_shuffles": 9, "progress": False, "by": "x"}
+        found.append([beyond.values, shuffle_test(recording, "coherence", **options).p.values])
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("rate", rate_maps),
+        ("label", lambda r: pf.place_fields(rate_maps(r))),
+        ("field", lambda r: pf.place_fields(rate_maps(r))),
+        ("z", lambda r: shuffle_test(r, n_shuffles=9, progress=False)),
+        ("n_fields", lambda r: pf.place_cells(r, n_shuffles=9, progress=False)),
+        ("is_place_cell", lambda r: pf.place_cells(r, n_shuffles=9, progress=False)),
+        ("slope", lambda r: pf.speed_score(r, n_shuffles=9, progress=False)),
+        ("spacing", lambda r: pf.grid_properties(rate_maps(r))),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_coordinates_of_units_with_the_name_of_a_result_are_refused(name, call):
+    recording = lattice(RNG(0), n_walks=1, n_steps=300)
+    named = recording.assign_coords({name: ("unit", np.arange(recording.sizes["unit"]))})
+    with pytest.raises(ValueError, match=rf"coordinate '{name}' of the units must have another"):
+        call(named)
+    call(named.rename({name: f"unit_{name}"}))
+
+
+@pytest.mark.parametrize("n_shuffles", [19, "auto"])
+def test_the_order_of_the_dimensions_of_a_function_does_not_matter(n_shuffles):
+    recording = xr.concat([lattice(RNG(k), n_walks=1, n_steps=300) for k in (0, 1)], "walk")
+    recording = recording.assign_coords(map=("walk", [0, 1]))
+    options = {"per_map": True, "n_shuffles": n_shuffles, "progress": False}
+    found = [
+        shuffle_test(
+            recording, lambda maps, dims=dims: maps.rate.max(("y", "x")).transpose(*dims), **options
+        )
+        for dims in (("map", "unit"), ("unit", "map"))
+    ]
+    xr.testing.assert_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda maps: maps.rate.values.max((1, 2)), "got ndarray;"),
+        (lambda maps: maps.rate.max("x"), "got DataArray of {'unit': 4, 'y': 7};"),
+        (pf.place_fields, "got Dataset of {"),
+    ],
+)
+def test_functions_that_return_something_else_are_refused(function, found):
+    with pytest.raises(ValueError, match="function that returns a DataArray of .*" + found):
+        shuffle_test(lattice(RNG(0), n_walks=1), function, n_shuffles=9, progress=False)

@@ -420,3 +420,35 @@ def test_linear_recordings_are_written_and_read(tmp_path):
     got.to_netcdf(tmp_path / "linear.nc")
     with xr.open_dataset(tmp_path / "linear.nc") as read:
         xr.testing.assert_identical(pf.laps(read, by="linear"), pf.laps(got, by="linear"))
+
+
+def test_rates_on_some_of_the_laps(track):
+    laps, maps = pf.laps(track), pf.rate_maps(track, by="x", bins=20, split="direction")
+    whole = pf.field_rates(track, maps, laps)
+    for which in ([1, 2], [3], [2, 0], []):
+        part = pf.field_rates(track, maps, laps.isel(lap=which))
+        xr.testing.assert_allclose(part, whole.isel(lap=which))
+    unnamed = laps[["number", "direction"]].drop_vars("lap")
+    np.testing.assert_array_equal(pf.field_rates(track, maps, unnamed).rate, whole.rate)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: pf.laps(r, ends="0.1"), "ends must be a number, got '0.1'"),
+        (lambda r: pf.linearize(r, [[0], [9]], [(0, 1)], by="x", noise="1"), "noise must be a num"),
+        (lambda r: pf.linearize(r, [[0], [9]], [(0, 1)], by="x", gap="1"), "gap must be a number"),
+    ],
+)
+def test_options_that_are_text_are_refused_by_name(track, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(track)
+
+
+def test_the_one_axis_of_a_track_may_be_in_a_list(track):
+    xr.testing.assert_identical(pf.laps(track, by=["x"]), pf.laps(track))
+    named = pf.running_direction(track, by=("x",))
+    xr.testing.assert_identical(named, pf.running_direction(track))
+    for function in (pf.laps, pf.running_direction):
+        with pytest.raises(ValueError, match=r"by must name one position.*got \['x', 'y'\]"):
+            function(track, by=["x", "y"])

@@ -181,3 +181,15 @@ def test_bad_input_is_refused():
             fit_hill(response(DOSES, DOSES), level=level)
     with pytest.raises(TypeError, match="must be a DataArray.*got ndarray"):
         fit_hill(good.values)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e7])
+def test_a_response_in_other_units_has_the_same_curve(scale):
+    values = hill(DOSES, TRUE) + 0.01 * np.random.default_rng(1).standard_normal(DOSES.size)
+    want, got = (fit_hill(response(DOSES, values * s)).value.values for s in (1, scale))
+    np.testing.assert_allclose(got, want * [scale, scale, 1, 1], rtol=1e-5)
+
+
+def test_a_dose_that_all_points_share_is_refused():
+    with pytest.raises(ValueError, match=r"got dims .'seed',., and \(\) of its 'alpha'"):
+        fit_hill(xr.DataArray(np.arange(6.0), {"alpha": 3.0}, "seed"))

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import has_units
 from placeformer.data import schema
 from placeformer.data.clock import ROUNDING
 
@@ -123,6 +124,8 @@ def unit_ids(values: Any) -> NDArray[Any] | None:
 def stated_units(argument: str, given: str | None, values: Any) -> str | None:
     """Units of measure: those given, else those that a DataArray, or a list of them, states.
 
+    Arrays of the package quantities state their units as well.
+
     Raises
     ------
     ValueError
@@ -134,7 +137,9 @@ def stated_units(argument: str, given: str | None, values: Any) -> str | None:
         return given
     walks = values if isinstance(values, list | tuple) else [values]
     attrs = [walk.attrs for walk in walks if isinstance(walk, xr.DataArray)]
-    stated = sorted({str(about["units"]) for about in attrs if "units" in about})
+    named = {str(about["units"]) for about in attrs if "units" in about}
+    named |= {str(walk.units.dimensionality) for walk in walks if has_units(walk)}
+    stated = sorted("1" if text == "dimensionless" else text for text in named)
     if len(stated) > 1:
         raise ValueError(
             f"{argument} must be the same in all walks, which state "

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from placeformer._options import check_number
+from placeformer._options import check_number, has_units
 from placeformer.data import schema
 from placeformer.data.array_labels import (
     UNIT_ID,
@@ -36,6 +36,9 @@ from placeformer.data.walk_lengths import inside_walks, lengths_of
 STEPS = (schema.WALK, schema.TIME)
 
 OF_UNITS = (schema.ACTIVATION, schema.UNIT, UNIT_ID, "layer", "component", "index")
+
+SECONDS = ("s", "sec", "secs", "second", "seconds", "1", "")
+"""Units that timestamps may state."""
 
 SPEED = "speed"
 SPEED_NAME = f"speed, smoothed over {SPEED_WINDOW} s"
@@ -71,8 +74,9 @@ def from_arrays(
         walks end in NaN.
     position
         A mapping such as ``{"x": ..., "y": ...}`` of arrays (walk, time) or (time,); one
-        array (time, axis) or (walk, time, axis) of x, y and z; a table whose columns are axes; or a
-        list of these, one for every walk. Samples whose position is NaN or masked are left out of
+        array (time, axis) or (walk, time, axis) of x, y and z; a table whose columns are axes; a
+        Dataset whose variables, and coordinates x, y and z, are axes; or a list of arrays, mappings
+        or tables, one for every walk. Samples whose position is NaN or masked are left out of
         maps.
     layer
         The layer, population or brain area of all units, or one for each.
@@ -99,7 +103,8 @@ def from_arrays(
         with ``min_speed``.
     units, position_units
         Units of the activation, for example "Hz", and of the position, for example "m", or of every
-        axis by its name; by default those that a DataArray states in ``attrs["units"]``, else "1".
+        axis by its name; by default those that a DataArray states in ``attrs["units"]``, or an
+        array of the package quantities has, else "1".
         A circular axis that is not x, y or z is in "rad" or "deg" where that is its period.
     check_finite
         Raise an error for activations that are NaN, infinite or masked before the end of a walk.
@@ -148,8 +153,10 @@ def from_arrays(
     """
     periods = check_periods(circular)
     activation, timestamps = labelled(activation), labelled(timestamps)
-    position = labelled(of_columns(position))
-    behaviour = {} if behaviour is None else labelled(of_columns(behaviour))
+    position = labelled(of_columns(_of_dataset(position, schema.AXES)))
+    columns = _columns(position)
+    behaviour = {} if behaviour is None else _of_dataset(behaviour, _of_steps(behaviour, columns))
+    behaviour = labelled(of_columns(behaviour))
     given = {f"behaviour[{name!r}]": b for name, b in behaviour.items()}
     given = {"activation": activation, **_named(position), **given, "timestamps": timestamps}
     check_labels(given, STEPS)
@@ -164,7 +171,6 @@ def from_arrays(
         )
     n_walks, n_steps, n_units = values.shape
     lengths = _walk_lengths(values)
-    columns = _columns(position)
     timed = sample_rate is not None or timestamps is not None
     _check_names(columns, behaviour, timed, min_speed is not None)
     _check_not_transposed(values.shape, columns)
@@ -214,6 +220,24 @@ def from_arrays(
     if check_finite and isinstance(values, np.ndarray):
         _check_finite(recording[schema.ACTIVATION], values, inside)
     return recording
+
+
+def _of_dataset(values: Any, coords: Iterable[Any]) -> Any:
+    """Variables of a Dataset and some of its coordinates; anything else is returned unchanged."""
+    if not isinstance(values, xr.Dataset):
+        return values
+    names = dict.fromkeys([*values.data_vars, *coords])
+    return {name: values[name] for name in names if name in values.variables}
+
+
+def _of_steps(behaviour: Any, position: Mapping[str, Any]) -> list[Any]:
+    """Coordinates of a Dataset that vary over walks or steps, without those of the position."""
+    coords = behaviour.coords.items() if isinstance(behaviour, xr.Dataset) else ()
+    return [
+        name
+        for name, values in coords
+        if values.dims and set(values.dims) <= set(STEPS) and name not in (*STEPS, *position)
+    ]
 
 
 def _by_axis(position_units: Any, axes: Iterable[str]) -> Mapping[str, Any]:
@@ -320,6 +344,12 @@ def _timing(
             f"sample_rate must be None if timestamps are given, got {sample_rate!r}: it is "
             "computed from them"
         )
+    units = stated_units("timestamps", None, timestamps)
+    if units is not None and units.split(" since ")[0] not in SECONDS:
+        raise ValueError(
+            f"timestamps must be in seconds, but state the units {units!r}; convert them, or "
+            "correct the attribute 'units'"
+        )
     if isinstance(timestamps, xr.DataArray):
         timestamps = timestamps.transpose(*STEPS, missing_dims="ignore")
     times = _numbers("timestamps", as_array(timestamps)).astype(float)
@@ -409,8 +439,9 @@ def as_array(values: Any) -> Any:
         return padded([as_array(walk) for walk in values])
     if hasattr(values, "chunks") or hasattr(values, "chunking"):  # h5py, zarr; netCDF4
         values = values[...]
-    if np.ma.isMaskedArray(values) and values.dtype.kind in "biuf":
-        kind = np.result_type(values.dtype, np.float32)
+    if np.ma.isMaskedArray(values):
+        number = values.dtype.kind in "biuf"
+        kind = np.result_type(values.dtype, np.float32) if number else object
         return np.ma.filled(values.astype(kind), np.nan)
     return np.asarray(values)
 
@@ -425,7 +456,9 @@ def padded(walks: Sequence[NDArray[Any]]) -> NDArray[Any]:
             f"{', '.join(str(walk.shape) for walk in walks[:5])}"
         )
     shape = (len(walks), max(map(len, walks)), *walks[0].shape[1:])
-    out = np.full(shape, np.nan, np.result_type(np.float32, *walks))
+    kind = np.result_type(*walks)
+    dates = kind.kind in "mM"
+    out = np.full(shape, *(("NaT", kind) if dates else (np.nan, np.result_type(np.float32, kind))))
     for row, walk in zip(out, walks, strict=True):
         row[: len(walk)] = walk
     return out
@@ -464,6 +497,11 @@ def _in_order(activation: Any) -> Any:
 def _columns(position: Any) -> Mapping[str, Any]:
     """Position as a mapping of its axes."""
     if isinstance(position, Mapping):
+        if not position:
+            raise ValueError(
+                'position must hold at least one axis, such as {"x": ...}, got none; of units '
+                "without a position pass one that is constant"
+            )
         return position
     if isinstance(position, list | tuple) and (
         _is_ragged(position) or any(isinstance(walk, Mapping | xr.DataArray) for walk in position)
@@ -486,7 +524,8 @@ def _columns(position: Any) -> Mapping[str, Any]:
             f"position must be a mapping of arrays, or an array (time, axis) or (walk, time, axis) "
             f"of at most {len(schema.AXES)} axes, got shape {tuple(values.shape)}; {advice}"
         )
-    return {name: values[..., k] for k, name in enumerate(schema.AXES[:n])}
+    source = position if has_units(position) else values
+    return {name: source[..., k] for k, name in enumerate(schema.AXES[:n])}
 
 
 def _unless_labelled(values: Any) -> Any:

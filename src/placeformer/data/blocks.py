@@ -144,6 +144,15 @@ def distinct(values: Any) -> Counted:
     return counted
 
 
+def ranks(known: NDArray[Any], values: NDArray[Any]) -> NDArray[np.intp]:
+    """Rank of values among distinct ascending ones; of NaN, the number of these."""
+    if values.dtype.kind != "O":
+        return np.searchsorted(known, values)
+    rank = np.full(values.shape, len(known), np.intp)  # NaN among texts cannot be compared
+    rank[values == values] = np.searchsorted(known, values[values == values])
+    return rank
+
+
 def _together(one: Counted, other: Counted) -> Counted:
     """Distinct values and counts of two parts together."""
     values, number = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)

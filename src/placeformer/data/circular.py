@@ -282,8 +282,12 @@ def names_of_speed(axes: Iterable[str], periods: Mapping[str, float]) -> list[st
 
 
 def wrap(values: Any, low: float, period: float) -> Any:
-    """Values shifted by whole periods to between `low` and one period above it."""
-    return low + np.mod(np.subtract(values, low), period)
+    """Values shifted by whole periods to between `low` and one period above it.
+
+    Infinite values become NaN.
+    """
+    with np.errstate(invalid="ignore"):
+        return low + np.mod(np.subtract(values, low), period)
 
 
 def shortest(difference: Any, period: float | None) -> Any:

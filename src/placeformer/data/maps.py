@@ -137,7 +137,8 @@ def maps_from_arrays(
     )
     if lead:
         attrs = schema.RECORDING[schema.MAP].attrs
-        number = _labels(rate, lead).get(schema.MAP, np.arange(len(values)))
+        named = isinstance(rate, xr.DataArray) and schema.MAP in rate.coords
+        number = rate[schema.MAP].values if named else np.arange(len(values))
         maps = maps.assign_coords({schema.MAP: (schema.MAP, number, attrs)})
     schema.check_rate_maps(maps)
     for name, period in check_periods(circular).items():
@@ -218,7 +219,7 @@ def _edges(
         )
     if isinstance(edges, Mapping):
         given = dict(edges)
-    elif np.ndim(edges[0]) == 0:
+    elif np.ndim(next(iter(edges))) == 0:
         given = dict.fromkeys(names, edges)
     else:
         given = dict(zip(names, edges, strict=False)) if len(edges) == len(names) else {}

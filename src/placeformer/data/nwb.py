@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
 from placeformer.data import schema, sessions
+from placeformer.data.arrays import SPEED
 from placeformer.data.circular import PERIODS
 from placeformer.data.clock import Floats, inside
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track, ends_of, rows_of
-from placeformer.data.unit_identity import nwb_files
+from placeformer.data.unit_identity import is_per_second, nwb_files
 
 UNOBSERVED = 0.01
 """Fraction of the time that units may be unobserved without a warning or an error."""
@@ -120,8 +121,9 @@ def from_nwb(
     -----
     UserWarning
         Spike times do not ascend (they are sorted), epochs do not end after they start (they are
-        left out), epochs to be joined overlap, few spikes lie within the tracking (two clocks?), or
-        the units were not observed during more than 1 % of the epochs (this time is left out).
+        left out), epochs to be joined overlap, few spikes lie within the tracking (two clocks?),
+        the units were not observed during more than 1 % of the epochs (this time is left out), or
+        the epochs hold times that the file states as invalid (these are kept).
 
     See Also
     --------
@@ -155,8 +157,14 @@ def from_nwb(
         paths, series = _position(file, position)
         track, units_of_axes = _track(paths, series, columns, max_gap, circular)
         spans = rows_of(track.support if epochs is None else _epochs(file, epochs))
-        ids = np.asarray(units.id[:])
-        trains = {ids[row]: np.asarray(units["spike_times"][row], float) for row in rows}
+        ids = np.asarray(units.id[:])[rows]
+        names = schema.unit_labels(ids).values  # ids may occur twice, as those of two probes
+        trains = {
+            name: np.asarray(units["spike_times"][row], float)
+            for name, row in zip(names, rows, strict=True)
+        }
+        _check_unit_columns(unit_columns, track)
+        _warn_of_invalid_times(file, track, spans)
         if obs_intervals and "obs_intervals" in units.colnames:
             track, trains = _observed(units, rows, track, spans, trains)
         return sessions.of_spikes(
@@ -167,7 +175,7 @@ def from_nwb(
             layer=layer,
             position_units=units_of_axes,
             unit_labels={
-                "unit_id": ids[rows],
+                "unit_id": ids,
                 **{name: _column(units, name, rows) for name in unit_columns},
             },
             settings={
@@ -282,11 +290,14 @@ def _open(source: Any) -> Iterator[Any]:
         return
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be a path or a pynwb.NWBFile, got {type(source).__name__}")
-    if not os.path.isfile(source):
+    path = os.path.expanduser(os.fspath(source))
+    if not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "nothing"
         raise FileNotFoundError(
-            f"source must be an NWB file; there is nothing at {os.fspath(source)}"
+            f"source must be an NWB file (HDF5); there is {what} at {path}. Open a Zarr store with "
+            "hdmf_zarr.NWBZarrIO, or a remote file with remfile, and pass the NWBFile that is read"
         )
-    with pynwb.NWBHDF5IO(os.fspath(source), "r") as io:
+    with pynwb.NWBHDF5IO(path, "r") as io:
         yield io.read()
 
 
@@ -307,6 +318,29 @@ def _session(file: Any) -> str:
     return ", ".join(name for name in names if name)
 
 
+def _warn_of_invalid_times(file: Any, track: Track, spans: Floats) -> None:
+    """Warn of epochs that hold times which the file states as invalid."""
+    table = file.invalid_times
+    if table is None or not len(table):
+        return
+    intervals = _intervals(np.stack([table["start_time"][:], table["stop_time"][:]], axis=1))
+    seconds = track.clock.dwell @ (_of_epochs(track, spans) & _within(track.times, intervals))
+    if seconds > 0:
+        warnings.warn(
+            f"file {file.identifier!r} states {seconds:.6g} s of the epochs as invalid "
+            "(invalid_times), and they are kept; to leave them out pass epochs without them",
+            stacklevel=3,
+        )
+
+
+def _of_epochs(track: Track, spans: Floats) -> NDArray[np.bool_]:
+    """Whether samples lie within epochs."""
+    within = np.zeros(len(track.times), bool)
+    for start, stop in spans:
+        within[inside(track.times, start, stop)] = True
+    return within
+
+
 def _observed(
     units: Any, rows: NDArray[np.intp], track: Track, spans: Floats, trains: dict[Any, Floats]
 ) -> tuple[Track, dict[Any, Floats]]:
@@ -319,9 +353,7 @@ def _observed(
     if not rows_of:
         return track, trains
     groups = [(np.frombuffer(key).reshape(-1, 2), which) for key, which in rows_of.items()]
-    within = np.zeros(len(track.times), bool)
-    for start, stop in spans:
-        within[inside(track.times, start, stop)] = True
+    within = _of_epochs(track, spans)
     dwell = np.where(within, track.clock.dwell, 0.0)
     seconds = [dwell @ _within(track.times, intervals) for intervals, _ in groups]
     kept = np.logical_and.reduce([_within(track.times, intervals) for intervals, _ in groups])
@@ -410,6 +442,19 @@ def _query(units: Any, query: str) -> NDArray[np.bool_]:
     if met.shape != (len(table),) or met.dtype != bool:
         raise ValueError(f"where must be true or false for every unit, got {query!r}")
     return met
+
+
+def _check_unit_columns(names: Sequence[str], track: Track) -> None:
+    """Refuse columns of units with the names of other variables of a recording."""
+    others = {name for name, entry in schema.RECORDING.items() if entry.dims != (schema.UNIT,)}
+    others |= {*track.axes, schema.WALK, schema.TIME, schema.TIMESTAMP, SPEED, "unit_id"}
+    taken = [name for name in names if name in {*others, schema.UNIT}]
+    if taken:
+        raise ValueError(
+            f"unit_columns must not name {taken}, as a recording has other variables of these "
+            "names; add the column under another name, with recording.assign_coords(unit_"
+            f"{taken[0]}=('unit', values))"
+        )
 
 
 def _column(units: Any, name: str, rows: NDArray[np.intp]) -> NDArray[Any]:
@@ -606,7 +651,7 @@ def _check_maps(maps: xr.Dataset) -> tuple[str, ...]:
     schema.check_rate_maps(maps)
     space = schema.place_dims(maps)
     problems = []
-    if maps[schema.RATE].attrs.get("units") != "Hz":
+    if not is_per_second(maps[schema.RATE].attrs.get("units")):
         problems.append(f"rates must be in Hz, got {maps[schema.RATE].attrs.get('units')!r}")
     if len(space) > 2 or maps[schema.RATE].ndim != 1 + len(space):
         problems.append(f"rate must be (unit, 1 or 2 axes), got {maps[schema.RATE].dims}")
@@ -635,5 +680,11 @@ def _rows(maps: xr.Dataset, file: Any) -> list[int]:
         raise ValueError(
             f"maps must carry the ids of the file's units as coordinate 'unit_id', got "
             f"{wanted if wanted is None else wanted[:5]}; the file holds {ids[:5]} ({len(ids)})"
+        )
+    twice = [unit_id for unit_id in wanted if ids.count(unit_id) > 1]
+    if twice:
+        raise ValueError(
+            f"file must have one unit of every id of maps, but {twice[:5]} occur several times in "
+            "its table of units; leave these units out with maps.isel(unit=...)"
         )
     return [ids.index(unit_id) for unit_id in wanted]

@@ -16,6 +16,7 @@ from placeformer.data.arrays import check_positive
 from placeformer.data.dwell import sample_times
 from placeformer.data.schema import AXES
 from placeformer.data.sessions import Cut, Track, ends_of
+from placeformer.data.unit_identity import is_per_second
 from placeformer.data.walk_lengths import inside_walks, walk_lengths
 
 
@@ -179,7 +180,7 @@ def from_pynapple(
         "settings": {"session": session} if session else {"spikes": _fingerprint(data)},
     }
     if spikes:
-        if units not in (None, "Hz"):
+        if units is not None and not is_per_second(units):
             raise ValueError(f"units must be None for spikes, whose rate is in Hz, got {units!r}")
         group = {0: data} if isinstance(data, nap.Ts) else data
         trains = {key: group[key].index.values for key in group.keys()}  # noqa: SIM118
@@ -212,15 +213,16 @@ def to_pynapple(
     activation, position
         ``TsdFrame`` each, on the recording's ``timestamp`` where it has one; else the walks
         follow one another with one sample left out between them. Every walk is an epoch of the
-        time support. Columns are ``unit_id`` where there is one, else the number of the unit;
-        layers are metadata of the columns.
+        time support; a walk without samples is left out. Columns are ``unit_id`` where there is
+        one, else the number of the unit; layers are metadata of the columns.
 
     Raises
     ------
     ImportError
         pynapple is not installed; ``pip install 'placeformer[pynapple]'``.
     ValueError
-        The recording breaks the contract, or the duration of a step in seconds is not known.
+        The recording breaks the contract, the duration of a step in seconds is not known, or the
+        walks cannot be epochs: they overlap in time, or one has a single sample.
 
     See Also
     --------
@@ -243,19 +245,45 @@ def to_pynapple(
     times = _times(recording, sample_rate)
     times = np.where(inside_walks(walk_lengths(recording), times.shape[1]), times, np.nan)
     known = np.isfinite(times)
-    support = nap.IntervalSet(np.nanmin(times, axis=1), np.nanmax(times, axis=1))
-    values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values[known]
-    place = [recording[name].transpose(schema.WALK, schema.TIME).values[known] for name in by]
+    support = nap.IntervalSet(*_support(times[known.any(axis=1)]))
+    order = np.argsort(times[known], kind="stable")  # walks may be in any order
+    stamps = times[known][order]
+    values = recording[schema.ACTIVATION].transpose(*schema.RECORDING_DIMS).values[known][order]
+    place = [recording[k].transpose(schema.WALK, schema.TIME).values[known][order] for k in by]
     ids = recording.get("unit_id")
     activation = nap.TsdFrame(
-        t=times[known],
+        t=stamps,
         d=values,
         time_support=support,
         columns=np.arange(values.shape[1]) if ids is None else ids.values,
         metadata={"layer": recording["layer"].values} if "layer" in recording.coords else None,
     )
     axes = np.stack(place, axis=-1)
-    return activation, nap.TsdFrame(t=times[known], d=axes, time_support=support, columns=list(by))
+    return activation, nap.TsdFrame(t=stamps, d=axes, time_support=support, columns=list(by))
+
+
+def _support(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and stop of the walks (walk, time) in order, which must be epochs of pynapple.
+
+    pynapple drops epochs of no duration, and joins those that overlap.
+    """
+    starts, stops = np.nanmin(times, axis=1), np.nanmax(times, axis=1)
+    order = np.argsort(starts, kind="stable")
+    starts, stops = starts[order], stops[order]
+    if not (starts < stops).all():
+        raise ValueError(
+            f"walks must have at least two samples to be epochs of pynapple, got one at "
+            f"{starts[starts == stops][0]:g} s; leave such walks out with recording.isel(walk=...)"
+        )
+    first, last = starts[1:], np.maximum.accumulate(stops)[:-1]
+    if (first < last).any():
+        at = int(np.argmax(first < last))
+        raise ValueError(
+            "walks must not overlap in time to be epochs of pynapple, got one that starts at "
+            f"{first[at]:g} s, before another ends at {last[at]:g} s; convert them separately, or "
+            "lay them one after another with recording.drop_vars('timestamp')"
+        )
+    return starts, stops
 
 
 def _check_kind(argument: str, value: Any, kinds: tuple[type, ...]) -> None:
@@ -334,9 +362,10 @@ def _track(
     if names is None:
         textual = all(isinstance(column, str) for column in columns)
         names = [str(c) for c in columns] if textual else AXES[: values.shape[1]]
-    if len(names) != values.shape[1]:
+    if len(names) != values.shape[1] or len(set(names)) < len(names):
         raise ValueError(
-            f"names must name each of the {values.shape[1]} axes of the position, got {list(names)}"
+            f"names must name each of the {values.shape[1]} axes of the position, with different "
+            f"names, got {list(names)}"
         )
     axes = dict(zip(names, values.T, strict=True))
     periodic = ends_of(circular, axes)

@@ -118,6 +118,8 @@ def check_recording(recording: xr.Dataset, need: Iterable[str] = ()) -> None:
     for name in sorted(set(map(str, recording.variables)) & set(RECORDING) - set(need)):
         if name != ACTIVATION:
             problems += _dims_problems(recording, name, RECORDING[name].dims)
+    for name in (DWELL, TIMESTAMP):
+        problems += _dtype_problems(recording, name) if name in recording.variables else []
     for name in WORLD_SIZE:
         size = recording.attrs.get(name, 1)
         number = isinstance(size, int | float | np.integer) and not isinstance(size, bool)
@@ -323,6 +325,30 @@ def provenance(source: xr.Dataset | xr.DataArray | None, step: str, **settings: 
     return json.dumps({**before, "steps": steps})
 
 
+def refuse_names(units: xr.Dataset | xr.DataArray, names: Iterable[Hashable]) -> None:
+    """Refuse coordinates of the units with the name of a variable or dimension of a result.
+
+    Parameters
+    ----------
+    units
+        Recording, RateMaps, or another array over units.
+    names
+        Names of the variables and of the further dimensions of the result.
+
+    Raises
+    ------
+    ValueError
+        A coordinate has one of these names.
+    """
+    taken = [name for name in names if name in units.coords and units[name].dims == (UNIT,)]
+    if taken:
+        raise ValueError(
+            f"the coordinate {taken[0]!r} of the units must have another name, as the result has a "
+            f"variable or dimension of this name; rename it with rename({taken[0]}="
+            f"'unit_{taken[0]}')"
+        )
+
+
 def unit_coords(dataset: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArray]:
     """Coordinates along ``unit`` only."""
     return {k: v for k, v in dataset.coords.items() if v.dims == (UNIT,)}
@@ -389,7 +415,11 @@ def _need_problems(recording: xr.Dataset, name: str) -> list[str]:
 
 def _dtype_problems(dataset: xr.Dataset, name: str) -> list[str]:
     dtype = dataset[name].dtype
-    return [] if dtype.kind in "fiub" else [f"{name!r} must hold real numbers, got dtype {dtype}"]
+    if dtype.kind in "fiub":
+        return []
+    advice = ": turn times into seconds with (times - times[0]) / np.timedelta64(1, 's')"
+    text = f"{name!r} must hold real numbers, got dtype {dtype}"
+    return [text + advice if dtype.kind in "mM" else text]
 
 
 def _dims_problems(dataset: xr.Dataset, name: str, dims: tuple[str, ...]) -> list[str]:

@@ -298,7 +298,11 @@ def of_samples(
         position = track.frames(start, stop)
         near = position.number(times[part])
         axes = {name: np.append(axis, np.nan)[near] for name, axis in position.axes.items()}
-        seconds = Clock.of(times[part], gap).dwell if dwell is None else dwell[part]
+        if dwell is None:
+            seconds = Clock.of(times[part], gap).dwell
+            seconds = np.where(np.isnan(seconds), own.clock.dwell[part], seconds)  # one sample
+        else:
+            seconds = dwell[part]
         walks.append((Frames(times[part], axes, seconds, position.number), values[part]))
     return _label(walks, spans, rate, track, cut, **labels)
 

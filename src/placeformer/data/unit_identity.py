@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,10 +19,17 @@ BY_POSITION = (
     "before and after training, or cells that were tracked across sessions"
 )
 
-PER_SECOND_UNITS = ("Hz", "hz", "1/s", "s-1", "s^-1", "spikes/s")
+COUNTED = r"(?:1|(?:count|event|spike|impulse|transient)s?|spk|sp|imp|aps?)"
+
+SECOND = r"(?:s|secs?|seconds?)"
+
+PER_SECOND = re.compile(
+    rf"hz|hertz|{COUNTED} *(?:/|per) *{SECOND}|(?:{COUNTED}[ ·*]*)?{SECOND}(?:(?:\^|\*\*)?-1|⁻¹)",
+    re.IGNORECASE,
+)
+"""Spellings of a number per second, such as Hz, spikes/s, events per second and s^-1."""
 
 SPELLINGS = (
-    PER_SECOND_UNITS,
     ("1", "", "count", "counts", "spike", "spikes"),
     ("m", "meter", "meters", "metre", "metres"),
     ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
@@ -159,9 +167,16 @@ def common_units(
     return units[names[0]]
 
 
+def is_per_second(units: Any) -> bool:
+    """Whether units of measure are those of a rate: a number per second, in any spelling."""
+    return PER_SECOND.fullmatch(str(units).strip()) is not None
+
+
 def _measure(units: Any) -> str:
     """One spelling of units of measure."""
     text = str(units).strip()
+    if is_per_second(text):
+        return "Hz"
     return next((same[0] for same in SPELLINGS if text in same), text)
 
 

@@ -16,7 +16,7 @@ from placeformer.data import blocks as _blocks
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers, integers, mapped
 from placeformer.data.dwell import dwell_of
-from placeformer.data.unit_identity import PER_SECOND_UNITS
+from placeformer.data.unit_identity import is_per_second
 from placeformer.population.cross_validation import by_fold
 from placeformer.spatial import binned_sums as _kernels
 from placeformer.spatial.binning import activations, refuse_not_finite
@@ -172,7 +172,7 @@ def lowest(recording: xr.Dataset, negatives: str) -> NDArray[np.float64]:
 
 def seconds_of_rates(recording: xr.Dataset) -> NDArray[np.float64] | None:
     """Seconds of every sample (walk, time); ``None`` unless rates are per second and timed."""
-    of_rates = recording[schema.ACTIVATION].attrs.get("units") in PER_SECOND_UNITS
+    of_rates = is_per_second(recording[schema.ACTIVATION].attrs.get("units"))
     return seconds_of(recording) if of_rates else None
 
 

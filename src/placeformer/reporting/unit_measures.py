@@ -13,6 +13,7 @@ import xarray as xr
 
 from placeformer.data import circular, schema
 from placeformer.data.dwell import dwell_of
+from placeformer.data.unit_identity import is_per_second
 from placeformer.population.decoding import decode_position
 from placeformer.reporting.measurements import Settings
 from placeformer.spatial.binning import BinnedRecording, grid
@@ -268,7 +269,7 @@ def in_windows(recording: xr.Dataset, by: Sequence[str]) -> tuple[xr.Dataset, st
     dwell = xr.DataArray(np.broadcast_to(seconds, activation.shape[:2]), dims=schema.STEP_DIMS)
     n = max(1, round(WINDOW / float(dwell.where(dwell > 0).median())))
     n = min(n, recording.sizes[schema.TIME])
-    spikes = str(activation.attrs.get("units")) == "Hz"
+    spikes = is_per_second(activation.attrs.get("units"))
     windows = {schema.TIME: n}
     weighted = (activation * dwell).coarsen(windows, boundary="trim").reduce(np.sum)
     total = dwell.coarsen(windows, boundary="trim").reduce(np.sum)

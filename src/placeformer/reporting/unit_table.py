@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from placeformer.data import schema
+from placeformer.data.unit_identity import is_per_second
 from placeformer.plot.maps import axis_edges, is_grid
 from placeformer.reporting.measurements import NULLS, SubjectReport
 from placeformer.reporting.numbers import DEFINITIONS
@@ -197,7 +198,7 @@ def is_plane(maps: xr.Dataset) -> bool:
 def rate_label(maps: xr.Dataset) -> str:
     """Label of rates with their units."""
     units = schema.shown_units(maps[schema.RATE])
-    return f"rate ({units})" if units == "Hz" else f"mean activation ({units})"
+    return f"rate ({units})" if is_per_second(units) else f"mean activation ({units})"
 
 
 def axis(maps: xr.Dataset, dim: str) -> str:

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import fft
 
+from placeformer._options import check_number
 from placeformer.data import schema
 from placeformer.data.unit_identity import common_units
 from placeformer.spatial.rate_maps import flatten
@@ -89,7 +90,8 @@ def autocorrelogram(maps: xr.Dataset, *, min_overlap: int = MIN_PAIRS) -> xr.Dat
     array([ 1., -1.,  1., -1.,  1.])
     """
     schema.check_rate_maps(maps)
-    if min_overlap != int(min_overlap) or min_overlap < 2:
+    check_number("min_overlap", min_overlap)
+    if not (min_overlap >= 2 and min_overlap % 1 == 0):
         raise ValueError(
             f"min_overlap must be a whole number of 2 or more pairs of places, got {min_overlap}"
         )
@@ -231,6 +233,12 @@ def square_width(maps: xr.Dataset, what: str) -> float:
         raise ValueError(f"maps must have two axes for {what}, got {space}")
     common_units(maps, space, f"maps for {what}")
     steps = [np.diff(maps[d].values.astype(float)) for d in space]
+    for name, step in zip(space, steps, strict=True):
+        if not (step > 0).all():
+            raise ValueError(
+                f"maps must have ascending bin centres of {name!r} for {what}; sort them with "
+                f"maps.sortby({name!r})"
+            )
     widths = np.concatenate(steps) if all(s.size for s in steps) else np.ones(1)
     if widths.max() - widths.min() > EQUAL * np.abs(widths).max():
         raise ValueError(

@@ -215,7 +215,7 @@ def observation_of_bins(binned: BinnedRecording) -> NDArray[np.intp]:
     n = len(known) + 1  # NaN counts as one more observation
 
     def pair(place: NDArray[Any], value: NDArray[Any]) -> NDArray[Any]:
-        whole = place.astype(np.intp) * n + np.searchsorted(known, value)
+        whole = place.astype(np.intp) * n + _blocks.ranks(known, value)
         return np.where(place < 0, -1, whole)
 
     pairs, _ = _blocks.distinct(
@@ -395,6 +395,14 @@ def axis_names(by: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def axis_name(by: str | Sequence[str]) -> str:
+    """Name of the one axis of a track."""
+    names = axis_names(by)
+    if len(names) > 1:
+        raise ValueError(f"by must name one position, along a track, got {by!r}")
+    return names[0]
+
+
 def _bins_by_name(bins: Bins, names: tuple[str, ...]) -> dict[str, Any]:
     """The specification of the bins for every name."""
     if isinstance(bins, xr.Dataset):
@@ -430,7 +438,7 @@ def _edges_of(maps: xr.Dataset, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _first_level(bins: Any) -> Any:
-    return bins if np.isscalar(bins) else np.empty(len(bins))
+    return bins if np.isscalar(bins) or getattr(bins, "ndim", 1) == 0 else np.empty(len(bins))
 
 
 def _axis(recording: xr.Dataset, name: str, bins: Any, period: float | None) -> Axis:
@@ -523,7 +531,8 @@ class Extent:
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]
             broken = values[values != np.round(values)]
-        low, high = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
+        # As numbers of Python, since differences of small integers of NumPy may overflow.
+        low, high = (values.min().item(), values.max().item()) if values.size else (np.inf, -np.inf)
         return cls(low, high, broken[0] if broken.size else None)
 
     def __add__(self, other: Extent) -> Extent:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from placeformer._options import check_number, check_whole
 from placeformer.data import schema
 from placeformer.data.circular import refuse_circular
+from placeformer.data.unit_identity import common_units
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import flatten, per_unit
 
@@ -62,8 +63,8 @@ def border_score(
     Raises
     ------
     ValueError
-        Maps break the contract or do not have two axes, an option is out of range, or rates are
-        negative under ``"raise"``.
+        Maps break the contract or do not have two axes in the same units of measure, an option is
+        out of range, or rates are negative under ``"raise"``.
 
     Warns
     -----
@@ -213,6 +214,7 @@ def _check_options(maps: xr.Dataset, threshold: float, min_bins: int | None) -> 
     if len(space) != 2:
         raise ValueError(f"maps must have two axes for a border score, got {space}")
     refuse_circular(maps, "a border score, as it has no wall")
+    common_units(maps, space, "maps for a border score")
     check_number("threshold", threshold)
     if not 0 < threshold < 1:
         raise ValueError(

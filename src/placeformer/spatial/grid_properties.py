@@ -379,6 +379,7 @@ def _labelled(
         "n_fields": (n_fields.values, "1", "number of fields"),
         "reason": (joined("reason"), "1", "why a value is NaN"),
     }
+    schema.refuse_names(n_fields, (*columns, "axis_spacing", "axis_direction", AXIS))
     dims = n_fields.dims
     data = {name: schema.variable(dims, v, text, units=u) for name, (v, u, text) in columns.items()}
     by_axis = (*dims, AXIS)

@@ -169,17 +169,17 @@ def head_direction(
         progress=progress,
         **of_maps,
     )
-    result = xr.Dataset(
-        {
-            "mean_vector_length": length,
-            "preferred_direction": direction,
-            **_peak(maps, by),
-            "stability": agreement(maps_of_halves(binned, **of_maps)),
-            "cosine_amplitude": cosine_amplitude(maps),
-            **{name: test[name] for name in test.data_vars if name != "observed"},
-            **_rayleigh_columns(binned, length, negatives),
-        }
-    )
+    columns = {
+        "mean_vector_length": length,
+        "preferred_direction": direction,
+        **_peak(maps, by),
+        "stability": agreement(maps_of_halves(binned, **of_maps)),
+        "cosine_amplitude": cosine_amplitude(maps),
+        **{name: test[name] for name in test.data_vars if name != "observed"},
+        **_rayleigh_columns(binned, length, negatives),
+    }
+    schema.refuse_names(recording, columns)
+    result = xr.Dataset(columns)
     result.attrs = {"negatives": negatives, **test.attrs, "statistic": "cosine_amplitude"}
     result.attrs[schema.PROVENANCE] = schema.provenance(
         recording,

@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._options import check_number
 from placeformer.data import schema
 from placeformer.data.circular import circular_of, declare, unwrapped
 from placeformer.data.clock import CONTINUOUS
 from placeformer.data.dwell import sample_times
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import check_same_units
-from placeformer.spatial.binning import BinnedRecording, Circular, of_part, samples, unit_sums
+from placeformer.spatial.binning import (
+    BinnedRecording,
+    Circular,
+    axis_name,
+    of_part,
+    samples,
+    unit_sums,
+)
 from placeformer.spatial.movement import DIRECTION, DIRECTIONS
 from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
 from placeformer.spatial.rate_maps import OCCUPANCY_ATTRS, occupancy
@@ -84,7 +93,9 @@ def laps(
     >>> float(table.duration[1])
     4.9
     """
+    by = axis_name(by)
     schema.check_recording(recording, need=(by,))
+    check_number("ends", ends)
     if not 0 < ends < 0.5:
         raise ValueError(f"ends must lie between 0 and 0.5 (fraction of track), got {ends!r}")
     period = circular_of(declare(recording, circular)).get(by)
@@ -196,8 +207,8 @@ def field_rates(
         RateMaps of the recording, with the bins of the fields. With a leading ``direction``
         (``split="direction"``) the fields of a direction are followed on laps in that direction.
     laps
-        Result of :func:`laps`, or any Dataset with ``number`` (walk, time), -1 outside laps, and,
-        for maps with directions, ``direction`` (lap).
+        Result of :func:`laps`, or a selection of its laps, or any Dataset with ``number`` (walk,
+        time), -1 outside laps, and, for maps with directions, ``direction`` (lap).
     fields
         Place fields of the maps; by default ``place_fields(maps)``.
 
@@ -249,13 +260,13 @@ def field_rates(
     label = labels_of(fields, maps).values.reshape(
         len(maps[DIRECTION]) if lead else 1, maps.sizes[schema.UNIT], -1
     )
-    number = _lap_numbers(recording, laps)
-    n_laps = int(laps.sizes.get(LAP, number.max() + 1))
+    row, known = _rows_of_laps(recording, laps)
+    n_laps = len(known)
     binned = BinnedRecording.of(recording, by=space, bins=maps)
     way = "compute the maps of this recording with rate_maps(recording)"
     check_same_units(recording, maps, ("recording", "maps"), otherwise=way)
-    index = np.where(number >= 0, np.asarray(binned.index), -1)
-    index = of_part(index, np.maximum(number, 0), binned.size, max(n_laps, 1))
+    index = np.where(row >= 0, np.asarray(binned.index), -1)
+    index = of_part(index, np.maximum(row, 0), binned.size, max(n_laps, 1))
     size = max(n_laps, 1) * binned.size
     sums, _ = unit_sums(recording, index, size, skipna=False, weights=binned.weights)
     counts = binned.totals(index, size).reshape(-1, binned.size).astype(float)
@@ -272,11 +283,14 @@ def field_rates(
         time = np.where(same[:, None, None], time, 0.0)
     rate: NDArray[np.float64] = np.full(shape, np.nan)
     np.divide(total, time, out=rate, where=time > 0)
-    return _labelled(binned, maps, laps, lead, rate, time, n_laps)
+    return _labelled(binned, maps, laps, lead, rate, time, known)
 
 
-def _lap_numbers(recording: xr.Dataset, laps: xr.Dataset) -> NDArray[np.intp]:
-    """Lap of every sample (walk, time)."""
+def _rows_of_laps(recording: xr.Dataset, laps: xr.Dataset) -> tuple[NDArray[np.intp], pd.Index]:
+    """Row of every sample (walk, time) in the table of laps, -1 for none, and the laps' labels.
+
+    A selection of some laps leaves ``number`` whole.
+    """
     expected = {d: recording.sizes[d] for d in schema.STEP_DIMS}
     found = dict(laps["number"].sizes) if "number" in laps else None
     if found != expected:
@@ -284,7 +298,10 @@ def _lap_numbers(recording: xr.Dataset, laps: xr.Dataset) -> NDArray[np.intp]:
             f"laps must hold 'number' for the samples of the recording, {expected}, got {found}; "
             "compute them with laps(recording)"
         )
-    return np.asarray(laps["number"].transpose(*schema.STEP_DIMS).values).astype(np.intp)
+    number = np.asarray(laps["number"].transpose(*schema.STEP_DIMS).values)
+    known = pd.RangeIndex(int(np.nanmax(number, initial=-1)) + 1)
+    known = laps.get_index(LAP) if LAP in laps.dims else known
+    return known.get_indexer(number.ravel()).reshape(number.shape), known
 
 
 def _labelled(
@@ -294,7 +311,7 @@ def _labelled(
     lead: list[str],
     rate: NDArray[np.float64],
     time: NDArray[np.float64],
-    n_laps: int,
+    known: pd.Index,
 ) -> xr.Dataset:
     dims = (*lead, schema.UNIT, FIELD, LAP)
     values = (rate, time) if lead else (rate[0], time[0])
@@ -306,7 +323,7 @@ def _labelled(
         **{d: maps[d] for d in lead},
         **{k: v for k, v in of_lap.items() if k not in lead},
         FIELD: variable(FIELD, np.arange(1, rate.shape[2] + 1), "field by height of peak"),
-        LAP: variable(LAP, np.arange(n_laps), "number of the lap"),
+        LAP: variable(LAP, known.to_numpy(), "number of the lap"),
     }
     if lead:
         coords["direction_of_lap"] = of_lap[DIRECTION]
@@ -316,6 +333,7 @@ def _labelled(
             dims, occupancy(binned, values[1]), "time in the field on the lap", units=about
         ),
     }
+    schema.refuse_names(binned.recording, (*columns, FIELD, LAP))
     result = xr.Dataset(columns, coords)
     result.attrs[schema.PROVENANCE] = schema.provenance(binned.recording, "field_rates")
     return result

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import shortest_path
 
+from placeformer._options import check_number
 from placeformer.data import schema
+from placeformer.data.arrays import check_positive
 from placeformer.data.circular import declare
 from placeformer.data.schema import variable
 from placeformer.data.unit_identity import common_units
@@ -120,8 +122,7 @@ def linearize(
     names = (by,) if isinstance(by, str) else tuple(by)
     schema.check_recording(recording, need=names)
     for option, value in (("noise", noise), ("max_distance", max_distance)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{option} must be a positive number, got {value!r}")
+        check_positive(option, value)
     units = common_units(recording, names, "a position along a track")
     track = Track.of(nodes, edges, len(names), gap)
     place = np.stack([np.asarray(samples(recording, axis), float) for axis in names], axis=-1)
@@ -203,6 +204,7 @@ class Track:
                 f"{pairs[int(length.argmin())]} of length 0; remove this edge, or correct its nodes"
             )
         gap = GAP * float(length.mean()) if gap is None else gap
+        check_number("gap", gap)
         if not (np.isfinite(gap) and gap >= 0):
             raise ValueError(f"gap must be 0 or a positive distance, got {gap!r}")
         graph = sparse.coo_array((length, tuple(joined.T)), shape=(len(place),) * 2).tocsr()

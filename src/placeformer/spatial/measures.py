@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from placeformer._options import check_option
 from placeformer.data import schema
 from placeformer.data.circular import wraps
-from placeformer.data.unit_identity import PER_SECOND_UNITS
+from placeformer.data.unit_identity import is_per_second
 from placeformer.spatial.field_detection import box_sums
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
 from placeformer.spatial.rate_maps import SECONDS_PER_SAMPLE, flatten, per_unit
@@ -66,7 +66,8 @@ def spatial_information(
     Raises
     ------
     ValueError
-        The maps break the contract, an option is unknown, or rates are negative under ``"raise"``.
+        The maps break the contract, an option is unknown, rates are negative under ``"raise"``, or
+        rates of a timed recording have lost their units and ``per="second"``.
 
     See Also
     --------
@@ -309,9 +310,15 @@ def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
 
 def _per_second(maps: xr.Dataset) -> tuple[float, str, str]:
     """Factor from the mean rate to a rate per second or step, its units, and their name."""
-    if maps[schema.RATE].attrs.get("units") in PER_SECOND_UNITS:
+    units = maps[schema.RATE].attrs.get("units")
+    if is_per_second(units):
         return 1.0, "bit/s", "second"
     if SECONDS_PER_SAMPLE in maps.attrs:
+        if units is None:
+            raise ValueError(
+                "rate must state its units for per='second', got none, which arithmetic of xarray "
+                "may drop; set maps.rate.attrs['units'] to 'Hz', or to '1' for activity per sample"
+            )
         return 1 / float(maps.attrs[SECONDS_PER_SAMPLE]), "bit/s", "second"
     if "sample_rate" in maps.attrs:
         return float(maps.attrs["sample_rate"]), "bit/s", "second"

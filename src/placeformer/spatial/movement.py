@@ -14,7 +14,7 @@ from placeformer.data.circular import circular_of, declare, unwrapped
 from placeformer.data.clock import SPEED_WINDOW, velocity
 from placeformer.data.dwell import gap_in, sample_times
 from placeformer.data.unit_identity import common_units
-from placeformer.spatial.binning import Circular, samples
+from placeformer.spatial.binning import Circular, axis_name, samples
 
 STEP_WINDOW = 2.0
 """Width in steps of the triangle that smooths the velocity of a recording without a clock."""
@@ -154,6 +154,7 @@ def running_direction(
     >>> pf.running_direction(recording).values[0, [2, 15]].tolist()
     ['forward', 'backward']
     """
+    by = axis_name(by)
     number = direction_numbers(recording, by, min_speed, circular)
     about = {"units": "1", "long_name": f"direction of running along {by}"}
     names = np.array([*DIRECTIONS, ""])

@@ -61,12 +61,33 @@ class Measure:
     function: Callable[[xr.Dataset], xr.DataArray]
     keeps_dimensions: bool
 
+    def of(self, maps: xr.Dataset) -> xr.DataArray:
+        """Values (unit,) or (map, unit) of maps.
+
+        Raises
+        ------
+        ValueError
+            The function returns anything else.
+        """
+        values = self.function(maps)
+        space = schema.place_dims(maps)
+        dims = [d for d in maps[schema.RATE].dims if d not in (schema.UNIT, *space)]
+        wanted = {d: maps.sizes[d] for d in (*dims, schema.UNIT)}
+        if not isinstance(values, xr.DataArray) or dict(values.sizes) != wanted:
+            found = f" of {dict(values.sizes)}" if hasattr(values, "sizes") else ""
+            raise ValueError(
+                f"statistic must be a function that returns a DataArray of dimensions {wanted}, "
+                f"got {type(values).__name__}{found}; reduce the places with methods of "
+                f"xarray, such as lambda maps: maps.rate.max({space})"
+            )
+        return values.transpose(*wanted)
+
     def of_shuffles(self, maps: xr.Dataset) -> NDArray[np.float64]:
         """Values (shuffle, ...) of maps with a leading dimension ``shuffle``."""
         if self.keeps_dimensions:
-            return np.asarray(self.function(maps).values)
+            return np.asarray(self.of(maps).values)
         shuffles = (maps.isel({SHUFFLE: k}) for k in range(maps.sizes[SHUFFLE]))
-        return np.stack([self.function(shuffle).values for shuffle in shuffles])
+        return np.stack([self.of(shuffle).values for shuffle in shuffles])
 
 
 def shuffled_measure(
@@ -106,7 +127,7 @@ def shuffled_measure(
                 visits = _moved_seconds(binned.weights, bins).reshape(group, size)
             yield measure.of_shuffles(shuffled_maps(maps, binned, of_shuffle, visits, **options))
 
-    return Null(measure.function(maps), draw)
+    return Null(measure.of(maps), draw)
 
 
 def sums_of_moves(
@@ -293,7 +314,7 @@ def permuted_maps(
                 shuffled_maps(maps, out, pooled(sums[order]), pooled(counts[order]), **options)
             )
 
-    return Null(measure.function(maps), draw)
+    return Null(measure.of(maps), draw)
 
 
 def permute_within_observation(

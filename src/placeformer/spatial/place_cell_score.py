@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from placeformer.data import schema
 from placeformer.spatial.negatives import WORDS, Negatives, apply_negatives, policy_attrs
-from placeformer.spatial.place_fields import FIELD, labels_of, place_fields
+from placeformer.spatial.place_fields import labels_of, place_fields
 from placeformer.spatial.rate_maps import flatten, per_unit
 
 
@@ -18,7 +18,7 @@ def place_cell_score(
     maps: xr.Dataset,
     *,
     negatives: Negatives = "rectify",
-    fields: xr.Dataset | None = None,
+    fields: xr.Dataset | xr.DataArray | None = None,
     **criteria: Any,
 ) -> xr.DataArray:
     r"""How much of a unit's activity lies in one small place field, from 0 to 1.
@@ -42,7 +42,7 @@ def place_cell_score(
         How to treat negative rates before they are summed: ``"rectify"``, ``"shift"`` or
         ``"raise"``. Fields are detected in the signed rates and do not depend on it.
     fields
-        Result of :func:`place_fields` for these maps, if already computed.
+        Result of :func:`place_fields` for these maps, or its ``label``, if already computed.
     criteria
         Without ``fields``: criteria of :func:`place_fields`, such as ``threshold``,
         ``min_bins``, ``min_contrast``.
@@ -92,7 +92,7 @@ def place_cell_score(
     valid = np.broadcast_to(share > 0, rate.shape)
     rate = apply_negatives(rate, valid, negatives, maps[schema.RATE])
     label = labels_of(fields, maps).values.reshape(rate.shape)
-    scores = score(rate, valid, label, fields.sizes[FIELD])
+    scores = score(rate, valid, label, int(label.max(initial=0)))
     attrs = {
         "units": "1",
         "long_name": f"place-cell score ({WORDS[negatives]})",

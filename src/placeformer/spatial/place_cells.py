@@ -326,7 +326,7 @@ def place_cells(
         )
         if other is not None:
             there = _decided(other, _several(other.recording), limits, settings, **options)
-            table = table.assign(memory_columns(table, there, part, other, max_q))
+            table = _with(table, memory_columns(table, there, part, other, max_q))
         tables.append(table)
     table = tables[0] if split is None else stacked(tables, RUNNING)
     table.attrs = {
@@ -400,8 +400,9 @@ def _decided(
     table = _measures(binned, maps, tests, negatives, field_criteria, of_maps)
     columns = ("p", "q", "null") if keep_null else ("p", "q")
     for name, test in tests.items():
-        table = table.assign({f"{column}_{name}": test[column] for column in columns})
-    table = table.assign(decide(table, limits)).assign_attrs(null=shuffles["null"])
+        table = _with(table, {f"{column}_{name}": test[column] for column in columns})
+    letters = OBSERVATION in binned.recording.variables
+    table = _with(table, decide(table, limits, letters)).assign_attrs(null=shuffles["null"])
     if not cell_types:
         return table
     types = cell_type_columns(
@@ -412,7 +413,13 @@ def _decided(
         negatives=negatives,
         of_maps=of_maps,
     )
-    return table.assign(types)
+    return _with(table, types)
+
+
+def _with(table: xr.Dataset, columns: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """The table with further columns, which no coordinate of the units may be named like."""
+    schema.refuse_names(table, columns)
+    return table.assign(columns)
 
 
 def _measures(
@@ -446,6 +453,7 @@ def _measures(
         "stability": stability,
         "reliability": reliability(halves, stability),
     }
+    schema.refuse_names(binned.recording, columns)
     return xr.Dataset(columns)
 
 
@@ -482,9 +490,13 @@ def _tests(
     return tests
 
 
-def decide(table: xr.Dataset, limits: Mapping[str, float]) -> dict[str, xr.DataArray]:
-    """Whether each unit is a place cell, and the first criterion it fails."""
-    letters = not np.isnan(table["q_beyond"]).all()
+def decide(
+    table: xr.Dataset, limits: Mapping[str, float], letters: bool
+) -> dict[str, xr.DataArray]:
+    """Whether each unit is a place cell, and the first criterion it fails.
+
+    ``letters``: whether the recording has observations, without which criteria are left out.
+    """
     above = {name: ~(table[f"q_{name}"].values <= limits["max_q"]) for name in TESTED}
     failed = {
         "constant": np.isnan(table["eta2"].values),

@@ -137,7 +137,7 @@ def place_fields(
     """
     schema.check_rate_maps(maps)
     sizes = tuple(maps.sizes[d] for d in schema.place_dims(maps))
-    least = SIDE_OF_FIELD.get(method, 1) ** len(sizes) if min_bins is None else min_bins
+    least = SIDE_OF_FIELD.get(str(method), 1) ** len(sizes) if min_bins is None else min_bins
     contrast = _least_contrast(sizes) if min_contrast is None else min_contrast
     criteria = Criteria(method, threshold, least, contrast, min_prominence, connectivity)
     criteria.check()
@@ -240,6 +240,7 @@ def _label(
         )
         for name, values, text, units in _columns(maps, fields, space)
     }
+    schema.refuse_names(rate, ("label", "n_fields", FIELD, *table))
     label = fields.label.reshape(*lead, *fields.label.shape[1:])
     result = xr.Dataset(
         {

@@ -221,7 +221,7 @@ class CircularShifts:
     @property
     def distinct(self) -> float:
         """Number of distinct shuffles."""
-        return float(np.exp(np.log(self._number().astype(float)).sum()))
+        return float(np.exp(np.minimum(np.log(self._number().astype(float)).sum(), 700.0)))
 
     def draw(self, n: int, rng: np.random.Generator) -> Bins:
         """Random shifts (shuffle, walk); a single walk may have fewer than n left."""

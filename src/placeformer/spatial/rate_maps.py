@@ -276,6 +276,7 @@ def assemble(
     lead = () if binned.maps is None else (schema.MAP,)
     dims = (*lead, schema.UNIT, *binned.grid.names)
     recording = binned.recording
+    schema.refuse_names(recording, (schema.RATE, schema.OCCUPANCY, *binned.grid.coords()))
     maps = xr.Dataset(
         {
             schema.RATE: (dims, np.moveaxis(unit_last, -1, len(lead)), _rate_attrs(recording)),

@@ -66,6 +66,9 @@ OF_POSITIVE_RATES = (
 )
 """Statistics that are undefined for negative rates, and need a policy for them."""
 
+COLUMNS = ("observed", "null_mean", "null_sd", "z", "p", "q", "n_shuffles", "null", nulls.SHUFFLE)
+"""Names of the variables of a test, and of the dimension of its shuffles."""
+
 FEWER = 0.6
 """Fraction of the units below which further shuffles are made for undecided units only."""
 
@@ -105,7 +108,7 @@ def shuffle_test(
         ``"sparsity"`` (high values count as extreme; to test for low sparsity pass a function that
         negates it), ``"mutual_information"`` (not corrected, because its bias is the
         ``null_mean``; each shuffle takes ``levels`` - 1 sums), or a function from RateMaps to a
-        DataArray over ``unit``.
+        DataArray over ``unit`` (with ``per_map`` over ``map`` and ``unit``).
     n_shuffles
         ``"auto"``: shuffles are made until every decision at ``max_q`` is settled, at most 20,000,
         by sequential Monte Carlo tests. A unit needs no more shuffles once 5 of them have reached
@@ -174,9 +177,9 @@ def shuffle_test(
     Raises
     ------
     ValueError
-        An option is unknown, too few distinct shuffles are possible (fewer than 20 shifts of a
-        walk, or fewer than 4 walks of a map to exchange), the null leaves the statistic unchanged,
-        or the bins hold no sample.
+        An option is unknown, a function returns something else, too few distinct shuffles are
+        possible (fewer than 20 shifts of a walk, or fewer than 4 walks of a map to exchange), the
+        null leaves the statistic unchanged, or the bins hold no sample.
 
     Warns
     -----
@@ -268,6 +271,7 @@ def compare_with_shuffles(
     """
     check_whole("seed", seed, 0)
     check_share("max_q", max_q)
+    schema.refuse_names(binned.recording, COLUMNS)
     rng = np.random.default_rng(seed)
     of_maps = {"smooth": smooth, "min_occupancy": min_occupancy}
     check_options(binned, min_occupancy, smooth)

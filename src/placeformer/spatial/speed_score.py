@@ -123,6 +123,7 @@ def speed_score(
     if smooth is not None:
         binned = _smoothed(binned, smooth)
     columns, spread = scores(binned)
+    schema.refuse_names(recording, (*columns, HALF))
     options: dict[str, Any] = {
         "n_shuffles": n,
         "null": choose_null(binned, null, min_shift),

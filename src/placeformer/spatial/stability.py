@@ -17,6 +17,7 @@ from placeformer.spatial.binning import BinnedRecording, Bins, Circular
 from placeformer.spatial.measures import correlation
 from placeformer.spatial.rate_maps import (
     SECONDS_PER_SAMPLE,
+    Smooth,
     flatten,
     maps_of_parts,
     per_unit,
@@ -45,7 +46,9 @@ def half_maps(
     bins: Bins = None,
     per_map: bool = False,
     circular: Circular = None,
-    **options: Any,
+    smooth: Smooth = None,
+    min_occupancy: float | None = None,
+    skipna: bool = False,
 ) -> xr.Dataset:
     """Rate maps of the two halves of a recording, on the same bins.
 
@@ -65,8 +68,8 @@ def half_maps(
     by, bins, per_map, circular
         Axes and bins of place, whether every map is halved separately, and the periods of circular
         variables, as in :func:`rate_maps`.
-    options
-        Other options of :func:`rate_maps`: ``smooth``, ``min_occupancy``, ``skipna``.
+    smooth, min_occupancy, skipna
+        Further options of :func:`rate_maps`.
 
     Returns
     -------
@@ -95,6 +98,7 @@ def half_maps(
     ('half', 'unit')
     """
     binned = BinnedRecording.of(recording, by=by, bins=bins, per_map=per_map, circular=circular)
+    options = {"smooth": smooth, "min_occupancy": min_occupancy, "skipna": skipna}
     maps = maps_of_halves(binned, halves, block, **options)
     settings = {"halves": halves, "block": block, "by": binned.grid.names, "per_map": per_map}
     provenance = schema.provenance(recording, "half_maps", **settings, **options)
@@ -124,7 +128,7 @@ def stability(
     halves, block
         How the recording is halved, as in :func:`half_maps`.
     options
-        Options of :func:`rate_maps`; with ``per_map`` every map is halved and correlated
+        Other options of :func:`half_maps`; with ``per_map`` every map is halved and correlated
         separately.
 
     Returns

@@ -161,7 +161,7 @@ class Cells:
         n_levels, number = max(len(levels), 1), number[:, None]
 
         def key(place: NDArray[Any], value: NDArray[Any], n: NDArray[Any]) -> NDArray[Any]:
-            rank = np.minimum(np.searchsorted(levels, value), n_levels - 1) if given else 0
+            rank = np.minimum(_blocks.ranks(levels, value), n_levels - 1) if given else 0
             whole = (n * n_levels + rank) * n_bins + place
             return np.where((place >= 0) & (value == value), whole, -1)  # NaN differs from itself
 

@@ -175,9 +175,10 @@ def points(response: Any, dose: str) -> tuple[Floats, Floats]:
     if dose not in response.coords:
         coords = sorted(map(str, response.coords))
         raise ValueError(f"response must have the coordinate {dose!r}, got {coords}")
-    if response.ndim != 1:
+    if response.ndim != 1 or response[dose].dims != response.dims:
         raise ValueError(
-            f"response must have one value per point, got dims {response.dims}; select one, as in "
+            f"response must have one value per point, got dims {response.dims}, and "
+            f"{response[dose].dims} of its {dose!r}; select one, as in "
             '.sel(memory="reference", maps="trained")'
         )
     x, y = np.asarray(response[dose], float), np.asarray(response, float)
@@ -230,13 +231,17 @@ def grid(box: Floats) -> tuple[Floats, Floats]:
 
 
 def fit(x: Floats, y: Floats) -> Floats:
-    """Least squares over K and n, with linear floor and top, started at the best of a grid."""
+    """Least squares over K and n, with linear floor and top, started at the best of a grid.
+
+    Residuals are divided by the range of the response, as the tolerances of SciPy are absolute.
+    """
+    extent = np.ptp(y) or 1.0
     edges = search_range(x)
     k, n = grid(edges)
     best = (residuals(rise(x, k, n), y) ** 2).sum(-1).argmin()
     start = np.clip(np.log([k[best], n[best]]), edges[:, 0] + 1e-9, edges[:, 1] - 1e-9)
     solution = optimize.least_squares(
-        lambda logs: residuals(rise(x, *np.exp(logs)), y), start, bounds=edges.T
+        lambda logs: residuals(rise(x, *np.exp(logs)), y) / extent, start, bounds=edges.T
     )
     k, n = np.exp(solution.x)
     a, b = line(rise(x, k, n), y)
