@@ -147,6 +147,7 @@ def test_units_of_measure_that_differ_are_refused(what):
 
 
 @pytest.mark.filterwarnings("ignore:the median bin has|no circular shuffle reached")
+@pytest.mark.filterwarnings("ignore:walk 0 of recording holds the same activations")
 @pytest.mark.parametrize("what", list(compared(None, None)))
 @pytest.mark.parametrize("measures", [("metres", "spikes/s"), ("1", "1"), (None, None)])
 def test_measures_that_are_equal_or_not_known_are_compared(what, measures):

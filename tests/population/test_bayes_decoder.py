@@ -98,6 +98,7 @@ def test_poisson_of_many_spikes_has_the_digits_of_double_precision(dtype):
     np.testing.assert_allclose(relative(decoder.log_posterior(x)), relative(want), atol=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:walk 0 of recording holds the same activations")
 def test_a_decoder_of_rates_needs_the_seconds_of_what_it_decodes():
     """Formerly a recording without units was decoded as if its prior were uniform."""
     rng = RNG(3)

@@ -202,7 +202,8 @@ class DecodingScore:
         groups differ.
         """
         rng = np.random.default_rng([seed, 1])
-        score = score[np.isfinite(score).any(axis=1)]
+        scored = np.isfinite(score).any(axis=1)
+        score = score if scored.all() else score[scored]
         size = len(score)
         if size < 2:
             return np.full(2, np.nan)
