@@ -361,7 +361,7 @@ NAMES = {
 def errors(name: str, networks: xr.Dataset, claims: pd.DataFrame, target: Path) -> str:
     """Errors across Mg²⁺ of one set: its networks, figures, tests and the table of networks."""
     for plot in (pf.plot.activations, pf.plot.training):
-        drawn, axes = plt.subplots(2, 1, figsize=(8, 8), layout="constrained")
+        drawn, axes = plt.subplots(2, 1, figsize=(8, 9.5), layout="constrained")
         for ax, memory in zip(axes, MEMORIES, strict=True):
             plot(networks, memory=memory, ax=ax)
         save(drawn, target / f"mg-{name}-{plot.__name__}.svg")
