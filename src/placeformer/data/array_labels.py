@@ -139,7 +139,7 @@ def stated_units(argument: str, given: str | None, values: Any) -> str | None:
     attrs = [walk.attrs for walk in walks if isinstance(walk, xr.DataArray)]
     named = {str(about["units"]) for about in attrs if "units" in about}
     named |= {str(walk.units.dimensionality) for walk in walks if has_units(walk)}
-    stated = sorted("1" if text == "dimensionless" else text for text in named)
+    stated = sorted({"1" if text == "dimensionless" else text for text in named})
     if len(stated) > 1:
         raise ValueError(
             f"{argument} must be the same in all walks, which state "

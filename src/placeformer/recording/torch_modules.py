@@ -223,14 +223,14 @@ def check_parameters(forward: Forward | None) -> None:
     """Refuse a function that cannot be called as (module, batch) or (module, batch, state)."""
     if forward is None:
         return
-    parameters = inspect.signature(forward).parameters
-    state = {"state": None} if "state" in parameters else {}
+    call = inspect.signature(forward)
+    state = {"state": None} if "state" in call.parameters else {}
     try:
-        inspect.signature(forward).bind(None, None, **state)
+        call.bind(None, None, **state)
     except TypeError as error:
         raise TypeError(
             "forward must be a function (module, batch) or (module, batch, state), where the third "
-            f"parameter is named state, got one of ({', '.join(parameters)}): {error}"
+            f"parameter is named state, got one of ({', '.join(call.parameters)}): {error}"
         ) from None
 
 
