@@ -912,7 +912,8 @@ def test_a_function_of_other_parameters_is_refused(forward):
 
 @pytest.mark.slow  # torch.compile takes seconds to import
 def test_a_compiled_forward_that_has_run_is_recorded():
-    net, velocity = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).eval(), torch.from_numpy(VELOCITY)
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).eval()
+    velocity = torch.from_numpy(VELOCITY).contiguous()  # other strides would compile again
     net.forward = torch.compile(net.forward, backend="eager")
     with torch.no_grad():
         net(velocity)
