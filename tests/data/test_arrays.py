@@ -125,6 +125,8 @@ def test_named_arrays_state_their_units():
     assert from_arrays(rates, joint).y.units == "cm"
     for walks in ({"x": [x, x[:9]]}, [{"x": x}, {"x": x[:9]}]):
         assert from_arrays([rates, rates[:9]], walks).x.units == "cm"
+    pure = [rates.assign_attrs(units=text) for text in ("1", "dimensionless")]
+    assert from_arrays(pure, {"x": [x, x]}).activation.units == "1"
     told = from_arrays(rates, {"x": x}, units="V", position_units="m")
     assert (told.activation.units, told.x.units) == ("V", "m")
     turned = from_arrays(rates, {"angle": named(x * 0, "deg")}, circular={"angle": 360})
