@@ -376,7 +376,7 @@ def _timing(
         dwell[walk, known] = Clock.of(row[known], gap).dwell
         steps.append(np.diff(row[known])[np.diff(row[known]) <= gap])
         gaps.append(gap)
-    warn_of_units(times[0, inside[0]], max_gap, "timestamps", stacklevel=4)
+    warn_of_units(times[0, inside[0]], max_gap, "timestamps")
     about = {"units": "s", "long_name": "time on the session's clock"}
     variables = {
         schema.DWELL: xr.Variable(STEPS, dwell, entry.attrs),

@@ -8,7 +8,6 @@ that every sample of a regular clock represents one interval.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placeformer._options import check_number
+from placeformer._warnings import warn
 
 Floats = NDArray[np.floating[Any]]
 
@@ -146,15 +146,14 @@ def gap_of(times: Floats, max_gap: float | None, argument: str) -> float:
     return float(max_gap)
 
 
-def warn_of_units(times: Floats, max_gap: float | None, argument: str, stacklevel: int) -> None:
+def warn_of_units(times: Floats, max_gap: float | None, argument: str) -> None:
     """Warn of times so far apart that they may be milliseconds, unless ``max_gap`` was chosen."""
     interval = float(np.median(np.diff(times)))
     if max_gap is None and interval > SLOWEST:
-        warnings.warn(
+        warn(
             f"{argument} are taken as seconds, so the samples are {interval:.4g} s apart and last "
             f"{(times[-1] - times[0]) / 3600:.4g} h; divide milliseconds by 1e3 and nanoseconds by "
             "1e9, or pass max_gap if they are seconds",
-            stacklevel=stacklevel,
         )
 
 

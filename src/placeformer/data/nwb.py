@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,6 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from placeformer._optional import extra
+from placeformer._warnings import warn
 from placeformer.data import schema, sessions
 from placeformer.data.arrays import SPEED
 from placeformer.data.circular import PERIODS
@@ -326,10 +326,9 @@ def _warn_of_invalid_times(file: Any, track: Track, spans: Floats) -> None:
     intervals = _intervals(np.stack([table["start_time"][:], table["stop_time"][:]], axis=1))
     seconds = track.clock.dwell @ (_of_epochs(track, spans) & _within(track.times, intervals))
     if seconds > 0:
-        warnings.warn(
+        warn(
             f"file {file.identifier!r} states {seconds:.6g} s of the epochs as invalid "
             "(invalid_times), and they are kept; to leave them out pass epochs without them",
-            stacklevel=3,
         )
 
 
@@ -371,10 +370,9 @@ def _observed(
             "silent while they were not observed, as pynapple does, with obs_intervals=False"
         )
     if common < (1 - UNOBSERVED) * dwell.sum():
-        warnings.warn(
+        warn(
             f"the units were observed (obs_intervals) during {common:.6g} s of "
             f"{dwell.sum():.6g} s; the rest is left out. obs_intervals=False keeps it",
-            stacklevel=3,
         )
     if kept[within].all():
         return track, trains

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from placeformer._optional import extra
+from placeformer._warnings import warn
 from placeformer.data import schema, sessions
 from placeformer.data.arrays import check_positive
 from placeformer.data.dwell import sample_times
@@ -342,11 +342,10 @@ def _warn_of_support(data: Any, support: Any) -> None:
         return  # pynapple made it from the spikes
     total, common = support.tot_length(), support.intersect(own).tot_length()
     if 0 < common < 0.99 * total:
-        warnings.warn(
+        warn(
             f"the time support of data covers {common:.6g} s of {total:.6g} s of the position; in "
             "the rest its units count as silent, as in pynapple: to leave it out pass "
             "epochs=data.time_support",
-            stacklevel=3,
         )
 
 

@@ -7,7 +7,6 @@ both ends included. Every epoch makes a walk, unless epochs are joined.
 from __future__ import annotations
 
 import reprlib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from placeformer._warnings import warn
 from placeformer.data import schema
 from placeformer.data.arrays import SPEED, check_positive, from_arrays, of_moving, padded
 from placeformer.data.circular import axes_of_speed, check_periods, unwrapped
@@ -56,7 +56,7 @@ class Track:
         """Raise if times do not ascend."""
         check_times(self.times, "position")
         gap = gap_of(self.times, self.max_gap, "position")
-        warn_of_units(self.times, self.max_gap, "times of the position", stacklevel=6)
+        warn_of_units(self.times, self.max_gap, "times of the position")
         part = None
         if self.support is not None:
             part = np.searchsorted(np.atleast_2d(self.support)[:, 0], self.times, side="right")
@@ -185,10 +185,9 @@ class Cut:
                 f"{rows or 'no row'}"
             )
         if bad.size:
-            warnings.warn(
+            warn(
                 f"{len(bad)} of {len(spans)} epochs do not end after they start and are left out "
                 f"({rows})",
-                stacklevel=4,
             )
         return _united(spans[good]) if self.join else np.asarray(spans[good])
 
@@ -218,11 +217,10 @@ def _united(spans: Floats) -> Floats:
     twice = np.flatnonzero(start[1:] < stop[:-1] - ROUNDING)
     if twice.size:
         at = twice[0]
-        warnings.warn(
+        warn(
             f"{twice.size} of {len(spans)} epochs start before an earlier one ends (the first at "
             f"{start[at + 1]:g} s, before {stop[at]:g} s); join=True counts the time that they "
             "share once. To count it twice, pass join=False, which makes every epoch a walk",
-            stacklevel=5,
         )
     apart = start[1:] > stop[:-1]
     return np.stack([start[np.append(True, apart)], stop[np.append(apart, True)]], axis=1)
@@ -342,11 +340,10 @@ def _checked_trains(trains: Mapping[Any, ArrayLike], track: Track) -> list[Float
             times = np.sort(times)
         checked.append(times)
     if shuffled:
-        warnings.warn(
+        warn(
             f"spike times of {len(shuffled)} units do not ascend and were sorted (units "
             f"{', '.join(map(str, shuffled[:5]))}{', ...' if len(shuffled) > 5 else ''}); times "
             "that start again within a unit may come from several clocks",
-            stacklevel=4,
         )
     _check_one_clock(checked, track.times[0], track.times[-1])
     return checked
@@ -367,9 +364,8 @@ def _check_one_clock(trains: list[Floats], start: float, stop: float) -> None:
     if not n_inside:
         raise ValueError(f"spikes and position must overlap in time, but {where}; {advice}")
     if n_inside * FEW < n or (n >= SOME and (last - first) * FEW < stop - start):
-        warnings.warn(
+        warn(
             f"{n_inside} of {n:,} spikes lie within the position's time: {where}; {advice}",
-            stacklevel=5,
         )
 
 
@@ -395,10 +391,9 @@ def _label(
         )
     if empty:
         rows = ", ".join(str(span.tolist()) for span in empty[:3])
-        warnings.warn(
+        warn(
             f"{len(empty)} of {len(spans)} epochs hold no sample and make no walk ({rows}"
             f"{', ...' if len(empty) > 3 else ''})",
-            stacklevel=4,
         )
     stack = _join if cut.join else padded
     values = stack([values for _, values in walks])

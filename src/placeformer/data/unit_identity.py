@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from placeformer._warnings import warn
 from placeformer.data import schema
 
 LABELS = ("layer", "component", "index", "unit_id", schema.UNIT)
@@ -204,12 +204,11 @@ def warn_of_other_worlds(a: xr.Dataset, b: xr.Dataset, names: tuple[str, str]) -
     if _differ(networks(a), networks(b)) and all(worlds) and worlds[0] != worlds[1]:
         differ = [k for k in WORLD if worlds[0].get(k) != worlds[1].get(k)]
         values = (", ".join(f"{k}={w.get(k)}" for k in differ) for w in worlds)
-        warnings.warn(
+        warn(
             f"{names[0]} and {names[1]} are of two networks in two worlds ({' and '.join(values)}):"
             " the same place shows other letters, so the similarity of their maps is not that of "
             "the networks. Record both on the same walks: walks = world.walk(...), then "
             "placeformer.record(network, walks) for each",
-            stacklevel=4,
         )
 
 

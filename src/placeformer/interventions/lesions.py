@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from placeformer._warnings import warn
 from placeformer.data.unit_identity import networks
 from placeformer.interventions.changes import REPLACEMENTS, Change, Dosed, Function, Steps
 from placeformer.interventions.replacement import (
@@ -394,11 +394,10 @@ def warn_of_other_network(model: nn.Module, reference: Reference) -> None:
     """Warn where the reference was recorded from a network with other weights."""
     known = [sha for recording in recordings(reference) for sha in networks(recording)]
     if known and weights_sha256(model) not in known:
-        warnings.warn(
+        warn(
             "reference was recorded from another network, or before the weights of this "
             f"{type(model).__name__} changed: the values that replace its units are those of "
             "other units; record the reference from this network",
-            stacklevel=5,
         )
 
 

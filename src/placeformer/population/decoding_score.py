@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from placeformer._warnings import warn
 from placeformer.data import schema
 from placeformer.data.blocks import Numbers
 from placeformer.data.circular import shortest
@@ -178,7 +178,7 @@ class DecodingScore:
                 f"{centre:.3g}, a blind guess {guess:.3g}; p reflects only differences between "
                 "walks, and place and the time within a walk cannot be distinguished"
             )
-            warnings.warn(reason, stacklevel=4)
+            warn(reason)
         return {
             f"null_{self.name}": self._column(centre, f"mean {self.name} with walks exchanged"),
             "null_sd": self._column(spread, "standard deviation of the null"),
@@ -256,11 +256,10 @@ def warn_of_equal_walks(recording: xr.Dataset, fold: Numbers) -> None:
         if other == walk or not known[walk] or not _compared(fold, other, walk):
             continue
         if _equal(values[other], values[walk]):
-            warnings.warn(
+            warn(
                 f"walks {other} and {walk} hold the same activations, and a decoder tested on one "
                 "is trained on the other, so it decodes even noise; drop one of them, for example "
                 f"recording.drop_isel(walk={walk})",
-                stacklevel=3,
             )
             return
 
@@ -277,11 +276,10 @@ def warn_of_trained_walks(
     for walk in np.flatnonzero(known & compared.any(axis=1)):
         other = where.get(rows[walk].tobytes())
         if other is not None and _equal(values[walk], trained[other]):
-            warnings.warn(
+            warn(
                 f"walk {walk} of recording holds the same activations as walk {other} of train, so "
                 "the decoder is tested on samples that it was trained on and decodes even noise; "
                 "leave the walk out of one of them, or pass no train, which cross-validates",
-                stacklevel=3,
             )
             return
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -11,6 +10,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from placeformer._options import check_option, check_whole
+from placeformer._warnings import warn
 from placeformer.data import schema
 from placeformer.data.circular import circular_of
 from placeformer.data.schema import variable
@@ -195,10 +195,9 @@ def predictivity(
     check_whole("gap", gap, 0)
     check_whole("seed", seed, 0)
     if untrained is None:
-        warnings.warn(
+        warn(
             "untrained=None: without the network before training, the effect of training cannot be "
             "distinguished from that of the architecture; record the untrained network",
-            stacklevel=2,
         )
     names = axis_names(by)
     features = _maps("network", network, names, bins, smooth)

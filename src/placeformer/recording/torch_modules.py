@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from placeformer._warnings import warn
 from placeformer.data import arrays, schema
 from placeformer.data.array_labels import check_labels, labelled, of_columns
 from placeformer.models.fingerprints import (
@@ -242,11 +242,10 @@ def warn_of_statistics(network: nn.Module, plan: Plan) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
     ]
     if names and plan.batch < plan.n_walks:
-        warnings.warn(
+        warn(
             f"{names[0]!r} normalises by the mean of the batch, as it has no running statistics: "
             f"activations depend on which {plan.batch} walks run together; pass "
             f"batch={plan.n_walks} to run all of them at once",
-            stacklevel=4,
         )
 
 

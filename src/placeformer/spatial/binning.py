@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from placeformer._warnings import warn
 from placeformer.data import blocks as _blocks
 from placeformer.data import circular as _circular
 from placeformer.data import schema
@@ -142,10 +142,9 @@ class BinnedRecording:
                 f"bins must hold samples of {name}, got none: {where}; pass other bins, or correct "
                 f"the positions of {name}"
             )
-        warnings.warn(
+        warn(
             f"bins hold {n:,} of the {known:,} samples of {name} whose position is known: {where}; "
             "both must be in the same units",
-            stacklevel=3,
         )
 
     def observed(self) -> BinnedRecording:

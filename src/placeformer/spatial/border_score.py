@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from placeformer._options import check_number, check_whole
+from placeformer._warnings import warn
 from placeformer.data import schema
 from placeformer.data.circular import refuse_circular
 from placeformer.data.unit_identity import common_units
@@ -140,11 +139,10 @@ def _within_walls(maps: xr.Dataset) -> xr.Dataset:
     }
     sparse = [wall for wall, share in walls.items() if share < VISITED_WALL]
     if sparse:
-        warnings.warn(
+        warn(
             f"less than {VISITED_WALL:.0%} of the places at a wall were visited ({sparse[0]}): the "
             "border score takes the outermost visited bins as the walls; remove sparsely visited "
             "margins with maps.isel, or raise min_occupancy",
-            stacklevel=4,
         )
     return maps.isel(dict(zip(space, part, strict=True)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import shortest_path
 
 from placeformer._options import check_number
+from placeformer._warnings import warn
 from placeformer.data import schema
 from placeformer.data.arrays import check_positive
 from placeformer.data.circular import declare
@@ -135,10 +135,9 @@ def linearize(
     spans = [float(np.ptp(points, axis=0).max()) for points in both]
     sizes = [float(np.abs(points).max()) for points in both]  # an animal at rest spans nothing
     if not any(1 / OTHER_UNITS < a / b < OTHER_UNITS for a, b in (spans, sizes)):
-        warnings.warn(
+        warn(
             f"the position spans {spans[0]:.3g} and the nodes span {spans[1]:.3g}; both must be in "
             f"the same units, those of the position ({units})",
-            stacklevel=2,
         )
     if noise is None:
         nearest = track.project(place[known])[1].min(axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from placeformer._options import check_number, check_option
+from placeformer._warnings import warn
 from placeformer.data import schema
 from placeformer.data.unit_identity import check_same_measures, check_same_units
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular, observation_of_bins
@@ -523,11 +523,10 @@ def _warn_of_few_samples(maps: xr.Dataset) -> None:
     occupancy = maps[schema.OCCUPANCY].values / maps.attrs.get(SECONDS_PER_SAMPLE, 1)
     visits = np.round(occupancy[occupancy > 0], 1)
     if visits.size and np.median(visits) < SAMPLES_A_BIN:
-        warnings.warn(
+        warn(
             f"the median bin has {np.median(visits):g} samples, fewer than {SAMPLES_A_BIN}: noise "
             "makes rate maps of so few samples look spatial; record longer, use wider bins or "
             "pass smooth",
-            stacklevel=4,
         )
 
 
@@ -538,11 +537,10 @@ def _warn_of_few_shuffles(test: xr.Dataset, max_q: float) -> None:
         return
     least = (test["p"].values <= 1.0000001 / (n + 1)) & (q > max_q)
     if least.any():
-        warnings.warn(
+        warn(
             f"no {test.attrs['null']} shuffle reached {int(least.sum())} units, yet their q is up "
             f"to {q[least].max():.2g} > max_q={max_q}: with n_shuffles={n} and "
             f"{q.shape[-1]} units p cannot be small enough; raise n_shuffles",
-            stacklevel=5,
         )
 
 

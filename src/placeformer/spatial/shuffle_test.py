@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from placeformer._options import check_option, check_share, check_whole
+from placeformer._warnings import warn
 from placeformer.data import schema
 from placeformer.spatial import null_distributions as nulls
 from placeformer.spatial.binning import BinnedRecording, Bins, Circular
@@ -392,11 +392,10 @@ def choose_null(binned: BinnedRecording, null: Null, min_shift: int | None) -> N
         )
         null = "walks" if enough and shared <= SHARED_COURSE and min_shift is None else "circular"
     elif null == "walks" and shared > SHARED_COURSE:
-        warnings.warn(
+        warn(
             f"null='walks': the walks of a map follow the same path (agreement {shared:.2f} of two "
             "walks at the same step, chance being 0), so an exchange hardly changes the places "
             "and p is near 1; use null='circular'",
-            stacklevel=3,
         )
     if null == "circular":
         _warn_of_short_walks(binned, shared > SHARED_COURSE)
@@ -415,7 +414,7 @@ def _warn_of_short_walks(binned: BinnedRecording, laps: bool) -> None:
     times, shortest = correlation_times(binned), int(binned.lengths[binned.lengths > 0].min())
     slow = LONG_WALK * times > shortest
     if slow.any():
-        warnings.warn(
+        warn(
             f"{int(slow.sum())} of {slow.size} units stay correlated over up to "
             f"{int(times[slow].max())} steps (autocorrelation above 1/e), and the shortest walk "
             f"has {shortest} steps: p-values from circular shifts of walks shorter than "
@@ -425,7 +424,6 @@ def _warn_of_short_walks(binned: BinnedRecording, laps: bool) -> None:
                 if laps
                 else f"Record longer walks, or at least {MIN_WALKS} walks of each map"
             ),
-            stacklevel=4,
         )
 
 
@@ -433,23 +431,21 @@ def _warn_of_idle_shuffles(test: MonteCarloTest, name: str) -> None:
     size = TIES * np.abs(test.observed)
     idle = (test.sd <= size) & (np.abs(test.mean - test.observed) <= size)
     if idle.any():
-        warnings.warn(
+        warn(
             f"the shuffles do not change {name} of {int(idle.sum())} of {idle.size} units, whose p "
             "of 1 is meaningless: the walks repeat one path exactly, so that place and time in "
             "the walk cannot be distinguished",
-            stacklevel=5,
         )
 
 
 def _warn_of_undefined(recording: xr.Dataset, observed: xr.DataArray, name: str) -> None:
     undefined = np.isnan(observed.values)
     if undefined.any():
-        warnings.warn(
+        warn(
             f"{name} is undefined for {int(undefined.sum())} of {undefined.size} units under "
             f"negatives={observed.attrs.get('negatives', 'rectify')!r} (no rate is above 0), and "
             "so are their p-values; pass another policy, such as negatives='shift', or test "
             f"{VARIANCE!r}, which is made for signed activations",
-            stacklevel=4,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import groupby
@@ -17,6 +16,7 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from placeformer._warnings import warn
 from placeformer.models.activation import make_activation
 from placeformer.models.memory import KINDS, attended_window, places, tally, visited
 from placeformer.models.transformer import ModelConfig, NavigationTransformer, State
@@ -408,12 +408,11 @@ class Ensemble:
         """Whether a member goes on; one whose state is no longer finite is left out."""
         if member.diverged is None and not is_finite(state):
             member.diverged = self.step
-            warnings.warn(
+            warn(
                 f"{member.recipe.name} has diverged: its weights are not finite after step "
                 f"{self.step}. It is left out, and the others go on; choose a smaller "
                 "training.learning_rate or training.clip to train it again",
                 RuntimeWarning,
-                stacklevel=2,
             )
         return member.diverged is None
 

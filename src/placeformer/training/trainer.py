@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 from placeformer._atomic import atomic_file
 from placeformer._options import check_number
 from placeformer._state_files import DamagedFileError, load_state, save_state
+from placeformer._warnings import warn
 from placeformer.models.activation import NMDA
 from placeformer.models.grid_world import GridWorld
 from placeformer.models.memory import KINDS, memory_errors
@@ -116,10 +116,9 @@ def proceed(
     last = min(run.config.steps, run.config.steps if stop_at is None else stop_at)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     if stop_at is not None and run.step > stop_at:
-        warnings.warn(
+        warn(
             f"stop_at={stop_at} has no effect: the run in {folder} is already at step {run.step}, "
             "from where it cannot go back; choose another folder to train to an earlier step",
-            stacklevel=3,
         )
     done = run.step >= last
     if run.step == 0 and 0 in run.config.snapshots:
