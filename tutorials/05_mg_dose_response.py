@@ -45,7 +45,7 @@ plt.show()
 
 # %%
 # A network whose α is changed after training differs from a network trained at that α. The family
-# ``nmda`` has networks that were trained at ten values of α: 0, 0.1, 1 and 10 with three seeds
+# ``nmda`` has networks that were trained at eleven values of α: 0, 0.1, 1 and 10 with three seeds
 # each, and the others with one. Every point is one network.
 
 names = [name for name in pf.list_models("nmda-*") if not name.endswith("paper")]

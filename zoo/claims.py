@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
 DOSES = (0, 0.1, 0.3, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 WALKS: dict[str, Any] = {"n_walks": 24, "n_steps": 2048, "where": "chunk_end"}
 CURVE: dict[str, Any] = {"fractions": (0, 0.1, 0.2, 1), "repeats": 20, **WALKS}
-CHOSEN = [f"nmda-a{alpha}{seed}" for alpha in (10, 1) for seed in ("", "-s1", "-s2")]
+CHOSEN = ["nmda-a10", "nmda-a10-s1", "nmda-a10-s2"]
 CHOSEN_LAYERS, CHOSEN_MAPS = ("ffn.1",), (1, 2)
 CHOSEN_WALKS: dict[str, Any] = {"n_walks": 128, "n_steps": 2048, "repeats": 39, "seed": 0}
 

@@ -11,7 +11,7 @@ from placeformer.zoo import registry as zoo
 @pytest.mark.parametrize(
     ("name", "n"),
     [
-        ("nmda-a10-s1", 26),
+        ("nmda-a10-s1", 27),
         ("mini-gelu-s2", 45),
         ("consolidation-relu-s1", 15),
         ("nmda-a0.1-paper", 2),
