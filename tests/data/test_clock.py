@@ -126,11 +126,11 @@ def test_times_that_do_not_ascend_are_refused(times, message):
 
 def test_times_in_other_units_are_warned_of():
     with pytest.warns(UserWarning, match=r"times are taken as seconds.* 100 s apart .* 2.75 h;"):
-        warn_of_units(1000 * TENTHS, None, "times", 2)
+        warn_of_units(1000 * TENTHS, None, "times")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_units(TENTHS, None, "times", 2)
-        warn_of_units(1000 * TENTHS, 500.0, "times", 2)  # whoever sets max_gap knows its units
+        warn_of_units(TENTHS, None, "times")
+        warn_of_units(1000 * TENTHS, 500.0, "times")  # whoever sets max_gap knows its units
 
 
 def test_ends_of_an_epoch_are_included():
