@@ -44,7 +44,7 @@ table["intact"] = curve["error"].sel(maps="trained", selection="ordered").isel(f
 table.round(3)
 
 # %%
-# The row "ordered" is the lesion of the place cells. Without them the network makes six times
+# The column "ordered" is the lesion of the place cells. Without them the network makes six times
 # as many errors of reference memory, and hardly more of working memory. But any lesion of this
 # many units costs something: are place cells special?
 #
