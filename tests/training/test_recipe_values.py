@@ -159,3 +159,10 @@ def test_a_recipe_may_begin_with_a_mark_of_its_encoding(tmp_path):
     assert Recipe.read(file) == Recipe.from_dict(RECIPE)
     (text,) = read_recipes(file).values()
     assert Recipe.from_dict(tomllib.loads(text)) == Recipe.from_dict(RECIPE)
+
+
+def test_a_recipe_that_is_not_there_is_named_with_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is nothing at no\.toml \(in "):
+        pf.train("no.toml", "run", progress=False)
+    assert not list(tmp_path.iterdir())

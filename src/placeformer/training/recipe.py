@@ -437,7 +437,12 @@ def read_recipe_file(file: Path) -> bytes:
     """Content of the file of a recipe, which must be a regular file."""
     if "\0" in str(file):
         raise ValueError(f"recipe must be a path without a NUL, got {str(file)!r}")
-    if file.exists() and not file.is_file():
+    if not file.exists():
+        raise FileNotFoundError(
+            f"recipe must be a TOML file; there is nothing at {file} (in {Path.cwd()}). The "
+            "recipes of the zoo are in zoo/recipes and zoo/families of a clone"
+        )
+    if not file.is_file():
         raise ValueError(f"recipe must be a TOML file, got {file}, which is not a regular file")
     return file.read_bytes()
 
