@@ -7,7 +7,8 @@ import xarray as xr
 from helpers import measured
 
 import placeformer as pf
-from placeformer.evaluation.paper_claims import COLUMNS, STATEMENTS
+from placeformer.evaluation.paper_claims import COLUMNS, STATEMENTS, judged_below
+from placeformer.stats.intervals import Estimate
 
 
 def table_of(*args, **options):
@@ -154,3 +155,18 @@ def test_an_interval_over_seeds_stays_within_what_effects_can_be():
     over = table[table["over"] == "seeds"]
     assert (over[["lower", "upper"]].abs() <= 1).all(axis=None)
     assert (over[["lower", "upper"]].abs() == 1).any(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("value", "reach", "note"),
+    [
+        (0.06, 0.02, "it could have been shown for an effect of at most 0.03 with 3 seeds"),
+        (0.06, 0.2, "no effect could have been shown to be so small with 3 seeds"),
+        (0.02, 0.02, None),
+    ],
+)
+def test_an_effect_that_is_not_shown_to_be_small_says_what_could_have_been(value, reach, note):
+    estimate = Estimate(value, value - reach, value + reach, np.nan)
+    found = judged_below((estimate, "seeds", 3), at_least=0)  # a range is never below 0
+    assert (found["word"] == "shown") == (note is None)
+    assert found.get("note") == note

@@ -87,6 +87,19 @@ def judged(result: Effect, *, claimed: int, null: float = 0.0) -> dict[str, Any]
     }
 
 
+def judged_below(result: Effect, *, at_least: float = -1.0) -> dict[str, Any]:
+    """Verdict on whether an effect, which is at least `at_least`, is below HARDLY."""
+    found = judged(result, claimed=-1, null=HARDLY)
+    if found["word"] == "not shown" and np.isfinite(found["least"]):
+        found["note"] = (
+            f"it could have been shown for an effect of at most {found['least']:.2g}"
+            if found["least"] >= at_least
+            else "no effect could have been shown to be so small"
+        )
+        found["note"] += f" with {result[2]} seed{'s' if result[2] > 1 else ''}"
+    return found
+
+
 def falls(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 1."""
     error, dosed = networks.error("reference"), np.isfinite(networks.alpha)
@@ -136,7 +149,7 @@ def saturates(networks: Networks) -> Iterator[dict[str, Any]]:
         yield row(
             2, f"beyond α = {BEST:g}", f"paired by seed; gains below {HARDLY:g} are none",
             f"reference error at α = {BEST:g} minus that at {most:g}", effect,
-            int(sum(map(np.sum, pair))), **judged(effect, claimed=-1, null=HARDLY), decides=False,
+            int(sum(map(np.sum, pair))), **judged_below(effect), decides=False,
         )  # fmt: skip
 
 
@@ -156,7 +169,7 @@ def beats_others(networks: Networks) -> Iterator[dict[str, Any]]:
 def working_is_alike(networks: Networks) -> Iterator[dict[str, Any]]:
     """Claim 4."""
     dosed = int(np.isfinite(networks.alpha).sum())
-    for memory, null in (("working", HARDLY), ("reference", np.nan)):
+    for memory in ("working", "reference"):
         effect = networks.effect(
             networks.error(memory), networks.drawn(memory), partial(spread, alpha=networks.alpha)
         )
@@ -164,7 +177,7 @@ def working_is_alike(networks: Networks) -> Iterator[dict[str, Any]]:
         yield row(
             4, f"{memory} memory", f"below {HARDLY:g}" if decides else "for comparison",
             f"maximum minus minimum {memory} error over α", effect, dosed, decides=decides,
-            **(judged(effect, claimed=-1, null=null) if decides else {"word": "not tested"}),
+            **(judged_below(effect, at_least=0) if decides else {"word": "not tested"}),
         )  # fmt: skip
     effect = networks.effect(
         networks.error("working"),
@@ -310,9 +323,10 @@ def paper_claims(networks: xr.Dataset, *, n_resamples: int = 1000, seed: int = 0
         - `decides`: whether the verdict on the claim depends on this row (:func:`claim_verdicts`);
         - `test` and `effect` in words; `value`, `lower`, `upper`: the effect and its 95 % interval;
           `over`: the sample of the interval (seeds, walks or networks); `p`, two-sided, if the test
-          has one; `least`, the smallest effect that would have been "shown" with the same spread
-          (an effect of this size is shown with probability one half; with -1 or 1, none could have
-          been shown);
+          has one; `least`, the smallest effect that would have been "shown" with the same spread,
+          or the largest if the claim is that the effect is below 0.05 (an effect of this size is
+          shown with probability one half; beyond the range of the effect, none could have been
+          shown);
         - `n_networks`, `n_seeds`: numbers of networks and seeds behind the effect;
         - `verdict`: "shown" if the whole interval lies on the claimed side, "opposite" if it lies
           on the other side, else "not shown", with `least` in the `note`. Claims 1 and 6 are
