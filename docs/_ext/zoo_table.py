@@ -20,6 +20,7 @@ HEAD = [
     "α",
     "Mg²⁺ (mM)",
     "Seed",
+    "Maps",
     "Working, trained (%)",
     "Reference, trained (%)",
     "Working, novel (%)",
@@ -35,8 +36,8 @@ def cells(row):
     alpha, mg = ("" if pd.isna(value) else f"{value:.3g}" for value in (row.alpha, row.mg_mM))
     figures = (getattr(row, figure) for figure in FIGURES)
     shown = ("–" if pd.isna(figure) else f"{100 * figure:.2f}" for figure in figures)
-    seed = "–" if pd.isna(row.seed) else str(row.seed)
-    return [name, row.activation, alpha, mg, seed, *shown]
+    seeds = ("–" if pd.isna(seed) else str(seed) for seed in (row.seed, row.map_seed))
+    return [name, row.activation, alpha, mg, *seeds, *shown]
 
 
 def grouped(rows):

@@ -218,6 +218,7 @@ def test_table_holds_what_load_finds(models):
         model = load(row["name"])
         assert row["alpha"] == model.config.alpha == row["mg_mM"] / 3.57
         assert (row["n_maps"], row["parameters"]) == (2, model.info["parameters"])
+        assert row["map_seed"] == model.world.seed
         assert row["sha256"] == model.info["sha256"]
     assert set(table["alias"]) == {"", "silu", "silu-s1"}
     assert list(zoo.zoo_table("nmda-a1")["name"]) == ["nmda-a1"]
@@ -234,7 +235,7 @@ def test_table_leaves_out_what_is_not_known(models, tmp_path, pin):
     pin(models, zoo.PINS)
     row = zoo.zoo_table("gelu").iloc[0]
     assert (row.activation, row.seed, row.working_error_novel) == ("gelu", 7, 0.5)
-    assert row[["alpha", "mg_mM", "n_maps", "reference_error_trained"]].isna().all()
+    assert row[["alpha", "mg_mM", "n_maps", "map_seed", "reference_error_trained"]].isna().all()
     assert np.isnan(row.working_error_trained)
     assert zoo.zoo_table("nmda-a10").seed.isna().all()
 

@@ -49,6 +49,7 @@ COLUMNS = {
     "alpha": "float64",
     "mg_mM": "float64",
     "n_maps": "Int64",
+    "map_seed": "Int64",
     "seed": "Int64",
     "parameters": "int64",
     "working_error_trained": "float64",
@@ -384,7 +385,9 @@ def zoo_table(pattern: str = "*") -> pd.DataFrame:
         - `activation` of the feed-forward units: "nmda", "relu", "gelu", "leaky_relu" or "tanh";
         - `alpha`: [Mg²⁺]/K_Mg of NMDA_α, dimensionless; `mg_mM`: the corresponding concentration
           in mM, see :func:`alpha_to_mg`; both NaN for other activations;
-        - `n_maps`: number of trained maps; <NA> for a network stored without its world;
+        - `n_maps`: number of trained maps, and `map_seed`, the seed of their letters: networks of a
+          family with the same `map_seed` were trained on the same maps; both <NA> for a network
+          stored without its world;
         - `seed` of the initial weights and walks, from the recipe; <NA> without a recipe;
         - `parameters`: number of weights, all of them trained;
         - `working_error_trained`, `reference_error_trained`, `working_error_novel`,
@@ -443,6 +446,7 @@ def table_row(folder: Path, pin: str) -> dict[str, Any]:
         "alpha": network.alpha,
         "mg_mM": None if network.alpha is None else alpha_to_mg(network.alpha),
         "n_maps": said.world and said.world["n_maps"],
+        "map_seed": said.world and said.world["seed"],
         "seed": seed_of(folder),
         "parameters": sum(map(prod, shapes(network, None).values())),
         "sha256": said.sha256,
