@@ -59,7 +59,8 @@ def laps(
         end; between 0 and 0.5. Not used on a circular track.
     circular
         Period of a circular track, as in :func:`rate_maps`. A lap then runs from one whole number
-        of periods to the next, or "backward" to the previous one.
+        of periods to the next, or "backward" to the previous one; the way of an animal that turns
+        back before the next one is not part of a lap.
 
     Returns
     -------
@@ -185,9 +186,12 @@ def _turns(position: NDArray[np.float64], period: float) -> list[Run]:
         if not beyond.size:
             return runs
         stop = start + int(beyond[0])
-        backward = turn[stop] < mark
-        runs.append((start, stop, int(backward)))
-        start, mark = stop, mark + (-1 if backward else 1)
+        sign = -1 if turn[stop] < mark else 1
+        # Excursions to the other side of the mark are not part of the turn.
+        aside = np.flatnonzero(sign * (turn[start:stop] - mark) < 0)
+        start += int(aside[-1]) + 1 if aside.size else 0
+        runs.append((start, stop, int(sign < 0)))
+        start, mark = stop, mark + sign
 
 
 def field_rates(
