@@ -67,9 +67,9 @@ def test_list_shows_the_table_of_the_zoo(zoo_of_two, capsys):
     assert head.split()[:5] == ["name", "activation", "alpha", "mg_mM", "n_maps"]
     first, second = (line.split() for line in lines)
     assert first[:5] == ["net-a0.5", "nmda", "0.5", "1.78", "2"]
-    assert second[:6] == ["net-a10", "nmda", "10", "35.7", "2", "–"]
-    assert second[7:13] == ["–", "0.2500", "–", "–", "–", "–"]
-    assert second[13] == pf.load("net-a10").info["sha256"][:8]
+    assert second[:6] == ["net-a10", "nmda", "10", "35.7", "2", "0"]
+    assert second[6] == "–" and second[8:14] == ["–", "0.2500", "–", "–", "–", "–"]
+    assert second[14] == pf.load("net-a10").info["sha256"][:8]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])

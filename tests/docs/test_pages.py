@@ -101,7 +101,7 @@ def test_rows_say_activation_and_dose_where_they_change(zoo_table):
     assert [row[1] for row in rows[:4]] == ["nmda", "", "nmda", ""]
     assert rows[2][2:4] == ["10", "35.7"]
     first = next(row for row in rows if "silu" in row[0])
-    assert first[0] == "``nmda-a0`` (also ``silu``)" and first[4] == "–" and first[7] == "–"
+    assert first[0] == "``nmda-a0`` (also ``silu``)" and first[4] == "–" and first[8] == "–"
     assert all(len(row) == len(zoo_table.HEAD) for row in rows)
 
 

@@ -457,14 +457,21 @@ def different(names: Iterable[str]) -> list[str]:
 def linear_twin(model: NavigationTransformer) -> str | None:
     """Name of the network of the package that differs from a network only in α = 0, or None.
 
-    If several families have such a network, the family of the given network is preferred.
+    If there are several such networks, one of the same family and with the same seed is preferred.
     """
     config, world = model.config, model.world
     if world is None or config.alpha in (None, 0):
         return None
-    own = str(model.info.get("name", "")).partition("nmda-a")[0]
+    family = str(model.info.get("name", "")).partition("nmda-a")[0]
+    folder = model.info.get("folder")
+    seed = None if folder is None else zoo.seed_of(Path(folder))
+
+    def unlike(name: str) -> tuple[bool, bool, int]:
+        other = zoo.seed_of(zoo.zoo_folder() / name)
+        return name.partition("nmda-a")[0] != family, other != seed, len(name)
+
     names = [name for name in zoo.list_models("*nmda-a0*") if zoo.is_installed(name)]
-    for name in sorted(names, key=lambda name: (name.partition("nmda-a")[0] != own, len(name))):
+    for name in sorted(names, key=unlike):
         said = read_description(zoo.zoo_folder() / name, pin=zoo.pin_of(name))
         if said.network == replace(config, alpha=0.0) and said.world == world.settings:
             return name
