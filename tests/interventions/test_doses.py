@@ -275,3 +275,23 @@ def test_a_wrapped_network_has_the_numbers_of_the_network_inside(model):
         lambda net: ablation_curve(net, "random", fractions=[0, 0.5], repeats=2, **sets, **SMALL),
     ):
         xr.testing.assert_identical(measured(wrapped), measured(model))
+
+
+def test_a_score_may_compute_gradients():
+    class Energy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.act, self.out = nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1)
+
+        def forward(self, q):
+            with torch.enable_grad():
+                q = q.detach().requires_grad_()
+                (force,) = torch.autograd.grad(self.out(self.act(self.hidden(q))).sum(), q)
+            return force
+
+    network, q = Energy(), torch.randn(4, 20, 2)
+    doses = dose_response(
+        network, "zero", [0, 1], units={"act": [0]}, progress=False,
+        score=lambda net: net(q).pow(2).mean(),
+    )  # fmt: skip
+    assert np.isfinite(doses.value).all()

@@ -479,8 +479,45 @@ def test_a_layer_that_works_in_place_is_lesioned_in_its_input_too():
             lesioned = network(torch.from_numpy(VELOCITY))
     want = intact * torch.tensor([1, 0, 1, 0, 1])
     torch.testing.assert_close(lesioned, want, rtol=0, atol=0)
+    x = torch.from_numpy(VELOCITY)
     with pf.ablate(network.requires_grad_(), {"act": [1, 3]}, "zero"):
-        network(torch.from_numpy(VELOCITY)).sum().backward()  # gradients can be computed
+        lesioned = network(x)  # the same where gradients are computed
+        lesioned.sum().backward()
+    torch.testing.assert_close(lesioned.detach(), want, rtol=0, atol=0)
+    alive = (intact > 0) & (want > 0)
+    expected = torch.einsum("wtu,wti->ui", alive.float(), x.reshape(*alive.shape[:2], -1))
+    torch.testing.assert_close(network.linear.weight.grad, expected)
+    with pf.ablate(network, {"act": [1]}, "zero"), pf.perturb(network, {"act": [3]}, "gain", 0):
+        torch.testing.assert_close(network(x).detach(), want, rtol=0, atol=0)
+    torch.testing.assert_close(network(x).detach(), intact, rtol=0, atol=0)
+
+
+def test_an_activation_after_a_convolution_is_refused_without_the_names_of_its_axes():
+    network = nn.Sequential(nn.Conv1d(2, 6, 3, padding=1), nn.ReLU(), nn.Conv1d(6, 3, 1))
+    x, seen = torch.randn(5, 2, 40), []
+    with pytest.raises(ValueError, match="reference must be a Recording of '1'"):  # noqa: SIM117
+        with pf.ablate(network, {"1": [0]}, "zero"):
+            network(x)
+    with pf.ablate(network, {"1": [0]}, "zero", dims=("walk", "unit", "time")):
+        network[1].register_forward_hook(lambda module, args, output: seen.append(output))
+        network(x)
+    assert (seen[0][:, 0] == 0).all() and (seen[0][:, 1:] != 0).any(dim=(0, 2)).all()
+
+
+@pytest.mark.parametrize("shape", [(50, 2), (5, 10, 2)])
+def test_a_layer_that_modules_share_is_refused_for_samples_and_for_walks(shape):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.act = nn.Linear(2, 4), nn.Linear(4, 4), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.b(self.act(self.a(x))))
+
+    network = Shared()
+    refused = pytest.raises(ValueError, match="'act' was called 2 times in one forward pass")
+    with refused, pf.ablate(network, {"act": [0]}, "zero"):
+        network(torch.randn(shape))
 
 
 def test_what_layers_of_images_share_is_refused():

@@ -22,6 +22,7 @@ from placeformer.models.memory import memory_errors, predictions
 from placeformer.models.transformer import ModelConfig, NavigationTransformer
 from placeformer.recording.record import record
 from placeformer.zoo.folder import save, write_sums
+from placeformer.zoo.registry import load
 
 CONFIG = ModelConfig(10, 16, 2, 2, 8, 12, 8, 4, 4, 0.0, "nmda", 4.0)
 SMALL = {"n_walks": 6, "n_steps": 24, "progress": False}
@@ -242,3 +243,20 @@ def test_bad_ranges_are_refused(model):
         equivalent_alpha(relu, {}, **SMALL)
     with pytest.raises(ValueError, match="there is no layer 'ffn.9'"):
         equivalent_alpha(model, {"ffn.9": [0]}, **SMALL)
+
+
+def test_a_network_is_not_saved_with_an_alpha_of_a_block(tmp_path):
+    model = load("mini-nmda-a10")
+    refused = pytest.raises(ValueError, match="network.alpha: expected that of the training, got 0")
+    with refused, magnesium(model, alpha=0):
+        save(model, tmp_path / "washed")
+    assert not (tmp_path / "washed").exists()
+    save(model, tmp_path / "after")
+    assert load(tmp_path / "after").config.alpha == 10
+
+
+@pytest.mark.parametrize("alpha", [np.ones(1), "1", True])
+def test_alpha_is_one_number(alpha):
+    refused = pytest.raises(ValueError, match="alpha must be a number, got")
+    with refused, magnesium(load("mini-nmda-a10"), alpha=alpha):
+        pass

@@ -631,3 +631,15 @@ def test_weights_that_were_made_in_inference_mode_are_perturbed_and_loaded_ones_
     assert torch.equal(network.weight, before)
     assert not any(weight.is_inference() for weight in loaded.parameters())
     loaded(torch.zeros(1, 2, dtype=int), torch.zeros(1, 2, dtype=int))[0].sum().backward()
+
+
+def test_weights_that_are_loaded_inside_a_block_are_warned_of():
+    first, second = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2))
+    before = first[0].weight.detach().clone()
+    lost = pytest.warns(UserWarning, match=r"a weight of shape \(2, 2\) was set inside a block")
+    with lost, perturb(first, "0.weight", "gain", 2):
+        first.load_state_dict(second.state_dict())
+    assert torch.equal(first[0].weight, before)
+    with perturb(first, "0.weight", "gain", 2), perturb(first, "0.weight", "gain", 0):
+        assert not first[0].weight.any()
+    assert torch.equal(first[0].weight, before)

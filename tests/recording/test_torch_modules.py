@@ -934,3 +934,9 @@ def test_a_compiled_forward_that_has_run_is_recorded():
 def test_arguments_of_other_types_are_named(path, settings, message):
     with pytest.raises(TypeError, match=message):
         run(path, layers="head.0", **settings)
+
+
+def test_walks_of_another_type_are_named():
+    network = nn.Sequential(nn.Linear(2, 3))
+    with pytest.raises(TypeError, match="walks must be a Dataset, a table or a mapping.*generator"):
+        record(network, ({"x": 1} for _ in range(3)), layers="0", inputs={"input": np.ones(2)})

@@ -449,11 +449,20 @@ def test_page_of_another_kind_is_left_alone(networks, tmp_path, idle):
     assert (tmp_path / "index.html").read_text() == "<html>mine</html>"
 
 
+def test_data_that_are_not_of_a_report_are_left_alone(networks, tmp_path, idle):
+    (tmp_path / "A.units.nc").write_text("mine")
+    with pytest.raises(ValueError, match=r"out must be new or contain.*A.units.nc but no index"):
+        pf.report(networks[0], out=tmp_path)
+    assert (tmp_path / "A.units.nc").read_text() == "mine"
+
+
 def test_earlier_report_is_replaced_and_other_files_stay(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for content in ("first", "second"):
         with write.workspace(tmp_path) as folder:
             (folder / "index.html").write_text(f"{write.MARK} {content}")
+            if content == "first":  # the subject of the earlier report
+                (folder / "A.rate_maps.nc").write_text("")
     assert (tmp_path / "index.html").read_text().endswith("second")
     assert {file.name for file in tmp_path.iterdir()} == {"index.html", "notes.txt"}
 

@@ -40,6 +40,7 @@ def alpha_changed(
             stack.enter_context(standing_in(module, "alpha", new))
         for network in whole:  # inside torch.compile and DataParallel too
             stack.enter_context(standing_in(network, "config", configured))
+            stack.enter_context(standing_in(network, "_temporary_alpha", lambda _: True))
         yield
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -229,6 +230,11 @@ def hooked(model: nn.Module, hooks: Sequence[LesionHook]) -> Iterator[None]:
     with in_use(model), seen_by_hooks(model), ExitStack() as stack:
         for hook in hooks:
             stack.callback(attach(hook).remove)
+        for module in dict.fromkeys(hook.site.module for hook in hooks):
+            if getattr(module, "inplace", False):
+                keep = module.register_forward_pre_hook(keep_input, with_kwargs=True)
+                stack.callback(IN_PLACE.pop, module, None)
+                stack.callback(keep.remove)
         if not isinstance(model, NavigationTransformer):  # whose sites are all called
             begin = model.register_forward_pre_hook(partial(new_pass, hooks), with_kwargs=True)
             stack.callback(begin.remove)
@@ -286,19 +292,42 @@ def new_pass(
     Along known walks the network may be called once per step: only then do the steps seen count on.
     """
     inputs = [x for _, x in leaves(padded([*args, *kwargs.values()])) if x.ndim > 1]
+    flat = bool(inputs) and all(x.ndim == 2 for x in inputs)
     for hook in hooks:
-        hook.whole, hook.spans = 0, {(x.shape[0], x.shape[1]) for x in inputs}
+        hook.flat, hook.whole, hook.spans = flat, 0, {(x.shape[0], x.shape[1]) for x in inputs}
         if CURRENT_WALK.get() is None:
             hook.seen = 0
 
 
-def works_in_place(module: nn.Module, inputs: Sequence[Any], output: Any) -> bool:
-    """Whether a module changed its input, which other parts of the network may then read.
+IN_PLACE: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+"""Modules that work in place, with the copy of the input that they work on, and the input."""
 
-    Where gradients are computed its output is replaced instead, since they need what it gave.
+
+def keep_input(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Let a module that works in place work on a copy of its input where gradients are computed.
+
+    They need what the module gave, so that the copy cannot be changed afterwards. The input can.
     """
+    x = args[0] if args else kwargs.get("input")
+    if not (torch.is_grad_enabled() and isinstance(x, Tensor) and x.requires_grad):
+        IN_PLACE.pop(module, None)
+        return None
+    if module in IN_PLACE and IN_PLACE[module][0] is x:  # copied for an outer block
+        return None
+    copy = x.clone()
+    IN_PLACE[module] = copy, x
+    return ((copy, *args[1:]), kwargs) if args else (args, {**kwargs, "input": copy})
+
+
+def changed_input(module: nn.Module, inputs: Sequence[Any], output: Any) -> Tensor | None:
+    """Return the input that a module works on in place, which other modules may read; or None."""
+    copy, original = IN_PLACE.get(module, (None, None))
+    if copy is not None and any(copy is value for value in inputs):
+        return original
     own = bool(getattr(module, "inplace", False)) and any(output is value for value in inputs)
-    return own and not (torch.is_grad_enabled() and output.requires_grad)
+    return output if own else None
 
 
 def witness(ran: list[None]) -> Callable[..., None]:
@@ -450,6 +479,8 @@ class LesionHook:
     part: xr.Dataset | None = field(default=None, init=False)
     spans: set[tuple[int, int]] = field(default_factory=set, init=False)
     """Walks and steps that the inputs of the present forward pass may have."""
+    flat: bool = field(default=False, init=False)
+    """Whether all inputs of the present forward pass have two axes, such as (sample, feature)."""
     whole: int = field(default=0, init=False)
     """Calls in this pass that held all of its walks and steps."""
     first: ClassVar[bool] = False
@@ -470,9 +501,8 @@ class LesionHook:
             path = next(leaves(there))[0]
         pick(there, path, PATH.sub("", self.site.layer))  # an error that lists the outputs
         new = changed(output, PATH.findall(path), self.lesion)
-        if works_in_place(module, [*args, *kwargs.values()], output):
-            return output.copy_(new)
-        return new
+        into = changed_input(module, [*args, *kwargs.values()], output)
+        return new if into is None else into.copy_(new)
 
     def lesion(self, output: Any) -> Any:
         """Replace the units of one tensor."""
@@ -548,7 +578,7 @@ class LesionHook:
         timed = bool({TIME, SAMPLE} & set(dims))
         spans = self.spans if walk is None else {(walk.sizes[WALK], walk.sizes[TIME])}
         whole = timed and shape in spans and shape[1] > 1
-        if whole or (walk is None and self.holds_all_samples(shape[1])):
+        if whole or (walk is None and self.holds_all_samples(dims, shape[1])):
             self.whole += 1
             self.check_whole()
         if whole or (timed and not spans):
@@ -556,11 +586,14 @@ class LesionHook:
         begin, self.seen = self.seen, self.seen + shape[1]
         return begin
 
-    def holds_all_samples(self, n: int) -> bool:
-        """Whether `n` samples, along an axis that the user named, are all that were passed."""
-        return (
-            SAMPLE in (self.site.dims or ()) and n > 1 and n in {first for first, _ in self.spans}
-        )
+    def holds_all_samples(self, dims: Dims, n: int) -> bool:
+        """Whether `n` samples are all that were passed.
+
+        A cell that is called once per step gives as many samples as there are walks: an axis counts
+        as that of samples if the user named it, or if the inputs have no axis of steps.
+        """
+        known = SAMPLE in (dims if self.flat else self.site.dims or ())
+        return known and n > 1 and n in {first for first, _ in self.spans}
 
     def check_square(self, output: Tensor, walk: xr.Dataset | None) -> None:
         """Raise if the axes of walks and steps are ambiguous because both have the same length."""

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from placeformer._warnings import warn
+
 Function = Callable[[Any], Any]
 
 
@@ -21,6 +23,8 @@ class Changed:
     owner: object
     before: Any
     open: list[tuple[object, Function]] = field(default_factory=list)
+    written: Any = None
+    """What was written last."""
 
     def value(self) -> Any:
         """Return the value after all open changes."""
@@ -54,6 +58,13 @@ def weight_changed(weight: Tensor, function: Function) -> AbstractContextManager
     return changing(weight, "", function, lambda: weight.detach().clone(), write)
 
 
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are equal; NaN equals NaN."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    return bool(a == b)
+
+
 @contextmanager
 def changing(
     owner: object,
@@ -68,10 +79,20 @@ def changing(
     this.open.append(entry)
     try:
         write(this.value())  # before anything is noted, as the function may raise
+        this.written = read()
         CHANGED[key] = this
         yield
     finally:
         this.open.remove(entry)
+        if key in CHANGED and not same(read(), this.written):
+            weight = f"a weight of shape {tuple(getattr(owner, 'shape', ()))}"
+            what = f"{type(owner).__name__}.{name}" if name else weight
+            warn(
+                f"{what} was set inside a block that changes it, for example by training or by "
+                "loading weights; on leaving the block it gets back what it was before, and what "
+                "was set is lost. Train or load outside the block"
+            )
         write(this.value())
+        this.written = read()
         if not this.open:
             CHANGED.pop(key, None)

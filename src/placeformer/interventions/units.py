@@ -40,6 +40,21 @@ CHANNELS_FIRST = (
 """Modules that have their units on the second axis."""
 OF_SAMPLES = nn.modules.batchnorm._BatchNorm, nn.GroupNorm
 """Modules among them whose outputs of two axes are (sample, unit)."""
+UNITS_LAST = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
+"""Modules that have their units on the last axis."""
 
 
 def chosen_units(units: Units, widths: Mapping[str, int | None]) -> Chosen:
@@ -172,6 +187,8 @@ class Site:
         other units.
     dims
         Names of the output's axes, as the reference was recorded; None if it does not say.
+    mixed
+        Whether the network also has modules with units on the second axis, such as convolutions.
     """
 
     layer: str
@@ -181,6 +198,7 @@ class Site:
     keys: int | None = None
     dims: Dims | None = None
     path: str | None = None
+    mixed: bool = False
 
     @property
     def name(self) -> str:
@@ -226,6 +244,9 @@ class Site:
         )
         plain = output.ndim < 2 or (output.ndim == 2 and isinstance(self.module, OF_SAMPLES))
         first = not plain and isinstance(self.module, CHANNELS_FIRST)
+        # An activation after a convolution has channels first too. Along walks, lengths tell.
+        unsure = self.mixed and sizes is None and output.ndim == 3
+        first |= unsure and not isinstance(self.module, UNITS_LAST)
         if output.ndim > 3 or first or behind:
             raise ValueError(
                 f"reference must be a Recording of {self.layer!r}, which says how its units are "
@@ -300,7 +321,9 @@ def sites(
                 f"dims must be those of the Recording of {layer!r}, {show(dims or ())}, which says "
                 f"how its units are numbered, got {show(named or ())}; leave dims out"
             )
-        return [Site(layer, "", module, output.get("width"), dims=dims, path=output.get("path"))]
+        mixed = any(isinstance(m, CHANNELS_FIRST) for m in model.modules())
+        width, path = output.get("width"), output.get("path")
+        return [Site(layer, "", module, width, dims=dims, path=path, mixed=mixed)]
     known, keys = hook_points(model), {"": 1, CONTENT: 0}
     attention = layer.startswith("attention")
     return [

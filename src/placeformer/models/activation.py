@@ -46,6 +46,7 @@ def nmda(x: Tensor, alpha: float, beta: float = 1.0) -> Tensor:
 
 def check_alpha(alpha: float) -> float:
     """Return `alpha` as a float; raise if it is not a valid α."""
+    check_number("alpha", alpha)
     value = float(alpha)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(

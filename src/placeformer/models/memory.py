@@ -93,10 +93,13 @@ def visited(place: NDArray[np.integer], window: NDArray[np.integer]) -> NDArray[
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode without gradients, and restore the mode of every submodule."""
+    """Run in eval mode without gradients, and restore the mode of every submodule.
+
+    Tensors are ordinary ones: a network may compute gradients of its own as it runs.
+    """
     modes = {module: module.training for module in model.modules()}
     changed = any(modes.values())
-    with in_use(model, changed=changed), suitable_threads(model), torch.inference_mode():
+    with in_use(model, changed=changed), suitable_threads(model), torch.no_grad():
         try:
             model.eval()
             yield

@@ -301,6 +301,9 @@ class NavigationTransformer(nn.Module):
     torch.Size([3, 100, 10])
     """
 
+    _temporary_alpha = False
+    """Whether `config.alpha` is that of an open block of :func:`magnesium` or :func:`perturb`."""
+
     def __init__(self, config: ModelConfig, world: GridWorld | None = None) -> None:
         super().__init__()
         if world is not None and world.n_letters != config.n_letters:

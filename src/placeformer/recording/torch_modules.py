@@ -167,6 +167,11 @@ def module_job(
         raise ValueError("forward or inputs must say how the network is run, got neither")
     check_inputs(inputs)
     walks, inputs = labelled(of_columns(walks)), labelled(inputs)
+    if not isinstance(walks, Mapping):
+        raise TypeError(
+            "walks must be a Dataset, a table or a mapping of arrays by name, got "
+            f"{type(walks).__name__}"
+        )
     names = map(str, walks.variables if isinstance(walks, xr.Dataset) else walks)
     given = {f"walks[{name!r}]": walks[name] for name in names}
     given |= {f"inputs[{name!r}]": values for name, values in inputs.items()}

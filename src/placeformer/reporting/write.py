@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,10 @@ from placeformer.spatial.binning import Bins
 from placeformer.spatial.rate_maps import Smooth
 
 PAGE = "index.html"
+DATASET = re.compile(
+    r".+\.(memory|rate_maps|units|walk|decoding|lesions|training|washout|equivalents|comparison)\.nc"
+)
+"""Names of the files of a report, see :meth:`.SubjectReport.file`."""
 MARK = '<meta name="generator" content="placeformer'
 
 
@@ -319,14 +324,14 @@ def workspace(out: Path) -> Iterator[Path]:
     check_folder(out)
     with ExitStack() as stack:
         try:
-            new = stack.enter_context(replaced_folder(out.absolute(), PAGE.__eq__, PAGE))
+            new = stack.enter_context(replaced_folder(out.absolute(), of_report, PAGE))
         except OSError as error:
             raise ValueError(f"out must be where files can be written: {error}") from error
         yield new
 
 
 def check_folder(out: Path) -> None:
-    """Raise for a file, a folder without write permission, and a page that is not a report."""
+    """Raise for a file, a folder without write permission, and files that are not of a report."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
     if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
@@ -338,3 +343,14 @@ def check_folder(out: Path) -> None:
         raise ValueError(
             f"out must not contain another page, got {page_there}; choose another folder"
         )
+    others = sorted(file.name for file in out.glob("*") if of_report(file.name))
+    if others and not page_there.exists():
+        raise ValueError(
+            f"out must be new or contain an earlier report, whose files are replaced, got {out}, "
+            f"which has {others[0]} but no {PAGE}; choose another folder, or move these files"
+        )
+
+
+def of_report(name: str) -> bool:
+    """Whether a file of this name is one that a report writes."""
+    return name == PAGE or DATASET.fullmatch(name) is not None

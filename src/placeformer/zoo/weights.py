@@ -172,6 +172,12 @@ def exact_dtype(model: NavigationTransformer) -> str:
 
 def check_network(model: NavigationTransformer, problems: list[str]) -> None:
     """Check that `config` still describes the network, apart from its weights and its world."""
+    if model._temporary_alpha:
+        problems.append(
+            f"network.alpha: expected that of the training, got {model.config.alpha:g}, which a "
+            "block of magnesium or perturb has set; save the network outside the block"
+        )
+        return
     expected = shapes(model.config, None)
     compare_shapes({k: tuple(v.shape) for k, v in model.state_dict().items()}, expected, problems)
     if problems:
