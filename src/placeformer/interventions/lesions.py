@@ -92,7 +92,7 @@ def ablate(
         layers of a navigation Transformer have the names that :func:`record` uses;
         "content.ffn.0" and "ffn.0" are the same units. The layers of another network are names of
         its modules, as in :func:`record` ("encoder.2", "lstm[0]"; without a path, the first
-        output).
+        output). An empty selection changes nothing.
     how
         ``"mean"``: the unit's mean over the reference. ``"zero"``: 0, which may be far from the
         usual range of a signed activation. ``"position"``: the unit's mean at the current place,
@@ -113,7 +113,8 @@ def ablate(
     dims
         Names of the axes of the layers' outputs, as in :func:`record`. By default those of the
         reference, or of the Recording that `units` are selected from; without one the units are on
-        the last axis, except in layers with channels, which raise an error.
+        the last axis. Layers with channels, such as convolutions, raise an error, and so do layers
+        in networks with these whose output of three axes may have channels.
     seed
         Random seed of the drawn samples and of the walks of the default reference.
 
