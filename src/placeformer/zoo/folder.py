@@ -115,8 +115,8 @@ def save(
     ------
     FolderError
         If the folder is not empty or cannot be written, a weight is not finite in `dtype`, or the
-        network does not compute what its config says (another activation, a hook, a lesion); a
-        subclass of ValueError.
+        network does not compute what its config says (another activation, a hook, a lesion, an open
+        block of :func:`magnesium`); a subclass of ValueError.
     TypeError, ValueError
         If the class of `model` is not registered, or `dtype` is unknown.
 
