@@ -184,3 +184,18 @@ def test_a_gradient_needs_two_sets():
     xr.testing.assert_equal(one.cost, two.cost.sel(maps=["new", "novel"]))
     assert np.isfinite(two.gradient).all() and np.isfinite(two.gradient_interval).all()
     assert np.isnan(one.gradient).all() and np.isnan(one.gradient_interval).all()
+
+
+def test_intervals_use_the_walks_that_have_predictions():
+    rng = np.random.default_rng(0)
+    p = rng.beta(8, 20, (400, 2, 3, 2, 16))
+    n = np.zeros((3, 2, 16))
+    n[..., :3] = 40  # of 16 walks
+    wrong = rng.binomial(n.astype(int), p).astype(float)
+    curve = summarised(wrong, n, list(range(400)), ["intact", "block"], ["old", "new", "novel"])
+    low, high = np.moveaxis(curve.cost_interval.sel(condition="block").values, -1, 0)
+    covered = ((low <= 0) & (high >= 0)).mean()  # 2,400 intervals, most of them independent
+    assert covered == pytest.approx(0.95, abs=0.02)  # .84 with 15 degrees of freedom
+    n[..., 1:] = 0
+    one = summarised(wrong * (n > 0), n, list(range(400)), ["intact", "block"], ["a", "b", "novel"])
+    assert one.cost_interval.isnull().all() and one.gradient_interval.isnull().all()

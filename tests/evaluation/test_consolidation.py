@@ -233,3 +233,34 @@ def test_a_silent_first_step_and_any_axis_are_measured():
     assert course.attrs["position_units"] == course.position_error.attrs["units"] == "rad"
     assert np.isnan(course.map_excess[0]) and np.isnan(course.map_correlation[0]).all()
     assert course.map_correlation[1].values == pytest.approx(1)
+
+
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(2, 12)
+
+    def forward(self, xy):
+        return torch.relu(self.hidden(xy))
+
+
+@pytest.mark.parametrize(
+    ("names", "steps", "message"),
+    [
+        (["0", "9", "10"], None, "steps must be a whole number ≥ 0, got '0'"),
+        ([0, 9, 10], [0.9, 10], "steps must be a whole number ≥ 0, got 0.9"),
+        (None, [0, 0, 9], "steps must differ where there is one per state"),
+    ],
+)
+def test_steps_of_states_are_whole_numbers(names, steps, message):
+    states = [Hidden().state_dict() for _ in range(3)]
+    states = states if names is None else dict(zip(names, states, strict=True))
+    with pytest.raises(ValueError, match=message):
+        pf.consolidation(Hidden(), states=states, steps=steps, progress=False)
+
+
+def test_states_that_share_their_tensors_are_refused():
+    network = Hidden()
+    states = {step: network.state_dict() for step in (0, 100)}
+    with pytest.raises(ValueError, match="states must not share their tensors.*steps 0 and 100"):
+        pf.consolidation(network, states=states, progress=False)

@@ -9,6 +9,7 @@ from helpers import measured
 import placeformer as pf
 from placeformer.evaluation.paper_claims import COLUMNS, STATEMENTS, judged_below
 from placeformer.stats.intervals import Estimate
+from placeformer.zoo.registry import results_folder
 
 
 def table_of(*args, **options):
@@ -170,3 +171,39 @@ def test_an_effect_that_is_not_shown_to_be_small_says_what_could_have_been(value
     found = judged_below((estimate, "seeds", 3), at_least=0)  # a range is never below 0
     assert (found["word"] == "shown") == (note is None)
     assert found.get("note") == note
+
+
+@pytest.fixture(scope="module")
+def family():
+    return xr.load_dataset(results_folder() / "nmda.nc")
+
+
+def test_alpha_in_float32_is_the_same_alpha(family):
+    rounded = family.assign_coords(trained_alpha=family["trained_alpha"].astype("f4"))
+    columns = ["claim", "part", "value", "n_networks", "verdict"]
+    tables = [pf.paper_claims(data, n_resamples=19)[columns] for data in (family, rounded)]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-5)
+
+
+def test_networks_without_alpha_leave_the_claims_about_it_untested(family):
+    others = family.isel(model=np.isnan(family["trained_alpha"].values))
+    for networks in (others, others.isel(model=[0])):
+        table = pf.paper_claims(networks, n_resamples=19)
+        about_alpha = table[table["claim"].isin([1, 2, 4, 7])]
+        assert set(about_alpha["verdict"]) == {"not tested"}
+    with pytest.raises(ValueError, match="networks must hold at least one network, got none"):
+        pf.paper_claims(family.isel(model=[]))
+
+
+def test_a_network_without_reference_predictions_is_left_out(family):
+    lacking = family.copy(deep=True)
+    model = int(np.flatnonzero(lacking["trained_alpha"] == 0.5)[0])
+    for name in ("wrong", "n"):
+        lacking[name] = lacking[name].astype(float)
+        lacking[name].loc[{"memory": "reference", "maps": "trained"}][{"model": model}] = 0
+    columns = ["value", "p", "verdict", "n_networks"]
+    tables = [
+        pf.paper_claims(data, n_resamples=99).loc[0, columns].tolist()
+        for data in (lacking, family.drop_isel(model=model))
+    ]
+    assert tables[0] == tables[1] and tables[0][2] == "shown"

@@ -357,3 +357,14 @@ def test_wrong_arguments_are_named():
         pf.score_card(recording, score=lambda network: 0)
     with pytest.raises(TypeError, match="untrained must be a Recording for a Recording"):
         pf.score_card(recording, untrained=PlaceNetwork())
+
+
+def test_an_untrained_twin_along_other_walks_is_refused():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 8, (2, 2, 4, 60))
+    first, other = (
+        pf.from_arrays(rng.random((4, 60, 3)), {"x": a, "y": b}, behaviour={"cue": a // 4})
+        for a, b in zip(x, y, strict=True)
+    )
+    with pytest.raises(ValueError, match="untrained must be along the walks of the recording"):
+        pf.score_card(first, untrained=other, given="cue", n_shuffles=50, progress=False)

@@ -283,7 +283,8 @@ def summarised(
     gradient = cost.value[:, :, -2] - cost.value[:, :, 0]
     if len(maps) == 2:  # a single set, and the novel maps
         gradient = np.full_like(gradient, np.nan)
-    reach = np.sqrt(cost.variance[:, :, -2] + cost.variance[:, :, 0]) * cost.quantile
+    quantile = np.fmax(*np.broadcast_arrays(cost.quantile[..., -2, :], cost.quantile[..., 0, :]))
+    reach = np.sqrt(cost.variance[:, :, -2] + cost.variance[:, :, 0]) * quantile
     about = f"{LEVEL:.0%} interval over walks (Student's t)"
     change = "minus that of the intact network at the same step"
     bound = (*dims, "bound")
@@ -336,6 +337,7 @@ class Difference:
             self.value = more.sum(-1) / total
             squares = ((more - self.value[..., None] * n) ** 2).sum(-1)
             self.variance = walks / (walks - 1) * squares / total**2
-        self.quantile = stats.t.ppf(tails(LEVEL)[1], max(1, wrong.shape[-1] - 1))
+            # Only walks with predictions tell of the spread; two alike would tell of none.
+            self.quantile = np.where(walks > 1, stats.t.ppf(tails(LEVEL)[1], walks - 1), np.nan)
         reach = np.sqrt(self.variance) * self.quantile
         self.interval = np.stack([self.value - reach, self.value + reach], -1)

@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from placeformer._options import check_whole
 from placeformer.data import schema
 from placeformer.data.schema import variable
 from placeformer.evaluation.profiles import CHANCE_SHUFFLES, by_layer
@@ -304,6 +305,8 @@ def training_of_states(
         )
     if not isinstance(states, Mapping):
         numbers = range(len(states)) if steps is None else list(steps)
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"steps must differ where there is one per state, got {numbers}")
         if len(numbers) != len(states):
             raise ValueError(
                 f"steps must have one entry per state, got {len(numbers)} steps for "
@@ -312,6 +315,9 @@ def training_of_states(
         states, steps = dict(zip(numbers, states, strict=True)), None
     if not states:
         raise ValueError("states must hold at least one state, got none")
+    for step in states:
+        check_whole("steps", step, 0)
+    check_own_tensors(states)
     by_step, own = dict(states), copy.deepcopy(network)
 
     def at(step: int) -> nn.Module:
@@ -322,8 +328,24 @@ def training_of_states(
     return Training(name, chosen_steps(steps, sorted(by_step), name), max(by_step), at)
 
 
+def check_own_tensors(states: Mapping[int, Mapping[str, Any]]) -> None:
+    """Refuse states of the same tensors, which changed in all of them as the network trained."""
+    found: dict[frozenset[int], int] = {}
+    for step, state in states.items():
+        values = [v for v in state.values() if isinstance(v, Tensor) and v.numel()]
+        where = frozenset(value.data_ptr() for value in values if not value.is_meta)
+        if where and found.setdefault(where, step) != step:
+            raise ValueError(
+                f"states must not share their tensors, as those of steps {found[where]} and {step} "
+                "do: state_dict() does not copy the weights; keep "
+                "copy.deepcopy(network.state_dict()) at every step"
+            )
+
+
 def chosen_steps(steps: Sequence[int] | None, found: Sequence[int], name: str) -> list[int]:
     """Return the steps to measure, ascending; refuse unknown steps."""
+    for step in () if steps is None else steps:
+        check_whole("steps", step, 0)
     chosen = list(found) if steps is None else sorted({int(step) for step in steps})
     unknown = [step for step in chosen if step not in found]
     if unknown or not chosen:

@@ -17,6 +17,8 @@ from placeformer.stats.intervals import Estimate, over_samples, over_seeds, perc
 from placeformer.stats.rank_correlation import LEAST_DRAWN, spearman
 
 Floats = NDArray[np.float64]
+SAME_ALPHA = 1e-6
+"""Relative difference up to which values of α are equal, as float32 rounds them."""
 Effect = tuple[Estimate, str, int]
 """An estimate, the sample of its interval (seeds, walks or networks), and the number of seeds."""
 
@@ -77,7 +79,7 @@ class Networks:
         """Networks with an α, or with another activation."""
         if isinstance(activation, str):
             return (self.name == activation) & np.isnan(self.alpha)
-        return self.alpha == activation
+        return np.isclose(self.alpha, activation, rtol=SAME_ALPHA, atol=0)
 
     def by_seed(self, statistic: Callable[[NDArray[np.bool_]], float]) -> dict[int, float]:
         """A statistic of the networks of each seed, for the seeds for which it is defined."""
@@ -120,6 +122,8 @@ def check(networks: xr.Dataset) -> None:
         "wrong", "n", "washout_wrong", "place_cell_fraction", "memory_dependent_fraction",
         "information", "eta2_beyond", "trained_alpha", "activation_name", "seed",
     )  # fmt: skip
+    if not networks.sizes.get("model", 1):
+        raise ValueError("networks must hold at least one network, got none")
     missing = [name for name in needed if name not in networks.variables]
     if missing:
         raise ValueError(

@@ -254,6 +254,8 @@ def score_card(
         return record(run, behaviour, progress=False, **asked)
 
     first, how = with_input(recorded(subject), how, inputs, behaviour)
+    if how.given is not None and isinstance(twin, xr.Dataset):
+        check_same_walks(first, twin, how.by)
     lesions = (score, {"repeats": repeats, **(lesion_options or {})})
     cards = []
     for name in tqdm(SUBJECTS, desc="score card", unit="subject", disable=not progress):
@@ -353,8 +355,24 @@ def with_input(
     )
 
 
+def check_same_walks(first: xr.Dataset, recording: xr.Dataset, by: Sequence[str]) -> None:
+    """Refuse a recording of an untrained twin along other walks."""
+    for axis in (*by, *({schema.MAP} & set(first.variables) & set(recording.variables))):
+        here, there = (
+            data[axis].transpose(*schema.STEP_DIMS, missing_dims="ignore").values
+            for data in (first, recording)
+        )
+        numbers = here.dtype.kind in "fc" and there.dtype.kind in "fc"
+        if not np.array_equal(here, there, equal_nan=numbers):
+            raise ValueError(
+                f"untrained must be along the walks of the recording, whose input it is tested "
+                f"against, got another {axis!r}; record both along the same walks, or compute a "
+                "card of each"
+            )
+
+
 def with_input_of(first: xr.Dataset, recording: xr.Dataset, how: Settings) -> xr.Dataset:
-    """Add the input of one recording to another along the same walks."""
+    """Add the input of one recording to another, which must be along the same walks."""
     if how.given is None:
         return recording
     return recording.assign_coords({how.given: first[how.given].variable})

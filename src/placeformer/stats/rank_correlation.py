@@ -127,8 +127,10 @@ def permuted_within(
 def trend(x: Floats, y: Floats, block: NDArray[Any], *, n_resamples: int, seed: int) -> Permutation:
     """Mean over blocks of Spearman's ρ, with `y` permuted within blocks.
 
-    Blocks where ρ is undefined are left out.
+    Points with NaN, and blocks where ρ is undefined, are left out.
     """
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y, block = x[finite], y[finite], block[finite]
     blocks = [at for at in members_of(block) if not np.isnan(spearman(x[at], y[at]))]
     if not blocks:
         return Permutation(np.nan)
